@@ -1,0 +1,83 @@
+"""Every string key of a tissue and of its graph, once, with shape, dtype and unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+# Node types: molecules, the levels of tissue from fine to coarse, and interventions.
+GENE: Final = "gene"
+PROTEIN: Final = "protein"
+PEAK: Final = "peak"
+CELL: Final = "cell"
+PATCH: Final = "patch"
+REGION: Final = "region"
+SECTION: Final = "section"
+INTERVENTION: Final = "intervention"
+
+MOLECULES: Final = (GENE, PROTEIN, PEAK)
+LEVELS: Final = (CELL, PATCH, REGION)
+NODE_TYPES: Final = (*MOLECULES, *LEVELS, SECTION, INTERVENTION)
+
+# Relation names; a relation is (source node type, name, target node type).
+NEAR: Final = "near"
+WITHIN: Final = "within"
+OBSERVED_IN: Final = "observed_in"
+
+# Modalities: what an observation is.
+RNA: Final = "rna"
+ADT: Final = "protein"
+ATAC: Final = "atac"
+HISTOLOGY: Final = "histology"
+MORPHOLOGY: Final = "morphology"
+
+# The molecule behind a count modality; dense feature modalities have none.
+MOLECULE_OF: Final = {RNA: GENE, ADT: PROTEIN, ATAC: PEAK}
+
+# A section in memory is one SpatialData whose elements all reach this coordinate system.
+MICRONS: Final = "microns"
+SLIDE: Final = "slide"
+TRANSCRIPTS: Final = "transcripts"
+METADATA: Final = "aivc"
+BARCODE: Final = "barcode"
+LABEL: Final = "label"
+
+# Split labels a node may carry.
+TRAIN: Final = "train"
+VALIDATION: Final = "validation"
+TEST: Final = "test"
+UNUSED: Final = "unused"
+SPLITS: Final = (TRAIN, VALIDATION, TEST, UNUSED)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One attribute of a node type or relation in the graph."""
+
+    name: str
+    shape: str
+    dtype: str
+    unit: str
+    meaning: str
+
+
+OBS: Final = Field("obs", "(node, column)", "DataFrame", "", "identifiers and annotation; index is the barcode or symbol")
+POS: Final = Field("pos", "(node, 2)", "float32", "µm", "x, y in the section's frame")
+SIZE_UM: Final = Field("size_um", "(node,)", "float32", "µm", "diameter of a cell or patch, edge of a region")
+SECTION_INDEX: Final = Field("section_index", "(node,)", "int64", "", "row of the section node")
+SPLIT: Final = Field("split", "(node,)", "int8", "", "position in SPLITS")
+ADJ_T: Final = Field("adj_t", "(target, source)", "sparse CSR float32", "", "weight of each edge, rows are targets")
+DISTANCE_UM: Final = Field("distance_um", "(edge,)", "float32", "µm", "length of each edge, in CSR order")
+
+NODE_FIELDS: Final = {f.name: f for f in (OBS, POS, SIZE_UM, SECTION_INDEX, SPLIT)}
+EDGE_FIELDS: Final = {f.name: f for f in (ADJ_T, DISTANCE_UM)}
+
+
+def table_name(level: str, modality: str) -> str:
+    """Name of the table of `modality` at `level` in a section, such as ``patch_rna``."""
+    return f"{level}_{modality}"
+
+
+def mask_name(modality: str) -> str:
+    """Name of the node attribute that says who was measured, such as ``rna_mask``."""
+    return f"{modality}_mask"
