@@ -1,0 +1,1 @@
+"""The tissue graph: schema, building, storing, and reading it window by window."""

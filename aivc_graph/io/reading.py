@@ -1,0 +1,93 @@
+"""The contract of a reader, the registry of readers, and `read`, which picks one by content."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from aivc_graph.errors import ConfigError, ReadError
+from aivc_graph.registry import Registry, import_members
+from aivc_graph.settings import Settings
+from aivc_graph.tissue.schema import check_section
+
+
+class AbstractReader(Settings, ABC):
+    """One vendor or file format. Its fields are the options a YAML source may give."""
+
+    @classmethod
+    @abstractmethod
+    def recognises(cls, path: Path) -> bool:
+        """Say by content, cheaply and without raising, whether this reader can read `path`."""
+
+    @abstractmethod
+    def read(self, path: Path, section: str) -> Any:
+        """Return `path` as a section (SpatialData), every element in its vendor's units, placed where the pixel size is known."""
+
+
+READERS: Registry[type[AbstractReader]] = Registry("reader")
+
+
+def known_readers() -> Registry[type[AbstractReader]]:
+    """Return the registry after importing every file of ``io/readers``."""
+    import_members("aivc_graph.io.readers")
+    return READERS
+
+
+def recognise(path: Path) -> str:
+    """Return the name of the reader whose content test `path` passes.
+
+    Raises
+    ------
+    ReadError
+        If the path does not exist, or no reader recognises it; lists what each reader expects.
+    """
+    if not path.exists():
+        raise ReadError(str(path), "no such file or folder", mend="check the path (relative paths resolve against AIVC_DATA)")
+    readers = known_readers()
+    for name in readers:
+        if readers[name].recognises(path):
+            return name
+    expectations = "\n".join(f"  {name}: {readers.facts[name].get('expects', '')}" for name in readers)
+    raise ReadError(str(path), "no reader recognises it", mend=f"name one as `reader:`. Each expects:\n{expectations}")
+
+
+def read(path: str | Path, *, section: str | None = None, reader: str | None = None, check: bool = True, **options: Any) -> Any:
+    """Read a section from `path` as a SpatialData with one coordinate system, ``microns``.
+
+    Parameters
+    ----------
+    section
+        Name of the section; by default the file's or folder's own.
+    reader
+        Name of a reader; by default chosen by content.
+    check
+        Check the section's schema; `False` only for a part that is registered or merged later.
+    options
+        Options of that reader, such as ``um_per_unit=0.5``.
+
+    Examples
+    --------
+    >>> section = read("outs", reader="spaceranger")  # doctest: +SKIP
+    """
+    path = Path(path)
+    name = reader or recognise(path)
+    if not path.exists():
+        raise ReadError(str(path), "no such file or folder", mend="check the path")
+    member = known_readers().get(name, where=str(path))
+    try:
+        instance = member(**options)
+    except ValidationError as error:
+        raise ConfigError(f"{path} · reader {name!r}", option_faults(error, member)) from error
+    tissue = instance.read(path, section or path.name.split(".")[0])
+    if check:
+        check_section(tissue)
+    return tissue
+
+
+def option_faults(error: ValidationError, member: type[Settings]) -> str:
+    """Say in one line what pydantic found wrong with the options of `member`."""
+    parts = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+    return f"{'; '.join(parts)} (it takes: {', '.join(sorted(member.model_fields)) or 'no option'})"

@@ -1,0 +1,1 @@
+"""One section of tissue in one micron frame, held as a SpatialData."""

@@ -1,0 +1,180 @@
+"""Make a section piece by piece: levels of nodes, observations on them, slides and transcripts.
+
+A section is a `spatialdata.SpatialData`: shapes ``cell`` and ``patch`` (one row a node, index = barcode), one table an
+observation (``patch_rna``, ``cell_protein`` …), lazily read images and transcripts. Every element keeps the vendor's
+own units and carries a transform to the coordinate system ``microns``; an element without one is not placed yet.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from aivc_graph import names
+from aivc_graph.errors import Faults, TissueError
+from aivc_graph.tissue.frame import Matrix, place
+
+MIN_OVERLAP = 0.95
+
+
+def new_section(section: str, **metadata: str | float | None) -> Any:
+    """Return an empty section called `section`; `metadata` holds donor, site, platform, batch and the like."""
+    from spatialdata import SpatialData
+
+    return SpatialData(attrs={names.METADATA: {"section": section, **metadata}})
+
+
+def metadata_of(section: Any) -> dict[str, Any]:
+    """Return the section's metadata: ``section`` and, where known, donor, site, platform, batch."""
+    if names.METADATA not in section.attrs:
+        raise TissueError("section", f"a SpatialData without attrs[{names.METADATA!r}]", mend="read it by aivc_graph.io.read")
+    return section.attrs[names.METADATA]
+
+
+def add_level(
+    section: Any,
+    level: str,
+    barcodes: ArrayLike,
+    xy: ArrayLike,
+    radius: ArrayLike | float,
+    to_um: Matrix | None,
+    columns: pd.DataFrame | None = None,
+) -> None:
+    """Add the nodes of `level` as circles.
+
+    Parameters
+    ----------
+    barcodes
+        Unique names of the nodes.
+    xy, radius
+        Centres ``(node, 2)`` and radii in the vendor's units.
+    to_um
+        ``(3, 3)`` affine from those units to microns; ``None`` if unknown, to be registered later.
+    columns
+        Annotation a node (label, area, array position …), in the same order.
+
+    Raises
+    ------
+    TissueError
+        Duplicate barcodes, positions that are not finite, no node at all.
+    """
+    from spatialdata.models import ShapesModel
+
+    index = pd.Index(np.asarray(barcodes).astype(str), name=names.BARCODE)
+    xy = np.asarray(xy, dtype=np.float64).reshape(-1, 2)
+    where = f"{metadata_of(section)['section']} · {level}"
+    faults = Faults(TissueError)
+    if len(index) == 0:
+        faults.add(where, "no node at all", "at least one", "check the path and the filter on tissue")
+    if index.has_duplicates:
+        twice = index[index.duplicated()].unique()
+        faults.add(where, f"{len(twice)} duplicate barcodes, first {twice[0]!r}", "unique barcodes", "add a suffix a capture area")
+    if not np.isfinite(xy).all():
+        bad = index[~np.isfinite(xy).all(axis=1)]
+        faults.add(where, f"{len(bad)} positions that are NaN or infinite, first at {bad[0]!r}", "finite positions", "drop or mend these rows")
+    faults.raise_if_any()
+    radii = np.broadcast_to(np.asarray(radius, dtype=np.float64), (len(index),))
+    shapes = ShapesModel.parse(xy, geometry=0, radius=np.array(radii), index=index)
+    if columns is not None:
+        for name in columns.columns:
+            shapes[name] = columns[name].to_numpy()
+    section.shapes[level] = shapes
+    _unplace(section, level)
+    if to_um is not None:
+        place(section, level, to_um)
+
+
+def add_observation(section: Any, level: str, modality: str, table: Any, *, strip_suffix: bool = False) -> None:
+    """Hang an AnnData ``(node, feature)`` on a level, joined by barcode, never by row order.
+
+    Rows without a node are dropped and nodes without a row are unmeasured; below 95 % overlap it is refused.
+
+    Parameters
+    ----------
+    table
+        Counts or features; ``obs_names`` are barcodes, ``var_names`` feature names.
+    strip_suffix
+        Cut a trailing ``-1`` (or other ``-<number>``) from the barcodes of both sides before joining.
+
+    Raises
+    ------
+    TissueError
+        Duplicate barcodes, or fewer than 95 % of the rows having a node.
+    """
+    from spatialdata.models import TableModel
+
+    nodes = section.shapes[level].index
+    where = f"{metadata_of(section)['section']} · table {names.table_name(level, modality)!r}"
+    if table.obs_names.has_duplicates:
+        twice = table.obs_names[table.obs_names.duplicated()]
+        raise TissueError(where, f"{len(twice)} duplicate barcodes, first {twice[0]!r}", "unique barcodes", "add a suffix a capture area")
+    rows = table.obs_names.str.replace(r"-\d+$", "", regex=True) if strip_suffix else table.obs_names
+    keys = nodes.str.replace(r"-\d+$", "", regex=True) if strip_suffix else nodes
+    position = pd.Index(keys).get_indexer(rows)
+    found = position >= 0
+    if found.mean() < MIN_OVERLAP:
+        raise TissueError(
+            where,
+            f"{(~found).sum():,} of {len(rows):,} barcodes without a position ({found.mean():.1%} overlap)",
+            f"≥ {MIN_OVERLAP:.0%} to match",
+            _suffix_hint(rows, keys),
+        )
+    joined = table[found].copy()
+    joined.obs_names = nodes[position[found]]
+    joined.obs = pd.DataFrame({"region": pd.Categorical([level] * joined.n_obs), names.BARCODE: np.asarray(joined.obs_names, dtype=str)}, index=joined.obs_names)
+    section.tables[names.table_name(level, modality)] = TableModel.parse(
+        joined, region=level, region_key="region", instance_key=names.BARCODE, overwrite_metadata=True
+    )
+
+
+def add_slide(section: Any, image: Any, to_um: Matrix | None, name: str = names.SLIDE, channels: list[str] | None = None) -> None:
+    """Add a lazily read image ``(channel, y, x)`` (dask array); ``to_um`` maps pixel corners (x, y) to microns."""
+    from spatialdata.models import Image2DModel
+
+    labels = channels or (["r", "g", "b"] if image.shape[0] == 3 else [str(i) for i in range(image.shape[0])])
+    section.images[name] = Image2DModel.parse(image, dims=("c", "y", "x"), c_coords=labels)
+    _unplace(section, name)
+    if to_um is not None:
+        place(section, name, to_um)
+
+
+def add_transcripts(section: Any, table: pd.DataFrame, to_um: Matrix) -> None:
+    """Add molecules as points; `table` has ``x, y`` in vendor units, ``gene`` and, where known, ``cell``."""
+    from spatialdata.models import PointsModel
+
+    section.points[names.TRANSCRIPTS] = PointsModel.parse(table, coordinates={"x": "x", "y": "y"}, feature_key="gene")
+    _unplace(section, names.TRANSCRIPTS)
+    place(section, names.TRANSCRIPTS, to_um)
+
+
+def merge_sections(section: str, parts: list[Any], **metadata: str | float | None) -> Any:
+    """Return one section that holds the elements of all `parts`, which share one micron frame.
+
+    Raises
+    ------
+    TissueError
+        If two parts bring an element of the same name.
+    """
+    whole = new_section(section, **{k: v for part in parts for k, v in metadata_of(part).items() if k != "section"} | metadata)
+    for part in parts:
+        for kind, name, element in part.gen_elements():
+            if name in whole:
+                raise TissueError(section, f"two sources that both bring {name!r}", mend="drop one of them, or set its `level:`")
+            getattr(whole, kind)[name] = element
+    return whole
+
+
+def _unplace(section: Any, element: str) -> None:
+    from spatialdata.transformations import Identity, set_transformation
+
+    set_transformation(section[element], {"vendor": Identity()}, set_all=True)
+
+
+def _suffix_hint(rows: pd.Index, keys: pd.Index) -> str:
+    stripped = pd.Index(rows.str.replace(r"-\d+$", "", regex=True)).isin(keys.str.replace(r"-\d+$", "", regex=True))
+    if stripped.mean() >= MIN_OVERLAP:
+        return 'they differ by a suffix such as "-1": set `strip_suffix: true`'
+    return f"compare {rows[0]!r} with {keys[0]!r}: do both files belong to this section?"

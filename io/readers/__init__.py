@@ -1,0 +1,1 @@
+"""One vendor or format a file; importing a file registers its reader."""
