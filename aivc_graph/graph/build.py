@@ -1,0 +1,230 @@
+"""Sections → tissue graph: levels, relations and observations, ordered so that near in tissue is near in memory."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field, field_validator
+from scipy import sparse
+
+from aivc_graph import names
+from aivc_graph.errors import GraphError
+from aivc_graph.graph.edges.rule import edge_rule
+from aivc_graph.graph.nodes import Nodes, gather_nodes, grid_patches
+from aivc_graph.graph.observations import add_observations
+from aivc_graph.graph.ordering import hilbert_order
+from aivc_graph.graph.profiles import add_section_profiles
+from aivc_graph.graph.schema import check_graph
+from aivc_graph.graph.tissue_graph import TissueGraph, to_torch_csr
+from aivc_graph.graph.within import overlap_with_discs, overlap_with_grid
+from aivc_graph.settings import Settings
+from aivc_graph.tissue.section import metadata_of
+
+log = logging.getLogger(__name__)
+
+
+class GraphConfig(Settings):
+    """How sections become a graph.
+
+    Parameters
+    ----------
+    patch_um
+        Edge [µm] of the grid windows that serve as patches where a section has no capture spots.
+    region_factor
+        Edge of a region in patch sizes.
+    edges
+        Lateral edges a level: ``kind`` and the options of that rule.
+    n_genes
+        Keep the most variable genes of each level, chosen on training nodes; all if not given.
+    keep_genes
+        Symbols kept in any case.
+    """
+
+    patch_um: float = Field(100.0, gt=0)
+    region_factor: float = Field(4.0, ge=1)
+    edges: dict[str, dict[str, Any]] = {"cell": {"kind": "knn", "k": 18}, "patch": {"kind": "knn", "k": 18}}
+    n_genes: int | None = Field(None, ge=1)
+    keep_genes: tuple[str, ...] = ()
+
+    @field_validator("edges")
+    @classmethod
+    def _edges_exist(cls, edges: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for level, options in edges.items():
+            if level not in (names.CELL, names.PATCH):
+                raise ValueError(f"no lateral edges at level {level!r}; levels: cell, patch")
+            edge_rule(**{"kind": "", **options})
+        return edges
+
+
+def build_graph(sections: list[Any], config: GraphConfig | None = None) -> TissueGraph:
+    """Build one graph over all `sections`; no edge crosses a section or a split.
+
+    Parameters
+    ----------
+    sections
+        Sections as `aivc_graph.io.read` returns them, already labelled by a split where one is wanted
+        (a ``split`` column in their shapes); without a label a node is for training.
+
+    Raises
+    ------
+    GraphError
+        Two sections of one name, a section without cells and patches, or a graph that breaks its schema.
+
+    Examples
+    --------
+    >>> graph = build_graph([section], GraphConfig(n_genes=2000))  # doctest: +SKIP
+    """
+    config = config or GraphConfig()
+    started = time.perf_counter()
+    _check_names(sections)
+    graph = TissueGraph()
+    graph[names.SECTION].obs = pd.DataFrame([metadata_of(s) for s in sections]).set_index("section", drop=False)
+    graph[names.SECTION].num_nodes = len(sections)
+    cells, patches = gather_nodes(sections, names.CELL), gather_nodes(sections, names.PATCH)
+    patches = _fill_patches(sections, cells, patches, config.patch_um)
+    edge_um = config.region_factor * float(np.median(patches.size_um))
+    cells, patches = _lay_regions(graph, cells, patches, edge_um)
+    for level, nodes in ((names.CELL, cells), (names.PATCH, patches)):
+        if len(nodes):
+            _add_nodes(graph, level, nodes)
+            _add_lateral(graph, level, nodes, config.edges.get(level))
+    _add_within(graph, cells, patches)
+    add_observations(graph, sections, n_genes=config.n_genes, keep_genes=config.keep_genes)
+    add_section_profiles(graph)
+    check_graph(graph)
+    log.info("built %s in %.1f s", summary_line(graph), time.perf_counter() - started)
+    return graph
+
+
+def summary_line(graph: TissueGraph) -> str:
+    """Return node and edge counts as one line."""
+    nodes = ", ".join(f"{graph[t].num_nodes:,} {t}" for t in graph.node_types)
+    edges = sum(graph[r].adj_t.values().numel() for r in graph.edge_types if r[1] != names.OBSERVED_IN)
+    return f"{nodes} nodes; {edges:,} near and within edges"
+
+
+def _check_names(sections: list[Any]) -> None:
+    found = [metadata_of(s)["section"] for s in sections]
+    if not found:
+        raise GraphError("graph", "no section", "at least one")
+    twice = sorted({name for name in found if found.count(name) > 1})
+    if twice:
+        raise GraphError("graph", f"two sections called {twice[0]!r}", "one name a section", "rename one under `sections`")
+
+
+def _fill_patches(sections: list[Any], cells: Nodes, patches: Nodes, patch_um: float) -> Nodes:
+    bare = np.setdiff1d(np.unique(cells.section), np.unique(patches.section))
+    missing = np.setdiff1d(np.arange(len(sections)), np.union1d(cells.section, patches.section))
+    if len(missing):
+        name = metadata_of(sections[missing[0]])["section"]
+        raise GraphError(name, "neither cells nor patches", "at least one of them", "give a count table for it, or drop it")
+    if len(bare) == 0:
+        return patches
+    return patches.concat(grid_patches(cells.take(np.flatnonzero(np.isin(cells.section, bare))), patch_um))
+
+
+def _lay_regions(graph: TissueGraph, cells: Nodes, patches: Nodes, edge_um: float) -> tuple[Nodes, Nodes]:
+    """Lay the region grid, add region nodes along a Hilbert curve, and sort cells and patches by region."""
+    both = cells.concat(patches)
+    _, windows, home = overlap_with_grid(both.pos_um, np.zeros(len(both)), edge_um, both.group)
+    section, split = windows[:, 0] // len(names.SPLITS), windows[:, 0] % len(names.SPLITS)
+    centre = (windows[:, 1:] + 0.5) * edge_um
+    rank = np.empty(len(windows), np.int64)
+    order = np.lexsort((np.argsort(hilbert_order(centre)), section))
+    rank[order] = np.arange(len(windows))
+    regions = Nodes.of_windows(section[order], split[order], centre[order], edge_um, "region")
+    _add_nodes(graph, names.REGION, regions)
+    graph[names.REGION].region_index = torch.arange(len(windows))
+    region = rank[home]
+    cells, patches = cells.in_region(region[: len(cells)]), patches.in_region(region[len(cells) :])
+    return cells.sorted_by_region(), patches.sorted_by_region()
+
+
+def _add_nodes(graph: TissueGraph, level: str, nodes: Nodes) -> None:
+    store = graph[level]
+    section_names = graph.obs(names.SECTION).index.to_numpy()[nodes.section]
+    obs = nodes.columns.drop(columns=[names.SPLIT.name], errors="ignore")
+    obs.insert(0, "section", pd.Categorical(section_names))
+    obs.insert(1, names.BARCODE, nodes.barcode)
+    obs.index = pd.Index(np.char.add(np.char.add(section_names.astype(str), ":"), nodes.barcode.astype(str)), name="node")
+    store.obs = obs
+    store.pos = torch.from_numpy(nodes.pos_um.astype(np.float32))
+    store.size_um = torch.from_numpy(nodes.size_um.astype(np.float32))
+    store.section_index = torch.from_numpy(nodes.section.astype(np.int64))
+    store.split = torch.from_numpy(nodes.split.astype(np.int8))
+    store.num_nodes = len(nodes)
+    if nodes.region is not None:
+        store.region_index = torch.from_numpy(nodes.region.astype(np.int64))
+
+
+def _add_lateral(graph: TissueGraph, level: str, nodes: Nodes, options: dict[str, Any] | None) -> None:
+    if options is None:
+        return
+    rule = edge_rule(**options)
+    rows, columns, distances = [], [], []
+    for group in np.unique(nodes.group):
+        members = np.flatnonzero(nodes.group == group)
+        local = rule(nodes.pos_um[members])
+        rows.append(np.repeat(members, np.diff(local.indptr)))
+        columns.append(members[local.indices])
+        distances.append(local.data)
+    row, column, distance = np.concatenate(rows), np.concatenate(columns), np.concatenate(distances)
+    order = np.lexsort((column, row)) if len(rows) > 1 else slice(None)
+    indptr = np.zeros(len(nodes) + 1, np.int64)
+    np.cumsum(np.bincount(row, minlength=len(nodes)), out=indptr[1:])
+    shape = (len(nodes), len(nodes))
+    ones = np.ones(len(row), np.float32)
+    relation = graph[level, names.NEAR, level]
+    relation.adj_t = to_torch_csr(sparse.csr_matrix((ones, column[order], indptr), shape=shape))
+    relation.distance_um = torch.from_numpy(distance[order].astype(np.float32))
+
+
+def _add_within(graph: TissueGraph, cells: Nodes, patches: Nodes) -> None:
+    regions = graph[names.REGION]
+    if len(cells):
+        adj = _cells_in_patches(cells, patches)
+        graph[names.CELL, names.WITHIN, names.PATCH].adj_t = to_torch_csr(adj)
+        if (np.diff(adj.tocsc().indptr) == 0).any():
+            graph[names.CELL, names.WITHIN, names.REGION].adj_t = to_torch_csr(_membership(cells.region, regions.num_nodes))
+    graph[names.PATCH, names.WITHIN, names.REGION].adj_t = to_torch_csr(_membership(patches.region, regions.num_nodes))
+    section = regions.section_index.numpy()
+    graph[names.REGION, names.WITHIN, names.SECTION].adj_t = to_torch_csr(_membership(section, graph[names.SECTION].num_nodes))
+
+
+def _cells_in_patches(cells: Nodes, patches: Nodes) -> sparse.csr_matrix:
+    blocks = sparse.coo_matrix((len(patches), len(cells)), dtype=np.float32)
+    rows, columns, shares = [blocks.row], [blocks.col], [blocks.data]
+    for group in np.intersect1d(cells.group, patches.group):
+        c, p = np.flatnonzero(cells.group == group), np.flatnonzero(patches.group == group)
+        if patches.is_window[p].all():
+            edge = float(patches.size_um[p[0]])
+            share, windows, _ = overlap_with_grid(cells.pos_um[c], cells.size_um[c], edge, cells.group[c])
+            p = p[_match(windows[:, 1:], patches.pos_um[p], edge)]
+        else:
+            share = overlap_with_discs(cells.pos_um[c], cells.size_um[c], patches.pos_um[p], patches.size_um[p])
+        local = share.tocoo()
+        rows.append(p[local.row])
+        columns.append(c[local.col])
+        shares.append(local.data)
+    data = (np.concatenate(shares), (np.concatenate(rows), np.concatenate(columns)))
+    return sparse.csr_matrix(data, shape=(len(patches), len(cells)))
+
+
+def _match(windows: np.ndarray, centre_um: np.ndarray, edge_um: float) -> np.ndarray:
+    """Return, for each window (column, row), the position of the patch that is centred on it."""
+    own = np.floor(centre_um / edge_um).astype(np.int64)
+    place = pd.MultiIndex.from_arrays(own.T).get_indexer(pd.MultiIndex.from_arrays(windows.T))
+    if (place < 0).any():
+        raise GraphError("patches", "a grid window without a patch", "one patch for each occupied window")
+    return place
+
+
+def _membership(parent: np.ndarray | None, n_parents: int) -> sparse.csr_matrix:
+    parent = np.asarray(parent)
+    ones = np.ones(len(parent), np.float32)
+    return sparse.csr_matrix((ones, (parent, np.arange(len(parent)))), shape=(n_parents, len(parent)))

@@ -1,0 +1,113 @@
+"""The nodes of one level gathered over sections, as arrays in one order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aivc_graph import names
+from aivc_graph.errors import GraphError
+from aivc_graph.graph.ordering import hilbert_order
+from aivc_graph.tissue.frame import diameters_um, positions_um
+
+HIDDEN_COLUMNS = ("geometry", "radius")
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Nodes of one level: arrays ``(node, …)``; `region` is the row of the region that holds a node's centre."""
+
+    barcode: NDArray[Any]
+    section: NDArray[np.int64]
+    split: NDArray[np.int64]
+    pos_um: NDArray[np.float64]
+    size_um: NDArray[np.float64]
+    is_window: NDArray[np.bool_]
+    columns: pd.DataFrame
+    region: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.barcode)
+
+    @property
+    def group(self) -> NDArray[np.int64]:
+        """Section and split in one number; relations stay inside a group."""
+        return self.section * len(names.SPLITS) + self.split
+
+    def take(self, rows: NDArray[np.int64]) -> Nodes:
+        """Return the nodes at `rows`, in that order."""
+        region = None if self.region is None else self.region[rows]
+        columns = self.columns.iloc[rows].reset_index(drop=True)
+        arrays = (self.barcode, self.section, self.split, self.pos_um, self.size_um, self.is_window)
+        return Nodes(*(a[rows] for a in arrays), columns, region)
+
+    def concat(self, other: Nodes) -> Nodes:
+        """Return these nodes followed by `other`."""
+        mine = (self.barcode, self.section, self.split, self.pos_um, self.size_um, self.is_window)
+        its = (other.barcode, other.section, other.split, other.pos_um, other.size_um, other.is_window)
+        frames = [f for f in (self.columns, other.columns) if len(f)]
+        columns = pd.concat(frames, ignore_index=True) if frames else self.columns
+        return Nodes(*(np.concatenate(pair) for pair in zip(mine, its, strict=True)), columns)
+
+    def in_region(self, region: NDArray[np.int64]) -> Nodes:
+        """Return the nodes with their region rows set."""
+        return replace(self, region=region)
+
+    def sorted_by_region(self) -> Nodes:
+        """Return the nodes sorted by region, and along a Hilbert curve inside each."""
+        if len(self) == 0:
+            return self
+        along = np.empty(len(self), np.int64)
+        along[hilbert_order(self.pos_um)] = np.arange(len(self))
+        return self.take(np.lexsort((along, self.region)))
+
+    @classmethod
+    def of_windows(
+        cls, section: NDArray[np.int64], split: NDArray[np.int64], centre_um: NDArray[np.float64], edge_um: float, prefix: str
+    ) -> Nodes:
+        """Return square windows as nodes, named by their place on the grid."""
+        step = np.floor(centre_um / edge_um).astype(int)
+        labels = [names.SPLITS[s] if s else "" for s in split]
+        barcode = np.array([f"{prefix}_{x}_{y}{'_' + t if t else ''}" for (x, y), t in zip(step, labels, strict=True)], dtype=object)
+        size = np.full(len(section), edge_um)
+        empty = pd.DataFrame(index=range(len(section)))
+        return cls(barcode, section, split, centre_um, size, np.ones(len(section), bool), empty)
+
+
+def gather_nodes(sections: list[Any], level: str) -> Nodes:
+    """Return the nodes of `level` over all sections that have it."""
+    parts = [_nodes_of(section, i, level) for i, section in enumerate(sections) if level in section.shapes]
+    nodes = _none()
+    for part in parts:
+        nodes = nodes.concat(part) if len(nodes) else part
+    return nodes
+
+
+def grid_patches(cells: Nodes, edge_um: float) -> Nodes:
+    """Return the occupied grid windows over `cells` as patches, one set a section and split."""
+    step = np.floor(cells.pos_um / edge_um).astype(np.int64)
+    windows = np.unique(np.column_stack([cells.group, step]), axis=0)
+    section, split = windows[:, 0] // len(names.SPLITS), windows[:, 0] % len(names.SPLITS)
+    return Nodes.of_windows(section, split, (windows[:, 1:] + 0.5) * edge_um, edge_um, "window")
+
+
+def _nodes_of(section: Any, index: int, level: str) -> Nodes:
+    shapes = section.shapes[level]
+    n = len(shapes)
+    columns = pd.DataFrame(shapes.drop(columns=[c for c in HIDDEN_COLUMNS if c in shapes])).reset_index(drop=True)
+    label = columns[names.SPLIT.name].astype(str) if names.SPLIT.name in columns else pd.Series([names.TRAIN] * n)
+    codes = pd.Categorical(label, categories=list(names.SPLITS)).codes.astype(np.int64)
+    if (codes < 0).any():
+        raise GraphError(f"{level} · split", f"a label {label[codes < 0].iloc[0]!r}", f"one of {', '.join(names.SPLITS)}")
+    where = np.full(n, index, np.int64)
+    barcode = np.asarray(shapes.index, dtype=object)
+    return Nodes(barcode, where, codes, positions_um(section, level), diameters_um(section, level), np.zeros(n, bool), columns)
+
+
+def _none() -> Nodes:
+    zero = np.zeros(0, np.int64)
+    return Nodes(zero.astype(object), zero, zero, np.zeros((0, 2)), np.zeros(0), np.zeros(0, bool), pd.DataFrame())

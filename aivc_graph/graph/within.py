@@ -1,0 +1,76 @@
+"""Which finer node lies in which coarser one, and by how much of itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.spatial import cKDTree
+
+Floats = NDArray[np.floating[Any]]
+
+
+def overlap_with_discs(pos_um: Floats, size_um: Floats, parent_um: Floats, parent_size_um: Floats) -> sparse.csr_matrix:
+    """Return (parent, child): the share of each child's width that lies inside a round parent such as a capture spot.
+
+    The overlap of two discs is taken along the line between their centres, so a child on a border counts in part and a
+    child between the spots not at all.
+    """
+    reach = float(parent_size_um.max() + size_um.max()) / 2
+    pairs = cKDTree(parent_um).sparse_distance_matrix(cKDTree(pos_um), reach, output_type="coo_matrix")
+    parent, child, distance = pairs.row, pairs.col, pairs.data
+    width = np.maximum(size_um[child], 1e-6)
+    share = np.clip((parent_size_um[parent] / 2 + width / 2 - distance) / width, 0.0, 1.0)
+    keep = share > 0
+    shape = (len(parent_um), len(pos_um))
+    return sparse.csr_matrix((share[keep].astype(np.float32), (parent[keep], child[keep])), shape=shape)
+
+
+def overlap_with_grid(
+    pos_um: Floats, size_um: Floats, edge_um: float, group: NDArray[np.integer[Any]]
+) -> tuple[sparse.csr_matrix, NDArray[np.int64], NDArray[np.int64]]:
+    """Lay a square grid of `edge_um` over the children of each group (section and split) and share them out.
+
+    Returns
+    -------
+    overlap
+        CSR (window, child): share of the child's area, as a square of its width, in each window; columns sum to one.
+    windows
+        ``(window, 3)``: group, column and row of each window that some child's centre lies in.
+    home
+        ``(child,)``: the window of each child's centre.
+    """
+    cell = np.floor(pos_um / edge_um).astype(np.int64)
+    keys = np.column_stack([group.astype(np.int64), cell])
+    windows, home = np.unique(keys, axis=0, return_inverse=True)
+    home = home.reshape(-1)
+    rows, columns, shares = [], [], []
+    half = np.clip(size_um, 2e-3, edge_um)[:, None] / 2
+    for step_x in (-1, 0, 1):
+        for step_y in (-1, 0, 1):
+            target = cell + (step_x, step_y)
+            low, high = target * edge_um, (target + 1) * edge_um
+            sides = np.clip(np.minimum(pos_um + half, high) - np.maximum(pos_um - half, low), 0, None) / (2 * half)
+            share = sides.prod(axis=1)
+            window = _find_rows(windows, np.column_stack([group, target]))
+            keep = (share > 1e-6) & (window >= 0)
+            rows.append(window[keep])
+            columns.append(np.flatnonzero(keep))
+            shares.append(share[keep])
+    shape = (len(windows), len(pos_um))
+    overlap = sparse.csr_matrix((np.concatenate(shares), (np.concatenate(rows), np.concatenate(columns))), shape=shape)
+    whole = np.asarray(overlap.sum(axis=0)).ravel()
+    overlap = overlap @ sparse.diags(1.0 / np.maximum(whole, 1e-9))
+    return overlap.astype(np.float32).tocsr(), windows, home
+
+
+def _find_rows(table: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    span = np.maximum(table.max(axis=0), rows.max(axis=0)) - np.minimum(table.min(axis=0), rows.min(axis=0)) + 1
+    low = np.minimum(table.min(axis=0), rows.min(axis=0))
+    weights = np.array([span[1] * span[2], span[2], 1])
+    codes, wanted = (table - low) @ weights, (rows - low) @ weights
+    place = np.searchsorted(codes, wanted)
+    place[place == len(codes)] = 0
+    return np.where(codes[place] == wanted, place, -1)

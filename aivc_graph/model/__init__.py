@@ -1,0 +1,1 @@
+"""The model: encode → (lateral, lift, project) × depth → measure."""

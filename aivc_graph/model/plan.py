@@ -1,0 +1,91 @@
+"""What a model was made for: levels, modalities, panels and relations, written beside its weights."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import ConfigDict
+
+from aivc_graph import names
+from aivc_graph.errors import ModelError
+from aivc_graph.graph.tissue_graph import Relation, TissueGraph
+from aivc_graph.model.settings import ModelConfig
+from aivc_graph.settings import Settings
+
+Step = tuple[Relation, bool]
+
+
+class ModelPlan(Settings):
+    """The graph a model expects.
+
+    Parameters
+    ----------
+    counts, features
+        Modality by level: the molecules of a count panel, the names of dense features.
+    laterals, withins
+        Relations messages travel along: near, and (child, within, parent) from fine to coarse.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    config: ModelConfig
+    latent: int
+    levels: tuple[str, ...]
+    counts: dict[str, dict[str, tuple[str, ...]]]
+    features: dict[str, dict[str, tuple[str, ...]]]
+    laterals: tuple[str, ...]
+    withins: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, graph: TissueGraph, config: ModelConfig) -> ModelPlan:
+        """Return the plan that fits `graph`."""
+        counts: dict[str, dict[str, tuple[str, ...]]] = {}
+        features: dict[str, dict[str, tuple[str, ...]]] = {}
+        for level in graph.levels:
+            for modality in graph.modalities(level):
+                if modality in names.MOLECULE_OF:
+                    counts.setdefault(level, {})[modality] = panel(graph, level, modality)
+                else:
+                    features.setdefault(level, {})[modality] = tuple(graph[level][f"{modality}_names"])
+        widths = [len(p) for by in counts.values() for p in by.values()]
+        laterals = tuple(v for v in graph.levels if (v, names.NEAR, v) in graph.edge_types)
+        withins = tuple((s, t) for s, name, t in graph.edge_types if name == names.WITHIN and t != names.SECTION)
+        order = {level: i for i, level in enumerate(names.LEVELS)}
+        withins = tuple(sorted(withins, key=lambda st: (order[st[0]], order[st[1]])))
+        latent = min([config.latent, *[max(w - 1, 1) for w in widths]])
+        return cls(
+            config=config, latent=latent, levels=tuple(graph.levels), counts=counts, features=features, laterals=laterals, withins=withins
+        )
+
+    @property
+    def steps(self) -> list[Step]:
+        """The message-passing steps of the model in order, as (relation, reverse), for exact window halos."""
+        lateral = [((v, names.NEAR, v), False) for v in self.laterals]
+        lift: list[Step] = [((s, names.WITHIN, t), False) for s, t in self.withins]
+        project: list[Step] = [((s, names.WITHIN, t), True) for s, t in reversed(self.withins)]
+        return (lateral + lift + project) * self.config.depth
+
+    def check(self, graph: TissueGraph) -> None:
+        """Raise `ModelError` if `graph` does not carry what the model was trained on."""
+        found = ModelPlan.of(graph, self.config)
+        for level, by_modality in self.counts.items():
+            for modality, wanted in by_modality.items():
+                have = found.counts.get(level, {}).get(modality)
+                if have is not None and have != wanted:
+                    missing = sorted(set(wanted) - set(have))
+                    first = missing[0] if missing else have[0]
+                    raise ModelError(
+                        f"{level} · {modality}",
+                        f"{len(missing)} of the model's {len(wanted)} molecules missing (first {first!r}) or in another order",
+                        "the panel the model was trained on",
+                        "build the graph with the run's config.yaml",
+                    )
+
+
+def panel(graph: TissueGraph, level: str, modality: str) -> tuple[str, ...]:
+    """Return the symbols of the molecules measured by `modality` at `level`."""
+    index = graph.obs(names.MOLECULE_OF[modality]).index
+    return tuple(index[graph[level][f"{modality}_panel"].numpy()].astype(str))
+
+
+def panel_columns(graph: TissueGraph, level: str, modality: str) -> torch.Tensor:
+    """Return the columns of the count matrix that the level's panel measures."""
+    return torch.nonzero(graph[level][f"{modality}_panel"]).ravel()

@@ -1,0 +1,1 @@
+"""What the model is made of, one operator a file: measurement, lateral, lift, project."""

@@ -1,0 +1,1 @@
+"""Lateral operators, one a file."""

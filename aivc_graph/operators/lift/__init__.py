@@ -1,0 +1,1 @@
+"""Lift operators, one a file."""

@@ -1,0 +1,1 @@
+"""Project operators, one a file."""
