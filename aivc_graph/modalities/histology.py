@@ -69,9 +69,9 @@ def add_histology(
     >>> add_histology(section, features=HistologyFeatures())  # doctest: +SKIP
     """
     where = f"{metadata_of(section)['section']} · histology of level {level!r}"
-    reader = open_slide(section, slide, features.target_mpp)
-    centres = positions_um(section, level)
-    geometry = features.geometry(float(np.median(diameters_um(section, level))), reader.mpp)
+    centres, diameter = positions_um(section, level), float(np.median(diameters_um(section, level)))
+    reader = open_slide(section, slide, wanted_mpp=features.geometry(diameter, 0.0).mpp)
+    geometry = features.geometry(diameter, reader.mpp)
     frame = fit_stains(_sample(reader, centres, geometry))
     extractor = features.extractor(frame, geometry, where)
     store = TileCache(cache, extractor.key(), extractor.names)

@@ -88,8 +88,8 @@ class SlideReader:
         return out
 
 
-def open_slide(section: Any, slide: str, target_mpp: float) -> SlideReader:
-    """Return the coarsest resolution of image `slide` that is still as fine as `target_mpp` [µm], else the finest.
+def open_slide(section: Any, slide: str, wanted_mpp: float) -> SlideReader:
+    """Return the coarsest resolution of image `slide` that is still as fine as `wanted_mpp` [µm], else the finest.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def open_slide(section: Any, slide: str, target_mpp: float) -> SlideReader:
         found = f"{arrays[0].shape[0]} channels of {arrays[0].dtype}"
         raise TissueError(where, found, "3 channels of uint8 (an H&E in RGB)")
     readers = [SlideReader(array, to_um @ _shrunk(arrays[0].shape, array.shape)) for array in arrays]
-    fine = [reader for reader in readers if reader.mpp <= 1.05 * target_mpp]
+    fine = [reader for reader in readers if reader.mpp <= 1.05 * wanted_mpp]
     return max(fine, key=lambda r: r.mpp) if fine else min(readers, key=lambda r: r.mpp)
 
 
