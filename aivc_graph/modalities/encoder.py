@@ -147,10 +147,13 @@ def _timm(path: Path, model: str | None) -> Any:
 
     weights = load_file(path)
     network = timm.create_model(model, pretrained=False, num_classes=0)
-    missing, _ = network.load_state_dict(weights, strict=False)
+    try:
+        missing, _ = network.load_state_dict(weights, strict=False)
+    except RuntimeError as error:  # tensors of other shapes
+        raise ConfigError(str(path), str(error).splitlines()[-1].strip(), f"the weights of {model!r}") from error
     if missing:
         found = f"no weights for {len(missing)} of its tensors, first {missing[0]!r}"
-        raise ConfigError(str(path), found, f"those of {model!r}")
+        raise ConfigError(str(path), found, f"the weights of {model!r}")
     network.eval()
 
     def embed(batch: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -74,7 +74,7 @@ def test_timm_weights_embed_tiles_of_a_section(tmp_path: Path) -> None:
     add_histology(section, features=encoder, progress=False)
     table = section.tables["patch_histology"]
     assert table.shape == (2, network.num_features) and np.ptp(table.X, axis=0).max() > 0
-    with pytest.raises(ConfigError, match="no weights for"):
+    with pytest.raises(ConfigError, match="expected the weights of 'resnet18', found"):
         extractor_of(ExportedEncoder(path=tmp_path / "w.safetensors", timm_model="resnet18"))
 
 
