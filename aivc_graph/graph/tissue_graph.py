@@ -33,6 +33,11 @@ class TissueGraph(HeteroData):
     []
     """
 
+    def __repr__(self) -> str:
+        nodes = ", ".join(f"{t}={self[t].num_nodes:,}" for t in self.node_types)
+        edges = "\n".join(f"  {r}: {self[r].adj_t.values().numel():,}" for r in self.edge_types)
+        return f"TissueGraph({nodes}\n{edges})"
+
     @property
     def levels(self) -> list[str]:
         """Levels present, fine to coarse."""

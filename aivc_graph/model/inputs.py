@@ -42,6 +42,7 @@ class Inputs:
 
     n_nodes: dict[str, int]
     section: dict[str, Tensor]
+    split: dict[str, Tensor]
     counts: dict[tuple[str, str], CountInput]
     features: dict[tuple[str, str], FeatureInput]
     rings: dict[str, list[SparseOperator]]
@@ -60,6 +61,7 @@ def prepare(graph: TissueGraph, plan: ModelPlan, device: torch.device | str = "c
     return Inputs(
         n_nodes={level: int(graph[level].num_nodes) for level in levels},
         section={level: graph[level].section_index.to(device) for level in levels},
+        split={level: graph[level].split.to(device) for level in levels},
         counts={(v, m): _counts(graph, v, m, device) for v in plan.counts for m in plan.counts[v] if _has(graph, v, m)},
         features={(v, m): _features(graph, v, m, device) for v in plan.features for m in plan.features[v] if _has(graph, v, m)},
         rings={level: _rings(graph, level, plan.config.rings, device) for level in plan.laterals},

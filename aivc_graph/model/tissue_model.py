@@ -19,9 +19,14 @@ from aivc_graph.operators.project.broadcast import BroadcastProject
 
 @dataclass
 class State:
-    """Latent state of every level: `z` (node, latent), who has one (`known`), and what neighbours say (`context`)."""
+    """Latent state of every level.
+
+    `z` (node, latent); `own` (node,), 1 where a node was measured itself; `known` (node,), 1 where it has any state;
+    `context` (node, latent), what neighbours alone say.
+    """
 
     z: dict[str, Tensor] = field(default_factory=dict)
+    own: dict[str, Tensor] = field(default_factory=dict)
     known: dict[str, Tensor] = field(default_factory=dict)
     context: dict[str, Tensor] = field(default_factory=dict)
 
@@ -60,7 +65,7 @@ class Block(nn.Module):
             overlap = inputs.lift[child, parent]
             reached = share_known(overlap, state.known[child])
             operator = self.lifts[f"{child}_{parent}"]
-            state.z[parent] = operator(state.z[child], state.z[parent], state.known[parent], overlap, reached)
+            state.z[parent] = operator(state.z[child], state.z[parent], state.own[parent], overlap, reached)
             state.known[parent] = torch.maximum(state.known[parent], reached)
         return state
 
@@ -115,9 +120,9 @@ class TissueModel(nn.Module):
             precision = seen * self.log_precision[f"{level}_{modality}"].exp()
             total[level] = total[level] + precision * value
             weight[level] = weight[level] + precision
-        known = {level: (w.sum(dim=1) > 0).float() for level, w in weight.items()}
+        own = {level: (w.sum(dim=1) > 0).float() for level, w in weight.items()}
         z = {level: total[level] / weight[level].clamp_min(1e-12) for level in total}
-        return State(z=z, known=known, context={level: torch.zeros_like(t) for level, t in z.items()})
+        return State(z=z, own=own, known=dict(own), context={level: torch.zeros_like(t) for level, t in z.items()})
 
     def _experts(self, inputs: Inputs, hidden: Hidden) -> list[tuple[tuple[str, str], Tensor, Tensor]]:
         found = []

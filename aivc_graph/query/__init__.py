@@ -1,0 +1,1 @@
+"""Questions to a trained tissue; every answer is a table with identifiers, microns and units."""

@@ -1,0 +1,102 @@
+"""Niches as a Gaussian mixture of neighbourhood states, smoothed over neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.special import logsumexp
+
+from aivc_graph.errors import QueryError
+
+STARTS = 10
+SAMPLE_ROWS = 20_000
+MAX_NICHES = 20
+COUPLINGS = (0.0, 0.5, 1.0, 2.0, 3.0)
+MEAN_FIELD_STEPS = 20
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class NicheMixture:
+    """A mixture with one shared covariance: `means` (niche, latent), `precision` (latent, latent), `log_weight` (niche,)."""
+
+    means: Floats
+    precision: Floats
+    log_weight: Floats
+    bic: float
+
+    def log_density(self, x: Floats) -> Floats:
+        """Return log weight × density of each niche (node, niche), up to a constant."""
+        inner = np.einsum("kd,de->ke", self.means, self.precision)
+        constant = self.log_weight - 0.5 * np.einsum("kd,kd->k", inner, self.means)
+        return x @ inner.T + constant - 0.5 * np.einsum("nd,de,ne->n", x, self.precision, x)[:, None]
+
+
+def fit_mixture(x: Floats, k: int | None, resolution: float, seed: int) -> NicheMixture:
+    """Fit a mixture to states `x` (node, latent): the best of ten starts.
+
+    Parameters
+    ----------
+    k
+        Number of niches; if not given, the number from 2 to 20 with the least BIC whose penalty is divided by
+        `resolution`, so that a larger resolution gives more niches.
+
+    Raises
+    ------
+    QueryError
+        If there are fewer nodes than niches.
+    """
+    sample = x if len(x) <= SAMPLE_ROWS else x[np.linspace(0, len(x) - 1, SAMPLE_ROWS).astype(int)]
+    if k is not None and not 1 <= k <= len(sample):
+        raise QueryError("niches", f"k = {k} for {len(sample)} nodes", "1 ≤ k ≤ number of nodes")
+    if k is not None:
+        return _fit(sample, k, resolution, seed, STARTS)
+    most = min(MAX_NICHES, len(sample) // 10)
+    if most < 2:
+        return _fit(sample, 1, resolution, seed, 1)
+    tried = [_fit(sample, n, resolution, seed, 2) for n in range(2, most + 1)]
+    best = min(tried, key=lambda m: m.bic)
+    return _fit(sample, len(best.means), resolution, seed, STARTS)
+
+
+def _fit(x: Floats, k: int, resolution: float, seed: int, starts: int) -> NicheMixture:
+    from sklearn.mixture import GaussianMixture
+
+    scale = float(x.var(axis=0).mean()) or 1.0
+    mixture = GaussianMixture(k, covariance_type="tied", n_init=starts, random_state=seed, reg_covar=1e-6 * scale, max_iter=200)
+    mixture.fit(x)
+    n_parameters = mixture._n_parameters()
+    bic = -2.0 * mixture.score(x) * len(x) + n_parameters * np.log(len(x)) / resolution
+    order = np.argsort(-mixture.weights_, kind="stable")
+    return NicheMixture(mixture.means_[order], mixture.precisions_, np.log(mixture.weights_[order]), float(bic))
+
+
+def smooth(log_density: Floats, adjacency: sparse.csr_matrix | None) -> tuple[Floats, float]:
+    """Return posteriors (node, niche) of a Potts field over `adjacency` by mean field, and the coupling used.
+
+    The coupling is the one under which each node's niche is best predicted by its neighbours' (pseudo-likelihood), so
+    tissue without spatial order is not smoothed.
+
+    References
+    ----------
+    Besag 1975, doi:10.2307/2987782 (pseudo-likelihood of lattice fields).
+    """
+    independent = np.exp(log_density - logsumexp(log_density, axis=1, keepdims=True))
+    if adjacency is None or adjacency.nnz == 0 or log_density.shape[1] < 2:
+        return independent, 0.0
+    degree = np.maximum(np.diff(adjacency.indptr), 1)[:, None]
+    mean = sparse.csr_matrix((np.ones(adjacency.nnz), adjacency.indices, adjacency.indptr), shape=adjacency.shape)
+    coupling = max(COUPLINGS, key=lambda beta: _pseudo_likelihood(independent, (mean @ independent) / degree, beta))
+    posterior = independent
+    for _ in range(MEAN_FIELD_STEPS):
+        field = log_density + coupling * (mean @ posterior) / degree
+        posterior = np.exp(field - logsumexp(field, axis=1, keepdims=True))
+    return posterior, coupling
+
+
+def _pseudo_likelihood(posterior: Floats, neighbours: Floats, beta: float) -> float:
+    field = beta * neighbours
+    return float((posterior * (field - logsumexp(field, axis=1, keepdims=True))).sum())

@@ -1,0 +1,83 @@
+"""Latent states of every node of a graph, computed window by window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aivc_graph import names
+from aivc_graph.graph.windows import windows
+from aivc_graph.model.inputs import Inputs, prepare
+from aivc_graph.model.tissue_model import Hidden, State, TissueModel
+
+WINDOW_NODES = 40_000
+
+
+@dataclass(frozen=True)
+class NodeStates:
+    """Arrays (node, latent) and (node,) of one level, in the graph's order."""
+
+    z: NDArray[np.float32]
+    context: NDArray[np.float32]
+    known: NDArray[np.bool_]
+
+
+@torch.no_grad()
+def node_states(model: TissueModel, graph: Any, hide: tuple[tuple[str, str], ...] = ()) -> dict[str, NodeStates]:
+    """Return the states of all nodes by level; observations named in `hide` (level, modality) are not seen."""
+    latent = model.plan.latent
+    size = {level: graph[level].num_nodes for level in model.plan.levels}
+    z = {level: np.zeros((n, latent), np.float32) for level, n in size.items()}
+    context = {level: np.zeros((n, latent), np.float32) for level, n in size.items()}
+    known = {level: np.zeros(n, bool) for level, n in size.items()}
+    for inputs, state, core, rows in run_windows(model, graph, hide):
+        for level, mask in core.items():
+            target = rows[level][mask.numpy()]
+            z[level][target] = state.z[level][mask].numpy()
+            context[level][target] = state.context[level][mask].numpy()
+            known[level][target] = state.known[level][mask].numpy() > 0
+    return {level: NodeStates(z[level], context[level], known[level]) for level in size}
+
+
+@torch.no_grad()
+def run_windows(model: TissueModel, graph: Any, hide: tuple[tuple[str, str], ...] = ()) -> Any:
+    """Yield (inputs, state, core masks, global rows) window by window."""
+    model.eval()
+    for window in windows(graph, model.plan.steps, WINDOW_NODES):
+        inputs = prepare(window.graph, model.plan)
+        yield inputs, model(inputs, hide_all(inputs, hide)), window.core, window.rows
+
+
+def hide_all(inputs: Inputs, hide: tuple[tuple[str, str], ...]) -> Hidden:
+    """Return what hides every node of the observations named in `hide`."""
+    masks: dict[tuple[str, str], Tensor] = {}
+    for key in hide:
+        if key in inputs.counts or key in inputs.features:
+            masks[key] = torch.ones(inputs.n_nodes[key[0]])
+    return Hidden(nodes=masks)
+
+
+def niche_level(model: TissueModel) -> str:
+    """Return the finest level that is measured and has neighbours: where niches are found."""
+    measured = {*model.plan.counts, *model.plan.features}
+    for level in names.LEVELS:
+        if level in measured and level in model.plan.laterals:
+            return level
+    return model.plan.levels[0]
+
+
+def niche_state(states: NodeStates, diagnostics: dict[str, float], level: str) -> tuple[NDArray[np.float32], str]:
+    """Return the state niches are made of (node, latent) and its name, ``neighbourhood`` or ``own``.
+
+    The neighbourhood describes a niche unless neighbours are so much worse at predicting a node than its own thinned
+    counts are (leave-one-out error above three times the thinning error) that the tissue must be finer than they are.
+    """
+    loo, own = diagnostics.get(f"{level}.loo"), diagnostics.get(f"{level}.thinning_own")
+    if loo is None or (own is not None and loo > 3.0 * own):
+        return states.z, "own"
+    return np.where(states.known[:, None], states.context, 0.0).astype(np.float32), "neighbourhood"

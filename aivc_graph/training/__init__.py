@@ -1,0 +1,1 @@
+"""Training: the closed-form baseline, the loop, the objective, checkpoints."""

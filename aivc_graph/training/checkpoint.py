@@ -1,0 +1,100 @@
+"""Weights and optimiser state as safetensors beside JSON; replaced in one step, so a kill leaves the last good one."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from aivc_graph.errors import ModelError, StoreError
+from aivc_graph.model.plan import ModelPlan
+from aivc_graph.model.tissue_model import TissueModel
+
+FORMAT = 1
+
+
+def save_tensors(tensors: dict[str, Tensor], facts: dict[str, Any], path: Path) -> None:
+    """Write `tensors` to ``path.safetensors`` and `facts` into its header, in one atomic step."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    packed = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    save_file(packed, temporary, metadata={"facts": json.dumps({"format": FORMAT, **facts}, sort_keys=True)})
+    with temporary.open("rb") as written:
+        os.fsync(written.fileno())
+    temporary.replace(path)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and facts of a file written by `save_tensors`.
+
+    Raises
+    ------
+    StoreError
+        If the file is missing, truncated, not safetensors (a pickle, say), or of a newer format.
+    """
+    from safetensors import safe_open
+
+    if not path.exists():
+        raise StoreError(str(path), "no such file", "a safetensors file", "train first, or check the path")
+    try:
+        tensors = load_file(path)
+        with safe_open(path, framework="pt") as opened:
+            facts = json.loads((opened.metadata() or {}).get("facts", "{}"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise StoreError(str(path), f"not a readable safetensors file ({error})", mend="restore it from a copy, or train again") from error
+    if facts.get("format") != FORMAT:
+        raise StoreError(str(path), f"format {facts.get('format')}", f"format {FORMAT}", "use the version of aivc-graph that wrote it")
+    return tensors, facts
+
+
+def save_model(model: TissueModel, run: Path) -> None:
+    """Write ``model.safetensors`` and ``model.json`` (the plan) into the run folder."""
+    save_tensors(dict(model.state_dict()), {}, run / "model.safetensors")
+    temporary = run / f"model.json.{os.getpid()}.tmp"
+    temporary.write_text(model.plan.model_dump_json(indent=1) + "\n")
+    temporary.replace(run / "model.json")
+
+
+def load_model(run: Path) -> TissueModel:
+    """Return the trained model of a run folder.
+
+    Raises
+    ------
+    StoreError, ModelError
+        If a file is missing or damaged, or the weights do not fit the plan.
+    """
+    tensors, _ = load_tensors(run / "model.safetensors")
+    try:
+        plan = ModelPlan.model_validate_json((run / "model.json").read_text())
+    except (OSError, ValidationError) as error:
+        raise StoreError(str(run / "model.json"), f"no readable model plan ({error})", mend="restore it, or train again") from error
+    model = TissueModel(plan)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ModelError(str(run / "model.safetensors"), f"weights that do not fit model.json ({error})", mend="train again") from error
+    return model.eval()
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the optimiser's tensors under flat names ``optimiser.<parameter>.<key>``."""
+    state = optimiser.state_dict()["state"]
+    return {f"optimiser.{i}.{key}": torch.as_tensor(value) for i, entry in state.items() for key, value in entry.items()}
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put tensors from `optimiser_tensors` back."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimiser."):
+            _, index, key = name.split(".", 2)
+            state.setdefault(int(index), {})[key] = value
+    whole = optimiser.state_dict()
+    whole["state"] = state
+    optimiser.load_state_dict(whole)

@@ -1,0 +1,232 @@
+"""The training loop: windows of tissue, hidden nodes and molecules, early stopping, resuming."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aivc_graph import names
+from aivc_graph.errors import TrainingError
+from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.graph.windows import windows
+from aivc_graph.model.inputs import Inputs, prepare
+from aivc_graph.model.plan import ModelPlan
+from aivc_graph.model.settings import ModelConfig
+from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.training.checkpoint import load_tensors, optimiser_tensors, restore_optimiser, save_model, save_tensors
+from aivc_graph.training.closed_form import Fold, fit_closed_form
+from aivc_graph.training.gates import choose_gates
+from aivc_graph.training.objective import Loss, draw_hidden, likelihood
+from aivc_graph.training.settings import TrainingConfig
+
+log = logging.getLogger(__name__)
+LEARNED = (".hidden.", ".gate", ".weight", ".log_dispersion", ".log_profile", ".log_scale")
+CACHED_WINDOWS = 8
+CLOSED_FORM_WINDOWS = 4
+Report = Callable[[dict[str, Any]], None]
+
+
+def fit(
+    graph: TissueGraph, model_config: ModelConfig, config: TrainingConfig, run: Path, *, resume: bool = False, report: Report | None = None
+) -> TissueModel:
+    """Fit the baseline in closed form, then the corrections by gradient; write the run folder as it goes.
+
+    Parameters
+    ----------
+    graph
+        A tissue graph, or an opened graph store, with split labels.
+    run
+        Folder for ``model.safetensors``, ``model.json``, ``metrics.jsonl`` and ``checkpoints/``.
+    resume
+        Go on from the last checkpoint; the result is the same as if training had never stopped.
+    report
+        Called with the metrics of each epoch.
+
+    Raises
+    ------
+    TrainingError
+        If no node is for training, or the loss is not finite.
+    """
+    return _Fit(graph, model_config, config, run, report).run(resume=resume)
+
+
+def device_of(config: TrainingConfig) -> torch.device:
+    """Return the device that ``training.device`` stands for."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("training.device", "no CUDA device", "a machine with one", "set training.device: cpu")
+    return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+class _Fit:
+    def __init__(
+        self, graph: TissueGraph, model_config: ModelConfig, config: TrainingConfig, folder: Path, report: Report | None
+    ) -> None:
+        self.graph, self.config, self.folder, self.report = graph, config, folder, report
+        self.device = device_of(config)
+        self.plan = ModelPlan.of(graph, model_config)
+        depths = {(v, m): float(graph[v][f"{m}_depth"]) for v, by in self.plan.counts.items() for m in by}
+        torch.manual_seed(config.seed)
+        self.model = TissueModel(self.plan, depths).to(self.device)
+        self.window_nodes = config.window_nodes
+        self.cache: list[tuple[Inputs, dict[str, Tensor]]] = []
+        self.epoch, self.best, self.best_epoch = 0, float("inf"), 0
+        self.best_state: dict[str, Tensor] = {}
+        self.diagnostics: dict[str, float] = {}
+
+    def run(self, *, resume: bool) -> TissueModel:
+        """Train to the end and return the model with its gates chosen."""
+        (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        last = self.folder / "checkpoints" / "last.safetensors"
+        if resume and last.exists():
+            optimiser = self._restore(last)
+        else:
+            self._start()
+            optimiser = self._optimiser()
+        while self.epoch < self.config.epochs and self.epoch - self.best_epoch < self.config.patience:
+            self._epoch(optimiser)
+            self._checkpoint(optimiser, last)
+        self.model.load_state_dict(self.best_state)
+        openings = choose_gates(self.model, self.held_out_loss)
+        log.info("gates: %s", ", ".join(f"{k.removesuffix('.gate')} {v:g}" for k, v in openings.items() if v) or "all shut")
+        self._write_facts(openings)
+        save_model(self.model, self.folder)
+        return self.model.eval()
+
+    def _start(self) -> None:
+        (self.folder / "metrics.jsonl").write_text("")
+        for key in (k for k in self.model.counts):
+            level, _, modality = key.partition("_")
+            common = self.graph[level][f"{modality}_common"][self.graph[level][f"{modality}_panel"]]
+            with torch.no_grad():
+                self.model.counts[key].log_profile.copy_(common)
+        folds = self._folds()
+        if not any(bool(rows.any()) for fold in folds for rows in fold.rows.values()):
+            raise TrainingError("split", "no node is for training", "at least one", "check task.split")
+        self.diagnostics = fit_closed_form(self.model, folds, self.config.seed)
+        log.info("closed form: %s", ", ".join(f"{k} {v:.3f}" for k, v in self.diagnostics.items()) or "done")
+        self._validate()
+        self._write_metrics({"epoch": 0, "train_loss": None, "validation_loss": self.best})
+
+    def _optimiser(self) -> torch.optim.Optimizer:
+        """Only corrections, gates and decoders learn; the closed-form baseline stays as it was fitted."""
+        learned = [p.requires_grad_(any(key in f".{name}" for key in LEARNED)) for name, p in self.model.named_parameters()]
+        learned = [p for p in learned if p.requires_grad]
+        return torch.optim.AdamW(learned, lr=self.config.learning_rate, weight_decay=self.config.weight_decay)
+
+    def _epoch(self, optimiser: torch.optim.Optimizer) -> None:
+        self.epoch += 1
+        started, seen = time.perf_counter(), 0
+        total = Loss()
+        generator = np.random.default_rng([self.config.seed, self.epoch])
+        self.model.train()
+        for number, (inputs, core) in enumerate(self._windows()):
+            counted = _counted(inputs, core, names.TRAIN)
+            hidden = draw_hidden(inputs, self.config, generator)
+            optimiser.zero_grad(set_to_none=True)
+            loss = likelihood(self.model, inputs, self.model(inputs, hidden), hidden, counted)
+            value = loss.mean(self.config.feature_weight, set(inputs.features))
+            if not torch.isfinite(value):
+                raise TrainingError(
+                    f"epoch {self.epoch} · window {number}",
+                    f"a loss of {value.item()}",
+                    "a finite loss",
+                    f"lower training.learning_rate (now {self.config.learning_rate}); checkpoints/last.safetensors is the last good state",
+                )
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            optimiser.step()
+            total.add(loss)
+            seen += sum(int(mask.sum()) for mask in core.values())
+        seconds = time.perf_counter() - started
+        self._validate()
+        train = float(total.mean(self.config.feature_weight, self._feature_keys()))
+        self._write_metrics(
+            {"epoch": self.epoch, "train_loss": train, "validation_loss": self.last, "seconds": round(seconds, 3), "nodes_per_second": round(seen / seconds)}
+        )
+
+    def _validate(self) -> None:
+        self.last = self.held_out_loss()
+        if self.last < self.best or not self.best_state:
+            self.best, self.best_epoch = self.last, self.epoch
+            self.best_state = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
+
+    @torch.no_grad()
+    def held_out_loss(self) -> float:
+        """Return the loss on validation nodes (training nodes where there are none), with the same things hidden each time."""
+        self.model.eval()
+        generator, total = np.random.default_rng([self.config.seed, 2**31]), Loss()
+        split = names.VALIDATION if self._has_validation() else names.TRAIN
+        for inputs, core in self._windows():
+            hidden = draw_hidden(inputs, self.config, generator)
+            counted = _counted(inputs, core, split)
+            total.add(likelihood(self.model, inputs, self.model(inputs, hidden), hidden, counted))
+        return float(total.mean(self.config.feature_weight, self._feature_keys()))
+
+    def _windows(self) -> Iterator[tuple[Inputs, dict[str, Tensor]]]:
+        """Yield inputs and core masks; few windows are kept ready, many are read anew each time."""
+        if self.cache:
+            yield from self.cache
+            return
+        made = []
+        for window in windows(self.graph, self.plan.steps, self.window_nodes):
+            ready = (prepare(window.graph, self.plan, self.device), {v: m.float().to(self.device) for v, m in window.core.items()})
+            if len(made) <= CACHED_WINDOWS:
+                made.append(ready)
+            yield ready
+        if len(made) <= CACHED_WINDOWS:
+            self.cache = made
+
+    def _folds(self) -> list[Fold]:
+        """Return the windows the closed form is fitted on, evenly spaced over the tissue."""
+        if not self.cache:
+            total = -(-sum(self.graph[v].num_nodes for v in (names.CELL, names.PATCH) if v in self.graph.node_types) // self.window_nodes)
+            every = max(1, total // CLOSED_FORM_WINDOWS)
+            return [Fold(i, _counted(i, c, names.TRAIN)) for n, (i, c) in enumerate(self._windows()) if n % every == 0]
+        return [Fold(i, _counted(i, c, names.TRAIN)) for i, c in self.cache]
+
+    def _has_validation(self) -> bool:
+        return any(bool(self.graph.in_split(level, names.VALIDATION).any()) for level in self.plan.counts)
+
+    def _feature_keys(self) -> set[tuple[str, str]]:
+        return {(v, m) for v, by in self.plan.features.items() for m in by}
+
+    def _checkpoint(self, optimiser: torch.optim.Optimizer, path: Path) -> None:
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()} | {f"best.{k}": v for k, v in self.best_state.items()}
+        facts = {"epoch": self.epoch, "best": self.best, "best_epoch": self.best_epoch, "diagnostics": self.diagnostics}
+        save_tensors(tensors | optimiser_tensors(optimiser), facts, path)
+
+    def _restore(self, path: Path) -> torch.optim.Optimizer:
+        tensors, facts = load_tensors(path)
+        self.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        self.best_state = {k.removeprefix("best."): v.to(self.device) for k, v in tensors.items() if k.startswith("best.")}
+        self.epoch, self.best, self.best_epoch = facts["epoch"], facts["best"], facts["best_epoch"]
+        self.diagnostics = facts["diagnostics"]
+        optimiser = self._optimiser()
+        restore_optimiser(optimiser, tensors)
+        kept = (self.folder / "metrics.jsonl").read_text().splitlines()[: self.epoch + 1]
+        (self.folder / "metrics.jsonl").write_text("".join(f"{line}\n" for line in kept))
+        log.info("resumed after epoch %d", self.epoch)
+        return optimiser
+
+    def _write_metrics(self, record: dict[str, Any]) -> None:
+        with (self.folder / "metrics.jsonl").open("a") as lines:
+            lines.write(json.dumps(record) + "\n")
+        if self.report is not None:
+            self.report(record)
+
+    def _write_facts(self, openings: dict[str, float]) -> None:
+        facts = {"diagnostics": self.diagnostics, "gates": openings, "best_epoch": self.best_epoch, "validation_loss": self.held_out_loss()}
+        (self.folder / "training.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+
+
+def _counted(inputs: Inputs, core: dict[str, Tensor], split: str) -> dict[str, Tensor]:
+    """Return who counts (node,) by level: nodes of the window's core that belong to `split`."""
+    return {level: mask * (inputs.split[level] == names.SPLITS.index(split)) for level, mask in core.items()}

@@ -1,0 +1,40 @@
+"""What a YAML file may set under ``training``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from aivc_graph.settings import Settings
+
+
+class TrainingConfig(Settings):
+    """How a model is trained.
+
+    Parameters
+    ----------
+    epochs, patience
+        Most epochs; epochs without a better validation loss after which to stop.
+    learning_rate, weight_decay
+        Of AdamW.
+    window_nodes
+        Cells and patches in the core of one window of tissue.
+    hidden_nodes, hidden_molecules
+        Share of nodes whose own observation is hidden, and of molecules hidden from the rest.
+    feature_weight
+        Weight of dense features (tiles, morphology) against counts in the objective.
+    seed
+        Of all random choices.
+    """
+
+    epochs: int = Field(40, ge=0)
+    patience: int = Field(8, ge=1)
+    learning_rate: float = Field(5e-3, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    window_nodes: int = Field(40_000, ge=1)
+    hidden_nodes: float = Field(0.25, gt=0, lt=1)
+    hidden_molecules: float = Field(0.3, gt=0, lt=1)
+    feature_weight: float = Field(0.1, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seed: int = 0
