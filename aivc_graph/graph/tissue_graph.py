@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,11 @@ from aivc_graph import names
 from aivc_graph.errors import GraphError
 
 Relation = tuple[str, str, str]
+
+# torch says once a process that CSR tensors are beta; it is said here, unheard, and not in the middle of a user's work.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", UserWarning)
+    torch.eye(1).to_sparse_csr()
 
 
 class TissueGraph(HeteroData):
