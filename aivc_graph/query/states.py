@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aivc_graph import names
+from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.graph.windows import windows
 from aivc_graph.model.inputs import Inputs, prepare
 from aivc_graph.model.tissue_model import Hidden, State, TissueModel
@@ -31,13 +32,14 @@ class NodeStates:
 def node_states(model: TissueModel, graph: Any, hide: tuple[tuple[str, str], ...] = ()) -> dict[str, NodeStates]:
     """Return the states of all nodes by level; observations named in `hide` (level, modality) are not seen."""
     latent = model.plan.latent
-    size = {level: graph[level].num_nodes for level in model.plan.levels}
+    structure = graph if isinstance(graph, TissueGraph) else graph.structure
+    size = {level: structure[level].num_nodes for level in model.plan.levels}
     z = {level: np.zeros((n, latent), np.float32) for level, n in size.items()}
     context = {level: np.zeros((n, latent), np.float32) for level, n in size.items()}
     known = {level: np.zeros(n, bool) for level, n in size.items()}
     for inputs, state, core, rows in run_windows(model, graph, hide):
         for level, mask in core.items():
-            target = rows[level][mask.numpy()]
+            target = rows[level][mask].numpy()
             z[level][target] = state.z[level][mask].numpy()
             context[level][target] = state.context[level][mask].numpy()
             known[level][target] = state.known[level][mask].numpy() > 0

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from aivc_graph import names
 from aivc_graph.errors import TrainingError
+from aivc_graph.graph.store import GraphStore
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.graph.windows import windows
 from aivc_graph.model.inputs import Inputs, prepare
@@ -35,7 +36,7 @@ Report = Callable[[dict[str, Any]], None]
 
 
 def fit(
-    graph: TissueGraph, model_config: ModelConfig, config: TrainingConfig, run: Path, *, resume: bool = False, report: Report | None = None
+    graph: TissueGraph | GraphStore, model_config: ModelConfig, config: TrainingConfig, run: Path, *, resume: bool = False, report: Report | None = None
 ) -> TissueModel:
     """Fit the baseline in closed form, then the corrections by gradient; write the run folder as it goes.
 
@@ -67,9 +68,10 @@ def device_of(config: TrainingConfig) -> torch.device:
 
 class _Fit:
     def __init__(
-        self, graph: TissueGraph, model_config: ModelConfig, config: TrainingConfig, folder: Path, report: Report | None
+        self, graph: TissueGraph | GraphStore, model_config: ModelConfig, config: TrainingConfig, folder: Path, report: Report | None
     ) -> None:
-        self.graph, self.config, self.folder, self.report = graph, config, folder, report
+        self.source, self.config, self.folder, self.report = graph, config, folder, report
+        self.graph = graph if isinstance(graph, TissueGraph) else graph.structure
         self.device = device_of(config)
         self.plan = ModelPlan.of(graph, model_config)
         depths = {(v, m): float(graph[v][f"{m}_depth"]) for v, by in self.plan.counts.items() for m in by}
@@ -176,7 +178,7 @@ class _Fit:
             yield from self.cache
             return
         made = []
-        for window in windows(self.graph, self.plan.steps, self.window_nodes):
+        for window in windows(self.source, self.plan.steps, self.window_nodes):
             ready = (prepare(window.graph, self.plan, self.device), {v: m.float().to(self.device) for v, m in window.core.items()})
             if len(made) <= CACHED_WINDOWS:
                 made.append(ready)

@@ -1,0 +1,135 @@
+"""The tables answers are made of: one row a node, niche or pair, with identifiers and units."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+
+from aivc_graph import names
+from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
+from aivc_graph.model.plan import panel_columns
+from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.query.states import run_windows
+
+PER = 10_000.0
+MIN_UNITS = 5
+BOOTSTRAPS = 400
+
+
+def node_table(graph: TissueGraph, level: str) -> pd.DataFrame:
+    """Return the table of a level's nodes: section, barcode, x_um, y_um, size_um and all annotation."""
+    obs = graph.obs(level).copy()
+    pos = graph[level].pos.numpy()
+    obs.insert(2, "x_um", pos[:, 0])
+    obs.insert(3, "y_um", pos[:, 1])
+    obs.insert(4, "size_um", graph[level].size_um.numpy())
+    return obs
+
+
+def expression_table(model: TissueModel, graph: TissueGraph, level: str, genes: list[str], niche: pd.Series | None) -> Any:
+    """Return expected expression a node (AnnData) or, where `niche` is given, a niche and gene (table)."""
+    panel = list(model.plan.counts[level][names.RNA])
+    columns = [panel.index(g) for g in genes]
+    expected = np.zeros((graph[level].num_nodes, len(genes)), np.float32)
+    for inputs, state, core, rows in run_windows(model, graph):
+        with torch.no_grad():
+            shares = model.expression(state, inputs, level)[core[level]]
+        expected[rows[level][core[level]].numpy()] = shares[:, columns].numpy() * PER
+    measured = _measured(graph, level, columns)
+    if niche is not None:
+        return _by_niche(graph, level, genes, expected, measured, niche)
+    answer = ad.AnnData(X=expected, obs=node_table(graph, level), var=pd.DataFrame(index=genes), layers={"measured": measured})
+    answer.obsm["spatial"] = graph[level].pos.numpy()
+    answer.uns["units"] = {"X": f"expected counts per {PER:,.0f} of the measured panel", "spatial": "µm"}
+    return answer
+
+
+def _measured(graph: TissueGraph, level: str, columns: list[int]) -> np.ndarray:
+    counts = to_scipy_csr(graph.counts(level, names.RNA))[:, panel_columns(graph, level, names.RNA).numpy()]
+    depth = np.asarray(counts.sum(axis=1))
+    values = counts[:, columns].toarray() / np.maximum(depth, 1) * PER
+    values[~graph[level][names.mask_name(names.RNA)].numpy()] = np.nan
+    return values.astype(np.float32)
+
+
+def _by_niche(
+    graph: TissueGraph, level: str, genes: list[str], expected: np.ndarray, measured: np.ndarray, niche: pd.Series
+) -> pd.DataFrame:
+    """Mean a niche and gene, with a bootstrap interval over sections, or over regions where sections are few."""
+    many = graph[names.SECTION].num_nodes >= MIN_UNITS
+    unit = graph[level].section_index.numpy() if many else graph[level].region_index.numpy()
+    rows = []
+    for name in niche.cat.categories:
+        inside = (niche == name).to_numpy()
+        if not inside.any():
+            continue
+        low, high, n_units = _bootstrap(expected[inside], unit[inside])
+        table = pd.DataFrame(
+            {
+                "niche": name,
+                "gene": genes,
+                "expected": expected[inside].mean(axis=0),
+                "lower": low,
+                "upper": high,
+                "measured": np.nanmean(measured[inside], axis=0) if np.isfinite(measured[inside]).any() else np.nan,
+                "n_nodes": int(inside.sum()),
+                "n_units": n_units,
+                "interval_over": names.SECTION if many else names.REGION,
+                "unit": f"counts per {PER:,.0f}",
+            }
+        )
+        rows.append(table)
+    return pd.concat(rows, ignore_index=True)
+
+
+def _bootstrap(values: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return the 95 % interval of the mean over resampled units; NaN where there are fewer than five."""
+    units, place = np.unique(unit, return_inverse=True)
+    if len(units) < MIN_UNITS:
+        nothing = np.full(values.shape[1], np.nan)
+        return nothing, nothing, len(units)
+    sums = np.zeros((len(units), values.shape[1]))
+    np.add.at(sums, place, values)
+    number = np.bincount(place).astype(float)
+    draws = np.random.default_rng(0).multinomial(len(units), np.full(len(units), 1 / len(units)), size=BOOTSTRAPS)
+    means = (draws @ sums) / np.maximum(draws @ number, 1e-12)[:, None]
+    return np.quantile(means, 0.025, axis=0), np.quantile(means, 0.975, axis=0), len(units)
+
+
+def composition_table(obs: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Return shares (rows of `by`, columns labels) that sum to one, with the number of nodes behind each row."""
+    column = names.LABEL if names.LABEL in obs and by != names.LABEL else "section" if by != "section" else "niche"
+    table = pd.crosstab(obs[by], obs[column].astype(str))
+    n_nodes = table.sum(axis=1)
+    shares = table.div(n_nodes.clip(lower=1), axis=0)
+    shares.insert(0, "n_nodes", n_nodes)
+    return shares.reset_index()
+
+
+def contact_table(adjacency: sparse.csr_matrix | None, niche: np.ndarray) -> pd.DataFrame:
+    """Return contacts between niches against the number expected from their degrees alone, one row an unordered pair."""
+    k = int(niche.max()) + 1 if len(niche) else 0
+    onehot = sparse.csr_matrix((np.ones(len(niche)), (np.arange(len(niche)), niche)), shape=(len(niche), k))
+    contacts = np.zeros((k, k)) if adjacency is None else (onehot.T @ (adjacency != 0).astype(float) @ onehot).toarray()
+    contacts = (contacts + contacts.T) / 2
+    degree = contacts.sum(axis=1)
+    expected = np.outer(degree, degree) / max(degree.sum(), 1.0)
+    a, b = np.triu_indices(k)
+    ratio = np.log2((contacts[a, b] + 0.5) / (expected[a, b] + 0.5))
+    return pd.DataFrame(
+        {"niche_a": (a + 1).astype(str), "niche_b": (b + 1).astype(str), "contacts": contacts[a, b], "expected": expected[a, b], "log2_ratio": ratio}
+    )
+
+
+def nearest_nodes(graph: TissueGraph, level: str, x: np.ndarray, to: np.ndarray, n: int, exclude: str | None = None) -> pd.DataFrame:
+    """Return the `n` nodes nearest to the state `to`, with their distance in units of the states' spread."""
+    distance = np.linalg.norm((x - to) / np.maximum(x.std(axis=0), 1e-9), axis=1) / np.sqrt(x.shape[1])
+    table = node_table(graph, level).assign(distance=distance)
+    if exclude is not None:
+        table = table.drop(index=exclude)
+    return table.nsmallest(n, "distance")

@@ -1,0 +1,240 @@
+"""`VirtualTissue`: a trained run that answers questions."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import networkx as nx
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from aivc_graph import names
+from aivc_graph.errors import QueryError, StoreError, unknown_name
+from aivc_graph.graph.store import read_store
+from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
+from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.query.answers import composition_table, contact_table, expression_table, nearest_nodes, node_table
+from aivc_graph.query.mixture import fit_mixture, smooth
+from aivc_graph.query.states import NodeStates, niche_level, niche_state, node_states
+from aivc_graph.training.checkpoint import load_model
+
+NICHE = "niche"
+
+
+class VirtualTissue:
+    """A tissue graph with a trained model, to be asked about its niches.
+
+    Parameters
+    ----------
+    graph
+        The tissue.
+    model
+        A model trained on it, or on tissue of the same panel.
+    diagnostics
+        Label-free errors from training; they choose what a niche is made of.
+    seed
+        Of the niche mixture.
+
+    Examples
+    --------
+    >>> tissue = VirtualTissue.load("runs/demo")  # doctest: +SKIP
+    >>> tissue.niches(k=6).obs["niche"].value_counts()  # doctest: +SKIP
+    """
+
+    def __init__(self, graph: TissueGraph, model: TissueModel, diagnostics: dict[str, float] | None = None, seed: int = 0) -> None:
+        model.plan.check(graph)
+        self.graph, self.model, self.seed = graph, model.eval(), seed
+        self.diagnostics = diagnostics or {}
+        self._niches: dict[tuple[int | None, float], dict[str, np.ndarray]] = {}
+
+    @classmethod
+    def load(cls, run: str | Path) -> VirtualTissue:
+        """Return the tissue of a run folder.
+
+        Raises
+        ------
+        StoreError
+            If the folder is not a finished run, or its graph has moved or is damaged.
+        """
+        run = Path(run)
+        if not (run / "run.json").exists():
+            raise StoreError(str(run), "no run.json", "a finished run folder", "train first: aivc train CONFIG --out RUN")
+        facts = json.loads((run / "run.json").read_text())
+        graph = (run / facts["graph"]).resolve()
+        if not graph.exists():
+            raise StoreError(str(run / "run.json"), f"its graph {facts['graph']!r} is not there", mend="move it back, or build it again from the run's config.yaml")
+        diagnostics = json.loads((run / "training.json").read_text())["diagnostics"]
+        return cls(read_store(graph), load_model(run), diagnostics, seed=facts["seed"])
+
+    @cached_property
+    def states(self) -> dict[str, NodeStates]:
+        """Latent states of every level, computed once."""
+        return node_states(self.model, self.graph)
+
+    @property
+    def base_level(self) -> str:
+        """The finest measured level with neighbours: where niches are found; coarser levels inherit them."""
+        return niche_level(self.model)
+
+    def niches(self, k: int | None = None, resolution: float = 1.0, level: str | None = None) -> ad.AnnData:
+        """Return the niche of every node of a level.
+
+        Niches are found once, at the finest measured level; a patch's or region's share of each niche is the
+        overlap-weighted mean over its children, so the scales nest.
+
+        Parameters
+        ----------
+        k
+            Number of niches; by default the number with the least BIC.
+        resolution
+            More niches above 1, fewer below, where `k` is not given.
+        level
+            ``cell``, ``patch`` or ``region``; by default the finest measured level.
+
+        Returns
+        -------
+        AnnData
+            X = share of each niche (node, niche); ``obs``: section, barcode, x_um, y_um, ``niche`` (1, 2, … by size) and
+            ``certainty`` (largest share); ``obsm["spatial"]`` in µm; ``uns`` says how they were found.
+        """
+        level = self._level(level or self.base_level)
+        shares = self._niche_shares(k, resolution)[level]
+        obs = node_table(self.graph, level)
+        order = [str(i + 1) for i in range(shares.shape[1])]
+        known = shares.sum(axis=1) > 0.5
+        label = np.where(known, shares.argmax(axis=1), -1)
+        obs[NICHE] = pd.Categorical.from_codes(label, categories=order)
+        obs["certainty"] = np.where(known, shares.max(axis=1), np.nan)
+        answer = ad.AnnData(X=shares.astype(np.float32), obs=obs, var=pd.DataFrame(index=pd.Index(order, name=NICHE)))
+        answer.obsm["spatial"] = self.graph[level].pos.numpy()
+        answer.obsm["X_latent"] = self.states[level].z
+        _, made_of = niche_state(self.states[self.base_level], self.diagnostics, self.base_level)
+        answer.uns["niches"] = {"base_level": self.base_level, "made_of": made_of, "k": shares.shape[1], "units": "µm"}
+        return answer
+
+    def expression(self, genes: list[str] | None = None, at: str = names.PATCH, k: int | None = None, resolution: float = 1.0) -> Any:
+        """Return expected expression, in counts per 10,000 of the measured panel.
+
+        Parameters
+        ----------
+        genes
+            Symbols; all measured ones if not given.
+        at
+            ``cell`` or ``patch``: AnnData (node, gene) with ``layers["measured"]`` beside the expectation; ``niche``: a table
+            with the mean, its 95 % interval over sections (or over regions, where there are fewer than five sections)
+            and the measured mean.
+
+        Raises
+        ------
+        QueryError
+            Unknown gene (lists the nearest), or a level at which no RNA was measured.
+        """
+        level = self.base_level if at == NICHE else self._level(at)
+        if names.RNA not in self.model.plan.counts.get(level, {}):
+            measured = [v for v, by in self.model.plan.counts.items() if names.RNA in by]
+            raise QueryError(f"expression at {level}", "no RNA was measured there", f"one of {measured}", f"ask at={measured[0] if measured else 'patch'!r}")
+        panel = self.model.plan.counts[level][names.RNA]
+        chosen = list(panel) if genes is None else list(genes)
+        for gene in chosen:
+            if gene not in panel:
+                raise unknown_name(QueryError, f"expression at {level}", "measured gene", gene, panel)
+        niche = self.niches(k, resolution, level).obs[NICHE] if at == NICHE else None
+        return expression_table(self.model, self.graph, level, chosen, niche)
+
+    def composition(self, level: str | None = None, k: int | None = None, resolution: float = 1.0, by: str = NICHE) -> pd.DataFrame:
+        """Return what each niche (or section) is made of: the share of each cell type, or of each label of its nodes.
+
+        Where nodes carry no label, the shares are those of the niches in each section.
+        """
+        level = self._level(level or self.base_level)
+        obs = self.niches(k, resolution, level).obs
+        return composition_table(obs, by if by in obs else "section")
+
+    def neighbours(self, k: int | None = None, resolution: float = 1.0) -> pd.DataFrame:
+        """Return which niches touch: one row a pair, with contacts, the number expected by chance, and their log2 ratio."""
+        return contact_table(self._adjacency(), self._niche_shares(k, resolution)[self.base_level].argmax(axis=1))
+
+    def contact_graph(self, k: int | None = None, resolution: float = 1.0) -> nx.Graph:
+        """Return the niche contact graph: nodes are niches with their size, edges pairs that touch, weight = contacts."""
+        shares = self._niche_shares(k, resolution)[self.base_level]
+        graph: nx.Graph = nx.Graph()
+        for i, n in enumerate(np.bincount(shares.argmax(axis=1), minlength=shares.shape[1])):
+            graph.add_node(str(i + 1), nodes=int(n))
+        for row in self.neighbours(k, resolution).itertuples():
+            graph.add_edge(row.niche_a, row.niche_b, weight=float(row.contacts), log2_ratio=float(row.log2_ratio))
+        return graph
+
+    def similar_to(self, *, node: str | None = None, niche: str | int | None = None, k: int | None = None, n: int = 20) -> pd.DataFrame:
+        """Return the nodes most like a node (``section:barcode``) or the middle of a niche, on any section.
+
+        Distance is Euclidean in units of the spread of the niche states; nodes are of the finest measured level.
+        """
+        level = self.base_level
+        x, _ = niche_state(self.states[level], self.diagnostics, level)
+        index = self.graph.obs(level).index
+        if (node is None) == (niche is None):
+            raise QueryError("similar_to", "both or neither of node and niche", "exactly one", "give node= or niche=")
+        if node is not None:
+            if node not in index:
+                raise unknown_name(QueryError, "similar_to", "node", node, index[:1000])
+            return nearest_nodes(self.graph, level, x, x[index.get_loc(node)], n, exclude=node)
+        members = self.niches(k, level=level).obs[NICHE].astype(str).to_numpy() == str(niche)
+        if not members.any():
+            raise QueryError("similar_to", f"no niche {niche!r}", f"1 … {self._niche_shares(k, 1.0)[level].shape[1]}")
+        return nearest_nodes(self.graph, level, x, x[members].mean(axis=0), n)
+
+    def plot(self, section: str | None = None, slide: Any = None, k: int | None = None, resolution: float = 1.0, level: str | None = None) -> Any:
+        """Draw the niches of one section, over its slide where one is given as (image, um_per_pixel); returns a Figure."""
+        from aivc_graph.plot.niche_map import niche_map
+
+        answer = self.niches(k, resolution, level)
+        names_here = answer.obs["section"].cat.categories
+        section = section or names_here[0]
+        if section not in names_here:
+            raise unknown_name(QueryError, "plot", "section", section, names_here)
+        rows = (answer.obs["section"] == section).to_numpy()
+        image, mpp = slide if slide is not None else (None, None)
+        size = self.graph[self._level(level or self.base_level)].size_um.numpy()[rows]
+        return niche_map(answer.obsm["spatial"][rows], answer.obs[NICHE][rows], slide=image, mpp=mpp, size_um=size)
+
+    def _level(self, level: str) -> str:
+        if level not in self.graph.levels:
+            raise unknown_name(QueryError, "level", "level", level, self.graph.levels)
+        return level
+
+    def _adjacency(self) -> sparse.csr_matrix | None:
+        relation = (self.base_level, names.NEAR, self.base_level)
+        return to_scipy_csr(self.graph[relation].adj_t) if relation in self.graph.edge_types else None
+
+    def _niche_shares(self, k: int | None, resolution: float) -> dict[str, np.ndarray]:
+        if (k, resolution) not in self._niches:
+            x, _ = niche_state(self.states[self.base_level], self.diagnostics, self.base_level)
+            mixture = fit_mixture(x, k, resolution, self.seed)
+            posterior, _ = smooth(mixture.log_density(x), self._adjacency())
+            posterior = posterior[:, np.argsort(-posterior.sum(axis=0), kind="stable")]
+            self._niches[k, resolution] = self._lift_shares(posterior * self.states[self.base_level].known[:, None])
+        return self._niches[k, resolution]
+
+    def _lift_shares(self, shares: np.ndarray) -> dict[str, np.ndarray]:
+        """Carry niche shares from the base level to every other, up by overlap and then down to what has none yet."""
+        found = {self.base_level: shares}
+        pairs = [(s, t) for s, name, t in self.graph.edge_types if name == names.WITHIN and t != names.SECTION]
+        order = {level: i for i, level in enumerate(names.LEVELS)}
+        for child, parent in sorted(pairs, key=lambda p: (order[p[0]], order[p[1]])):
+            if child in found and parent not in found:
+                overlap = to_scipy_csr(self.graph[child, names.WITHIN, parent].adj_t)
+                found[parent] = _normalised(overlap @ found[child])
+        for child, parent in sorted(pairs, key=lambda p: -order[p[0]]):
+            if parent in found and child not in found:
+                overlap = to_scipy_csr(self.graph[child, names.WITHIN, parent].adj_t)
+                found[child] = _normalised(overlap.T @ found[parent])
+        return found
+
+
+def _normalised(shares: np.ndarray) -> np.ndarray:
+    return shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-12)
