@@ -1,0 +1,1 @@
+"""Tissue with known truth, written as a vendor would deliver it."""
