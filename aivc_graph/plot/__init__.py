@@ -1,0 +1,1 @@
+"""Pictures from arrays and tables; one picture a file, no model known here."""

@@ -1,0 +1,90 @@
+"""Pictures: what is drawn, in what colour, at what size; never a window."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+
+from aivc_graph.errors import ConfigError
+from aivc_graph.plot.composition_bars import composition_bars
+from aivc_graph.plot.contact_graph import contact_graph
+from aivc_graph.plot.niche_map import niche_map
+from aivc_graph.plot.palette import COLOURS, UNKNOWN, colours_of
+from aivc_graph.plot.scale_bar import _round_length
+from aivc_graph.plot.training_curve import training_curve
+
+POS = np.array([[50.0, 50.0], [150.0, 50.0], [100.0, 900.0]])
+
+
+def test_colours_stay_apart_also_for_the_colour_blind() -> None:
+    # Machado et al. 2009, doi:10.1109/TVCG.2009.113: full deuteranopia
+    seen = np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]])
+    first = np.array([to_rgb(colour) for colour in COLOURS[:8]]) @ seen.T
+    gaps = np.linalg.norm(first[:, None] - first[None], axis=-1)[np.triu_indices(8, 1)]
+    assert gaps.min() > 0.12
+    assert colours_of(["b", None, "a", float("nan")]) == {"a": COLOURS[0], "b": COLOURS[1]}
+    assert colours_of(["b"], order=["z", "b"])["b"] == COLOURS[1]
+
+
+def test_niche_map_draws_microns_with_y_down_and_true_sizes(tmp_path: Path) -> None:
+    slide = np.full((2000, 1000, 3), 200, np.uint8)
+    ax = niche_map(POS, ["x", None, "y"], slide=slide, mpp=0.5, size_um=55.0)
+    (discs,) = (c for c in ax.collections if len(c.get_offsets()))
+    np.testing.assert_array_equal(discs.get_offsets(), POS)
+    assert [tuple(c[:3]) for c in discs.get_facecolor()] == [to_rgb(COLOURS[0]), to_rgb(UNKNOWN), to_rgb(COLOURS[1])]
+    assert np.asarray(discs.get_widths()) == pytest.approx(55.0)
+    assert ax.get_ylim()[0] > ax.get_ylim()[1] and ax.images[0].get_extent() == [0, 500, 1000, 0]
+    assert max(ax.images[0].get_array().shape) <= 1200
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["x (1)", "y (1)", "none (1)"]
+    assert "100 µm" in [text.get_text() for text in ax.texts]
+    ax.figure.savefig(tmp_path / "map.png")
+    assert (tmp_path / "map.png").stat().st_size > 5000
+
+
+def test_scale_bar_is_round() -> None:
+    assert [_round_length(v) for v in (0.9, 1.0, 4.99, 5.0, 19, 320, 2100)] == [0.5, 1, 2, 5, 10, 200, 2000]
+
+
+def test_niche_map_of_nothing_and_of_one_is_a_picture() -> None:
+    assert niche_map(np.zeros((0, 2)), []).get_legend() is None
+    assert niche_map(POS[:1], ["x"]).get_legend() is not None
+    with pytest.raises(ConfigError, match="expected one each, found 2 labels for 3 positions"):
+        niche_map(POS, ["x", "y"])
+    with pytest.raises(ConfigError, match="give `mpp` in µm"):
+        niche_map(POS, list("xyz"), slide=np.zeros((4, 4, 3), np.uint8))
+
+
+def test_composition_bars_sum_to_one_and_keep_empty_rows() -> None:
+    shares = pd.DataFrame([[2, 2, 4], [0, 0, 0]], index=["n1", "n2"], columns=["a", "b", "c"])
+    ax = composition_bars(shares, counts=pd.Series({"n2": 0, "n1": 8}))
+    widths = np.array([[bar.get_width() for bar in bars] for bars in ax.containers]).T
+    np.testing.assert_allclose(widths, [[0.25, 0.25, 0.5], [0, 0, 0]])
+    assert [text.get_text() for text in ax.texts] == ["8", "0"]
+    with pytest.raises(ConfigError, match="expected shares ≥ 0"):
+        composition_bars(-shares)
+
+
+def test_training_curve_marks_what_is_not_finite() -> None:
+    rows = [("train", 0, 2.0), ("train", 1, np.nan), ("train", 2, 1.0), ("validation", 0, 2.5), ("validation", 2, 1.5)]
+    metrics = pd.DataFrame(rows, columns=["split", "step", "value"]).assign(term="loss")
+    ax = training_curve(metrics, best=2)
+    crosses = [line for line in ax.lines if line.get_marker() == "x"]
+    assert [list(line.get_xdata()) for line in crosses if len(line.get_xdata())] == [[1]]
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["loss, train", "loss, validation", "kept model"]
+    with pytest.raises(ConfigError, match="no column term"):
+        training_curve(metrics.drop(columns="term"))
+
+
+def test_contact_graph_draws_shares_between_unlike_niches() -> None:
+    names = ["core", "margin", "stroma"]
+    table = pd.DataFrame([[90, 30, 0], [30, 50, 10], [0, 10, 70]], names, names)
+    ax = contact_graph(table)
+    assert {text.get_text() for text in ax.texts} == {"75%", "25%", *names}
+    assert {text.get_text() for text in contact_graph(table, min_share=0.5).texts} == {"75%", *names}
+    with pytest.raises(ConfigError, match="symmetric"):
+        contact_graph(table.iloc[:, ::-1])
