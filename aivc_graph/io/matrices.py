@@ -1,0 +1,125 @@
+"""Count matrices as 10x writes them: one HDF5 file, or a folder of MatrixMarket and TSV."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from aivc_graph.errors import ReadError
+
+_MTX_PARTS = {"matrix": ("matrix.mtx",), "features": ("features.tsv", "genes.tsv"), "barcodes": ("barcodes.tsv",)}
+
+
+def read_10x_h5(path: Path) -> Any:
+    """Return a 10x ``*_feature_bc_matrix.h5`` as AnnData ``(barcode, feature)``, CSR float32.
+
+    ``var`` is indexed by symbol and holds ``gene_ids``, ``feature_types`` and ``genome``. ``shape``, ``indices`` and
+    ``indptr`` may be stored as floats, as R does.
+
+    Raises
+    ------
+    ReadError
+        Not HDF5, no group ``matrix``, or parts that do not fit each other.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            if "matrix" not in file:
+                raise ReadError(
+                    str(path), f"groups {sorted(file)}", "a group 'matrix'", "is this a 10x feature matrix?"
+                )
+            matrix = file["matrix"]
+            parts = {name: matrix[name][()] for name in ("data", "indices", "indptr", "shape", "barcodes")}
+            features = {
+                name: _text(matrix["features"][name]) for name in matrix["features"] if not name.startswith("_")
+            }
+    except (OSError, KeyError) as error:
+        raise ReadError(str(path), f"a damaged 10x matrix ({error})", mend="copy it again from its source") from error
+    n_features, n_barcodes = (int(n) for n in parts["shape"])
+    indptr, indices = parts["indptr"].astype(np.int64), parts["indices"].astype(np.int64)
+    _check_parts(path, parts["data"], indices, indptr, (n_barcodes, n_features))
+    counts = sparse.csr_matrix((parts["data"].astype(np.float32), indices, indptr), shape=(n_barcodes, n_features))
+    columns = {name: column for name, column in features.items() if len(column) == n_features}
+    if len(parts["barcodes"]) != n_barcodes or "id" not in columns:
+        found = f"{len(parts['barcodes']):,} barcodes and features {sorted(columns)}"
+        raise ReadError(str(path), found, f"{n_barcodes:,} barcodes and features with 'id'", "copy it again")
+    var = pd.DataFrame({{"id": "gene_ids", "feature_type": "feature_types"}.get(k, k): v for k, v in columns.items()})
+    return _table(counts, _text(parts["barcodes"]), var)
+
+
+def read_mtx_folder(path: Path) -> Any:
+    """Return a 10x matrix folder (matrix.mtx, features.tsv or genes.tsv, barcodes.tsv; each also .gz) as AnnData.
+
+    The result is that of `read_10x_h5`. Whether a part is compressed is seen by content, not by its ending.
+
+    Raises
+    ------
+    ReadError
+        A part that is missing or damaged, or parts of different lengths.
+    """
+    from scipy.io import mmread
+
+    found = {part: _find(path, names) for part, names in _MTX_PARTS.items()}
+    try:
+        features = pd.read_csv(_open(found["features"]), sep="\t", header=None, dtype=str)
+        barcodes = pd.read_csv(_open(found["barcodes"]), sep="\t", header=None, dtype=str)[0].to_numpy()
+        counts = sparse.csr_matrix(mmread(_open(found["matrix"])).T, dtype=np.float32)
+    except (ValueError, OSError, EOFError) as error:
+        raise ReadError(
+            str(found["matrix"]), f"a damaged matrix ({error})", mend="copy it again from its source"
+        ) from error
+    if counts.shape != (len(barcodes), len(features)):
+        there = f"{len(features):,} features and {len(barcodes):,} barcodes"
+        raise ReadError(str(path), there, f"{counts.shape[1]:,} and {counts.shape[0]:,}, as matrix.mtx says")
+    columns = ["gene_ids", "name", "feature_types"][: features.shape[1]]
+    return _table(counts, barcodes, features.iloc[:, : len(columns)].set_axis(columns, axis=1))
+
+
+def _table(counts: sparse.csr_matrix, barcodes: np.ndarray, var: pd.DataFrame) -> Any:
+    from anndata import AnnData
+
+    counts.sort_indices()
+    symbol = var.pop("name") if "name" in var else var["gene_ids"]
+    var.index = pd.Index(symbol.astype(str).to_numpy())
+    return AnnData(counts, obs=pd.DataFrame(index=pd.Index(barcodes.astype(str))), var=var)
+
+
+def _text(values: Any) -> np.ndarray:
+    return np.asarray(values).astype(str)
+
+
+def _is_column(name: str, part: Any) -> bool:
+    return not name.startswith("_") and hasattr(part, "shape")
+
+
+def _check_parts(path: Path, data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, shape: tuple[int, int]) -> None:
+    whole = len(indptr) == shape[0] + 1 and indptr[0] == 0 and indptr[-1] == len(data) == len(indices)
+    if (
+        not whole
+        or (np.diff(indptr) < 0).any()
+        or (len(indices) and not 0 <= indices.min() <= indices.max() < shape[1])
+    ):
+        raise ReadError(
+            str(path), f"indices that do not fit a matrix of {shape}", "a whole CSC matrix", "copy it again"
+        )
+
+
+def _open(path: Path) -> IO[bytes]:
+    data = path.read_bytes()
+    return io.BytesIO(gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data)
+
+
+def _find(folder: Path, names: tuple[str, ...]) -> Path:
+    candidates = [folder / f"{name}{ending}" for name in names for ending in ("", ".gz")]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    there = ", ".join(sorted(p.name for p in folder.iterdir())[:10]) or "nothing"
+    raise ReadError(str(folder), there, " or ".join(p.name for p in candidates), "is the folder complete?")
