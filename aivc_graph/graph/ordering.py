@@ -14,19 +14,20 @@ _CHUNK_BITS = 4
 
 
 @cache
-def _chunk_table() -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+def _chunk_table() -> tuple[NDArray[Any], NDArray[Any]]:
     """Return, for (state, x chunk, y chunk) packed in ten bits, the curve's next eight bits and the next state."""
     packed = np.arange(4 << 2 * _CHUNK_BITS, dtype=np.uint32)
     state, x, y = packed >> 8, (packed >> 4) & 15, packed & 15
     flip, swap = state >> 1, state & 1
-    digits = np.zeros_like(packed)
+    digits: NDArray[Any] = np.zeros_like(packed)
     for bit in range(_CHUNK_BITS - 1, -1, -1):
         right, up = ((x >> bit) & 1) ^ flip, ((y >> bit) & 1) ^ flip
         change = (right ^ up) & swap
         right, up = right ^ change, up ^ change
         digits = (digits << 2) | ((3 * right) ^ up)
         flip, swap = flip ^ (right & (up ^ 1)), swap ^ (up ^ 1)
-    return digits, (flip << 1) | swap
+    following: NDArray[Any] = (flip << 1) | swap
+    return digits, following
 
 
 def hilbert_keys(pos_um: Floats, bits: int = 16) -> NDArray[np.uint32]:

@@ -111,7 +111,7 @@ class CheckedStore(LocalStore):
             raise StoreError(where, "no such shard", mend=mend)
         if key not in self._sums:
             raise StoreError(where, "a file that is not part of the store", mend="remove it")
-        if byte_range is None and zlib.crc32(content.as_numpy_array()) != self._sums[key]:
+        if byte_range is None and zlib.crc32(content.as_numpy_array().data) != self._sums[key]:
             raise StoreError(where, "a shard that does not match its checksum", mend=mend)
         return content
 

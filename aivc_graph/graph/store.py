@@ -25,6 +25,7 @@ from torch import Tensor
 
 from aivc_graph import names
 from aivc_graph.errors import StoreError, unknown_name
+from aivc_graph.graph.fields import csr_tensor
 from aivc_graph.graph.replacing import recover, replacing
 from aivc_graph.graph.shards import CheckedStore, ShardCache, checksums, refuse_foreign
 from aivc_graph.graph.store_elements import read_csr, read_nodes, read_relation, write_nodes, write_relation
@@ -61,9 +62,13 @@ def write_store(graph: TissueGraph, path: str | os.PathLike[str], provenance: di
         for relation in relations:
             write_relation(root, graph, relation)
         libraries = {name: version(name) for name in _LIBRARIES}
-        facts = {"schema_version": SCHEMA_VERSION, "provenance": provenance or {}, "libraries": libraries}
-        contents = {"node_types": graph.node_types, "relations": relations}
-        root.attrs.update({**facts, **contents, "checksums": checksums(folder)})
+        facts: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "provenance": provenance or {},
+            "libraries": libraries,
+        }
+        root.attrs.update({**facts, "node_types": graph.node_types, "relations": relations})
+        root.attrs["checksums"] = checksums(folder)
     log.info("wrote %s in %.1f s", path, time.perf_counter() - started)
 
 
@@ -127,7 +132,7 @@ class GraphStore:
         Schema version, provenance, library versions, checksums.
     """
 
-    def __init__(self, root: zarr.Group, facts: dict[str, Any], cache_mib: int) -> None:
+    def __init__(self, root: Any, facts: dict[str, Any], cache_mib: int) -> None:
         self._root = root
         self._cache = ShardCache(cache_mib << 20)
         self._pointers: dict[str, NDArray[np.int64]] = {}
@@ -150,17 +155,15 @@ class GraphStore:
             )
         return dense, counts
 
-    def _counts(self, group: zarr.Group, rows: NDArray[np.int64], starts: NDArray[Any], stops: NDArray[Any]) -> Tensor:
+    def _counts(self, group: Any, rows: NDArray[np.int64], starts: NDArray[Any], stops: NDArray[Any]) -> Tensor:
         pointer = self._pointers.setdefault(group.path, np.empty(0, np.int64))
         if not len(pointer):
             pointer = self._pointers[group.path] = group["indptr"][:].astype(np.int64)
-        local = np.zeros(len(rows) + 1, np.int32)
+        local = np.zeros(len(rows) + 1, np.int64)
         np.cumsum(pointer[rows + 1] - pointer[rows], out=local[1:])
         first, last = pointer[starts], pointer[stops]
         columns, values = (self._cache.runs(group[part], first, last) for part in ("indices", "data"))
-        parts = (local, columns.astype(np.int32), values.astype(np.float32))
-        size = (len(rows), group.attrs["shape"][1])
-        return torch.sparse_csr_tensor(*map(torch.from_numpy, parts), size=size, check_invariants=False)
+        return csr_tensor(local, columns, values, (len(rows), group.attrs["shape"][1]))
 
     def _read_structure(self) -> TissueGraph:
         graph = TissueGraph()

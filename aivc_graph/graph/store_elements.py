@@ -16,8 +16,10 @@ from zarr.codecs import BloscCodec
 
 from aivc_graph import names
 from aivc_graph.errors import StoreError
-from aivc_graph.graph.fields import edge_fields, row_fields
+from aivc_graph.graph.fields import csr_tensor, edge_fields, row_fields
 from aivc_graph.graph.tissue_graph import Relation, TissueGraph
+
+# Groups that are read are typed Any: by zarr's own types each member may be a group, an array or a number.
 
 # One shard of counts decodes to 8 MiB; a window of 40,000 cells touches two or three.
 _SHARD = 1 << 22
@@ -34,7 +36,7 @@ def write_nodes(root: zarr.Group, graph: TissueGraph, node_type: str) -> None:
         write_elem(group, "obs", _storable(graph[node_type].get("obs", pd.DataFrame())))
 
 
-def read_nodes(root: zarr.Group, graph: TissueGraph, node_type: str) -> None:
+def read_nodes(root: Any, graph: TissueGraph, node_type: str) -> None:
     """Read one node type without its observations."""
     group, store = root[node_path(node_type)], graph[node_type]
     obs, attrs = read_elem(group["obs"]), dict(group.attrs)
@@ -50,7 +52,7 @@ def read_nodes(root: zarr.Group, graph: TissueGraph, node_type: str) -> None:
         store.obs = obs.drop(columns=columns)
 
 
-def write_relation(root: zarr.Group, graph: TissueGraph, relation: Relation) -> None:
+def write_relation(root: Any, graph: TissueGraph, relation: Relation) -> None:
     """Write one relation; distances within a level become the level's ``obsp``, so their pattern exists once."""
     source, name, target = relation
     group, adj_t = root.require_group(relation_path(relation)), graph[relation].adj_t
@@ -68,7 +70,7 @@ def write_relation(root: zarr.Group, graph: TissueGraph, relation: Relation) -> 
         _write_array(group, key, values)
 
 
-def read_relation(root: zarr.Group, graph: TissueGraph, relation: Relation) -> None:
+def read_relation(root: Any, graph: TissueGraph, relation: Relation) -> None:
     """Read one relation with what runs over its edges."""
     source, name, _ = relation
     group, store = root[relation_path(relation)], graph[relation]
@@ -77,8 +79,7 @@ def read_relation(root: zarr.Group, graph: TissueGraph, relation: Relation) -> N
         adj_t = read_csr(root[f"{node_path(source)}/obsp/{name}_distances"])
         fields[names.DISTANCE_UM.name] = adj_t.values()
         weight = torch.ones_like(adj_t.values()) if group.attrs[_ONES] else fields.pop("weight")
-        parts = (adj_t.crow_indices(), adj_t.col_indices(), weight)
-        adj_t = torch.sparse_csr_tensor(*parts, size=adj_t.shape, check_invariants=False)
+        adj_t = csr_tensor(*csr_parts(adj_t)[:2], weight.numpy(), (adj_t.shape[0], adj_t.shape[1]))
     else:
         adj_t = read_csr(group["adj_t"])
     store.adj_t = adj_t
@@ -86,13 +87,9 @@ def read_relation(root: zarr.Group, graph: TissueGraph, relation: Relation) -> N
         store[key] = value
 
 
-def read_csr(group: zarr.Group) -> Tensor:
+def read_csr(group: Any) -> Tensor:
     """Return a CSR element as a float32 tensor with 32-bit indices where they fit."""
-    rows, columns = group.attrs["shape"]
-    data = group["data"]
-    index = np.int32 if max(data.shape[0], rows, columns) < 2**31 else np.int64
-    parts = (group["indptr"][:].astype(index), group["indices"][:].astype(index), data[:].astype(np.float32))
-    return torch.sparse_csr_tensor(*map(torch.from_numpy, parts), size=(rows, columns), check_invariants=False)
+    return csr_tensor(group["indptr"][:], group["indices"][:], group["data"][:], tuple(group.attrs["shape"]))
 
 
 def csr_parts(adj_t: Tensor) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -116,8 +113,9 @@ def _write_level(group: zarr.Group, graph: TissueGraph, level: str) -> None:
     group.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
     for key in ("layers", "obsm", "varm", "obsp", "varp", "uns"):
         write_elem(group, key, {})
-    obs, places = graph.obs(level).copy(deep=False), {}
-    dense = {}
+    obs = graph.obs(level).copy(deep=False)
+    places: dict[str, str] = {}
+    dense: dict[str, str] = {}
     for key, value in row_fields(graph, level).items():
         if value.ndim == 1:
             column = f"{key}_" if key in obs else key
@@ -205,6 +203,6 @@ def _storable(table: pd.DataFrame) -> pd.DataFrame:
     table = table.copy(deep=False)
     table.index = table.index.astype(str)
     for column in table.select_dtypes(object).columns:
-        if not table[column].map(type).eq(str).all():
+        if not all(isinstance(value, str) for value in table[column]):
             table[column] = pd.Categorical(table[column].map(str, na_action="ignore"))
     return table

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from aivc_graph import names
 from aivc_graph.errors import GraphError
-from aivc_graph.graph.fields import edge_fields, row_fields
+from aivc_graph.graph.fields import csr_tensor, edge_fields, row_fields
 from aivc_graph.graph.tissue_graph import Relation, TissueGraph, to_scipy_csr
 
 Step = tuple[Relation, bool]
@@ -172,11 +172,8 @@ def _cut_relation(
             pointer = np.concatenate([[0], np.cumsum(kept)])[pointer]
             columns = columns[kept]
             edges = (np.arange(edges.start or 0, edges.stop or len(kept)) if isinstance(edges, slice) else edges)[kept]
-    index = [
-        torch.from_numpy(np.ascontiguousarray(part, adj_t.col_indices().numpy().dtype)) for part in (pointer, columns)
-    ]
-    values = _take(adj_t.values(), edges)
-    local[relation].adj_t = torch.sparse_csr_tensor(*index, values, size=(n_targets, n_sources), check_invariants=False)
+    values = _take(adj_t.values(), edges).numpy()
+    local[relation].adj_t = csr_tensor(pointer, columns, values, (n_targets, n_sources))
     for key, value in edge_fields(graph, relation).items():
         local[relation][key] = _take(value, edges)
 

@@ -38,10 +38,16 @@ def graph():
     return tissues.random_tissue(400)
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    path = tmp_path_factory.mktemp("written") / "g.zarr"
+    write_store(tissues.random_tissue(400), path, {"configuration": {"k": 6}, "inputs": {"a.h5": "sha256:0"}})
+    return path
+
+
 @pytest.fixture
-def path(graph, tmp_path):
-    write_store(graph, tmp_path / "g.zarr", {"configuration": {"k": 6}, "inputs": {"a.h5": "sha256:0"}})
-    return tmp_path / "g.zarr"
+def path(written, tmp_path):
+    return shutil.copytree(written, tmp_path / "g.zarr")
 
 
 def shard(path: Path, inside: str) -> Path:

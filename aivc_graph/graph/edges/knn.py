@@ -50,7 +50,8 @@ class KnnEdges(AbstractEdges):
         tree = cKDTree(pos, leafsize=16, balanced_tree=False, compact_nodes=False)
         for start in range(0, n, 1 << 16):
             rows = np.arange(start, min(start + (1 << 16), n))
-            keys[order[rows]] = _others(*tree.query(pos[rows], k + 1, workers=-1), rows, order)
+            distance, found = tree.query(pos[rows], k + 1, workers=-1)
+            keys[order[rows]] = _others(distance, found, rows, order)
         keys.sort(axis=1)
         edges = sparse.csr_matrix((n, n), dtype=np.float32)
         edges.indices = (keys >> np.uint64(32)).astype(np.int32).ravel()
