@@ -26,7 +26,6 @@ class NicheMixture:
     means: Floats
     precision: Floats
     log_weight: Floats
-    bic: float
 
     def log_density(self, x: Floats) -> Floats:
         """Return log weight × density of each niche (node, niche), up to a constant."""
@@ -35,7 +34,7 @@ class NicheMixture:
         return x @ inner.T + constant - 0.5 * np.einsum("nd,de,ne->n", x, self.precision, x)[:, None]
 
 
-def fit_mixture(x: Floats, k: int | None, resolution: float, seed: int) -> NicheMixture:
+def fit_mixture(x: Floats, k: int | None, resolution: float, seed: int, shared: float = 1.0) -> NicheMixture:
     """Fit a mixture to states `x` (node, latent): the best of ten starts.
 
     Parameters
@@ -43,6 +42,9 @@ def fit_mixture(x: Floats, k: int | None, resolution: float, seed: int) -> Niche
     k
         Number of niches; if not given, the number from 2 to 20 with the least BIC whose penalty is divided by
         `resolution`, so that a larger resolution gives more niches.
+    shared
+        Number of nodes that share one neighbourhood; the BIC counts nodes divided by it, because neighbouring states
+        are means over mostly the same nodes.
 
     Raises
     ------
@@ -53,25 +55,29 @@ def fit_mixture(x: Floats, k: int | None, resolution: float, seed: int) -> Niche
     if k is not None and not 1 <= k <= len(sample):
         raise QueryError("niches", f"k = {k} for {len(sample)} nodes", "1 ≤ k ≤ number of nodes")
     if k is not None:
-        return _fit(sample, k, resolution, seed, STARTS)
+        return _fit(sample, k, seed, STARTS)[0]
     most = min(MAX_NICHES, len(sample) // 10)
     if most < 2:
-        return _fit(sample, 1, resolution, seed, 1)
-    tried = [_fit(sample, n, resolution, seed, 2) for n in range(2, most + 1)]
-    best = min(tried, key=lambda m: m.bic)
-    return _fit(sample, len(best.means), resolution, seed, STARTS)
+        return _fit(sample, 1, seed, 1)[0]
+    counted = len(x) / shared
+    scores = []
+    for n in range(2, most + 1):
+        _, likelihood, n_parameters = _fit(sample, n, seed, 2)
+        scores.append(-2.0 * likelihood * counted + n_parameters * np.log(counted) / resolution)
+    return _fit(sample, 2 + int(np.argmin(scores)), seed, STARTS)[0]
 
 
-def _fit(x: Floats, k: int, resolution: float, seed: int, starts: int) -> NicheMixture:
+def _fit(x: Floats, k: int, seed: int, starts: int) -> tuple[NicheMixture, float, int]:
+    """Return the mixture, its mean log-likelihood a node, and its number of parameters."""
     from sklearn.mixture import GaussianMixture
 
     scale = float(x.var(axis=0).mean()) or 1.0
     mixture = GaussianMixture(k, covariance_type="tied", n_init=starts, random_state=seed, reg_covar=1e-6 * scale, max_iter=200)
     mixture.fit(x)
-    n_parameters = mixture._n_parameters()
-    bic = -2.0 * mixture.score(x) * len(x) + n_parameters * np.log(len(x)) / resolution
     order = np.argsort(-mixture.weights_, kind="stable")
-    return NicheMixture(mixture.means_[order], mixture.precisions_, np.log(mixture.weights_[order]), float(bic))
+    found = NicheMixture(mixture.means_[order], mixture.precisions_, np.log(mixture.weights_[order]))
+    d = x.shape[1]
+    return found, float(mixture.score(x)), k * d + d * (d + 1) // 2 + k - 1
 
 
 def smooth(log_density: Floats, adjacency: sparse.csr_matrix | None) -> tuple[Floats, float]:

@@ -17,10 +17,12 @@ from aivc_graph import names
 from aivc_graph.errors import QueryError, StoreError, unknown_name
 from aivc_graph.graph.store import read_store
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
+from aivc_graph.io.thumbnails import read_thumbnails
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.query.answers import composition_table, contact_table, expression_table, nearest_nodes, node_table
 from aivc_graph.query.mixture import fit_mixture, smooth
 from aivc_graph.query.states import NodeStates, niche_level, niche_state, node_states
+from aivc_graph.tissue.thumbnail import Thumbnail
 from aivc_graph.training.checkpoint import load_model
 
 NICHE = "niche"
@@ -39,6 +41,8 @@ class VirtualTissue:
         Label-free errors from training; they choose what a niche is made of.
     seed
         Of the niche mixture.
+    slides
+        Small pictures of the slides by section, to draw answers over.
 
     Examples
     --------
@@ -46,10 +50,17 @@ class VirtualTissue:
     >>> tissue.niches(k=6).obs["niche"].value_counts()  # doctest: +SKIP
     """
 
-    def __init__(self, graph: TissueGraph, model: TissueModel, diagnostics: dict[str, float] | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        graph: TissueGraph,
+        model: TissueModel,
+        diagnostics: dict[str, float] | None = None,
+        seed: int = 0,
+        slides: dict[str, Thumbnail] | None = None,
+    ) -> None:
         model.plan.check(graph)
         self.graph, self.model, self.seed = graph, model.eval(), seed
-        self.diagnostics = diagnostics or {}
+        self.diagnostics, self.slides = diagnostics or {}, slides or {}
         self._niches: dict[tuple[int | None, float], dict[str, np.ndarray]] = {}
 
     @classmethod
@@ -69,7 +80,7 @@ class VirtualTissue:
         if not graph.exists():
             raise StoreError(str(run / "run.json"), f"its graph {facts['graph']!r} is not there", mend="move it back, or build it again from the run's config.yaml")
         diagnostics = json.loads((run / "training.json").read_text())["diagnostics"]
-        return cls(read_store(graph), load_model(run), diagnostics, seed=facts["seed"])
+        return cls(read_store(graph), load_model(run), diagnostics, facts["seed"], read_thumbnails(graph))
 
     @cached_property
     def states(self) -> dict[str, NodeStates]:
@@ -188,8 +199,8 @@ class VirtualTissue:
             raise QueryError("similar_to", f"no niche {niche!r}", f"1 … {self._niche_shares(k, 1.0)[level].shape[1]}")
         return nearest_nodes(self.graph, level, x, x[members].mean(axis=0), n)
 
-    def plot(self, section: str | None = None, slide: Any = None, k: int | None = None, resolution: float = 1.0, level: str | None = None) -> Any:
-        """Draw the niches of one section, over its slide where one is given as (image, um_per_pixel); returns a Figure."""
+    def plot(self, section: str | None = None, k: int | None = None, resolution: float = 1.0, level: str | None = None) -> Any:
+        """Draw the niches of one section, over its slide where there is one; returns a matplotlib Axes."""
         from aivc_graph.plot.niche_map import niche_map
 
         answer = self.niches(k, resolution, level)
@@ -198,9 +209,11 @@ class VirtualTissue:
         if section not in names_here:
             raise unknown_name(QueryError, "plot", "section", section, names_here)
         rows = (answer.obs["section"] == section).to_numpy()
-        image, mpp = slide if slide is not None else (None, None)
         size = self.graph[self._level(level or self.base_level)].size_um.numpy()[rows]
-        return niche_map(answer.obsm["spatial"][rows], answer.obs[NICHE][rows], slide=image, mpp=mpp, size_um=size)
+        pos, slide = answer.obsm["spatial"][rows], self.slides.get(section)
+        if slide is None:
+            return niche_map(pos, answer.obs[NICHE][rows], size_um=size)
+        return niche_map(pos - slide.origin_um, answer.obs[NICHE][rows], slide=slide.image, mpp=slide.um_per_pixel, size_um=size)
 
     def _level(self, level: str) -> str:
         if level not in self.graph.levels:
@@ -213,8 +226,9 @@ class VirtualTissue:
 
     def _niche_shares(self, k: int | None, resolution: float) -> dict[str, np.ndarray]:
         if (k, resolution) not in self._niches:
-            x, _ = niche_state(self.states[self.base_level], self.diagnostics, self.base_level)
-            mixture = fit_mixture(x, k, resolution, self.seed)
+            x, made_of = niche_state(self.states[self.base_level], self.diagnostics, self.base_level)
+            shared = float(self.model.plan.config.rings[-1]) if made_of == "neighbourhood" else 1.0
+            mixture = fit_mixture(x, k, resolution, self.seed, shared)
             posterior, _ = smooth(mixture.log_density(x), self._adjacency())
             posterior = posterior[:, np.argsort(-posterior.sum(axis=0), kind="stable")]
             self._niches[k, resolution] = self._lift_shares(posterior * self.states[self.base_level].known[:, None])

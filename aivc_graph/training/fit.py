@@ -73,8 +73,8 @@ class _Fit:
         self.source, self.config, self.folder, self.report = graph, config, folder, report
         self.graph = graph if isinstance(graph, TissueGraph) else graph.structure
         self.device = device_of(config)
-        self.plan = ModelPlan.of(graph, model_config)
-        depths = {(v, m): float(graph[v][f"{m}_depth"]) for v, by in self.plan.counts.items() for m in by}
+        self.plan = ModelPlan.of(self.graph, model_config)
+        depths = {(v, m): float(self.graph[v][f"{m}_depth"]) for v, by in self.plan.counts.items() for m in by}
         torch.manual_seed(config.seed)
         self.model = TissueModel(self.plan, depths).to(self.device)
         self.window_nodes = config.window_nodes

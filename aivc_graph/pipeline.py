@@ -1,0 +1,216 @@
+"""The whole path as functions: read → build → train → query → export. The command line and the public face call these."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from aivc_graph import names
+from aivc_graph.config import Config, SectionConfig, TaskConfig, dump_config
+from aivc_graph.errors import AivcError, ConfigError, QueryError, ReadError, unknown_name
+from aivc_graph.graph.build import build_graph
+from aivc_graph.graph.observations import anchor_count
+from aivc_graph.graph.store import GraphStore, open_store, read_store, write_store
+from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.io.reading import read
+from aivc_graph.io.thumbnails import write_thumbnails
+from aivc_graph.io.writing import write
+from aivc_graph.modalities.histology import add_histology
+from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.tissue.schema import check_section, describe_section
+from aivc_graph.tissue.section import merge_sections
+from aivc_graph.training.fit import fit
+
+log = logging.getLogger(__name__)
+QUESTIONS = ("niches", "expression", "composition", "neighbours", "similar")
+RUNS = Path("runs")
+
+
+def read_section(config: SectionConfig, task: TaskConfig) -> Any:
+    """Read, merge, register and check one section, and describe its tiles where the task asks for it."""
+    groups = {key: value for key in ("donor", "site", "platform", "batch") if (value := getattr(config, key)) is not None}
+    parts = []
+    for source in config.sources:
+        try:
+            parts.append(read(source.path, section=config.name, reader=source.reader, check=False, **source.options))
+        except AivcError as error:
+            raise type(error)(f"section {config.name}", str(error)) from error
+    section = merge_sections(config.name, parts, **groups)
+    check_section(section)
+    if task.features is not None and names.SLIDE in section.images and names.PATCH in section.shapes:
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "aivc-graph"
+        add_histology(section, features=task.features, cache=cache, progress=sys.stderr.isatty())
+    return section
+
+
+def inspect(path: Path) -> dict[str, Any]:
+    """Say what a slide, section, graph store or run folder is, and what is wrong with it."""
+    path = Path(path)
+    if (path / "run.json").exists():
+        return {"kind": "run", **json.loads((path / "run.json").read_text()), **json.loads((path / "training.json").read_text())}
+    if (path / "levels").is_dir():
+        return {"kind": "graph", **describe_graph(read_store(path))}
+    if path.suffix in (".yaml", ".yml"):
+        raise ReadError(str(path), "a configuration", "a slide, section, graph store or run", f"build it: aivc build {path}")
+    section = read(path, check=False)
+    found = describe_section(section)
+    try:
+        check_section(section)
+        found["faults"] = []
+    except AivcError as error:
+        found["faults"] = str(error).splitlines()
+    return found
+
+
+def describe_graph(graph: TissueGraph) -> dict[str, Any]:
+    """Return node, edge and anchor counts, and the size of each split."""
+    splits = {
+        level: {split: int(graph.in_split(level, split).sum()) for split in names.SPLITS if graph.in_split(level, split).any()}
+        for level in graph.levels
+    }
+    return {
+        "nodes": {t: int(graph[t].num_nodes) for t in graph.node_types},
+        "edges": {" ".join(r): int(graph[r].adj_t.values().numel()) for r in graph.edge_types},
+        "observations": {level: graph.modalities(level) for level in graph.levels if graph.modalities(level)},
+        "anchors": anchor_count(graph),
+        "splits": splits,
+    }
+
+
+def build(config: Config, out: Path | None = None) -> Path:
+    """Read all sections of a configuration, split them, build the graph and write its store; return where it is."""
+    if not config.task.sections:
+        raise ConfigError("task.sections", "no section", "at least one", "list them under task.sections")
+    out = Path(out) if out is not None else RUNS / config.task.name / "graph.zarr"
+    sections = []
+    for number, section in enumerate(config.task.sections, 1):
+        log.info("reading %s (%d of %d)", section.name, number, len(config.task.sections))
+        sections.append(read_section(section, config.task))
+    graph = build_graph(sections, config.graph)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_store(graph, out, {"configuration": config.model_dump(mode="json"), "inputs": _input_hashes(config)})
+    write_thumbnails(sections, out)
+    log.info("anchors: %s", ", ".join(f"{k} {v:,}" for k, v in anchor_count(graph).items()) or "none")
+    return out
+
+
+def train(
+    config: Config, graph: Path | None = None, out: Path | None = None, *, resume: bool = False, device: str = "auto"
+) -> Path:
+    """Train on a graph store (built first where there is none) and write the run folder; return where it is."""
+    out = Path(out) if out is not None else RUNS / config.task.name
+    store = Path(graph) if graph is not None else out / "graph.zarr"
+    if not store.exists():
+        if graph is not None:
+            raise ReadError(str(store), "no such graph store", mend="build it: aivc build CONFIG --out " + str(store))
+        build(config, store)
+    training = config.training if device == "auto" else config.training.model_copy(update={"device": device})
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "config.yaml").write_text(dump_config(config.model_copy(update={"training": training})))
+    bar = _Bar(training.epochs)
+    fit(_open(store, training.window_nodes), config.model, training, out, resume=resume, report=bar.show)
+    bar.close()
+    facts = {"graph": os.path.relpath(store, out), "seed": training.seed, "task": config.task.name}
+    (out / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
+    return out
+
+
+def query(run: Path, question: str, out: Path | None = None, *, plot: Path | None = None, **options: Any) -> Any:
+    """Put a question to a run; write the answer where `out` says (``.csv``, ``.parquet``, ``.h5ad``) and return it."""
+    tissue = VirtualTissue.load(run)
+    asked = {key: value for key, value in options.items() if value is not None}
+    if question == "niches":
+        answer = tissue.niches(**asked)
+    elif question == "expression":
+        answer = tissue.expression(**asked)
+    elif question == "composition":
+        answer = tissue.composition(**asked)
+    elif question == "neighbours":
+        answer = tissue.neighbours(**asked)
+    elif question == "similar":
+        answer = tissue.similar_to(**asked)
+    else:
+        raise unknown_name(QueryError, "aivc query", "question", question, QUESTIONS)
+    if plot is not None:
+        shown = {key: asked[key] for key in ("k", "resolution", "level") if key in asked}
+        tissue.plot(**shown).figure.savefig(plot, dpi=150, bbox_inches="tight")
+    if out is not None:
+        save_answer(answer, Path(out))
+    return answer
+
+
+def save_answer(answer: Any, path: Path) -> Path:
+    """Write a table or AnnData in the format the file's ending names."""
+    table = answer if isinstance(answer, pd.DataFrame) else None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".h5ad":
+        if table is not None:
+            raise QueryError(str(path), "a table cannot be an .h5ad", mend="name a .csv or .parquet file")
+        answer.write_h5ad(path)
+    elif path.suffix in (".csv", ".parquet"):
+        frame = table if table is not None else _flat(answer)
+        frame.to_csv(path) if path.suffix == ".csv" else frame.to_parquet(path)
+    else:
+        raise QueryError(str(path), f"unknown ending {path.suffix!r}", ".csv, .parquet or .h5ad", "rename the output")
+    return path
+
+
+def export(run: Path, to: str, out: Path) -> Path:
+    """Write the graph of a run with its niches in another tool's format."""
+    tissue = VirtualTissue.load(run)
+    for level in tissue.graph.levels:
+        tissue.graph[level].obs = tissue.graph.obs(level).assign(niche=tissue.niches(level=level).obs["niche"])
+    return write(tissue.graph, Path(out), to)
+
+
+def _flat(answer: Any) -> pd.DataFrame:
+    """Return an AnnData answer as one table: annotation, then one column a feature."""
+    values = pd.DataFrame(answer.X, index=answer.obs_names, columns=[f"{answer.var.index.name or 'gene'}_{v}" for v in answer.var_names])
+    return pd.concat([answer.obs, values], axis=1)
+
+
+def _open(store: Path, window_nodes: int) -> TissueGraph | GraphStore:
+    """Open a store lazily where it holds more than one window's nodes, whole otherwise."""
+    lazy = open_store(store)
+    nodes = sum(int(lazy.structure[level].num_nodes) for level in lazy.structure.levels)
+    return lazy if nodes > 8 * window_nodes else read_store(store)
+
+
+def _input_hashes(config: Config) -> dict[str, str]:
+    hashes = {}
+    for section in config.task.sections:
+        for source in section.sources:
+            paths = [source.path, *(v for v in source.options.values() if isinstance(v, Path))]
+            for path in paths:
+                for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+                    with file.open("rb") as opened:
+                        hashes[f"{section.name}/{file.name}"] = hashlib.file_digest(opened, "sha256").hexdigest()
+    return hashes
+
+
+class _Bar:
+    """A progress bar on a terminal, one plain line an epoch elsewhere."""
+
+    def __init__(self, epochs: int) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=epochs, desc="training", unit="epoch") if sys.stderr.isatty() else None
+
+    def show(self, record: dict[str, Any]) -> None:
+        text = f"validation loss {record['validation_loss']:.4f}"
+        if self._bar is None:
+            log.info("epoch %d: %s", record["epoch"], text)
+        elif record["epoch"]:
+            self._bar.update()
+            self._bar.set_postfix_str(text)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
