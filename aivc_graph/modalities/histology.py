@@ -18,7 +18,7 @@ from aivc_graph.modalities.stain import StainFrame, fit_stains
 from aivc_graph.modalities.tile_cache import TileCache
 from aivc_graph.modalities.tile_features import AbstractTileExtractor, AbstractTileFeatures, TileGeometry
 from aivc_graph.modalities.tile_pool import measure_tiles
-from aivc_graph.modalities.tiles import SlideReader, Tile, open_slide
+from aivc_graph.modalities.tiles import SlideReader, Tile, slide_reader
 from aivc_graph.tissue.frame import Matrix, diameters_um, positions_um
 from aivc_graph.tissue.section import add_observation, metadata_of
 
@@ -70,7 +70,7 @@ def add_histology(
     """
     where = f"{metadata_of(section)['section']} · histology of level {level!r}"
     centres, diameter = positions_um(section, level), float(np.median(diameters_um(section, level)))
-    reader = open_slide(section, slide, wanted_mpp=features.geometry(diameter, 0.0).mpp)
+    reader = slide_reader(section, slide, wanted_mpp=features.geometry(diameter, 0.0).mpp)
     geometry = features.geometry(diameter, reader.mpp)
     frame = fit_stains(_sample(reader, centres, geometry))
     extractor = features.extractor(frame, geometry, where)

@@ -88,7 +88,7 @@ class SlideReader:
         return out
 
 
-def open_slide(section: Any, slide: str, wanted_mpp: float) -> SlideReader:
+def slide_reader(section: Any, slide: str, wanted_mpp: float) -> SlideReader:
     """Return the coarsest resolution of image `slide` that is still as fine as `wanted_mpp` [µm], else the finest.
 
     Raises

@@ -173,14 +173,14 @@ def test_faults_name_the_section_and_the_mend(grid: Grid) -> None:
 def test_pyramid_is_read_at_the_level_that_suffices(grid: Grid) -> None:
     from spatialdata.models import Image2DModel
 
-    from aivc_graph.modalities.tiles import open_slide
+    from aivc_graph.modalities.tiles import slide_reader
     from aivc_graph.tissue.frame import place
 
     image, centres = grid
     section = section_of(image, centres)
     section.images["slide"] = Image2DModel.parse(lazily(image), dims=("c", "y", "x"), scale_factors=[2, 2])
     place(section, "slide", scale_affine(MPP))
-    chosen = [open_slide(section, "slide", wanted).mpp for wanted in (0.3, 0.75, 1.0, 9.0)]
+    chosen = [slide_reader(section, "slide", wanted).mpp for wanted in (0.3, 0.75, 1.0, 9.0)]
     assert chosen == pytest.approx([0.5, 0.5, 1.0, 2.0])
     add_histology(section, features=HistologyFeatures(target_mpp=1.0), progress=False)
     row = section.tables["patch_histology"].to_df().iloc[0]
