@@ -1,0 +1,217 @@
+"""10x Xenium: cells, their counts, transcripts, and an image if one is named."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aivc_graph import names
+from aivc_graph.errors import Faults, ReadError
+from aivc_graph.io.matrices import read_10x_h5, read_mtx_folder
+from aivc_graph.io.reading import READERS, AbstractReader
+from aivc_graph.io.slides import open_slide
+from aivc_graph.tissue.frame import Matrix, scale_affine
+from aivc_graph.tissue.section import add_level, add_observation, add_slide, add_transcripts, new_section
+
+log = logging.getLogger(__name__)
+
+_CELLS = ("cells.parquet", "cells.csv.gz", "cells.csv")
+_MATRIX = ("cell_feature_matrix.h5", "cell_feature_matrix")
+_TRANSCRIPTS = ("transcripts.parquet", "transcripts.csv.gz", "transcripts.csv")
+_NEEDED = ("cell_id", "x_centroid", "y_centroid")
+_CONTROL = r"^(?:NegControl|BLANK|Blank|UnassignedCodeword|DeprecatedCodeword|antisense_|Intergenic_Region)"
+_NO_CELL = ("UNASSIGNED", "-1", "nan", "None")
+_USUAL_CELL_AREA_UM2 = 80.0
+
+
+@READERS.register(
+    "xenium", expects="a folder with cells.parquet or cells.csv.gz, and cell_feature_matrix.h5 or its folder"
+)
+class XeniumReader(AbstractReader):
+    """Reads a Xenium output folder: level ``cell`` with RNA counts, positions in the vendor's own microns.
+
+    Control probes and codewords are dropped, and counted in the log. Transcripts stay on disk until somebody looks.
+
+    Parameters
+    ----------
+    slide
+        Image to add, relative to the folder: ``morphology_mip.ome.tif``, which lies in the cells' frame, or an H&E.
+    slide_affine
+        CSV of a ``(3, 3)`` matrix from the pixels of `slide` (x, y, 1) to those of the morphology image, such as the
+        vendor's ``*_he_imagealignment.csv``. Without it an H&E stays unplaced, to be registered.
+    mpp
+        Pixel size [µm] of the morphology image, if ``experiment.xenium`` does not state it.
+    transcripts
+        Whether to add the transcripts, where the folder has them.
+    min_qv
+        Least quality value of a transcript.
+
+    Raises
+    ------
+    ReadError
+        A missing or damaged file, missing columns, an affine that is not a ``(3, 3)`` matrix.
+
+    References
+    ----------
+    Janesick et al. 2023, doi:10.1038/s41467-023-43458-x (the platform and its output).
+    """
+
+    slide: str | None = None
+    slide_affine: str | None = None
+    mpp: float | None = None
+    transcripts: bool = True
+    min_qv: float = 20.0
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        return path.is_dir() and _first(path, _CELLS) is not None and _first(path, _MATRIX) is not None
+
+    def read(self, path: Path, section: str) -> Any:
+        cells_path, matrix_path = _required(path, _CELLS), _required(path, _MATRIX)
+        facts = _facts(path)
+        tissue = new_section(section, platform="Xenium")
+        cells = _cells(cells_path)
+        add_level(
+            tissue,
+            names.CELL,
+            cells["cell_id"],
+            cells[["x_centroid", "y_centroid"]],
+            _radius(cells),
+            np.eye(3),
+            _extra(cells),
+        )
+        table = read_10x_h5(matrix_path) if matrix_path.is_file() else read_mtx_folder(matrix_path)
+        genes = _without_controls(table, str(matrix_path))
+        add_observation(tissue, names.CELL, names.RNA, genes)
+        molecules = _first(path, _TRANSCRIPTS)
+        if self.transcripts and molecules is not None:
+            add_transcripts(tissue, _molecules(molecules, genes.var_names, self.min_qv), np.eye(3))
+        if self.slide is not None:
+            self._add_slide(tissue, path, facts)
+        return tissue
+
+    def _add_slide(self, tissue: Any, folder: Path, facts: dict[str, Any]) -> None:
+        path = folder / str(self.slide)
+        is_morphology = path.name.startswith("morphology")
+        pixels, stated = open_slide(path, mpp=self.mpp if is_morphology else None)
+        pixel_size = self.mpp or facts.get("pixel_size") or (stated if is_morphology else None)
+        to_um: Matrix | None = None
+        if is_morphology or self.slide_affine is not None:
+            if pixel_size is None:
+                raise ReadError(f"{folder} · pixel size", "none in experiment.xenium", "a number", "give it as `mpp:`")
+            to_um = scale_affine(float(pixel_size))
+        if self.slide_affine is not None and to_um is not None:
+            to_um = to_um @ _affine(folder / self.slide_affine)
+        add_slide(tissue, pixels, to_um)
+
+
+def _cells(path: Path) -> pd.DataFrame:
+    try:
+        cells = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except Exception as error:  # pandas and pyarrow raise whatever the damage leads to
+        raise ReadError(str(path), f"a table that cannot be read ({error})", mend="copy it again") from error
+    faults = Faults(ReadError)
+    for column in _NEEDED:
+        if column not in cells:
+            faults.add(str(path), f"columns {', '.join(map(str, cells.columns))}", f"a column {column!r}")
+    faults.raise_if_any()
+    return cells.assign(cell_id=_as_text(cells["cell_id"]))
+
+
+def _as_text(ids: pd.Series) -> pd.Series:
+    """Return identifiers as text; the first versions wrote them as bytes into Parquet."""
+    return ids.map(lambda value: value.decode() if isinstance(value, bytes) else str(value))
+
+
+def _radius(cells: pd.DataFrame) -> np.ndarray:
+    """Radius [µm] of the circle of a cell's area; a cell without area takes the median of the others."""
+    area = cells["cell_area"].astype(float) if "cell_area" in cells else pd.Series(np.nan, index=cells.index)
+    usual = area.median() if area.notna().any() else _USUAL_CELL_AREA_UM2
+    return np.sqrt(area.fillna(usual).to_numpy() / np.pi)
+
+
+def _extra(cells: pd.DataFrame) -> pd.DataFrame:
+    keep = [c for c in cells.columns if c not in _NEEDED and not str(c).startswith("Unnamed") and str(c)]
+    return cells[keep]
+
+
+def _without_controls(table: Any, where: str) -> Any:
+    """Return the genes of a matrix; what is no gene is counted in the log."""
+    control = table.var_names.str.match(_CONTROL)
+    if "feature_types" in table.var:
+        control |= (table.var["feature_types"] != "Gene Expression").to_numpy()
+    if control.any():
+        first = ", ".join(table.var_names[control][:3])
+        log.info("%s: %d of %d features dropped as controls (%s …)", where, control.sum(), table.n_vars, first)
+    if control.all():
+        raise ReadError(where, "no gene among the features", "features of type 'Gene Expression'")
+    return table[:, ~control].copy()
+
+
+def _molecules(path: Path, genes: pd.Index, min_qv: float) -> Any:
+    """Return transcripts of `genes` as a lazy table with x, y [µm], gene and cell."""
+    import dask.dataframe as dd
+
+    if path.suffix == ".parquet":
+        frame = dd.read_parquet(path)
+    else:
+        frame = dd.read_csv(path, blocksize=None, dtype={"cell_id": "str", "feature_name": "str"})
+    wanted = ["x_location", "y_location", "feature_name"]
+    missing = [column for column in wanted if column not in frame.columns]
+    if missing:
+        raise ReadError(str(path), f"columns {', '.join(frame.columns)}", f"columns {', '.join(missing)} as well")
+    kinds = pd.CategoricalDtype(sorted(set(genes)))
+    meta = pd.DataFrame(
+        {"x": np.zeros(0), "y": np.zeros(0), "gene": pd.Categorical([], dtype=kinds), "cell": np.array([], str)}
+    )
+    tidy = frame.map_partitions(_tidy, kinds, min_qv, meta=meta)
+    return tidy.clear_divisions()
+
+
+def _tidy(part: pd.DataFrame, kinds: pd.CategoricalDtype, min_qv: float) -> pd.DataFrame:
+    """Keep good molecules of known genes, in our column names."""
+    gene = _as_text(part["feature_name"]).astype(kinds)
+    good = gene.notna() & (part["qv"] >= min_qv if "qv" in part else True)
+    cell = _as_text(part["cell_id"]) if "cell_id" in part else pd.Series("", index=part.index)
+    tidy = {"x": part["x_location"].astype(float), "y": part["y_location"].astype(float), "gene": gene}
+    return pd.DataFrame({**tidy, "cell": cell.where(~cell.isin(_NO_CELL), "")})[good]
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    path = folder / "experiment.xenium"
+    if not path.is_file():
+        return {}
+    try:
+        facts = json.loads(path.read_text())
+    except ValueError as error:
+        raise ReadError(
+            str(path), f"text that is not JSON ({error})", "the experiment's facts", "copy it again"
+        ) from error
+    return facts if isinstance(facts, dict) else {}
+
+
+def _affine(path: Path) -> Matrix:
+    try:
+        matrix = np.loadtxt(path, delimiter=",", dtype=np.float64)
+    except (OSError, ValueError) as error:
+        raise ReadError(str(path), f"no matrix ({error})", "3 × 3 numbers, comma separated") from error
+    if matrix.shape != (3, 3) or not np.allclose(matrix[2], [0, 0, 1]):
+        raise ReadError(str(path), f"a matrix of shape {matrix.shape}", "3 × 3 numbers, the last row 0, 0, 1")
+    return matrix
+
+
+def _first(folder: Path, candidates: tuple[str, ...]) -> Path | None:
+    return next((folder / name for name in candidates if (folder / name).exists()), None)
+
+
+def _required(folder: Path, candidates: tuple[str, ...]) -> Path:
+    found = _first(folder, candidates)
+    if found is None:
+        there = ", ".join(sorted(p.name for p in folder.iterdir())[:10]) or "nothing"
+        raise ReadError(str(folder), there, " or ".join(candidates), "is the folder complete?")
+    return found

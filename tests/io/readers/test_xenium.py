@@ -1,0 +1,138 @@
+"""Xenium folders: the vendor's own small one, later layouts with transcripts and an H&E, and their faults."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+from aivc_graph.errors import ReadError
+from aivc_graph.io.reading import read, recognise
+from aivc_graph.tissue.frame import affine_of, diameters_um, positions_um
+
+
+@pytest.fixture
+def small(data_dir: Path) -> Path:
+    return data_dir / "vendor-formats" / "mini-imaging" / "Xenium_small"
+
+
+def test_real_folder(small: Path) -> None:
+    assert recognise(small) == "xenium"
+    section = read(small, section="X")
+    np.testing.assert_allclose(positions_um(section, "cell")[0], [1898.81491699219, 2540.96314697266])
+    np.testing.assert_allclose(diameters_um(section, "cell")[0], 2 * np.sqrt(305.21109375 / np.pi))
+    table = section.tables["cell_rna"]
+    assert (table.shape, list(table.obs_names)) == ((6, 4), list("123456"))
+    assert table.X.sum() == 21
+    assert section.attrs["aivc"] == {"section": "X", "platform": "Xenium"}
+    assert {"cell_area", "nucleus_area"} <= set(section.shapes["cell"].columns)
+
+
+def test_parquet_with_ids_as_bytes_reads_alike(small: Path, tmp_path: Path) -> None:
+    folder = _copy(small, tmp_path)
+    cells = pd.read_csv(small / "cells.csv.gz", index_col=0)
+    cells.assign(cell_id=[str(i).encode() for i in cells["cell_id"]]).to_parquet(folder / "cells.parquet")
+    (folder / "cells.csv.gz").unlink()
+    assert list(read(folder).shapes["cell"].index) == list("123456")
+
+
+def test_rows_in_another_order_are_joined_by_barcode(small: Path, tmp_path: Path) -> None:
+    folder = _copy(small, tmp_path)
+    cells = pd.read_csv(small / "cells.csv.gz", index_col=0).iloc[::-1]
+    with gzip.open(folder / "cells.csv.gz", "wt") as file:
+        cells.to_csv(file)
+    section, straight = read(folder), read(small)
+    assert list(section.shapes["cell"].index) == list("654321")
+    pd.testing.assert_frame_equal(section["cell_rna"].to_df().sort_index(), straight["cell_rna"].to_df().sort_index())
+
+
+def test_control_probes_are_dropped_and_counted(small: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = _copy(small, tmp_path)
+    with h5py.File(folder / "cell_feature_matrix.h5", "r+") as file:
+        kinds = file["matrix/features/feature_type"][()].astype("S30")
+        kinds[2] = b"Negative Control Probe"
+        del file["matrix/features/feature_type"]
+        file["matrix/features/feature_type"] = kinds
+    with caplog.at_level(logging.INFO):
+        section = read(folder)
+    assert list(section["cell_rna"].var_names) == ["ABCC11", "ACTA2", "ADAM9"]
+    assert "1 of 4 features dropped as controls (ACTG2 …)" in caplog.text
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv.gz"])
+def test_transcripts_are_lazy_and_filtered(small: Path, tmp_path: Path, ending: str) -> None:
+    folder = _copy(small, tmp_path)
+    molecules = pd.DataFrame(
+        {
+            "transcript_id": range(5),
+            "cell_id": ["1", "UNASSIGNED", "2", "2", "3"],
+            "feature_name": ["ACTA2", "ADAM9", "NegControlProbe_1", "ACTA2", "ABCC11"],
+            "x_location": [1.0, 2.0, 3.0, 4.0, 5.0],
+            "y_location": [10.0, 20.0, 30.0, 40.0, 50.0],
+            "qv": [40.0, 20.0, 40.0, 12.0, 30.0],
+        }
+    )
+    path = folder / f"transcripts.{ending}"
+    molecules.to_parquet(path) if ending == "parquet" else molecules.to_csv(path, index=False)
+    points = read(folder).points["transcripts"]
+    assert type(points).__module__.startswith("dask")
+    got = points.compute()
+    assert got[["x", "y", "gene", "cell"]].astype({"gene": str, "cell": str}).to_numpy().tolist() == [
+        [1.0, 10.0, "ACTA2", "1"],
+        [2.0, 20.0, "ADAM9", ""],
+        [5.0, 50.0, "ABCC11", "3"],
+    ]
+    assert "transcripts" not in read(folder, transcripts=False)
+
+
+def test_slide_is_placed_by_the_vendors_affine_or_left_to_registration(small: Path, tmp_path: Path) -> None:
+    folder = _copy(small, tmp_path)
+    (folder / "experiment.xenium").write_text(json.dumps({"pixel_size": 0.2125, "major_version": 99}))
+    tifffile.imwrite(folder / "he.tif", np.zeros((64, 64, 3), np.uint8), photometric="rgb")
+    shutil.copyfile(folder / "he.tif", folder / "morphology_mip.ome.tif")
+    matrix = np.array([[0.0, -2.0, 300.0], [2.0, 0.0, 40.0], [0.0, 0.0, 1.0]])
+    np.savetxt(folder / "align.csv", matrix, delimiter=",")
+    placed = affine_of(read(folder, slide="he.tif", slide_affine="align.csv"), "slide")
+    np.testing.assert_allclose(placed @ [10, 20, 1], [0.2125 * 260, 0.2125 * 60, 1])
+    assert affine_of(read(folder, slide="he.tif"), "slide") is None
+    own = affine_of(read(folder, slide="morphology_mip.ome.tif"), "slide")
+    np.testing.assert_allclose(own, np.diag([0.2125, 0.2125, 1]))
+
+
+def test_faults_are_named(small: Path, tmp_path: Path) -> None:
+    folder = _copy(small, tmp_path)
+    (folder / "cell_feature_matrix.h5").unlink()
+    with pytest.raises(ReadError, match=r"expected cell_feature_matrix\.h5 or cell_feature_matrix, found"):
+        read(folder, reader="xenium")
+    folder = _copy(small, tmp_path)
+    with gzip.open(folder / "cells.csv.gz", "wt") as file:
+        file.write("id,x,y\n1,2,3\n")
+    with pytest.raises(ReadError, match=r"a column 'cell_id'[\s\S]*a column 'x_centroid'[\s\S]*a column 'y_centroid'"):
+        read(folder)
+    folder = _copy(small, tmp_path)
+    (folder / "experiment.xenium").write_text("{")
+    with pytest.raises(ReadError, match=r"experiment\.xenium: expected the experiment's facts, found text that is not"):
+        read(folder)
+    folder = _copy(small, tmp_path)
+    tifffile.imwrite(folder / "he.tif", np.zeros((64, 64, 3), np.uint8), photometric="rgb")
+    with pytest.raises(ReadError, match=r"pixel size: expected a number, found none in experiment\.xenium"):
+        read(folder, slide="he.tif", slide_affine="align.csv")
+    (folder / "align.csv").write_text("1,2\n3,4\n")
+    with pytest.raises(ReadError, match=r"align\.csv: expected 3 × 3 numbers.*found a matrix of shape \(2, 2\)"):
+        read(folder, slide="he.tif", slide_affine="align.csv", mpp=0.2125)
+
+
+def _copy(small: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / f"xenium{len(list(tmp_path.iterdir()))}"
+    folder.mkdir()
+    for name in ("cells.csv.gz", "cell_feature_matrix.h5"):
+        shutil.copyfile(small / name, folder / name)
+    return folder
