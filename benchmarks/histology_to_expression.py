@@ -2,7 +2,7 @@
 
 Train on one donor's sections, test on the other's: 250 genes of highest mean count in the training sections; features
 standardised and log-normalised counts centred within each section; the ridge's strength chosen by leaving out training
-Train on one donor, test on the other: 250 genes of highest mean count in the training sections; features
+sections (or, with one section, contiguous fifths of it). The score is Pearson's r a gene over the spots of a section.
 
     python benchmarks/histology_to_expression.py --data DATA --out benchmarks/results/histology_to_expression.json
 """

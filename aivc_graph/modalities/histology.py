@@ -51,7 +51,7 @@ def add_histology(
     slide, level
         Image and nodes; both must be placed in microns.
     workers
-        Cores that measure tiles.
+        Threads that measure tiles.
     cache
         Folder that remembers tiles by content, so that a second run reads the slide only.
     progress
@@ -77,7 +77,7 @@ def add_histology(
     store = TileCache(cache, extractor.key(), extractor.names)
     cut = _with_bar(reader.tiles(centres, geometry), len(centres), where, progress)
     tiles = _Tally(cut, frame, features.min_tissue)
-    values = _measure(tiles, extractor, store, workers, len(centres))
+    values = _measure(tiles, extractor, store, workers)
     tiles.check(where, len(centres))
     store.save()
     rows = np.array(sorted(values))
@@ -140,7 +140,7 @@ def _sample(reader: SlideReader, centres: Matrix, geometry: TileGeometry) -> Til
 
 
 def _measure(
-    tiles: Iterable[tuple[int, Tile]], extractor: AbstractTileExtractor, store: TileCache, workers: int, expected: int
+    tiles: Iterable[tuple[int, Tile]], extractor: AbstractTileExtractor, store: TileCache, workers: int
 ) -> dict[int, NDArray[np.float32]]:
     """Return row → features of every tile, from the cache or anew."""
     values: dict[int, NDArray[np.float32]] = {}
@@ -154,7 +154,7 @@ def _measure(
             else:
                 values[row] = known
 
-    for keys, result in measure_tiles(unknown(), extractor, workers, expected):
+    for keys, result in measure_tiles(unknown(), extractor, workers):
         for (row, name), features in zip(keys, result, strict=True):
             values[row] = features
             store.put(name, features)
