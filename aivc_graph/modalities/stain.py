@@ -99,7 +99,11 @@ def fit_stains(pixels: NDArray[np.uint8]) -> StainFrame:
 
 
 def _glass(pixels: NDArray[np.uint8]) -> Array:
-    """Colour of the brightest hundredth, but no darker than light grey: a slide cut to tissue has no glass."""
+    """Colour of the brightest hundredth, but no darker than light grey: a slide cut to tissue has no glass.
+
+    Pure white is left out: it pads borders, and glass is never quite as bright.
+    """
+    pixels = pixels[channel_range(pixels)[0] < 255]
     if len(pixels) == 0:
         return np.full(3, 255.0)
     darkest, _ = channel_range(pixels)
