@@ -132,6 +132,8 @@ class _Fit:
         for number, (inputs, core) in enumerate(self._windows()):
             counted = _counted(inputs, core, names.TRAIN)
             hidden = draw_hidden(inputs, self.config, generator)
+            if not any(bool(weight.any()) for weight in counted.values()):
+                continue
             optimiser.zero_grad(set_to_none=True)
             loss = likelihood(self.model, inputs, self.model(inputs, hidden), hidden, counted)
             value = loss.mean(self.config.feature_weight, set(inputs.features))

@@ -1,0 +1,116 @@
+"""The model on small tissue: symmetries, hiding, and windows that equal the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from aivc_graph.errors import ModelError
+from aivc_graph.graph.build import GraphConfig, build_graph
+from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.graph.windows import windows
+from aivc_graph.model.inputs import prepare
+from aivc_graph.model.plan import ModelPlan
+from aivc_graph.model.settings import ModelConfig
+from aivc_graph.model.tissue_model import Hidden, TissueModel
+from aivc_graph.query.states import node_states
+from aivc_graph.tissue.frame import place
+
+CONFIG = ModelConfig(latent=4, rings=(4, 8), depth=2)
+EDGES = GraphConfig(edges={"cell": {"kind": "knn", "k": 8}, "patch": {"kind": "knn", "k": 6}})
+
+
+def _open_model(graph: TissueGraph) -> TissueModel:
+    """Return a model whose every gate and share is open, so that all messages matter."""
+    torch.manual_seed(0)
+    plan = ModelPlan.of(graph, CONFIG)
+    model = TissueModel(plan, {(v, m): float(graph[v][f"{m}_depth"]) for v, by in plan.counts.items() for m in by})
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def graph(striped_section: Callable[..., Any]) -> TissueGraph:
+    return build_graph([striped_section("a", levels=("cell", "patch")), striped_section("b", seed=1, levels=("cell", "patch"))], EDGES)
+
+
+def test_windows_give_the_states_and_gradients_of_the_whole_graph(graph: TissueGraph) -> None:
+    model = _open_model(graph)
+
+    def total_gradient(nodes_per_window: int) -> tuple[list[torch.Tensor], int]:
+        model.zero_grad()
+        pieces = list(windows(graph, model.plan.steps, nodes_per_window))
+        for window in pieces:
+            state = model(prepare(window.graph, model.plan))
+            loss = sum((state.z[v][window.core[v]] ** 2).sum() for v in window.core)
+            loss.backward()
+        return [p.grad.clone() for p in model.parameters() if p.grad is not None], len(pieces)
+
+    whole, one = total_gradient(10**6)
+    cut, many = total_gradient(120)
+    assert one == 1 and many > 3
+    for a, b in zip(whole, cut, strict=True):
+        assert torch.allclose(a, b, rtol=2e-3, atol=2e-3 * float(a.abs().max()) + 1e-5)
+
+
+def test_sections_batched_equal_sections_apart(striped_section: Callable[..., Any]) -> None:
+    a, b = striped_section("a"), striped_section("b", seed=1)
+    both, alone = build_graph([a, b], EDGES), build_graph([a], EDGES)
+    model = _open_model(both)
+    together, apart = node_states(model, both)["cell"], node_states(model, _with_depth_of(alone, both))["cell"]
+    rows = both.obs("cell").index.get_indexer(alone.obs("cell").index)
+    assert np.allclose(together.z[rows], apart.z, atol=1e-4)
+
+
+def _with_depth_of(graph: TissueGraph, other: TissueGraph) -> TissueGraph:
+    """Measure `graph` at the other's depth, as a model trained there would."""
+    from aivc_graph.graph.profiles import scale_counts
+    from aivc_graph.graph.tissue_graph import to_scipy_csr
+
+    graph["cell"].rna_depth = other["cell"].rna_depth
+    training = graph.in_split("cell", "train").numpy()
+    mean = np.asarray(scale_counts(to_scipy_csr(graph.counts("cell", "rna")), graph["cell"].rna_depth)[training].mean(axis=0))
+    graph["section"].cell_rna_mean = torch.from_numpy(mean.astype(np.float32))
+    return graph
+
+
+def test_moving_and_rotating_a_section_changes_no_cell(striped_section: Callable[..., Any]) -> None:
+    still, moved = striped_section("a"), striped_section("a")
+    angle = 0.7
+    turn = np.array([[np.cos(angle), -np.sin(angle), 900.0], [np.sin(angle), np.cos(angle), -350.0], [0, 0, 1]])
+    place(moved, "cell", turn)
+    first, second = build_graph([still], EDGES), build_graph([moved], EDGES)
+    model = _open_model(first)
+    with torch.no_grad():
+        for block in model.blocks:  # windows of the grid do not turn with the tissue; neighbours do
+            for parameter in (*block.lifts.parameters(), *block.projects.parameters()):
+                parameter.zero_()
+    a, b = node_states(model, first)["cell"].z, node_states(model, second)["cell"].z
+    rows = second.obs("cell").index.get_indexer(first.obs("cell").index)
+    assert np.allclose(a, b[rows], atol=1e-3)
+
+
+def test_what_is_hidden_is_not_seen(graph: TissueGraph) -> None:
+    model = _open_model(graph)
+    inputs = prepare(graph, model.plan)
+    hidden = Hidden(nodes={("patch", "rna"): torch.ones(inputs.n_nodes["patch"]), ("cell", "rna"): torch.ones(inputs.n_nodes["cell"])})
+    first = model(inputs, hidden)
+    data = inputs.counts["patch", "rna"]
+    data.scaled.forward_csr.values().mul_(3.0)
+    second = model(inputs, hidden)
+    data.scaled.forward_csr.values().div_(3.0)
+    assert torch.equal(first.z["patch"], second.z["patch"])
+    assert float(first.own["cell"].sum()) == 0.0
+
+
+def test_a_graph_of_another_panel_is_refused_by_name(graph: TissueGraph, striped_section: Callable[..., Any]) -> None:
+    section = striped_section("c")
+    section.tables["cell_rna"] = section.tables["cell_rna"][:, :20].copy()
+    with pytest.raises(ModelError, match=r"cell · rna: .*'G20'.*build the graph with the run's config"):
+        ModelPlan.of(graph, CONFIG).check(build_graph([section], EDGES))

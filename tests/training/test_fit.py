@@ -1,0 +1,137 @@
+"""Training: resuming, refusing, staying shut on noise, and the same bytes for the same command."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from aivc_graph.errors import StoreError, TrainingError
+from aivc_graph.graph.build import GraphConfig, build_graph
+from aivc_graph.graph.store import open_store, write_store
+from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.model.settings import ModelConfig
+from aivc_graph.training.checkpoint import load_model, load_tensors
+from aivc_graph.training.fit import fit
+from aivc_graph.training.settings import TrainingConfig
+
+MODEL = ModelConfig(latent=4, rings=(4, 8))
+GRAPH = GraphConfig(edges={"cell": {"kind": "knn", "k": 8}, "patch": {"kind": "knn", "k": 6}})
+TRAINING = TrainingConfig(epochs=6, window_nodes=150, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def graph(striped_section: Callable[..., Any]) -> TissueGraph:
+    return build_graph([striped_section("a", levels=("cell", "patch"))], GRAPH)
+
+
+def test_same_command_same_bytes(graph: TissueGraph, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        fit(graph, MODEL, TRAINING, tmp_path / name)
+    for file in ("model.safetensors", "model.json", "training.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_from_the_store_equals_from_memory(graph: TissueGraph, tmp_path: Path) -> None:
+    write_store(graph, tmp_path / "graph.zarr")
+    fit(graph, MODEL, TRAINING, tmp_path / "memory")
+    fit(open_store(tmp_path / "graph.zarr"), MODEL, TRAINING, tmp_path / "store")
+    assert (tmp_path / "memory/model.safetensors").read_bytes() == (tmp_path / "store/model.safetensors").read_bytes()
+
+
+def test_training_lowers_the_loss_on_held_out_tissue(graph: TissueGraph, tmp_path: Path) -> None:
+    fit(graph, MODEL, TRAINING.model_copy(update={"epochs": 25}), tmp_path)
+    losses = [json.loads(line)["validation_loss"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert min(losses[1:]) < losses[0] - 0.001
+
+
+def test_without_structure_every_correction_stays_shut_or_gains_nothing(striped_section: Callable[..., Any], tmp_path: Path) -> None:
+    noise = build_graph([striped_section("n", n=900, structure=False)], GRAPH)
+    fit(noise, MODEL, TRAINING.model_copy(update={"epochs": 30}), tmp_path)
+    losses = [json.loads(line)["validation_loss"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    final = json.loads((tmp_path / "training.json").read_text())["validation_loss"]
+    assert final <= losses[0]
+    assert losses[0] - final < 0.02
+
+
+KILLED = """
+import pickle, sys
+from pathlib import Path
+from aivc_graph.graph.store import read_store
+from aivc_graph.model.settings import ModelConfig
+from aivc_graph.training.fit import fit
+from aivc_graph.training.settings import TrainingConfig
+config = TrainingConfig(epochs=60, patience=60, window_nodes=150, device="cpu")
+fit(read_store(sys.argv[1]), ModelConfig(latent=4, rings=(4, 8)), config, Path(sys.argv[2]))
+"""
+
+
+def test_killed_and_resumed_equals_never_stopped(graph: TissueGraph, tmp_path: Path) -> None:
+    write_store(graph, tmp_path / "graph.zarr")
+    config = TrainingConfig(epochs=60, patience=60, window_nodes=150, device="cpu")
+    fit(graph, MODEL, config, tmp_path / "whole")
+    child = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "graph.zarr"), str(tmp_path / "cut")])
+    last = tmp_path / "cut/checkpoints/last.safetensors"
+    deadline = time.time() + 60
+    while not last.exists() and time.time() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.15)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert 0 < load_tensors(last)[1]["epoch"] < 60, "killed too late to test resuming"
+    fit(graph, MODEL, config, tmp_path / "cut", resume=True)
+    assert (tmp_path / "cut/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
+    epochs = [json.loads(line)["epoch"] for line in (tmp_path / "cut/metrics.jsonl").read_text().splitlines()]
+    assert epochs == list(range(61))
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(graph: TissueGraph, tmp_path: Path) -> None:
+    fit(graph, MODEL, TRAINING.model_copy(update={"epochs": 2}), tmp_path)
+    kept = (tmp_path / "checkpoints/last.safetensors").read_bytes()
+    broken = TRAINING.model_copy(update={"learning_rate": 1e30, "epochs": 6})
+    with pytest.raises(TrainingError, match=r"epoch \d+ · window \d+: expected a finite loss, found .*lower training.learning_rate") as caught:
+        fit(graph, MODEL, broken, tmp_path, resume=True)
+    assert caught.value.exit_code == 1
+    tensors, facts = load_tensors(tmp_path / "checkpoints/last.safetensors")
+    assert all(torch.isfinite(t).all() for name, t in tensors.items() if name.startswith("best."))
+    assert facts["epoch"] >= 2 and kept
+
+
+def test_no_training_node_is_an_error(striped_section: Callable[..., Any], tmp_path: Path) -> None:
+    section = striped_section("a")
+    section.shapes["cell"]["split"] = "test"
+    with pytest.raises(TrainingError, match="no node is for training"):
+        fit(build_graph([section], GRAPH), MODEL, TRAINING, tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04not a tensor file", b"\xff" * 64])
+def test_a_model_file_that_is_no_safetensors_is_refused(graph: TissueGraph, tmp_path: Path, content: bytes) -> None:
+    fit(graph, MODEL, TRAINING.model_copy(update={"epochs": 1}), tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(StoreError, match=r"model.safetensors: not a readable safetensors file"):
+        load_model(tmp_path)
+
+
+def test_validation_nodes_fit_nothing(striped_section: Callable[..., Any], tmp_path: Path) -> None:
+    """Change the held-out side: nothing fitted in closed form on the training side moves."""
+    section, changed = striped_section("a"), striped_section("a")
+    held_out = (changed.shapes["cell"]["split"] == "validation").to_numpy()
+    rows = np.isin(changed.tables["cell_rna"].obs_names, changed.shapes["cell"].index[held_out])
+    matrix = changed.tables["cell_rna"].X.toarray()
+    matrix[rows] = matrix[rows][:, ::-1]
+    changed.tables["cell_rna"].X = type(changed.tables["cell_rna"].X)(matrix)
+    zero = TRAINING.model_copy(update={"epochs": 0, "window_nodes": 10**6})
+    a = fit(build_graph([section], GRAPH), MODEL, zero, tmp_path / "a").state_dict()
+    b = fit(build_graph([changed], GRAPH), MODEL, zero, tmp_path / "b").state_dict()
+    for name, tensor in a.items():
+        if not name.endswith("share"):  # thinning draws random numbers for all nodes, so shares may differ by a draw
+            assert torch.allclose(tensor, b[name], atol=1e-6), name
