@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-import anndata as ad
-import numpy as np
-import pandas as pd
-import pytest
-from scipy import sparse
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # test problems are small, and tests run side by side
+
+from collections.abc import Callable  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+import anndata as ad  # noqa: E402
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+import pytest  # noqa: E402
+from scipy import sparse  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 
