@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 
 class Settings(BaseModel):
-    """Frozen pydantic model whose constructor is its schema; unknown keys are faults."""
+    """Frozen pydantic model whose constructor is its schema; unknown keys are faults.
+
+    A switch takes true or false only, so that the word ``no`` is never read as false, and a number is never a switch.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, arbitrary_types_allowed=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _switches_are_switches(cls, value: Any, info: ValidationInfo) -> Any:
+        wanted = cls.model_fields[str(info.field_name)].annotation
+        kinds = {wanted, *get_args(wanted)}
+        if bool in kinds and isinstance(value, str | int) and not isinstance(value, bool) and type(value) not in kinds:
+            raise ValueError(f"expected true or false, found {value!r}; write true or false")
+        if isinstance(value, bool) and bool not in kinds and kinds & {int, float}:
+            raise ValueError(f"expected a number, found {str(value).lower()}; write a number")
+        return value

@@ -1,0 +1,255 @@
+"""The command line: ``aivc VERB``. Exit codes: 0 done, 1 the run failed, 2 the input or the configuration is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from aivc_graph.errors import AivcError, ConfigError
+
+Do = Callable[[argparse.Namespace], None]
+TERMINAL_ROWS = 60
+ENDINGS = (".csv", ".parquet", ".h5ad")
+LEVELS = ("cell", "patch", "region")
+FORMATS = ("h5ad", "spatialdata", "geojson", "graphml")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit code."""
+    given = parser().parse_args(arguments)
+    level = logging.WARNING if given.quiet else logging.INFO
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("aivc_graph").setLevel(level)
+    try:
+        given.do(given)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.stderr.write("aivc: stopped\n")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if given.debug:
+            traceback.print_exc()
+        return _report(error)
+    return 0
+
+
+def _report(error: Exception) -> int:
+    if isinstance(error, AivcError):
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return error.exit_code
+    first = (str(error).splitlines() or [""])[0]
+    sys.stderr.write(f"aivc: unexpected {type(error).__name__}: {first}; run again with --debug for the traceback\n")
+    return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all verbs."""
+    top = argparse.ArgumentParser(prog="aivc", description="A virtual tissue that you can question.")
+    verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for add in (_add_demo, _add_inspect, _add_build, _add_train, _add_query, _add_export):
+        add(verbs)
+    return top
+
+
+def _verb(verbs: Any, name: str, do: Do, text: str, example: str) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text, epilog=f"example: {example}")
+    verb.set_defaults(do=do, debug=False, quiet=False)
+    _loudness(verb)
+    return verb
+
+
+def _loudness(verb: argparse.ArgumentParser) -> None:
+    # Suppressed defaults: a question's own must not undo what was said before it.
+    silent = argparse.SUPPRESS
+    verb.add_argument("--debug", action="store_true", default=silent, help="show the traceback of an error")
+    verb.add_argument("--quiet", action="store_true", default=silent, help="say only what is wrong")
+
+
+def _add_demo(verbs: Any) -> None:
+    verb = _verb(verbs, "demo", _demo, "the whole way on a simulated tissue", "aivc demo --out runs/demo")
+    verb.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="run folder (%(default)s)")
+    _device(verb)
+    verb.add_argument("--seed", type=int, default=0, help="of all random choices (%(default)s)")
+
+
+def _add_inspect(verbs: Any) -> None:
+    text = "say what a slide, section, graph or run is, and what is wrong with it"
+    verb = _verb(verbs, "inspect", _inspect, text, "aivc inspect runs/demo")
+    verb.add_argument("path", type=Path, metavar="PATH")
+    verb.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _add_build(verbs: Any) -> None:
+    text = "sections → co-registered tissue → graph store"
+    verb = _verb(verbs, "build", _build, text, "aivc build configs/visium.yaml --out graphs/visium.zarr")
+    _config(verb)
+    verb.add_argument("--out", type=Path, metavar="GRAPH", help="graph store (runs/<task name>/graph.zarr)")
+
+
+def _add_train(verbs: Any) -> None:
+    text = "train a model; survives being killed"
+    example = "aivc train configs/visium.yaml --out runs/visium --set training.epochs=20"
+    verb = _verb(verbs, "train", _train, text, example)
+    _config(verb)
+    verb.add_argument("--graph", type=Path, metavar="GRAPH", help="graph store; built first if not given")
+    verb.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/<task name>)")
+    verb.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    _device(verb)
+
+
+def _add_query(verbs: Any) -> None:
+    text = "put a question to a run; a table on the terminal, or a file by --out"
+    verb = _verb(verbs, "query", _query, text, "aivc query runs/demo niches --out niches.csv")
+    verb.add_argument("run", type=Path, metavar="RUN")
+    asked = verb.add_subparsers(title="questions", metavar="QUESTION", required=True, dest="question")
+    for name, (text, options) in QUESTIONS.items():
+        example = f"example: aivc query runs/demo {name} {EXAMPLES[name]}"
+        question = asked.add_parser(name, help=text, description=text, epilog=example)
+        question.add_argument("--out", type=_table_path, metavar="FILE", help="a .csv, .parquet or .h5ad file")
+        _loudness(question)
+        for option in options:
+            question.add_argument(option, **OPTIONS[option])
+
+
+def _add_export(verbs: Any) -> None:
+    text = "write the graph and its niches for squidpy, SpatialData, QuPath or networkx"
+    verb = _verb(verbs, "export", _export, text, "aivc export runs/demo --to geojson --out demo.geojson")
+    verb.add_argument("run", type=Path, metavar="RUN")
+    verb.add_argument("--to", required=True, choices=FORMATS)
+    verb.add_argument("--out", required=True, type=Path, metavar="PATH")
+
+
+def _config(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("config", type=Path, metavar="CONFIG", help="YAML file")
+    text = "put one setting over the file's; may be repeated"
+    verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help=text)
+
+
+def _device(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(%(default)s)")
+
+
+def _table_path(text: str) -> Path:
+    if Path(text).suffix not in ENDINGS:
+        raise argparse.ArgumentTypeError(f"{text}: expected a file that ends in {', '.join(ENDINGS)}")
+    return Path(text)
+
+
+def _symbols(text: str) -> list[str]:
+    return [symbol for part in text.split(",") if (symbol := part.strip())]
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "--k": {"type": int, "help": "number of niches; chosen from the data if not given"},
+    "--resolution": {"type": float, "help": "above 1 more niches, below 1 fewer"},
+    "--level": {"choices": LEVELS, "help": "one row a node of this level"},
+    "--plot": {"type": Path, "metavar": "PNG", "help": "draw the niches in the tissue"},
+    "--genes": {"type": _symbols, "metavar": "A,B", "help": "symbols, separated by commas; all if not given"},
+    "--at": {"choices": (*LEVELS, "niche"), "help": "one row a node of this level, or a niche"},
+    "--to-niche": {"metavar": "N", "dest": "niche", "help": "the niche to be like"},
+    "--to-node": {"metavar": "BARCODE", "dest": "node", "help": "the cell or patch to be like"},
+    "--section": {"metavar": "S", "help": "the section of that node"},
+    "--n": {"type": int, "help": "how many"},
+}
+QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "niches": ("the niche of every cell, patch or region", ("--k", "--resolution", "--level", "--plot")),
+    "expression": ("predicted expression", ("--genes", "--at", "--k", "--resolution")),
+    "composition": ("what each niche is made of", ("--level", "--k", "--resolution")),
+    "neighbours": ("which niches touch, against chance", ("--k", "--resolution")),
+    "similar": ("the nodes most like a niche or a node", ("--to-niche", "--to-node", "--section", "--k", "--n")),
+}
+EXAMPLES = {
+    "niches": "--k 6 --plot niches.png --out niches.h5ad",
+    "expression": "--genes ACTA2,CD3E --at niche",
+    "composition": "--level cell",
+    "neighbours": "--out contacts.csv",
+    "similar": "--to-niche 3",
+}
+
+
+def _demo(given: argparse.Namespace) -> None:
+    from aivc_graph import pipeline
+
+    _say(pipeline.demo(given.out, device=given.device, seed=given.seed))
+
+
+def _inspect(given: argparse.Namespace) -> None:
+    from aivc_graph import pipeline
+
+    found = pipeline.inspect(given.path)
+    _say(json.dumps(found, indent=1, default=str) if given.json else "\n".join(_lines(found)))
+
+
+def _build(given: argparse.Namespace) -> None:
+    from aivc_graph import pipeline
+    from aivc_graph.config import load_config
+
+    _say(pipeline.build(load_config(given.config, given.overrides), given.out))
+
+
+def _train(given: argparse.Namespace) -> None:
+    from aivc_graph import pipeline
+    from aivc_graph.config import load_config
+
+    config = load_config(given.config, given.overrides)
+    _say(pipeline.train(config, given.graph, given.out, resume=given.resume, device=given.device))
+
+
+def _query(given: argparse.Namespace) -> None:
+    from aivc_graph import pipeline
+
+    kept = ("run", "question", "out", "do", "debug", "quiet", "section")
+    options = {name: value for name, value in vars(given).items() if name not in kept and value is not None}
+    if given.question == "similar":
+        if ("niche" in options) == ("node" in options):
+            mend = "say which one the nodes should be like"
+            raise ConfigError("aivc query similar", "both or neither", "one of --to-niche and --to-node", mend)
+        if given.section is not None and "node" in options:
+            options["node"] = f"{given.section}:{options['node']}"
+    answer = pipeline.query(given.run, given.question, given.out, **options)
+    _say(given.out if given.out is not None else _table(answer))
+
+
+def _export(given: argparse.Namespace) -> None:
+    from aivc_graph import pipeline
+
+    _say(pipeline.export(given.run, given.to, given.out))
+
+
+def _table(answer: Any) -> str:
+    """Return a table, or an AnnData's annotation and first values, as aligned text."""
+    frame = answer if hasattr(answer, "columns") else answer.obs.join(answer.to_df().iloc[:, :8])
+    text: str = frame.to_string(max_rows=TERMINAL_ROWS)
+    hidden = len(frame) - TERMINAL_ROWS
+    return text if hidden <= 0 else f"{text}\n{len(frame):,} rows; write them all by --out FILE.csv"
+
+
+def _lines(found: Any, indent: str = "") -> list[str]:
+    lines = []
+    for key, value in found.items():
+        if isinstance(value, dict) and value:
+            lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
+        elif isinstance(value, list) and value and key == "faults":
+            lines += [f"{indent}{key}:", *(f"{indent}  {item}" for item in value)]
+        else:
+            shown = ", ".join(map(str, value)) or "none" if isinstance(value, list | dict) else value
+            lines.append(f"{indent}{key}: {f'{shown:,}' if isinstance(shown, int) else shown}")
+    return lines
+
+
+def _say(text: object) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,268 @@
+"""The whole configuration of a run, read from YAML with every fault at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, Field, ValidationError, field_validator
+
+from aivc_graph import names
+from aivc_graph.errors import ConfigError, ReadError
+from aivc_graph.graph.build import GraphConfig
+from aivc_graph.graph.edges.rule import EDGES
+from aivc_graph.io.reading import known_readers, recognise
+from aivc_graph.modalities.histology_features import HistologyFeatures
+from aivc_graph.model.settings import ModelConfig
+from aivc_graph.registry import import_members
+from aivc_graph.setting_faults import SettingFaults
+from aivc_graph.settings import Settings
+from aivc_graph.splits.design import DESIGNS
+from aivc_graph.tissue.registration.method import REGISTRATIONS
+from aivc_graph.training.settings import TrainingConfig
+from aivc_graph.yaml_source import Key, YamlSource, dump_yaml, parse_dotted, read_yaml
+
+ANY = "*"
+
+
+class ChoiceConfig(Settings):
+    """Settings that choose a member by name and carry that member's options as further keys."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The chosen member's options as given."""
+        return dict(self.model_extra or {})
+
+
+class SourceConfig(ChoiceConfig):
+    """One file or folder of a section; every further key is an option of its reader, such as ``mpp: 0.5``.
+
+    Parameters
+    ----------
+    path
+        Relative to ``AIVC_DATA``, or absolute.
+    reader
+        Name of a reader; by default chosen by content.
+    """
+
+    path: Path
+    reader: str | None = None
+
+
+class RegistrationConfig(ChoiceConfig):
+    """Place one element in the frame of another; every further key is an option of the method, such as ``path``.
+
+    Parameters
+    ----------
+    kind
+        Name of a registration method.
+    moving, fixed
+        Elements of the section, such as ``slide`` and ``patch``.
+    also
+        Elements that move with `moving`.
+    """
+
+    kind: str
+    moving: str = names.SLIDE
+    fixed: str = names.PATCH
+    also: tuple[str, ...] = ()
+
+
+class SectionConfig(Settings):
+    """One section of tissue: what it is, and the sources that hold it.
+
+    Parameters
+    ----------
+    name
+        Unique name of the section.
+    donor, site, platform, batch
+        The groups it belongs to; splits hold some of them out.
+    sources
+        Slide, counts, cells … of this section, merged into one tissue.
+    registration
+        How elements without a frame of their own are placed, in this order.
+    """
+
+    name: str = Field(min_length=1)
+    donor: str | None = None
+    site: str | None = None
+    platform: str | None = None
+    batch: str | None = None
+    sources: tuple[SourceConfig, ...] = Field(min_length=1)
+    registration: tuple[RegistrationConfig, ...] = ()
+
+
+class TaskConfig(Settings):
+    """The data, the split and what is measured on the slide: the half of a run that is not the model.
+
+    Parameters
+    ----------
+    sections
+        Sections of tissue.
+    split
+        What is held out: ``kind`` and the options of that design; all nodes train if not given.
+    features
+        How the tiles under the patches are described; no tile is read if not given.
+    """
+
+    name: str = "task"
+    sections: tuple[SectionConfig, ...] = ()
+    split: dict[str, Any] | None = None
+    features: HistologyFeatures | None = None
+
+    @field_validator("sections")
+    @classmethod
+    def _names_differ(cls, sections: tuple[SectionConfig, ...]) -> tuple[SectionConfig, ...]:
+        found = [section.name for section in sections]
+        twice = sorted({name for name in found if found.count(name) > 1})
+        if twice:
+            raise ValueError(f"two sections called {twice[0]!r}; give each its own name")
+        return sections
+
+
+class Config(Settings):
+    """All settings of a run. Each part has defaults, so ``Config()`` is complete for a graph that is built already."""
+
+    task: TaskConfig = TaskConfig()
+    graph: GraphConfig = GraphConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, put `overrides` (``"training.epochs=20"``) over it, and check everything.
+
+    Paths under ``task`` resolve against ``AIVC_DATA``; without it ``../shared/data``, or else the current folder.
+
+    Raises
+    ------
+    ConfigError
+        All faults at once, each ``file.yaml:LINE: dotted.key: …`` with the nearest match and the known keys.
+
+    Examples
+    --------
+    >>> load_config("configs/demo.yaml", ["training.epochs=2"]).training.epochs  # doctest: +SKIP
+    2
+    """
+    source, base = read_yaml(Path(path)), data_folder()
+    faults = SettingFaults(source)
+    data = {} if source.data is None else source.data
+    if not isinstance(data, dict):
+        keys = ", ".join(Config.model_fields)
+        raise ConfigError(source.where(()), f"{data!r:.60}", f"the keys {keys}", "start with `task:`")
+    for override in overrides:
+        _override(data, override, faults)
+    _check_members(data, base, faults)
+    try:
+        config = Config.model_validate(faults.without_faulty(data))
+    except ValidationError as error:
+        faults.add_validation(error, Config, data)
+    faults.raise_if_any()
+    return config.model_copy(update={"task": _resolved(config.task, base)})
+
+
+def dump_config(config: Config) -> str:
+    """Return the configuration as YAML that `load_config` reads back as an equal `Config`."""
+    return dump_yaml(config.model_dump(mode="json"))
+
+
+def data_folder() -> Path:
+    """Return the folder that relative paths of a task start from."""
+    if given := os.environ.get("AIVC_DATA"):
+        return Path(given).expanduser().absolute()
+    shared = (Path.cwd() / "../shared/data").resolve()
+    return shared if shared.is_dir() else Path.cwd()
+
+
+def _override(data: dict[str, Any], override: str, faults: SettingFaults) -> None:
+    """Put ``KEY=VALUE`` into `data`; the value is read as YAML."""
+    name, equals, text = (part.strip() for part in override.partition("="))
+    if not equals or not name:
+        faults.add_override(override, "no value", "KEY=VALUE", "write it as in `--set training.epochs=20`")
+        return
+    try:
+        value = YamlSource(text, "--set")
+    except ConfigError:
+        value = None
+    if value is None or value.faults:
+        faults.add_override(name, repr(text), "a plain YAML value", "put it in quotes")
+        return
+    *above, last = key = parse_dotted(name)
+    place: Any = data
+    for part in above:
+        if isinstance(place, dict):
+            place = place.setdefault(part, {})
+        else:
+            place = place[part] if isinstance(place, list) and part in range(len(place)) else None
+    if isinstance(place, dict) or (isinstance(place, list) and last in range(len(place))):
+        place[last] = value.data
+        faults.overridden(key, name)
+    else:
+        faults.add_override(name, "no such place in the file", "a key or an index that is there", "check the key")
+
+
+def _check_members(data: dict[str, Any], base: Path, faults: SettingFaults) -> None:
+    """Check the settings whose keys depend on a name: edge rules, the split's design, readers, registration methods."""
+    for package in ("graph.edges", "splits", "tissue.registration"):
+        import_members(f"aivc_graph.{package}")
+    for key, edges in _find(data, ("graph", "edges", ANY)):
+        faults.check_member(key, edges, EDGES, "rule")
+    for key, split in _find(data, ("task", "split")):
+        if split is not None:
+            faults.check_member(key, split, DESIGNS, "design")
+    for key, method in _find(data, ("task", "sections", ANY, "registration", ANY)):
+        faults.check_member(key, method, REGISTRATIONS, "method", also=("moving", "fixed", "also"))
+    for key, source in _find(data, ("task", "sections", ANY, "sources", ANY)):
+        if isinstance(source, dict) and (reader := _reader_name(source, base)) is not None:
+            faults.check_member(key, {**source, "reader": reader}, known_readers(), "reader", "reader", ("path",))
+
+
+def _reader_name(source: dict[str, Any], base: Path) -> Any:
+    """Return the reader a source names, or else the one its file is recognised by where there are options to check."""
+    if source.get("reader") is not None or not set(source) - {"path", "reader"}:
+        return source.get("reader")
+    path = base / Path(str(source.get("path", ""))).expanduser()
+    try:
+        return recognise(path)
+    except ReadError:
+        return None
+
+
+def _find(data: Any, pattern: Key, key: Key = ()) -> Iterator[tuple[Key, Any]]:
+    """Yield (key, value) of every place in `data` that `pattern` fits."""
+    if not pattern:
+        yield key, data
+        return
+    entries = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for name, value in entries:
+        if pattern[0] in (ANY, name):
+            yield from _find(value, pattern[1:], (*key, name))
+
+
+def _resolved(value: Any, base: Path) -> Any:
+    """Return settings with every relative path in them put below `base`."""
+    if isinstance(value, Path):
+        return base / value.expanduser()
+    if isinstance(value, tuple):
+        return tuple(_resolved(item, base) for item in value)
+    if not isinstance(value, Settings):
+        return value
+    update = {name: _resolved(getattr(value, name), base) for name in type(value).model_fields}
+    if isinstance(value, ChoiceConfig) and (member := _member(value, base)) is not None:
+        chosen = member(**value.options)
+        paths = {option: getattr(chosen, option) for option in value.options}
+        update |= {option: _resolved(path, base) for option, path in paths.items() if isinstance(path, Path | tuple)}
+    return value.model_copy(update=update)
+
+
+def _member(choice: ChoiceConfig, base: Path) -> type[Settings] | None:
+    """Return the reader or registration method a choice stands for, if it can be told."""
+    if isinstance(choice, RegistrationConfig):
+        return REGISTRATIONS[choice.kind]
+    given = {**choice.options, **{name: getattr(choice, name) for name in type(choice).model_fields}}
+    name = _reader_name(given, base)
+    return None if name is None else known_readers()[name]

@@ -1,0 +1,169 @@
+"""What is wrong with a configuration, gathered and said in terms of the file: line, key, mend."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import re
+import typing
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from aivc_graph.errors import ConfigError, Faults, unknown_name
+from aivc_graph.registry import Registry
+from aivc_graph.yaml_source import Key, YamlSource, dotted
+
+LAST = 10**9
+PLAIN_WORDS = {"a valid string": "text", "a valid tuple": "a list", "a valid dictionary": "a mapping"}
+
+
+class SettingFaults:
+    """Gathers the faults of one configuration, each with its place in the file or its ``--set``.
+
+    Parameters
+    ----------
+    source
+        The YAML the settings came from; its own faults are taken over.
+    """
+
+    def __init__(self, source: YamlSource) -> None:
+        self._source = source
+        self._faults = list(source.faults)
+        self._overrides: dict[Key, str] = {}
+        self._faulty: list[Key] = []
+
+    def overridden(self, key: Key, name: str) -> None:
+        """Note that ``--set name=…`` gave the value at `key`."""
+        self._overrides[key] = name
+
+    def add(self, key: Key, found: str, expected: str = "", mend: str = "") -> None:
+        """Note one fault of the value at `key`."""
+        where, line = self._place(key)
+        self._faults.append((line, str(ConfigError(where, found, expected, mend))))
+
+    def add_override(self, name: str, found: str, expected: str, mend: str) -> None:
+        """Note one fault of ``--set name`` itself."""
+        self._faults.append((LAST, str(ConfigError(f"--set {name}", found, expected, mend))))
+
+    def raise_if_any(self) -> None:
+        """Raise one `ConfigError` that lists every fault in the order of the file, or do nothing."""
+        faults = Faults(ConfigError)
+        faults.messages = list(dict.fromkeys(message for _, message in sorted(self._faults)))
+        faults.raise_if_any()
+
+    def check_member(
+        self, key: Key, given: Any, registry: Registry[Any], word: str, selector: str = "kind", also: Iterable[str] = ()
+    ) -> None:
+        """Check a mapping whose `selector` names a member of `registry` and whose other keys are that member's options.
+
+        `word` is what messages call a member, such as "rule"; keys in `also` are not the member's.
+        """
+        before = len(self._faults)
+        name = given.get(selector) if isinstance(given, dict) else None
+        if not isinstance(name, str):
+            known = ", ".join(registry)
+            self.add(key, f"{given!r:.60}", f"a mapping with `{selector}:`", f"name a {registry.kind} (known: {known})")
+        elif name not in registry:
+            where, line = self._place((*key, selector))
+            self._faults.append((line, str(unknown_name(ConfigError, where, registry.kind, name, registry))))
+        else:
+            options = {option: value for option, value in given.items() if option not in (selector, *also)}
+            self._check_options(key, options, registry[name], word)
+        if len(self._faults) > before:
+            self._faulty.append(key)
+
+    def _check_options(self, key: Key, options: dict[str, Any], member: type[BaseModel], word: str) -> None:
+        try:
+            member.model_validate(options)
+        except ValidationError as error:
+            self.add_validation(error, member, options, key, f"this {word} takes: ")
+
+    def without_faulty(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return a copy of `data` without the mappings `check_member` refused, so that the rest can be checked."""
+        kept = copy.deepcopy(data)
+        for *above, last in self._faulty:
+            place: Any = kept
+            for part in above:
+                place = place[part]
+            if isinstance(place, dict):
+                del place[last]
+        return kept
+
+    def add_validation(
+        self, error: ValidationError, settings: type[BaseModel], data: Any, key: Key = (), takes: str = "known: "
+    ) -> None:
+        """Note every fault pydantic found in `data`, which should have made a `settings` at `key`."""
+        for fault in error.errors(include_url=False):
+            local = _present(fault["loc"], data, missing=fault["type"] == "missing")
+            found, expected, mend = _parts(fault, settings, local, takes)
+            self.add((*key, *local), found, expected, mend)
+
+    def _place(self, key: Key) -> tuple[str, int]:
+        for depth in range(len(key), 0, -1):
+            if key[:depth] in self._overrides:
+                below = dotted(key[depth:])
+                return f"--set {self._overrides[key[:depth]]}" + (f": {below}" if below else ""), LAST
+        return self._source.where(key), self._source.line(key)
+
+
+def _parts(fault: Any, settings: type[BaseModel], key: Key, takes: str) -> tuple[str, str, str]:
+    """Return (found, expected, mend) of one pydantic fault."""
+    kind, value, message = fault["type"], fault["input"], fault["msg"]
+    if kind == "extra_forbidden":
+        known = sorted(_settings_at(settings, key[:-1]).model_fields)
+        return "unknown key", "", _nearest(str(key[-1]), known, takes)
+    if kind == "missing":
+        return "nothing", "a value", f"add `{key[-1]}:`"
+    if kind == "value_error":
+        return message.removeprefix("Value error, "), "", ""
+    expected = re.split(r", (?:unable|got)| after validation", message)[0]
+    expected = re.sub(r"^\w+ should (?:be|have) ", "", expected)
+    expected = PLAIN_WORDS.get(expected, expected)
+    mend = ""
+    if kind == "string_type" and isinstance(value, int | float):
+        mend = "put it in quotes"
+    if kind == "literal_error":
+        mend = _nearest(str(value), re.findall(r"'([^']*)'", fault["ctx"]["expected"]))
+    return f"{_as_yaml(value):.60}", expected, mend
+
+
+def _nearest(name: str, known: list[str], takes: str = "") -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    hint = f"did you mean {close[0]!r}?" if close else ""
+    listed = ", ".join(known) or "no option"
+    if hint and takes == "known: ":
+        return f"{hint} (known: {listed})"
+    return f"{hint} {takes}{listed if takes else ''}".strip()
+
+
+def _as_yaml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else "nothing" if value is None else repr(value)
+
+
+def _present(loc: tuple[str | int, ...], data: Any, missing: bool) -> Key:
+    """Return the part of pydantic's location that is a place in `data` (it also names union members)."""
+    key: Key = ()
+    for depth, part in enumerate(loc):
+        inside = isinstance(data, dict) and part in data
+        inside = inside or (isinstance(data, list) and isinstance(part, int) and part < len(data))
+        if not inside:
+            return (*key, part) if missing and depth == len(loc) - 1 else key
+        key, data = (*key, part), data[part]
+    return key
+
+
+def _settings_at(settings: type[BaseModel], key: Key) -> type[BaseModel]:
+    """Return the settings class that holds the value at `key` below `settings`."""
+    annotation: Any = settings
+    for part in key:
+        if isinstance(part, str) and isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            annotation = annotation.model_fields[part].annotation
+        else:
+            annotation = typing.get_args(annotation)[-1 if typing.get_origin(annotation) is dict else 0]
+        members = typing.get_args(annotation)
+        inner = [member for member in members if isinstance(member, type) and issubclass(member, BaseModel)]
+        if inner and typing.get_origin(annotation) not in (dict, list, tuple):
+            annotation = inner[0]
+    return annotation
