@@ -1,0 +1,140 @@
+"""What a gene is called: one organism, symbols that are unique, ids without their version; each change is recorded."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from aivc_graph.errors import ReadError
+
+log = logging.getLogger(__name__)
+
+Duplicates = Literal["sum", "refuse"]
+RECORD = "genes"
+GENE_ID, VERSION = "gene_id", "gene_version"
+
+_ENSEMBL = re.compile(r"^(ENS[A-Z]*[GTP]\d{6,})\.(\d+)$")
+_GENOME_PREFIX = re.compile(r"^(GRCh3[78]|hg19|hg38|GRCm3[89]|mm9|mm10|mm39|mRatBN7[-.]2|Rnor6|rn[67])_+")
+_HUMAN, _MOUSE, _RAT = "human", "mouse", "rat"
+_ORGANISM = {
+    **dict.fromkeys(("GRCh37", "GRCh38", "hg19", "hg38"), _HUMAN),
+    **dict.fromkeys(("GRCm38", "GRCm39", "mm9", "mm10", "mm39"), _MOUSE),
+    **dict.fromkeys(("mRatBN7-2", "mRatBN7.2", "Rnor6", "rn6", "rn7"), _RAT),
+}
+_ENSEMBL_ORGANISM = {"ENSG": _HUMAN, "ENSMUSG": _MOUSE, "ENSRNOG": _RAT}
+
+
+def name_genes(table: Any, where: str, *, duplicates: Duplicates = "sum", organism: str | None = None) -> Any:
+    """Return `table` ``(barcode, gene)`` with one column a symbol, and what was changed in ``uns["genes"]``.
+
+    An empty symbol is replaced by the gene's id; an Ensembl id loses its version, kept in ``var["gene_version"]``;
+    columns that share a symbol are added up, ``var["gene_id"]`` then holding the first of their ids.
+
+    Parameters
+    ----------
+    table
+        AnnData whose ``var_names`` are symbols or ids; ``var["gene_ids"]`` and ``var["genome"]`` are used where there.
+    duplicates
+        What to do with columns that share a symbol.
+    organism
+        ``human``, ``mouse``, ``rat`` or a genome's name: keeps the genes of that one where several are mixed.
+
+    Raises
+    ------
+    ReadError
+        Several organisms and none chosen; none of the chosen one; duplicate symbols if those are refused.
+    """
+    symbols = pd.Series(table.var_names.astype(str))
+    ids = pd.Series(table.var["gene_ids"].astype(str).to_numpy()) if "gene_ids" in table.var else symbols.copy()
+    genomes = table.var["genome"].astype(str).to_numpy() if "genome" in table.var else np.full(len(symbols), "")
+    kept = _one_organism(_organisms(symbols, ids, genomes), genomes, table.X, where, organism)
+    symbols, ids = (_bare(names[kept]) for names in (symbols, ids))
+    parts = ids.str.extract(_ENSEMBL)
+    versions = parts[1].fillna("")
+    ids = ids.where(versions == "", parts[0])
+    symbols = symbols.str.replace(_ENSEMBL, r"\1", regex=True)
+    symbols = symbols.where(~symbols.isin(["", "nan", "NA", "None"]), ids)
+    var = table.var.loc[kept].drop(columns=[c for c in ("gene_ids", "genome") if c in table.var])
+    var = var.assign(**{GENE_ID: ids.to_numpy()})
+    if (versions != "").any():
+        var[VERSION] = versions.to_numpy()
+    var.index = pd.Index(symbols.to_numpy(dtype=object), name=None)
+    named, summed = _unique(table.X[:, kept], var, where, duplicates)
+    record = {
+        "var_names": "symbols; an empty one is replaced by the id, counts of one symbol are added up",
+        "versions_stripped": int((versions != "").sum()),
+        "summed": np.array(summed, dtype=str),
+        "not_ensembl": int((~ids.str.match(r"^ENS[A-Z]*\d")).sum()),
+        "dropped_other_organism": int((~kept).sum()),
+    }
+    log.info("%s: %s genes; %s", where, f"{len(named[1]):,}", {k: v for k, v in record.items() if isinstance(v, int)})
+    return _anndata(named, table, record)
+
+
+def _anndata(named: tuple[Any, pd.DataFrame], table: Any, record: dict[str, Any]) -> Any:
+    from anndata import AnnData
+
+    return AnnData(named[0], obs=table.obs.copy(), var=named[1], uns={RECORD: record})
+
+
+def _bare(names: pd.Series) -> pd.Series:
+    return names.str.replace(_GENOME_PREFIX, "", regex=True).reset_index(drop=True)
+
+
+def _organisms(symbols: pd.Series, ids: pd.Series, genomes: np.ndarray) -> np.ndarray:
+    """Say of each gene whose it is, ``""`` if nothing tells."""
+    of_prefix = [names.str.extract(_GENOME_PREFIX)[0].map(_ORGANISM).to_numpy(dtype=object) for names in (symbols, ids)]
+    of_genome = pd.Series(genomes, dtype=object).map(_ORGANISM).to_numpy(dtype=object)
+    of_ensembl = ids.str.extract(r"^(ENS[A-Z]*G)\d")[0].map(_ENSEMBL_ORGANISM).to_numpy(dtype=object)
+    found = np.full(len(symbols), "", dtype=object)
+    for source in (of_ensembl, of_genome, *reversed(of_prefix)):
+        found = np.where(pd.isna(source), found, source)
+    return found.astype(str)
+
+
+def _one_organism(
+    organisms: np.ndarray, genomes: np.ndarray, counts: Any, where: str, organism: str | None
+) -> np.ndarray:
+    """Return which genes to keep."""
+    there = sorted(set(organisms) - {""})
+    if organism is not None:
+        wanted = _ORGANISM.get(organism, organism)
+        # A file that says nothing of its organism is taken at the user's word.
+        kept = (organisms == wanted) if there else np.ones(len(organisms), bool)
+        if not kept.any():
+            raise ReadError(
+                f"{where} · organism", f"genes of {', '.join(there)}", organism, "set `organism:` to one of these"
+            )
+        return kept
+    if len(there) > 1:
+        total = np.asarray(counts.sum(axis=0)).ravel()
+        share = {o: total[organisms == o].sum() / max(total.sum(), 1) for o in there}
+        rows = "\n".join(f"  {o:<8} {(organisms == o).sum():>8,} genes {share[o]:>8.1%} of the counts" for o in there)
+        raise ReadError(where, f"genes of {len(there)} organisms", "one", f"set `organism:` to one of\n{rows}")
+    return np.ones(len(organisms), bool)
+
+
+def _unique(
+    counts: Any, var: pd.DataFrame, where: str, duplicates: Duplicates
+) -> tuple[tuple[Any, pd.DataFrame], list[str]]:
+    twice = sorted(set(var.index[var.index.duplicated()]))
+    if not twice:
+        return (counts, var), []
+    if duplicates == "refuse":
+        shown = ", ".join(map(repr, twice[:5]))
+        raise ReadError(
+            where,
+            f"{len(twice):,} symbols that stand for several columns: {shown}",
+            "unique symbols",
+            "set `duplicates: sum`",
+        )
+    codes, first = pd.factorize(var.index)
+    add = sparse.csr_matrix(
+        (np.ones(len(codes), np.float32), (np.arange(len(codes)), codes)), shape=(len(codes), len(first))
+    )
+    return (sparse.csr_matrix(counts @ add), var[~var.index.duplicated()]), twice

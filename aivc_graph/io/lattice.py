@@ -1,0 +1,107 @@
+"""Microns a unit: from the array the spots were printed on, or as the user says; never guessed."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from aivc_graph.errors import ReadError
+from aivc_graph.tissue.schema import spacing_um
+
+log = logging.getLogger(__name__)
+
+VISIUM_PITCH_UM = 100.0
+MAX_STRETCH = 1.05
+MAX_RESIDUAL_UM = 25.0
+
+
+def visium_array_um(rows: ArrayLike, columns: ArrayLike) -> NDArray[np.float64]:
+    """Return where Visium's spots ``(spot, 2)`` lie on their array [µm]: rows √3/2, columns half a pitch apart."""
+    x = np.asarray(columns, dtype=np.float64) * VISIUM_PITCH_UM / 2
+    y = np.asarray(rows, dtype=np.float64) * VISIUM_PITCH_UM * np.sqrt(3) / 2
+    return np.column_stack([x, y])
+
+
+def um_per_unit_of_array(array_um: NDArray[np.float64], xy: NDArray[np.float64], where: str) -> float | None:
+    """Return the microns a unit of `xy` from the affine map that best takes the array to where its spots were found.
+
+    A single distance between neighbours is biased where spots are jittered (the nearest of several is the one that came
+    too near); the affine map uses all spots, however thinned. The mirror or turn it finds is logged, not mended.
+
+    Parameters
+    ----------
+    array_um
+        Nominal places ``(spot, 2)`` on the array [µm].
+    xy
+        Places ``(spot, 2)`` in the vendor's units.
+
+    Returns
+    -------
+    um_per_unit
+        `None` if fewer than three spots, or all on one line.
+
+    Raises
+    ------
+    ReadError
+        If the positions are not those of such an array: one axis stretched, or residuals above 25 µm.
+    """
+    design = np.column_stack([array_um, np.ones(len(array_um))])
+    if np.linalg.matrix_rank(design) < 3:
+        return None
+    linear = np.linalg.lstsq(design, xy, rcond=None)[0]
+    residual = xy - design @ linear
+    long, short = np.linalg.svd(linear[:2])[1]
+    if short <= 0 or long / short > MAX_STRETCH:
+        found = f"axes of {long:.4g} and {short:.4g} units a micron"
+        raise ReadError(where, found, "equal axes", "are rows and columns, or x and y, of different files?")
+    um_per_unit = float(1 / np.sqrt(long * short))
+    off = float(np.sqrt((residual**2).sum(axis=1).mean())) * um_per_unit
+    if off > MAX_RESIDUAL_UM:
+        raise ReadError(
+            where,
+            f"spots {off:.3g} µm off their array",
+            f"at most {MAX_RESIDUAL_UM:g} µm",
+            "do array and pixel positions belong together?",
+        )
+    turned = " (mirrored)" if np.linalg.det(linear[:2]) < 0 else ""
+    log.info("%s: %.4f µm a unit from the array%s, spots %.2g µm off it", where, um_per_unit, turned, off)
+    return um_per_unit
+
+
+def stated_um_per_unit(um_per_unit: float | None, xy: NDArray[np.float64], where: str | Path) -> float:
+    """Return `um_per_unit` if given; refuse otherwise, with the distance between neighbours to help find it.
+
+    Raises
+    ------
+    ReadError
+        Nothing given, or not a positive number.
+    """
+    if um_per_unit is not None and um_per_unit > 0 and np.isfinite(um_per_unit):
+        return um_per_unit
+    if um_per_unit is not None:
+        raise ReadError(f"{where} · um_per_unit", f"{um_per_unit:g}", "a positive number")
+    spacing = spacing_um(xy[np.isfinite(xy).all(axis=1)])
+    raise ReadError(
+        f"{where} · um_per_unit",
+        f"none (neighbours are {spacing:.4g} units apart)",
+        "the microns a unit of the positions",
+        "give `um_per_unit:`, 1 if they are microns",
+    )
+
+
+def stated_radius(
+    um_per_unit: float, diameter_um: float | None, area_um2: NDArray[np.float64] | None, where: str | Path
+) -> NDArray[np.float64] | float:
+    """Return the radius of the nodes in the vendor's units, from areas or one diameter; refuse if neither is given."""
+    if area_um2 is not None:
+        if not (np.isfinite(area_um2) & (area_um2 >= 0)).all():
+            raise ReadError(f"{where} · area", "areas that are negative, empty or infinite", "areas ≥ 0 µm²")
+        return np.sqrt(area_um2 / np.pi) / um_per_unit
+    if diameter_um is None or not diameter_um > 0:
+        raise ReadError(
+            f"{where} · size", "neither `area:` nor `diameter_um:`", "the size of a node", "give one of them"
+        )
+    return diameter_um / 2 / um_per_unit

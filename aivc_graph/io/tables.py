@@ -1,0 +1,161 @@
+"""Delimited text and Parquet as tables, judged by content: compression, delimiter, header, second header line."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from aivc_graph.errors import ReadError, unknown_name
+
+GZIP_MAGIC = b"\x1f\x8b"
+PARQUET_MAGIC = b"PAR1"
+# Broad's Single Cell Portal puts the kind of each column in a second line that starts so.
+SECOND_HEADER = "TYPE"
+BARCODE_NAMES = ("barcode", "barcodes", "cell_id", "cell_ID", "CellID", "cell", "NAME")
+MAX_FIRST_LINES = 2**24
+
+
+def first_lines(path: Path, n: int = 2) -> list[list[str]]:
+    """Return the fields of the first `n` lines of a delimited text, gzipped or not; empty if it is no text.
+
+    Examples
+    --------
+    >>> first_lines(Path("no such file"))
+    []
+    """
+    try:
+        with path.open("rb") as raw:
+            zipped = raw.read(2) == GZIP_MAGIC
+            raw.seek(0)
+            source: Any = gzip.GzipFile(fileobj=raw) if zipped else raw
+            lines = [source.readline(MAX_FIRST_LINES) for _ in range(n)]
+    except (OSError, EOFError, zlib.error):
+        return []
+    if any(b"\0" in line for line in lines):
+        return []
+    try:
+        text = [line.decode("utf-8-sig").rstrip("\r\n") for line in lines if line]
+    except UnicodeDecodeError:
+        return []
+    return list(csv.reader(text, delimiter=_delimiter(text[0]))) if text else []
+
+
+def read_frame(path: Path, *, header: bool | None = True, text: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Return a CSV, TSV (each also gzipped) or Parquet file as a table whose columns keep their names, twice or not.
+
+    Parameters
+    ----------
+    header
+        Whether the first line names the columns; without it they are called ``0, 1, …``.
+    text
+        Columns that hold names and are read as text, so that ``007`` stays so; those of `BARCODE_NAMES` always are.
+
+    Raises
+    ------
+    ReadError
+        No such file, not a table, empty, damaged.
+    """
+    if not path.is_file():
+        raise ReadError(str(path), "no such file", mend="check the path")
+    with path.open("rb") as file:
+        magic = file.read(4)
+    if magic == PARQUET_MAGIC:
+        return _read_parquet(path)
+    first = first_lines(path)
+    if len(first) < 1 + bool(header):
+        raise ReadError(str(path), "no line of text" if not first else "a header without rows", "a CSV, TSV or Parquet")
+    columns = first[0] if header else [str(i) for i in range(len(first[0]))]
+    if len(first) > 1 and len(first[1]) == len(columns) + 1:  # R writes no name above its row names
+        columns = ["", *columns]
+    names = {*text, *BARCODE_NAMES, ""}
+    skip = (1 if header else 0) + (len(first) > 1 and first[1][:1] == [SECOND_HEADER])
+    try:
+        frame = pd.read_csv(
+            path,
+            sep=_delimiter_of(path),
+            header=None,
+            skiprows=skip,
+            low_memory=False,
+            compression="gzip" if magic.startswith(GZIP_MAGIC) else None,
+            dtype={i: str for i, name in enumerate(columns) if name in names},
+        )
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        raise ReadError(str(path), f"a damaged table ({error})", mend="copy it again from its source") from error
+    if frame.shape[1] != len(columns):
+        raise ReadError(str(path), f"rows of {frame.shape[1]} fields", f"{len(columns)}, as the first line has")
+    return frame.set_axis(pd.Index(columns, dtype=object), axis=1)
+
+
+def column_names(path: Path) -> list[str]:
+    """Return the names of the columns of a table; empty if the file is none. Reads no more than its head."""
+    from pyarrow import ArrowException, parquet
+
+    with path.open("rb") as file:
+        if file.read(4) != PARQUET_MAGIC:
+            return (first_lines(path, 1) or [[]])[0]
+    try:
+        return list(parquet.read_schema(path).names)
+    except (ArrowException, OSError):
+        return []
+
+
+def need_columns(frame: pd.DataFrame, wanted: tuple[str, ...], where: str) -> None:
+    """Raise `ReadError` for the first of `wanted` that `frame` does not have, naming the nearest."""
+    for name in wanted:
+        if name not in frame.columns:
+            raise unknown_name(ReadError, where, "column", name, frame.columns)
+
+
+def numbers(column: pd.Series, where: str) -> np.ndarray:
+    """Return a column as float64; raise `ReadError` naming the first entry that is no number (an empty one is NaN)."""
+    found = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+    bad = np.isnan(found) & column.notna().to_numpy()
+    if bad.any():
+        first = int(np.flatnonzero(bad)[0])
+        raise ReadError(f"{where} · column {column.name!r}", f"{column.iloc[first]!r} in row {first + 1}", "numbers")
+    return found
+
+
+def matrix_of(frame: pd.DataFrame, where: str) -> sparse.csr_matrix:
+    """Return a table of counts ``(row, column)`` as CSR float32.
+
+    Raises
+    ------
+    ReadError
+        Columns that are not numeric; names the first ones and tells to list them under ``columns:``.
+    """
+    numeric = np.array([kind.kind in "biuf" for kind in frame.dtypes])
+    if not numeric.all():
+        bad = [str(name) for name in frame.columns[~numeric]]
+        found = f"{len(bad):,} columns that are not numbers: {', '.join(map(repr, bad[:5]))}"
+        raise ReadError(where, found, "counts", "list annotation under `columns:`, or drop it from the file")
+    return sparse.csr_matrix(frame.to_numpy(dtype=np.float32))
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return parquet.read_table(path).to_pandas(ignore_metadata=True)
+    except (ArrowException, OSError) as error:
+        raise ReadError(str(path), f"a damaged Parquet file ({error})", mend="copy it again from its source") from error
+
+
+def _delimiter_of(path: Path) -> str:
+    with path.open("rb") as raw:
+        zipped = raw.read(2) == GZIP_MAGIC
+        raw.seek(0)
+        source: Any = gzip.GzipFile(fileobj=raw) if zipped else raw
+        return _delimiter(io.TextIOWrapper(source, "utf-8-sig").readline(MAX_FIRST_LINES))
+
+
+def _delimiter(line: str) -> str:
+    return max(",\t;", key=line.count)

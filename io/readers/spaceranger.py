@@ -1,0 +1,251 @@
+"""10x Visium and Visium HD: spots or bins, their counts, and the tissue picture, as Space Ranger writes them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from aivc_graph import names
+from aivc_graph.errors import ReadError
+from aivc_graph.io.genes import Duplicates, name_genes
+from aivc_graph.io.lattice import stated_um_per_unit, um_per_unit_of_array, visium_array_um
+from aivc_graph.io.matrices import read_10x_h5, read_mtx_folder
+from aivc_graph.io.reading import READERS, AbstractReader
+from aivc_graph.io.slides import open_slide
+from aivc_graph.io.spot_positions import read_spot_positions
+from aivc_graph.tissue.frame import scale_affine
+from aivc_graph.tissue.section import add_level, add_observation, add_slide, new_section
+
+log = logging.getLogger(__name__)
+
+SPOT_UM = 55.0
+# `spot_diameter_fullres` is the circle Space Ranger draws, wider than the capture spot: 64.8 to 69.8 µm against the
+# array's 100 µm in six public runs. It only serves where fewer than three spots leave the array's scale open.
+DRAWN_SPOT_UM = 65.0
+
+_POSITIONS = ("parquet", "csv", "txt")
+_MATRICES = ("filtered_feature_bc_matrix", "raw_feature_bc_matrix", "raw_probe_bc_matrix")
+_MODALITIES = {"Gene Expression": names.RNA, "Antibody Capture": names.ADT}
+
+
+@READERS.register("spaceranger", expects="Space Ranger's `outs`, its parent, or a Visium HD folder `square_…um`")
+class SpaceRangerReader(AbstractReader):
+    """Reads Visium spots or HD bins as level ``patch``, in pixels of the full-resolution image.
+
+    Parameters
+    ----------
+    counts
+        Matrix to take; by default the filtered one, or the raw one where that is all there is. ``none`` reads places
+        and picture alone.
+    only_in_tissue
+        Leave out spots beside the tissue.
+    um_per_unit
+        Microns a full-resolution pixel; by default from the 100 µm array (Visium) or ``microns_per_pixel`` (HD).
+    image
+        Tissue picture to add as the slide; by default the finer one there is.
+    slide
+        Full-resolution image whose pixels the positions count, to add in place of the picture.
+    strip_suffix
+        Join barcodes without their ``-1``.
+    duplicates, organism
+        See `aivc_graph.io.genes.name_genes`.
+
+    Raises
+    ------
+    ReadError
+        A missing or damaged file, columns of no known version, several organisms, a scale that cannot be told.
+    TissueError
+        No spot on tissue; counts and positions of different sections.
+
+    References
+    ----------
+    Ståhl et al. 2016, doi:10.1126/science.aaf2403 (spots on an array under the tissue).
+    """
+
+    counts: Literal["filtered", "raw", "none"] | None = None
+    only_in_tissue: bool = True
+    um_per_unit: float | None = None
+    image: Literal["hires", "lowres", "none"] | None = None
+    slide: Path | None = None
+    strip_suffix: bool = False
+    duplicates: Duplicates = "sum"
+    organism: str | None = None
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        return any(_is_outs(folder) for folder in (path, path / "outs"))
+
+    def read(self, path: Path, section: str) -> Any:
+        outs = _outs(path)
+        table = None if self.counts == "none" else _counts(outs, self.counts)
+        spots = read_spot_positions(_positions(outs))
+        factors = _scale_factors(outs)
+        um_per_pixel = self._um_per_pixel(spots, factors, outs)
+        bin_um = factors.get("bin_size_um")
+        tissue = new_section(section, platform="Visium" if bin_um is None else "Visium HD")
+        kept = spots[spots["in_tissue"]] if self.only_in_tissue else spots
+        log.info("%s: %s of %s spots on tissue", outs, f"{spots['in_tissue'].sum():,}", f"{len(spots):,}")
+        add_level(
+            tissue,
+            names.PATCH,
+            kept["barcode"],
+            _xy(kept),
+            (bin_um or SPOT_UM) / 2 / um_per_pixel,
+            scale_affine(um_per_pixel),
+            kept[["in_tissue", "array_row", "array_col"]].astype({"array_row": int, "array_col": int}),
+        )
+        if table is not None:
+            self._add_counts(tissue, table, spots[~spots.index.isin(kept.index)]["barcode"], str(outs))
+        self._add_slide(tissue, outs, factors, um_per_pixel)
+        return tissue
+
+    def _um_per_pixel(self, spots: pd.DataFrame, factors: dict[str, float], outs: Path) -> float:
+        stated = factors.get("microns_per_pixel") if self.um_per_unit is None else self.um_per_unit
+        if stated is None and "bin_size_um" not in factors:
+            array = visium_array_um(spots["array_row"], spots["array_col"])
+            finite = np.isfinite(_xy(spots)).all(axis=1)
+            stated = um_per_unit_of_array(array[finite], _xy(spots)[finite], str(outs))
+        if stated is None and "spot_diameter_fullres" in factors:
+            stated = DRAWN_SPOT_UM / factors["spot_diameter_fullres"]
+            log.warning("%s: too few spots for the array's scale; taken from spot_diameter_fullres", outs)
+        return stated_um_per_unit(stated, _xy(spots), outs)
+
+    def _add_counts(self, tissue: Any, table: Any, off_tissue: pd.Series, where: str) -> None:
+        # The raw matrix holds spots that were left out on purpose: they are no failed join.
+        suffix = r"-\d+$" if self.strip_suffix else r"$^"
+        rows = table.obs_names.str.replace(suffix, "", regex=True)
+        table = table[~rows.isin(off_tissue.str.replace(suffix, "", regex=True))]
+        kinds = (
+            table.var["feature_types"]
+            if "feature_types" in table.var
+            else pd.Series("Gene Expression", table.var_names)
+        )
+        for kind in pd.unique(kinds):
+            if kind not in _MODALITIES:
+                log.warning("%s: %d features of type %r are left out", where, (kinds == kind).sum(), kind)
+                continue
+            part = name_genes(
+                table[:, (kinds == kind).to_numpy()],
+                f"{where} · {kind}",
+                duplicates=self.duplicates,
+                organism=self.organism,
+            )
+            add_observation(tissue, names.PATCH, _MODALITIES[kind], part, strip_suffix=self.strip_suffix)
+
+    def _add_slide(self, tissue: Any, outs: Path, factors: dict[str, float], um_per_pixel: float) -> None:
+        if self.slide is not None:
+            pixels, stated = open_slide(self.slide)
+            if stated is not None and not 0.9 < stated / um_per_pixel < 1.1:
+                found = f"{stated:.4g} µm a pixel"
+                expected = f"{um_per_pixel:.4g} µm, as the spots say"
+                raise ReadError(
+                    f"{self.slide} · pixel size", found, expected, "give the image that Space Ranger was run on"
+                )
+            add_slide(tissue, pixels, scale_affine(um_per_pixel))
+            return
+        kinds = ("hires", "lowres") if self.image is None else () if self.image == "none" else (self.image,)
+        folder = _spatial(outs)
+        there = [kind for kind in kinds if (folder / f"tissue_{kind}_image.png").is_file()]
+        if not there:
+            if self.image not in (None, "none"):
+                raise ReadError(
+                    str(folder / f"tissue_{self.image}_image.png"), "no such file", mend="set `image:` otherwise"
+                )
+            return
+        if f"tissue_{there[0]}_scalef" not in factors:
+            found = "no such file" if not factors else f"keys {', '.join(factors)}"
+            where = str(folder / "scalefactors_json.json")
+            raise ReadError(
+                where, found, f"tissue_{there[0]}_scalef", "copy the file from the run, or set `image: none`"
+            )
+        pixels, _ = open_slide(folder / f"tissue_{there[0]}_image.png")
+        add_slide(tissue, pixels, scale_affine(um_per_pixel / factors[f"tissue_{there[0]}_scalef"]))
+
+
+def _xy(spots: pd.DataFrame) -> np.ndarray:
+    return spots[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy(np.float64)
+
+
+def _is_outs(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    spatial = _spatial(folder)
+    return (
+        _find_positions(spatial) is not None
+        or (folder / "binned_outputs").is_dir()
+        or (spatial != folder and (spatial / "scalefactors_json.json").is_file())
+        or any(_matrix(folder, name) is not None for name in _MATRICES)
+    )
+
+
+def _outs(path: Path) -> Path:
+    """Return the folder that holds ``spatial`` and the matrices; of several HD bin sizes the user chooses one."""
+    outs = path if _is_outs(path) else path / "outs"
+    bins = sorted((outs / "binned_outputs").glob("square_*um"))
+    if not (outs / "binned_outputs").is_dir() or _find_positions(_spatial(outs)) is not None:
+        return outs
+    if len(bins) != 1:
+        found = ", ".join(p.name for p in bins) or "none"
+        raise ReadError(str(outs / "binned_outputs"), f"bin folders {found}", "one", "give the path of one of them")
+    return bins[0]
+
+
+def _spatial(outs: Path) -> Path:
+    return outs / "spatial" if (outs / "spatial").is_dir() else outs
+
+
+def _find_positions(spatial: Path) -> Path | None:
+    found = [spatial / f"tissue_positions{tail}.{end}" for end in _POSITIONS for tail in ("", "_list")]
+    return next((path for path in found if path.is_file()), None)
+
+
+def _positions(outs: Path) -> Path:
+    found = _find_positions(_spatial(outs))
+    if found is None:
+        expected = "tissue_positions.csv, tissue_positions_list.csv or tissue_positions.parquet"
+        there = ", ".join(sorted(p.name for p in _spatial(outs).iterdir())[:10]) or "nothing"
+        raise ReadError(
+            str(outs / "spatial"), f"no positions of spots but {there}", expected, "copy `spatial` of the same run"
+        )
+    return found
+
+
+def _scale_factors(outs: Path) -> dict[str, float]:
+    path = _spatial(outs) / "scalefactors_json.json"
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text())
+        factors = {key: float(value) for key, value in found.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ReadError(str(path), f"a damaged file ({error})", "a number a key", "copy it again") from error
+    for key, value in factors.items():
+        if not (np.isfinite(value) and value > 0):
+            raise ReadError(f"{path} · {key}", f"{value:g}", "a positive number")
+    return factors
+
+
+def _matrix(outs: Path, name: str) -> Path | None:
+    found = outs / f"{name}.h5"
+    return found if found.is_file() else outs / name if (outs / name).is_dir() else None
+
+
+def _counts(outs: Path, wanted: str | None) -> Any:
+    for name in _MATRICES[:2]:
+        path = _matrix(outs, name)
+        if path is not None and (wanted is None or name.startswith(wanted)):
+            log.info("%s: counts from %s", outs, path.name)
+            return read_10x_h5(path) if path.is_file() else read_mtx_folder(path)
+    kind = f"{wanted}_feature_bc_matrix" if wanted else "filtered_ or raw_feature_bc_matrix"
+    there = ", ".join(sorted(p.name for p in outs.iterdir())[:10])
+    raise ReadError(
+        str(outs),
+        f"no such matrix but {there}",
+        f"{kind}, .h5 or folder",
+        "set `counts:` otherwise (`none` does without)",
+    )
