@@ -1,0 +1,69 @@
+"""The contract of a held-out design, the registry of designs, and how a label is written onto a section."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from aivc_graph import names
+from aivc_graph.errors import ConfigError
+from aivc_graph.registry import Registry, import_members
+from aivc_graph.settings import Settings
+
+Counts = dict[str, dict[str, int]]
+
+
+class AbstractSplit(Settings, ABC):
+    """What is held out. Its fields are the keys a YAML `split` may give beside ``kind``."""
+
+    @abstractmethod
+    def __call__(self, sections: Sequence[Any]) -> Counts:
+        """Write a column ``split`` into the shapes of every level of every section; return nodes by level and label.
+
+        Labels are those of `names.SPLITS`; an earlier column is replaced.
+
+        Raises
+        ------
+        ConfigError
+            If the design does not fit these sections.
+        """
+
+
+DESIGNS: Registry[type[AbstractSplit]] = Registry("split design")
+
+
+def split_design(kind: str, **options: Any) -> AbstractSplit:
+    """Return the design called `kind`, such as ``split_design("by_group", key="donor", test=["A"])``."""
+    import_members("aivc_graph.splits")
+    member = DESIGNS.get(kind, where="split")
+    try:
+        return member(**options)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, f['loc'])) or 'options'}: {f['msg']}" for f in error.errors())
+        takes = ", ".join(sorted(member.model_fields))
+        raise ConfigError(f"split · {kind}", faults, mend=f"this design takes: {takes}") from error
+
+
+def levels_of(section: Any) -> list[str]:
+    """Return the levels that a section has nodes of."""
+    return [level for level in names.LEVELS if level in section.shapes]
+
+
+def write_labels(section: Any, level: str, labels: NDArray[np.str_] | str) -> None:
+    """Write the label of each node, ``(node,)`` in the order of its shapes, or one label for all."""
+    section.shapes[level][names.SPLIT.name] = labels
+
+
+def count_labels(sections: Sequence[Any]) -> Counts:
+    """Return how many nodes of each level bear each label, such as ``{"patch": {"train": 310, "test": 102}}``."""
+    counts: dict[str, Counter[str]] = {}
+    for section in sections:
+        for level in levels_of(section):
+            counts.setdefault(level, Counter()).update(section.shapes[level][names.SPLIT.name])
+    return {level: {label: found[label] for label in names.SPLITS if found[label]} for level, found in counts.items()}

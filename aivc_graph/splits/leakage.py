@@ -1,0 +1,180 @@
+"""What stands on two sides of a split: donors, and the same content under two names."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from aivc_graph import names
+from aivc_graph.errors import ConfigError, Faults, TissueError
+from aivc_graph.splits.design import levels_of
+from aivc_graph.tissue.section import metadata_of
+
+# A row of counts is a fingerprint only if it has enough in it; two cells with three molecules may be equal by chance.
+MIN_FEATURES = 10
+MAX_SHARE = 0.01
+MIN_ROWS = 2
+IMAGE_GRID = 8
+IMAGE_TILE_PX = 64
+COUNTS = (names.RNA, names.ADT, names.ATAC)
+SIDES = (names.TRAIN, names.VALIDATION, names.TEST)
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """Content at two places: `what` it is, the places, how many rows (or 1 image), and if a split parts them."""
+
+    what: str
+    a: str
+    b: str
+    n: int
+    crosses: bool
+
+
+def shared_groups(sections: Sequence[Any], key: str = "donor") -> dict[str, dict[str, list[str]]]:
+    """Return the groups by `key` that stand on several sides, each with its sections by side.
+
+    Sections without the key are left out.
+
+    Examples
+    --------
+    >>> shared_groups([])
+    {}
+    """
+    sides: dict[str, dict[str, list[str]]] = {}
+    for section in sections:
+        metadata = metadata_of(section)
+        if metadata.get(key) is not None:
+            for side in sorted(_sides(section)):
+                sides.setdefault(str(metadata[key]), {}).setdefault(side, []).append(str(metadata["section"]))
+    return {group: found for group, found in sides.items() if len(found) > 1}
+
+
+def check_donors(sections: Sequence[Any]) -> None:
+    """Raise a `ConfigError` that names every donor on two sides and its sections there."""
+    faults = Faults(ConfigError)
+    for donor, sides in shared_groups(sections).items():
+        found = "; ".join(f"{side}: {', '.join(places)}" for side, places in sides.items())
+        mend = "split by donor, or set `share_donors: true` if that is the question"
+        faults.add("split", f"donor {donor!r} on both sides ({found})", "each donor on one side", mend)
+    faults.raise_if_any()
+
+
+def duplicate_content(sections: Sequence[Any]) -> list[Duplicate]:
+    """Return the content that is there twice, within a section or in two; raise if a split parts it.
+
+    Rows of counts are compared by a hash of feature names and values, whatever their order and barcode, where at least
+    ten features were seen. Pictures are compared by a hash of their size and of 64 tiles of their finest pixels.
+
+    Raises
+    ------
+    TissueError
+        If the two sides of a split share a picture, or more than 1 % (and at least two) of a table's rows.
+    """
+    found = [*_duplicate_rows(sections), *_duplicate_images(sections)]
+    faults = Faults(TissueError)
+    for twice in found:
+        if twice.crosses:
+            both = f"the same {twice.what} ({twice.n:,}) as {twice.b}, on another side of the split"
+            faults.add(twice.a, both, "no content on two sides", "drop one of the two, or keep both on one side")
+    faults.raise_if_any()
+    return found
+
+
+def _duplicate_rows(sections: Sequence[Any]) -> list[Duplicate]:
+    found = []
+    tables = [table for section in sections for table in _hashed_tables(section)]
+    for a, b in itertools.combinations_with_replacement(tables, 2):
+        if a is b:
+            twice = np.unique(a.hashes, return_counts=True)
+            shared = twice[0][twice[1] > 1]
+        else:
+            shared = np.intersect1d(a.hashes, b.hashes)
+        least = max(MIN_ROWS, MAX_SHARE * min(len(a.hashes), len(b.hashes)))
+        if a.modality == b.modality and len(shared):
+            crossing = [h for h in shared if len(a.sides_of(h) | b.sides_of(h)) > 1]
+            found.append(Duplicate("rows of counts", a.where, b.where, len(shared), len(crossing) >= least))
+    return found
+
+
+@dataclass(frozen=True)
+class _Hashed:
+    where: str
+    modality: str
+    hashes: NDArray[np.uint64]
+    labels: NDArray[Any]
+
+    def sides_of(self, value: np.uint64) -> set[str]:
+        return set(self.labels[self.hashes == value])
+
+
+def _hashed_tables(section: Any) -> list[_Hashed]:
+    out = []
+    for key, table in section.tables.items():
+        level, _, modality = key.partition("_")
+        if modality in COUNTS and level in section.shapes:
+            nodes = section.shapes[level]
+            hashes, rich = _row_hashes(table)
+            labels = nodes[names.SPLIT.name].reindex(table.obs[names.BARCODE]).to_numpy(dtype=object)
+            keep = rich & np.isin(labels.astype(str), SIDES)
+            where = f"{metadata_of(section)['section']} · table {key!r}"
+            out.append(_Hashed(where, modality, hashes[keep], labels[keep]))
+    return out
+
+
+def _row_hashes(table: Any) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+    """Return a 64-bit hash of each row, blind to the order of features, and which rows hold enough to be compared."""
+    counts = sparse.csr_matrix(table.X)
+    counts.eliminate_zeros()
+    digests = [hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in table.var_names]
+    name_hash = np.frombuffer(b"".join(digests), dtype=np.uint64)
+    value = counts.data.astype(np.float64).view(np.uint64)
+    parts = _mix(name_hash[counts.indices] ^ _mix(value))
+    ends = np.concatenate([np.zeros(1, np.uint64), np.cumsum(parts, dtype=np.uint64)])
+    return ends[counts.indptr[1:]] - ends[counts.indptr[:-1]], np.diff(counts.indptr) >= MIN_FEATURES
+
+
+def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Scramble 64-bit words so that sums of them do not collide (the finaliser of SplitMix64)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _duplicate_images(sections: Sequence[Any]) -> list[Duplicate]:
+    images = [(section, name) for section in sections for name in section.images]
+    hashes = [_image_hash(section.images[name]) for section, name in images] if len(images) > 1 else []
+    found = []
+    for i, j in itertools.combinations(range(len(hashes)), 2):
+        if hashes[i] == hashes[j] and hashes[i]:
+            (one, a), (two, b) = images[i], images[j]
+            places = [f"{metadata_of(s)['section']} · image {name!r}" for s, name in ((one, a), (two, b))]
+            crosses = one is not two and len(_sides(one) | _sides(two)) > 1
+            found.append(Duplicate("image", places[0], places[1], 1, crosses))
+    return found
+
+
+def _image_hash(image: Any) -> str:
+    """Return a hash of an image's size and of tiles spread over it; empty for a blank one."""
+    height, width = image.shape[1:]
+    tiles = []
+    for y in np.linspace(0, max(height - IMAGE_TILE_PX, 0), IMAGE_GRID).astype(int):
+        for x in np.linspace(0, max(width - IMAGE_TILE_PX, 0), IMAGE_GRID).astype(int):
+            tiles.append(np.asarray(image.data[:, y : y + IMAGE_TILE_PX, x : x + IMAGE_TILE_PX]).ravel())
+    pixels = np.concatenate(tiles)
+    if pixels.size == 0 or np.ptp(pixels) == 0:
+        return ""
+    return hashlib.blake2b(repr(tuple(image.shape)).encode() + pixels.tobytes(), digest_size=16).hexdigest()
+
+
+def _sides(section: Any) -> set[str]:
+    """Return the sides of the split that a section's nodes stand on."""
+    labels = (set(section.shapes[level].get(names.SPLIT.name, ())) for level in levels_of(section))
+    return set().union(*labels) & set(SIDES)

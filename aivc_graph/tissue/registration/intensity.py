@@ -1,0 +1,180 @@
+"""Let the tissue speak: turn and shift one layer until its map agrees best with the other's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+from scipy.optimize import minimize
+
+from aivc_graph.errors import RegistrationError
+from aivc_graph.tissue.frame import Matrix, apply_affine
+from aivc_graph.tissue.registration.agreement import agreement, block_shifts
+from aivc_graph.tissue.registration.layer import Layer, level_layer, shared_genes, slide_layer
+from aivc_graph.tissue.registration.maps import FieldMap, draw_map
+from aivc_graph.tissue.registration.method import REGISTRATIONS, AbstractRegistration, Registration
+from aivc_graph.tissue.registration.orientation import MIRRORED, OrientationFit, nearest_orientation, score_orientations
+
+MARGIN = 0.05
+BLOCK_POINTS = 60
+
+
+@dataclass(frozen=True)
+class _Fit:
+    score: float
+    affine: Matrix  # moving layer's microns -> fixed microns
+
+
+@REGISTRATIONS.register("intensity", needs="two layers that show the same tissue")
+class IntensityRegistration(AbstractRegistration):
+    """Maximise the correlation of two maps of the same tissue.
+
+    All eight orientations are tried at every shift by Fourier transform, with small turns around each; the best is then
+    refined from coarse maps to fine ones. The residual is the root mean square of the shifts that blocks of the tissue
+    would still like. A mirrored frame is refused, unless allowed.
+
+    Parameters
+    ----------
+    signal
+        ``"density"``: where the tissue is (a slide's tissue against spots or cells); ``"stain"``: the same with the
+        slide's nuclear stain, for cells; ``"expression"``: the shared genes of two tables.
+    pixel_um
+        Pixel of the finest map [µm]; the pitch of the coarser layer if not given.
+    um_per_unit
+        Microns a unit of the moving element, where it has no frame yet.
+    max_angle_deg
+        Largest turn tried around an orientation [°]; 45 covers every angle.
+    fit_scale
+        Let the size change by some per cent too.
+    n_genes
+        Genes used, the best-expressed ones.
+    allow_mirror
+        Accept a map that flips the tissue.
+    """
+
+    signal: Literal["density", "stain", "expression"] = "density"
+    pixel_um: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    um_per_unit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_angle_deg: float = Field(default=45.0, ge=0, le=45)
+    fit_scale: bool = False
+    n_genes: int = Field(default=60, ge=1)
+    allow_mirror: bool = False
+
+    def __call__(self, section: Any, moving: str, fixed: str) -> Registration:
+        """Return where `moving` agrees best with `fixed`; see `align`."""
+        genes = shared_genes(section, moving, fixed, self.n_genes) if self.signal == "expression" else []
+        layers = []
+        for element, scale in ((moving, self.um_per_unit), (fixed, None)):
+            if element in section.images:
+                layers.append(slide_layer(section, element, stain=self.signal == "stain", um_per_unit=scale))
+            else:
+                layers.append(level_layer(section, element, genes, scale))
+        return self.align(*layers)
+
+    def align(self, moving: Layer, fixed: Layer) -> Registration:
+        """Return where a placed layer agrees best with another one of the same channels.
+
+        Raises
+        ------
+        RegistrationError
+            The layers have nothing in common, or only a mirrored map brings them together.
+        """
+        if moving.profile != fixed.profile or moving.values.shape[1] != fixed.values.shape[1]:
+            raise RegistrationError("registration", "layers of different channels", "the same genes or densities")
+        for name, layer in (("moving", moving), ("fixed", fixed)):
+            if len(layer.xy) < 3 or not np.any(layer.values):
+                raise RegistrationError(f"registration · {name}", "no tissue", "points with values")
+        pixel = self.pixel_um or max(moving.pitch_um(), fixed.pitch_um())
+        coarse = max(pixel, max(moving.diagonal_um(), fixed.diagonal_um()) / 64)
+        fits = score_orientations(moving, fixed, coarse, self._angles())
+        proper = _best(self._refine(moving, fixed, fit, coarse, pixel) for fit in _leaders(fits, mirrored=False))
+        flipped = _best(self._refine(moving, fixed, fit, coarse, pixel) for fit in _leaders(fits, mirrored=True))
+        best, warnings = self._judge(proper, flipped)
+        shifts = self._shifts(moving, fixed, best.affine, pixel)
+        residual = float(np.sqrt((shifts**2).sum(axis=1).mean())) if len(shifts) else None
+        if len(shifts) < 3:
+            warnings.append(f"registration: only {len(shifts)} blocks of tissue to measure the residual by")
+        orientation = nearest_orientation(best.affine)
+        if orientation not in ("identity", *MIRRORED):
+            warnings.append(f"registration: the moving frame is turned ({orientation})")
+        scores = {name: round(fit.score, 4) for name, fit in fits.items()}
+        affine = best.affine @ moving.to_um
+        return Registration(affine, residual, f"intensity ({self.signal})", orientation, scores, len(shifts), warnings)
+
+    def _judge(self, proper: _Fit, flipped: _Fit) -> tuple[_Fit, list[str]]:
+        name = nearest_orientation(flipped.affine)
+        found = f"{name} (agreement {flipped.score:.2f}, against {proper.score:.2f} for the best turn)"
+        if max(proper.score, flipped.score) < MARGIN:
+            mend = "are they of the same tissue? give landmarks"
+            raise RegistrationError("registration", f"an agreement of {proper.score:.2f}", f"at least {MARGIN}", mend)
+        if flipped.score > proper.score + MARGIN:
+            if not self.allow_mirror:
+                mend = "are x and y swapped? set `allow_mirror: true` if the tissue was flipped"
+                raise RegistrationError("registration", f"a mirrored frame fits best: {found}", mend=mend)
+            return flipped, [f"registration: the map mirrors the tissue, as allowed: {found}"]
+        if flipped.score > proper.score - MARGIN:
+            return proper, [f"registration: a mirrored frame fits nearly as well: {found}; check it by eye"]
+        return proper, []
+
+    def _refine(self, moving: Layer, fixed: Layer, start: OrientationFit, coarse: float, pixel: float) -> _Fit:
+        """Follow the agreement uphill on ever finer maps, from the coarse fit."""
+        centre = moving.um().mean(axis=0)
+        parameters, score = np.zeros(4 if self.fit_scale else 3), -1.0
+        for size in _ladder(coarse, pixel):
+            points, values, target = _samples(moving, fixed, size)
+            reach = np.array([size, size, np.degrees(2 * size / moving.diagonal_um()), 0.02])[: len(parameters)]
+            first = parameters / reach
+
+            def loss(steps: Matrix, look: Any = (points, values, target), reach: Matrix = reach) -> float:
+                points, values, target = look
+                return -agreement(apply_affine(points, _motion(steps * reach, centre, start.affine)), values, target)
+
+            options = {"initial_simplex": np.vstack([first, first + np.eye(len(reach))]), "xatol": 0.01, "fatol": 1e-5}
+            found = minimize(loss, first, method="Nelder-Mead", options=options)
+            parameters, score = found.x * reach, -float(found.fun)
+        return _Fit(score, _motion(parameters, centre, start.affine))
+
+    def _shifts(self, moving: Layer, fixed: Layer, affine: Matrix, pixel: float) -> Matrix:
+        points, values, target = _samples(moving, fixed, pixel)
+        n_blocks = int(np.clip(np.sqrt(len(points) / BLOCK_POINTS), 2, 4))
+        return block_shifts(apply_affine(points, affine), values, target, 4 * pixel, pixel / 2, n_blocks)
+
+    def _angles(self) -> list[float]:
+        steps = int(np.ceil(self.max_angle_deg / 15))
+        return [0.0] if steps == 0 else np.linspace(-self.max_angle_deg, self.max_angle_deg, 2 * steps + 1).tolist()
+
+
+def _samples(moving: Layer, fixed: Layer, size: float) -> tuple[Matrix, Matrix, FieldMap]:
+    """Where the moving layer is looked at (its points, or its density's pixels), what it shows there, the fixed map."""
+    drawn = draw_map(moving, size, size)
+    points = moving.um() if moving.profile else drawn.centres_um()
+    values, known = drawn.at(points)
+    return points[known], values[known], draw_map(fixed, size, size)
+
+
+def _motion(parameters: Matrix, centre: Matrix, start: Matrix) -> Matrix:
+    """Shift (x, y) [µm], turn [°] and log-scale about the centre of the layer, after the coarse fit."""
+    angle = np.radians(parameters[2])
+    scale = np.exp(parameters[3]) if len(parameters) > 3 else 1.0
+    c, s = np.cos(angle) * scale, np.sin(angle) * scale
+    turn = np.array([[c, -s], [s, c]])
+    middle = start[:2, :2] @ centre + start[:2, 2]
+    step = np.eye(3)
+    step[:2, :2], step[:2, 2] = turn, middle - turn @ middle + parameters[:2]
+    return step @ start
+
+
+def _leaders(fits: dict[str, OrientationFit], *, mirrored: bool) -> list[OrientationFit]:
+    group = [fit for name, fit in fits.items() if (name in MIRRORED) == mirrored]
+    return sorted(group, key=lambda fit: fit.score, reverse=True)[:2]
+
+
+def _best(fits: Any) -> _Fit:
+    return max(fits, key=lambda fit: fit.score)
+
+
+def _ladder(coarse: float, pixel: float) -> list[float]:
+    steps = max(0, int(np.floor(np.log2(coarse / pixel)))) if coarse > pixel else 0
+    return [pixel * 2.0**k for k in range(steps, -1, -1)]

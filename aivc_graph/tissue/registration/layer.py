@@ -1,0 +1,137 @@
+"""What registration looks at: points with values, whether they are spots, cells or the pixels of a slide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from scipy.spatial import cKDTree
+
+from aivc_graph import names
+from aivc_graph.errors import RegistrationError
+from aivc_graph.tissue.frame import Matrix, affine_of, apply_affine, native_positions
+from aivc_graph.tissue.section import metadata_of
+
+THUMBNAIL_PX = 256
+BLACK = 25
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Points with values.
+
+    Parameters
+    ----------
+    xy
+        ``(point, 2)`` in the element's own units.
+    values
+        ``(point, channel)``: one for a cell, 1 or 0 for a slide's pixel, counts of the shared genes for a profile.
+    to_um
+        ``(3, 3)`` from those units to microns.
+    profile
+        The values are expression, to be compared by share of the total; else they are a density.
+    framed
+        What lies outside the points is unknown (a slide's edge, a profile), rather than empty (around the last cell).
+    """
+
+    xy: Matrix
+    values: Matrix
+    to_um: Matrix
+    profile: bool = False
+    framed: bool = False
+
+    def um(self) -> Matrix:
+        """Return the points in microns, ``(point, 2)``."""
+        return apply_affine(self.xy, self.to_um)
+
+    def moved(self, affine: Matrix) -> Layer:
+        """Return the layer after a further ``(3, 3)`` map in microns."""
+        return replace(self, to_um=affine @ self.to_um)
+
+    def diagonal_um(self) -> float:
+        """Return the diagonal of its bounding box [µm]."""
+        return float(np.hypot(*np.ptp(self.um(), axis=0)))
+
+    def pitch_um(self) -> float:
+        """Return the median distance [µm] of a point to the nearest other."""
+        xy = self.um()
+        return float(np.median(cKDTree(xy).query(xy, k=2)[0][:, 1])) if len(xy) > 1 else 0.0
+
+
+def level_layer(section: Any, level: str, genes: Sequence[str] = (), um_per_unit: float | None = None) -> Layer:
+    """Return the nodes of a level: each counts one, or by its RNA counts of `genes` if any are given.
+
+    Raises
+    ------
+    RegistrationError
+        If the level has no scale: neither a transform to microns nor `um_per_unit`.
+    """
+    to_um = _frame(section, level, um_per_unit)
+    xy = native_positions(section, level)
+    if not genes:
+        return Layer(xy, np.ones((len(xy), 1)), to_um)
+    table = section.tables[names.table_name(level, names.RNA)][:, list(genes)]
+    rows = section.shapes[level].index.get_indexer(table.obs[names.BARCODE])
+    counts = table.X.toarray() if sparse.issparse(table.X) else np.asarray(table.X)
+    return Layer(xy[rows], counts.astype(np.float64), to_um, profile=True, framed=True)
+
+
+def slide_layer(
+    section: Any, name: str = names.SLIDE, *, stain: bool = False, um_per_unit: float | None = None
+) -> Layer:
+    """Return a thumbnail of a slide as pixels that are 1 on tissue and 0 elsewhere.
+
+    Parameters
+    ----------
+    stain
+        Weigh the tissue by how much red light it absorbs, which follows hematoxylin, and so the nuclei.
+    """
+    image = section.images[name]
+    step = max(1, int(np.ceil(max(image.shape[1:]) / THUMBNAIL_PX)))
+    pixels = np.asarray(image.data[:, ::step, ::step])
+    rows, columns = np.mgrid[: pixels.shape[1], : pixels.shape[2]]
+    xy = (np.column_stack([columns.ravel(), rows.ravel()]) + 0.5) * step
+    density = _tissue(pixels.astype(np.float64), stain)
+    return Layer(xy.astype(np.float64), density.reshape(-1, 1), _frame(section, name, um_per_unit), framed=True)
+
+
+def shared_genes(section: Any, moving: str, fixed: str, n: int = 60) -> list[str]:
+    """Return the `n` genes, measured at both levels, that the sparser of the two counts most often."""
+    tables = [section.tables[names.table_name(level, names.RNA)] for level in (moving, fixed)]
+    shared = tables[0].var_names.intersection(tables[1].var_names)
+    if len(shared) == 0:
+        where = f"{metadata_of(section)['section']} · {moving} and {fixed}"
+        raise RegistrationError(where, "no gene in common", "shared genes", "set `signal: density`")
+    seen = [np.asarray((table[:, shared].X > 0).mean(axis=0)).ravel() for table in tables]
+    order = np.argsort(-np.minimum(*seen), kind="stable")
+    return [str(gene) for gene in shared[order[:n]]]
+
+
+def _tissue(pixels: Matrix, stain: bool) -> Matrix:
+    """Density ``(row, col)`` of tissue: what absorbs light in a colour slide, what shines in any other."""
+    from skimage.filters import threshold_otsu
+
+    if len(pixels) != 3:
+        bright = pixels.mean(axis=0)
+        mask = bright > threshold_otsu(bright) if np.ptp(bright) > 0 else np.zeros(bright.shape, bool)
+        return (bright * mask if stain else mask).astype(np.float64)
+    glass = np.clip(np.percentile(pixels, 99, axis=(1, 2)), 200.0, 255.0)
+    density = -np.log10(np.clip((pixels + 1) / (glass[:, None, None] + 1), 1e-3, 1))
+    painted = pixels.max(axis=0) <= BLACK
+    darkest = np.where(painted, 0.0, density.max(axis=0))
+    mask = darkest > threshold_otsu(darkest) if np.ptp(darkest) > 0 else np.zeros(darkest.shape, bool)
+    return (density[0] * mask if stain else mask).astype(np.float64)
+
+
+def _frame(section: Any, element: str, um_per_unit: float | None) -> Matrix:
+    affine = affine_of(section, element)
+    if um_per_unit is not None:
+        return np.diag([um_per_unit, um_per_unit, 1.0])
+    if affine is None:
+        where = f"{metadata_of(section)['section']} · {element}"
+        mend = "give `um_per_unit` (a slide's pixel size) to start from"
+        raise RegistrationError(where, "no scale", "microns a unit", mend)
+    return affine

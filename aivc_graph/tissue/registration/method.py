@@ -1,0 +1,74 @@
+"""The contract of a registration method, its result, and the registry of methods."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from aivc_graph.errors import ConfigError
+from aivc_graph.registry import Registry, import_members
+from aivc_graph.settings import Settings
+from aivc_graph.tissue.frame import Matrix
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Where an element lies.
+
+    Parameters
+    ----------
+    affine
+        ``(3, 3)`` map from the moving element's own units to microns of the fixed frame.
+    residual_um
+        What is left after it [µm], root mean square; `None` where the method cannot measure it.
+    method
+        Name of the method.
+    orientation
+        Nearest of the eight orientations, such as ``"rotate90"``, that the map gives to the moving frame.
+    scores
+        Score of each orientation, empty where none was scored; higher is better.
+    n_points
+        Landmarks, or blocks of tissue, behind `residual_um`.
+    warnings
+        What the user should look at.
+    """
+
+    affine: Matrix
+    residual_um: float | None
+    method: str
+    orientation: str
+    scores: dict[str, float] = field(default_factory=dict)
+    n_points: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+class AbstractRegistration(Settings, ABC):
+    """One way to place an element. Its fields are the keys a YAML `registration` may give beside ``kind``."""
+
+    @abstractmethod
+    def __call__(self, section: Any, moving: str, fixed: str) -> Registration:
+        """Return where element `moving` lies in the micron frame of element `fixed`; change nothing.
+
+        Raises
+        ------
+        RegistrationError
+            If it cannot be placed, or only by a mirrored frame that nobody allowed.
+        """
+
+
+REGISTRATIONS: Registry[type[AbstractRegistration]] = Registry("registration method")
+
+
+def registration_method(kind: str, **options: Any) -> AbstractRegistration:
+    """Return the method called `kind`, such as ``registration_method("scale", um_per_unit=0.5)``."""
+    import_members("aivc_graph.tissue.registration")
+    member = REGISTRATIONS.get(kind, where="registration")
+    try:
+        return member(**options)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, f['loc'])) or 'options'}: {f['msg']}" for f in error.errors())
+        takes = ", ".join(sorted(member.model_fields))
+        raise ConfigError(f"registration · {kind}", faults, mend=f"this method takes: {takes}") from error
