@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -101,25 +102,72 @@ def build(config: Config, out: Path | None = None) -> Path:
     return out
 
 
+@dataclass(frozen=True)
+class Run:
+    """A run folder, as an object.
+
+    Examples
+    --------
+    >>> run = Run(Path("runs/demo"))  # doctest: +SKIP
+    >>> run.tissue.niches()  # doctest: +SKIP
+    """
+
+    folder: Path
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """Losses, one row an epoch."""
+        return pd.read_json(self.folder / "metrics.jsonl", lines=True)
+
+    @property
+    def tissue(self) -> VirtualTissue:
+        """The trained tissue, ready for questions."""
+        return VirtualTissue.load(self.folder)
+
+
 def train(
-    config: Config, graph: Path | None = None, out: Path | None = None, *, resume: bool = False, device: str = "auto"
-) -> Path:
-    """Train on a graph store (built first where there is none) and write the run folder; return where it is."""
+    graph: TissueGraph | str | Path, config: Config | None = None, out: str | Path | None = None, *, resume: bool = False, device: str = "auto"
+) -> Run:
+    """Train on a graph and write the run folder.
+
+    Parameters
+    ----------
+    graph
+        A graph in memory, which is stored in the run folder, or the path of a graph store.
+    out
+        Run folder; ``runs/<task name>`` by default.
+    resume
+        Go on where a killed run stopped.
+    device
+        ``auto``, ``cpu`` or ``cuda``; overrides ``training.device`` unless ``auto``.
+    """
+    config = config or Config()
     out = Path(out) if out is not None else RUNS / config.task.name
-    store = Path(graph) if graph is not None else out / "graph.zarr"
-    if not store.exists():
-        if graph is not None:
-            raise ReadError(str(store), "no such graph store", mend="build it: aivc build CONFIG --out " + str(store))
-        build(config, store)
-    training = config.training if device == "auto" else config.training.model_copy(update={"device": device})
     out.mkdir(parents=True, exist_ok=True)
+    if isinstance(graph, TissueGraph):
+        store = out / "graph.zarr"
+        write_store(graph, store, {"configuration": config.model_dump(mode="json")})
+    else:
+        store = Path(graph)
+    if not store.exists():
+        raise ReadError(str(store), "no such graph store", mend=f"build it: aivc build CONFIG --out {store}")
+    training = config.training if device == "auto" else config.training.model_copy(update={"device": device})
     (out / "config.yaml").write_text(dump_config(config.model_copy(update={"training": training})))
     bar = _Bar(training.epochs)
     fit(_open(store, training.window_nodes), config.model, training, out, resume=resume, report=bar.show)
     bar.close()
     facts = {"graph": os.path.relpath(store, out), "seed": training.seed, "task": config.task.name}
     (out / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
-    return out
+    return Run(out)
+
+
+def train_config(config: Config, graph: Path | None, out: Path | None, *, resume: bool, device: str) -> Run:
+    """Train as a configuration says; its graph is built first where no store is given and the run has none yet."""
+    out = out if out is not None else RUNS / config.task.name
+    store = graph if graph is not None else out / "graph.zarr"
+    if graph is None and not store.exists():
+        build(config, store)
+    return train(store, config, out, resume=resume, device=device)
 
 
 def query(run: Path, question: str, out: Path | None = None, *, plot: Path | None = None, **options: Any) -> Any:
