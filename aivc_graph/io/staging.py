@@ -1,0 +1,53 @@
+"""Write beside the final name, rename when complete: what was there before survives whatever goes wrong."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aivc_graph.errors import StoreError
+
+
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """Yield a name beside `path` to write a file or folder to; it becomes `path` when the block ends well.
+
+    Raises
+    ------
+    StoreError
+        If the file system refuses, as when the disk is full; the message says that the old version is intact.
+    """
+    beside = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(beside)
+        yield beside
+        if path.is_dir():
+            old = path.with_name(f".old-{os.getpid()}-{path.name}")
+            path.rename(old)
+            beside.rename(path)
+            _remove(old)
+        else:
+            beside.replace(path)
+    except OSError as error:
+        found = f"{error.strerror or error} while writing"
+        raise StoreError(
+            str(path), found, mend="what was there before is intact; free space or choose another place"
+        ) from error
+    finally:
+        _remove(beside)
+
+
+def file_name(name: str) -> str:
+    """Return `name` without what a file system would take for a path: ``A/1`` becomes ``A_1``."""
+    return "".join(c if c.isalnum() or c in "-_. ()+" else "_" for c in name).strip(". ") or "_"
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

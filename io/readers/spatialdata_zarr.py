@@ -1,0 +1,200 @@
+"""Any SpatialData store: our own sections as they are, others by naming which element is what."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+from zipfile import is_zipfile
+
+import numpy as np
+
+from aivc_graph import names
+from aivc_graph.errors import ReadError, unknown_name
+from aivc_graph.io.reading import READERS, AbstractReader
+from aivc_graph.io.zarr_safety import check_zarr_folder, check_zip_members
+from aivc_graph.tissue.frame import Matrix, scale_affine
+from aivc_graph.tissue.section import add_level, add_observation, add_slide, add_transcripts, new_section
+
+_ROOTS = ("zarr.json", ".zattrs")
+
+
+@READERS.register("spatialdata", expects="a SpatialData Zarr folder")
+class SpatialDataReader(AbstractReader):
+    """Reads a SpatialData store; one that `aivc_graph.io.write` wrote needs no option.
+
+    Elements are named by the options; an element kind of which the store has only one is found by itself. The store is
+    checked for pickle, links and keys that leave it before anything of it is read.
+
+    Parameters
+    ----------
+    coordinate_system
+        Which of the store's systems holds everything; ``microns`` if there is one, or the only one.
+    um_per_unit
+        Microns a unit of that system; 1 for ``microns``. Unknown leaves cells, spots and slide unplaced.
+    cells, spots
+        Shapes that are cells, and shapes that are patches.
+    table, modality
+        Table that belongs to those shapes, and what it measured.
+    slide, transcripts
+        Image and points to take.
+
+    Raises
+    ------
+    ReadError
+        An unsafe or damaged store, an element or system that does not exist, a choice that only the user can make.
+
+    References
+    ----------
+    Marconato et al. 2024, doi:10.1038/s41592-024-02212-x (SpatialData).
+    """
+
+    coordinate_system: str | None = None
+    um_per_unit: float | None = None
+    cells: str | None = None
+    spots: str | None = None
+    table: str | None = None
+    modality: str = names.RNA
+    slide: str | None = None
+    transcripts: str | None = None
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        return any(_is_root(path / name) for name in _ROOTS)
+
+    def read(self, path: Path, section: str) -> Any:
+        if path.is_file() and is_zipfile(path):
+            check_zip_members(path)
+            raise ReadError(str(path), "a packed store", "a folder", "unpack it first")
+        check_zarr_folder(path)
+        store = _open(path)
+        if names.METADATA in store.attrs:
+            return _own(store, path, section)
+        to_um = self._frame(store, path)
+        tissue = new_section(section)
+        self._add_levels(tissue, store, str(path), to_um)
+        slide = self._pick(store.images, self.slide, f"{path} · slide", "image")
+        if slide is not None:
+            add_slide(tissue, _finest(store.images[slide]), to_um(store.images[slide]))
+        points = self._pick(store.points, self.transcripts, f"{path} · transcripts", "points element")
+        if points is not None:
+            self._add_transcripts(tissue, store.points[points], f"{path} · points {points!r}", to_um)
+        return tissue
+
+    def _frame(self, store: Any, path: Path) -> Any:
+        """Return the function element → ``(3, 3)`` affine to microns, or `None` if the unit is not known."""
+        from spatialdata.transformations import get_transformation
+
+        system = self.coordinate_system or (names.MICRONS if names.MICRONS in store.coordinate_systems else None)
+        if system is None and len(store.coordinate_systems) != 1:
+            found = ", ".join(store.coordinate_systems) or "none"
+            raise ReadError(f"{path} · coordinate systems", found, "one", "name it as `coordinate_system:`")
+        system = system or store.coordinate_systems[0]
+        if system not in store.coordinate_systems:
+            raise unknown_name(ReadError, str(path), "coordinate system", system, store.coordinate_systems)
+        um_per_unit = self.um_per_unit or (1.0 if system == names.MICRONS else None)
+
+        def to_um(element: Any) -> Matrix | None:
+            transforms = get_transformation(element, get_all=True)
+            if um_per_unit is None or system not in transforms:
+                return None
+            own = np.asarray(transforms[system].to_affine_matrix(("x", "y"), ("x", "y")), dtype=np.float64)
+            return scale_affine(um_per_unit) @ own
+
+        return to_um
+
+    def _add_levels(self, tissue: Any, store: Any, where: str, to_um: Any) -> None:
+        chosen = {level: name for level, name in ((names.CELL, self.cells), (names.PATCH, self.spots)) if name}
+        if not chosen and len(store.shapes) > 0 and not (self.slide or self.transcripts):
+            shapes = ", ".join(store.shapes)
+            raise ReadError(
+                f"{where} · shapes", shapes, "to be told which are cells or spots", "set `cells:` or `spots:`"
+            )
+        for level, name in chosen.items():
+            self._pick(store.shapes, name, where, "shapes element")
+            shapes = store.shapes[name]
+            points = (shapes.geom_type == "Point").all()
+            centre = shapes.geometry if points else shapes.geometry.centroid
+            radius = shapes["radius"] if "radius" in shapes else np.sqrt(shapes.geometry.area / np.pi)
+            columns = shapes.drop(columns=[c for c in ("geometry", "radius") if c in shapes])
+            xy = np.column_stack([centre.x, centre.y])
+            add_level(tissue, level, shapes.index.astype(str), xy, radius, to_um(shapes), columns)
+            self._add_table(tissue, level, name, store, where)
+
+    def _add_table(self, tissue: Any, level: str, shapes: str, store: Any, where: str) -> None:
+        belonging = {key: table for key, table in store.tables.items() if shapes in _regions(table)}
+        if self.table is not None and self.table not in store.tables:
+            raise unknown_name(ReadError, where, "table", self.table, store.tables)
+        key = self._pick(belonging, self.table if self.table in belonging else None, f"{where} · table", "table")
+        if key is None:
+            return
+        keys = belonging[key].uns["spatialdata_attrs"]
+        table = belonging[key][(belonging[key].obs[keys["region_key"]] == shapes).to_numpy()].copy()
+        table.obs_names = table.obs[keys["instance_key"]].astype(str).to_numpy()
+        add_observation(tissue, level, self.modality, table)
+
+    def _add_transcripts(self, tissue: Any, points: Any, where: str, to_um: Any) -> None:
+        affine = to_um(points)
+        if affine is None:
+            raise ReadError(where, "a system of unknown unit", "microns a unit", "give it as `um_per_unit:`")
+        keys = points.attrs.get("spatialdata_attrs", {})
+        if keys.get("feature_key") not in points.columns:
+            raise ReadError(where, f"columns {', '.join(points.columns)}", "a feature_key that names the gene's column")
+        wanted = {"x": "x", "y": "y", keys["feature_key"]: "gene"}
+        if keys.get("instance_key") in points.columns:
+            wanted[keys["instance_key"]] = "cell"
+        add_transcripts(tissue, points[list(wanted)].rename(columns=wanted), affine)
+
+    @staticmethod
+    def _pick(elements: Any, name: str | None, where: str, kind: str) -> str | None:
+        """Return the element called `name`, or the only one, or `None` if there is none."""
+        if name is not None and name not in elements:
+            raise unknown_name(ReadError, where, kind, name, elements)
+        if name is None and len(elements) > 1:
+            option = where.rsplit(" ", 1)[-1]
+            raise ReadError(where, f"{len(elements)} of them: {', '.join(elements)}", "one", f"name it as `{option}:`")
+        return name or next(iter(elements), None)
+
+
+def _is_root(path: Path) -> bool:
+    try:
+        metadata = json.loads(path.read_bytes()) if path.is_file() else {}
+    except (ValueError, OSError):
+        return False
+    attributes = metadata.get("attributes", metadata) if isinstance(metadata, dict) else {}
+    return isinstance(attributes, dict) and "spatialdata_attrs" in attributes and "encoding-type" not in attributes
+
+
+def _open(path: Path) -> Any:
+    from spatialdata import read_zarr
+    from zarr.errors import ZarrUserWarning
+
+    with warnings.catch_warnings():
+        # Both only say that the store is an older one.
+        warnings.filterwarnings("ignore", "SpatialData is not stored in the most current format", UserWarning)
+        warnings.filterwarnings("ignore", "Object at .* is not recognized", ZarrUserWarning)
+        try:
+            return read_zarr(path)
+        except Exception as error:  # whatever the damage leads to, deep inside zarr, pyarrow or anndata
+            found = f"a store that cannot be read ({type(error).__name__}: {error})"
+            raise ReadError(str(path), found, mend="copy it again from its source") from error
+
+
+def _own(store: Any, path: Path, section: str) -> Any:
+    """Return a store of ours as it is; a name the caller gave replaces the section's own."""
+    if section != path.name.split(".")[0]:
+        store.attrs[names.METADATA] = {**store.attrs[names.METADATA], "section": section}
+    return store
+
+
+def _finest(image: Any) -> Any:
+    """Return the pixels ``(c, y, x)`` of an image, of its finest scale if it has several."""
+    if hasattr(image, "children"):
+        image = next(iter(next(iter(image.children.values())).data_vars.values()))
+    return image.transpose("c", "y", "x").data
+
+
+def _regions(table: Any) -> list[str]:
+    regions = table.uns.get("spatialdata_attrs", {}).get("region", [])
+    return [regions] if isinstance(regions, str) else list(regions)

@@ -1,0 +1,63 @@
+"""GeoJSON for QuPath: pixels where the pixel size is known, classes, measurements, one file a section."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from shapely.geometry import shape
+
+from aivc_graph.errors import ConfigError
+from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.io.writers.geojson import write_geojson
+from aivc_graph.io.writing import write
+
+
+def test_one_collection_a_section_in_pixels_or_microns(graph: TissueGraph, tmp_path: Path) -> None:
+    out = write(graph, tmp_path / "out", to="geojson")
+    assert sorted(p.name for p in out.iterdir()) == ["A_1.geojson", "B2.geojson"]
+    for row, (file, mpp) in enumerate([("A_1.geojson", 0.5), ("B2.geojson", 1.0)]):
+        for level in graph.levels:
+            features = _features(out / file, level)
+            mine = graph[level].section_index.numpy() == row
+            centres = np.array([shape(f["geometry"]).centroid.coords[0] for f in features]) * mpp
+            np.testing.assert_allclose(centres, graph[level].pos.numpy()[mine], atol=0.01)
+            assert [f["properties"]["name"] for f in features] == list(graph.obs(level)["barcode"][mine])
+
+
+def test_outlines_have_the_size_of_their_nodes(graph: TissueGraph, tmp_path: Path) -> None:
+    out = write_geojson(graph, tmp_path, um_per_pixel=0.25)
+    patch = shape(_features(out / "B2.geojson", "patch")[0]["geometry"])
+    assert patch.is_valid and patch.area == pytest.approx(np.pi * 110**2, rel=0.02)
+    region = shape(_features(out / "B2.geojson", "region")[0]["geometry"])
+    assert region.area == pytest.approx(1600**2, rel=1e-4)
+    assert region.bounds[2] - region.bounds[0] == pytest.approx(1600, abs=0.01)
+
+
+def test_niche_is_the_class_and_columns_are_kept(graph: TissueGraph, tmp_path: Path) -> None:
+    features = _features(write(graph, tmp_path, to="geojson") / "A_1.geojson", "cell")
+    first, second = features[0]["properties"], features[1]["properties"]
+    assert first["objectType"] == "detection"
+    assert (first["classification"]["name"], second["classification"]["name"]) == ("tumour", "stroma")
+    assert first["classification"]["color"] != second["classification"]["color"]
+    assert first["measurements"]["score"] == graph.obs("cell")["score"].iloc[0]
+    assert second["metadata"]["label"] == "T" and "label" not in first["metadata"]
+    assert len({f["id"] for f in features}) == len(features)
+
+
+def test_writing_twice_gives_the_same_bytes(graph: TissueGraph, tmp_path: Path) -> None:
+    one, two = (write(graph, tmp_path / str(i), to="geojson") / "B2.geojson" for i in range(2))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_one_file_for_two_sections_is_refused(graph: TissueGraph, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"expected one file a section.*found one file for 2 sections; give a folder"):
+        write(graph, tmp_path / "all.geojson", to="geojson")
+
+
+def _features(path: Path, level: str) -> list[dict]:
+    collection = json.loads(path.read_text())
+    assert collection["type"] == "FeatureCollection"
+    return [f for f in collection["features"] if f["properties"]["metadata"]["level"] == level]
