@@ -61,7 +61,9 @@ class Field:
     meaning: str
 
 
-OBS: Final = Field("obs", "(node, column)", "DataFrame", "", "identifiers and annotation; index is the barcode or symbol")
+OBS: Final = Field(
+    "obs", "(node, column)", "DataFrame", "", "identifiers and annotation; index is the barcode or symbol"
+)
 POS: Final = Field("pos", "(node, 2)", "float32", "µm", "x, y in the section's frame")
 SIZE_UM: Final = Field("size_um", "(node,)", "float32", "µm", "diameter of a cell or patch, edge of a region")
 SECTION_INDEX: Final = Field("section_index", "(node,)", "int64", "", "row of the section node")

@@ -36,7 +36,9 @@ RUNS = Path("runs")
 
 def read_section(config: SectionConfig, task: TaskConfig) -> Any:
     """Read, merge, register and check one section, and describe its tiles where the task asks for it."""
-    groups = {key: value for key in ("donor", "site", "platform", "batch") if (value := getattr(config, key)) is not None}
+    groups = {
+        key: value for key in ("donor", "site", "platform", "batch") if (value := getattr(config, key)) is not None
+    }
     parts = []
     for source in config.sources:
         try:
@@ -55,11 +57,17 @@ def inspect(path: Path) -> dict[str, Any]:
     """Say what a slide, section, graph store or run folder is, and what is wrong with it."""
     path = Path(path)
     if (path / "run.json").exists():
-        return {"kind": "run", **json.loads((path / "run.json").read_text()), **json.loads((path / "training.json").read_text())}
+        return {
+            "kind": "run",
+            **json.loads((path / "run.json").read_text()),
+            **json.loads((path / "training.json").read_text()),
+        }
     if (path / "levels").is_dir():
         return {"kind": "graph", **describe_graph(read_store(path))}
     if path.suffix in (".yaml", ".yml"):
-        raise ReadError(str(path), "a configuration", "a slide, section, graph store or run", f"build it: aivc build {path}")
+        raise ReadError(
+            str(path), "a configuration", "a slide, section, graph store or run", f"build it: aivc build {path}"
+        )
     section = read(path, check=False)
     found = describe_section(section)
     try:
@@ -73,7 +81,11 @@ def inspect(path: Path) -> dict[str, Any]:
 def describe_graph(graph: TissueGraph) -> dict[str, Any]:
     """Return node, edge and anchor counts, and the size of each split."""
     splits = {
-        level: {split: int(graph.in_split(level, split).sum()) for split in names.SPLITS if graph.in_split(level, split).any()}
+        level: {
+            split: int(graph.in_split(level, split).sum())
+            for split in names.SPLITS
+            if graph.in_split(level, split).any()
+        }
         for level in graph.levels
     }
     return {
@@ -126,7 +138,12 @@ class Run:
 
 
 def train(
-    graph: TissueGraph | str | Path, config: Config | None = None, out: str | Path | None = None, *, resume: bool = False, device: str = "auto"
+    graph: TissueGraph | str | Path,
+    config: Config | None = None,
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    device: str = "auto",
 ) -> Run:
     """Train on a graph and write the run folder.
 
@@ -220,7 +237,9 @@ def export(run: Path, to: str, out: Path) -> Path:
 
 def _flat(answer: Any) -> pd.DataFrame:
     """Return an AnnData answer as one table: annotation, then one column a feature."""
-    values = pd.DataFrame(answer.X, index=answer.obs_names, columns=[f"{answer.var.index.name or 'gene'}_{v}" for v in answer.var_names])
+    values = pd.DataFrame(
+        answer.X, index=answer.obs_names, columns=[f"{answer.var.index.name or 'gene'}_{v}" for v in answer.var_names]
+    )
     return pd.concat([answer.obs, values], axis=1)
 
 

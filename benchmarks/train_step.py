@@ -46,7 +46,9 @@ def simulated_section(cells: int, genes: int, nonzeros: int, seed: int) -> Any:
     section = new_section("benchmark")
     names = np.char.add("c", np.arange(cells).astype(str))
     add_level(section, "cell", names, rng.random((cells, 2)) * side, 5.0, scale_affine(1.0))
-    columns = (rng.integers(0, genes // nonzeros, (cells, nonzeros)) + np.arange(nonzeros) * (genes // nonzeros)).astype(np.int32)
+    columns = (
+        rng.integers(0, genes // nonzeros, (cells, nonzeros)) + np.arange(nonzeros) * (genes // nonzeros)
+    ).astype(np.int32)
     data = rng.integers(1, 4, cells * nonzeros).astype(np.float32)
     pointer = np.arange(0, cells * nonzeros + 1, nonzeros)
     table = ad.AnnData(sparse.csr_matrix((data, columns.ravel(), pointer), shape=(cells, genes)))
@@ -61,7 +63,9 @@ class ProductBlock(nn.Module):
     def __init__(self, graph: TissueGraph, width: int) -> None:
         super().__init__()
         near, within = graph[NEAR].adj_t, graph[WITHIN].adj_t
-        binary = torch.sparse_csr_tensor(within.crow_indices(), within.col_indices(), torch.ones_like(within.values()), size=within.shape)
+        binary = torch.sparse_csr_tensor(
+            within.crow_indices(), within.col_indices(), torch.ones_like(within.values()), size=within.shape
+        )
         self.operators = {
             NEAR: SparseOperator.of(row_mean(near)),
             WITHIN: SparseOperator.of(row_mean(binary)),
@@ -141,9 +145,16 @@ def time_epoch(graph: TissueGraph, device: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         fit(graph, ModelConfig(), TrainingConfig(epochs=2, device=device), Path(folder), report=records.append)
     epoch = records[-1]
-    found = {"cells": graph["cell"].num_nodes, "epoch_s": epoch["seconds"], "nodes_per_second": epoch["nodes_per_second"]}
+    found = {
+        "cells": graph["cell"].num_nodes,
+        "epoch_s": epoch["seconds"],
+        "nodes_per_second": epoch["nodes_per_second"],
+    }
     if torch.cuda.is_available() and device != "cpu":
-        found |= {"gpu": torch.cuda.get_device_name(), "gpu_peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2)}
+        found |= {
+            "gpu": torch.cuda.get_device_name(),
+            "gpu_peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2),
+        }
         found["share_of_copy_bandwidth"] = bandwidth_share(graph, epoch["nodes_per_second"])
     return found
 
@@ -175,10 +186,16 @@ def main() -> None:
     options = parser.parse_args()
     config = GraphConfig(edges={"cell": {"kind": "knn", "k": 8}})
     small = build_graph([simulated_section(options.block_cells, options.genes, options.nonzeros, 0)], config)
-    result: dict[str, Any] = {"machine": {"processor": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}}
+    result: dict[str, Any] = {
+        "machine": {"processor": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    }
     result["block"] = compare_blocks(small, 64, options.repeats)
     print(json.dumps(result["block"]), flush=True)
-    graph = small if options.cells == options.block_cells else build_graph([simulated_section(options.cells, options.genes, options.nonzeros, 0)], config)
+    graph = (
+        small
+        if options.cells == options.block_cells
+        else build_graph([simulated_section(options.cells, options.genes, options.nonzeros, 0)], config)
+    )
     result["epoch"] = time_epoch(graph, options.device)
     result["peak_rss_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -6,15 +6,15 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # test problems are small, and tests run side by side
 
-from collections.abc import Callable  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-import anndata as ad  # noqa: E402
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-import pytest  # noqa: E402
-from scipy import sparse  # noqa: E402
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -35,7 +35,13 @@ def striped_section() -> Callable[..., Any]:
 
 
 def _striped_section(
-    name: str = "s1", *, n: int = 400, seed: int = 0, levels: tuple[str, ...] = ("cell",), donor: str = "d1", structure: bool = True
+    name: str = "s1",
+    *,
+    n: int = 400,
+    seed: int = 0,
+    levels: tuple[str, ...] = ("cell",),
+    donor: str = "d1",
+    structure: bool = True,
 ) -> Any:
     from aivc_graph.tissue.frame import scale_affine
     from aivc_graph.tissue.section import add_level, add_observation, new_section
@@ -61,7 +67,9 @@ def _striped_section(
         table.obs_names, table.var_names = barcodes, genes
         add_observation(section, level, "rna", table)
         if level == "patch":
-            features = ad.AnnData((np.eye(3)[stripe] @ rng.normal(size=(3, 5)) + 0.3 * rng.normal(size=(number, 5))).astype(np.float32))
+            features = ad.AnnData(
+                (np.eye(3)[stripe] @ rng.normal(size=(3, 5)) + 0.3 * rng.normal(size=(number, 5))).astype(np.float32)
+            )
             features.obs_names, features.var_names = barcodes, [f"f{i}" for i in range(5)]
             add_observation(section, level, "histology", features)
     return section

@@ -15,7 +15,7 @@ from aivc_graph.io.reading import READERS, AbstractReader
 GOOD = """\
 task:
   name: two sections
-  split: {kind: by_group, by: donor, test: [d2]}
+  split: {kind: by_group, key: donor, test: [d2]}
   sections:
     - name: A
       donor: d1
@@ -139,7 +139,9 @@ def test_all_faults_at_once_in_order_of_the_file(write: Any) -> None:
 
 def test_unknown_edge_rule(write: Any) -> None:
     (message,) = faults(write("graph:\n  edges:\n    cell:\n      kind: radus\n"))
-    assert message.startswith("x.yaml:4: graph.edges.cell.kind: no edge rule named 'radus'; did you mean 'radius'? (known: ")
+    assert message.startswith(
+        "x.yaml:4: graph.edges.cell.kind: no edge rule named 'radus'; did you mean 'radius'? (known: "
+    )
 
 
 def test_unknown_key_of_an_edge_rule(write: Any) -> None:
@@ -154,12 +156,16 @@ def test_edge_rule_without_kind(write: Any) -> None:
 
 def test_unknown_split_design_lists_those_there_are(write: Any) -> None:
     (message,) = faults(write(GOOD.replace("by_group", "by_grup")))
-    assert message.startswith("x.yaml:3: task.split.kind: no split design named 'by_grup'; did you mean 'by_group'? (known: ")
+    assert message.startswith(
+        "x.yaml:3: task.split.kind: no split design named 'by_grup'; did you mean 'by_group'? (known: "
+    )
 
 
 def test_unknown_reader(write: Any) -> None:
     (message,) = faults(write(GOOD.replace("reader: planted", "reader: plantd")))
-    assert message.startswith("x.yaml:8: task.sections[0].sources[0].reader: no reader named 'plantd'; did you mean 'planted'?")
+    assert message.startswith(
+        "x.yaml:8: task.sections[0].sources[0].reader: no reader named 'plantd'; did you mean 'planted'?"
+    )
 
 
 def test_unknown_option_of_a_named_reader(write: Any) -> None:
@@ -179,7 +185,9 @@ def test_option_of_a_reader_chosen_by_content(write: Any, tmp_path: Path) -> Non
 def test_unknown_registration_method_and_option(write: Any) -> None:
     section = "task:\n  sections:\n    - name: A\n      sources: [{path: a}]\n      registration:\n"
     (message,) = faults(write(section + "        - {kind: scal}\n"))
-    assert message.startswith("x.yaml:6: task.sections[0].registration[0].kind: no registration method named 'scal'; did you mean")
+    assert message.startswith(
+        "x.yaml:6: task.sections[0].registration[0].kind: no registration method named 'scal'; did you mean"
+    )
     (message,) = faults(write(section + "        - {kind: scale, moving: slide, um_per_unit: 1, um: 2}\n"))
     assert "registration[0].um: unknown key;" in message and "this method takes: " in message
 
@@ -228,7 +236,9 @@ def test_tags_are_refused_and_never_run(write: Any, tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     text = f"task:\n  name: !!python/object/apply:os.system ['touch {marker}']\n  split: !custom {{kind: by_group}}\n"
     first, second = faults(write(text))
-    assert first.startswith("x.yaml:2: task.name: expected plain values, found the YAML tag '!!python/object/apply:os.system'")
+    assert first.startswith(
+        "x.yaml:2: task.name: expected plain values, found the YAML tag '!!python/object/apply:os.system'"
+    )
     assert second.startswith("x.yaml:3: task.split: expected plain values, found the YAML tag '!custom'")
     assert not marker.exists()
 
@@ -271,7 +281,12 @@ def test_no_file_folder_and_bytes(tmp_path: Path) -> None:
 
 
 def test_overrides_win_and_reach_into_lists(write: Any) -> None:
-    overrides = ["training.epochs=3", "task.sections[1].donor=d9", "graph.edges.patch={kind: grid}", "graph.keep_genes=[A, B]"]
+    overrides = [
+        "training.epochs=3",
+        "task.sections[1].donor=d9",
+        "graph.edges.patch={kind: grid}",
+        "graph.keep_genes=[A, B]",
+    ]
     config = load_config(write(GOOD), overrides)
     assert config.training.epochs == 3 and config.task.sections[1].donor == "d9"
     assert config.graph.edges["patch"] == {"kind": "grid"} and config.graph.keep_genes == ("A", "B")

@@ -114,7 +114,9 @@ def _check_names(sections: list[Any]) -> None:
         raise GraphError("graph", "no section", "at least one")
     twice = sorted({name for name in found if found.count(name) > 1})
     if twice:
-        raise GraphError("graph", f"two sections called {twice[0]!r}", "one name a section", "rename one under `sections`")
+        raise GraphError(
+            "graph", f"two sections called {twice[0]!r}", "one name a section", "rename one under `sections`"
+        )
 
 
 def _fill_patches(sections: list[Any], cells: Nodes, patches: Nodes, patch_um: float) -> Nodes:
@@ -122,7 +124,9 @@ def _fill_patches(sections: list[Any], cells: Nodes, patches: Nodes, patch_um: f
     missing = np.setdiff1d(np.arange(len(sections)), np.union1d(cells.section, patches.section))
     if len(missing):
         name = metadata_of(sections[missing[0]])["section"]
-        raise GraphError(name, "neither cells nor patches", "at least one of them", "give a count table for it, or drop it")
+        raise GraphError(
+            name, "neither cells nor patches", "at least one of them", "give a count table for it, or drop it"
+        )
     if len(bare) == 0:
         return patches
     return patches.concat(grid_patches(cells.take(np.flatnonzero(np.isin(cells.section, bare))), patch_um))
@@ -151,7 +155,9 @@ def _add_nodes(graph: TissueGraph, level: str, nodes: Nodes) -> None:
     obs = nodes.columns.drop(columns=[names.SPLIT.name], errors="ignore")
     obs.insert(0, "section", pd.Categorical(section_names))
     obs.insert(1, names.BARCODE, nodes.barcode)
-    obs.index = pd.Index(np.char.add(np.char.add(section_names.astype(str), ":"), nodes.barcode.astype(str)), name="node")
+    obs.index = pd.Index(
+        np.char.add(np.char.add(section_names.astype(str), ":"), nodes.barcode.astype(str)), name="node"
+    )
     store.obs = obs
     store.pos = torch.from_numpy(nodes.pos_um.astype(np.float32))
     store.size_um = torch.from_numpy(nodes.size_um.astype(np.float32))
@@ -190,10 +196,14 @@ def _add_within(graph: TissueGraph, cells: Nodes, patches: Nodes) -> None:
         adj = _cells_in_patches(cells, patches)
         graph[names.CELL, names.WITHIN, names.PATCH].adj_t = to_torch_csr(adj)
         if (np.diff(adj.tocsc().indptr) == 0).any():
-            graph[names.CELL, names.WITHIN, names.REGION].adj_t = to_torch_csr(_membership(cells.region, regions.num_nodes))
+            graph[names.CELL, names.WITHIN, names.REGION].adj_t = to_torch_csr(
+                _membership(cells.region, regions.num_nodes)
+            )
     graph[names.PATCH, names.WITHIN, names.REGION].adj_t = to_torch_csr(_membership(patches.region, regions.num_nodes))
     section = regions.section_index.numpy()
-    graph[names.REGION, names.WITHIN, names.SECTION].adj_t = to_torch_csr(_membership(section, graph[names.SECTION].num_nodes))
+    graph[names.REGION, names.WITHIN, names.SECTION].adj_t = to_torch_csr(
+        _membership(section, graph[names.SECTION].num_nodes)
+    )
 
 
 def _cells_in_patches(cells: Nodes, patches: Nodes) -> sparse.csr_matrix:

@@ -28,7 +28,12 @@ def shared_panel(tables: list[Any], where: str) -> pd.Index:
         panel = panel[panel.isin(table.var_names)]
     if len(panel) == 0:
         first, last = tables[0].var_names[0], tables[-1].var_names[0]
-        raise GraphError(where, f"no feature shared by all sections ({first!r} against {last!r})", "one naming of genes", "use symbols or ids in all")
+        raise GraphError(
+            where,
+            f"no feature shared by all sections ({first!r} against {last!r})",
+            "one naming of genes",
+            "use symbols or ids in all",
+        )
     return panel
 
 
@@ -51,7 +56,9 @@ def variable_features(counts: sparse.csr_matrix, top: int) -> NDArray[np.int64]:
     total, square = np.zeros(len(share)), np.zeros(len(share))
     for start in range(0, len(rows), 1000):
         mean = depth[start : start + 1000, None] * share[None, :]
-        residual = (sample[start : start + 1000].toarray() - mean) / np.sqrt(np.maximum(mean + mean**2 / OVERDISPERSION, 1e-12))
+        residual = (sample[start : start + 1000].toarray() - mean) / np.sqrt(
+            np.maximum(mean + mean**2 / OVERDISPERSION, 1e-12)
+        )
         residual = np.clip(residual, -np.sqrt(len(rows)), np.sqrt(len(rows)))
         total += residual.sum(axis=0)
         square += (residual**2).sum(axis=0)

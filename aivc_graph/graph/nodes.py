@@ -67,12 +67,19 @@ class Nodes:
 
     @classmethod
     def of_windows(
-        cls, section: NDArray[np.int64], split: NDArray[np.int64], centre_um: NDArray[np.float64], edge_um: float, prefix: str
+        cls,
+        section: NDArray[np.int64],
+        split: NDArray[np.int64],
+        centre_um: NDArray[np.float64],
+        edge_um: float,
+        prefix: str,
     ) -> Nodes:
         """Return square windows as nodes, named by their place on the grid."""
         step = np.floor(centre_um / edge_um).astype(int)
         labels = [names.SPLITS[s] if s else "" for s in split]
-        barcode = np.array([f"{prefix}_{x}_{y}{'_' + t if t else ''}" for (x, y), t in zip(step, labels, strict=True)], dtype=object)
+        barcode = np.array(
+            [f"{prefix}_{x}_{y}{'_' + t if t else ''}" for (x, y), t in zip(step, labels, strict=True)], dtype=object
+        )
         size = np.full(len(section), edge_um)
         empty = pd.DataFrame(index=range(len(section)))
         return cls(barcode, section, split, centre_um, size, np.ones(len(section), bool), empty)
@@ -102,10 +109,14 @@ def _nodes_of(section: Any, index: int, level: str) -> Nodes:
     label = columns[names.SPLIT.name].astype(str) if names.SPLIT.name in columns else pd.Series([names.TRAIN] * n)
     codes = pd.Categorical(label, categories=list(names.SPLITS)).codes.astype(np.int64)
     if (codes < 0).any():
-        raise GraphError(f"{level} · split", f"a label {label[codes < 0].iloc[0]!r}", f"one of {', '.join(names.SPLITS)}")
+        raise GraphError(
+            f"{level} · split", f"a label {label[codes < 0].iloc[0]!r}", f"one of {', '.join(names.SPLITS)}"
+        )
     where = np.full(n, index, np.int64)
     barcode = np.asarray(shapes.index, dtype=object)
-    return Nodes(barcode, where, codes, positions_um(section, level), diameters_um(section, level), np.zeros(n, bool), columns)
+    return Nodes(
+        barcode, where, codes, positions_um(section, level), diameters_um(section, level), np.zeros(n, bool), columns
+    )
 
 
 def _none() -> Nodes:

@@ -10,13 +10,15 @@ import torch
 from scipy import sparse
 
 from aivc_graph import names
-from aivc_graph.errors import unknown_name, GraphError
+from aivc_graph.errors import GraphError, unknown_name
 from aivc_graph.graph.features import shared_panel, variable_features
 from aivc_graph.graph.tissue_graph import TissueGraph, to_torch_csr
 from aivc_graph.tissue.section import metadata_of
 
 
-def add_observations(graph: TissueGraph, sections: list[Any], *, n_genes: int | None, keep_genes: tuple[str, ...]) -> None:
+def add_observations(
+    graph: TissueGraph, sections: list[Any], *, n_genes: int | None, keep_genes: tuple[str, ...]
+) -> None:
     """Add every table of every section to its level.
 
     A count table becomes the relation (molecule, observed_in, level): CSR (node, molecule), and the level's attribute
@@ -79,7 +81,10 @@ def _add_counts(
     graph[molecule].num_nodes = len(symbols)
     for level, found in tables.items():
         place = sparse.csr_matrix(
-            (np.ones(len(panels[level]), np.float32), (np.arange(len(panels[level])), symbols.get_indexer(panels[level]))),
+            (
+                np.ones(len(panels[level]), np.float32),
+                (np.arange(len(panels[level])), symbols.get_indexer(panels[level])),
+            ),
             shape=(len(panels[level]), len(symbols)),
         )
         graph[molecule, names.OBSERVED_IN, level].adj_t = to_torch_csr(counts[level] @ place)
@@ -101,7 +106,8 @@ def _stack(graph: TissueGraph, level: str, found: dict[str, Any], panel: pd.Inde
     source = np.full(graph[level].num_nodes, stacked.shape[0], np.int64)
     source[target] = np.arange(len(target))
     padded = sparse.csr_matrix(
-        (stacked.data, stacked.indices, np.append(stacked.indptr, stacked.indptr[-1])), shape=(stacked.shape[0] + 1, len(panel))
+        (stacked.data, stacked.indices, np.append(stacked.indptr, stacked.indptr[-1])),
+        shape=(stacked.shape[0] + 1, len(panel)),
     )
     return padded[source]
 

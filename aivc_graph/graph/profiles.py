@@ -51,7 +51,9 @@ def _averager(graph: TissueGraph, level: str, rows: NDArray[np.bool_]) -> tuple[
     n_sections = graph[names.SECTION].num_nodes
     shape = (n_sections, graph[level].num_nodes)
     ones = np.ones(int(rows.sum()), np.float32)
-    return sparse.csr_matrix((ones, (section, np.flatnonzero(rows))), shape=shape), np.bincount(section, minlength=n_sections)
+    return sparse.csr_matrix((ones, (section, np.flatnonzero(rows))), shape=shape), np.bincount(
+        section, minlength=n_sections
+    )
 
 
 def _fill(mean: NDArray[np.floating], number: NDArray[np.int64], training: NDArray[np.bool_]) -> NDArray[np.floating]:

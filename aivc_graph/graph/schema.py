@@ -39,13 +39,19 @@ def _check_nodes(graph: TissueGraph, level: str, faults: Faults) -> None:
     store, n = graph[level], graph[level].num_nodes
     for field in ("pos", "size_um", "section_index", "split"):
         if field not in store:
-            faults.add(level, f"no field {field!r}", f"{names.NODE_FIELDS[field].shape} {names.NODE_FIELDS[field].dtype}")
+            faults.add(
+                level, f"no field {field!r}", f"{names.NODE_FIELDS[field].shape} {names.NODE_FIELDS[field].dtype}"
+            )
         elif len(store[field]) != n:
             faults.add(f"{level}.{field}", f"{len(store[field])} rows", f"{n}")
     if len(store.obs) != n:
         faults.add(f"{level}.obs", f"{len(store.obs)} rows", f"{n}")
     if store.obs.index.has_duplicates:
-        faults.add(f"{level}.obs", f"duplicate identifier {store.obs.index[store.obs.index.duplicated()][0]!r}", "unique (section, barcode)")
+        faults.add(
+            f"{level}.obs",
+            f"duplicate identifier {store.obs.index[store.obs.index.duplicated()][0]!r}",
+            "unique (section, barcode)",
+        )
     if "pos" in store and not torch.isfinite(store.pos).all():
         faults.add(f"{level}.pos", "positions that are NaN or infinite", "finite microns")
 

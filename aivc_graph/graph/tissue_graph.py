@@ -57,7 +57,9 @@ class TissueGraph(HeteroData):
         """Return the counts (node, molecule) of `level` as a sparse CSR tensor."""
         relation = (names.MOLECULE_OF[modality], names.OBSERVED_IN, level)
         if relation not in self.edge_types:
-            raise GraphError(f"level {level!r}", f"no {modality} counts", mend=f"observed here: {self.modalities(level)}")
+            raise GraphError(
+                f"level {level!r}", f"no {modality} counts", mend=f"observed here: {self.modalities(level)}"
+            )
         return self[relation].adj_t
 
     def adjacency(self, source: str, name: str, target: str) -> Tensor:

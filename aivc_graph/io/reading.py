@@ -45,7 +45,9 @@ def recognise(path: Path) -> str:
         If the path does not exist, or no reader recognises it; lists what each reader expects.
     """
     if not path.exists():
-        raise ReadError(str(path), "no such file or folder", mend="check the path (relative paths resolve against AIVC_DATA)")
+        raise ReadError(
+            str(path), "no such file or folder", mend="check the path (relative paths resolve against AIVC_DATA)"
+        )
     readers = known_readers()
     for name in readers:
         if readers[name].recognises(path):
@@ -54,7 +56,9 @@ def recognise(path: Path) -> str:
     raise ReadError(str(path), "no reader recognises it", mend=f"name one as `reader:`. Each expects:\n{expectations}")
 
 
-def read(path: str | Path, *, section: str | None = None, reader: str | None = None, check: bool = True, **options: Any) -> Any:
+def read(
+    path: str | Path, *, section: str | None = None, reader: str | None = None, check: bool = True, **options: Any
+) -> Any:
     """Read a section from `path` as a SpatialData with one coordinate system, ``microns``.
 
     Parameters

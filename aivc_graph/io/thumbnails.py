@@ -46,6 +46,8 @@ def read_thumbnails(store: Path) -> dict[str, Thumbnail]:
         return {}
     index = json.loads((folder / INDEX).read_text())
     return {
-        section: Thumbnail(np.asarray(imread(folder / Path(entry["file"]).name)), entry["um_per_pixel"], tuple(entry["origin_um"]))
+        section: Thumbnail(
+            np.asarray(imread(folder / Path(entry["file"]).name)), entry["um_per_pixel"], tuple(entry["origin_um"])
+        )
         for section, entry in index.items()
     }

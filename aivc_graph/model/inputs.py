@@ -63,7 +63,9 @@ def prepare(graph: TissueGraph, plan: ModelPlan, device: torch.device | str = "c
         section={level: graph[level].section_index.to(device) for level in levels},
         split={level: graph[level].split.to(device) for level in levels},
         counts={(v, m): _counts(graph, v, m, device) for v in plan.counts for m in plan.counts[v] if _has(graph, v, m)},
-        features={(v, m): _features(graph, v, m, device) for v in plan.features for m in plan.features[v] if _has(graph, v, m)},
+        features={
+            (v, m): _features(graph, v, m, device) for v in plan.features for m in plan.features[v] if _has(graph, v, m)
+        },
         rings={level: _rings(graph, level, plan.config.rings, device) for level in plan.laterals},
         lift={(s, t): _within(graph, s, t, device, lift=True) for s, t in plan.withins},
         project={(s, t): _within(graph, s, t, device, lift=False) for s, t in plan.withins},

@@ -52,7 +52,13 @@ class ModelPlan(Settings):
         withins = tuple(sorted(withins, key=lambda st: (order[st[0]], order[st[1]])))
         latent = min([config.latent, *[max(w - 1, 1) for w in widths]])
         return cls(
-            config=config, latent=latent, levels=tuple(graph.levels), counts=counts, features=features, laterals=laterals, withins=withins
+            config=config,
+            latent=latent,
+            levels=tuple(graph.levels),
+            counts=counts,
+            features=features,
+            laterals=laterals,
+            withins=withins,
         )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -50,10 +51,18 @@ class Block(nn.Module):
         self.lifts = nn.ModuleDict({f"{s}_{t}": SetSummaryLift(latent) for s, t in plan.withins})
         self.projects = nn.ModuleDict({f"{s}_{t}": BroadcastProject(latent) for s, t in plan.withins})
 
+    def lateral_of(self, level: str) -> RingMeanLateral:
+        """Return the lateral operator of `level`."""
+        return cast(RingMeanLateral, self.laterals[level])
+
+    def lift_of(self, child: str, parent: str) -> SetSummaryLift:
+        """Return the lift from `child` to `parent`."""
+        return cast(SetSummaryLift, self.lifts[f"{child}_{parent}"])
+
     def lateral(self, state: State, inputs: Inputs) -> State:
         """Pass messages between neighbours of each level."""
-        for level, operator in self.laterals.items():
-            z, context = operator(state.z[level], state.known[level], inputs.rings[level])
+        for level in self.laterals:
+            z, context = self.lateral_of(level)(state.z[level], state.known[level], inputs.rings[level])
             reached = share_known(inputs.rings[level][0], state.known[level])
             state.z[level], state.context[level] = z, context
             state.known[level] = torch.maximum(state.known[level], reached)
@@ -64,7 +73,7 @@ class Block(nn.Module):
         for child, parent in self.withins:
             overlap = inputs.lift[child, parent]
             reached = share_known(overlap, state.known[child])
-            operator = self.lifts[f"{child}_{parent}"]
+            operator = self.lift_of(child, parent)
             state.z[parent] = operator(state.z[child], state.z[parent], state.own[parent], overlap, reached)
             state.known[parent] = torch.maximum(state.known[parent], reached)
         return state
@@ -95,20 +104,38 @@ class TissueModel(nn.Module):
         counts = {(v, m): panel for v, by in plan.counts.items() for m, panel in by.items()}
         features = {(v, m): columns for v, by in plan.features.items() for m, columns in by.items()}
         self.counts = nn.ModuleDict(
-            {f"{v}_{m}": NegativeBinomialMeasurement(len(p), plan.latent, (depths or {}).get((v, m), 1.0)) for (v, m), p in counts.items()}
+            {
+                f"{v}_{m}": NegativeBinomialMeasurement(len(p), plan.latent, (depths or {}).get((v, m), 1.0))
+                for (v, m), p in counts.items()
+            }
         )
-        self.features = nn.ModuleDict({f"{v}_{m}": GaussianMeasurement(len(c), plan.latent) for (v, m), c in features.items()})
+        self.features = nn.ModuleDict(
+            {f"{v}_{m}": GaussianMeasurement(len(c), plan.latent) for (v, m), c in features.items()}
+        )
         keys = [f"{v}_{m}" for v, m in (*counts, *features)]
         self.log_precision = nn.ParameterDict({key: nn.Parameter(torch.zeros(plan.latent)) for key in keys})
         self.blocks = nn.ModuleList(Block(plan) for _ in range(plan.config.depth))
+
+    def count_operator(self, level: str, modality: str) -> NegativeBinomialMeasurement:
+        """Return the measurement of counts of `modality` at `level`."""
+        return cast(NegativeBinomialMeasurement, self.counts[f"{level}_{modality}"])
+
+    def feature_operator(self, level: str, modality: str) -> GaussianMeasurement:
+        """Return the measurement of dense features of `modality` at `level`."""
+        return cast(GaussianMeasurement, self.features[f"{level}_{modality}"])
+
+    @property
+    def first_block(self) -> Block:
+        """The block whose shares and kernels are fitted in closed form; later blocks start silent."""
+        return cast(Block, self.blocks[0])
 
     def forward(self, inputs: Inputs, hidden: Hidden | None = None) -> State:
         """Return the state of every node given what is not hidden."""
         state = self.encode(inputs, hidden or Hidden())
         for block in self.blocks:
-            state = block.lateral(state, inputs)
-            state = block.lift(state, inputs)
-            state = block.project(state, inputs)
+            state = cast(Block, block).lateral(state, inputs)
+            state = cast(Block, block).lift(state, inputs)
+            state = cast(Block, block).project(state, inputs)
         return state
 
     def encode(self, inputs: Inputs, hidden: Hidden) -> State:
@@ -126,17 +153,17 @@ class TissueModel(nn.Module):
 
     def _experts(self, inputs: Inputs, hidden: Hidden) -> list[tuple[tuple[str, str], Tensor, Tensor]]:
         found = []
-        for (level, modality), data in inputs.counts.items():
-            operator = self.counts[f"{level}_{modality}"]
-            value = operator.encode(data.scaled, data.section_mean, inputs.section[level], hidden.shown.get((level, modality)))
-            found.append(((level, modality), data.mask, value))
-        for (level, modality), data in inputs.features.items():
-            operator = self.features[f"{level}_{modality}"]
-            standard = operator.standardise(data.features, data.section_mean, inputs.section[level])
-            found.append(((level, modality), data.mask, operator.encode(standard)))
+        for key, counted in inputs.counts.items():
+            section, shown = inputs.section[key[0]], hidden.shown.get(key)
+            value = self.count_operator(*key).encode(counted.scaled, counted.section_mean, section, shown)
+            found.append((key, counted.mask, value))
+        for key, data in inputs.features.items():
+            operator = self.feature_operator(*key)
+            standard = operator.standardise(data.features, data.section_mean, inputs.section[key[0]])
+            found.append((key, data.mask, operator.encode(standard)))
         return found
 
     def expression(self, state: State, inputs: Inputs, level: str, modality: str = names.RNA) -> Tensor:
         """Return expected shares of each molecule (node, molecule) at `level`; rows sum to one."""
         data = inputs.counts[level, modality]
-        return self.counts[f"{level}_{modality}"].shares(state.z[level], data.section_offset, inputs.section[level])
+        return self.count_operator(level, modality).shares(state.z[level], data.section_offset, inputs.section[level])

@@ -31,7 +31,9 @@ def node_table(graph: TissueGraph, level: str) -> pd.DataFrame:
     return obs
 
 
-def expression_table(model: TissueModel, graph: TissueGraph, level: str, genes: list[str], niche: pd.Series | None) -> Any:
+def expression_table(
+    model: TissueModel, graph: TissueGraph, level: str, genes: list[str], niche: pd.Series | None
+) -> Any:
     """Return expected expression a node (AnnData) or, where `niche` is given, a niche and gene (table)."""
     panel = list(model.plan.counts[level][names.RNA])
     columns = [panel.index(g) for g in genes]
@@ -43,7 +45,9 @@ def expression_table(model: TissueModel, graph: TissueGraph, level: str, genes: 
     measured = _measured(graph, level, columns)
     if niche is not None:
         return _by_niche(graph, level, genes, expected, measured, niche)
-    answer = ad.AnnData(X=expected, obs=node_table(graph, level), var=pd.DataFrame(index=genes), layers={"measured": measured})
+    answer = ad.AnnData(
+        X=expected, obs=node_table(graph, level), var=pd.DataFrame(index=genes), layers={"measured": measured}
+    )
     answer.obsm["spatial"] = graph[level].pos.numpy()
     answer.uns["units"] = {"X": f"expected counts per {PER:,.0f} of the measured panel", "spatial": "µm"}
     return answer
@@ -122,11 +126,19 @@ def contact_table(adjacency: sparse.csr_matrix | None, niche: np.ndarray) -> pd.
     a, b = np.triu_indices(k)
     ratio = np.log2((contacts[a, b] + 0.5) / (expected[a, b] + 0.5))
     return pd.DataFrame(
-        {"niche_a": (a + 1).astype(str), "niche_b": (b + 1).astype(str), "contacts": contacts[a, b], "expected": expected[a, b], "log2_ratio": ratio}
+        {
+            "niche_a": (a + 1).astype(str),
+            "niche_b": (b + 1).astype(str),
+            "contacts": contacts[a, b],
+            "expected": expected[a, b],
+            "log2_ratio": ratio,
+        }
     )
 
 
-def nearest_nodes(graph: TissueGraph, level: str, x: np.ndarray, to: np.ndarray, n: int, exclude: str | None = None) -> pd.DataFrame:
+def nearest_nodes(
+    graph: TissueGraph, level: str, x: np.ndarray, to: np.ndarray, n: int, exclude: str | None = None
+) -> pd.DataFrame:
     """Return the `n` nodes nearest to the state `to`, with their distance in units of the states' spread."""
     distance = np.linalg.norm((x - to) / np.maximum(x.std(axis=0), 1e-9), axis=1) / np.sqrt(x.shape[1])
     table = node_table(graph, level).assign(distance=distance)

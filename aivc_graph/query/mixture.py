@@ -72,7 +72,9 @@ def _fit(x: Floats, k: int, seed: int, starts: int) -> tuple[NicheMixture, float
     from sklearn.mixture import GaussianMixture
 
     scale = float(x.var(axis=0).mean()) or 1.0
-    mixture = GaussianMixture(k, covariance_type="tied", n_init=starts, random_state=seed, reg_covar=1e-6 * scale, max_iter=200)
+    mixture = GaussianMixture(
+        k, covariance_type="tied", n_init=starts, random_state=seed, reg_covar=1e-6 * scale, max_iter=200
+    )
     mixture.fit(x)
     order = np.argsort(-mixture.weights_, kind="stable")
     found = NicheMixture(mixture.means_[order], mixture.precisions_, np.log(mixture.weights_[order]))

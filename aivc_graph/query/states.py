@@ -14,7 +14,7 @@ from aivc_graph import names
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.graph.windows import windows
 from aivc_graph.model.inputs import Inputs, prepare
-from aivc_graph.model.tissue_model import Hidden, State, TissueModel
+from aivc_graph.model.tissue_model import Hidden, TissueModel
 
 WINDOW_NODES = 40_000
 

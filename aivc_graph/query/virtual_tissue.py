@@ -74,11 +74,17 @@ class VirtualTissue:
         """
         run = Path(run)
         if not (run / "run.json").exists():
-            raise StoreError(str(run), "no run.json", "a finished run folder", "train first: aivc train CONFIG --out RUN")
+            raise StoreError(
+                str(run), "no run.json", "a finished run folder", "train first: aivc train CONFIG --out RUN"
+            )
         facts = json.loads((run / "run.json").read_text())
         graph = (run / facts["graph"]).resolve()
         if not graph.exists():
-            raise StoreError(str(run / "run.json"), f"its graph {facts['graph']!r} is not there", mend="move it back, or build it again from the run's config.yaml")
+            raise StoreError(
+                str(run / "run.json"),
+                f"its graph {facts['graph']!r} is not there",
+                mend="move it back, or build it again from the run's config.yaml",
+            )
         diagnostics = json.loads((run / "training.json").read_text())["diagnostics"]
         return cls(read_store(graph), load_model(run), diagnostics, facts["seed"], read_thumbnails(graph))
 
@@ -128,7 +134,9 @@ class VirtualTissue:
         answer.uns["niches"] = {"base_level": self.base_level, "made_of": made_of, "k": shares.shape[1], "units": "µm"}
         return answer
 
-    def expression(self, genes: list[str] | None = None, at: str = names.PATCH, k: int | None = None, resolution: float = 1.0) -> Any:
+    def expression(
+        self, genes: list[str] | None = None, at: str = names.PATCH, k: int | None = None, resolution: float = 1.0
+    ) -> Any:
         """Return expected expression, in counts per 10,000 of the measured panel.
 
         Parameters
@@ -148,7 +156,12 @@ class VirtualTissue:
         level = self.base_level if at == NICHE else self._level(at)
         if names.RNA not in self.model.plan.counts.get(level, {}):
             measured = [v for v, by in self.model.plan.counts.items() if names.RNA in by]
-            raise QueryError(f"expression at {level}", "no RNA was measured there", f"one of {measured}", f"ask at={measured[0] if measured else 'patch'!r}")
+            raise QueryError(
+                f"expression at {level}",
+                "no RNA was measured there",
+                f"one of {measured}",
+                f"ask at={measured[0] if measured else 'patch'!r}",
+            )
         panel = self.model.plan.counts[level][names.RNA]
         chosen = list(panel) if genes is None else list(genes)
         for gene in chosen:
@@ -157,7 +170,9 @@ class VirtualTissue:
         niche = self.niches(k, resolution, level).obs[NICHE] if at == NICHE else None
         return expression_table(self.model, self.graph, level, chosen, niche)
 
-    def composition(self, level: str | None = None, k: int | None = None, resolution: float = 1.0, by: str = NICHE) -> pd.DataFrame:
+    def composition(
+        self, level: str | None = None, k: int | None = None, resolution: float = 1.0, by: str = NICHE
+    ) -> pd.DataFrame:
         """Return what each niche (or section) is made of: the share of each cell type, or of each label of its nodes.
 
         Where nodes carry no label, the shares are those of the niches in each section.
@@ -180,7 +195,9 @@ class VirtualTissue:
             graph.add_edge(row.niche_a, row.niche_b, weight=float(row.contacts), log2_ratio=float(row.log2_ratio))
         return graph
 
-    def similar_to(self, *, node: str | None = None, niche: str | int | None = None, k: int | None = None, n: int = 20) -> pd.DataFrame:
+    def similar_to(
+        self, *, node: str | None = None, niche: str | int | None = None, k: int | None = None, n: int = 20
+    ) -> pd.DataFrame:
         """Return the nodes most like a node (``section:barcode``) or the middle of a niche, on any section.
 
         Distance is Euclidean in units of the spread of the niche states; nodes are of the finest measured level.
@@ -199,7 +216,9 @@ class VirtualTissue:
             raise QueryError("similar_to", f"no niche {niche!r}", f"1 … {self._niche_shares(k, 1.0)[level].shape[1]}")
         return nearest_nodes(self.graph, level, x, x[members].mean(axis=0), n)
 
-    def plot(self, section: str | None = None, k: int | None = None, resolution: float = 1.0, level: str | None = None) -> Any:
+    def plot(
+        self, section: str | None = None, k: int | None = None, resolution: float = 1.0, level: str | None = None
+    ) -> Any:
         """Draw the niches of one section, over its slide where there is one; returns a matplotlib Axes."""
         from aivc_graph.plot.niche_map import niche_map
 
@@ -213,7 +232,9 @@ class VirtualTissue:
         pos, slide = answer.obsm["spatial"][rows], self.slides.get(section)
         if slide is None:
             return niche_map(pos, answer.obs[NICHE][rows], size_um=size)
-        return niche_map(pos - slide.origin_um, answer.obs[NICHE][rows], slide=slide.image, mpp=slide.um_per_pixel, size_um=size)
+        return niche_map(
+            pos - slide.origin_um, answer.obs[NICHE][rows], slide=slide.image, mpp=slide.um_per_pixel, size_um=size
+        )
 
     def _level(self, level: str) -> str:
         if level not in self.graph.levels:

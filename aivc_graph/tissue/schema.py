@@ -28,7 +28,9 @@ def check_section(section: Any) -> None:
     faults = Faults(TissueError)
     levels = [level for level in names.LEVELS if level in section.shapes]
     if not levels and names.SLIDE not in section.images:
-        faults.add(where, "neither cells, nor patches, nor a slide", "at least one of them", "check what the reader was given")
+        faults.add(
+            where, "neither cells, nor patches, nor a slide", "at least one of them", "check what the reader was given"
+        )
     for level in levels:
         _check_level(section, level, f"{where} · {level}", faults)
     for table_key in section.tables:
@@ -44,12 +46,22 @@ def check_counts(table: Any, where: str, faults: Faults) -> None:
     tests = (
         (~np.isfinite(values), "values that are NaN or infinite", "finite counts", "drop or mend these entries"),
         (values < 0, "negative values", "counts ≥ 0", "name the layer that holds raw counts as `layer:`"),
-        (np.isfinite(values) & (values != np.floor(values)), "values that are not whole", "raw counts", _layer_hint(table)),
+        (
+            np.isfinite(values) & (values != np.floor(values)),
+            "values that are not whole",
+            "raw counts",
+            _layer_hint(table),
+        ),
     )
     for bad, found, expected, mend in tests:
         if bad.any():
             row, column = _first_entry(table.X, bad)
-            faults.add(where, f"{int(bad.sum()):,} {found}, first in {table.obs_names[row]!r}, {table.var_names[column]!r}", expected, mend)
+            faults.add(
+                where,
+                f"{int(bad.sum()):,} {found}, first in {table.obs_names[row]!r}, {table.var_names[column]!r}",
+                expected,
+                mend,
+            )
 
 
 def spacing_um(xy_um: np.ndarray) -> float:

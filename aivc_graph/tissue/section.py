@@ -30,7 +30,9 @@ def new_section(section: str, **metadata: str | float | None) -> Any:
 def metadata_of(section: Any) -> dict[str, Any]:
     """Return the section's metadata: ``section`` and, where known, donor, site, platform, batch."""
     if names.METADATA not in section.attrs:
-        raise TissueError("section", f"a SpatialData without attrs[{names.METADATA!r}]", mend="read it by aivc_graph.io.read")
+        raise TissueError(
+            "section", f"a SpatialData without attrs[{names.METADATA!r}]", mend="read it by aivc_graph.io.read"
+        )
     return section.attrs[names.METADATA]
 
 
@@ -71,10 +73,20 @@ def add_level(
         faults.add(where, "no node at all", "at least one", "check the path and the filter on tissue")
     if index.has_duplicates:
         twice = index[index.duplicated()].unique()
-        faults.add(where, f"{len(twice)} duplicate barcodes, first {twice[0]!r}", "unique barcodes", "add a suffix a capture area")
+        faults.add(
+            where,
+            f"{len(twice)} duplicate barcodes, first {twice[0]!r}",
+            "unique barcodes",
+            "add a suffix a capture area",
+        )
     if not np.isfinite(xy).all():
         bad = index[~np.isfinite(xy).all(axis=1)]
-        faults.add(where, f"{len(bad)} positions that are NaN or infinite, first at {bad[0]!r}", "finite positions", "drop or mend these rows")
+        faults.add(
+            where,
+            f"{len(bad)} positions that are NaN or infinite, first at {bad[0]!r}",
+            "finite positions",
+            "drop or mend these rows",
+        )
     faults.raise_if_any()
     radii = np.broadcast_to(np.asarray(radius, dtype=np.float64), (len(index),))
     shapes = ShapesModel.parse(xy, geometry=0, radius=np.array(radii), index=index)
@@ -110,7 +122,12 @@ def add_observation(section: Any, level: str, modality: str, table: Any, *, stri
     where = f"{metadata_of(section)['section']} · table {names.table_name(level, modality)!r}"
     if table.obs_names.has_duplicates:
         twice = table.obs_names[table.obs_names.duplicated()]
-        raise TissueError(where, f"{len(twice)} duplicate barcodes, first {twice[0]!r}", "unique barcodes", "add a suffix a capture area")
+        raise TissueError(
+            where,
+            f"{len(twice)} duplicate barcodes, first {twice[0]!r}",
+            "unique barcodes",
+            "add a suffix a capture area",
+        )
     rows = table.obs_names.str.replace(r"-\d+$", "", regex=True) if strip_suffix else table.obs_names
     keys = nodes.str.replace(r"-\d+$", "", regex=True) if strip_suffix else nodes
     position = pd.Index(keys).get_indexer(rows)
@@ -124,13 +141,18 @@ def add_observation(section: Any, level: str, modality: str, table: Any, *, stri
         )
     joined = table[found].copy()
     joined.obs_names = nodes[position[found]]
-    joined.obs = pd.DataFrame({"region": pd.Categorical([level] * joined.n_obs), names.BARCODE: np.asarray(joined.obs_names, dtype=str)}, index=joined.obs_names)
+    joined.obs = pd.DataFrame(
+        {"region": pd.Categorical([level] * joined.n_obs), names.BARCODE: np.asarray(joined.obs_names, dtype=str)},
+        index=joined.obs_names,
+    )
     section.tables[names.table_name(level, modality)] = TableModel.parse(
         joined, region=level, region_key="region", instance_key=names.BARCODE, overwrite_metadata=True
     )
 
 
-def add_slide(section: Any, image: Any, to_um: Matrix | None, name: str = names.SLIDE, channels: list[str] | None = None) -> None:
+def add_slide(
+    section: Any, image: Any, to_um: Matrix | None, name: str = names.SLIDE, channels: list[str] | None = None
+) -> None:
     """Add a lazily read image ``(channel, y, x)`` (dask array); ``to_um`` maps pixel corners (x, y) to microns."""
     from spatialdata.models import Image2DModel
 
@@ -158,11 +180,15 @@ def merge_sections(section: str, parts: list[Any], **metadata: str | float | Non
     TissueError
         If two parts bring an element of the same name.
     """
-    whole = new_section(section, **{k: v for part in parts for k, v in metadata_of(part).items() if k != "section"} | metadata)
+    whole = new_section(
+        section, **{k: v for part in parts for k, v in metadata_of(part).items() if k != "section"} | metadata
+    )
     for part in parts:
         for kind, name, element in part.gen_elements():
             if name in whole:
-                raise TissueError(section, f"two sources that both bring {name!r}", mend="drop one of them, or set its `level:`")
+                raise TissueError(
+                    section, f"two sources that both bring {name!r}", mend="drop one of them, or set its `level:`"
+                )
             getattr(whole, kind)[name] = element
     return whole
 

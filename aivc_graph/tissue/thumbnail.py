@@ -45,7 +45,9 @@ def _three_channels(image: Any) -> Any:
     return data[:3] if data.shape[0] >= 3 else data[[0, 0, 0]]
 
 
-def _resample(small: NDArray[Any], affine: Matrix, stride: int, low: Matrix, high: Matrix, step: float) -> NDArray[np.uint8]:
+def _resample(
+    small: NDArray[Any], affine: Matrix, stride: int, low: Matrix, high: Matrix, step: float
+) -> NDArray[np.uint8]:
     from scipy.ndimage import map_coordinates
 
     if small.dtype != np.uint8:

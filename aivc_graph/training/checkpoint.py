@@ -47,9 +47,16 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as opened:
             facts = json.loads((opened.metadata() or {}).get("facts", "{}"))
     except (SafetensorError, OSError, ValueError) as error:
-        raise StoreError(str(path), f"not a readable safetensors file ({error})", mend="restore it from a copy, or train again") from error
+        raise StoreError(
+            str(path), f"not a readable safetensors file ({error})", mend="restore it from a copy, or train again"
+        ) from error
     if facts.get("format") != FORMAT:
-        raise StoreError(str(path), f"format {facts.get('format')}", f"format {FORMAT}", "use the version of aivc-graph that wrote it")
+        raise StoreError(
+            str(path),
+            f"format {facts.get('format')}",
+            f"format {FORMAT}",
+            "use the version of aivc-graph that wrote it",
+        )
     return tensors, facts
 
 
@@ -73,19 +80,25 @@ def load_model(run: Path) -> TissueModel:
     try:
         plan = ModelPlan.model_validate_json((run / "model.json").read_text())
     except (OSError, ValidationError) as error:
-        raise StoreError(str(run / "model.json"), f"no readable model plan ({error})", mend="restore it, or train again") from error
+        raise StoreError(
+            str(run / "model.json"), f"no readable model plan ({error})", mend="restore it, or train again"
+        ) from error
     model = TissueModel(plan)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ModelError(str(run / "model.safetensors"), f"weights that do not fit model.json ({error})", mend="train again") from error
+        raise ModelError(
+            str(run / "model.safetensors"), f"weights that do not fit model.json ({error})", mend="train again"
+        ) from error
     return model.eval()
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the optimiser's tensors under flat names ``optimiser.<parameter>.<key>``."""
     state = optimiser.state_dict()["state"]
-    return {f"optimiser.{i}.{key}": torch.as_tensor(value) for i, entry in state.items() for key, value in entry.items()}
+    return {
+        f"optimiser.{i}.{key}": torch.as_tensor(value) for i, entry in state.items() for key, value in entry.items()
+    }
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

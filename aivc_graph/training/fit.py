@@ -23,7 +23,8 @@ from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.training.checkpoint import load_tensors, optimiser_tensors, restore_optimiser, save_model, save_tensors
-from aivc_graph.training.closed_form import Fold, fit_closed_form
+from aivc_graph.training.closed_form import fit_closed_form
+from aivc_graph.training.folds import Fold
 from aivc_graph.training.gates import choose_gates
 from aivc_graph.training.objective import Loss, draw_hidden, likelihood
 from aivc_graph.training.settings import TrainingConfig
@@ -36,7 +37,13 @@ Report = Callable[[dict[str, Any]], None]
 
 
 def fit(
-    graph: TissueGraph | GraphStore, model_config: ModelConfig, config: TrainingConfig, run: Path, *, resume: bool = False, report: Report | None = None
+    graph: TissueGraph | GraphStore,
+    model_config: ModelConfig,
+    config: TrainingConfig,
+    run: Path,
+    *,
+    resume: bool = False,
+    report: Report | None = None,
 ) -> TissueModel:
     """Fit the baseline in closed form, then the corrections by gradient; write the run folder as it goes.
 
@@ -68,7 +75,12 @@ def device_of(config: TrainingConfig) -> torch.device:
 
 class _Fit:
     def __init__(
-        self, graph: TissueGraph | GraphStore, model_config: ModelConfig, config: TrainingConfig, folder: Path, report: Report | None
+        self,
+        graph: TissueGraph | GraphStore,
+        model_config: ModelConfig,
+        config: TrainingConfig,
+        folder: Path,
+        report: Report | None,
     ) -> None:
         self.source, self.config, self.folder, self.report = graph, config, folder, report
         self.graph = graph if isinstance(graph, TissueGraph) else graph.structure
@@ -97,18 +109,19 @@ class _Fit:
             self._checkpoint(optimiser, last)
         self.model.load_state_dict(self.best_state)
         openings = choose_gates(self.model, self.held_out_loss)
-        log.info("gates: %s", ", ".join(f"{k.removesuffix('.gate')} {v:g}" for k, v in openings.items() if v) or "all shut")
+        log.info(
+            "gates: %s", ", ".join(f"{k.removesuffix('.gate')} {v:g}" for k, v in openings.items() if v) or "all shut"
+        )
         self._write_facts(openings)
         save_model(self.model, self.folder)
         return self.model.eval()
 
     def _start(self) -> None:
         (self.folder / "metrics.jsonl").write_text("")
-        for key in (k for k in self.model.counts):
-            level, _, modality = key.partition("_")
+        for level, modality in ((v, m) for v, by in self.plan.counts.items() for m in by):
             common = self.graph[level][f"{modality}_common"][self.graph[level][f"{modality}_panel"]]
             with torch.no_grad():
-                self.model.counts[key].log_profile.copy_(common)
+                self.model.count_operator(level, modality).log_profile.copy_(common)
         folds = self._folds()
         if not any(bool(rows.any()) for fold in folds for rows in fold.rows.values()):
             raise TrainingError("split", "no node is for training", "at least one", "check task.split")
@@ -119,7 +132,9 @@ class _Fit:
 
     def _optimiser(self) -> torch.optim.Optimizer:
         """Only corrections, gates and decoders learn; the closed-form baseline stays as it was fitted."""
-        learned = [p.requires_grad_(any(key in f".{name}" for key in LEARNED)) for name, p in self.model.named_parameters()]
+        learned = [
+            p.requires_grad_(any(key in f".{name}" for key in LEARNED)) for name, p in self.model.named_parameters()
+        ]
         learned = [p for p in learned if p.requires_grad]
         return torch.optim.AdamW(learned, lr=self.config.learning_rate, weight_decay=self.config.weight_decay)
 
@@ -153,7 +168,13 @@ class _Fit:
         self._validate()
         train = float(total.mean(self.config.feature_weight, self._feature_keys()))
         self._write_metrics(
-            {"epoch": self.epoch, "train_loss": train, "validation_loss": self.last, "seconds": round(seconds, 3), "nodes_per_second": round(seen / seconds)}
+            {
+                "epoch": self.epoch,
+                "train_loss": train,
+                "validation_loss": self.last,
+                "seconds": round(seconds, 3),
+                "nodes_per_second": round(seen / seconds),
+            }
         )
 
     def _validate(self) -> None:
@@ -179,9 +200,12 @@ class _Fit:
         if self.cache:
             yield from self.cache
             return
-        made = []
+        made: list[tuple[Inputs, dict[str, Tensor]]] = []
         for window in windows(self.source, self.plan.steps, self.window_nodes):
-            ready = (prepare(window.graph, self.plan, self.device), {v: m.float().to(self.device) for v, m in window.core.items()})
+            ready = (
+                prepare(window.graph, self.plan, self.device),
+                {v: m.float().to(self.device) for v, m in window.core.items()},
+            )
             if len(made) <= CACHED_WINDOWS:
                 made.append(ready)
             yield ready
@@ -191,7 +215,10 @@ class _Fit:
     def _folds(self) -> list[Fold]:
         """Return the windows the closed form is fitted on, evenly spaced over the tissue."""
         if not self.cache:
-            total = -(-sum(self.graph[v].num_nodes for v in (names.CELL, names.PATCH) if v in self.graph.node_types) // self.window_nodes)
+            total = -(
+                -sum(self.graph[v].num_nodes for v in (names.CELL, names.PATCH) if v in self.graph.node_types)
+                // self.window_nodes
+            )
             every = max(1, total // CLOSED_FORM_WINDOWS)
             return [Fold(i, _counted(i, c, names.TRAIN)) for n, (i, c) in enumerate(self._windows()) if n % every == 0]
         return [Fold(i, _counted(i, c, names.TRAIN)) for i, c in self.cache]
@@ -203,14 +230,18 @@ class _Fit:
         return {(v, m) for v, by in self.plan.features.items() for m in by}
 
     def _checkpoint(self, optimiser: torch.optim.Optimizer, path: Path) -> None:
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()} | {f"best.{k}": v for k, v in self.best_state.items()}
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()} | {
+            f"best.{k}": v for k, v in self.best_state.items()
+        }
         facts = {"epoch": self.epoch, "best": self.best, "best_epoch": self.best_epoch, "diagnostics": self.diagnostics}
         save_tensors(tensors | optimiser_tensors(optimiser), facts, path)
 
     def _restore(self, path: Path) -> torch.optim.Optimizer:
         tensors, facts = load_tensors(path)
         self.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-        self.best_state = {k.removeprefix("best."): v.to(self.device) for k, v in tensors.items() if k.startswith("best.")}
+        self.best_state = {
+            k.removeprefix("best."): v.to(self.device) for k, v in tensors.items() if k.startswith("best.")
+        }
         self.epoch, self.best, self.best_epoch = facts["epoch"], facts["best"], facts["best_epoch"]
         self.diagnostics = facts["diagnostics"]
         optimiser = self._optimiser()
@@ -227,7 +258,12 @@ class _Fit:
             self.report(record)
 
     def _write_facts(self, openings: dict[str, float]) -> None:
-        facts = {"diagnostics": self.diagnostics, "gates": openings, "best_epoch": self.best_epoch, "validation_loss": self.held_out_loss()}
+        facts = {
+            "diagnostics": self.diagnostics,
+            "gates": openings,
+            "best_epoch": self.best_epoch,
+            "validation_loss": self.held_out_loss(),
+        }
         (self.folder / "training.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
 
 

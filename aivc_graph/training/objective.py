@@ -43,7 +43,9 @@ def draw_hidden(inputs: Inputs, config: TrainingConfig, generator: np.random.Gen
     for key, data in inputs.counts.items():
         hidden.nodes[key] = hidden_nodes(inputs, key[0], config.hidden_nodes, generator)
         shown = (generator.random(data.counts.shape[1]) >= config.hidden_molecules).astype(np.float32)
-        hidden.shown[key] = torch.from_numpy(shown if 0 < shown.sum() < len(shown) else np.ones_like(shown)).to(inputs.device)
+        hidden.shown[key] = torch.from_numpy(shown if 0 < shown.sum() < len(shown) else np.ones_like(shown)).to(
+            inputs.device
+        )
     for key in inputs.features:
         hidden.nodes[key] = hidden_nodes(inputs, key[0], 0.5, generator)
     return hidden
@@ -56,19 +58,21 @@ def likelihood(model: TissueModel, inputs: Inputs, state: State, hidden: Hidden,
     nodes whose features were hidden.
     """
     loss = Loss()
-    for key, data in inputs.counts.items():
-        level, modality = key
-        weight = counted[level] * data.mask
+    for key, measured in inputs.counts.items():
+        level = key[0]
+        weight = counted[level] * measured.mask
         shown = hidden.shown[key]
         molecule = 1 - shown if shown.min() < 1 else shown
-        operator = model.counts[f"{level}_{modality}"]
-        loss.total[key] = operator.nll(state.z[level], data.section_offset, inputs.section[level], data.counts, weight, molecule)
+        section = inputs.section[level]
+        operator = model.count_operator(*key)
+        loss.total[key] = operator.nll(
+            state.z[level], measured.section_offset, section, measured.counts, weight, molecule
+        )
         loss.number[key] = float(weight.sum() * molecule.sum())
     for key, data in inputs.features.items():
-        level, modality = key
-        operator = model.features[f"{level}_{modality}"]
+        level, features = key[0], model.feature_operator(*key)
         weight = counted[level] * data.mask * hidden.nodes[key]
-        standard = operator.standardise(data.features, data.section_mean, inputs.section[level])
-        loss.total[key] = operator.nll(state.z[level], standard, weight)
+        standard = features.standardise(data.features, data.section_mean, inputs.section[level])
+        loss.total[key] = features.nll(state.z[level], standard, weight)
         loss.number[key] = float(weight.sum() * standard.shape[1])
     return loss

@@ -37,7 +37,9 @@ def _open_model(graph: TissueGraph) -> TissueModel:
 
 @pytest.fixture(scope="module")
 def graph(striped_section: Callable[..., Any]) -> TissueGraph:
-    return build_graph([striped_section("a", levels=("cell", "patch")), striped_section("b", seed=1, levels=("cell", "patch"))], EDGES)
+    return build_graph(
+        [striped_section("a", levels=("cell", "patch")), striped_section("b", seed=1, levels=("cell", "patch"))], EDGES
+    )
 
 
 def test_windows_give_the_states_and_gradients_of_the_whole_graph(graph: TissueGraph) -> None:
@@ -75,7 +77,9 @@ def _with_depth_of(graph: TissueGraph, other: TissueGraph) -> TissueGraph:
 
     graph["cell"].rna_depth = other["cell"].rna_depth
     training = graph.in_split("cell", "train").numpy()
-    mean = np.asarray(scale_counts(to_scipy_csr(graph.counts("cell", "rna")), graph["cell"].rna_depth)[training].mean(axis=0))
+    mean = np.asarray(
+        scale_counts(to_scipy_csr(graph.counts("cell", "rna")), graph["cell"].rna_depth)[training].mean(axis=0)
+    )
     graph["section"].cell_rna_mean = torch.from_numpy(mean.astype(np.float32))
     return graph
 
@@ -99,7 +103,12 @@ def test_moving_and_rotating_a_section_changes_no_cell(striped_section: Callable
 def test_what_is_hidden_is_not_seen(graph: TissueGraph) -> None:
     model = _open_model(graph)
     inputs = prepare(graph, model.plan)
-    hidden = Hidden(nodes={("patch", "rna"): torch.ones(inputs.n_nodes["patch"]), ("cell", "rna"): torch.ones(inputs.n_nodes["cell"])})
+    hidden = Hidden(
+        nodes={
+            ("patch", "rna"): torch.ones(inputs.n_nodes["patch"]),
+            ("cell", "rna"): torch.ones(inputs.n_nodes["cell"]),
+        }
+    )
     first = model(inputs, hidden)
     data = inputs.counts["patch", "rna"]
     data.scaled.forward_csr.values().mul_(3.0)

@@ -29,7 +29,9 @@ def _reference(z, weight, bias, dispersion, counts, section, node_weight, molecu
 
 @pytest.mark.parametrize("sections", [1, 3])
 @pytest.mark.parametrize("chunk", [50, 4_000_000])
-def test_value_and_gradients_equal_torch_distributions(sections: int, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_value_and_gradients_equal_torch_distributions(
+    sections: int, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(likelihood, "CHUNK_ELEMENTS", chunk)
     z, weight, bias, dispersion, counts, *rest = _problem(sections)
     parameters = (z, weight, bias, dispersion)
@@ -45,7 +47,13 @@ def test_the_mean_profile_is_the_best_constant() -> None:
     share = torch.tensor([0.5, 0.3, 0.2])
     counts = torch.distributions.Multinomial(200, share).sample((300,))
     zero = torch.zeros(300, 1), torch.zeros(3, 1)
-    rest = (torch.full((3,), 5.0), counts.to_sparse_csr(), torch.zeros(300, dtype=torch.long), torch.ones(300), torch.ones(3))
+    rest = (
+        torch.full((3,), 5.0),
+        counts.to_sparse_csr(),
+        torch.zeros(300, dtype=torch.long),
+        torch.ones(300),
+        torch.ones(3),
+    )
     at_truth = negative_binomial_nll(*zero, share.log()[None], *rest)
     elsewhere = negative_binomial_nll(*zero, torch.tensor([[0.4, 0.4, 0.2]]).log(), *rest)
     assert at_truth < elsewhere

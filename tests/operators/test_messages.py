@@ -21,7 +21,9 @@ def _neighbours(seed: int = 0) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:
     columns = np.take_along_axis(index[:, 1:], order, 1)
     lengths = np.take_along_axis(distance[:, 1:], order, 1)
     pointer = torch.arange(0, 8 * N + 1, 8)
-    adj_t = torch.sparse_csr_tensor(pointer, torch.from_numpy(columns.ravel()), torch.ones(8 * N), size=(N, N), check_invariants=False)
+    adj_t = torch.sparse_csr_tensor(
+        pointer, torch.from_numpy(columns.ravel()), torch.ones(8 * N), size=(N, N), check_invariants=False
+    )
     return index, adj_t, torch.from_numpy(lengths.ravel()).float()
 
 
@@ -66,7 +68,13 @@ def test_a_node_without_a_state_takes_its_context_and_is_not_counted() -> None:
 
 def test_an_empty_ring_repeats_the_one_within() -> None:
     state, measured = torch.randn(N, LATENT), torch.ones(N)
-    empty = torch.sparse_csr_tensor(torch.zeros(N + 1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), torch.zeros(0), size=(N, N), check_invariants=False)
+    empty = torch.sparse_csr_tensor(
+        torch.zeros(N + 1, dtype=torch.int64),
+        torch.zeros(0, dtype=torch.int64),
+        torch.zeros(0),
+        size=(N, N),
+        check_invariants=False,
+    )
     rings = [_rings()[0], SparseOperator(empty, empty)]
     inner, outer = ring_means(state, measured, rings)
     assert torch.equal(inner, outer)

@@ -54,7 +54,9 @@ def test_training_lowers_the_loss_on_held_out_tissue(graph: TissueGraph, tmp_pat
     assert min(losses[1:]) < losses[0] - 0.001
 
 
-def test_without_structure_every_correction_stays_shut_or_gains_nothing(striped_section: Callable[..., Any], tmp_path: Path) -> None:
+def test_without_structure_every_correction_stays_shut_or_gains_nothing(
+    striped_section: Callable[..., Any], tmp_path: Path
+) -> None:
     noise = build_graph([striped_section("n", n=900, structure=False)], GRAPH)
     fit(noise, MODEL, TRAINING.model_copy(update={"epochs": 30}), tmp_path)
     losses = [json.loads(line)["validation_loss"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -98,7 +100,9 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(graph: Ti
     fit(graph, MODEL, TRAINING.model_copy(update={"epochs": 2}), tmp_path)
     kept = (tmp_path / "checkpoints/last.safetensors").read_bytes()
     broken = TRAINING.model_copy(update={"learning_rate": 1e30, "epochs": 6})
-    with pytest.raises(TrainingError, match=r"epoch \d+ · window \d+: expected a finite loss, found .*lower training.learning_rate") as caught:
+    with pytest.raises(
+        TrainingError, match=r"epoch \d+ · window \d+: expected a finite loss, found .*lower training.learning_rate"
+    ) as caught:
         fit(graph, MODEL, broken, tmp_path, resume=True)
     assert caught.value.exit_code == 1
     tensors, facts = load_tensors(tmp_path / "checkpoints/last.safetensors")

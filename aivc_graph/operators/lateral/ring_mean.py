@@ -42,7 +42,10 @@ class RingMeanLateral(nn.Module):
 
     def context(self, state: Tensor, measured: Tensor, rings: list[SparseOperator]) -> Tensor:
         """Return the kernel mean of measured neighbours (node, latent); zero where there is none."""
-        return sum((w * m for w, m in zip(self.ring_weight, ring_means(state, measured, rings), strict=True)), torch.zeros_like(state))
+        return sum(
+            (w * m for w, m in zip(self.ring_weight, ring_means(state, measured, rings), strict=True)),
+            torch.zeros_like(state),
+        )
 
     def forward(self, state: Tensor, measured: Tensor, rings: list[SparseOperator]) -> tuple[Tensor, Tensor]:
         """Return the mixed state and the context, both (node, latent)."""

@@ -40,7 +40,9 @@ class SetSummaryLift(nn.Module):
         spread = (overlap @ child.square() - mean.square()).clamp_min(0).add(1e-6).sqrt()
         return mean @ self.map + self.gate * self.hidden(torch.cat([mean, spread], dim=1))
 
-    def forward(self, child: Tensor, parent: Tensor, measured: Tensor, overlap: SparseOperator, covered: Tensor) -> Tensor:
+    def forward(
+        self, child: Tensor, parent: Tensor, measured: Tensor, overlap: SparseOperator, covered: Tensor
+    ) -> Tensor:
         """Return the new state of every parent; one without children (`covered` 0) keeps its own."""
         lifted = self.pool(child, overlap)
         share = torch.where(measured[:, None] > 0, self.share, self.bare_share)

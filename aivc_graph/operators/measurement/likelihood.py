@@ -72,7 +72,9 @@ class _NegativeBinomial(torch.autograd.Function):
             low, high = int(crow[start]), int(crow[stop])
             row = torch.repeat_interleave(torch.arange(stop - start, device=z.device), crow[start : stop + 1].diff())
             entries = (row, column[low:high].long(), value[low:high])
-            total += _chunk(z, weight, bias, log_dispersion, section, node_weight, gene_weight, entries, slice(start, stop), grads)
+            total += _chunk(
+                z, weight, bias, log_dispersion, section, node_weight, gene_weight, entries, slice(start, stop), grads
+            )
         ctx.save_for_backward(*grads)
         return total.to(z.dtype)
 
@@ -107,11 +109,15 @@ def _chunk(
     weights = node_weight[rows]
     weight_y = weights[row] * gene_weight[gene]
 
-    entry_loss = y * torch.log((theta_y + mu_y) / mu_y) - torch.lgamma(y + theta_y) + torch.lgamma(theta_y) + torch.lgamma(y + 1)
+    entry_loss = (
+        y * torch.log((theta_y + mu_y) / mu_y) - torch.lgamma(y + theta_y) + torch.lgamma(theta_y) + torch.lgamma(y + 1)
+    )
     loss = -(weights @ (log_share @ (theta * gene_weight))).double() + (weight_y * entry_loss).double().sum()
 
     g_theta = (weights @ (share - 1 - log_share)) * gene_weight
-    g_theta.index_add_(0, gene, weight_y * (share_y / theta_y * y - torch.digamma(y + theta_y) + torch.digamma(theta_y)))
+    g_theta.index_add_(
+        0, gene, weight_y * (share_y / theta_y * y - torch.digamma(y + theta_y) + torch.digamma(theta_y))
+    )
     grads[3] += g_theta * theta
 
     residual = share.mul_(mu)

@@ -50,7 +50,9 @@ class NegativeBinomialMeasurement(nn.Module):
         self.target_depth: Tensor
         self.register_buffer("target_depth", torch.tensor(float(target_depth)))
 
-    def encode(self, scaled: SparseOperator, section_mean: Tensor, section: Tensor, shown: Tensor | None = None) -> Tensor:
+    def encode(
+        self, scaled: SparseOperator, section_mean: Tensor, section: Tensor, shown: Tensor | None = None
+    ) -> Tensor:
         """Return what the counts alone say of each node (node, latent).
 
         Parameters
@@ -77,8 +79,16 @@ class NegativeBinomialMeasurement(nn.Module):
         return torch.softmax(z @ self.weight.t() + (self.log_profile + section_offset)[section], dim=1)
 
     def nll(
-        self, z: Tensor, section_offset: Tensor, section: Tensor, counts: Tensor, node_weight: Tensor, gene_weight: Tensor
+        self,
+        z: Tensor,
+        section_offset: Tensor,
+        section: Tensor,
+        counts: Tensor,
+        node_weight: Tensor,
+        gene_weight: Tensor,
     ) -> Tensor:
         """Return the negative log-likelihood of `counts`, summed over nodes and molecules by their weights."""
         bias = self.log_profile + section_offset
-        return negative_binomial_nll(z, self.weight, bias, self.log_dispersion, counts, section, node_weight, gene_weight)
+        return negative_binomial_nll(
+            z, self.weight, bias, self.log_dispersion, counts, section, node_weight, gene_weight
+        )

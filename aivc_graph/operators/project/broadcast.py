@@ -30,7 +30,9 @@ class BroadcastProject(nn.Module):
         self.hidden = nn.Sequential(nn.Linear(2 * latent, 2 * latent), nn.SiLU(), nn.Linear(2 * latent, latent))
         self.gate = nn.Parameter(torch.zeros(()))
 
-    def forward(self, child: Tensor, has_state: Tensor, parent: Tensor, overlap: SparseOperator, covered: Tensor) -> Tensor:
+    def forward(
+        self, child: Tensor, has_state: Tensor, parent: Tensor, overlap: SparseOperator, covered: Tensor
+    ) -> Tensor:
         """Return the new state of every child; one without a parent (``covered`` 0) keeps its own."""
         broadcast = overlap @ parent
         own = torch.where((has_state > 0)[:, None], child, broadcast)

@@ -1,0 +1,67 @@
+"""Closed form of dense features: ridge to the state that counts give."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.training.fit_counts import encode
+from aivc_graph.training.folds import Fold
+from aivc_graph.training.ridge import ridge
+
+Floats = NDArray[np.floating]
+
+
+def fit_features(model: TissueModel, folds: list[Fold], key: tuple[str, str], noise: Floats | None) -> None:
+    """Ridge from features to the state that counts give where both were measured; principal components elsewhere."""
+    operator = model.feature_operator(*key)
+    standard, group, rows = [], [], []
+    for i, fold in enumerate(folds):
+        data, section = fold.inputs.features[key], fold.inputs.section[key[0]]
+        chosen = fold.training(key[0], data.mask)
+        standard.append((data.features - data.section_mean[section]).cpu().numpy()[chosen])
+        group.append(section.cpu().numpy()[chosen] + 0 * i)
+        rows.append(chosen)
+    x = np.concatenate(standard)
+    if len(x) == 0:
+        return
+    spread = np.maximum(x.std(axis=0), 1e-6)
+    operator.spread.copy_(torch.from_numpy(spread).float())
+    x = x / spread
+    target = _own_state(model, folds, key[0], rows)
+    if target is None:
+        _, _, v = np.linalg.svd(x, full_matrices=False)
+        loading = np.zeros((x.shape[1], operator.loading.shape[1]))
+        loading[:, : len(v)] = v[: loading.shape[1]].T
+        z = x @ loading
+    else:
+        z, measured = target
+        pairs, groups = x[measured], np.concatenate(group)[measured]
+        loading = ridge(pairs, z[measured], groups)
+        residual = ((z[measured] - pairs @ loading) ** 2).mean(axis=0)
+        error = np.maximum(residual - (noise if noise is not None else 0.0), 0.05 * residual + 1e-6)
+        model.log_precision[f"{key[0]}_{key[1]}"].copy_(torch.from_numpy(-np.log(error)).float())
+        z = np.where(measured[:, None], z, x @ loading)
+    operator.loading.copy_(torch.from_numpy(loading).float())
+    weight = ridge(z, x, np.concatenate(group))
+    operator.weight.copy_(torch.from_numpy(weight.T).float())
+    operator.log_scale.copy_(torch.from_numpy(np.log(np.maximum((x - z @ weight).std(axis=0), 1e-3))).float())
+
+
+def _own_state(
+    model: TissueModel, folds: list[Fold], level: str, rows: list[NDArray[np.int64]]
+) -> tuple[Floats, NDArray[np.bool_]] | None:
+    """Return what counts alone say of `rows` (row, latent) and who was counted, or None where nobody was."""
+    states, seen = [], []
+    for fold, chosen in zip(folds, rows, strict=True):
+        keys = [key for key in fold.inputs.counts if key[0] == level]
+        if not keys:
+            return None
+        data = fold.inputs.counts[keys[0]]
+        state = encode(model.count_operator(*keys[0]), data, fold.inputs.section[level])
+        states.append(state.cpu().numpy()[chosen])
+        seen.append(data.mask.cpu().numpy()[chosen] > 0)
+    measured = np.concatenate(seen)
+    return (np.concatenate(states), measured) if measured.sum() > 10 else None
