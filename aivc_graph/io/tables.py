@@ -43,9 +43,9 @@ def first_lines(path: Path, n: int = 2) -> list[list[str]]:
         return []
     try:
         text = [line.decode("utf-8-sig").rstrip("\r\n") for line in lines if line]
-    except UnicodeDecodeError:
+        return list(csv.reader(text, delimiter=_delimiter(text[0]))) if text else []
+    except (UnicodeDecodeError, csv.Error):
         return []
-    return list(csv.reader(text, delimiter=_delimiter(text[0]))) if text else []
 
 
 def read_frame(path: Path, *, header: bool | None = True, text: tuple[str, ...] = ()) -> pd.DataFrame:
