@@ -163,11 +163,12 @@ def add_slide(
         place(section, name, to_um)
 
 
-def add_transcripts(section: Any, table: pd.DataFrame, to_um: Matrix) -> None:
-    """Add molecules as points; `table` has ``x, y`` in vendor units, ``gene`` and, where known, ``cell``."""
+def add_transcripts(section: Any, table: Any, to_um: Matrix) -> None:
+    """Add molecules as points; `table` (pandas or dask) has ``x, y`` in vendor units, ``gene`` and, where known, ``cell``."""
     from spatialdata.models import PointsModel
 
-    section.points[names.TRANSCRIPTS] = PointsModel.parse(table, coordinates={"x": "x", "y": "y"}, feature_key="gene")
+    # `sort` states that order is of no matter; without it the whole of a lazy table is read here to see its order.
+    section.points[names.TRANSCRIPTS] = PointsModel.parse(table, coordinates={"x": "x", "y": "y"}, feature_key="gene", sort=True)
     _unplace(section, names.TRANSCRIPTS)
     place(section, names.TRANSCRIPTS, to_um)
 
