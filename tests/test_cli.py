@@ -1,0 +1,178 @@
+"""The command line: exit codes, messages, help and speed of start-up."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+from aivc_graph import cli, pipeline
+from aivc_graph.errors import TrainingError
+
+VERBS = ("demo", "inspect", "build", "train", "query", "export")
+AIVC = [sys.executable, "-m", "aivc_graph.cli"]
+
+
+def replace(monkeypatch: pytest.MonkeyPatch, verb: str, result: Any) -> list[tuple[Any, ...]]:
+    """Put a recorder in place of a pipeline function, so that only the command line is under test."""
+    calls: list[tuple[Any, ...]] = []
+
+    def record(*given: Any, **named: Any) -> Any:
+        calls.append((*given, named))
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    monkeypatch.setattr(pipeline, verb, record, raising=False)
+    return calls
+
+
+def test_help_starts_at_once_and_loads_nothing_heavy() -> None:
+    started = time.perf_counter()
+    done = subprocess.run([*AIVC, "--help"], capture_output=True, text=True, check=True)
+    assert time.perf_counter() - started < 1
+    assert all(verb in done.stdout for verb in VERBS)
+    heavy = "[m for m in ('torch', 'numpy', 'pydantic', 'spatialdata') if m in sys.modules]"
+    probe = f"import sys, aivc_graph.cli; print({heavy})"
+    assert (
+        subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        cli.main([verb, "--help"])
+    assert done.value.code == 0
+    shown = capsys.readouterr().out
+    assert f"example: aivc {verb}" in " ".join(shown.split()) and "--debug" in shown and "--quiet" in shown
+
+
+@pytest.mark.parametrize("question", pipeline.QUESTIONS)
+def test_every_question_has_help_with_an_example(question: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        cli.main(["query", "runs/demo", question, "--help"])
+    assert done.value.code == 0
+    assert f"example: aivc query runs/demo {question}" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    "given", [[], ["buidl"], ["build"], ["query", "run", "mood"], ["query", "r", "niches", "--out", "a.xls"]]
+)
+def test_wrong_usage_exits_2(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        cli.main(given)
+    assert done.value.code == 2
+    assert "usage: aivc" in capsys.readouterr().err
+
+
+def test_faulty_configuration_exits_2_without_traceback(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("training:\n  epoch: 3\n  seed: x\n")
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "metrics.jsonl").write_text("kept")
+    given = [*AIVC, "train", str(tmp_path / "x.yaml"), "--out", str(out), "--set", "model.depth=deep"]
+    done = subprocess.run(given, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    first, *rest = done.stderr.splitlines()
+    assert first.startswith("ConfigError: x.yaml:2: training.epoch: unknown key; did you mean 'epochs'?")
+    assert [line.split(": ")[1] for line in rest] == ["training.seed", "expected a valid integer, found 'deep'"]
+    assert (out / "metrics.jsonl").read_text() == "kept"
+
+
+def test_missing_input_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["inspect", str(tmp_path / "absent")]) == 2
+    assert f"ReadError: {tmp_path / 'absent'}: no such file or folder" in capsys.readouterr().err
+
+
+def test_failed_run_exits_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    replace(monkeypatch, "demo", TrainingError("epoch 3", "a loss that is NaN", mend="lower the learning rate"))
+    assert cli.main(["demo"]) == 1
+    assert capsys.readouterr().err == "TrainingError: epoch 3: a loss that is NaN; lower the learning rate\n"
+
+
+def test_unexpected_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    replace(monkeypatch, "demo", OSError(28, "No space left on device"))
+    assert cli.main(["demo"]) == 1
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1 and "No space left on device" in said and "--debug" in said
+
+
+@pytest.mark.parametrize(
+    "given", [["demo", "--debug"], ["query", "r", "niches", "--debug"], ["query", "--debug", "r", "niches"]]
+)
+def test_debug_shows_the_traceback(
+    given: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replace(monkeypatch, given[0], RuntimeError("planted"))
+    assert cli.main(given) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_interrupt_exits_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    replace(monkeypatch, "demo", KeyboardInterrupt())
+    assert cli.main(["demo"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_arguments_reach_the_pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("task: {name: t}")
+    calls = replace(monkeypatch, "train", tmp_path)
+    given = ["train", str(tmp_path / "x.yaml"), "--graph", "g", "--resume", "--device", "cpu"]
+    assert cli.main([*given, "--set", "training.epochs=3", "--set", "model.depth=2"]) == 0
+    ((config, graph, out, named),) = calls
+    assert (config.training.epochs, config.model.depth, graph, out) == (3, 2, Path("g"), None)
+    assert named == {"resume": True, "device": "cpu"}
+
+
+def test_question_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls = replace(monkeypatch, "query", pd.DataFrame({"x": [1]}))
+    assert (
+        cli.main(["query", "r", "expression", "--genes", "A, B", "--at", "niche", "--out", str(tmp_path / "a.csv")])
+        == 0
+    )
+    assert cli.main(["query", "r", "similar", "--to-node", "AAAC-1", "--section", "s1", "--n", "5"]) == 0
+    assert calls[0] == (Path("r"), "expression", tmp_path / "a.csv", {"genes": ["A", "B"], "at": "niche"})
+    assert calls[1] == (Path("r"), "similar", None, {"node": "s1:AAAC-1", "n": 5})
+
+
+@pytest.mark.parametrize("given", [[], ["--to-niche", "1", "--to-node", "a"]])
+def test_similar_to_both_or_neither_exits_2(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["query", "r", "similar", *given]) == 2
+    assert "one of --to-niche and --to-node" in capsys.readouterr().err
+
+
+def test_terminal_table_is_aligned_and_says_what_it_hides(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replace(monkeypatch, "query", pd.DataFrame({"niche": range(1000), "share": 0.5}))
+    assert cli.main(["query", "r", "composition"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 70 and len({len(line) for line in lines[:20]}) == 1
+    assert lines[-1].startswith("1,000 rows")
+
+
+def test_anndata_answer_shows_annotation_and_values(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    obs = pd.DataFrame({"niche": ["1", "2"]}, index=["a", "b"])
+    replace(monkeypatch, "query", ad.AnnData(np.eye(2), obs=obs, var=pd.DataFrame(index=["G1", "G2"])))
+    assert cli.main(["query", "r", "niches"]) == 0
+    assert capsys.readouterr().out.split() == ["niche", "G1", "G2", "a", "1", "1.0", "0.0", "b", "2", "0.0", "1.0"]
+
+
+def test_inspect_as_text_and_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    found = {"kind": "graph", "nodes": {"cell": 12345}, "faults": ["one", "two"], "anchors": {}}
+    replace(monkeypatch, "inspect", found)
+    assert cli.main(["inspect", "x", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == found
+    assert cli.main(["inspect", "x"]) == 0
+    assert capsys.readouterr().out == "kind: graph\nnodes:\n  cell: 12,345\nfaults:\n  one\n  two\nanchors: none\n"
