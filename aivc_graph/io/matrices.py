@@ -20,7 +20,7 @@ def read_10x_h5(path: Path) -> Any:
     """Return a 10x ``*_feature_bc_matrix.h5`` as AnnData ``(barcode, feature)``, CSR float32.
 
     ``var`` is indexed by symbol and holds ``gene_ids``, ``feature_types`` and ``genome``. ``shape``, ``indices`` and
-    ``indptr`` may be stored as floats, as R does.
+    ``indptr`` may be stored as floats, as R does. The oldest layout, one group a genome, is read too.
 
     Raises
     ------
@@ -28,20 +28,31 @@ def read_10x_h5(path: Path) -> Any:
         Not HDF5, no group ``matrix``, or parts that do not fit each other.
     """
     import h5py
+    from anndata import concat
 
     try:
         with h5py.File(path) as file:
-            if "matrix" not in file:
-                raise ReadError(
-                    str(path), f"groups {sorted(file)}", "a group 'matrix'", "is this a 10x feature matrix?"
-                )
-            matrix = file["matrix"]
-            parts = {name: matrix[name][()] for name in ("data", "indices", "indptr", "shape", "barcodes")}
-            features = {
-                name: _text(matrix["features"][name]) for name in matrix["features"] if not name.startswith("_")
-            }
-    except (OSError, KeyError) as error:
+            genomes = ["matrix"] if "matrix" in file else [name for name in file if "gene_names" in file[name]]
+            tables = [_read_group(path, file[name]) for name in genomes]
+            if not tables:
+                found = f"groups {sorted(file)}"
+                raise ReadError(str(path), found, "a group 'matrix'", "is this a 10x feature matrix?")
+    except (OSError, KeyError, TypeError) as error:
         raise ReadError(str(path), f"a damaged 10x matrix ({error})", mend="copy it again from its source") from error
+    if len(tables) > 1 and any(list(table.obs_names) != list(tables[0].obs_names) for table in tables):
+        raise ReadError(str(path), f"other barcodes in each of {', '.join(genomes)}", "the same in each genome")
+    return tables[0] if len(tables) == 1 else concat(tables, axis="var", join="outer")
+
+
+def _read_group(path: Path, matrix: Any) -> Any:
+    """Return one group: ``features`` beside the matrix, or in the oldest layout ``genes`` and ``gene_names``."""
+    parts = {name: matrix[name][()] for name in ("data", "indices", "indptr", "shape", "barcodes")}
+    if "features" in matrix:
+        features = {name: _text(matrix["features"][name]) for name in matrix["features"] if _is_column(name, matrix)}
+    else:
+        ids, genome = _text(matrix["genes"]), matrix.name.strip("/")
+        features = {"id": ids, "name": _text(matrix["gene_names"]), "genome": np.full(len(ids), genome)}
+        features["feature_type"] = np.full(len(ids), "Gene Expression")
     n_features, n_barcodes = (int(n) for n in parts["shape"])
     indptr, indices = parts["indptr"].astype(np.int64), parts["indices"].astype(np.int64)
     _check_parts(path, parts["data"], indices, indptr, (n_barcodes, n_features))
@@ -95,8 +106,8 @@ def _text(values: Any) -> np.ndarray:
     return np.asarray(values).astype(str)
 
 
-def _is_column(name: str, part: Any) -> bool:
-    return not name.startswith("_") and hasattr(part, "shape")
+def _is_column(name: str, matrix: Any) -> bool:
+    return not name.startswith("_") and hasattr(matrix["features"][name], "shape")
 
 
 def _check_parts(path: Path, data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, shape: tuple[int, int]) -> None:

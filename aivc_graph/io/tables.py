@@ -20,6 +20,7 @@ PARQUET_MAGIC = b"PAR1"
 # Broad's Single Cell Portal puts the kind of each column in a second line that starts so.
 SECOND_HEADER = "TYPE"
 BARCODE_NAMES = ("barcode", "barcodes", "cell_id", "cell_ID", "CellID", "cell", "NAME")
+NO_LABEL = ("", "NA", "nan", "None")
 MAX_FIRST_LINES = 2**24
 
 
@@ -122,6 +123,12 @@ def numbers(column: pd.Series, where: str) -> np.ndarray:
         first = int(np.flatnonzero(bad)[0])
         raise ReadError(f"{where} · column {column.name!r}", f"{column.iloc[first]!r} in row {first + 1}", "numbers")
     return found
+
+
+def labels_of(column: pd.Series) -> np.ndarray:
+    """Return a column of labels as text, `None` where there is none (empty, ``NA`` or ``nan``)."""
+    text = column.astype(object)
+    return text.where(text.notna() & ~text.isin(NO_LABEL), None).to_numpy()
 
 
 def matrix_of(frame: pd.DataFrame, where: str) -> sparse.csr_matrix:

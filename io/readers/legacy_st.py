@@ -18,7 +18,7 @@ from aivc_graph.io.lattice import stated_um_per_unit, um_per_unit_of_array
 from aivc_graph.io.painting import paint_boxes
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.slides import open_slide
-from aivc_graph.io.tables import first_lines, matrix_of, need_columns, numbers, read_frame
+from aivc_graph.io.tables import first_lines, labels_of, matrix_of, need_columns, numbers, read_frame
 from aivc_graph.tissue.frame import scale_affine
 from aivc_graph.tissue.section import MIN_OVERLAP, add_level, add_observation, add_slide, new_section
 
@@ -188,4 +188,4 @@ def _labels(path: Path, barcodes: pd.Series) -> np.ndarray:
     left = f"{(~placed).sum()} rows without a place and {(~known).sum()} at no spot"
     log.info("%s: %s labels; %s are left out", path, f"{known.sum():,}", left)
     found = labels[~labels.index.duplicated()].reindex(barcodes.to_numpy())
-    return found.astype(object).where(found.notna(), None).to_numpy()
+    return labels_of(found)

@@ -117,9 +117,10 @@ class SpaceRangerReader(AbstractReader):
 
     def _add_counts(self, tissue: Any, table: Any, off_tissue: pd.Series, where: str) -> None:
         # The raw matrix holds spots that were left out on purpose: they are no failed join.
-        suffix = r"-\d+$" if self.strip_suffix else r"$^"
-        rows = table.obs_names.str.replace(suffix, "", regex=True)
-        table = table[~rows.isin(off_tissue.str.replace(suffix, "", regex=True))]
+        rows, left_out = pd.Series(table.obs_names), off_tissue
+        if self.strip_suffix:
+            rows, left_out = (keys.str.replace(r"-\d+$", "", regex=True) for keys in (rows, off_tissue))
+        table = table[~rows.isin(left_out).to_numpy()]
         kinds = (
             table.var["feature_types"]
             if "feature_types" in table.var

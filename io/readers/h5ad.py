@@ -1,0 +1,159 @@
+"""Any AnnData file: counts in `X` or a layer, positions in `obsm`."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from aivc_graph import names
+from aivc_graph.errors import Faults, ReadError, unknown_name
+from aivc_graph.io.genes import Duplicates, name_genes
+from aivc_graph.io.hdf5_guard import check_hdf5
+from aivc_graph.io.lattice import stated_radius, stated_um_per_unit, um_per_unit_of_array, visium_array_um
+from aivc_graph.io.reading import READERS, AbstractReader
+from aivc_graph.io.tables import labels_of, need_columns, numbers
+from aivc_graph.tissue.frame import scale_affine
+from aivc_graph.tissue.schema import check_counts
+from aivc_graph.tissue.section import add_level, add_observation, new_section
+
+ARRAY = ("array_row", "array_col")
+
+
+@READERS.register("h5ad", expects="an AnnData file (.h5ad) with positions in obsm")
+class H5adReader(AbstractReader):
+    """Reads an AnnData file as one level, joined by its own ``obs_names``.
+
+    Parameters
+    ----------
+    level
+        What a row is.
+    spatial_key
+        Positions ``(row, 2)`` in ``obsm``.
+    um_per_unit
+        Microns a unit of these; by default from ``array_row`` and ``array_col``, which Visium's 100 µm array has.
+    diameter_um
+        Diameter of every node [µm], if there is no `area`.
+    area
+        Column of ``obs`` with areas [µm²].
+    layer
+        Layer of the raw counts; by default ``X``.
+    symbols
+        Column of ``var`` with gene symbols, if ``var_names`` are ids.
+    label
+        Column of ``obs`` that becomes the label.
+    columns
+        Columns of ``obs`` kept as annotation.
+    duplicates, organism
+        See `aivc_graph.io.genes.name_genes`.
+
+    Raises
+    ------
+    ReadError
+        Pickled, opaque or linked content; a damaged file; a missing key; values that are no counts.
+
+    References
+    ----------
+    Virshup et al. 2024, doi:10.21105/joss.04371 (anndata).
+    """
+
+    level: Literal["cell", "patch"]
+    spatial_key: str = "spatial"
+    um_per_unit: float | None = None
+    diameter_um: float | None = None
+    area: str | None = None
+    layer: str | None = None
+    symbols: str | None = None
+    label: str | None = None
+    columns: tuple[str, ...] = ()
+    duplicates: Duplicates = "sum"
+    organism: str | None = None
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        import h5py
+
+        if not path.is_file() or not h5py.is_hdf5(path):
+            return False
+        try:
+            with h5py.File(path) as file:
+                return {"obs", "var"} <= set(file) and "row_attrs" not in file
+        except OSError:
+            return False
+
+    def read(self, path: Path, section: str) -> Any:
+        check_hdf5(path)
+        data = _open(path)
+        counts = self._counts(data, str(path))
+        xy = self._positions(data, path)
+        need_columns(data.obs, tuple(c for c in (*self.columns, self.label, self.area) if c), f"{path} · obs")
+        um_per_unit = self._scale(data.obs, xy, path)
+        area = None if self.area is None else numbers(data.obs[self.area], f"{path} · obs")
+        annotation = data.obs[list(self.columns)].copy()
+        if self.label is not None:
+            annotation[names.LABEL] = labels_of(data.obs[self.label])
+        tissue = new_section(section)
+        radius = stated_radius(um_per_unit, self.diameter_um, area, path)
+        add_level(tissue, self.level, data.obs_names, xy, radius, scale_affine(um_per_unit), annotation)
+        named = name_genes(counts, str(path), duplicates=self.duplicates, organism=self.organism)
+        add_observation(tissue, self.level, names.RNA, named)
+        return tissue
+
+    def _counts(self, data: Any, where: str) -> Any:
+        from anndata import AnnData
+        from scipy import sparse
+
+        if self.layer is not None and self.layer not in data.layers:
+            raise unknown_name(ReadError, where, "layer", self.layer, data.layers)
+        chosen = data.X if self.layer is None else data.layers[self.layer]
+        if chosen is None:
+            raise ReadError(
+                where, "no `X`", "counts", f"name a layer as `layer:` ({', '.join(data.layers) or 'none here'})"
+            )
+        faults = Faults(ReadError)
+        there = AnnData(
+            chosen, obs=data.obs[[]], var=data.var[[]], layers=dict(data.layers) if self.layer is None else None
+        )
+        check_counts(there, where, faults)
+        faults.raise_if_any()
+        var = pd.DataFrame(index=data.var_names.astype(str))
+        var["gene_ids"] = var.index
+        if self.symbols is not None:
+            need_columns(data.var, (self.symbols,), f"{where} · var")
+            var.index = pd.Index(data.var[self.symbols].astype(str))
+        elif "gene_ids" in data.var:
+            var["gene_ids"] = data.var["gene_ids"].astype(str).to_numpy()
+        return AnnData(sparse.csr_matrix(chosen, dtype=np.float32), obs=data.obs[[]].copy(), var=var)
+
+    def _positions(self, data: Any, path: Path) -> np.ndarray:
+        if self.spatial_key not in data.obsm:
+            raise unknown_name(ReadError, f"{path} · obsm", "positions", self.spatial_key, data.obsm)
+        xy = np.asarray(data.obsm[self.spatial_key])
+        if xy.ndim != 2 or xy.shape[1] < 2 or xy.dtype.kind not in "iuf":
+            raise ReadError(f"{path} · obsm[{self.spatial_key!r}]", f"{xy.dtype} {xy.shape}", "numbers (row, 2)")
+        return xy[:, :2].astype(np.float64)
+
+    def _scale(self, obs: pd.DataFrame, xy: np.ndarray, path: Path) -> float:
+        scale = self.um_per_unit
+        if scale is None and self.level == names.PATCH and set(ARRAY) <= set(obs):
+            array = visium_array_um(*(numbers(obs[c], f"{path} · obs") for c in ARRAY))
+            finite = np.isfinite(array).all(axis=1) & np.isfinite(xy).all(axis=1)
+            scale = um_per_unit_of_array(array[finite], xy[finite], str(path))
+        return stated_um_per_unit(scale, xy, path)
+
+
+def _open(path: Path) -> Any:
+    from anndata import read_h5ad
+
+    with warnings.catch_warnings():
+        # Only says that the names of rows or genes repeat, which is judged later.
+        warnings.filterwarnings("ignore", ".*names are not unique", UserWarning)
+        warnings.filterwarnings("ignore", "Moving element from|.*written with a previous version", FutureWarning)
+        try:
+            return read_h5ad(path)
+        except Exception as error:  # whatever the damage leads to, deep inside h5py or anndata
+            found = f"a file that cannot be read ({type(error).__name__}: {error})"
+            raise ReadError(str(path), found, "an AnnData file", "copy it again from its source") from error
