@@ -117,7 +117,7 @@ def level_table(graph: Any, level: str) -> Any:
 def writable_sections(graph: Any) -> pd.DataFrame:
     """Return the table of sections with every column as text or numbers."""
     obs = graph[names.SECTION].obs.copy()
-    obs.index = pd.Index(obs.index.astype(str), name=None)
+    obs.index = obs.index.astype(str).rename(None)  # AnnData takes no index with the name of a column
     for column in obs.columns:
         if obs[column].dtype == object:
             obs[column] = pd.Categorical(obs[column].map(lambda value: value if pd.isna(value) else str(value)))

@@ -94,7 +94,8 @@ def _check_level(section: Any, level: str, where: str, faults: Faults) -> None:
     if affine_of(section, level) is None:
         faults.add(where, "no transform to microns", "a pixel size or a registration", "give `um_per_unit` in the YAML")
         return
-    spacing = spacing_um(positions_um(section, level))
+    # Regions are windows of our own, as coarse as the user wants them.
+    spacing = float("nan") if level == names.REGION else spacing_um(positions_um(section, level))
     if not np.isnan(spacing) and not SPACING_UM[0] * 0.95 <= spacing <= SPACING_UM[1]:
         faults.add(
             where,

@@ -34,6 +34,8 @@ def write_spatialdata(graph: Any, path: Path) -> Path:
     --------
     >>> write_spatialdata(graph, Path("out"))  # doctest: +SKIP
     """
+    import anndata
+
     for row, (name, metadata) in enumerate(graph[names.SECTION].obs.iterrows()):
         target = path / f"{file_name(str(name))}.zarr"
         if target.exists() and not any((target / root).is_file() for root in ("zarr.json", ".zgroup")):
@@ -43,7 +45,7 @@ def write_spatialdata(graph: Any, path: Path) -> Path:
         section = new_section(str(name), **_facts(metadata))
         for level in graph.levels:
             _add_level(section, graph, level, np.flatnonzero(graph[level].section_index.numpy() == row))
-        with staged(target) as beside:
+        with staged(target) as beside, anndata.settings.override(auto_shard_zarr_v3=False):
             section.write(beside)
     return path
 

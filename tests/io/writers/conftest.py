@@ -15,11 +15,11 @@ SECTIONS = ("A/1", "B2")
 
 @pytest.fixture
 def graph() -> TissueGraph:
-    """30 cells, 8 patches and 2 regions; the cell "c0" exists in both sections; node 3 of the cells has no RNA."""
+    """30 cells, 8 patches and 3 regions; the cell "c0" exists in both sections; node 3 of the cells has no RNA."""
     rng = np.random.default_rng(0)
     graph = TissueGraph()
     facts = {"section": list(SECTIONS), "donor": ["D1", None], "um_per_pixel": [0.5, np.nan]}
-    graph["section"].obs = pd.DataFrame(facts, index=list(SECTIONS))
+    graph["section"].obs = pd.DataFrame(facts).set_index("section", drop=False)
     graph["section"].num_nodes = 2
     graph["gene"].obs = pd.DataFrame(
         {"chromosome": ["1", "2", "X"]}, index=pd.Index(["ESR1", "KRT5", "CD3E"], name="symbol")
@@ -27,7 +27,8 @@ def graph() -> TissueGraph:
     graph["gene"].num_nodes = 3
     _add_level(graph, "cell", [15, 15], 10.0, rng)
     _add_level(graph, "patch", [4, 4], 55.0, rng)
-    _add_level(graph, "region", [1, 1], 400.0, rng)
+    _add_level(graph, "region", [2, 1], 400.0, rng)
+    graph["region"].pos = torch.tensor([[200.0, 200.0], [600.0, 200.0], [200.0, 200.0]])
     mask = torch.ones(30, dtype=torch.bool)
     mask[3] = False
     counts = rng.poisson(1.0, (30, 3)).astype(np.float32)
@@ -47,7 +48,7 @@ def graph() -> TissueGraph:
     share = np.where(rng.random((8, 30)) < 0.2, rng.random((8, 30)), 0.0)
     share[4:, :15] = share[:4, 15:] = 0
     graph["cell", "within", "patch"].adj_t = to_torch_csr(share)
-    graph["region", "within", "section"].adj_t = to_torch_csr(np.eye(2))
+    graph["region", "within", "section"].adj_t = to_torch_csr(np.array([[1, 1, 0], [0, 0, 1]]))
     return graph
 
 

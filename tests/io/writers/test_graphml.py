@@ -14,7 +14,7 @@ from aivc_graph.io.writing import write
 def test_nodes_and_edges_come_back(graph: TissueGraph, tmp_path: Path) -> None:
     network = nx.read_graphml(write(graph, tmp_path / "tissue", to="graphml"))
     assert (tmp_path / "tissue.graphml").is_file()
-    assert len(network) == 30 + 8 + 2 + 2
+    assert len(network) == 30 + 8 + 3 + 2
     node = network.nodes["cell:A/1:c1"]
     assert (node["level"], node["section"], node["niche"], node["label"]) == ("cell", "A/1", "stroma", "T")
     assert node["score"] == pytest.approx(graph.obs("cell")["score"].iloc[1])
