@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import zlib
 from pathlib import Path
 from typing import Any
@@ -32,20 +31,10 @@ def first_lines(path: Path, n: int = 2) -> list[list[str]]:
     >>> first_lines(Path("no such file"))
     []
     """
+    lines = _text_lines(path, n)
     try:
-        with path.open("rb") as raw:
-            zipped = raw.read(2) == GZIP_MAGIC
-            raw.seek(0)
-            source: Any = gzip.GzipFile(fileobj=raw) if zipped else raw
-            lines = [source.readline(MAX_FIRST_LINES) for _ in range(n)]
-    except (OSError, EOFError, zlib.error):
-        return []
-    if any(b"\0" in line for line in lines):
-        return []
-    try:
-        text = [line.decode("utf-8-sig").rstrip("\r\n") for line in lines if line]
-        return list(csv.reader(text, delimiter=_delimiter(text[0]))) if text else []
-    except (UnicodeDecodeError, csv.Error):
+        return list(csv.reader(lines, delimiter=_delimiter(lines[0]))) if lines else []
+    except csv.Error:
         return []
 
 
@@ -81,7 +70,7 @@ def read_frame(path: Path, *, header: bool | None = True, text: tuple[str, ...] 
     try:
         frame = pd.read_csv(
             path,
-            sep=_delimiter_of(path),
+            sep=_delimiter(_text_lines(path, 1)[0]),
             header=None,
             skiprows=skip,
             low_memory=False,
@@ -156,12 +145,19 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         raise ReadError(str(path), f"a damaged Parquet file ({error})", mend="copy it again from its source") from error
 
 
-def _delimiter_of(path: Path) -> str:
-    with path.open("rb") as raw:
-        zipped = raw.read(2) == GZIP_MAGIC
-        raw.seek(0)
-        source: Any = gzip.GzipFile(fileobj=raw) if zipped else raw
-        return _delimiter(io.TextIOWrapper(source, "utf-8-sig").readline(MAX_FIRST_LINES))
+def _text_lines(path: Path, n: int) -> list[str]:
+    """Return up to `n` lines of a text, gzipped or not; none if it is no text."""
+    try:
+        with path.open("rb") as raw:
+            zipped = raw.read(2) == GZIP_MAGIC
+            raw.seek(0)
+            source: Any = gzip.GzipFile(fileobj=raw) if zipped else raw
+            lines = [source.readline(MAX_FIRST_LINES) for _ in range(n)]
+        if any(b"\0" in line for line in lines):
+            return []
+        return [line.decode("utf-8-sig").rstrip("\r\n") for line in lines if line]
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError):
+        return []
 
 
 def _delimiter(line: str) -> str:

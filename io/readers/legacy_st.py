@@ -187,5 +187,4 @@ def _labels(path: Path, barcodes: pd.Series) -> np.ndarray:
         raise ReadError(str(path), found, f"≥ {MIN_OVERLAP:.0%} at one", "is this the file of the same section?")
     left = f"{(~placed).sum()} rows without a place and {(~known).sum()} at no spot"
     log.info("%s: %s labels; %s are left out", path, f"{known.sum():,}", left)
-    found = labels[~labels.index.duplicated()].reindex(barcodes.to_numpy())
-    return labels_of(found)
+    return labels_of(labels[~labels.index.duplicated()].reindex(barcodes.to_numpy()))

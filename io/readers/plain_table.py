@@ -152,7 +152,7 @@ class PlainTableReader(AbstractReader):
             keys = list(self._keys)
         else:
             keys = [next((name for name in BARCODE_NAMES if name in frame.columns), frame.columns[0])]
-        parts = [frame.iloc[:, frame.columns.get_loc(key)] for key in keys]
+        parts = [frame.loc[:, frame.columns == key].iloc[:, 0] for key in keys]
         empty = np.logical_or.reduce([part.isna().to_numpy() for part in parts])
         if empty.any():
             found = f"{empty.sum():,} rows without a barcode, first row {np.flatnonzero(empty)[0] + 1}"

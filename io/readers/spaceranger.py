@@ -117,10 +117,9 @@ class SpaceRangerReader(AbstractReader):
 
     def _add_counts(self, tissue: Any, table: Any, off_tissue: pd.Series, where: str) -> None:
         # The raw matrix holds spots that were left out on purpose: they are no failed join.
-        rows, left_out = pd.Series(table.obs_names), off_tissue
-        if self.strip_suffix:
-            rows, left_out = (keys.str.replace(r"-\d+$", "", regex=True) for keys in (rows, off_tissue))
-        table = table[~rows.isin(left_out).to_numpy()]
+        # Compared without suffix, so that a suffix that differs is judged by the join and not mistaken for missing spots.
+        rows, left_out = (keys.str.replace(r"-\d+$", "", regex=True) for keys in (table.obs_names, off_tissue))
+        table = table[~rows.isin(left_out)]
         kinds = (
             table.var["feature_types"]
             if "feature_types" in table.var
