@@ -56,9 +56,9 @@ class TiffLevel(AbstractSlideLevel):
             if not 0 <= level < len(levels):
                 raise ReadError(f"{path} · level", f"{level}", f"0–{len(levels) - 1}", "choose one of these levels")
             series = levels[level]
-            self._page = series.keyframe
-            self._check_plane(series.axes, series.shape)
-            pages = [page for page in series.pages if page is not None]
+            pages = self._own_pages(series.pages)
+            self._page = pages[0].keyframe
+            self._check_plane(series.axes, series.shape, len(pages))
             self._numbers = [page.index for page in pages]
             self._offsets = np.array([page.dataoffsets for page in pages], dtype=np.int64)
             self._sizes = np.array([page.databytecounts for page in pages], dtype=np.int64)
@@ -95,7 +95,18 @@ class TiffLevel(AbstractSlideLevel):
                     error = found
         return error
 
-    def _check_plane(self, axes: str, shape: tuple[int, ...]) -> None:
+    def _own_pages(self, pages: Any) -> list[Any]:
+        """Return the planes that lie in this very file; an OME-TIFF may name others that lie in its neighbours."""
+        here = [p for p in pages if p is not None and Path(p.parent.filehandle.path).samefile(self.path)]
+        if not here:
+            raise ReadError(str(self.path), "no plane of its own", "at least one", "open the file that holds the planes")
+        if len(here) < len(pages):
+            log.warning(
+                "%s: %d of its planes lie in other files, which are not read", self.path, len(pages) - len(here)
+            )
+        return here
+
+    def _check_plane(self, axes: str, shape: tuple[int, ...], n_pages: int) -> None:
         page, where = self._page, f"{self.path} · page {self._page.index}"
         size = dict(zip(axes, shape, strict=True))
         others = {axis for axis, n in size.items() if axis not in "YX" and axis not in CHANNEL_AXES and n > 1}
@@ -113,10 +124,9 @@ class TiffLevel(AbstractSlideLevel):
             raise ReadError(where, f"samples of {page.dtype}", "whole numbers", "convert the image to 8 or 16 bits")
         if page.dtype != np.uint8:
             log.warning("%s: samples of %s are brought to 8 bits", self.path, page.dtype)
-        pages = int(np.prod([n for axis, n in size.items() if axis not in "YXS"]))
         self._stored = page.samplesperpixel
         self._kept = self._colours(page)
-        self.shape = (pages * self._kept, size["Y"], size["X"])
+        self.shape = (n_pages * self._kept, size["Y"], size["X"])
         down, across = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
         check_budget(where, down, across, self._stored, page.dtype.itemsize)
         self._full_tile = (down, across)

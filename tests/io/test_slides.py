@@ -167,6 +167,31 @@ def test_planes_and_interleaved_samples_read_alike(tmp_path: Path) -> None:
         np.testing.assert_array_equal(pixels[1:, 20:90:3, 5:77].compute(), np.moveaxis(rgb, -1, 0)[1:, 20:90:3, 5:77])
 
 
+def test_ome_spread_over_files_reads_the_channel_of_the_file_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    planes = {"ch0.ome.tif": 10, "ch1.ome.tif": 20}
+    data = "".join(
+        f'<TiffData IFD="0" PlaneCount="1" FirstC="{i}"><UUID FileName="{name}">urn:uuid:{i:032x}</UUID></TiffData>'
+        for i, name in enumerate(planes)
+    )
+    for i, (name, value) in enumerate(planes.items()):
+        xml = (
+            '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="urn:uuid:{i:032x}"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" '
+            'SizeX="48" SizeY="32" SizeZ="1" SizeC="2" SizeT="1" PhysicalSizeX="0.2125" PhysicalSizeY="0.2125">'
+            f"{data}</Pixels></Image></OME>"
+        )
+        tifffile.imwrite(tmp_path / name, np.full((32, 48), value, np.uint8), description=xml, metadata=None)
+    for name, value in planes.items():
+        pixels, um_per_pixel = open_slide(tmp_path / name)
+        assert (pixels.shape, um_per_pixel) == ((1, 32, 48), pytest.approx(0.2125))
+        assert (pixels.compute() == value).all()
+    assert "1 of its planes lie in other files" in caplog.text
+    (tmp_path / "ch1.ome.tif").unlink()
+    assert (open_slide(tmp_path / "ch0.ome.tif")[0].compute() == 10).all()
+
+
 def test_stack_in_z_is_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "z.ome.tif", np.zeros((4, 32, 32), np.uint8), metadata={"axes": "ZYX"})
     with pytest.raises(ReadError, match=r"expected one plane \(channel, y, x\), found axes ZYX"):
