@@ -99,7 +99,7 @@ class TiffLevel(AbstractSlideLevel):
         """Return the planes that lie in this very file; an OME-TIFF may name others that lie in its neighbours."""
         here = [p for p in pages if p is not None and Path(p.parent.filehandle.path).samefile(self.path)]
         if not here:
-            raise ReadError(str(self.path), "no plane of its own", "at least one", "open the file that holds the planes")
+            raise ReadError(str(self.path), "no plane of its own", "at least one", "open the file that holds them")
         if len(here) < len(pages):
             log.warning(
                 "%s: %d of its planes lie in other files, which are not read", self.path, len(pages) - len(here)
