@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of all verbs."""
     top = argparse.ArgumentParser(prog="aivc", description="A virtual tissue that you can question.")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for add in (_add_demo, _add_inspect, _add_build, _add_train, _add_query, _add_export):
+    for add in (_add_demo, _add_simulate, _add_inspect, _add_build, _add_train, _add_query, _add_export):
         add(verbs)
     return top
 
@@ -79,6 +79,14 @@ def _add_demo(verbs: Any) -> None:
     verb = _verb(verbs, "demo", _demo, "the whole way on a simulated tissue", "aivc demo --out runs/demo")
     verb.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="run folder (%(default)s)")
     _device(verb)
+    verb.add_argument("--seed", type=int, default=0, help="of all random choices (%(default)s)")
+
+
+def _add_simulate(verbs: Any) -> None:
+    text = "write a tissue with known ground truth as a vendor would deliver it"
+    verb = _verb(verbs, "simulate", _simulate, text, "aivc simulate tiny --out tissue")
+    verb.add_argument("preset", metavar="PRESET", help="tiny or demo")
+    verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="a folder that is absent or empty")
     verb.add_argument("--seed", type=int, default=0, help="of all random choices (%(default)s)")
 
 
@@ -183,6 +191,12 @@ def _demo(given: argparse.Namespace) -> None:
     _say(pipeline.demo(given.out, device=given.device, seed=given.seed))
 
 
+def _simulate(given: argparse.Namespace) -> None:
+    from aivc_graph.simulate.simulate import simulate
+
+    _say(simulate(given.preset, given.out, seed=given.seed))
+
+
 def _inspect(given: argparse.Namespace) -> None:
     from aivc_graph import pipeline
 
@@ -202,7 +216,8 @@ def _train(given: argparse.Namespace) -> None:
     from aivc_graph.config import load_config
 
     config = load_config(given.config, given.overrides)
-    _say(pipeline.train(config, given.graph, given.out, resume=given.resume, device=given.device))
+    run = pipeline.train_config(config, given.graph, given.out, resume=given.resume, device=given.device)
+    _say(run.folder)
 
 
 def _query(given: argparse.Namespace) -> None:

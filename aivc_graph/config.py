@@ -197,12 +197,16 @@ def _override(data: dict[str, Any], override: str, faults: SettingFaults) -> Non
         if isinstance(place, dict):
             place = place.setdefault(part, {})
         else:
-            place = place[part] if isinstance(place, list) and part in range(len(place)) else None
-    if isinstance(place, dict) or (isinstance(place, list) and last in range(len(place))):
+            place = place[part] if _is_index(part, place) else None
+    if isinstance(place, dict) or _is_index(last, place):
         place[last] = value.data
         faults.overridden(key, name)
     else:
         faults.add_override(name, "no such place in the file", "a key or an index that is there", "check the key")
+
+
+def _is_index(part: str | int, place: Any) -> bool:
+    return isinstance(place, list) and part in range(len(place))
 
 
 def _check_members(data: dict[str, Any], base: Path, faults: SettingFaults) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anndata as ad
@@ -17,7 +18,7 @@ import pytest
 from aivc_graph import cli, pipeline
 from aivc_graph.errors import TrainingError
 
-VERBS = ("demo", "inspect", "build", "train", "query", "export")
+VERBS = ("demo", "simulate", "inspect", "build", "train", "query", "export")
 AIVC = [sys.executable, "-m", "aivc_graph.cli"]
 
 
@@ -125,12 +126,19 @@ def test_interrupt_exits_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 def test_arguments_reach_the_pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("task: {name: t}")
-    calls = replace(monkeypatch, "train", tmp_path)
+    calls = replace(monkeypatch, "train_config", SimpleNamespace(folder=tmp_path))
     given = ["train", str(tmp_path / "x.yaml"), "--graph", "g", "--resume", "--device", "cpu"]
     assert cli.main([*given, "--set", "training.epochs=3", "--set", "model.depth=2"]) == 0
     ((config, graph, out, named),) = calls
     assert (config.training.epochs, config.model.depth, graph, out) == (3, 2, Path("g"), None)
     assert named == {"resume": True, "device": "cpu"}
+
+
+def test_simulate_writes_and_refuses_an_unknown_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["simulate", "tiny", "--out", str(tmp_path / "tissue"), "--quiet"]) == 0
+    assert (tmp_path / "tissue/truth").is_dir()
+    assert cli.main(["simulate", "tinny", "--out", str(tmp_path / "other")]) == 2
+    assert "did you mean 'tiny'?" in capsys.readouterr().err
 
 
 def test_question_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from aivc_graph.config import Config, SectionConfig, SourceConfig, TaskConfig, d
 from aivc_graph.errors import ConfigError
 from aivc_graph.io.reading import READERS, AbstractReader
 
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 GOOD = """\
 task:
   name: two sections
@@ -90,6 +91,12 @@ def test_without_data_folder_paths_start_here(write: Any, tmp_path: Path, monkey
     assert load_config(path).task.sections[0].sources[0].path == tmp_path / "here/a"
     (tmp_path / "shared/data").mkdir(parents=True)
     assert load_config(path).task.sections[0].sources[0].path == tmp_path / "shared/data/a"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configuration_loads(path: Path) -> None:
+    config = load_config(path)
+    assert config.task.sections and config.task.name != TaskConfig().name
 
 
 def test_empty_file_is_all_defaults(write: Any) -> None:
