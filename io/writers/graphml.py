@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from xml.sax.saxutils import escape, quoteattr
 
-import networkx as nx
 import numpy as np
 import pandas as pd
 
@@ -14,6 +15,11 @@ from aivc_graph.io.graph_tables import annotation, csr_of
 from aivc_graph.io.staging import staged
 from aivc_graph.io.writing import WRITERS
 
+_HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n<graphml xmlns="http://graphml.graphdrawing.org/xmlns">\n'
+_EDGE_KEYS = {"relation": "string", "weight": "double", "distance_um": "double"}
+# What XML 1.0 cannot hold, whatever its escape.
+_UNWRITABLE = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF])
+
 
 @WRITERS.register("graphml")
 def write_graphml(graph: Any, path: Path) -> Path:
@@ -21,7 +27,8 @@ def write_graphml(graph: Any, path: Path) -> Path:
 
     Nodes are ``<level>:<identifier>`` with their level, position [µm] and every column of their ``obs``; edges run
     from source to target with ``relation`` (near, within), ``weight`` and, where known, ``distance_um``. Molecules and
-    counts are left out: they are matrices, not networks.
+    counts are left out: they are matrices, not networks. Written as a stream, so that a graph of a million edges needs
+    no second copy in memory; `networkx.read_graphml` reads it.
 
     Raises
     ------
@@ -33,53 +40,83 @@ def write_graphml(graph: Any, path: Path) -> Path:
     >>> write_graphml(graph, Path("out.graphml"))  # doctest: +SKIP
     """
     target = path if path.suffix else path.with_suffix(".graphml")
-    network: nx.DiGraph = nx.DiGraph()
-    for level in graph.levels:
-        _add_nodes(network, level, annotation(graph, level), graph[level].pos.numpy())
-    _add_nodes(network, names.SECTION, graph[names.SECTION].obs, None)
-    for source, relation, destination in graph.edge_types:
-        if relation in (names.NEAR, names.WITHIN):
-            _add_edges(network, graph, (source, relation, destination))
-    with staged(target) as beside:
-        nx.write_graphml(network, beside)
+    tables = {level: _table(graph, level) for level in (*graph.levels, names.SECTION)}
+    kinds = _column_kinds(tables)
+    columns = {column: f"d{i}" for i, column in enumerate(kinds)}
+    with staged(target) as beside, beside.open("w", encoding="utf-8") as out:
+        out.write(_HEAD)
+        for column, kind in kinds.items():
+            out.write(_key(columns[column], "node", column, kind))
+        for name, kind in _EDGE_KEYS.items():
+            out.write(_key(name, "edge", name, kind))
+        out.write('<graph edgedefault="directed">\n')
+        for level, table in tables.items():
+            out.writelines(_nodes(level, table, columns))
+        for relation in graph.edge_types:
+            if relation[1] in (names.NEAR, names.WITHIN):
+                _write_edges(out, graph, relation)
+        out.write("</graph>\n</graphml>\n")
     return target
 
 
-def _node(level: str, identifier: Any) -> str:
-    return _text(f"{level}:{identifier}")
+def _table(graph: Any, level: str) -> pd.DataFrame:
+    """Return what each node of a level says about itself."""
+    if level not in graph.levels:
+        return graph[level].obs.assign(level=level)
+    x, y = graph[level].pos.numpy().astype(np.float64).T
+    return annotation(graph, level).assign(level=level, x_um=x, y_um=y)
 
 
-def _add_nodes(network: Any, level: str, obs: pd.DataFrame, pos: np.ndarray | None) -> None:
-    columns = [_text(str(column)) for column in obs.columns]
-    for number, (identifier, values) in enumerate(zip(obs.index, obs.itertuples(index=False, name=None), strict=True)):
-        facts = {column: _plain(value) for column, value in zip(columns, values, strict=True) if not _missing(value)}
-        if pos is not None:
-            facts |= {"x_um": float(pos[number, 0]), "y_um": float(pos[number, 1])}
-        network.add_node(_node(level, identifier), **{**facts, "level": level})
+def _column_kinds(tables: dict[str, pd.DataFrame]) -> dict[str, str]:
+    """Return GraphML's type of each column; one that differs between levels is a number if it can be, else text."""
+    kinds: dict[str, str] = {}
+    for table in tables.values():
+        for column, dtype in table.dtypes.items():
+            kind = {"b": "boolean", "i": "long", "u": "long", "f": "double"}.get(getattr(dtype, "kind", "O"), "string")
+            earlier = kinds.setdefault(str(column), kind)
+            if earlier != kind:
+                kinds[str(column)] = "double" if {earlier, kind} == {"long", "double"} else "string"
+    return kinds
 
 
-def _add_edges(network: Any, graph: Any, relation: tuple[str, str, str]) -> None:
+def _key(identifier: str, holder: str, name: str, kind: str) -> str:
+    return f'<key id="{identifier}" for="{holder}" attr.name={_attribute(name)} attr.type="{kind}"/>\n'
+
+
+def _nodes(level: str, table: pd.DataFrame, columns: dict[str, str]) -> Iterator[str]:
+    keys = [columns[str(column)] for column in table.columns]
+    known = table.notna().to_numpy()
+    rows = table.itertuples(index=False, name=None)
+    for identifier, values, there in zip(table.index, rows, known, strict=True):
+        told = zip(keys, values, there, strict=True)
+        data = "".join(f'<data key="{key}">{_text(value)}</data>' for key, value, present in told if present)
+        yield f"<node id={_node(level, identifier)}>{data}</node>\n"
+
+
+def _write_edges(out: IO[str], graph: Any, relation: tuple[str, str, str]) -> None:
     source, name, target = relation
-    store = graph[relation]
-    edges = csr_of(store.adj_t).tocoo()
-    sources = [_node(source, identifier) for identifier in graph[source].obs.index]
-    targets = [_node(target, identifier) for identifier in graph[target].obs.index]
-    distances = store.distance_um.numpy() if "distance_um" in store else None
-    for number, (row, column, weight) in enumerate(zip(edges.row, edges.col, edges.data, strict=True)):
-        facts = {} if distances is None else {"distance_um": float(distances[number])}
-        network.add_edge(sources[column], targets[row], relation=name, weight=float(weight), **facts)
+    edges = csr_of(graph[relation].adj_t).tocoo()
+    sources = np.array([_node(source, identifier) for identifier in graph[source].obs.index], dtype=object)
+    targets = np.array([_node(target, identifier) for identifier in graph[target].obs.index], dtype=object)
+    lengths = graph[relation].get("distance_um")
+    measured = (
+        [""] * edges.nnz if lengths is None else [f'<data key="distance_um">{d:.7g}</data>' for d in lengths.tolist()]
+    )
+    ends = zip(sources[edges.col], targets[edges.row], edges.data.tolist(), measured, strict=True)
+    for start, end, weight, length in ends:
+        facts = f'<data key="relation">{name}</data><data key="weight">{weight:.7g}</data>{length}'
+        out.write(f"<edge source={start} target={end}>{facts}</edge>\n")
 
 
-def _missing(value: Any) -> bool:
-    return value is None or bool(pd.isna(value))
+def _node(level: str, identifier: Any) -> str:
+    return _attribute(f"{level}:{identifier}")
 
 
-def _plain(value: Any) -> str | int | float | bool:
-    """Return a value GraphML has a type for."""
-    value = value.item() if isinstance(value, np.generic) else value
-    return value if isinstance(value, (bool, int, float)) else _text(str(value))
+def _attribute(text: str) -> str:
+    return quoteattr(text.translate(_UNWRITABLE))
 
 
-def _text(text: str) -> str:
-    """Drop the control characters that XML cannot hold."""
-    return "".join(c for c in text if c >= " " or c in "\t\n\r")
+def _text(value: Any) -> str:
+    if isinstance(value, (bool, np.bool_)):
+        return "true" if value else "false"
+    return escape(str(value.item() if isinstance(value, np.generic) else value).translate(_UNWRITABLE))
