@@ -117,7 +117,7 @@ class SpaceRangerReader(AbstractReader):
 
     def _add_counts(self, tissue: Any, table: Any, off_tissue: pd.Series, where: str) -> None:
         # The raw matrix holds spots that were left out on purpose: they are no failed join.
-        # Compared without suffix, so that a suffix that differs is judged by the join and not mistaken for missing spots.
+        # Compared without suffix, so that one that differs is judged by the join, not taken for missing spots.
         rows, left_out = (keys.str.replace(r"-\d+$", "", regex=True) for keys in (table.obs_names, off_tissue))
         table = table[~rows.isin(left_out)]
         kinds = (

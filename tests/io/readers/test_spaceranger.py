@@ -159,7 +159,7 @@ def test_missing_files_are_named(outs: Path) -> None:
     with pytest.raises(ReadError, match=r"scalefactors_json.json: expected tissue_hires_scalef.*`image: none`"):
         read(outs)
     assert len(read(outs, image="none").shapes["patch"]) == 20
-    with pytest.raises(ReadError, match="expected raw_feature_bc_matrix, .h5 or folder"):
+    with pytest.raises(ReadError, match=r"expected raw_feature_bc_matrix, .h5 or folder"):
         (outs / "raw_feature_bc_matrix.h5").unlink()
         read(outs, counts="raw")
     (outs / "spatial" / "tissue_positions.csv").unlink()
@@ -170,16 +170,16 @@ def test_missing_files_are_named(outs: Path) -> None:
 def test_columns_of_an_unknown_version_are_listed(outs: Path) -> None:
     path = outs / "spatial" / "tissue_positions.csv"
     path.write_text("spot,inside,row,col,y,x\na,1,0,0,1,1\n")
-    with pytest.raises(ReadError, match="expected barcode, in_tissue.*found columns spot, inside, row"):
+    with pytest.raises(ReadError, match=r"expected barcode, in_tissue.*found columns spot, inside, row"):
         read(outs)
     path.write_text("barcode,in_tissue,array_row,array_col,pxl_row_in_fullres,pxl_col_in_fullres\na,1,0,zero,1,1\n")
-    with pytest.raises(ReadError, match="column 'array_col': expected numbers, found 'zero' in row 1"):
+    with pytest.raises(ReadError, match=r"column 'array_col': expected numbers, found 'zero' in row 1"):
         read(outs)
 
 
 def test_no_spot_on_tissue_is_said(outs: Path) -> None:
     _spots().assign(in_tissue=0).to_csv(outs / "spatial" / "tissue_positions.csv", index=False)
-    with pytest.raises(TissueError, match="no node at all.*the filter on tissue"):
+    with pytest.raises(TissueError, match=r"no node at all.*the filter on tissue"):
         read(outs)
 
 
@@ -195,7 +195,7 @@ def test_duplicate_barcodes_are_named(outs: Path) -> None:
     spots = _spots()
     spots.loc[3, "barcode"] = spots.loc[2, "barcode"]
     spots.to_csv(outs / "spatial" / "tissue_positions.csv", index=False)
-    with pytest.raises(TissueError, match="1 duplicate barcodes, first 'ACGT0002-1'"):
+    with pytest.raises(TissueError, match=r"1 duplicate barcodes, first 'ACGT0002-1'"):
         read(outs)
 
 
@@ -213,7 +213,7 @@ def test_barcodes_that_differ_by_a_suffix_join_when_asked(outs: Path) -> None:
 def test_counts_of_another_section_are_refused(outs: Path) -> None:
     barcodes = np.array([f"TTTT{i:04d}-1" for i in range(20)])
     write_h5(outs / "filtered_feature_bc_matrix.h5", _counts(barcodes), barcodes)
-    with pytest.raises(TissueError, match="do both files belong to this section"):
+    with pytest.raises(TissueError, match=r"do both files belong to this section"):
         read(outs)
 
 
@@ -239,7 +239,7 @@ def test_rows_and_columns_that_are_swapped_are_refused(outs: Path) -> None:
     spots = _spots()
     spots[["array_row", "array_col"]] = spots[["array_col", "array_row"]].to_numpy()
     spots.to_csv(outs / "spatial" / "tissue_positions.csv", index=False)
-    with pytest.raises(ReadError, match="expected equal axes"):
+    with pytest.raises(ReadError, match=r"expected equal axes"):
         read(outs)
 
 
@@ -249,21 +249,21 @@ def test_a_slide_of_another_scale_is_refused(outs: Path, tmp_path: Path) -> None
     pixels = np.full((64, 64, 3), 200, np.uint8)
     size = {"PhysicalSizeX": 1.0, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 1.0, "PhysicalSizeYUnit": "µm"}
     tifffile.imwrite(tmp_path / "other.ome.tif", pixels, photometric="rgb", metadata={"axes": "YXS", **size})
-    with pytest.raises(ReadError, match="expected 0.4999 µm, as the spots say, found 1 µm a pixel"):
+    with pytest.raises(ReadError, match=r"expected 0.4999 µm, as the spots say, found 1 µm a pixel"):
         read(outs, slide=tmp_path / "other.ome.tif")
 
 
 def test_damaged_files_are_named(outs: Path) -> None:
     (outs / "spatial" / "scalefactors_json.json").write_text("{")
-    with pytest.raises(ReadError, match="scalefactors_json.json: expected a number a key"):
+    with pytest.raises(ReadError, match=r"scalefactors_json.json: expected a number a key"):
         read(outs)
     inside = np.array(_spots()["barcode"][:20])
     write_h5(outs / "filtered_feature_bc_matrix.h5", _counts(inside), inside, indptr=np.arange(21) * 99)
-    with pytest.raises(ReadError, match="filtered_feature_bc_matrix.h5.*indices that do not fit"):
+    with pytest.raises(ReadError, match=r"filtered_feature_bc_matrix.h5.*indices that do not fit"):
         read(outs)
     data = (outs / "raw_feature_bc_matrix.h5").read_bytes()
     (outs / "raw_feature_bc_matrix.h5").write_bytes(data[: len(data) // 2])
-    with pytest.raises(ReadError, match="raw_feature_bc_matrix.h5: a damaged 10x matrix"):
+    with pytest.raises(ReadError, match=r"raw_feature_bc_matrix.h5: a damaged 10x matrix"):
         read(outs, counts="raw")
 
 
@@ -271,7 +271,7 @@ def test_several_bin_sizes_are_a_choice(outs: Path, tmp_path: Path) -> None:
     binned = tmp_path / "hd" / "binned_outputs"
     for name in ("square_008um", "square_016um"):
         shutil.copytree(outs, binned / name)
-    with pytest.raises(ReadError, match="expected one, found bin folders square_008um, square_016um"):
+    with pytest.raises(ReadError, match=r"expected one, found bin folders square_008um, square_016um"):
         read(tmp_path / "hd")
     shutil.rmtree(binned / "square_016um")
     _spots().to_parquet(binned / "square_008um" / "spatial" / "tissue_positions.parquet")
@@ -284,5 +284,5 @@ def test_several_bin_sizes_are_a_choice(outs: Path, tmp_path: Path) -> None:
 
 
 def test_options_are_checked(outs: Path) -> None:
-    with pytest.raises(ConfigError, match="it takes: counts, duplicates, image"):
+    with pytest.raises(ConfigError, match=r"it takes: counts, duplicates, image"):
         read(outs, couns="raw")
