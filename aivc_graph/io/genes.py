@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import sparse
 
 from aivc_graph.errors import ReadError
+from aivc_graph.io.matrices import count_table
 
 log = logging.getLogger(__name__)
 
@@ -73,13 +74,9 @@ def name_genes(table: Any, where: str, *, duplicates: Duplicates = "sum", organi
         "dropped_other_organism": int((~kept).sum()),
     }
     log.info("%s: %s genes; %s", where, f"{len(named[1]):,}", {k: v for k, v in record.items() if isinstance(v, int)})
-    return _anndata(named, table, record)
-
-
-def _anndata(named: tuple[Any, pd.DataFrame], table: Any, record: dict[str, Any]) -> Any:
-    from anndata import AnnData
-
-    return AnnData(named[0], obs=table.obs.copy(), var=named[1], uns={RECORD: record})
+    result = count_table(named[0], table.obs_names, named[1])
+    result.uns[RECORD] = record
+    return result
 
 
 def _bare(names: pd.Series) -> pd.Series:

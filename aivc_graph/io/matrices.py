@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import warnings
 from pathlib import Path
 from typing import IO, Any
 
@@ -93,13 +94,20 @@ def read_mtx_folder(path: Path) -> Any:
     return _table(counts, barcodes, features.iloc[:, : len(columns)].set_axis(columns, axis=1))
 
 
-def _table(counts: sparse.csr_matrix, barcodes: np.ndarray, var: pd.DataFrame) -> Any:
+def count_table(counts: sparse.csr_matrix, barcodes: Any, var: pd.DataFrame) -> Any:
+    """Return counts ``(barcode, feature)`` as AnnData; names that repeat are judged later and not warned of here."""
     from anndata import AnnData
 
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*names are not unique", UserWarning)
+        return AnnData(counts, obs=pd.DataFrame(index=pd.Index(np.asarray(barcodes).astype(str))), var=var)
+
+
+def _table(counts: sparse.csr_matrix, barcodes: np.ndarray, var: pd.DataFrame) -> Any:
     counts.sort_indices()
     symbol = var.pop("name") if "name" in var else var["gene_ids"]
     var.index = pd.Index(symbol.astype(str).to_numpy())
-    return AnnData(counts, obs=pd.DataFrame(index=pd.Index(barcodes.astype(str))), var=var)
+    return count_table(counts, barcodes, var)
 
 
 def _text(values: Any) -> np.ndarray:

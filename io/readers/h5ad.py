@@ -14,6 +14,7 @@ from aivc_graph.errors import Faults, ReadError, unknown_name
 from aivc_graph.io.genes import Duplicates, name_genes
 from aivc_graph.io.hdf5_guard import check_hdf5
 from aivc_graph.io.lattice import stated_radius, stated_um_per_unit, um_per_unit_of_array, visium_array_um
+from aivc_graph.io.matrices import count_table
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.tables import labels_of, need_columns, numbers
 from aivc_graph.tissue.frame import scale_affine
@@ -103,7 +104,6 @@ class H5adReader(AbstractReader):
         return tissue
 
     def _counts(self, data: Any, where: str) -> Any:
-        from anndata import AnnData
         from scipy import sparse
 
         if self.layer is not None and self.layer not in data.layers:
@@ -114,10 +114,8 @@ class H5adReader(AbstractReader):
                 where, "no `X`", "counts", f"name a layer as `layer:` ({', '.join(data.layers) or 'none here'})"
             )
         faults = Faults(ReadError)
-        there = AnnData(
-            chosen, obs=data.obs[[]], var=data.var[[]], layers=dict(data.layers) if self.layer is None else None
-        )
-        check_counts(there, where, faults)
+        data.X = chosen  # so that a message can name the layers beside it
+        check_counts(data, where, faults)
         faults.raise_if_any()
         var = pd.DataFrame(index=data.var_names.astype(str))
         var["gene_ids"] = var.index
@@ -126,7 +124,7 @@ class H5adReader(AbstractReader):
             var.index = pd.Index(data.var[self.symbols].astype(str))
         elif "gene_ids" in data.var:
             var["gene_ids"] = data.var["gene_ids"].astype(str).to_numpy()
-        return AnnData(sparse.csr_matrix(chosen, dtype=np.float32), obs=data.obs[[]].copy(), var=var)
+        return count_table(sparse.csr_matrix(chosen, dtype=np.float32), data.obs_names, var)
 
     def _positions(self, data: Any, path: Path) -> np.ndarray:
         if self.spatial_key not in data.obsm:

@@ -15,6 +15,7 @@ from aivc_graph import names
 from aivc_graph.errors import ReadError
 from aivc_graph.io.genes import Duplicates, name_genes
 from aivc_graph.io.lattice import stated_um_per_unit, um_per_unit_of_array
+from aivc_graph.io.matrices import count_table
 from aivc_graph.io.painting import paint_boxes
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.slides import open_slide
@@ -86,14 +87,14 @@ class LegacySTReader(AbstractReader):
         return all(field.replace(".", "", 1).isdigit() for field in lines[1][1:])
 
     def read(self, path: Path, section: str) -> Any:
-        from anndata import AnnData
-
         frame = read_frame(path)
         rows = frame.iloc[:, 0].astype(str)
         places = _places(rows, path)
         counts = matrix_of(frame.iloc[:, 1:], str(path))
-        obs, var = pd.DataFrame(index=pd.Index(rows)), pd.DataFrame(index=frame.columns[1:].astype(str))
-        table = name_genes(AnnData(counts, obs, var), str(path), duplicates=self.duplicates, organism=self.organism)
+        var = pd.DataFrame(index=frame.columns[1:].astype(str))
+        table = name_genes(
+            count_table(counts, rows, var), str(path), duplicates=self.duplicates, organism=self.organism
+        )
         barcodes, array, xy, um_per_unit = self._spots(rows, places, path)
         columns = pd.DataFrame({"array_x": array[:, 0], "array_y": array[:, 1]})
         if self.labels is not None:

@@ -15,6 +15,7 @@ from aivc_graph.errors import ReadError
 from aivc_graph.io.genes import Duplicates, name_genes
 from aivc_graph.io.hdf5_guard import check_hdf5
 from aivc_graph.io.lattice import stated_radius, stated_um_per_unit
+from aivc_graph.io.matrices import count_table
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.tables import labels_of, need_columns, numbers
 from aivc_graph.tissue.frame import scale_affine
@@ -91,8 +92,6 @@ class LoomReader(AbstractReader):
             return False
 
     def read(self, path: Path, section: str) -> Any:
-        from anndata import AnnData
-
         check_hdf5(path)
         cells, genes, counts = self._parts(path)
         where = f"{path} · col_attrs"
@@ -105,7 +104,7 @@ class LoomReader(AbstractReader):
         um_per_unit = stated_um_per_unit(self.um_per_unit, xy, path)
         area = None if self.area is None else numbers(cells[self.area], where)
         barcodes, var = cells[self.barcode].astype(str), pd.DataFrame(index=pd.Index(genes[self.gene].astype(str)))
-        table = AnnData(counts[kept], obs=pd.DataFrame(index=pd.Index(barcodes)), var=var)
+        table = count_table(counts[kept], barcodes, var)
         annotation = cells[list(self.columns)]
         if self.label is not None:
             annotation = annotation.assign(**{names.LABEL: labels_of(cells[self.label])})

@@ -12,6 +12,7 @@ from aivc_graph import names
 from aivc_graph.errors import ReadError
 from aivc_graph.io.genes import Duplicates, name_genes
 from aivc_graph.io.lattice import stated_radius, stated_um_per_unit
+from aivc_graph.io.matrices import count_table
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.tables import (
     BARCODE_NAMES,
@@ -111,8 +112,6 @@ class PlainTableReader(AbstractReader):
         return len(lines) > 1 and all(_is_number(field) for field in lines[1][-MIN_GENES // 2 :])
 
     def read(self, path: Path, section: str) -> Any:
-        from anndata import AnnData
-
         counts = read_frame(path, text=self._keys)
         places = counts if self.positions is None else read_frame(self.positions, text=self._keys)
         where = str(self.positions or path)
@@ -134,7 +133,7 @@ class PlainTableReader(AbstractReader):
             here = [i for i, name in enumerate(counts.columns) if name not in left and not self._is_index(counts, i)]
             genes, matrix = counts.columns[here], matrix_of(counts.iloc[:, here], str(path))
             _check_whole(matrix, genes, str(path))
-        table = AnnData(matrix, pd.DataFrame(index=pd.Index(rows)), pd.DataFrame(index=genes.astype(str)))
+        table = count_table(matrix, rows, pd.DataFrame(index=genes.astype(str)))
         tissue = new_section(section)
         add_level(tissue, self.level, nodes, xy, radius, scale_affine(um_per_unit), annotation)
         named = name_genes(table, str(path), duplicates=self.duplicates, organism=self.organism)
