@@ -71,7 +71,7 @@ def _load(path: Path, key: str | None) -> Matrix:
         raise RegistrationError(str(path), "no such file", mend="check the path")
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as held:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
                 return np.asarray(_pick(dict(held), key, path), dtype=np.float64)
         if path.suffix == ".json":
             held = json.loads(path.read_text(encoding="utf-8"))

@@ -19,6 +19,7 @@ from aivc_graph.tissue.registration.orientation import MIRRORED, OrientationFit,
 
 MARGIN = 0.05
 BLOCK_POINTS = 60
+MAX_POINTS = 4000
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,10 @@ class IntensityRegistration(AbstractRegistration):
     """Maximise the correlation of two maps of the same tissue.
 
     All eight orientations are tried at every shift by Fourier transform, with small turns around each; the best is then
-    refined from coarse maps to fine ones. The residual is the root mean square of the shifts that blocks of the tissue
-    would still like. A mirrored frame is refused, unless allowed.
+    refined from coarse maps to fine ones. The map is rigid: the size comes from the pixel sizes, for a fitted one would
+    shrink towards the middle of the tissue, where maps are less noisy. The residual is the root mean square of the shifts
+    that blocks of the tissue would still like: an upper bound, as a block is noisier than the whole. A mirrored frame is
+    refused, unless allowed.
 
     Parameters
     ----------
@@ -45,9 +48,7 @@ class IntensityRegistration(AbstractRegistration):
     um_per_unit
         Microns a unit of the moving element, where it has no frame yet.
     max_angle_deg
-        Largest turn tried around an orientation [°]; 45 covers every angle.
-    fit_scale
-        Let the size change by some per cent too.
+        Largest turn searched around an orientation [°]; 45 covers every angle. The refinement may turn a bit further.
     n_genes
         Genes used, the best-expressed ones.
     allow_mirror
@@ -58,7 +59,6 @@ class IntensityRegistration(AbstractRegistration):
     pixel_um: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     um_per_unit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     max_angle_deg: float = Field(default=45.0, ge=0, le=45)
-    fit_scale: bool = False
     n_genes: int = Field(default=60, ge=1)
     allow_mirror: bool = False
 
@@ -118,13 +118,14 @@ class IntensityRegistration(AbstractRegistration):
             return proper, [f"registration: a mirrored frame fits nearly as well: {found}; check it by eye"]
         return proper, []
 
-    def _refine(self, moving: Layer, fixed: Layer, start: OrientationFit, coarse: float, pixel: float) -> _Fit:
+    @staticmethod
+    def _refine(moving: Layer, fixed: Layer, start: OrientationFit, coarse: float, pixel: float) -> _Fit:
         """Follow the agreement uphill on ever finer maps, from the coarse fit."""
         centre = moving.um().mean(axis=0)
-        parameters, score = np.zeros(4 if self.fit_scale else 3), -1.0
+        parameters, score = np.zeros(3), -1.0
         for size in _ladder(coarse, pixel):
             points, values, target = _samples(moving, fixed, size)
-            reach = np.array([size, size, np.degrees(2 * size / moving.diagonal_um()), 0.02])[: len(parameters)]
+            reach = np.array([size, size, np.degrees(2 * size / moving.diagonal_um())])
             first = parameters / reach
 
             def loss(steps: Matrix, look: Any = (points, values, target), reach: Matrix = reach) -> float:
@@ -136,7 +137,8 @@ class IntensityRegistration(AbstractRegistration):
             parameters, score = found.x * reach, -float(found.fun)
         return _Fit(score, _motion(parameters, centre, start.affine))
 
-    def _shifts(self, moving: Layer, fixed: Layer, affine: Matrix, pixel: float) -> Matrix:
+    @staticmethod
+    def _shifts(moving: Layer, fixed: Layer, affine: Matrix, pixel: float) -> Matrix:
         points, values, target = _samples(moving, fixed, pixel)
         n_blocks = int(np.clip(np.sqrt(len(points) / BLOCK_POINTS), 2, 4))
         return block_shifts(apply_affine(points, affine), values, target, 4 * pixel, pixel / 2, n_blocks)
@@ -150,15 +152,14 @@ def _samples(moving: Layer, fixed: Layer, size: float) -> tuple[Matrix, Matrix, 
     """Where the moving layer is looked at (its points, or its density's pixels), what it shows there, the fixed map."""
     drawn = draw_map(moving, size, size)
     points = moving.um() if moving.profile else drawn.centres_um()
+    points = points[:: -(-len(points) // MAX_POINTS)]
     values, known = drawn.at(points)
     return points[known], values[known], draw_map(fixed, size, size)
 
 
 def _motion(parameters: Matrix, centre: Matrix, start: Matrix) -> Matrix:
-    """Shift (x, y) [µm], turn [°] and log-scale about the centre of the layer, after the coarse fit."""
-    angle = np.radians(parameters[2])
-    scale = np.exp(parameters[3]) if len(parameters) > 3 else 1.0
-    c, s = np.cos(angle) * scale, np.sin(angle) * scale
+    """Shift (x, y) [µm] and turn [°] about the centre of the layer, after the coarse fit."""
+    c, s = np.cos(np.radians(parameters[2])), np.sin(np.radians(parameters[2]))
     turn = np.array([[c, -s], [s, c]])
     middle = start[:2, :2] @ centre + start[:2, 2]
     step = np.eye(3)
@@ -176,5 +177,6 @@ def _best(fits: Any) -> _Fit:
 
 
 def _ladder(coarse: float, pixel: float) -> list[float]:
-    steps = max(0, int(np.floor(np.log2(coarse / pixel)))) if coarse > pixel else 0
+    """Pixel sizes [µm] of the maps from coarse to fine; the coarsest is at least four times the finest."""
+    steps = max(2, int(np.floor(np.log2(coarse / pixel))))
     return [pixel * 2.0**k for k in range(steps, -1, -1)]

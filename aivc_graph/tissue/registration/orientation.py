@@ -105,12 +105,12 @@ def _check_level(section: Any, level: str, slide: Layer) -> list[str]:
     if fits[best].score > now.score + CLEARLY:
         kind = "mirrored" if best in MIRRORED else "turned"
         scores = f"{fits[best].score:.2f} against {now.score:.2f} as placed"
-        found = f"the {level}s fit the slide's tissue better {kind} by {best!r} ({scores})"
+        found = f"the nodes fit the slide's tissue better {kind} by {best!r} ({scores})"
         return [f"{where}: {found}; are x and y swapped, or the slide flipped?"]
     shift = now.affine[:2, 2]
     if now.score > now.present + 2 * CLEARLY and np.hypot(*shift) > 3 * pixel_um:
         found = f"shifted by ({shift[0]:+,.0f}, {shift[1]:+,.0f}) µm ({now.present:.2f} → {now.score:.2f})"
-        return [f"{where}: the {level}s fit the slide's tissue better {found}; check the slide's pixel size and origin"]
+        return [f"{where}: the nodes fit the slide's tissue better {found}; check the slide's pixel size and origin"]
     return []
 
 
