@@ -65,7 +65,7 @@ def name_genes(table: Any, where: str, *, duplicates: Duplicates = "sum", organi
     if (versions != "").any():
         var[VERSION] = versions.to_numpy()
     var.index = pd.Index(symbols.to_numpy(dtype=object), name=None)
-    named, summed = _unique(table.X[:, kept], var, where, duplicates)
+    named, summed = _unique(table.X if kept.all() else table.X[:, kept], var, where, duplicates)
     record = {
         "var_names": "symbols; an empty one is replaced by the id, counts of one symbol are added up",
         "versions_stripped": int((versions != "").sum()),

@@ -147,6 +147,16 @@ def test_antibodies_are_protein(outs: Path) -> None:
     assert list(section.tables["patch_rna"].var_names) == SYMBOLS[:3]
 
 
+def test_symbols_twice_are_added_up_or_refused(outs: Path) -> None:
+    inside = np.array(_spots()["barcode"][:20])
+    names = ["AAA", "BBB", "CCC", "AAA"]
+    write_h5(outs / "filtered_feature_bc_matrix.h5", _counts(inside), inside, name=names)
+    table = read(outs).tables["patch_rna"]
+    assert table.to_df()["AAA"].tolist() == [i + 1 for i in range(20)] and list(table.var_names) == names[:3]
+    with pytest.raises(ReadError, match=r"Gene Expression: expected unique symbols.*'AAA'; set `duplicates: sum`"):
+        read(outs, duplicates="refuse")
+
+
 def test_images_are_a_choice(outs: Path, tmp_path: Path) -> None:
     assert affine_of(read(outs, image="lowres"), "slide")[0, 0] == pytest.approx(UM_PER_PX / 0.1, rel=0.01)
     assert not list(read(outs, image="none").images)
