@@ -6,15 +6,17 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import pandas as pd
 
 from aivc_graph import names
-from aivc_graph.config import Config, SectionConfig, TaskConfig, dump_config
+from aivc_graph.config import Config, SectionConfig, SourceConfig, TaskConfig, dump_config
 from aivc_graph.errors import AivcError, ConfigError, QueryError, ReadError, unknown_name
 from aivc_graph.graph.build import build_graph
 from aivc_graph.graph.observations import anchor_count
@@ -24,14 +26,25 @@ from aivc_graph.io.reading import read
 from aivc_graph.io.thumbnails import write_thumbnails
 from aivc_graph.io.writing import write
 from aivc_graph.modalities.histology import add_histology
+from aivc_graph.modalities.histology_features import HistologyFeatures
+from aivc_graph.plot.contact_graph import contact_graph
+from aivc_graph.plot.training_curve import training_curve
 from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.simulate.simulate import simulate
+from aivc_graph.splits.design import split_design
+from aivc_graph.splits.leakage import check_donors, duplicate_content
+from aivc_graph.tissue.registration.method import registration_method
+from aivc_graph.tissue.registration.orientation import check_orientation
+from aivc_graph.tissue.registration.register import register
 from aivc_graph.tissue.schema import check_section, describe_section
 from aivc_graph.tissue.section import merge_sections
 from aivc_graph.training.fit import fit
+from aivc_graph.training.settings import TrainingConfig
 
 log = logging.getLogger(__name__)
 QUESTIONS = ("niches", "expression", "composition", "neighbours", "similar")
 RUNS = Path("runs")
+LAZY_NODES = 400_000
 
 
 def read_section(config: SectionConfig, task: TaskConfig) -> Any:
@@ -46,7 +59,11 @@ def read_section(config: SectionConfig, task: TaskConfig) -> Any:
         except AivcError as error:
             raise type(error)(f"section {config.name}", str(error)) from error
     section = merge_sections(config.name, parts, **groups)
+    for method in config.registration:
+        register(section, method.moving, method.fixed, registration_method(method.kind, **method.options))
     check_section(section)
+    for warning in check_orientation(section):
+        log.warning("%s", warning)
     if task.features is not None and names.SLIDE in section.images and names.PATCH in section.shapes:
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "aivc-graph"
         add_histology(section, features=task.features, cache=cache, progress=sys.stderr.isatty())
@@ -78,6 +95,16 @@ def inspect(path: Path) -> dict[str, Any]:
     return found
 
 
+def hold_out(sections: list[Any], task: TaskConfig) -> None:
+    """Label every node by the task's split; refuse donors or content on two sides of it."""
+    design = split_design(**(task.split or {"kind": "everything"}))
+    for level, labels in design(sections).items():
+        log.info("split of %s: %s", level, ", ".join(f"{label} {n:,}" for label, n in labels.items() if n))
+    if not getattr(design, "share_donors", True):
+        check_donors(sections)
+    duplicate_content(sections)
+
+
 def describe_graph(graph: TissueGraph) -> dict[str, Any]:
     """Return node, edge and anchor counts, and the size of each split."""
     splits = {
@@ -106,6 +133,7 @@ def build(config: Config, out: Path | None = None) -> Path:
     for number, section in enumerate(config.task.sections, 1):
         log.info("reading %s (%d of %d)", section.name, number, len(config.task.sections))
         sections.append(read_section(section, config.task))
+    hold_out(sections, config.task)
     graph = build_graph(sections, config.graph)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_store(graph, out, {"configuration": config.model_dump(mode="json"), "inputs": _input_hashes(config)})
@@ -130,6 +158,13 @@ class Run:
     def metrics(self) -> pd.DataFrame:
         """Losses, one row an epoch."""
         return pd.read_json(self.folder / "metrics.jsonl", lines=True)
+
+    def plot(self) -> Any:
+        """Draw training and validation loss against epochs; returns a matplotlib Axes."""
+        names_of = {"train_loss": names.TRAIN, "validation_loss": names.VALIDATION}
+        losses = self.metrics.rename(columns=names_of).melt("epoch", list(names_of.values()), "split").dropna()
+        best = json.loads((self.folder / "training.json").read_text())["best_epoch"]
+        return training_curve(losses.assign(term="negative log-likelihood"), x="epoch", best=best)
 
     @property
     def tissue(self) -> VirtualTissue:
@@ -171,7 +206,7 @@ def train(
     training = config.training if device == "auto" else config.training.model_copy(update={"device": device})
     (out / "config.yaml").write_text(dump_config(config.model_copy(update={"training": training})))
     bar = _Bar(training.epochs)
-    fit(_open(store, training.window_nodes), config.model, training, out, resume=resume, report=bar.show)
+    fit(_open(store), config.model, training, out, resume=resume, report=bar.show)
     bar.close()
     facts = {"graph": os.path.relpath(store, out), "seed": training.seed, "task": config.task.name}
     (out / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
@@ -235,6 +270,50 @@ def export(run: Path, to: str, out: Path) -> Path:
     return write(tissue.graph, Path(out), to)
 
 
+def demo(out: Path, *, device: str = "auto", seed: int = 0) -> Path:
+    """Go the whole way on a simulated section: simulate → build → train → ask; return the run folder.
+
+    Beside the run folder's own files there are the tables ``niches.csv``, ``markers.csv``, ``expression.csv`` and
+    ``contacts.csv``, and the pictures ``niches.png`` (over the slide), ``contacts.png`` and ``training.png``.
+    """
+    out = Path(out)
+    tissue_folder = out / "tissue"
+    if (tissue_folder / "truth").is_dir():
+        shutil.rmtree(tissue_folder)
+    simulate("demo", tissue_folder, seed=seed)
+    config = demo_config(tissue_folder, seed)
+    build(config, out / "graph.zarr")
+    run = train_config(config, None, out, resume=False, device=device)
+    tissue = run.tissue
+    answers = {
+        "niches": _flat(tissue.niches()),
+        "markers": tissue.markers(),
+        "expression": tissue.expression(at="niche"),
+        "contacts": tissue.neighbours(),
+    }
+    for name, table in answers.items():
+        save_answer(table, out / f"{name}.csv")
+    draw_demo(run, tissue, out)
+    return out
+
+
+def demo_config(tissue: Path, seed: int = 0) -> Config:
+    """Return the configuration of the demo on a simulated section; ``configs/demo.yaml`` is the same, commented."""
+    spots = SourceConfig(path=tissue / "spaceranger", reader="spaceranger", slide=tissue / "slide.ome.tif")
+    cells = SourceConfig(path=tissue / "xenium", reader="xenium")
+    section = SectionConfig(name="demo", donor="simulated", sources=(spots, cells))
+    task = TaskConfig(name="demo", sections=(section,), features=HistologyFeatures(), split={"kind": "everything"})
+    return Config(task=task, training=TrainingConfig(seed=seed))
+
+
+def draw_demo(run: Run, tissue: VirtualTissue, out: Path) -> None:
+    """Draw the niches over the slide, which of them touch, and the training curve."""
+    contacts = nx.to_pandas_adjacency(tissue.contact_graph())
+    pictures = {"niches": tissue.plot(), "contacts": contact_graph(contacts), "training": run.plot()}
+    for name, axes in pictures.items():
+        axes.figure.savefig(out / f"{name}.png", dpi=150, bbox_inches="tight", metadata={"Software": None})
+
+
 def _flat(answer: Any) -> pd.DataFrame:
     """Return an AnnData answer as one table: annotation, then one column a feature."""
     values = pd.DataFrame(
@@ -243,11 +322,11 @@ def _flat(answer: Any) -> pd.DataFrame:
     return pd.concat([answer.obs, values], axis=1)
 
 
-def _open(store: Path, window_nodes: int) -> TissueGraph | GraphStore:
-    """Open a store lazily where it holds more than one window's nodes, whole otherwise."""
+def _open(store: Path) -> TissueGraph | GraphStore:
+    """Open a store lazily where it is too large to keep whole, whole otherwise."""
     lazy = open_store(store)
     nodes = sum(int(lazy.structure[level].num_nodes) for level in lazy.structure.levels)
-    return lazy if nodes > 8 * window_nodes else read_store(store)
+    return lazy if nodes > LAZY_NODES else read_store(store)
 
 
 def _input_hashes(config: Config) -> dict[str, str]:

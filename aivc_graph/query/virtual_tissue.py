@@ -170,6 +170,20 @@ class VirtualTissue:
         niche = self.niches(k, resolution, level).obs[NICHE] if at == NICHE else None
         return expression_table(self.model, self.graph, level, chosen, niche)
 
+    def markers(self, n: int = 5, k: int | None = None, resolution: float = 1.0) -> pd.DataFrame:
+        """Return the `n` genes of each niche that stand out most from the other niches.
+
+        One row a niche and gene: expected counts per 10,000 and ``log2_ratio``, over the mean of the other niches, both
+        with one count per 10,000 added so that rarely seen genes do not lead.
+        """
+        table = self.expression(at=NICHE, k=k, resolution=resolution)
+        wide = table.pivot(index="niche", columns="gene", values="expected")
+        others = (wide.sum() - wide) / max(len(wide) - 1, 1)
+        ratio = np.log2((wide + 1.0) / (others + 1.0)).stack().rename("log2_ratio").reset_index()
+        best = ratio.sort_values("log2_ratio", ascending=False).groupby("niche", observed=True).head(n)
+        best = best.merge(table, on=["niche", "gene"])
+        return best.sort_values(["niche", "log2_ratio"], ascending=[True, False], ignore_index=True)
+
     def composition(
         self, level: str | None = None, k: int | None = None, resolution: float = 1.0, by: str = NICHE
     ) -> pd.DataFrame:

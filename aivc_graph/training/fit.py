@@ -31,7 +31,9 @@ from aivc_graph.training.settings import TrainingConfig
 
 log = logging.getLogger(__name__)
 LEARNED = (".hidden.", ".gate", ".weight", ".log_dispersion", ".log_profile", ".log_scale")
-CACHED_WINDOWS = 8
+CACHED_NODES = 400_000
+SMALL_NODES = 50_000
+WINDOW_NODES = (500, 40_000)
 CLOSED_FORM_WINDOWS = 4
 Report = Callable[[dict[str, Any]], None]
 
@@ -63,7 +65,14 @@ def fit(
     TrainingError
         If no node is for training, or the loss is not finite.
     """
-    return _Fit(graph, model_config, config, run, report).run(resume=resume)
+    training = _Fit(graph, model_config, config, run, report)
+    threads = torch.get_num_threads()
+    try:
+        # Starting threads costs more than they save on small tissue.
+        torch.set_num_threads(1 if training.n_nodes < SMALL_NODES else threads)
+        return training.run(resume=resume)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def device_of(config: TrainingConfig) -> torch.device:
@@ -89,7 +98,8 @@ class _Fit:
         depths = {(v, m): float(self.graph[v][f"{m}_depth"]) for v, by in self.plan.counts.items() for m in by}
         torch.manual_seed(config.seed)
         self.model = TissueModel(self.plan, depths).to(self.device)
-        self.window_nodes = config.window_nodes
+        self.n_nodes = sum(int(self.graph[v].num_nodes) for v in self.graph.levels if v != names.REGION)
+        self.window_nodes = config.window_nodes or int(np.clip(self.n_nodes // 8, *WINDOW_NODES))
         self.cache: list[tuple[Inputs, dict[str, Tensor]]] = []
         self.epoch, self.best, self.best_epoch = 0, float("inf"), 0
         self.best_state: dict[str, Tensor] = {}
@@ -206,19 +216,15 @@ class _Fit:
                 prepare(window.graph, self.plan, self.device),
                 {v: m.float().to(self.device) for v, m in window.core.items()},
             )
-            if len(made) <= CACHED_WINDOWS:
+            if self.n_nodes <= CACHED_NODES:
                 made.append(ready)
             yield ready
-        if len(made) <= CACHED_WINDOWS:
-            self.cache = made
+        self.cache = made
 
     def _folds(self) -> list[Fold]:
         """Return the windows the closed form is fitted on, evenly spaced over the tissue."""
         if not self.cache:
-            total = -(
-                -sum(self.graph[v].num_nodes for v in (names.CELL, names.PATCH) if v in self.graph.node_types)
-                // self.window_nodes
-            )
+            total = -(-self.n_nodes // self.window_nodes)
             every = max(1, total // CLOSED_FORM_WINDOWS)
             return [Fold(i, _counted(i, c, names.TRAIN)) for n, (i, c) in enumerate(self._windows()) if n % every == 0]
         return [Fold(i, _counted(i, c, names.TRAIN)) for i, c in self.cache]

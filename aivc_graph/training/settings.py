@@ -19,7 +19,7 @@ class TrainingConfig(Settings):
     learning_rate, weight_decay
         Of AdamW.
     window_nodes
-        Cells and patches in the core of one window of tissue.
+        Cells and patches in the core of one window of tissue; by default an eighth of all, between 500 and 40,000.
     hidden_nodes, hidden_molecules
         Share of nodes whose own observation is hidden, and of molecules hidden from the rest.
     feature_weight
@@ -32,7 +32,7 @@ class TrainingConfig(Settings):
     patience: int = Field(8, ge=1)
     learning_rate: float = Field(5e-3, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
-    window_nodes: int = Field(40_000, ge=1)
+    window_nodes: int | None = Field(None, ge=1)
     hidden_nodes: float = Field(0.25, gt=0, lt=1)
     hidden_molecules: float = Field(0.3, gt=0, lt=1)
     feature_weight: float = Field(0.1, ge=0)

@@ -13,6 +13,7 @@ def _problem(sections: int) -> tuple[torch.Tensor, ...]:
     torch.manual_seed(0)
     counts = torch.poisson(torch.rand(40, 12) * 3)
     counts[0] = 0
+    counts[1, 3] = 500  # beyond the table of small counts
     z, weight = torch.randn(40, 3, requires_grad=True), torch.randn(12, 3, requires_grad=True)
     bias, dispersion = torch.randn(sections, 12, requires_grad=True), torch.randn(12, requires_grad=True)
     node_weight = torch.rand(40)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 CHUNK_ELEMENTS = 4_000_000
+TABLE_COUNTS = 32
 
 
 def negative_binomial_nll(
@@ -109,19 +110,16 @@ def _chunk(
     weights = node_weight[rows]
     weight_y = weights[row] * gene_weight[gene]
 
-    entry_loss = (
-        y * torch.log((theta_y + mu_y) / mu_y) - torch.lgamma(y + theta_y) + torch.lgamma(theta_y) + torch.lgamma(y + 1)
-    )
+    rise, slope = _gamma_rise(y, gene, theta)
+    entry_loss = y * torch.log((theta_y + mu_y) / mu_y) - rise + torch.lgamma(y + 1)
     loss = -(weights @ (log_share @ (theta * gene_weight))).double() + (weight_y * entry_loss).double().sum()
 
     g_theta = (weights @ (share - 1 - log_share)) * gene_weight
-    g_theta.index_add_(
-        0, gene, weight_y * (share_y / theta_y * y - torch.digamma(y + theta_y) + torch.digamma(theta_y))
-    )
+    g_theta.index_add_(0, gene, weight_y * (share_y / theta_y * y - slope))
     grads[3] += g_theta * theta
 
     residual = share.mul_(mu)
-    residual.view(-1).index_add_(0, flat, -share_y * y)
+    residual.view(-1)[flat] -= share_y * y
     residual.mul_(gene_weight)
     g_logits = residual.sub_(rho * residual.sum(dim=1, keepdim=True)).mul_(weights[:, None])
     grads[0][rows] = g_logits @ weight
@@ -131,3 +129,23 @@ def _chunk(
     else:
         grads[2].index_add_(0, section[rows], g_logits)
     return loss
+
+
+def _gamma_rise(y: Tensor, gene: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log Γ(y + θ) − log Γ(θ) and its derivative by θ, for whole counts y ≥ 0.
+
+    For small whole y both are sums of y terms, log(θ + k) and 1 / (θ + k), read from a table a gene: several times faster
+    than the gamma functions, and exact.
+    """
+    steps = theta[None, :] + torch.arange(TABLE_COUNTS, device=theta.device)[:, None]
+    nothing = torch.zeros_like(theta)[None, :]
+    logs = torch.cat([nothing, torch.log(steps).cumsum(0)])
+    inverses = torch.cat([nothing, steps.reciprocal().cumsum(0)])
+    place = y.clamp_max(TABLE_COUNTS).long() * len(theta) + gene
+    rise, slope = logs.view(-1)[place], inverses.view(-1)[place]
+    large = torch.nonzero(y > TABLE_COUNTS).ravel()
+    if len(large):
+        own = theta[gene[large]]
+        rise[large] = torch.lgamma(y[large] + own) - torch.lgamma(own)
+        slope[large] = torch.digamma(y[large] + own) - torch.digamma(own)
+    return rise, slope
