@@ -29,7 +29,7 @@ def um_per_unit_of_array(array_um: NDArray[np.float64], xy: NDArray[np.float64],
     """Return the microns a unit of `xy` from the affine map that best takes the array to where its spots were found.
 
     A single distance between neighbours is biased where spots are jittered (the nearest of several is the one that came
-    too near); the affine map uses all spots, however thinned. The mirror or turn it finds is logged, not mended.
+    too near); the affine map uses all spots, however thinned. A mirror is warned of, not mended.
 
     Parameters
     ----------
@@ -66,8 +66,11 @@ def um_per_unit_of_array(array_um: NDArray[np.float64], xy: NDArray[np.float64],
             f"at most {MAX_RESIDUAL_UM:g} µm",
             "do array and pixel positions belong together?",
         )
-    turned = " (mirrored)" if np.linalg.det(linear[:2]) < 0 else ""
-    log.info("%s: %.4f µm a unit from the array%s, spots %.2g µm off it", where, um_per_unit, turned, off)
+    log.info("%s: %.4f µm a unit from the array, spots %.2g µm off it", where, um_per_unit, off)
+    if np.linalg.det(linear[:2]) < 0:
+        log.warning(
+            "%s: the positions are a mirror image of the array; was the picture flipped, or x swapped with y?", where
+        )
     return um_per_unit
 
 

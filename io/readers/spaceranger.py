@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +13,16 @@ from aivc_graph import names
 from aivc_graph.errors import ReadError
 from aivc_graph.io.genes import Duplicates, name_genes
 from aivc_graph.io.lattice import stated_um_per_unit, um_per_unit_of_array, visium_array_um
-from aivc_graph.io.matrices import read_10x_h5, read_mtx_folder
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.slides import open_slide
+from aivc_graph.io.spaceranger_folder import (
+    is_outs,
+    outs_of,
+    positions_file,
+    read_counts,
+    scale_factors,
+    spatial_folder,
+)
 from aivc_graph.io.spot_positions import read_spot_positions
 from aivc_graph.tissue.frame import scale_affine
 from aivc_graph.tissue.section import add_level, add_observation, add_slide, new_section
@@ -28,8 +34,6 @@ SPOT_UM = 55.0
 # array's 100 µm in six public runs. It only serves where fewer than three spots leave the array's scale open.
 DRAWN_SPOT_UM = 65.0
 
-_POSITIONS = ("parquet", "csv", "txt")
-_MATRICES = ("filtered_feature_bc_matrix", "raw_feature_bc_matrix", "raw_probe_bc_matrix")
 _MODALITIES = {"Gene Expression": names.RNA, "Antibody Capture": names.ADT}
 
 
@@ -78,13 +82,13 @@ class SpaceRangerReader(AbstractReader):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        return any(_is_outs(folder) for folder in (path, path / "outs"))
+        return any(is_outs(folder) for folder in (path, path / "outs"))
 
     def read(self, path: Path, section: str) -> Any:
-        outs = _outs(path)
-        table = None if self.counts == "none" else _counts(outs, self.counts)
-        spots = read_spot_positions(_positions(outs))
-        factors = _scale_factors(outs)
+        outs = outs_of(path)
+        table = None if self.counts == "none" else read_counts(outs, self.counts)
+        spots = read_spot_positions(positions_file(outs))
+        factors = scale_factors(outs)
         um_per_pixel = self._um_per_pixel(spots, factors, outs)
         bin_um = factors.get("bin_size_um")
         tissue = new_section(section, platform="Visium" if bin_um is None else "Visium HD")
@@ -149,7 +153,7 @@ class SpaceRangerReader(AbstractReader):
             add_slide(tissue, pixels, scale_affine(um_per_pixel))
             return
         kinds = ("hires", "lowres") if self.image is None else () if self.image == "none" else (self.image,)
-        folder = _spatial(outs)
+        folder = spatial_folder(outs)
         there = [kind for kind in kinds if (folder / f"tissue_{kind}_image.png").is_file()]
         if not there:
             if self.image not in (None, "none"):
@@ -169,83 +173,3 @@ class SpaceRangerReader(AbstractReader):
 
 def _xy(spots: pd.DataFrame) -> np.ndarray:
     return spots[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy(np.float64)
-
-
-def _is_outs(folder: Path) -> bool:
-    if not folder.is_dir():
-        return False
-    spatial = _spatial(folder)
-    return (
-        _find_positions(spatial) is not None
-        or (folder / "binned_outputs").is_dir()
-        or (spatial != folder and (spatial / "scalefactors_json.json").is_file())
-        or any(_matrix(folder, name) is not None for name in _MATRICES)
-    )
-
-
-def _outs(path: Path) -> Path:
-    """Return the folder that holds ``spatial`` and the matrices; of several HD bin sizes the user chooses one."""
-    outs = path if _is_outs(path) else path / "outs"
-    bins = sorted((outs / "binned_outputs").glob("square_*um"))
-    if not (outs / "binned_outputs").is_dir() or _find_positions(_spatial(outs)) is not None:
-        return outs
-    if len(bins) != 1:
-        found = ", ".join(p.name for p in bins) or "none"
-        raise ReadError(str(outs / "binned_outputs"), f"bin folders {found}", "one", "give the path of one of them")
-    return bins[0]
-
-
-def _spatial(outs: Path) -> Path:
-    return outs / "spatial" if (outs / "spatial").is_dir() else outs
-
-
-def _find_positions(spatial: Path) -> Path | None:
-    found = [spatial / f"tissue_positions{tail}.{end}" for end in _POSITIONS for tail in ("", "_list")]
-    return next((path for path in found if path.is_file()), None)
-
-
-def _positions(outs: Path) -> Path:
-    found = _find_positions(_spatial(outs))
-    if found is None:
-        expected = "tissue_positions.csv, tissue_positions_list.csv or tissue_positions.parquet"
-        there = ", ".join(sorted(p.name for p in _spatial(outs).iterdir())[:10]) or "nothing"
-        raise ReadError(
-            str(outs / "spatial"), f"no positions of spots but {there}", expected, "copy `spatial` of the same run"
-        )
-    return found
-
-
-def _scale_factors(outs: Path) -> dict[str, float]:
-    path = _spatial(outs) / "scalefactors_json.json"
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text())
-        factors = {key: float(value) for key, value in found.items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ReadError(str(path), f"a damaged file ({error})", "a number a key", "copy it again") from error
-    for key, value in factors.items():
-        if not (np.isfinite(value) and value > 0):
-            raise ReadError(f"{path} · {key}", f"{value:g}", "a positive number")
-    return factors
-
-
-def _matrix(outs: Path, name: str) -> Path | None:
-    found = outs / f"{name}.h5"
-    return found if found.is_file() else outs / name if (outs / name).is_dir() else None
-
-
-def _counts(outs: Path, wanted: str | None) -> Any:
-    for name in _MATRICES[:2]:
-        path = _matrix(outs, name)
-        if path is not None and (wanted is None or name.startswith(wanted)):
-            log.info("%s: counts from %s", outs, path.name)
-            return read_10x_h5(path) if path.is_file() else read_mtx_folder(path)
-    kind = f"{wanted}_feature_bc_matrix" if wanted else "filtered_ or raw_feature_bc_matrix"
-    there = ", ".join(sorted(p.name for p in outs.iterdir())[:10])
-    raise ReadError(
-        str(outs),
-        f"no such matrix but {there}",
-        f"{kind}, .h5 or folder",
-        "set `counts:` otherwise (`none` does without)",
-    )

@@ -253,6 +253,17 @@ def test_rows_and_columns_that_are_swapped_are_refused(outs: Path) -> None:
         read(outs)
 
 
+def test_x_swapped_with_y_is_reported_as_a_mirror(outs: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read(outs)
+    assert "mirror" not in caplog.text
+    pixels = ["pxl_row_in_fullres", "pxl_col_in_fullres"]
+    spots = _spots()
+    spots[pixels] = spots[pixels[::-1]].to_numpy()
+    spots.to_csv(outs / "spatial" / "tissue_positions.csv", index=False)
+    read(outs)
+    assert "a mirror image of the array; was the picture flipped, or x swapped with y?" in caplog.text
+
+
 def test_a_slide_of_another_scale_is_refused(outs: Path, tmp_path: Path) -> None:
     import tifffile
 
