@@ -76,10 +76,11 @@ def niche_level(model: TissueModel) -> str:
 def niche_state(states: NodeStates, diagnostics: dict[str, float], level: str) -> tuple[NDArray[np.float32], str]:
     """Return the state niches are made of (node, latent) and its name, ``neighbourhood`` or ``own``.
 
-    The neighbourhood describes a niche unless neighbours are so much worse at predicting a node than its own thinned
-    counts are (leave-one-out error above three times the thinning error) that the tissue must be finer than they are.
+    A niche of cells is always their neighbourhood. A patch holds many cells already, so it may stand for itself: it does
+    where its neighbours are so much worse at predicting it than its own thinned counts are (leave-one-out error above
+    three times the thinning error) that the tissue must be finer than they are.
     """
     loo, own = diagnostics.get(f"{level}.loo"), diagnostics.get(f"{level}.thinning_own")
-    if loo is None or (own is not None and loo > 3.0 * own):
+    if loo is None or (level != names.CELL and own is not None and loo > 3.0 * own):
         return states.z, "own"
     return np.where(states.known[:, None], states.context, 0.0).astype(np.float32), "neighbourhood"

@@ -244,11 +244,10 @@ class VirtualTissue:
         rows = (answer.obs["section"] == section).to_numpy()
         size = self.graph[self._level(level or self.base_level)].size_um.numpy()[rows]
         pos, slide = answer.obsm["spatial"][rows], self.slides.get(section)
-        if slide is None:
-            return niche_map(pos, answer.obs[NICHE][rows], size_um=size)
-        return niche_map(
-            pos - slide.origin_um, answer.obs[NICHE][rows], slide=slide.image, mpp=slide.um_per_pixel, size_um=size
-        )
+        place = {"slide": slide.image, "mpp": slide.um_per_pixel} if slide is not None else {}
+        origin = slide.origin_um if slide is not None else (0.0, 0.0)
+        order = list(answer.obs[NICHE].cat.categories)
+        return niche_map(pos - origin, answer.obs[NICHE][rows], size_um=size, order=order, title=f"{section}: niches", **place)
 
     def _level(self, level: str) -> str:
         if level not in self.graph.levels:
