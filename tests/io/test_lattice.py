@@ -40,6 +40,10 @@ def test_jitter_does_not_bias_the_scale_as_it_does_the_nearest_distance() -> Non
     assert 200 / nearest > 0.7 * 1.04
 
 
+def test_axes_that_differ_a_little_give_the_scale_of_areas() -> None:
+    assert um_per_unit_of_array(ARRAY, ARRAY * [1.02, 0.99], "t") == pytest.approx(1 / np.sqrt(1.02 * 0.99))
+
+
 def test_too_few_spots_leave_it_open() -> None:
     assert um_per_unit_of_array(ARRAY[:2], ARRAY[:2], "t") is None
     line = ARRAY[ROWS == 0]

@@ -53,7 +53,9 @@ def test_columns_are_cells(loom: Path) -> None:
 
 
 def test_cells_are_kept_by_value(loom: Path) -> None:
-    assert read(loom, keep={"Valid": 1, "Kind": "d"}, **OPTIONS).tables["cell_rna"].obs_names.tolist() == ["c6"]
+    section = read(loom, keep={"Valid": 1, "Kind": "d"}, **OPTIONS)
+    assert section.tables["cell_rna"].to_df().loc["c6"].tolist() == [6, 0]
+    assert native_positions(section, "cell").tolist() == [[0, 10]]
     with pytest.raises(ReadError, match=r"none of 9 cells with Valid = 7; check `keep:`|found none of 9 cells"):
         read(loom, keep={"Valid": 7}, **OPTIONS)
 

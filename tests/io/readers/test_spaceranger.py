@@ -307,3 +307,14 @@ def test_several_bin_sizes_are_a_choice(outs: Path, tmp_path: Path) -> None:
 def test_options_are_checked(outs: Path) -> None:
     with pytest.raises(ConfigError, match=r"it takes: counts, duplicates, image"):
         read(outs, couns="raw")
+
+
+def test_the_cortex_sections_without_counts_have_places_and_picture(data_dir: Path) -> None:
+    section = read(data_dir / "dlpfc-visium" / "151673", counts="none")
+    assert len(section.shapes["patch"]) == 3639 and not list(section.tables)
+    assert affine_of(section, "patch")[0, 0] == pytest.approx(0.7245, abs=0.0002)
+    picture = section["slide"].data.compute()
+    assert affine_of(section, "slide")[0, 0] == pytest.approx(16.1, abs=0.05)
+    at = np.floor(positions_um(section, "patch") / affine_of(section, "slide")[0, 0]).astype(int)
+    # Tissue under the spots is darker than glass at the corners: the frames agree.
+    assert picture[:, at[:, 1], at[:, 0]].mean() < picture[:, :30, :30].mean() - 20
