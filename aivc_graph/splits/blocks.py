@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -16,8 +17,7 @@ from aivc_graph.tissue.frame import positions_um
 from aivc_graph.tissue.section import metadata_of
 
 # Who keeps its nodes at a border: the scores come from the test nodes, so they give way last.
-RANK = {names.TEST: 0, names.VALIDATION: 1, names.TRAIN: 2}
-Block = tuple[int, int]
+RANK = (names.TEST, names.VALIDATION, names.TRAIN)
 
 
 def label_blocks(
@@ -46,12 +46,10 @@ def label_blocks(
     for section in sections:
         where = f"split · {metadata_of(section)['section']}"
         positions = {level: positions_um(section, level) for level in levels_of(section)}
-        blocks = {level: np.floor(xy / block_um).astype(np.int64) for level, xy in positions.items()}
-        label_of = _draw_blocks(np.concatenate(list(blocks.values())), shares, _generator(section, seed), where)
-        labels = {}
-        for level, xy in positions.items():
-            own = np.array([label_of[x, y] for x, y in blocks[level].tolist()], dtype=object)
-            labels[level] = _with_gap(xy, own, label_of, block_um, buffer_um)
+        steps = np.floor(np.concatenate(list(positions.values())) / block_um).astype(np.int64)
+        grid = _draw_blocks(steps - steps.min(axis=0), shares, _generator(section, seed), where)
+        corner = steps.min(axis=0) * block_um
+        labels = {level: _label(xy - corner, grid, block_um, buffer_um) for level, xy in positions.items()}
         _check_left(labels, shares, where)
         for level, found in labels.items():
             write_labels(section, level, found)
@@ -63,34 +61,38 @@ def _generator(section: Any, seed: int) -> np.random.Generator:
 
 def _draw_blocks(
     of_nodes: NDArray[np.int64], shares: dict[str, float], generator: np.random.Generator, where: str
-) -> dict[Block, str]:
-    """Return the label of each occupied block."""
+) -> NDArray[np.int64]:
+    """Return the rank of each block ``(x, y)``; one below all for a block without nodes."""
     occupied, sizes = np.unique(of_nodes, axis=0, return_counts=True)
     wanted = {label: share for label, share in shares.items() if share > 0}
     if len(occupied) < len(wanted) + 1:
         found = f"{len(occupied)} blocks for {len(wanted) + 1} labels"
         raise ConfigError(where, found, mend="take a smaller `block_um`, or split by group")
+    grid = np.full(of_nodes.max(axis=0) + 1, len(RANK))
+    grid[tuple(occupied.T)] = RANK.index(names.TRAIN)
     order = generator.permutation(len(occupied)).tolist()
-    label = {}
     for n_later, (name, share) in zip(range(len(wanted), 0, -1), wanted.items(), strict=True):
         taken = 0.0
         while len(order) > n_later and (taken == 0 or taken + sizes[order[-1]] / 2 <= share * sizes.sum()):
             block = order.pop()
-            label[block], taken = name, taken + sizes[block]
-    return {(x, y): label.get(i, names.TRAIN) for i, (x, y) in enumerate(occupied.tolist())}
+            grid[tuple(occupied[block])] = RANK.index(name)
+            taken += sizes[block]
+    return grid
 
 
-def _with_gap(
-    xy: NDArray[np.float64], own: NDArray[Any], label_of: dict[Block, str], block_um: float, buffer_um: float
-) -> NDArray[Any]:
-    """Return the labels with ``"unused"`` for nodes too near to a block that ranks above their own."""
-    out, rank = own.copy(), np.array([RANK[label] for label in own])
-    for (i, j), label in label_of.items():
-        low = np.array([i, j]) * block_um
-        lower = np.flatnonzero(rank > RANK[label])
-        away = np.maximum(np.maximum(low - xy[lower], xy[lower] - low - block_um), 0.0)
-        out[lower[np.hypot(*away.T) < buffer_um]] = names.UNUSED
-    return out
+def _label(xy: NDArray[np.float64], grid: NDArray[np.int64], block_um: float, buffer_um: float) -> NDArray[np.str_]:
+    """Return each node's label: its block's, or ``"unused"`` if it is too near to a block that ranks above that."""
+    reach = int(np.ceil(buffer_um / block_um))
+    padded = np.pad(grid, reach, constant_values=len(RANK))
+    home = np.clip(np.floor(xy / block_um).astype(np.int64), 0, np.array(grid.shape) - 1)
+    own = grid[tuple(home.T)]
+    too_near = np.zeros(len(xy), bool)
+    for offset in itertools.product(range(-reach, reach + 1), repeat=2):
+        block = home + offset
+        low = block * block_um
+        away = np.maximum(np.maximum(low - xy, xy - low - block_um), 0.0)
+        too_near |= (padded[tuple((block + reach).T)] < own) & (np.hypot(*away.T) < buffer_um)
+    return np.where(too_near, names.UNUSED, np.array(RANK)[own])
 
 
 def _check_left(labels: dict[str, NDArray[Any]], shares: dict[str, float], where: str) -> None:

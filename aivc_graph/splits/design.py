@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -60,10 +61,18 @@ def write_labels(section: Any, level: str, labels: NDArray[np.str_] | str) -> No
     section.shapes[level][names.SPLIT.name] = labels
 
 
+def labels_of(section: Any, level: str) -> pd.Series:
+    """Return the label of each node by barcode; a node that no design labelled trains, as in the graph."""
+    shapes = section.shapes[level]
+    if names.SPLIT.name in shapes:
+        return shapes[names.SPLIT.name].astype(str)
+    return pd.Series(names.TRAIN, index=shapes.index)
+
+
 def count_labels(sections: Sequence[Any]) -> Counts:
     """Return how many nodes of each level bear each label, such as ``{"patch": {"train": 310, "test": 102}}``."""
     counts: dict[str, Counter[str]] = {}
     for section in sections:
         for level in levels_of(section):
-            counts.setdefault(level, Counter()).update(section.shapes[level][names.SPLIT.name])
+            counts.setdefault(level, Counter()).update(labels_of(section, level))
     return {level: {label: found[label] for label in names.SPLITS if found[label]} for level, found in counts.items()}

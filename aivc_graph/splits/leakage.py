@@ -14,7 +14,7 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import ConfigError, Faults, TissueError
-from aivc_graph.splits.design import levels_of
+from aivc_graph.splits.design import labels_of, levels_of
 from aivc_graph.tissue.section import metadata_of
 
 # A row of counts is a fingerprint only if it has enough in it; two cells with three molecules may be equal by chance.
@@ -88,31 +88,42 @@ def duplicate_content(sections: Sequence[Any]) -> list[Duplicate]:
     return found
 
 
-def _duplicate_rows(sections: Sequence[Any]) -> list[Duplicate]:
-    found = []
-    tables = [table for section in sections for table in _hashed_tables(section)]
-    for a, b in itertools.combinations_with_replacement(tables, 2):
-        if a is b:
-            twice = np.unique(a.hashes, return_counts=True)
-            shared = twice[0][twice[1] > 1]
-        else:
-            shared = np.intersect1d(a.hashes, b.hashes)
-        least = max(MIN_ROWS, MAX_SHARE * min(len(a.hashes), len(b.hashes)))
-        if a.modality == b.modality and len(shared):
-            crossing = [h for h in shared if len(a.sides_of(h) | b.sides_of(h)) > 1]
-            found.append(Duplicate("rows of counts", a.where, b.where, len(shared), len(crossing) >= least))
-    return found
-
-
 @dataclass(frozen=True)
 class _Hashed:
+    """The comparable rows of one table: a hash of each, and a bit for the side it stands on."""
+
     where: str
     modality: str
     hashes: NDArray[np.uint64]
-    labels: NDArray[Any]
+    side: NDArray[np.int64]
 
-    def sides_of(self, value: np.uint64) -> set[str]:
-        return set(self.labels[self.hashes == value])
+
+def _duplicate_rows(sections: Sequence[Any]) -> list[Duplicate]:
+    tables = [table for section in sections for table in _hashed_tables(section)]
+    found = []
+    for modality in sorted({table.modality for table in tables}):
+        group = [table for table in tables if table.modality == modality]
+        values, n = np.unique(np.concatenate([table.hashes for table in group]), return_counts=True)
+        twice = values[n > 1]
+        for a, b in itertools.combinations_with_replacement(group, 2):
+            found += _shared_rows(a, b, twice)
+    return found
+
+
+def _shared_rows(a: _Hashed, b: _Hashed, twice: NDArray[np.uint64]) -> list[Duplicate]:
+    """Compare two tables, or one with itself, over the hashes that occur twice anywhere."""
+    seen, sides = np.zeros((2, len(twice)), np.int64), np.zeros(len(twice), np.int64)
+    for i, table in enumerate((a, b)):
+        rows = np.isin(table.hashes, twice)
+        at = np.searchsorted(twice, table.hashes[rows])
+        np.add.at(seen[i], at, 1)
+        np.bitwise_or.at(sides, at, table.side[rows])
+    shared = seen[0] > 1 if a is b else (seen > 0).all(axis=0)
+    if not shared.any():
+        return []
+    crossing = shared & (sides & (sides - 1) != 0)  # more than one bit
+    least = max(MIN_ROWS, MAX_SHARE * min(len(a.hashes), len(b.hashes)))
+    return [Duplicate("rows of counts", a.where, b.where, int(shared.sum()), bool(crossing.sum() >= least))]
 
 
 def _hashed_tables(section: Any) -> list[_Hashed]:
@@ -120,12 +131,12 @@ def _hashed_tables(section: Any) -> list[_Hashed]:
     for key, table in section.tables.items():
         level, _, modality = key.partition("_")
         if modality in COUNTS and level in section.shapes:
-            nodes = section.shapes[level]
             hashes, rich = _row_hashes(table)
-            labels = nodes[names.SPLIT.name].reindex(table.obs[names.BARCODE]).to_numpy(dtype=object)
-            keep = rich & np.isin(labels.astype(str), SIDES)
+            labels = labels_of(section, level).reindex(table.obs[names.BARCODE]).to_numpy(dtype=str)
+            keep = rich & np.isin(labels, SIDES)
+            side = 1 << np.array([SIDES.index(label) for label in labels[keep]], dtype=np.int64)
             where = f"{metadata_of(section)['section']} · table {key!r}"
-            out.append(_Hashed(where, modality, hashes[keep], labels[keep]))
+            out.append(_Hashed(where, modality, hashes[keep], side))
     return out
 
 
@@ -176,5 +187,4 @@ def _image_hash(image: Any) -> str:
 
 def _sides(section: Any) -> set[str]:
     """Return the sides of the split that a section's nodes stand on."""
-    labels = (set(section.shapes[level].get(names.SPLIT.name, ())) for level in levels_of(section))
-    return set().union(*labels) & set(SIDES)
+    return set().union(*(labels_of(section, level).unique() for level in levels_of(section))) & set(SIDES)

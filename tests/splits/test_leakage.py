@@ -124,3 +124,12 @@ def test_a_shared_donor_is_listed_with_its_sections_by_side():
     sections = [counted(n, some_counts(i, n=5), donor="A") for i, n in enumerate(("one", "two"))]
     GroupSplit(key="section", test=["two"], share_donors=True)(sections)
     assert shared_groups(sections) == {"A": {"train": ["one"], "test": ["two"]}}
+
+
+def test_a_section_without_labels_counts_as_training():
+    counts = some_counts(1)
+    sections = [counted("first", counts), counted("copy", counts)]
+    assert [(d.n, d.crosses) for d in duplicate_content(sections)] == [(200, False)]
+    sections[1].shapes[names.CELL]["split"] = "test"
+    with pytest.raises(TissueError, match="same rows of counts"):
+        duplicate_content(sections)

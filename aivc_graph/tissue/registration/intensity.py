@@ -33,10 +33,10 @@ class IntensityRegistration(AbstractRegistration):
     """Maximise the correlation of two maps of the same tissue.
 
     All eight orientations are tried at every shift by Fourier transform, with small turns around each; the best is then
-    refined from coarse maps to fine ones. The map is rigid: the size comes from the pixel sizes, for a fitted one would
-    shrink towards the middle of the tissue, where maps are less noisy. The residual is the root mean square of the shifts
-    that blocks of the tissue would still like: an upper bound, as a block is noisier than the whole. A mirrored frame is
-    refused, unless allowed.
+    refined from coarse maps to fine ones. The map is rigid: the size comes from the pixel sizes, for a fitted one
+    would shrink towards the middle of the tissue, where maps are less noisy. The residual is the root mean square of
+    the shifts that blocks of the tissue would still like: an upper bound, as a block is noisier than the whole. A
+    mirrored frame is refused, unless allowed.
 
     Parameters
     ----------

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from scipy.spatial import cKDTree
 
 from aivc_graph import names
 from aivc_graph.errors import RegistrationError
@@ -181,4 +182,28 @@ def test_two_xenium_replicates_by_cell_density_agree_with_their_landmarks(data_d
     before = np.linalg.norm(one - two, axis=1)
     assert before.min() > 1500 and off.max() < 150
     assert off.mean() < 3 * fit_landmarks(one, two).residual_um
+    assert max(found.scores, key=found.scores.get) == "identity"
+
+
+def test_visium_spots_on_xenium_cells_agree_better_where_nothing_was_fitted(data_dir):
+    folder, unit_um = data_dir / "xenium-visium-breast", 100 / 16.9
+    cells = pd.read_csv(folder / "xenium_pikachu.csv.gz", index_col=0)
+    header = pd.read_csv(folder / "visium_eevee.csv.gz", index_col=0, nrows=1).columns
+    genes = header.intersection(cells.columns[5:])
+    spots = pd.read_csv(folder / "visium_eevee.csv.gz", usecols=["aligned_x", "aligned_y", *genes])
+    top = spots[genes].sum().sort_values(ascending=False).index[:60].tolist()
+    at, cell_at = (t[["aligned_x", "aligned_y"]].to_numpy() * unit_um for t in (spots, cells))
+    fitted = np.floor(at / 590).astype(int).sum(1) % 2 == 0
+    moving = profile(at[fitted], spots.loc[fitted, top].to_numpy())
+    found = IntensityRegistration(signal="expression", max_angle_deg=15).align(
+        moving, profile(cell_at, cells[top].to_numpy())
+    )
+
+    def agreement(xy):
+        near = cKDTree(cell_at).query_ball_point(xy[~fitted], 15 * unit_um)
+        pooled = np.array([cells[top].to_numpy()[rows].sum(0) for rows in near])
+        seen = spots.loc[~fitted, top].to_numpy()
+        return np.median([np.corrcoef(a, b)[0, 1] for a, b in zip(pooled.T, seen.T, strict=True)])
+
+    assert agreement(apply_affine(at, found.affine)) > agreement(at) + 0.03
     assert max(found.scores, key=found.scores.get) == "identity"
