@@ -98,8 +98,10 @@ def column_names(path: Path) -> list[str]:
 
 
 def need_columns(frame: pd.DataFrame, wanted: tuple[str, ...], where: str) -> None:
-    """Raise `ReadError` for the first of `wanted` that `frame` does not have, naming the nearest."""
+    """Raise `ReadError` for the first of `wanted` that `frame` has twice or not at all, naming the nearest."""
     for name in wanted:
+        if (frame.columns == name).sum() > 1:
+            raise ReadError(where, f"two columns named {name!r}", "one", "rename one of them in the file")
         if name not in frame.columns:
             raise unknown_name(ReadError, where, "column", name, frame.columns)
 

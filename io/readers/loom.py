@@ -93,7 +93,12 @@ class LoomReader(AbstractReader):
 
     def read(self, path: Path, section: str) -> Any:
         check_hdf5(path)
-        cells, genes, counts = self._parts(path)
+        try:
+            cells, genes, counts = self._parts(path)
+        except (OSError, ValueError) as error:
+            raise ReadError(
+                str(path), f"a damaged loom file ({error})", mend="copy it again from its source"
+            ) from error
         where = f"{path} · col_attrs"
         wanted = (self.barcode, self.x, self.y, self.area, self.label, *self.columns, *self.keep)
         need_columns(cells, tuple(name for name in wanted if name), where)
@@ -153,7 +158,7 @@ def _attributes(group: Any) -> pd.DataFrame:
     for name, item in group.items():
         if isinstance(item, h5py.Dataset) and item.ndim == 1:
             text = item.dtype.kind == "S" or h5py.check_string_dtype(item.dtype) is not None
-            columns[name] = item.asstr()[()].astype(object) if text else item[()]
+            columns[name] = item.asstr(errors="replace")[()].astype(object) if text else item[()]
     lengths = {len(column) for column in columns.values()}
     if len(lengths) > 1:
         raise ReadError(str(group.name), f"attributes of lengths {sorted(lengths)}", "one length")

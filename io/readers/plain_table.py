@@ -171,6 +171,7 @@ class PlainTableReader(AbstractReader):
             return self.x, self.y
         for x, y in POSITION_NAMES:
             if x in frame.columns and y in frame.columns:
+                need_columns(frame, (x, y), where)
                 return x, y
         shown = ", ".join(map(str, frame.columns[:8]))
         raise ReadError(

@@ -91,6 +91,14 @@ def test_parts_that_do_not_fit_are_refused(loom: Path) -> None:
         read(loom.with_name("cut.loom"), reader="loom", **OPTIONS)
 
 
+def test_values_that_are_no_numbers_are_refused(loom: Path) -> None:
+    with h5py.File(loom, "r+") as file:
+        del file["matrix"]
+        file["matrix"] = np.full((2, 9), b"many", "S8")
+    with pytest.raises(ReadError, match=r"t.loom: a damaged loom file \(could not convert"):
+        read(loom, **OPTIONS)
+
+
 def test_external_data_is_refused(loom: Path) -> None:
     with h5py.File(loom, "r+") as file:
         file.create_dataset("attrs/x", (4,), dtype="u1", external=[("/etc/hostname", 0, 4)])

@@ -146,6 +146,11 @@ def test_positions_are_checked(frame: pd.DataFrame, tmp_path: Path) -> None:
         read(tmp_path / "t.csv", x="u", y="w", **OPTIONS)
 
 
+def test_a_position_that_stands_there_twice_is_refused(frame: pd.DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match=r"expected one, found two columns named 'x'"):
+        read(_write(frame.assign(z=1).rename(columns={"z": "x"}), tmp_path / "t.csv"), **OPTIONS)
+
+
 def test_one_cell_is_a_section(frame: pd.DataFrame, tmp_path: Path) -> None:
     assert read(_write(frame[:1], tmp_path / "t.csv"), **OPTIONS).tables["cell_rna"].shape == (1, 2)
 
