@@ -12,17 +12,20 @@ from scipy.spatial import cKDTree
 Floats = NDArray[np.floating[Any]]
 
 
-def overlap_with_discs(pos_um: Floats, size_um: Floats, parent_um: Floats, parent_size_um: Floats) -> sparse.csr_matrix:
+def overlap_with_discs(
+    pos_um: Floats, size_um: Floats, parent_um: Floats, parent_size_um: Floats, reach_um: float = 0.0
+) -> sparse.csr_matrix:
     """Return (parent, child): the share of each child's width that lies inside a round parent such as a capture spot.
 
     The overlap of two discs is taken along the line between their centres, so a child on a border counts in part and a
-    child between the spots not at all.
+    child between the spots not at all. With a reach the share falls from one to zero over that much more.
     """
-    reach = float(parent_size_um.max() + size_um.max()) / 2
-    pairs = cKDTree(parent_um).sparse_distance_matrix(cKDTree(pos_um), reach, output_type="coo_matrix")
+    farthest = float(parent_size_um.max() + size_um.max()) / 2 + reach_um
+    pairs = cKDTree(parent_um).sparse_distance_matrix(cKDTree(pos_um), farthest, output_type="coo_matrix")
     parent, child, distance = pairs.row, pairs.col, pairs.data
     width = np.maximum(size_um[child], 1e-6)
-    share = np.clip((parent_size_um[parent] / 2 + width / 2 - distance) / width, 0.0, 1.0)
+    edge = (parent_size_um[parent] + width) / 2 + reach_um
+    share = np.clip((edge - distance) / (width + reach_um), 0.0, 1.0)
     keep = share > 0
     shape = (len(parent_um), len(pos_um))
     return sparse.csr_matrix((share[keep].astype(np.float32), (parent[keep], child[keep])), shape=shape)
@@ -50,7 +53,7 @@ def overlap_with_grid(
     half = np.clip(size_um, 2e-3, edge_um)[:, None] / 2
     for step_x in (-1, 0, 1):
         for step_y in (-1, 0, 1):
-            target = cell + (step_x, step_y)
+            target = cell + np.array([step_x, step_y])
             low, high = target * edge_um, (target + 1) * edge_um
             sides = np.clip(np.minimum(pos_um + half, high) - np.maximum(pos_um - half, low), 0, None) / (2 * half)
             share = sides.prod(axis=1)
