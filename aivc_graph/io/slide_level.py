@@ -39,7 +39,9 @@ class AbstractSlideLevel(ABC):
         boxes, picks = zip(*(_box(k, n) for k, n in zip(keys, self.shape, strict=True)), strict=True)
         if any(box.stop <= box.start for box in boxes):
             return np.empty(tuple(max(box.stop - box.start, 0) for box in boxes), np.uint8)[picks]
-        return self.region(*boxes)[picks]
+        region = self.region(*boxes)
+        picked = region[picks]
+        return picked if picked.size == region.size else picked.copy()  # a view would keep the whole box in memory
 
 
 def _box(key: Any, length: int) -> tuple[slice, Any]:

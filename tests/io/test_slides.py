@@ -280,7 +280,8 @@ def test_lazy_slide_travels_between_processes(slides: Path) -> None:
     np.testing.assert_array_equal(again[:, :50, :50].compute(), pixels[:, :50, :50].compute())
 
 
-def test_ten_gigapixels_are_read_by_region_in_less_than_a_gigabyte(tmp_path: Path) -> None:
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_ten_gigapixels_are_read_by_region_in_less_than_half_a_gigabyte(tmp_path: Path) -> None:
     edge, tile = 100_000, 512
     grey = [imagecodecs.jpeg_encode(np.full((tile, tile, 3), value, np.uint8)) for value in (60, 200)]
     across = -(-edge // tile)
@@ -297,19 +298,21 @@ def test_ten_gigapixels_are_read_by_region_in_less_than_a_gigabyte(tmp_path: Pat
         bigtiff=True,
     )
     code = (
-        "import resource, sys; from pathlib import Path; from aivc_graph.io.slides import open_slide\n"
+        "import sys; from pathlib import Path; from aivc_graph.io.slides import open_slide\n"
         "pixels, _ = open_slide(Path(sys.argv[1]), mpp=0.25)\n"
         "assert pixels.shape == (3, 100_000, 100_000)\n"
         "for at in range(0, 96_000, 4_800):\n"
         "    part = pixels[:, at : at + 2048, 97_000 - at : 99_048 - at].compute()\n"
         "    assert part.shape == (3, 2048, 2048) and {60, 200} == set(part[0, ::64, ::64].ravel().tolist())\n"
-        "sys.stdout.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))\n"
+        "peak = next(s for s in Path('/proc/self/status').read_text().splitlines() if s.startswith('VmHWM'))\n"
+        "sys.stdout.write(str(int(peak.split()[1]) / 2**20))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 1.0, f"{done.stdout} GiB"
+    # The peak of its own address space: ru_maxrss would count the memory of the process that started it as well.
+    assert float(done.stdout) < 0.5, f"{done.stdout} GiB"
 
 
 def _tiles(n: int, bad: set[int] = frozenset()) -> list[bytes]:  # type: ignore[assignment]
