@@ -73,9 +73,12 @@ def unknown_name(error: type[AivcError], where: str, kind: str, name: str, known
     """Build the error for a name that does not exist: lists what does and the nearest match."""
     names = sorted(map(str, known))
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
-    hint = f"did you mean {close[0]!r}? " if close else ""
     shown = ", ".join(names[:30]) + (f", … {len(names) - 30} more" if len(names) > 30 else "")
-    return error(where, f"no {kind} named {name!r}", mend=f"{hint}(known: {shown or 'none'})")
+    known_ones = f"(known: {shown or 'none'})"
+    found = f"no {kind} named {name!r}"
+    if close:
+        return error(where, found, mend=f"did you mean {close[0]!r}? {known_ones}")
+    return error(where, f"{found} {known_ones}")
 
 
 class Faults:

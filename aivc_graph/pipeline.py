@@ -1,4 +1,4 @@
-"""The whole path as functions: read → build → train → query → export. The command line and the public face call these."""
+"""The whole path as functions: read → build → train → query → export, called by the command line and the face."""
 
 from __future__ import annotations
 

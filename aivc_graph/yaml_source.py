@@ -169,4 +169,3 @@ def parse_dotted(text: str) -> Key:
     """Return ``task.sections[0].name`` as a key; ``sections.0.name`` means the same."""
     parts = re.sub(r"\[(\d+)\]", r".\1", text).split(".")
     return tuple(int(part) if part.isdigit() else part for part in parts)
-

@@ -1,9 +1,9 @@
 """Time message passing and training, beside PyG on the same graph in the same run.
 
-1. One block (lateral, lift, project; mean messages and linear maps) as sparse products over cached CSR, against the same block
-   as PyG ``HeteroConv(SAGEConv)`` on edge indices: equal outputs, forward + backward + optimiser step.
-2. One epoch of `fit` on a simulated section, window by window; nodes per second and peak memory; on a GPU also the share of
-   its memory bandwidth that a copy of the same size reaches.
+1. One block (lateral, lift, project; mean messages and linear maps) as sparse products over cached CSR, against the
+   same block as PyG ``HeteroConv(SAGEConv)`` on edge indices: equal outputs, forward + backward + optimiser step.
+2. One epoch of `fit` on a simulated section, window by window; nodes per second and peak memory; on a GPU also the
+   share of its memory bandwidth that a copy of the same size reaches.
 
     python benchmarks/train_step.py --cells 1000000 --out benchmarks/results/train_step.json
 """
@@ -58,7 +58,7 @@ def simulated_section(cells: int, genes: int, nonzeros: int, seed: int) -> Any:
 
 
 class ProductBlock(nn.Module):
-    """A mean-message block as sparse products: each map is applied on the smaller side, and one map serves a node's own state."""
+    """A mean-message block as sparse products: each map on the smaller side, one map for a node's own state."""
 
     def __init__(self, graph: TissueGraph, width: int) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ def time_epoch(graph: TissueGraph, device: str) -> dict[str, Any]:
 
 
 def bandwidth_share(graph: TissueGraph, nodes_per_second: float) -> float:
-    """Return the least bytes an epoch must move (counts and neighbour states, there and back) over a copy's bytes a second."""
+    """Return the least bytes an epoch must move (counts, neighbour states, both ways) over a copy's bytes a second."""
     block = torch.empty(2**28, device="cuda")
     torch.cuda.synchronize()
     started = time.perf_counter()

@@ -16,7 +16,7 @@ OVERDISPERSION = 100.0
 
 
 def shared_panel(tables: list[Any], where: str) -> pd.Index:
-    """Return the feature names that all `tables` (AnnData) of one level and modality measured, in the first one's order.
+    """Return the feature names that all `tables` (AnnData) of a level and modality measured, in the first one's order.
 
     Raises
     ------

@@ -40,18 +40,29 @@ class Nodes:
 
     def take(self, rows: NDArray[np.int64]) -> Nodes:
         """Return the nodes at `rows`, in that order."""
-        region = None if self.region is None else self.region[rows]
-        columns = self.columns.iloc[rows].reset_index(drop=True)
-        arrays = (self.barcode, self.section, self.split, self.pos_um, self.size_um, self.is_window)
-        return Nodes(*(a[rows] for a in arrays), columns, region)
+        return Nodes(
+            self.barcode[rows],
+            self.section[rows],
+            self.split[rows],
+            self.pos_um[rows],
+            self.size_um[rows],
+            self.is_window[rows],
+            self.columns.iloc[rows].reset_index(drop=True),
+            None if self.region is None else self.region[rows],
+        )
 
     def concat(self, other: Nodes) -> Nodes:
         """Return these nodes followed by `other`."""
-        mine = (self.barcode, self.section, self.split, self.pos_um, self.size_um, self.is_window)
-        its = (other.barcode, other.section, other.split, other.pos_um, other.size_um, other.is_window)
         frames = [f for f in (self.columns, other.columns) if len(f)]
-        columns = pd.concat(frames, ignore_index=True) if frames else self.columns
-        return Nodes(*(np.concatenate(pair) for pair in zip(mine, its, strict=True)), columns)
+        return Nodes(
+            np.concatenate([self.barcode, other.barcode]),
+            np.concatenate([self.section, other.section]),
+            np.concatenate([self.split, other.split]),
+            np.concatenate([self.pos_um, other.pos_um]),
+            np.concatenate([self.size_um, other.size_um]),
+            np.concatenate([self.is_window, other.is_window]),
+            pd.concat(frames, ignore_index=True) if frames else self.columns,
+        )
 
     def in_region(self, region: NDArray[np.int64]) -> Nodes:
         """Return the nodes with their region rows set."""
@@ -59,7 +70,7 @@ class Nodes:
 
     def sorted_by_region(self) -> Nodes:
         """Return the nodes sorted by region, and along a Hilbert curve inside each."""
-        if len(self) == 0:
+        if len(self) == 0 or self.region is None:
             return self
         along = np.empty(len(self), np.int64)
         along[hilbert_order(self.pos_um)] = np.arange(len(self))

@@ -10,14 +10,17 @@ from scipy import sparse
 from aivc_graph import names
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 
+Floats = NDArray[np.floating]
+
 
 def add_section_profiles(graph: TissueGraph) -> None:
     """Add to the section nodes the mean of every observation at every level.
 
     For counts: ``<level>_<modality>_mean`` (section, molecule), mean of log1p counts scaled to the level's depth, and
     ``…_offset``, log of the section's profile over the common one; the depth is the median of training nodes, kept as
-    the level's ``<modality>_depth`` beside the common log profile, ``<modality>_common`` (molecule,). For features: ``…_mean`` (section, feature). A section with training nodes is described by those
-    alone; a section held out whole by its own nodes, without labels; one that was not measured by the common mean.
+    the level's ``<modality>_depth`` beside the common log profile, ``<modality>_common`` (molecule,). For features:
+    ``…_mean`` (section, feature). A section with training nodes is described by those alone; a section held out whole
+    by its own nodes, without labels; one that was not measured by the common mean.
     """
     for level in graph.levels:
         for modality in graph.modalities(level):
@@ -56,7 +59,7 @@ def _averager(graph: TissueGraph, level: str, rows: NDArray[np.bool_]) -> tuple[
     )
 
 
-def _fill(mean: NDArray[np.floating], number: NDArray[np.int64], training: NDArray[np.bool_]) -> NDArray[np.floating]:
+def _fill(mean: Floats, number: NDArray[np.int64], training: NDArray[np.bool_]) -> Floats:
     """Give sections that were not measured the mean over the measured ones (the training ones where there are any)."""
     known = number > 0
     basis = training & known if (training & known).any() else known
@@ -94,6 +97,6 @@ def _count_profiles(graph: TissueGraph, level: str, modality: str, rows: NDArray
 
 def _feature_profiles(graph: TissueGraph, level: str, modality: str, rows: NDArray[np.bool_]) -> None:
     sums, number = _averager(graph, level, rows)
-    mean = np.asarray(sums @ graph[level][modality].numpy()) / np.maximum(number, 1)[:, None]
-    mean = _fill(mean, number, _training_sections(graph, level))
+    total = np.asarray(sums @ graph[level][modality].numpy())
+    mean = _fill(total / np.maximum(number, 1)[:, None], number, _training_sections(graph, level))
     graph[names.SECTION][f"{level}_{modality}_mean"] = torch.from_numpy(mean.astype(np.float32))

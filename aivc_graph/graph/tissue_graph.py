@@ -27,8 +27,8 @@ class TissueGraph(HeteroData):
     """Molecules, cells, patches, regions and sections as nodes of one heterogeneous graph.
 
     Node stores hold ``obs`` (DataFrame, index barcode or symbol), ``pos`` (node, 2) [µm], ``size_um`` (node,),
-    ``section_index`` (node,), ``split`` (node,), and dense observations such as ``histology`` (node, feature), each with
-    ``<modality>_mask`` (node,). Relations hold ``adj_t``, a sparse CSR tensor (target, source), PyG's transposed
+    ``section_index`` (node,), ``split`` (node,), and dense observations such as ``histology`` (node, feature), each
+    with ``<modality>_mask`` (node,). Relations hold ``adj_t``, a sparse CSR tensor (target, source), PyG's transposed
     adjacency; a count observation is the relation (molecule, observed_in, level), so it exists once.
 
     Examples

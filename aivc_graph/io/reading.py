@@ -24,7 +24,7 @@ class AbstractReader(Settings, ABC):
 
     @abstractmethod
     def read(self, path: Path, section: str) -> Any:
-        """Return `path` as a section (SpatialData), every element in its vendor's units, placed where the pixel size is known."""
+        """Return `path` as a section (SpatialData): elements in vendor units, placed where the pixel size is known."""
 
 
 READERS: Registry[type[AbstractReader]] = Registry("reader")

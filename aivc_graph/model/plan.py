@@ -80,7 +80,8 @@ class ModelPlan(Settings):
                     first = missing[0] if missing else have[0]
                     raise ModelError(
                         f"{level} · {modality}",
-                        f"{len(missing)} of the model's {len(wanted)} molecules missing (first {first!r}) or in another order",
+                        f"{len(missing)} of the model's {len(wanted)} molecules missing (first {first!r}) or in "
+                        "another order",
                         "the panel the model was trained on",
                         "build the graph with the run's config.yaml",
                     )

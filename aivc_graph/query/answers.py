@@ -116,7 +116,7 @@ def composition_table(obs: pd.DataFrame, by: str) -> pd.DataFrame:
 
 
 def contact_table(adjacency: sparse.csr_matrix | None, niche: np.ndarray) -> pd.DataFrame:
-    """Return contacts between niches against the number expected from their degrees alone, one row an unordered pair."""
+    """Return contacts between niches beside the number expected from their degrees; one row an unordered pair."""
     k = int(niche.max()) + 1 if len(niche) else 0
     onehot = sparse.csr_matrix((np.ones(len(niche)), (np.arange(len(niche)), niche)), shape=(len(niche), k))
     contacts = np.zeros((k, k)) if adjacency is None else (onehot.T @ (adjacency != 0).astype(float) @ onehot).toarray()

@@ -21,7 +21,7 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class NicheMixture:
-    """A mixture with one shared covariance: `means` (niche, latent), `precision` (latent, latent), `log_weight` (niche,)."""
+    """A mixture with one covariance: `means` (niche, latent), `precision` (latent, latent), `log_weight` (niche,)."""
 
     means: Floats
     precision: Floats

@@ -37,7 +37,7 @@ def node_states(model: TissueModel, graph: Any, hide: tuple[tuple[str, str], ...
     z = {level: np.zeros((n, latent), np.float32) for level, n in size.items()}
     context = {level: np.zeros((n, latent), np.float32) for level, n in size.items()}
     known = {level: np.zeros(n, bool) for level, n in size.items()}
-    for inputs, state, core, rows in run_windows(model, graph, hide):
+    for _, state, core, rows in run_windows(model, graph, hide):
         for level, mask in core.items():
             target = rows[level][mask].numpy()
             z[level][target] = state.z[level][mask].numpy()
@@ -76,9 +76,9 @@ def niche_level(model: TissueModel) -> str:
 def niche_state(states: NodeStates, diagnostics: dict[str, float], level: str) -> tuple[NDArray[np.float32], str]:
     """Return the state niches are made of (node, latent) and its name, ``neighbourhood`` or ``own``.
 
-    A niche of cells is always their neighbourhood. A patch holds many cells already, so it may stand for itself: it does
-    where its neighbours are so much worse at predicting it than its own thinned counts are (leave-one-out error above
-    three times the thinning error) that the tissue must be finer than they are.
+    A niche of cells is always their neighbourhood. A patch holds many cells already, so it may stand for itself: it
+    does where its neighbours are so much worse at predicting it than its own thinned counts are (leave-one-out error
+    above three times the thinning error) that the tissue must be finer than they are.
     """
     loo, own = diagnostics.get(f"{level}.loo"), diagnostics.get(f"{level}.thinning_own")
     if loo is None or (level != names.CELL and own is not None and loo > 3.0 * own):

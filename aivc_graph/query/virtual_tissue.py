@@ -116,8 +116,8 @@ class VirtualTissue:
         Returns
         -------
         AnnData
-            X = share of each niche (node, niche); ``obs``: section, barcode, x_um, y_um, ``niche`` (1, 2, … by size) and
-            ``certainty`` (largest share); ``obsm["spatial"]`` in µm; ``uns`` says how they were found.
+            X = share of each niche (node, niche); ``obs``: section, barcode, x_um, y_um, ``niche`` (1, 2, … by
+            size) and ``certainty`` (largest share); ``obsm["spatial"]`` in µm; ``uns`` says how they were found.
         """
         level = self._level(level or self.base_level)
         shares = self._niche_shares(k, resolution)[level]
@@ -125,7 +125,7 @@ class VirtualTissue:
         order = [str(i + 1) for i in range(shares.shape[1])]
         known = shares.sum(axis=1) > 0.5
         label = np.where(known, shares.argmax(axis=1), -1)
-        obs[NICHE] = pd.Categorical.from_codes(label, categories=order)
+        obs[NICHE] = pd.Categorical.from_codes(label, categories=pd.Index(order))
         obs["certainty"] = np.where(known, shares.max(axis=1), np.nan)
         answer = ad.AnnData(X=shares.astype(np.float32), obs=obs, var=pd.DataFrame(index=pd.Index(order, name=NICHE)))
         answer.obsm["spatial"] = self.graph[level].pos.numpy()
@@ -144,9 +144,9 @@ class VirtualTissue:
         genes
             Symbols; all measured ones if not given.
         at
-            ``cell`` or ``patch``: AnnData (node, gene) with ``layers["measured"]`` beside the expectation; ``niche``: a table
-            with the mean, its 95 % interval over sections (or over regions, where there are fewer than five sections)
-            and the measured mean.
+            ``cell`` or ``patch``: AnnData (node, gene) with ``layers["measured"]`` beside the expectation; ``niche``: a
+            table with the mean, its 95 % interval over sections (or over regions, where there are fewer than five
+            sections) and the measured mean.
 
         Raises
         ------
@@ -196,17 +196,18 @@ class VirtualTissue:
         return composition_table(obs, by if by in obs else "section")
 
     def neighbours(self, k: int | None = None, resolution: float = 1.0) -> pd.DataFrame:
-        """Return which niches touch: one row a pair, with contacts, the number expected by chance, and their log2 ratio."""
+        """Return which niches touch: a row a pair, with contacts, those expected by chance, and their log2 ratio."""
         return contact_table(self._adjacency(), self._niche_shares(k, resolution)[self.base_level].argmax(axis=1))
 
     def contact_graph(self, k: int | None = None, resolution: float = 1.0) -> nx.Graph:
-        """Return the niche contact graph: nodes are niches with their size, edges pairs that touch, weight = contacts."""
+        """Return the niche contact graph: nodes are niches and their size, edges touching pairs; weight = contacts."""
         shares = self._niche_shares(k, resolution)[self.base_level]
         graph: nx.Graph = nx.Graph()
         for i, n in enumerate(np.bincount(shares.argmax(axis=1), minlength=shares.shape[1])):
             graph.add_node(str(i + 1), nodes=int(n))
-        for row in self.neighbours(k, resolution).itertuples():
-            graph.add_edge(row.niche_a, row.niche_b, weight=float(row.contacts), log2_ratio=float(row.log2_ratio))
+        touching = self.neighbours(k, resolution)
+        for a, b, n, ratio in touching[["niche_a", "niche_b", "contacts", "log2_ratio"]].to_numpy():
+            graph.add_edge(a, b, weight=float(n), log2_ratio=float(ratio))
         return graph
 
     def similar_to(
@@ -244,10 +245,15 @@ class VirtualTissue:
         rows = (answer.obs["section"] == section).to_numpy()
         size = self.graph[self._level(level or self.base_level)].size_um.numpy()[rows]
         pos, slide = answer.obsm["spatial"][rows], self.slides.get(section)
-        place = {"slide": slide.image, "mpp": slide.um_per_pixel} if slide is not None else {}
-        origin = slide.origin_um if slide is not None else (0.0, 0.0)
-        order = list(answer.obs[NICHE].cat.categories)
-        return niche_map(pos - origin, answer.obs[NICHE][rows], size_um=size, order=order, title=f"{section}: niches", **place)
+        return niche_map(
+            pos - (slide.origin_um if slide is not None else (0.0, 0.0)),
+            answer.obs[NICHE][rows],
+            slide=slide.image if slide is not None else None,
+            mpp=slide.um_per_pixel if slide is not None else None,
+            size_um=size,
+            order=list(answer.obs[NICHE].cat.categories),
+            title=f"{section}: niches",
+        )
 
     def _level(self, level: str) -> str:
         if level not in self.graph.levels:

@@ -164,11 +164,12 @@ def add_slide(
 
 
 def add_transcripts(section: Any, table: Any, to_um: Matrix) -> None:
-    """Add molecules as points; `table` (pandas or dask) has ``x, y`` in vendor units, ``gene`` and, where known, ``cell``."""
+    """Add molecules as points; `table` (pandas or dask) has ``x, y`` in vendor units, ``gene``, if known ``cell``."""
     from spatialdata.models import PointsModel
 
     # `sort` states that order is of no matter; without it the whole of a lazy table is read here to see its order.
-    section.points[names.TRANSCRIPTS] = PointsModel.parse(table, coordinates={"x": "x", "y": "y"}, feature_key="gene", sort=True)
+    axes = {"x": "x", "y": "y"}
+    section.points[names.TRANSCRIPTS] = PointsModel.parse(table, coordinates=axes, feature_key="gene", sort=True)
     _unplace(section, names.TRANSCRIPTS)
     place(section, names.TRANSCRIPTS, to_um)
 

@@ -19,9 +19,9 @@ Floats = NDArray[np.floating]
 def fit_closed_form(model: TissueModel, folds: list[Fold], seed: int) -> dict[str, float]:
     """Fit loadings, profiles, dispersions, ring weights, own shares, expert precisions and lift maps.
 
-    Returns label-free diagnostics: for each level with counts and neighbours the leave-one-out error of the neighbourhood
-    (``loo``), and the errors of a node's own thinned counts (``thinning_own``) and of own and context mixed
-    (``thinning_mixed``), all as a share of the variance.
+    Returns label-free diagnostics: for each level with counts and neighbours the leave-one-out error of the
+    neighbourhood (``loo``), and the errors of a node's own thinned counts (``thinning_own``) and of own and context
+    mixed (``thinning_mixed``), all as a share of the variance.
     """
     generator = np.random.default_rng(seed)
     noise: dict[str, Floats] = {}

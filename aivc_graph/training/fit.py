@@ -167,7 +167,8 @@ class _Fit:
                     f"epoch {self.epoch} · window {number}",
                     f"a loss of {value.item()}",
                     "a finite loss",
-                    f"lower training.learning_rate (now {self.config.learning_rate}); checkpoints/last.safetensors is the last good state",
+                    f"lower training.learning_rate (now {self.config.learning_rate}); the last good state is "
+                    "checkpoints/last.safetensors",
                 )
             value.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -195,7 +196,7 @@ class _Fit:
 
     @torch.no_grad()
     def held_out_loss(self) -> float:
-        """Return the loss on validation nodes (training nodes where there are none), with the same things hidden each time."""
+        """Return the loss on validation nodes, or on training nodes where there are none; hides the same each time."""
         self.model.eval()
         generator, total = np.random.default_rng([self.config.seed, 2**31]), Loss()
         split = names.VALIDATION if self._has_validation() else names.TRAIN

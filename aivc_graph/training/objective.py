@@ -54,8 +54,8 @@ def draw_hidden(inputs: Inputs, config: TrainingConfig, generator: np.random.Gen
 def likelihood(model: TissueModel, inputs: Inputs, state: State, hidden: Hidden, counted: dict[str, Tensor]) -> Loss:
     """Return the negative log-likelihood of what was hidden, for the nodes in `counted` (node,), 1 or 0, by level.
 
-    Counts: hidden molecules of every node, given the others; of a hidden node nothing but its context was seen. Features:
-    nodes whose features were hidden.
+    Counts: hidden molecules of every node, given the others; of a hidden node nothing but its context was seen.
+    Features: nodes whose features were hidden.
     """
     loss = Loss()
     for key, measured in inputs.counts.items():

@@ -19,7 +19,7 @@ class AbstractEdges(Settings, ABC):
 
     @abstractmethod
     def __call__(self, pos_um: NDArray[np.floating[Any]]) -> sparse.csr_matrix:
-        """Return distances [µm] as CSR (target, source), float32, no self loops, columns sorted, duplicates kept apart."""
+        """Return distances [µm] as CSR (target, source), float32: no self loops, columns sorted, duplicates kept."""
 
 
 EDGES: Registry[type[AbstractEdges]] = Registry("edge rule")

@@ -11,7 +11,7 @@ from aivc_graph.operators.product import SparseOperator
 class RingMeanLateral(nn.Module):
     r"""Mix a node's own state with a kernel-weighted mean of its neighbours.
 
-    Neighbours are sorted by distance into rings; with :math:`m_r` the mean state of the *measured* neighbours in ring r,
+    Neighbours sorted by distance form rings; with :math:`m_r` the mean state of the *measured* neighbours in ring r,
 
     .. math:: c_v = \sum_r w_r\, m_r(v), \qquad z_v = u_v + s \odot (c_v - u_v) + g\,h([u_v, c_v])
 

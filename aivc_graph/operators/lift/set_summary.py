@@ -13,15 +13,15 @@ class SetSummaryLift(nn.Module):
 
     .. math:: \ell_p = M\,\mu_p + g\,h([\mu_p, \sigma_p]), \qquad z_p = u_p + s_p \odot (\ell_p - u_p)
 
-    with :math:`\mu_p, \sigma_p` the overlap-weighted mean and spread of the children's states. M starts as the identity and g at
-    zero; s starts at one for a parent that was not measured itself and at zero for one that was: mean pooling for the
-    first, nothing for the second. Invariant to the order
-    of children.
+    with :math:`\mu_p, \sigma_p` the overlap-weighted mean and spread of the children's states. M starts as the identity
+    and g at zero; s starts at one for a parent that was not measured itself and at zero for one that was: mean pooling
+    for the first, nothing for the second. Invariant to the order of children.
 
     Shapes
     ------
     in
-        child (child, latent); parent (parent, latent) with `measured` (parent,); overlap (parent, child), rows summing to one
+        child (child, latent); parent (parent, latent) with `measured` (parent,); overlap (parent, child), rows summing
+        to one
     out
         (parent, latent)
     """

@@ -134,8 +134,8 @@ def _chunk(
 def _gamma_rise(y: Tensor, gene: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
     """Return log Γ(y + θ) − log Γ(θ) and its derivative by θ, for whole counts y ≥ 0.
 
-    For small whole y both are sums of y terms, log(θ + k) and 1 / (θ + k), read from a table a gene: several times faster
-    than the gamma functions, and exact.
+    For small whole y both are sums of y terms, log(θ + k) and 1 / (θ + k), read from a table a gene: several times
+    faster than the gamma functions, and exact.
     """
     steps = theta[None, :] + torch.arange(TABLE_COUNTS, device=theta.device)[:, None]
     nothing = torch.zeros_like(theta)[None, :]

@@ -12,8 +12,9 @@ from aivc_graph.operators.product import SparseOperator
 class NegativeBinomialMeasurement(nn.Module):
     r"""Counts of molecules as a negative binomial around a log-linear profile.
 
-    Encoding lifts molecules to their node, :math:`u_v = (x_v - \bar x_{s(v)})\,E` with :math:`x = \log(1 + c\,y/\ell)` and
-    :math:`\bar x_s` the mean over the node's section, plus a gated correction. Decoding is
+    Encoding lifts molecules to their node, :math:`u_v = (x_v - \bar x_{s(v)})\,E` with
+    :math:`x = \log(1 + c\,y/\ell)` and :math:`\bar x_s` the mean over the node's section, plus a gated correction.
+    Decoding is
 
     .. math:: y_{vg} \sim \mathrm{NB}(\ell_v\,\mathrm{softmax}_g(z_v \cdot w_g + b_{sg}),\ \theta_g)
 
