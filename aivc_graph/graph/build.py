@@ -38,6 +38,9 @@ class GraphConfig(Settings):
         Edge [µm] of the grid windows that serve as patches where a section has no capture spots.
     region_factor
         Edge of a region in patch sizes.
+    patch_reach_um
+        Cells up to this distance [µm] from the edge of a capture spot count as within it, by a share that falls to
+        zero: for cells and spots of neighbouring sections, whose places agree to some tens of microns only.
     edges
         Lateral edges a level: ``kind`` and the options of that rule.
     n_genes
@@ -48,6 +51,7 @@ class GraphConfig(Settings):
 
     patch_um: float = Field(100.0, gt=0)
     region_factor: float = Field(4.0, ge=1)
+    patch_reach_um: float = Field(0.0, ge=0)
     edges: dict[str, dict[str, Any]] = Field(default_factory=lambda: {v: {"kind": "knn", "k": 18} for v in LATERAL})
     n_genes: int | None = Field(None, ge=1)
     keep_genes: tuple[str, ...] = ()
@@ -94,7 +98,7 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None) -> Tissu
         if len(nodes):
             _add_nodes(graph, level, nodes)
             _add_lateral(graph, level, nodes, config.edges.get(level))
-    _add_within(graph, cells, patches)
+    _add_within(graph, cells, patches, config.patch_reach_um)
     add_observations(graph, sections, n_genes=config.n_genes, keep_genes=config.keep_genes)
     add_section_profiles(graph)
     check_graph(graph)
@@ -191,10 +195,10 @@ def _add_lateral(graph: TissueGraph, level: str, nodes: Nodes, options: dict[str
     relation.distance_um = torch.from_numpy(distance[order].astype(np.float32))
 
 
-def _add_within(graph: TissueGraph, cells: Nodes, patches: Nodes) -> None:
+def _add_within(graph: TissueGraph, cells: Nodes, patches: Nodes, reach_um: float) -> None:
     regions = graph[names.REGION]
     if len(cells):
-        adj = _cells_in_patches(cells, patches)
+        adj = _cells_in_patches(cells, patches, reach_um)
         graph[names.CELL, names.WITHIN, names.PATCH].adj_t = to_torch_csr(adj)
         if (np.diff(adj.tocsc().indptr) == 0).any():
             graph[names.CELL, names.WITHIN, names.REGION].adj_t = to_torch_csr(
@@ -207,7 +211,7 @@ def _add_within(graph: TissueGraph, cells: Nodes, patches: Nodes) -> None:
     )
 
 
-def _cells_in_patches(cells: Nodes, patches: Nodes) -> sparse.csr_matrix:
+def _cells_in_patches(cells: Nodes, patches: Nodes, reach_um: float) -> sparse.csr_matrix:
     blocks = sparse.coo_matrix((len(patches), len(cells)), dtype=np.float32)
     rows, columns, shares = [blocks.row], [blocks.col], [blocks.data]
     for group in np.intersect1d(cells.group, patches.group):
@@ -217,7 +221,8 @@ def _cells_in_patches(cells: Nodes, patches: Nodes) -> sparse.csr_matrix:
             share, windows, _ = overlap_with_grid(cells.pos_um[c], cells.size_um[c], edge, cells.group[c])
             p = p[_match(windows[:, 1:], patches.pos_um[p], edge)]
         else:
-            share = overlap_with_discs(cells.pos_um[c], cells.size_um[c], patches.pos_um[p], patches.size_um[p])
+            places = (cells.pos_um[c], cells.size_um[c], patches.pos_um[p], patches.size_um[p])
+            share = overlap_with_discs(*places, reach_um)
         local = share.tocoo()
         rows.append(p[local.row])
         columns.append(c[local.col])

@@ -12,17 +12,20 @@ from scipy.spatial import cKDTree
 Floats = NDArray[np.floating[Any]]
 
 
-def overlap_with_discs(pos_um: Floats, size_um: Floats, parent_um: Floats, parent_size_um: Floats) -> sparse.csr_matrix:
+def overlap_with_discs(
+    pos_um: Floats, size_um: Floats, parent_um: Floats, parent_size_um: Floats, reach_um: float = 0.0
+) -> sparse.csr_matrix:
     """Return (parent, child): the share of each child's width that lies inside a round parent such as a capture spot.
 
     The overlap of two discs is taken along the line between their centres, so a child on a border counts in part and a
-    child between the spots not at all.
+    child between the spots not at all. With a reach the share falls from one to zero over that much more.
     """
-    reach = float(parent_size_um.max() + size_um.max()) / 2
-    pairs = cKDTree(parent_um).sparse_distance_matrix(cKDTree(pos_um), reach, output_type="coo_matrix")
+    farthest = float(parent_size_um.max() + size_um.max()) / 2 + reach_um
+    pairs = cKDTree(parent_um).sparse_distance_matrix(cKDTree(pos_um), farthest, output_type="coo_matrix")
     parent, child, distance = pairs.row, pairs.col, pairs.data
     width = np.maximum(size_um[child], 1e-6)
-    share = np.clip((parent_size_um[parent] / 2 + width / 2 - distance) / width, 0.0, 1.0)
+    edge = (parent_size_um[parent] + width) / 2 + reach_um
+    share = np.clip((edge - distance) / (width + reach_um), 0.0, 1.0)
     keep = share > 0
     shape = (len(parent_um), len(pos_um))
     return sparse.csr_matrix((share[keep].astype(np.float32), (parent[keep], child[keep])), shape=shape)
