@@ -270,17 +270,24 @@ def export(run: Path, to: str, out: Path) -> Path:
     return write(tissue.graph, Path(out), to)
 
 
-def demo(out: Path, *, device: str = "auto", seed: int = 0) -> Path:
+def demo(out: Path, *, device: str = "auto", seed: int = 0, preset: str = "demo") -> Path:
     """Go the whole way on a simulated section: simulate → build → train → ask; return the run folder.
 
     Beside the run folder's own files there are the tables ``niches.csv``, ``markers.csv``, ``expression.csv`` and
     ``contacts.csv``, and the pictures ``niches.png`` (over the slide), ``contacts.png`` and ``training.png``.
+
+    Parameters
+    ----------
+    out
+        Run folder; the simulated files go into its ``tissue``.
+    preset
+        Name of the simulated section, as in `aivc_graph.simulate.simulate.simulate`.
     """
     out = Path(out)
     tissue_folder = out / "tissue"
     if (tissue_folder / "truth").is_dir():
         shutil.rmtree(tissue_folder)
-    simulate("demo", tissue_folder, seed=seed)
+    simulate(preset, tissue_folder, seed=seed)
     config = demo_config(tissue_folder, seed)
     build(config, out / "graph.zarr")
     run = train_config(config, None, out, resume=False, device=device)

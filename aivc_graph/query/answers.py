@@ -115,22 +115,30 @@ def composition_table(obs: pd.DataFrame, by: str) -> pd.DataFrame:
     return shares.reset_index()
 
 
-def contact_table(adjacency: sparse.csr_matrix | None, niche: np.ndarray) -> pd.DataFrame:
-    """Return contacts between niches beside the number expected from their degrees; one row an unordered pair."""
-    k = int(niche.max()) + 1 if len(niche) else 0
-    onehot = sparse.csr_matrix((np.ones(len(niche)), (np.arange(len(niche)), niche)), shape=(len(niche), k))
-    contacts = np.zeros((k, k)) if adjacency is None else (onehot.T @ (adjacency != 0).astype(float) @ onehot).toarray()
-    contacts = (contacts + contacts.T) / 2
-    degree = contacts.sum(axis=1)
-    expected = np.outer(degree, degree) / max(degree.sum(), 1.0)
+def contact_table(adjacency: sparse.csr_matrix | None, niche: np.ndarray, k: int) -> pd.DataFrame:
+    """Return contacts between `k` niches beside the number expected from their degrees; one row an unordered pair.
+
+    A contact is a pair of nodes of which at least one has the other among its neighbours, counted once; a node of
+    `niche` −1 belongs to none and touches nothing.
+    """
+    known = np.flatnonzero(niche >= 0)
+    onehot = sparse.csr_matrix((np.ones(len(known)), (known, niche[known])), shape=(len(niche), k))
+    touching = np.zeros((k, k))
+    if adjacency is not None:
+        either = (adjacency != 0).astype(np.int8)
+        touching = (onehot.T @ either.maximum(either.T) @ onehot).toarray()
+    degree = touching.sum(axis=1)
     a, b = np.triu_indices(k)
-    ratio = np.log2((contacts[a, b] + 0.5) / (expected[a, b] + 0.5))
+    twice = np.where(a == b, 2.0, 1.0)  # both ends of a contact inside a niche lie in the same row
+    contacts = touching[a, b] / twice
+    expected = degree[a] * degree[b] / max(degree.sum(), 1.0) / twice
+    ratio = np.log2((contacts + 0.5) / (expected + 0.5))
     return pd.DataFrame(
         {
             "niche_a": (a + 1).astype(str),
             "niche_b": (b + 1).astype(str),
-            "contacts": contacts[a, b],
-            "expected": expected[a, b],
+            "contacts": contacts.astype(int),
+            "expected": expected,
             "log2_ratio": ratio,
         }
     )

@@ -40,7 +40,7 @@ def fit_mixture(x: Floats, k: int | None, resolution: float, seed: int, shared: 
     Parameters
     ----------
     k
-        Number of niches; if not given, the number from 2 to 20 with the least BIC whose penalty is divided by
+        Number of niches; if not given, the number from 1 to 20 with the least BIC whose penalty is divided by
         `resolution`, so that a larger resolution gives more niches.
     shared
         Number of nodes that share one neighbourhood; the BIC counts nodes divided by it, because neighbouring states
@@ -56,15 +56,12 @@ def fit_mixture(x: Floats, k: int | None, resolution: float, seed: int, shared: 
         raise QueryError("niches", f"k = {k} for {len(sample)} nodes", "1 ≤ k ≤ number of nodes")
     if k is not None:
         return _fit(sample, k, seed, STARTS)[0]
-    most = min(MAX_NICHES, len(sample) // 10)
-    if most < 2:
-        return _fit(sample, 1, seed, 1)[0]
     counted = len(x) / shared
     scores = []
-    for n in range(2, most + 1):
+    for n in range(1, max(min(MAX_NICHES, len(sample) // 10), 1) + 1):
         _, likelihood, n_parameters = _fit(sample, n, seed, 2)
         scores.append(-2.0 * likelihood * counted + n_parameters * np.log(counted) / resolution)
-    return _fit(sample, 2 + int(np.argmin(scores)), seed, STARTS)[0]
+    return _fit(sample, 1 + int(np.argmin(scores)), seed, STARTS)[0]
 
 
 def _fit(x: Floats, k: int, seed: int, starts: int) -> tuple[NicheMixture, float, int]:

@@ -77,7 +77,7 @@ class VirtualTissue:
             raise StoreError(
                 str(run), "no run.json", "a finished run folder", "train first: aivc train CONFIG --out RUN"
             )
-        facts = json.loads((run / "run.json").read_text())
+        facts = _facts(run / "run.json", ("graph", "seed"))
         graph = (run / facts["graph"]).resolve()
         if not graph.exists():
             raise StoreError(
@@ -85,7 +85,7 @@ class VirtualTissue:
                 f"its graph {facts['graph']!r} is not there",
                 mend="move it back, or build it again from the run's config.yaml",
             )
-        diagnostics = json.loads((run / "training.json").read_text())["diagnostics"]
+        diagnostics = _facts(run / "training.json", ("diagnostics",))["diagnostics"]
         return cls(read_store(graph), load_model(run), diagnostics, facts["seed"], read_thumbnails(graph))
 
     @cached_property
@@ -197,14 +197,14 @@ class VirtualTissue:
 
     def neighbours(self, k: int | None = None, resolution: float = 1.0) -> pd.DataFrame:
         """Return which niches touch: a row a pair, with contacts, those expected by chance, and their log2 ratio."""
-        return contact_table(self._adjacency(), self._niche_shares(k, resolution)[self.base_level].argmax(axis=1))
+        answer = self.niches(k, resolution)
+        return contact_table(self._adjacency(), answer.obs[NICHE].cat.codes.to_numpy(), answer.n_vars)
 
     def contact_graph(self, k: int | None = None, resolution: float = 1.0) -> nx.Graph:
         """Return the niche contact graph: nodes are niches and their size, edges touching pairs; weight = contacts."""
-        shares = self._niche_shares(k, resolution)[self.base_level]
         graph: nx.Graph = nx.Graph()
-        for i, n in enumerate(np.bincount(shares.argmax(axis=1), minlength=shares.shape[1])):
-            graph.add_node(str(i + 1), nodes=int(n))
+        for niche, n in self.niches(k, resolution).obs[NICHE].value_counts(sort=False).items():
+            graph.add_node(niche, nodes=int(n))
         touching = self.neighbours(k, resolution)
         for a, b, n, ratio in touching[["niche_a", "niche_b", "contacts", "log2_ratio"]].to_numpy():
             graph.add_edge(a, b, weight=float(n), log2_ratio=float(ratio))
@@ -288,6 +288,18 @@ class VirtualTissue:
                 overlap = to_scipy_csr(self.graph[child, names.WITHIN, parent].adj_t)
                 found[child] = _normalised(overlap.T @ found[parent])
         return found
+
+
+def _facts(file: Path, keys: tuple[str, ...]) -> dict[str, Any]:
+    """Return a run's JSON file that must hold `keys`."""
+    try:
+        facts = json.loads(file.read_text())
+        missing = [key for key in keys if key not in dict(facts)]
+    except (OSError, ValueError) as error:
+        raise StoreError(str(file), f"unreadable ({error})", mend="train the run again") from error
+    if missing:
+        raise StoreError(str(file), f"no key {missing[0]!r}", mend="train the run again")
+    return dict(facts)
 
 
 def _normalised(shares: np.ndarray) -> np.ndarray:
