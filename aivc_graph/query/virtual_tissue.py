@@ -156,11 +156,13 @@ class VirtualTissue:
         level = self.base_level if at == NICHE else self._level(at)
         if names.RNA not in self.model.plan.counts.get(level, {}):
             measured = [v for v, by in self.model.plan.counts.items() if names.RNA in by]
+            if not measured:
+                raise QueryError(f"expression at {level}", "no RNA was measured at any level of this tissue")
             raise QueryError(
                 f"expression at {level}",
                 "no RNA was measured there",
-                f"one of {measured}",
-                f"ask at={measured[0] if measured else 'patch'!r}",
+                f"one of {', '.join(measured)}",
+                f"ask at={measured[0]!r}",
             )
         panel = self.model.plan.counts[level][names.RNA]
         chosen = list(panel) if genes is None else list(genes)
@@ -174,11 +176,12 @@ class VirtualTissue:
         """Return the `n` genes of each niche that stand out most from the other niches.
 
         One row a niche and gene: expected counts per 10,000 and ``log2_ratio``, over the mean of the other niches, both
-        with one count per 10,000 added so that rarely seen genes do not lead.
+        with one count per 10,000 added so that rarely seen genes do not lead. Empty where there is one niche alone.
         """
         table = self.expression(at=NICHE, k=k, resolution=resolution)
         wide = table.pivot(index="niche", columns="gene", values="expected")
         others = (wide.sum() - wide) / max(len(wide) - 1, 1)
+        n = n if len(wide) > 1 else 0
         ratio = np.log2((wide + 1.0) / (others + 1.0)).stack().rename("log2_ratio").reset_index()
         best = ratio.sort_values("log2_ratio", ascending=False).groupby("niche", observed=True).head(n)
         best = best.merge(table, on=["niche", "gene"])

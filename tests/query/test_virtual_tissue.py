@@ -1,0 +1,286 @@
+"""Questions to a trained tissue: niches that are there are found, none are made up, and answers add up."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from sklearn.metrics import adjusted_rand_score
+
+from aivc_graph import cli
+from aivc_graph.config import Config
+from aivc_graph.errors import QueryError, StoreError
+from aivc_graph.graph.build import GraphConfig, build_graph
+from aivc_graph.graph.tissue_graph import to_scipy_csr
+from aivc_graph.model.settings import ModelConfig
+from aivc_graph.pipeline import train
+from aivc_graph.query.answers import composition_table, contact_table
+from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.training.settings import TrainingConfig
+
+CONFIG = Config(
+    model=ModelConfig(latent=4, rings=(6, 12)), training=TrainingConfig(epochs=3, window_nodes=400, device="cpu")
+)
+GRAPH = GraphConfig(edges={"cell": {"kind": "knn", "k": 12}, "patch": {"kind": "knn", "k": 6}})
+BOTH = ("cell", "patch")
+
+
+@pytest.fixture(scope="session")
+def trained(striped_section: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the run folder of two sections of three stripes."""
+    sections = [
+        striped_section("s1", n=500, levels=BOTH, seed=1),
+        striped_section("s2", n=500, levels=BOTH, seed=2, donor="d2"),
+    ]
+    return train(build_graph(sections, GRAPH), CONFIG, tmp_path_factory.mktemp("striped") / "run").folder
+
+
+@pytest.fixture(scope="session")
+def tissue(trained: Path) -> VirtualTissue:
+    return VirtualTissue.load(trained)
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """Return a copy of the run folder that a test may damage."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def agreement(answer: Any) -> float:
+    return float(adjusted_rand_score(answer.obs["label"], answer.obs["niche"].astype(str)))
+
+
+def test_niches_find_the_stripes(tissue: VirtualTissue) -> None:
+    assert agreement(tissue.niches(k=3)) > 0.8
+    found = tissue.niches()
+    assert 3 <= found.n_vars <= 8 and agreement(found) > 0.6
+    for section in ("s1", "s2"):
+        assert agreement(tissue.niches(k=3)[tissue.niches(k=3).obs["section"] == section]) > 0.75
+
+
+def test_shuffled_states_find_no_stripes(trained: Path) -> None:
+    tissue = VirtualTissue.load(trained)
+    states = dict(tissue.states)
+    cells = states["cell"]
+    order = np.random.default_rng(0).permutation(len(cells.z))
+    states["cell"] = dataclasses.replace(cells, z=cells.z[order], context=cells.context[order])
+    tissue.states = states
+    assert agreement(tissue.niches(k=3)) < 0.1
+
+
+def test_tissue_without_niches_has_one(striped_section: Callable[..., Any], tmp_path: Path) -> None:
+    even = build_graph([striped_section("even", n=500, structure=False, seed=3)], GRAPH)
+    tissue = train(even, CONFIG, tmp_path / "run").tissue
+    answer = tissue.niches()
+    assert answer.n_vars == 1 and (answer.obs["niche"] == "1").all()
+    assert tissue.markers().empty and len(tissue.neighbours()) == 1
+
+
+@pytest.mark.parametrize(("child", "parent"), [("cell", "patch"), ("cell", "region")])
+def test_shares_of_a_parent_are_the_overlap_weighted_mean_of_its_children(
+    tissue: VirtualTissue, child: str, parent: str
+) -> None:
+    fine, coarse = tissue.niches(level=child), tissue.niches(level=parent)
+    overlap = to_scipy_csr(tissue.graph[child, "within", parent].adj_t).astype(np.float64)
+    total = np.asarray(overlap.sum(axis=1)).ravel()
+    covered = total > 0
+    # A patch without cells borrows nothing upwards: it weighs no more than the shares it has.
+    weight = np.asarray(overlap @ fine.X.sum(axis=1))
+    expected = (overlap @ fine.X)[covered] / np.maximum(weight[covered], 1e-12)[:, None]
+    np.testing.assert_allclose(coarse.X[covered], expected, atol=2e-6)
+    sums = coarse.X.sum(axis=1)
+    assert ((np.abs(sums - 1) < 1e-5) | (sums == 0)).all() and (sums[covered] > 0).mean() > 0.9
+    assert (coarse.obs["niche"].isna() == (sums < 0.5)).all()
+
+
+def test_niches_are_numbered_by_size_and_carry_identity_and_microns(tissue: VirtualTissue) -> None:
+    for level in ("cell", "patch", "region"):
+        answer = tissue.niches(level=level)
+        obs = answer.obs
+        assert {"section", "barcode", "x_um", "y_um", "size_um", "niche", "certainty"} <= set(obs)
+        assert obs.index.is_unique and (obs.index == obs["section"].astype(str) + ":" + obs["barcode"]).all()
+        np.testing.assert_array_equal(answer.obsm["spatial"], obs[["x_um", "y_um"]].to_numpy())
+        assert answer.uns["niches"]["units"] == "µm"
+    sizes = tissue.niches().X.sum(axis=0)
+    assert (np.diff(sizes) <= 1e-3).all()
+
+
+def test_positions_are_those_of_the_section(tissue: VirtualTissue, striped_section: Callable[..., Any]) -> None:
+    cells = striped_section("s2", n=500, levels=BOTH, seed=2).shapes["cell"]
+    obs = tissue.niches().obs.query("section == 's2'").set_index("barcode").loc[cells.index]
+    np.testing.assert_allclose(obs["x_um"], cells.geometry.x, atol=1e-3)
+    np.testing.assert_allclose(obs["y_um"], cells.geometry.y, atol=1e-3)
+
+
+def test_expression_a_node_is_per_ten_thousand_beside_what_was_measured(tissue: VirtualTissue) -> None:
+    answer = tissue.expression(at="cell")
+    assert answer.shape == (1000, 30)
+    np.testing.assert_allclose(answer.X.sum(axis=1), 10_000, rtol=1e-4)
+    np.testing.assert_allclose(np.nansum(answer.layers["measured"], axis=1), 10_000, rtol=1e-4)
+    assert "per 10,000" in answer.uns["units"]["X"] and answer.uns["units"]["spatial"] == "µm"
+    inside = answer.obs["label"] == "stripe 0"
+    assert answer[inside, "G3"].X.mean() > 2 * answer[~inside, "G3"].X.mean()
+
+
+def test_expression_a_niche_has_a_row_a_gene_with_an_interval_around_it(tissue: VirtualTissue) -> None:
+    table = tissue.expression(["G0", "G15"], at="niche", k=3)
+    assert len(table) == 6 and list(table["gene"][:2]) == ["G0", "G15"]
+    assert (table["unit"] == "counts per 10,000").all() and (table["interval_over"] == "region").all()
+    assert ((table["lower"] <= table["expected"]) & (table["expected"] <= table["upper"])).all()
+    assert table.groupby("niche", observed=True)["n_nodes"].first().sum() == 1000
+    np.testing.assert_allclose(table["expected"], table["measured"], rtol=0.35)
+
+
+def test_markers_are_the_genes_of_the_stripe(tissue: VirtualTissue) -> None:
+    label = tissue.niches(k=3).obs.groupby("niche", observed=True)["label"].agg(lambda v: v.mode()[0])
+    for niche, genes in tissue.markers(n=5, k=3).groupby("niche", observed=True)["gene"]:
+        stripe = int(label[niche].split()[-1])
+        assert {int(g[1:]) // 10 for g in genes} == {stripe}
+
+
+def test_unknown_gene_names_the_nearest(tissue: VirtualTissue) -> None:
+    with pytest.raises(QueryError, match=r"no measured gene named 'G1O'; did you mean 'G1"):
+        tissue.expression(["G1O"])
+
+
+@pytest.mark.parametrize("level", ["region", "niche"])
+def test_a_level_without_rna_says_where_there_is_some(
+    striped_section: Callable[..., Any], tmp_path: Path, tissue: VirtualTissue, level: str
+) -> None:
+    if level == "niche":
+        section = striped_section("s", n=200, levels=("patch",))
+        del section.tables["patch_rna"]
+        bare = train(build_graph([section], GRAPH), CONFIG, tmp_path / "run").tissue
+        with pytest.raises(QueryError, match="expression at patch: no RNA was measured at any level"):
+            bare.expression(at="niche")
+    else:
+        with pytest.raises(QueryError, match=r"region: expected one of cell, patch, found no RNA .*; ask at='cell'"):
+            tissue.expression(at=level)
+
+
+def test_similar_nodes_lie_in_the_own_stripe_on_both_sections(tissue: VirtualTissue) -> None:
+    obs = tissue.niches().obs
+    label = obs["label"]
+    middle = obs[(obs["section"] == "s1") & (label == "stripe 1")]
+    node = middle.index[(middle["x_um"] - middle["x_um"].median()).abs().argmin()]
+    found = tissue.similar_to(node=node, n=30)
+    assert node not in found.index and len(found) == 30 and found["distance"].is_monotonic_increasing
+    assert (label[found.index] == "stripe 1").mean() > 0.9
+    assert (found["section"] == "s2").sum() >= 5
+    niche = str(tissue.niches(k=3).obs.loc[node, "niche"])
+    alike = tissue.similar_to(niche=niche, k=3, n=30)
+    assert (label[alike.index] == "stripe 1").mean() > 0.9 and set(alike["section"]) == {"s1", "s2"}
+    assert {"section", "barcode", "x_um", "y_um", "distance"} <= set(alike)
+
+
+def test_similar_to_what_does_not_exist(tissue: VirtualTissue) -> None:
+    with pytest.raises(QueryError, match="no niche 99"):
+        tissue.similar_to(niche=99)
+    with pytest.raises(QueryError, match="no node named 's1:nobody'"):
+        tissue.similar_to(node="s1:nobody")
+    with pytest.raises(QueryError, match="exactly one"):
+        tissue.similar_to()
+
+
+def test_contacts_equal_a_hand_count() -> None:
+    # 0 – 1 – 2 – 3 in a row, 4 without a niche beside 3; the edge of 0 and 1 is stated from one side only.
+    rows, columns = [0, 1, 2, 2, 3, 3, 4], [1, 2, 1, 3, 2, 4, 3]
+    adjacency = sparse.csr_matrix((np.ones(7), (rows, columns)), shape=(5, 5))
+    table = contact_table(adjacency, np.array([0, 0, 1, 1, -1]), 2).set_index(["niche_a", "niche_b"])
+    assert table["contacts"].to_dict() == {("1", "1"): 1, ("1", "2"): 1, ("2", "2"): 1}
+    # three contacts, each niche has three ends of six: 3·3/6 between them, half of it inside each
+    assert table["expected"].to_dict() == pytest.approx({("1", "1"): 0.75, ("1", "2"): 1.5, ("2", "2"): 0.75})
+    assert table.loc[("1", "2"), "log2_ratio"] == pytest.approx(np.log2(1.5 / 2.0))
+
+
+def test_contacts_of_the_tissue_equal_a_loop_over_pairs(tissue: VirtualTissue) -> None:
+    niche = tissue.niches(k=3).obs["niche"].astype(str).to_numpy()
+    adjacency = to_scipy_csr(tissue.graph["cell", "near", "cell"].adj_t).tocoo()
+    pairs = {(min(i, j), max(i, j)) for i, j in zip(adjacency.row, adjacency.col, strict=True)}
+    counted = pd.Series([tuple(sorted((niche[i], niche[j]))) for i, j in pairs]).value_counts()
+    for row in tissue.neighbours(k=3).itertuples():
+        assert row.contacts == counted.get((row.niche_a, row.niche_b), 0)
+    graph = tissue.contact_graph(k=3)
+    assert sum(n for _, n in graph.nodes(data="nodes")) == 1000
+    assert sum(w for *_, w in graph.edges(data="weight")) == len(pairs)
+
+
+def test_stripes_touch_their_neighbours_only(tissue: VirtualTissue) -> None:
+    label = tissue.niches(k=3).obs.groupby("niche", observed=True)["label"].agg(lambda v: v.mode()[0])
+    ends = sorted(n for n in label.index if label[n] != "stripe 1")
+    ratio = tissue.neighbours(k=3).set_index(["niche_a", "niche_b"])["log2_ratio"]
+    assert ratio[tuple(ends)] < -2 and ratio[("1", "1")] > 1
+
+
+@pytest.mark.parametrize("by", ["niche", "section"])
+def test_composition_sums_to_one(tissue: VirtualTissue, by: str) -> None:
+    table = tissue.composition(k=3, by=by)
+    labels = [c for c in table if c.startswith("stripe")]
+    np.testing.assert_allclose(table[labels].sum(axis=1), 1.0)
+    assert table["n_nodes"].sum() == 1000 and len(table) == (3 if by == "niche" else 2)
+
+
+def test_composition_without_labels_is_that_of_sections(tissue: VirtualTissue) -> None:
+    obs = tissue.niches(k=3).obs.drop(columns="label")
+    table = composition_table(obs, "niche")
+    np.testing.assert_allclose(table[["s1", "s2"]].sum(axis=1), 1.0)
+
+
+def test_k_beyond_reason_and_unknown_levels_are_refused(tissue: VirtualTissue) -> None:
+    with pytest.raises(QueryError, match="k = 0"):
+        tissue.niches(k=0)
+    with pytest.raises(QueryError, match="did you mean 'patch'"):
+        tissue.niches(level="pach")
+    with pytest.raises(QueryError, match=r"no section named 's3' \(known: s1, s2\)$"):
+        tissue.plot("s3")
+
+
+def damage_graph(run: Path) -> None:
+    shutil.move(run / "graph.zarr", run / "elsewhere.zarr")
+
+
+def damage_shard(run: Path) -> None:
+    largest = max((p for p in (run / "graph.zarr").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "graph moved": (damage_graph, "run.json: its graph 'graph.zarr' is not there; move it back"),
+    "graph torn": (damage_shard, "graph.zarr"),
+    "no run.json": (lambda run: (run / "run.json").unlink(), "found no run.json; train first"),
+    "run.json torn": (lambda run: (run / "run.json").write_text('{"graph": '), "run.json: unreadable"),
+    "run.json poor": (lambda run: (run / "run.json").write_text("{}"), "run.json: no key 'graph'"),
+    "no training.json": (lambda run: (run / "training.json").unlink(), "training.json: unreadable"),
+    "model corrupt": (
+        lambda run: (run / "model.safetensors").write_bytes(b"\x80\x04pickled"),
+        "model.safetensors: not a readable safetensors file",
+    ),
+    "model missing": (lambda run: (run / "model.safetensors").unlink(), "model.safetensors"),
+    "model.json torn": (lambda run: (run / "model.json").write_text("{"), "model.json"),
+}
+
+
+@pytest.mark.parametrize("fault", DAMAGE)
+def test_a_damaged_run_is_named_and_exits_2(run: Path, fault: str, capsys: pytest.CaptureFixture[str]) -> None:
+    damage, said = DAMAGE[fault]
+    damage(run)
+    with pytest.raises(StoreError) as caught:
+        VirtualTissue.load(run)
+    assert said in str(caught.value)
+    assert cli.main(["query", str(run), "niches"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("StoreError: ") and said in err and "Traceback" not in err
+
+
+def test_answers_are_the_same_each_time(trained: Path, tissue: VirtualTissue) -> None:
+    again = VirtualTissue.load(trained)
+    pd.testing.assert_frame_equal(again.niches().obs, tissue.niches().obs)
+    assert json.loads((trained / "run.json").read_text())["graph"] == "graph.zarr"
