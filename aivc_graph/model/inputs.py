@@ -37,6 +37,16 @@ class FeatureInput:
 
 
 @dataclass(frozen=True)
+class PoolInput:
+    """Counts of children summed by overlap for each parent, for the molecules both measured."""
+
+    pooled: Tensor
+    columns: Tensor
+    covered: Tensor
+    depth: float
+
+
+@dataclass(frozen=True)
 class Inputs:
     """Everything the model reads, on one device. Keys are levels, (level, modality) or (child, parent)."""
 
@@ -48,6 +58,7 @@ class Inputs:
     rings: dict[str, list[SparseOperator]]
     lift: dict[tuple[str, str], SparseOperator]
     project: dict[tuple[str, str], SparseOperator]
+    pools: dict[tuple[str, str, str], PoolInput]
 
     @property
     def device(self) -> torch.device:
@@ -69,6 +80,7 @@ def prepare(graph: TissueGraph, plan: ModelPlan, device: torch.device | str = "c
         rings={level: _rings(graph, level, plan.config.rings, device) for level in plan.laterals},
         lift={(s, t): _within(graph, s, t, device, lift=True) for s, t in plan.withins},
         project={(s, t): _within(graph, s, t, device, lift=False) for s, t in plan.withins},
+        pools={key: _pool(graph, plan, key, device) for key in plan.pools if _has(graph, key[1], key[2])},
     )
 
 
@@ -96,6 +108,20 @@ def _features(graph: TissueGraph, level: str, modality: str, device: torch.devic
     mean = graph[names.SECTION][f"{level}_{modality}_mean"]
     mask = graph[level][names.mask_name(modality)].float()
     return FeatureInput(graph[level][modality].to(device), mean.to(device), mask.to(device))
+
+
+def _pool(graph: TissueGraph, plan: ModelPlan, key: tuple[str, str, str], device: torch.device | str) -> PoolInput:
+    child, parent, modality = key
+    own, shared = plan.shared_columns(child, parent, modality)
+    columns = panel_columns(graph, child, modality).numpy()[own]
+    overlap = to_scipy_csr(graph[child, names.WITHIN, parent].adj_t)
+    pooled = (overlap @ to_scipy_csr(graph.counts(child, modality))[:, columns]).toarray()
+    return PoolInput(
+        pooled=torch.from_numpy(pooled.astype(np.float32)).to(device),
+        columns=torch.tensor(shared, device=device),
+        covered=torch.from_numpy((pooled.sum(axis=1) > 0).astype(np.float32)).to(device),
+        depth=float(graph[parent][f"{modality}_depth"]),
+    )
 
 
 def _rings(graph: TissueGraph, level: str, rings: tuple[int, ...], device: torch.device | str) -> list[SparseOperator]:

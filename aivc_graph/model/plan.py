@@ -62,6 +62,22 @@ class ModelPlan(Settings):
         )
 
     @property
+    def pools(self) -> list[tuple[str, str, str]]:
+        """(child, parent, modality) where both levels count some of the same molecules."""
+        return [
+            (child, parent, modality)
+            for child, parent in self.withins
+            for modality, molecules in self.counts.get(parent, {}).items()
+            if set(molecules) & set(self.counts.get(child, {}).get(modality, ()))
+        ]
+
+    def shared_columns(self, child: str, parent: str, modality: str) -> tuple[list[int], list[int]]:
+        """Return the columns of the child's and of the parent's panel that hold the same molecules."""
+        place = {molecule: i for i, molecule in enumerate(self.counts[child][modality])}
+        pairs = [(place[m], i) for i, m in enumerate(self.counts[parent][modality]) if m in place]
+        return [a for a, _ in pairs], [b for _, b in pairs]
+
+    @property
     def steps(self) -> list[Step]:
         """The message-passing steps of the model in order, as (relation, reverse), for exact window halos."""
         lateral = [((v, names.NEAR, v), False) for v in self.laterals]

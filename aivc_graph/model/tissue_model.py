@@ -13,6 +13,7 @@ from aivc_graph.model.inputs import Inputs, covered, share_known
 from aivc_graph.model.plan import ModelPlan
 from aivc_graph.operators.lateral.ring_mean import RingMeanLateral
 from aivc_graph.operators.lift.set_summary import SetSummaryLift
+from aivc_graph.operators.measurement.cell_pool import CellPoolMeasurement
 from aivc_graph.operators.measurement.gaussian import GaussianMeasurement
 from aivc_graph.operators.measurement.negative_binomial import NegativeBinomialMeasurement
 from aivc_graph.operators.project.broadcast import BroadcastProject
@@ -112,6 +113,8 @@ class TissueModel(nn.Module):
         self.features = nn.ModuleDict(
             {f"{v}_{m}": GaussianMeasurement(len(c), plan.latent) for (v, m), c in features.items()}
         )
+        sizes = {"_".join(key): len(plan.shared_columns(*key)[0]) for key in plan.pools}
+        self.pools = nn.ModuleDict({key: CellPoolMeasurement(n) for key, n in sizes.items()})
         keys = [f"{v}_{m}" for v, m in (*counts, *features)]
         self.log_precision = nn.ParameterDict({key: nn.Parameter(torch.zeros(plan.latent)) for key in keys})
         self.blocks = nn.ModuleList(Block(plan) for _ in range(plan.config.depth))
@@ -163,7 +166,23 @@ class TissueModel(nn.Module):
             found.append((key, data.mask, operator.encode(standard)))
         return found
 
+    def pool_operator(self, child: str, parent: str, modality: str) -> CellPoolMeasurement:
+        """Return what predicts the parent's counts from the children's."""
+        return cast(CellPoolMeasurement, self.pools[f"{child}_{parent}_{modality}"])
+
     def expression(self, state: State, inputs: Inputs, level: str, modality: str = names.RNA) -> Tensor:
-        """Return expected shares of each molecule (node, molecule) at `level`; rows sum to one."""
+        """Return expected shares of each molecule (node, molecule) at `level`; rows sum to one.
+
+        A node whose own counts were not seen but those of its children were is predicted from both its state and them.
+        """
+        shares = self.decoded(state, inputs, level, modality)
+        for key, data in inputs.pools.items():
+            if key[1:] == (level, modality):
+                from_cells = self.pool_operator(*key)(shares, data.pooled, data.columns, data.depth)
+                shares = torch.where(((1 - state.own[level]) * data.covered)[:, None] > 0, from_cells, shares)
+        return shares
+
+    def decoded(self, state: State, inputs: Inputs, level: str, modality: str = names.RNA) -> Tensor:
+        """Return what the state alone says of the shares of each molecule (node, molecule)."""
         data = inputs.counts[level, modality]
         return self.count_operator(level, modality).shares(state.z[level], data.section_offset, inputs.section[level])

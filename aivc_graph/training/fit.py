@@ -24,6 +24,7 @@ from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.training.checkpoint import load_tensors, optimiser_tensors, restore_optimiser, save_model, save_tensors
 from aivc_graph.training.closed_form import fit_closed_form
+from aivc_graph.training.fit_pools import fit_pool
 from aivc_graph.training.folds import Fold
 from aivc_graph.training.gates import choose_gates
 from aivc_graph.training.objective import Loss, draw_hidden, likelihood
@@ -119,6 +120,9 @@ class _Fit:
             self._checkpoint(optimiser, last)
         self.model.load_state_dict(self.best_state)
         openings = choose_gates(self.model, self.held_out_loss)
+        inner = self._folds(names.VALIDATION) if self._has_validation() else self._folds()
+        for key in self.plan.pools:
+            fit_pool(self.model, inner, key)
         log.info(
             "gates: %s", ", ".join(f"{k.removesuffix('.gate')} {v:g}" for k, v in openings.items() if v) or "all shut"
         )
@@ -222,13 +226,11 @@ class _Fit:
             yield ready
         self.cache = made
 
-    def _folds(self) -> list[Fold]:
-        """Return the windows the closed form is fitted on, evenly spaced over the tissue."""
-        if not self.cache:
-            total = -(-self.n_nodes // self.window_nodes)
-            every = max(1, total // CLOSED_FORM_WINDOWS)
-            return [Fold(i, _counted(i, c, names.TRAIN)) for n, (i, c) in enumerate(self._windows()) if n % every == 0]
-        return [Fold(i, _counted(i, c, names.TRAIN)) for i, c in self.cache]
+    def _folds(self, split: str = names.TRAIN) -> list[Fold]:
+        """Return the windows a closed form is fitted on, evenly spaced over the tissue, and who of them belongs to `split`."""
+        total = -(-self.n_nodes // self.window_nodes)
+        every = 1 if self.n_nodes <= CACHED_NODES else max(1, total // CLOSED_FORM_WINDOWS)
+        return [Fold(i, _counted(i, c, split)) for n, (i, c) in enumerate(self._windows()) if n % every == 0]
 
     def _has_validation(self) -> bool:
         return any(bool(self.graph.in_split(level, names.VALIDATION).any()) for level in self.plan.counts)
