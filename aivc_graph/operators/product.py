@@ -31,7 +31,8 @@ class SparseOperator:
 
     def __matmul__(self, x: Tensor) -> Tensor:
         """Return the product (target, feature) of this matrix with `x` (source, feature)."""
-        return _Product.apply(self.forward_csr, self.backward_csr, x)
+        with torch.autocast(x.device.type, enabled=False):
+            return _Product.apply(self.forward_csr, self.backward_csr, x.float())
 
     @property
     def t(self) -> SparseOperator:

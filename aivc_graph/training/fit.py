@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import time
@@ -116,7 +117,7 @@ class _Fit:
             self._start()
             optimiser = self._optimiser()
         while self.epoch < self.config.epochs and self.epoch - self.best_epoch < self.config.patience:
-            self._epoch(optimiser)
+            self._epoch_in_memory(optimiser)
             self._checkpoint(optimiser, last)
         self.model.load_state_dict(self.best_state)
         openings = choose_gates(self.model, self.held_out_loss)
@@ -152,6 +153,27 @@ class _Fit:
         learned = [p for p in learned if p.requires_grad]
         return torch.optim.AdamW(learned, lr=self.config.learning_rate, weight_decay=self.config.weight_decay)
 
+    def _precision(self) -> torch.autocast:
+        wanted = self.config.precision
+        half = wanted == "bfloat16" or (wanted == "auto" and self.device.type == "cuda")
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half)
+
+    def _epoch_in_memory(self, optimiser: torch.optim.Optimizer) -> None:
+        """Run one epoch; where memory runs out, go back to its start and halve the window."""
+        weights = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
+        moments, kept = copy.deepcopy(optimiser.state_dict()), (self.folder / "metrics.jsonl").read_text()
+        try:
+            self._epoch(optimiser)
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error) or self.window_nodes < 2:
+                raise
+            self.model.load_state_dict(weights)
+            optimiser.load_state_dict(moments)
+            (self.folder / "metrics.jsonl").write_text(kept)
+            self.window_nodes, self.cache, self.epoch = self.window_nodes // 2, [], self.epoch - 1
+            log.warning("out of memory: going on with windows of %d nodes (training.window_nodes)", self.window_nodes)
+            self._epoch_in_memory(optimiser)
+
     def _epoch(self, optimiser: torch.optim.Optimizer) -> None:
         self.epoch += 1
         started, seen = time.perf_counter(), 0
@@ -164,7 +186,8 @@ class _Fit:
             if not any(bool(weight.any()) for weight in counted.values()):
                 continue
             optimiser.zero_grad(set_to_none=True)
-            loss = likelihood(self.model, inputs, self.model(inputs, hidden), hidden, counted)
+            with self._precision():
+                loss = likelihood(self.model, inputs, self.model(inputs, hidden), hidden, counted)
             value = loss.mean(self.config.feature_weight, set(inputs.features))
             if not torch.isfinite(value):
                 raise TrainingError(
@@ -207,7 +230,8 @@ class _Fit:
         for inputs, core in self._windows():
             hidden = draw_hidden(inputs, self.config, generator)
             counted = _counted(inputs, core, split)
-            total.add(likelihood(self.model, inputs, self.model(inputs, hidden), hidden, counted))
+            with self._precision():
+                total.add(likelihood(self.model, inputs, self.model(inputs, hidden), hidden, counted))
         return float(total.mean(self.config.feature_weight, self._feature_keys()))
 
     def _windows(self) -> Iterator[tuple[Inputs, dict[str, Tensor]]]:
@@ -242,7 +266,13 @@ class _Fit:
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()} | {
             f"best.{k}": v for k, v in self.best_state.items()
         }
-        facts = {"epoch": self.epoch, "best": self.best, "best_epoch": self.best_epoch, "diagnostics": self.diagnostics}
+        facts = {
+            "epoch": self.epoch,
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "diagnostics": self.diagnostics,
+            "window_nodes": self.window_nodes,
+        }
         save_tensors(tensors | optimiser_tensors(optimiser), facts, path)
 
     def _restore(self, path: Path) -> torch.optim.Optimizer:
@@ -252,7 +282,7 @@ class _Fit:
             k.removeprefix("best."): v.to(self.device) for k, v in tensors.items() if k.startswith("best.")
         }
         self.epoch, self.best, self.best_epoch = facts["epoch"], facts["best"], facts["best_epoch"]
-        self.diagnostics = facts["diagnostics"]
+        self.diagnostics, self.window_nodes = facts["diagnostics"], facts["window_nodes"]
         optimiser = self._optimiser()
         restore_optimiser(optimiser, tensors)
         kept = (self.folder / "metrics.jsonl").read_text().splitlines()[: self.epoch + 1]
@@ -279,3 +309,8 @@ class _Fit:
 def _counted(inputs: Inputs, core: dict[str, Tensor], split: str) -> dict[str, Tensor]:
     """Return who counts (node,) by level: nodes of the window's core that belong to `split`."""
     return {level: mask * (inputs.split[level] == names.SPLITS.index(split)) for level, mask in core.items()}
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Say whether `error` is a lack of memory; on the CPU torch raises a plain RuntimeError for it."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -31,9 +31,9 @@ def fit_pool(model: TissueModel, folds: list[Fold], key: tuple[str, str, str]) -
         rows = fold.training(parent, counted.mask * data.covered)
         hidden = Hidden(nodes={(parent, modality): torch.ones_like(counted.mask)})
         decoded = model.decoded(model(fold.inputs, hidden), fold.inputs, parent, modality)
-        state, pool = operator.views(decoded, data.pooled, data.columns, data.depth)
-        states.append(state.cpu().numpy()[rows])
-        pools.append(pool.cpu().numpy()[rows])
+        said = operator.views(decoded, data.pooled, data.columns, data.depth)
+        states.append(said[0].cpu().numpy()[rows])
+        pools.append(said[1].cpu().numpy()[rows])
         shared = to_scipy_csr(counted.counts.cpu())[rows][:, data.columns.cpu().numpy()]
         targets.append(scale_counts(shared, data.depth).toarray())
     if sum(len(t) for t in targets) < 10:

@@ -24,6 +24,8 @@ class TrainingConfig(Settings):
         Share of nodes whose own observation is hidden, and of molecules hidden from the rest.
     feature_weight
         Weight of dense features (tiles, morphology) against counts in the objective.
+    device, precision
+        ``auto`` trains on CUDA in bfloat16 (sums stay in float32) where there is one, else on the CPU in float32.
     seed
         Of all random choices.
     """
@@ -37,4 +39,5 @@ class TrainingConfig(Settings):
     hidden_molecules: float = Field(0.3, gt=0, lt=1)
     feature_weight: float = Field(0.1, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = 0

@@ -139,3 +139,34 @@ def test_validation_nodes_fit_nothing(striped_section: Callable[..., Any], tmp_p
     for name, tensor in a.items():
         if not name.endswith("share"):  # thinning draws random numbers for all nodes, so shares may differ by a draw
             assert torch.allclose(tensor, b[name], atol=1e-6), name
+
+
+def test_out_of_memory_halves_the_window_and_goes_on(
+    graph: TissueGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No machine can be made to run out of memory at will, so the first step of the second epoch says it did."""
+    from aivc_graph.training import fit as module
+
+    calls, original = [], module.likelihood
+
+    def failing(model: Any, *rest: Any) -> Any:
+        calls.append(model.training)
+        if sum(calls) == 5:
+            raise MemoryError
+        return original(model, *rest)
+
+    monkeypatch.setattr(module, "likelihood", failing)
+    fit(graph, MODEL, TRAINING, tmp_path)
+    assert "out of memory: going on with windows of 75 nodes" in caplog.text
+    epochs = [json.loads(line)["epoch"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert epochs == list(range(7))
+
+
+def test_bfloat16_trains_to_nearly_the_same_loss(graph: TissueGraph, tmp_path: Path) -> None:
+    finals = {}
+    for precision in ("float32", "bfloat16"):
+        config = TRAINING.model_copy(update={"precision": precision})
+        fit(graph, MODEL, config, tmp_path / precision)
+        finals[precision] = json.loads((tmp_path / precision / "training.json").read_text())["validation_loss"]
+    assert finals["bfloat16"] == pytest.approx(finals["float32"], rel=0.01)
+    assert finals["bfloat16"] != finals["float32"]

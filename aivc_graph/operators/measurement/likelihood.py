@@ -46,7 +46,11 @@ def negative_binomial_nll(
     gene_weight
         (gene,); 1 where a gene's likelihood counts, 0 where it does not
     """
-    return _NegativeBinomial.apply(z, weight, bias, log_dispersion, counts, section, node_weight, gene_weight)
+    # Sums over many genes want full precision, whatever the layers around them use.
+    with torch.autocast(z.device.type, enabled=False):
+        return _NegativeBinomial.apply(
+            z.float(), weight, bias, log_dispersion, counts, section, node_weight, gene_weight
+        )
 
 
 class _NegativeBinomial(torch.autograd.Function):
