@@ -67,12 +67,14 @@ def fit_mixture(x: Floats, k: int | None, resolution: float, seed: int, shared: 
 def _fit(x: Floats, k: int, seed: int, starts: int) -> tuple[NicheMixture, float, int]:
     """Return the mixture, its mean log-likelihood a node, and its number of parameters."""
     from sklearn.mixture import GaussianMixture
+    from threadpoolctl import threadpool_limits
 
     scale = float(x.var(axis=0).mean()) or 1.0
     mixture = GaussianMixture(
         k, covariance_type="tied", n_init=starts, random_state=seed, reg_covar=1e-6 * scale, max_iter=200
     )
-    mixture.fit(x)
+    with threadpool_limits(1):  # the matrices are small: threads that wait for each other take longer than the work
+        mixture.fit(x)
     order = np.argsort(-mixture.weights_, kind="stable")
     found = NicheMixture(mixture.means_[order], mixture.precisions_, np.log(mixture.weights_[order]))
     d = x.shape[1]

@@ -1,0 +1,247 @@
+"""The whole way by the command line: simulate → build → train → query → export, on a tiny section."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+
+from aivc_graph import cli, pipeline
+from aivc_graph.config import load_config
+from aivc_graph.graph.store import read_store
+from aivc_graph.simulate.simulate import simulate
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+CONFIG = """\
+task:
+  name: tiny
+  split: {kind: everything}
+  sections:
+    - name: s1
+      donor: d1
+      sources:
+        - {path: tissue/spaceranger, reader: spaceranger, slide: tissue/slide.ome.tif}
+        - {path: tissue/xenium, reader: xenium}
+  features: {}
+model: {latent: 4, rings: [6, 12]}
+training: {epochs: 2, device: cpu}
+"""
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a tiny simulated tissue, its configuration, a graph store and a trained run."""
+    folder = tmp_path_factory.mktemp("tiny")
+    simulate("tiny", folder / "tissue")
+    (folder / "tiny.yaml").write_text(CONFIG)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIVC_DATA", str(folder))
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        assert cli.main(["build", str(folder / "tiny.yaml"), "--out", str(folder / "graph.zarr"), "--quiet"]) == 0
+        given = ["train", str(folder / "tiny.yaml"), "--graph", str(folder / "graph.zarr")]
+        assert cli.main([*given, "--out", str(folder / "run"), "--set", "training.epochs=3", "--quiet"]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def where_data_lies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = request.getfixturevalue("made")
+    monkeypatch.setenv("AIVC_DATA", str(folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Return a runner of one command line; it gives exit code, output and errors."""
+
+    def say(*given: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = cli.main([str(part) for part in given])
+        return code, *capsys.readouterr()
+
+    return say
+
+
+def test_settings_of_the_command_line_reach_the_run(made: Path) -> None:
+    config = load_config(made / "run/config.yaml")
+    assert config.training.epochs == 3 and config.model.latent == 4
+    assert len((made / "run/metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_every_cell_and_spot_that_was_delivered_is_in_the_graph(made: Path) -> None:
+    graph = read_store(made / "graph.zarr")
+    cells = pd.read_csv(made / "tissue/xenium/cells.csv.gz")
+    obs = graph.obs("cell").set_index("barcode")
+    assert set(cells["cell_id"]) == set(obs.index)
+    place = pd.DataFrame(graph["cell"].pos.numpy(), index=obs.index).loc[cells["cell_id"]]
+    np.testing.assert_allclose(place, cells[["x_centroid", "y_centroid"]], atol=1e-2)
+
+
+@pytest.mark.parametrize("level", ["cell", "patch", "region"])
+def test_niches_as_csv_parquet_and_h5ad_say_the_same(
+    made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]], level: str
+) -> None:
+    for ending in ("csv", "parquet", "h5ad"):
+        out = tmp_path / f"niches.{ending}"
+        code, said, _ = say("query", made / "run", "niches", "--k", 3, "--level", level, "--out", out)
+        assert code == 0 and said.strip() == str(out)
+    answer = ad.read_h5ad(tmp_path / "niches.h5ad")
+    csv = pd.read_csv(tmp_path / "niches.csv", index_col=0)
+    parquet = pd.read_parquet(tmp_path / "niches.parquet")
+    assert list(csv.columns) == list(parquet.columns) and {"section", "barcode", "x_um", "y_um", "niche"} <= set(csv)
+    assert list(csv.index) == list(parquet.index) == list(answer.obs_names)
+    np.testing.assert_allclose(csv[["niche_1", "niche_2", "niche_3"]], answer.X, atol=1e-5)
+    np.testing.assert_array_equal(answer.obsm["spatial"], answer.obs[["x_um", "y_um"]])
+    assert (csv["niche"].astype("Int64").astype(str) == answer.obs["niche"].astype(str)).all()
+
+
+@pytest.mark.parametrize(
+    ("asked", "columns"),
+    [
+        (["expression", "--genes", "EPCAM,CD3E", "--at", "niche"], {"niche", "gene", "expected", "lower", "unit"}),
+        (["composition"], {"niche", "n_nodes"}),
+        (["neighbours"], {"niche_a", "niche_b", "contacts", "expected", "log2_ratio"}),
+        (["similar", "--to-niche", "1", "--n", "7"], {"section", "barcode", "x_um", "y_um", "distance"}),
+    ],
+)
+def test_questions_as_tables(
+    made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]], asked: list[str], columns: set[str]
+) -> None:
+    out = tmp_path / "answers/answer.csv"
+    assert say("query", made / "run", *asked, "--out", out)[0] == 0
+    table = pd.read_csv(out)
+    assert columns <= set(table) and len(table)
+    code, shown, _ = say("query", made / "run", *asked)
+    assert code == 0 and all(name in shown for name in columns)
+    code, _, err = say("query", made / "run", *asked, "--out", tmp_path / "answer.h5ad")
+    assert code == 2 and "a table cannot be an .h5ad; name a .csv or .parquet file" in err
+
+
+def test_similar_to_a_cell_by_section_and_barcode(made: Path, say: Callable[..., tuple[int, str, str]]) -> None:
+    barcode = read_store(made / "graph.zarr").obs("cell")["barcode"].iloc[5]
+    code, shown, _ = say("query", made / "run", "similar", "--to-node", barcode, "--section", "s1", "--n", 4)
+    assert code == 0 and shown.count("s1:") == 4 and f"s1:{barcode} " not in shown
+
+
+def test_the_plot_is_a_picture_in_colour(made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]]) -> None:
+    assert say("query", made / "run", "niches", "--k", 3, "--plot", tmp_path / "niches.png")[0] == 0
+    picture = (imread(tmp_path / "niches.png")[..., :3] * 255).astype(int)
+    assert min(picture.shape[:2]) > 300
+    coloured = picture[np.ptp(picture, axis=-1) > 60] // 32
+    assert len(np.unique(coloured, axis=0)) >= 3
+
+
+@pytest.mark.parametrize("to", ["h5ad", "spatialdata", "geojson", "graphml"])
+def test_exports_hold_the_niches(made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]], to: str) -> None:
+    out = tmp_path / {"h5ad": "run7.cell.h5ad", "spatialdata": "out.zarr"}.get(to, f"out.{to}")
+    assert say("export", made / "run", "--to", to, "--out", out)[0] == 0
+    assert out.exists()
+    if to == "h5ad":
+        assert "niche" in ad.read_h5ad(out).obs
+    if to in ("geojson", "graphml"):
+        assert "niche" in out.read_text()
+
+
+def test_wrong_questions_exit_2(made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, err = say("query", made / "run", "expression", "--genes", "EPCAN")
+    assert code == 2 and "did you mean 'EPCAM'?" in err
+    code, _, err = say("query", tmp_path, "niches")
+    assert code == 2 and "no run.json; train first: aivc train CONFIG --out RUN" in err
+    code, _, err = say("train", made / "tiny.yaml", "--graph", tmp_path / "absent.zarr", "--out", tmp_path / "r")
+    assert code == 2 and "no such graph store; build it" in err
+    code, _, err = say("build", made / "tiny.yaml", "--set", "task.sections[0].sources[1].path=nowhere")
+    assert code == 2 and "nowhere" in err
+
+
+def test_inspect_knows_what_it_looks_at(made: Path, say: Callable[..., tuple[int, str, str]]) -> None:
+    n_cells = len(pd.read_csv(made / "tissue/xenium/cells.csv.gz"))
+    found = {
+        name: json.loads(say("inspect", made / path, "--json")[1])
+        for name, path in {
+            "slide": "tissue/slide.ome.tif",
+            "cells": "tissue/xenium",
+            "spots": "tissue/spaceranger",
+            "graph": "graph.zarr",
+            "run": "run",
+        }.items()
+    }
+    assert (found["graph"]["kind"], found["run"]["kind"]) == ("graph", "run")
+    assert found["graph"]["nodes"]["cell"] == n_cells and found["graph"]["anchors"]
+    assert found["run"]["task"] == "tiny" and found["run"]["validation_loss"] > 0
+    assert found["cells"]["faults"] == [] and found["spots"]["faults"] == []
+    assert str(n_cells) in json.dumps(found["cells"])
+    code, _, err = say("inspect", made / "tiny.yaml")
+    assert code == 2 and "build it: aivc build" in err
+
+
+def test_a_second_build_replaces_the_first(
+    made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]]
+) -> None:
+    out = tmp_path / "graph.zarr"
+    build = ("build", made / "tiny.yaml", "--out", out)
+    assert say(*build)[0] == 0
+    before = read_store(out)
+    assert say(*build, "--set", "graph.n_genes=20")[0] == 0
+    after = read_store(out)
+    assert before["gene"].num_nodes == 120 and 20 <= after["gene"].num_nodes <= 40  # 20 a level
+    code, _, _ = say(*build, "--set", "graph.n_genes=90", "--set", "task.sections[0].sources[0].path=nowhere")
+    assert code == 2 and read_store(out)["gene"].num_nodes == after["gene"].num_nodes
+    assert [p.name for p in tmp_path.iterdir() if p.name not in ("graph.zarr", "graph.slides")] == []
+
+
+def test_a_run_killed_half_way_is_trained_again(
+    made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]]
+) -> None:
+    run = tmp_path / "run"
+    given = ["train", made / "tiny.yaml", "--graph", made / "graph.zarr", "--out", run, "--set", "training.epochs=40"]
+    given += ["--set", "training.patience=40"]
+    child = subprocess.Popen([sys.executable, "-m", "aivc_graph.cli", *map(str, given), "--quiet"])
+    last, deadline = run / "checkpoints/last.safetensors", time.time() + 60
+    while not last.exists() and time.time() < deadline:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert last.exists() and not (run / "run.json").exists(), "killed too late to test anything"
+    code, _, err = say("query", run, "niches")
+    assert code == 2 and "no run.json" in err
+    resumed = Path(shutil.copytree(run, tmp_path / "resumed"))
+    assert say(*given)[0] == 0
+    assert say(*given[:5], resumed, *given[6:], "--resume")[0] == 0
+    assert (run / "model.safetensors").read_bytes() == (resumed / "model.safetensors").read_bytes()
+    assert say("query", resumed, "niches")[0] == 0
+
+
+def test_one_command_builds_what_training_needs(
+    made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, said, _ = say("train", made / "tiny.yaml", "--out", tmp_path / "run", "--set", "training.epochs=0")
+    assert code == 0 and said.strip() == str(tmp_path / "run")
+    assert say("query", tmp_path / "run", "niches", "--k", 2)[0] == 0
+
+
+def test_the_demo_on_a_tiny_section(tmp_path: Path) -> None:
+    for _ in range(2):  # a second demo replaces the first
+        out = pipeline.demo(tmp_path / "demo", device="cpu", preset="tiny")
+    tables: dict[str, Any] = {
+        name: pd.read_csv(out / f"{name}.csv") for name in ("niches", "markers", "expression", "contacts")
+    }
+    truth = pd.read_parquet(out / "tissue/truth/cells.parquet")
+    assert len(tables["niches"]) == len(truth)
+    for name in ("niches", "contacts", "training"):
+        assert np.ptp(imread(out / f"{name}.png")[..., :3]) > 0.5
+
+
+def test_the_demos_configuration_is_the_one_shipped(made: Path) -> None:
+    assert load_config(CONFIGS / "demo.yaml") == pipeline.demo_config(made / "tissue")
