@@ -10,9 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from aivc_graph.errors import ConfigError
 from aivc_graph.plot.palette import UNKNOWN, colours_of
-from aivc_graph.plot.scale_bar import add_scale_bar
+from aivc_graph.plot.tissue_axes import tissue_axes
 
-MAX_SLIDE_PX = 1200
 LEGEND_ROWS = 24
 
 
@@ -47,56 +46,16 @@ def niche_map(
     ConfigError
         Positions and labels of different length, or a slide without `mpp`.
     """
-    from matplotlib.collections import EllipseCollection
-
     pos = np.asarray(pos_um, dtype=np.float64).reshape(-1, 2)
     labels = np.asarray(niche, dtype=object)
     if len(labels) != len(pos):
         raise ConfigError("niche_map", f"{len(labels)} labels for {len(pos)} positions", "one each")
-    if slide is not None and mpp is None:
-        raise ConfigError("niche_map", "a slide without its pixel size", mend="give `mpp` in µm")
-    ax = _new_axes() if ax is None else ax
-    if slide is not None and mpp is not None:
-        _underlay(ax, slide, mpp)
+    ax, discs = tissue_axes(pos, size_um, slide=slide, mpp=mpp, ax=ax)
     colours = colours_of(labels, order)
-    size = np.broadcast_to(_diameter(pos) if size_um is None else np.asarray(size_um, dtype=np.float64), len(pos))
-    discs = EllipseCollection(size, size, np.zeros(len(pos)), units="xy", offsets=pos, offset_transform=ax.transData)
-    discs.set(facecolor=[colours.get(label, UNKNOWN) for label in labels], alpha=0.8 if slide is not None else 1.0)
-    ax.add_collection(discs)
-    _frame(ax, pos, float(size.max(initial=0.0)), slide, mpp)
+    discs.set_facecolor([colours.get(label, UNKNOWN) for label in labels])
     _legend(ax, labels, colours)
     ax.set_title(title)
     return ax
-
-
-def _new_axes() -> Any:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(7.5, 6), layout="constrained").subplots()
-
-
-def _underlay(ax: Any, slide: NDArray[np.uint8], mpp: float) -> None:
-    """Show the slide in faded grey, thinned to what a screen can show: its pink would pass for a niche."""
-    step = max(1, int(np.ceil(max(slide.shape[:2]) / MAX_SLIDE_PX)))
-    height, width = slide.shape[0] * mpp, slide.shape[1] * mpp
-    grey = slide[::step, ::step].astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
-    ax.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0), alpha=0.6, interpolation="antialiased")
-
-
-def _diameter(pos: NDArray[np.float64]) -> float:
-    from scipy.spatial import cKDTree
-
-    return 0.9 * float(np.median(cKDTree(pos).query(pos, k=2)[0][:, 1])) if len(pos) > 1 else 50.0
-
-
-def _frame(ax: Any, pos: NDArray[np.float64], size: float, slide: NDArray[np.uint8] | None, mpp: float | None) -> None:
-    low, high = (pos.min(axis=0) - size, pos.max(axis=0) + size) if len(pos) else (np.zeros(2), np.full(2, 100.0))
-    if slide is not None and mpp is not None:
-        low, high = np.minimum(low, 0), np.maximum(high, np.array(slide.shape[1::-1]) * mpp)
-    ax.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]), aspect="equal", xticks=[], yticks=[])
-    for side in ax.spines.values():
-        side.set_visible(False)
-    add_scale_bar(ax, float(high[0] - low[0]))
 
 
 def _legend(ax: Any, labels: NDArray[Any], colours: dict[Any, str]) -> None:

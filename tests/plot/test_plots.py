@@ -12,6 +12,7 @@ from matplotlib.colors import to_rgb
 from aivc_graph.errors import ConfigError
 from aivc_graph.plot.composition_bars import composition_bars
 from aivc_graph.plot.contact_graph import contact_graph
+from aivc_graph.plot.expression_map import expression_map
 from aivc_graph.plot.niche_map import niche_map
 from aivc_graph.plot.palette import COLOURS, UNKNOWN, colours_of
 from aivc_graph.plot.scale_bar import _round_length
@@ -88,3 +89,20 @@ def test_contact_graph_draws_shares_between_unlike_niches() -> None:
     assert {text.get_text() for text in contact_graph(table, min_share=0.5).texts} == {"75%", *names}
     with pytest.raises(ConfigError, match="symmetric"):
         contact_graph(table.iloc[:, ::-1])
+
+
+def test_expression_map_colours_by_value_names_its_unit_and_greys_what_was_not_measured() -> None:
+    ax = expression_map(POS, [0.0, np.nan, 8.0], unit="counts per 10,000", size_um=50.0, top=4.0, title="G1")
+    (discs,) = (c for c in ax.collections if len(c.get_offsets()))
+    discs.update_scalarmappable()
+    low, missing, high = discs.get_facecolor()[:, :3]
+    assert tuple(missing) == pytest.approx(to_rgb(UNKNOWN), abs=0.01)
+    assert tuple(low) == pytest.approx(to_rgb("#440154"), abs=0.01)
+    assert tuple(high) == pytest.approx(to_rgb("#fde725"), abs=0.01)
+    assert [a.get_ylabel() for a in ax.figure.axes[1:]] == ["counts per 10,000"]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]
+
+
+def test_expression_map_refuses_values_of_another_length() -> None:
+    with pytest.raises(ConfigError, match="2 values for 3 positions"):
+        expression_map(POS, [1.0, 2.0], unit="x")
