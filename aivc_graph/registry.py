@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
 
 from aivc_graph.errors import AivcError, ConfigError, unknown_name
+from aivc_graph.settings import Settings
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Settings)
 
 
 class Registry(Generic[T]):
@@ -68,3 +72,19 @@ def import_members(package: str) -> None:
     folder = importlib.import_module(package).__path__
     for module in pkgutil.iter_modules(folder):
         importlib.import_module(f"{package}.{module.name}")
+
+
+def made(member: type[S], options: dict[str, Any], where: str, kind: str) -> S:
+    """Return ``member(**options)``; `kind` is what users call such a member, such as ``design``.
+
+    Raises
+    ------
+    ConfigError
+        If the options do not fit: all their faults, and the options there are.
+    """
+    try:
+        return member(**options)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, f['loc'])) or 'options'}: {f['msg']}" for f in error.errors())
+        takes = ", ".join(sorted(member.model_fields))
+        raise ConfigError(where, faults, mend=f"this {kind} takes: {takes}") from error

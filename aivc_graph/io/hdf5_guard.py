@@ -83,3 +83,16 @@ def _is_pickle(item: Any) -> bool:
     if item.ndim != 1 or item.dtype.itemsize != 1 or item.size < 3:
         return False
     return bool(_PICKLE.match(bytes(item[:2]))) and bytes(item[-1:]) == b"."
+
+
+def hdf5_names(path: Path) -> set[str]:
+    """Return the names at the top of an HDF5 file; none where `path` is no HDF5 file that can be opened."""
+    import h5py
+
+    if not path.is_file() or not h5py.is_hdf5(path):
+        return set()
+    try:
+        with h5py.File(path) as file:
+            return set(file)
+    except OSError:
+        return set()

@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from aivc_graph import names
-from aivc_graph.errors import ConfigError
-from aivc_graph.registry import Registry, import_members
+from aivc_graph.registry import Registry, import_members, made
 from aivc_graph.settings import Settings
 
 Counts = dict[str, dict[str, int]]
@@ -42,13 +40,7 @@ DESIGNS: Registry[type[AbstractSplit]] = Registry("split design")
 def split_design(kind: str, **options: Any) -> AbstractSplit:
     """Return the design called `kind`, such as ``split_design("by_group", key="donor", test=["A"])``."""
     import_members("aivc_graph.splits")
-    member = DESIGNS.get(kind, where="split")
-    try:
-        return member(**options)
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, f['loc'])) or 'options'}: {f['msg']}" for f in error.errors())
-        takes = ", ".join(sorted(member.model_fields))
-        raise ConfigError(f"split · {kind}", faults, mend=f"this design takes: {takes}") from error
+    return made(DESIGNS.get(kind, where="split"), options, f"split · {kind}", "design")
 
 
 def levels_of(section: Any) -> list[str]:

@@ -12,7 +12,7 @@ import pandas as pd
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError, unknown_name
 from aivc_graph.io.genes import Duplicates, name_genes
-from aivc_graph.io.hdf5_guard import check_hdf5
+from aivc_graph.io.hdf5_guard import check_hdf5, hdf5_names
 from aivc_graph.io.lattice import stated_radius, stated_um_per_unit, um_per_unit_of_array, visium_array_um
 from aivc_graph.io.matrices import count_table
 from aivc_graph.io.reading import READERS, AbstractReader
@@ -75,15 +75,8 @@ class H5adReader(AbstractReader):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        import h5py
-
-        if not path.is_file() or not h5py.is_hdf5(path):
-            return False
-        try:
-            with h5py.File(path) as file:
-                return {"obs", "var"} <= set(file) and "row_attrs" not in file
-        except OSError:
-            return False
+        found = hdf5_names(path)
+        return {"obs", "var"} <= found and "row_attrs" not in found
 
     def read(self, path: Path, section: str) -> Any:
         check_hdf5(path)

@@ -13,7 +13,7 @@ from pydantic import Field
 from aivc_graph import names
 from aivc_graph.errors import ReadError
 from aivc_graph.io.genes import Duplicates, name_genes
-from aivc_graph.io.hdf5_guard import check_hdf5
+from aivc_graph.io.hdf5_guard import check_hdf5, hdf5_names
 from aivc_graph.io.lattice import stated_radius, stated_um_per_unit
 from aivc_graph.io.matrices import count_table
 from aivc_graph.io.reading import READERS, AbstractReader
@@ -81,15 +81,7 @@ class LoomReader(AbstractReader):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        import h5py
-
-        if not path.is_file() or not h5py.is_hdf5(path):
-            return False
-        try:
-            with h5py.File(path) as file:
-                return {"matrix", "row_attrs", "col_attrs"} <= set(file)
-        except OSError:
-            return False
+        return {"matrix", "row_attrs", "col_attrs"} <= hdf5_names(path)
 
     def read(self, path: Path, section: str) -> Any:
         check_hdf5(path)

@@ -6,10 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
-
-from aivc_graph.errors import ConfigError
-from aivc_graph.registry import Registry, import_members
+from aivc_graph.registry import Registry, import_members, made
 from aivc_graph.settings import Settings
 from aivc_graph.tissue.frame import Matrix
 
@@ -65,10 +62,4 @@ REGISTRATIONS: Registry[type[AbstractRegistration]] = Registry("registration met
 def registration_method(kind: str, **options: Any) -> AbstractRegistration:
     """Return the method called `kind`, such as ``registration_method("scale", um_per_unit=0.5)``."""
     import_members("aivc_graph.tissue.registration")
-    member = REGISTRATIONS.get(kind, where="registration")
-    try:
-        return member(**options)
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, f['loc'])) or 'options'}: {f['msg']}" for f in error.errors())
-        takes = ", ".join(sorted(member.model_fields))
-        raise ConfigError(f"registration · {kind}", faults, mend=f"this method takes: {takes}") from error
+    return made(REGISTRATIONS.get(kind, where="registration"), options, f"registration · {kind}", "method")
