@@ -251,7 +251,7 @@ class _Fit:
         self.cache = made
 
     def _folds(self, split: str = names.TRAIN) -> list[Fold]:
-        """Return the windows a closed form is fitted on, evenly spaced over the tissue, and who of them belongs to `split`."""
+        """Return the windows a closed form is fitted on, evenly spaced, and who of them belongs to `split`."""
         total = -(-self.n_nodes // self.window_nodes)
         every = 1 if self.n_nodes <= CACHED_NODES else max(1, total // CLOSED_FORM_WINDOWS)
         return [Fold(i, _counted(i, c, split)) for n, (i, c) in enumerate(self._windows()) if n % every == 0]

@@ -14,8 +14,8 @@ class CellPoolMeasurement(nn.Module):
     .. math:: v_{pg} = o_g + a\,v^{\mathrm{state}}_{pg} + b\,v^{\mathrm{pool}}_{pg}, \qquad
               \rho^{\mathrm{pool}}_p \propto \sum_c w_{pc}\,y_c
 
-    With a = 1 and b = 0, the start, it is what the state says; with a = 0 and b = 1 it is pooling. Invariant to the order of
-    children; the molecules that only the parent measured keep the state's shares.
+    With a = 1 and b = 0, the start, it is what the state says; with a = 0 and b = 1 it is pooling. Invariant to the
+    order of children; the molecules that only the parent measured keep the state's shares.
 
     Shapes
     ------
