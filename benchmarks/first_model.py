@@ -68,7 +68,12 @@ def interval(values: np.ndarray) -> dict[str, Any]:
     """Return the mean of one value a unit and its 95 % bootstrap interval over units."""
     rng = np.random.default_rng(0)
     means = values[rng.integers(0, len(values), (BOOTSTRAPS, len(values)))].mean(axis=1)
-    return {"mean": r(values.mean()), "lower": r(np.quantile(means, 0.025)), "upper": r(np.quantile(means, 0.975)), "n_units": len(values)}
+    return {
+        "mean": r(values.mean()),
+        "lower": r(np.quantile(means, 0.025)),
+        "upper": r(np.quantile(means, 0.975)),
+        "n_units": len(values),
+    }
 
 
 def r(value: float) -> float:
@@ -152,7 +157,11 @@ def her2st_image() -> dict[str, Any]:
         rows += image_fold(sections, [str(s.donor) for s in used], test, config)
         log.info("image %s", rows[-1])
     keys = ("ridge", "ridge, neighbour mean", "model without neighbours (nested)", "model")
-    found: dict[str, Any] = {"metric": "mean per-gene Pearson, 250 genes", "split": "donor C → B and B → C", "by_section": rows}
+    found: dict[str, Any] = {
+        "metric": "mean per-gene Pearson, 250 genes",
+        "split": "donor C → B and B → C",
+        "by_section": rows,
+    }
     found["mean"] = {key: interval(np.array([row[key] for row in rows])) for key in keys}
     for baseline in keys[:-1]:
         found[f"model minus {baseline}"] = interval(np.array([row["model"] - row[baseline] for row in rows]))
@@ -231,7 +240,9 @@ def image_predictions(graph: TissueGraph, model: TissueModel, columns: np.ndarra
     }
 
 
-def expression_logits(graph: TissueGraph, model: TissueModel, *, lateral: bool, hide: tuple[tuple[str, str], ...] = ()) -> np.ndarray:
+def expression_logits(
+    graph: TissueGraph, model: TissueModel, *, lateral: bool, hide: tuple[tuple[str, str], ...] = ()
+) -> np.ndarray:
     """Return log expected share of each gene (patch, gene); without lateral messages a node is encoded alone."""
     panel = graph["patch"].rna_panel.numpy()
     out = np.zeros((graph["patch"].num_nodes, len(panel)))
@@ -262,7 +273,7 @@ def regions() -> dict[str, Any]:
 
 
 def region_scores(name: str, level: str, k: int) -> dict[str, Any]:
-    """Return ARI of the model's niches and of mixtures on own and neighbour-mean states; the interval is over blocks."""
+    """ARI of the model's niches and of mixtures on own and neighbour-mean states; the interval is over blocks."""
     config = load_config(CONFIGS / f"{name}.yaml")
     section = read_section(config.task.sections[0], config.task)
     hold_out([section], config.task)
@@ -290,7 +301,10 @@ def region_scores(name: str, level: str, k: int) -> dict[str, Any]:
         "labels": k,
         "nested baseline": f"{nested} (least leave-one-out error)",
         "leave_one_out_error": {str(n): r(e) for n, e in error.items()},
-        "mean": {key: r(np.mean([adjusted_rand_score(label[known], a[known]) for a in runs])) for key, runs in assigned.items()},
+        "mean": {
+            key: r(np.mean([adjusted_rand_score(label[known], a[known]) for a in runs]))
+            for key, runs in assigned.items()
+        },
         "model minus nested": block_interval(label, known, pos, assigned["model"], assigned[nested]),
         "model minus own state": block_interval(label, known, pos, assigned["model"], assigned["own state"]),
     }
@@ -301,7 +315,9 @@ def mixture(x: np.ndarray, k: int, seed: int) -> np.ndarray:
     return GaussianMixture(k, covariance_type="tied", n_init=10, random_state=seed).fit_predict(x)
 
 
-def block_interval(label: np.ndarray, known: np.ndarray, pos: np.ndarray, a: list[np.ndarray], b: list[np.ndarray]) -> dict[str, Any]:
+def block_interval(
+    label: np.ndarray, known: np.ndarray, pos: np.ndarray, a: list[np.ndarray], b: list[np.ndarray]
+) -> dict[str, Any]:
     """Return the difference in ARI, mean over seeds, and its interval over resampled blocks of tissue."""
     edge = np.sqrt(np.prod(np.ptp(pos, axis=0)) / 30)
     step = np.floor((pos - pos.min(axis=0)) / edge).astype(int)
@@ -311,9 +327,26 @@ def block_interval(label: np.ndarray, known: np.ndarray, pos: np.ndarray, a: lis
     for _ in range(200):
         rows = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
         pairs = zip(a, b, strict=True)
-        differences.append(np.mean([adjusted_rand_score(label[rows], x[rows]) - adjusted_rand_score(label[rows], y[rows]) for x, y in pairs]))
-    whole = np.mean([adjusted_rand_score(label[known], x[known]) - adjusted_rand_score(label[known], y[known]) for x, y in zip(a, b, strict=True)])
-    return {"mean": r(whole), "lower": r(np.quantile(differences, 0.025)), "upper": r(np.quantile(differences, 0.975)), "n_units": len(members)}
+        differences.append(
+            np.mean(
+                [
+                    adjusted_rand_score(label[rows], x[rows]) - adjusted_rand_score(label[rows], y[rows])
+                    for x, y in pairs
+                ]
+            )
+        )
+    whole = np.mean(
+        [
+            adjusted_rand_score(label[known], x[known]) - adjusted_rand_score(label[known], y[known])
+            for x, y in zip(a, b, strict=True)
+        ]
+    )
+    return {
+        "mean": r(whole),
+        "lower": r(np.quantile(differences, 0.025)),
+        "upper": r(np.quantile(differences, 0.975)),
+        "n_units": len(members),
+    }
 
 
 # ---------------------------------------------------------------- Xenium → Visium
@@ -344,7 +377,10 @@ def spot_scores(section: Any, config: Config) -> dict[str, Any]:
     model, _ = trained(graph, config)
     shared = (graph["patch"].rna_panel & graph["cell"].rna_panel).numpy()
     test = graph.in_split("patch", "test").numpy()
-    cells, spots = to_scipy_csr(graph.counts("cell", "rna"))[:, shared], to_scipy_csr(graph.counts("patch", "rna"))[:, shared]
+    cells, spots = (
+        to_scipy_csr(graph.counts("cell", "rna"))[:, shared],
+        to_scipy_csr(graph.counts("patch", "rna"))[:, shared],
+    )
     truth = log_shares(spots.toarray())
     predictions = {f"pooled within {radius} µm": log_shares(pooled(graph, cells, radius)) for radius in (27.5, 89, 148)}
     overlap = to_scipy_csr(graph["cell", "within", "patch"].adj_t)
@@ -365,9 +401,13 @@ def spot_scores(section: Any, config: Config) -> dict[str, Any]:
 
 def pooled(graph: TissueGraph, cells: sparse.csr_matrix, radius_um: float) -> np.ndarray:
     """Return summed counts of the cells of the same split within a radius of each spot."""
-    near = cKDTree(graph["patch"].pos.numpy()).sparse_distance_matrix(cKDTree(graph["cell"].pos.numpy()), radius_um, output_type="coo_matrix")
+    near = cKDTree(graph["patch"].pos.numpy()).sparse_distance_matrix(
+        cKDTree(graph["cell"].pos.numpy()), radius_um, output_type="coo_matrix"
+    )
     same = graph["patch"].split.numpy()[near.row] == graph["cell"].split.numpy()[near.col]
-    weights = sparse.csr_matrix((np.ones(same.sum()), (near.row[same], near.col[same])), shape=(graph["patch"].num_nodes, cells.shape[0]))
+    weights = sparse.csr_matrix(
+        (np.ones(same.sum()), (near.row[same], near.col[same])), shape=(graph["patch"].num_nodes, cells.shape[0])
+    )
     return np.asarray((weights @ cells).todense())
 
 
