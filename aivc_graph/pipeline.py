@@ -20,6 +20,7 @@ from aivc_graph.config import Config, SectionConfig, SourceConfig, TaskConfig, d
 from aivc_graph.errors import AivcError, ConfigError, QueryError, ReadError, unknown_name
 from aivc_graph.graph.build import build_graph
 from aivc_graph.graph.observations import anchor_count
+from aivc_graph.graph.replacing import refuse_other
 from aivc_graph.graph.store import GraphStore, open_store, read_store, write_store
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.io.reading import read
@@ -129,13 +130,13 @@ def build(config: Config, out: Path | None = None) -> Path:
     if not config.task.sections:
         raise ConfigError("task.sections", "no section", "at least one", "list them under task.sections")
     out = Path(out) if out is not None else RUNS / config.task.name / "graph.zarr"
+    refuse_other(out)  # before hours of reading, and again when it is written
     sections = []
     for number, section in enumerate(config.task.sections, 1):
         log.info("reading %s (%d of %d)", section.name, number, len(config.task.sections))
         sections.append(read_section(section, config.task))
     hold_out(sections, config.task)
     graph = build_graph(sections, config.graph)
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_store(graph, out, {"configuration": config.model_dump(mode="json"), "inputs": _input_hashes(config)})
     write_thumbnails(sections, out)
     log.info("anchors: %s", ", ".join(f"{k} {v:,}" for k, v in anchor_count(graph).items()) or "none")

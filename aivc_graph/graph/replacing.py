@@ -27,9 +27,11 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises
     ------
     StoreError
-        If another process writes here, or the file system refuses, as when the disk is full.
+        If something else than a graph store stands there, another process writes here, or the file system refuses, as
+        when the disk is full.
     """
     path = Path(os.path.abspath(path))
+    refuse_other(path)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,6 +51,15 @@ def replacing(path: Path) -> Iterator[Path]:
         raise StoreError(
             str(path), found, mend="what was there before is intact; free space or choose another place"
         ) from error
+
+
+def refuse_other(path: Path) -> None:
+    """Raise a `StoreError` if `path` holds anything but a graph store: a user's file or folder is never replaced."""
+    store = path.is_dir() and (path / "levels").is_dir() and (path / "zarr.json").is_file()
+    if store or not os.path.lexists(path) or (path.is_dir() and not path.is_symlink() and not any(path.iterdir())):
+        return
+    found = "a folder with other files" if path.is_dir() else "a file"
+    raise StoreError(str(path), found, "nothing, or a graph store to replace", "name another place, or move it away")
 
 
 def recover(path: Path) -> None:

@@ -18,13 +18,16 @@ def staged(path: Path) -> Iterator[Path]:
     Raises
     ------
     StoreError
-        If the file system refuses, as when the disk is full; the message says that the old version is intact.
+        If a folder would be replaced by a file, or the file system refuses, as when the disk is full; the message says
+        that the old version is intact.
     """
     beside = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(beside)
         yield beside
+        if path.is_dir() and not beside.is_dir():
+            raise StoreError(str(path), "a folder", "a file, or nothing yet", "name another file, or move the folder")
         if path.is_dir():
             old = path.with_name(f".old-{os.getpid()}-{path.name}")
             path.rename(old)
@@ -49,5 +52,5 @@ def file_name(name: str) -> str:
 def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    elif os.path.lexists(path):
+        path.unlink()

@@ -188,6 +188,16 @@ def test_no_store_and_foreign_group(tmp_path):
         open_store(tmp_path / "other.zarr")
 
 
+@pytest.mark.parametrize("theirs", ["notes.txt", "folder/notes.txt", "table.zarr/zarr.json"])
+def test_what_is_no_graph_store_is_never_replaced(graph, tmp_path, theirs):
+    (tmp_path / theirs).parent.mkdir(exist_ok=True)
+    (tmp_path / theirs).write_text("mine")
+    with pytest.raises(StoreError, match=r"expected nothing, or a graph store to replace, found a .*; name another"):
+        write_store(graph, tmp_path / Path(theirs).parts[0])
+    assert (tmp_path / theirs).read_text() == "mine"
+    assert [p.name for p in tmp_path.iterdir()] == [Path(theirs).parts[0]]
+
+
 def test_link_is_refused(path, tmp_path):
     broken = shard(path, "levels/cell/X/data")
     shutil.move(broken, tmp_path / "elsewhere")

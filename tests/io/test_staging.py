@@ -1,0 +1,32 @@
+"""Writing beside the final name: nothing that was there is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aivc_graph.errors import StoreError
+from aivc_graph.io.staging import staged
+
+
+def test_a_file_never_takes_the_place_of_a_folder(tmp_path: Path) -> None:
+    theirs = tmp_path / "out.graphml/notes.txt"
+    theirs.parent.mkdir()
+    theirs.write_text("mine")
+    with (
+        pytest.raises(StoreError, match="expected a file, or nothing yet, found a folder"),
+        staged(theirs.parent) as beside,
+    ):
+        beside.write_text("new")
+    assert theirs.read_text() == "mine" and [p.name for p in tmp_path.iterdir()] == ["out.graphml"]
+
+
+def test_a_file_where_a_folder_is_due_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with (
+        pytest.raises(StoreError, match="while writing; what was there before is intact"),
+        staged(tmp_path / "file/a.csv") as beside,
+    ):
+        beside.write_text("new")
+    assert (tmp_path / "file").read_text() == "mine"
