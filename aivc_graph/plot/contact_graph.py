@@ -9,9 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aivc_graph.errors import ConfigError
-from aivc_graph.plot.palette import COLOURS, UNKNOWN
+from aivc_graph.plot.palette import UNKNOWN, nth_colour
 
 LARGEST_DISC, SMALLEST, WIDEST_LINE = 1800.0, 0.03, 12.0
+LABEL_AT = 0.68
 
 
 def contact_graph(
@@ -61,12 +62,13 @@ def _draw(ax: Any, graph: Any, area: NDArray[np.float64]) -> None:
     shares = nx.get_edge_attributes(graph, "share")
     widest = max(shares.values(), default=1.0)
     widths = [WIDEST_LINE * value / widest for value in shares.values()]
-    colours = [COLOURS[i % len(COLOURS)] for i in range(len(graph))]
+    colours = [nth_colour(i) for i in range(len(graph))]
     nx.draw_networkx_edges(graph, where, ax=ax, width=widths, edge_color=UNKNOWN)
     sizes = LARGEST_DISC * np.maximum(area, SMALLEST)
     nx.draw_networkx_nodes(graph, where, ax=ax, node_size=sizes, node_color=colours)
     texts = {edge: f"{value:.0%}" for edge, value in shares.items()}
-    nx.draw_networkx_edge_labels(graph, where, texts, ax=ax, font_size=8, rotate=False)
+    # Not half way: all lines across the circle meet there, and one label would hide the others.
+    nx.draw_networkx_edge_labels(graph, where, texts, ax=ax, font_size=8, rotate=False, label_pos=LABEL_AT)
     for name, (x, y) in where.items():
         side = "center" if abs(x) < 0.1 else "left" if x > 0 else "right"
         ax.text(1.22 * x, 1.22 * y, str(name), ha=side, va="center", fontsize=9)

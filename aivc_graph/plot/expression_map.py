@@ -59,5 +59,5 @@ def expression_map(
     discs.set_array(np.ma.masked_invalid(values))
     above = np.isfinite(values).any() and np.nanmax(values) > top
     ax.figure.colorbar(discs, ax=ax, label=unit, shrink=0.7, extend="max" if above else "neither")
-    ax.set_title(title)
+    ax.set_title(title, parse_math=False)
     return ax

@@ -54,7 +54,7 @@ def niche_map(
     colours = colours_of(labels, order)
     discs.set_facecolor([colours.get(label, UNKNOWN) for label in labels])
     _legend(ax, labels, colours)
-    ax.set_title(title)
+    ax.set_title(title, parse_math=False)
     return ax
 
 
@@ -68,4 +68,6 @@ def _legend(ax: Any, labels: NDArray[Any], colours: dict[Any, str]) -> None:
     marks = [Line2D([], [], marker="o", linestyle="", markersize=8, color=colour, label=text) for text, colour in rows]
     if marks:
         columns = -(-len(marks) // LEGEND_ROWS)
-        ax.legend(handles=marks, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, ncols=columns)
+        legend = ax.legend(handles=marks, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, ncols=columns)
+        for text in legend.get_texts():
+            text.set_parse_math(False)

@@ -24,10 +24,13 @@ COLOURS = (
     "#AA4499",
 )
 UNKNOWN = "#BBBBBB"
+SHADES = (0.0, -0.45, 0.55)  # shares of the way to black (negative) or white
 
 
 def colours_of(labels: ArrayLike, order: Sequence[Any] | None = None) -> dict[Any, str]:
-    """Return label → colour, in `order` or sorted; missing labels (None, NaN) are grey; colours repeat after twelve.
+    """Return label → colour, in `order` or sorted; missing labels (None, NaN) are grey.
+
+    After twelve the colours come again darkened, then lightened; from 37 labels on they repeat.
 
     References
     ----------
@@ -35,4 +38,12 @@ def colours_of(labels: ArrayLike, order: Sequence[Any] | None = None) -> dict[An
     """
     present = {label for label in np.asarray(labels, dtype=object).ravel() if label is not None and label == label}
     ordered = list(order) if order is not None else sorted(present, key=lambda label: (str(type(label)), label))
-    return {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(ordered)}
+    return {label: nth_colour(i) for i, label in enumerate(ordered)}
+
+
+def nth_colour(i: int) -> str:
+    """Return the colour of the `i`-th label, counted from 0."""
+    base, shade = COLOURS[i % len(COLOURS)], SHADES[i // len(COLOURS) % len(SHADES)]
+    towards = 0 if shade < 0 else 255
+    parts = (int(base[at : at + 2], 16) for at in (1, 3, 5))
+    return "#" + "".join(f"{round(part + abs(shade) * (towards - part)):02X}" for part in parts)

@@ -11,6 +11,7 @@ from aivc_graph.errors import ConfigError
 from aivc_graph.plot.scale_bar import add_scale_bar
 
 MAX_SLIDE_PX = 1200
+BAR_ROOM = 0.12
 
 
 def tissue_axes(
@@ -76,6 +77,7 @@ def _diameter(pos: NDArray[np.float64]) -> float:
 
 def _frame(ax: Any, pos: NDArray[np.float64], size: float, slide: NDArray[np.uint8] | None, mpp: float | None) -> None:
     low, high = (pos.min(axis=0) - size, pos.max(axis=0) + size) if len(pos) else (np.zeros(2), np.full(2, 100.0))
+    high[1] += BAR_ROOM * (high[1] - low[1])  # the scale bar must not hide nodes
     if slide is not None and mpp is not None:
         low, high = np.minimum(low, 0), np.maximum(high, np.array(slide.shape[1::-1]) * mpp)
     ax.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]), aspect="equal", xticks=[], yticks=[])

@@ -46,6 +46,36 @@ def test_niche_map_draws_microns_with_y_down_and_true_sizes(tmp_path: Path) -> N
     assert (tmp_path / "map.png").stat().st_size > 5000
 
 
+def test_twenty_niches_have_twenty_colours() -> None:
+    assert len(set(colours_of([f"{i:02}" for i in range(36)]).values())) == 36
+    ax = contact_graph(pd.DataFrame(np.ones((20, 20)), [*map(str, range(20))], [*map(str, range(20))]))
+    discs = next(c for c in ax.collections if len(c.get_offsets()) == 20)
+    assert len({tuple(colour) for colour in discs.get_facecolor()}) == 20
+
+
+def test_names_are_shown_as_they_are_not_set_as_formulas(tmp_path: Path) -> None:
+    ax = niche_map(POS, ["$x_{$", "$x_{$", "y"], title="<b>A$x_{$</b>")
+    ax.figure.savefig(tmp_path / "map.png")
+    assert ax.get_title() == "<b>A$x_{$</b>"
+    expression_map(POS, [0.0, 1.0, 2.0], unit="counts", title="A$x_{$").figure.savefig(tmp_path / "genes.png")
+
+
+def test_the_scale_bar_hides_no_node(tmp_path: Path) -> None:
+    grid = np.stack(np.meshgrid(np.arange(20) * 100.0, np.arange(20) * 100.0), axis=-1).reshape(-1, 2)
+    ax = niche_map(grid, ["x"] * len(grid), size_um=100.0)
+    ax.figure.savefig(tmp_path / "map.png")
+    top = min(ax.transData.inverted().transform(text.get_window_extent())[:, 1].min() for text in ax.texts)
+    assert top > grid[:, 1].max() + 50.0
+
+
+def test_shares_of_lines_that_cross_do_not_hide_each_other() -> None:
+    names = [str(i) for i in range(8)]
+    ax = contact_graph(pd.DataFrame(np.ones((8, 8)), names, names))
+    places = [text.get_position() for text in ax.texts if text.get_text().endswith("%")]
+    gaps = [np.hypot(a[0] - b[0], a[1] - b[1]) for i, a in enumerate(places) for b in places[:i]]
+    assert min(gaps) > 0.05
+
+
 def test_scale_bar_is_round() -> None:
     assert [_round_length(v) for v in (0.9, 1.0, 4.99, 5.0, 19, 320, 2100)] == [0.5, 1, 2, 5, 10, 200, 2000]
 
