@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     level = logging.WARNING if given.quiet else logging.INFO
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("aivc_graph").setLevel(level)
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what a damaged slide means to us is said by our errors
     try:
         given.do(given)
         sys.stdout.flush()
@@ -154,7 +155,10 @@ def _table_path(text: str) -> Path:
 
 
 def _symbols(text: str) -> list[str]:
-    return [symbol for part in text.split(",") if (symbol := part.strip())]
+    symbols = [symbol for part in text.split(",") if (symbol := part.strip())]
+    if not symbols:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected symbols, as in ACTA2,CD3E")
+    return symbols
 
 
 OPTIONS: dict[str, dict[str, Any]] = {

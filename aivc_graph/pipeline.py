@@ -24,13 +24,14 @@ from aivc_graph.graph.replacing import refuse_other
 from aivc_graph.graph.store import GraphStore, open_store, read_store, write_store
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.io.reading import read
+from aivc_graph.io.staging import staged
 from aivc_graph.io.thumbnails import write_thumbnails
 from aivc_graph.io.writing import write
 from aivc_graph.modalities.histology import add_histology
 from aivc_graph.modalities.histology_features import HistologyFeatures
 from aivc_graph.plot.contact_graph import contact_graph
 from aivc_graph.plot.training_curve import training_curve
-from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.query.virtual_tissue import VirtualTissue, run_facts
 from aivc_graph.simulate.simulate import simulate
 from aivc_graph.splits.design import split_design
 from aivc_graph.splits.leakage import check_donors, duplicate_content
@@ -45,6 +46,7 @@ from aivc_graph.training.settings import TrainingConfig
 log = logging.getLogger(__name__)
 QUESTIONS = ("niches", "expression", "composition", "neighbours", "similar")
 RUNS = Path("runs")
+PICTURES = (".png", ".pdf", ".svg")
 LAZY_NODES = 400_000
 
 
@@ -75,11 +77,7 @@ def inspect(path: Path) -> dict[str, Any]:
     """Say what a slide, section, graph store or run folder is, and what is wrong with it."""
     path = Path(path)
     if (path / "run.json").exists():
-        return {
-            "kind": "run",
-            **json.loads((path / "run.json").read_text()),
-            **json.loads((path / "training.json").read_text()),
-        }
+        return {"kind": "run", **run_facts(path / "run.json", ()), **run_facts(path / "training.json", ())}
     if (path / "levels").is_dir():
         return {"kind": "graph", **describe_graph(read_store(path))}
     if path.suffix in (".yaml", ".yml"):
@@ -225,6 +223,8 @@ def train_config(config: Config, graph: Path | None, out: Path | None, *, resume
 
 def query(run: Path, question: str, out: Path | None = None, *, plot: Path | None = None, **options: Any) -> Any:
     """Put a question to a run; write the answer where `out` says (``.csv``, ``.parquet``, ``.h5ad``) and return it."""
+    if plot is not None and plot.suffix not in PICTURES:
+        raise QueryError(str(plot), f"the ending {plot.suffix!r}", " or ".join(PICTURES), "rename the picture")
     tissue = VirtualTissue.load(run)
     asked = {key: value for key, value in options.items() if value is not None}
     if question == "niches":
@@ -241,25 +241,27 @@ def query(run: Path, question: str, out: Path | None = None, *, plot: Path | Non
         raise unknown_name(QueryError, "aivc query", "question", question, QUESTIONS)
     if plot is not None:
         shown = {key: asked[key] for key in ("k", "resolution", "level") if key in asked}
-        tissue.plot(**shown).figure.savefig(plot, dpi=150, bbox_inches="tight")
+        with staged(plot) as beside:
+            figure = tissue.plot(**shown).figure
+            figure.savefig(beside, dpi=150, bbox_inches="tight", format=plot.suffix[1:])
     if out is not None:
         save_answer(answer, Path(out))
     return answer
 
 
 def save_answer(answer: Any, path: Path) -> Path:
-    """Write a table or AnnData in the format the file's ending names."""
+    """Write a table or AnnData in the format the file's ending names; an older file there is kept if that fails."""
     table = answer if isinstance(answer, pd.DataFrame) else None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".h5ad":
-        if table is not None:
-            raise QueryError(str(path), "a table cannot be an .h5ad", mend="name a .csv or .parquet file")
-        answer.write_h5ad(path)
-    elif path.suffix in (".csv", ".parquet"):
-        frame = table if table is not None else _flat(answer)
-        frame.to_csv(path) if path.suffix == ".csv" else frame.to_parquet(path)
-    else:
+    if path.suffix not in (".csv", ".parquet", ".h5ad"):
         raise QueryError(str(path), f"unknown ending {path.suffix!r}", ".csv, .parquet or .h5ad", "rename the output")
+    if path.suffix == ".h5ad" and table is not None:
+        raise QueryError(str(path), "a table cannot be an .h5ad", mend="name a .csv or .parquet file")
+    with staged(path) as beside:
+        if path.suffix == ".h5ad":
+            answer.write_h5ad(beside)
+        else:
+            frame = table if table is not None else _flat(answer)
+            frame.to_csv(beside) if path.suffix == ".csv" else frame.to_parquet(beside)
     return path
 
 

@@ -184,3 +184,9 @@ def test_inspect_as_text_and_json(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert json.loads(capsys.readouterr().out) == found
     assert cli.main(["inspect", "x"]) == 0
     assert capsys.readouterr().out == "kind: graph\nnodes:\n  cell: 12,345\nfaults:\n  one\n  two\nanchors: none\n"
+
+
+def test_no_gene_between_the_commas_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["query", "r", "expression", "--genes", " , "])
+    assert "expected symbols, as in ACTA2,CD3E" in capsys.readouterr().err

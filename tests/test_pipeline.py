@@ -143,6 +143,34 @@ def test_the_plot_is_a_picture_in_colour(made: Path, tmp_path: Path, say: Callab
     assert len(np.unique(coloured, axis=0)) >= 3
 
 
+def test_answers_that_cannot_be_written_are_named(
+    made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]]
+) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "file").write_text("mine")
+    for wrong, said in (
+        (("--out", tmp_path / "folder.csv"), "found a folder"),
+        (("--out", tmp_path / "file/x.csv"), "while writing"),
+        (("--plot", tmp_path / "niches.xyz"), "expected .png or .pdf or .svg, found the ending '.xyz'"),
+        (("--plot", tmp_path / "file/niches.png"), "while writing"),
+    ):
+        code, _, err = say("query", made / "run", "niches", "--k", 2, *wrong)
+        assert code == 2 and said in err and err.count("Error: ") == 1
+    assert say("query", made / "run", "niches", "--k", 2, "--plot", tmp_path / "new/niches.pdf")[0] == 0
+    assert (tmp_path / "new/niches.pdf").read_bytes().startswith(b"%PDF")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.csv", "new"]
+
+
+@pytest.mark.parametrize("fault", ["run.json", "training.json"])
+def test_inspect_names_what_is_damaged_in_a_run(
+    made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]], fault: str
+) -> None:
+    run = Path(shutil.copytree(made / "run", tmp_path / "run"))
+    (run / fault).write_text("{")
+    code, _, err = say("inspect", run)
+    assert code == 2 and f"{fault}: unreadable" in err
+
+
 @pytest.mark.parametrize("to", ["h5ad", "spatialdata", "geojson", "graphml"])
 def test_exports_hold_the_niches(made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]], to: str) -> None:
     out = tmp_path / {"h5ad": "run7.cell.h5ad", "spatialdata": "out.zarr"}.get(to, f"out.{to}")
@@ -163,6 +191,13 @@ def test_wrong_questions_exit_2(made: Path, tmp_path: Path, say: Callable[..., t
     assert code == 2 and "no such graph store; build it" in err
     code, _, err = say("build", made / "tiny.yaml", "--set", "task.sections[0].sources[1].path=nowhere")
     assert code == 2 and "nowhere" in err
+
+
+def test_a_truncated_slide_is_said_once(made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]]) -> None:
+    whole = (made / "tissue/slide.ome.tif").read_bytes()
+    (tmp_path / "torn.ome.tif").write_bytes(whole[: len(whole) // 2])
+    code, _, err = say("inspect", tmp_path / "torn.ome.tif")
+    assert code == 2 and "truncated; copy it again" in err and "TiffTag" not in err and "TiffFile" not in err
 
 
 def test_inspect_knows_what_it_looks_at(made: Path, say: Callable[..., tuple[int, str, str]]) -> None:

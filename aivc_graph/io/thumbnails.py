@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from aivc_graph.errors import StoreError
 from aivc_graph.tissue.section import metadata_of
 from aivc_graph.tissue.thumbnail import Thumbnail, thumbnail
 
@@ -38,16 +39,26 @@ def write_thumbnails(sections: list[Any], store: Path) -> None:
 
 
 def read_thumbnails(store: Path) -> dict[str, Thumbnail]:
-    """Return the pictures of a graph store by section; empty where there are none."""
+    """Return the pictures of a graph store by section; empty where there are none.
+
+    Raises
+    ------
+    StoreError
+        If the index or a picture of it is damaged or missing.
+    """
     from skimage.io import imread
 
     folder = thumbnail_folder(store)
     if not (folder / INDEX).exists():
         return {}
-    index = json.loads((folder / INDEX).read_text())
-    return {
-        section: Thumbnail(
-            np.asarray(imread(folder / Path(entry["file"]).name)), entry["um_per_pixel"], tuple(entry["origin_um"])
-        )
-        for section, entry in index.items()
-    }
+    try:
+        index = json.loads((folder / INDEX).read_text())
+        return {
+            section: Thumbnail(
+                np.asarray(imread(folder / Path(entry["file"]).name)), entry["um_per_pixel"], tuple(entry["origin_um"])
+            )
+            for section, entry in index.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
+        mend = f"delete {folder.name} to go without the slides, or build the graph again"
+        raise StoreError(str(folder), f"damaged pictures of the slides ({error})", mend=mend) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,8 +50,10 @@ def fit_mixture(x: Floats, k: int | None, resolution: float, seed: int, shared: 
     Raises
     ------
     QueryError
-        If there are fewer nodes than niches.
+        If there are fewer nodes than niches, or `resolution` is not a positive number.
     """
+    if not 0 < resolution < np.inf:
+        raise QueryError("niches", f"resolution = {resolution:g}", "a number above 0", "1 is the usual one")
     sample = x if len(x) <= SAMPLE_ROWS else x[np.linspace(0, len(x) - 1, SAMPLE_ROWS).astype(int)]
     if k is not None and not 1 <= k <= len(sample):
         raise QueryError("niches", f"k = {k} for {len(sample)} nodes", "1 ≤ k ≤ number of nodes")
@@ -66,6 +69,7 @@ def fit_mixture(x: Floats, k: int | None, resolution: float, seed: int, shared: 
 
 def _fit(x: Floats, k: int, seed: int, starts: int) -> tuple[NicheMixture, float, int]:
     """Return the mixture, its mean log-likelihood a node, and its number of parameters."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
     from threadpoolctl import threadpool_limits
 
@@ -73,7 +77,12 @@ def _fit(x: Floats, k: int, seed: int, starts: int) -> tuple[NicheMixture, float
     mixture = GaussianMixture(
         k, covariance_type="tied", n_init=starts, random_state=seed, reg_covar=1e-6 * scale, max_iter=200
     )
-    with threadpool_limits(1):  # the matrices are small: threads that wait for each other take longer than the work
+    with (
+        threadpool_limits(1),
+        warnings.catch_warnings(),
+    ):  # the matrices are small: threads that wait for each other take longer than the work
+        # Fewer different states than niches, as in tissue of one kind: the niches that stay empty are an answer.
+        warnings.simplefilter("ignore", ConvergenceWarning)
         mixture.fit(x)
     order = np.argsort(-mixture.weights_, kind="stable")
     found = NicheMixture(mixture.means_[order], mixture.precisions_, np.log(mixture.weights_[order]))

@@ -77,7 +77,7 @@ class VirtualTissue:
             raise StoreError(
                 str(run), "no run.json", "a finished run folder", "train first: aivc train CONFIG --out RUN"
             )
-        facts = _facts(run / "run.json", ("graph", "seed"))
+        facts = run_facts(run / "run.json", ("graph", "seed"))
         graph = (run / facts["graph"]).resolve()
         if not graph.exists():
             raise StoreError(
@@ -85,7 +85,7 @@ class VirtualTissue:
                 f"its graph {facts['graph']!r} is not there",
                 mend="move it back, or build it again from the run's config.yaml",
             )
-        diagnostics = _facts(run / "training.json", ("diagnostics",))["diagnostics"]
+        diagnostics = run_facts(run / "training.json", ("diagnostics",))["diagnostics"]
         return cls(read_store(graph), load_model(run), diagnostics, facts["seed"], read_thumbnails(graph))
 
     @cached_property
@@ -220,6 +220,8 @@ class VirtualTissue:
 
         Distance is Euclidean in units of the spread of the niche states; nodes are of the finest measured level.
         """
+        if n < 1:
+            raise QueryError("similar_to", f"n = {n}", "n ≥ 1", "say how many nodes to list")
         level = self.base_level
         x, _ = niche_state(self.states[level], self.diagnostics, level)
         index = self.graph.obs(level).index
@@ -293,16 +295,16 @@ class VirtualTissue:
         return found
 
 
-def _facts(file: Path, keys: tuple[str, ...]) -> dict[str, Any]:
+def run_facts(file: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     """Return a run's JSON file that must hold `keys`."""
     try:
-        facts = json.loads(file.read_text())
-        missing = [key for key in keys if key not in dict(facts)]
-    except (OSError, ValueError) as error:
+        facts = dict(json.loads(file.read_text()))
+        missing = [key for key in keys if key not in facts]
+    except (OSError, ValueError, TypeError) as error:
         raise StoreError(str(file), f"unreadable ({error})", mend="train the run again") from error
     if missing:
         raise StoreError(str(file), f"no key {missing[0]!r}", mend="train the run again")
-    return dict(facts)
+    return facts
 
 
 def _normalised(shares: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.pipeline import train
 from aivc_graph.query.answers import composition_table, contact_table
+from aivc_graph.query.mixture import fit_mixture
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.training.settings import TrainingConfig
 
@@ -99,6 +100,13 @@ def test_shares_of_a_parent_are_the_overlap_weighted_mean_of_its_children(
     sums = coarse.X.sum(axis=1)
     assert ((np.abs(sums - 1) < 1e-5) | (sums == 0)).all() and (sums[covered] > 0).mean() > 0.9
     assert (coarse.obs["niche"].isna() == (sums < 0.5)).all()
+
+
+def test_fewer_states_than_niches_is_an_answer_without_warnings() -> None:
+    states = np.repeat(np.eye(2), 20, axis=0)  # warnings are errors here
+    mixture = fit_mixture(states, 3, 1.0, seed=0)
+    niche = mixture.log_density(states).argmax(axis=1)
+    assert len(set(niche[:20])) == len(set(niche[20:])) == 1 and niche[0] != niche[20]
 
 
 def test_niches_are_numbered_by_size_and_carry_identity_and_microns(tissue: VirtualTissue) -> None:
@@ -237,6 +245,11 @@ def test_composition_without_labels_is_that_of_sections(tissue: VirtualTissue) -
 def test_k_beyond_reason_and_unknown_levels_are_refused(tissue: VirtualTissue) -> None:
     with pytest.raises(QueryError, match="k = 0"):
         tissue.niches(k=0)
+    for resolution in (0.0, -1.0, float("nan")):
+        with pytest.raises(QueryError, match="expected a number above 0, found resolution"):
+            tissue.niches(resolution=resolution)
+    with pytest.raises(QueryError, match="expected n ≥ 1, found n = -5"):
+        tissue.similar_to(niche=1, n=-5)
     with pytest.raises(QueryError, match="did you mean 'patch'"):
         tissue.niches(level="pach")
     with pytest.raises(QueryError, match=r"no section named 's3' \(known: s1, s2\)$"):
@@ -252,11 +265,17 @@ def damage_shard(run: Path) -> None:
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
 
 
+def damage_slides(run: Path) -> None:
+    (run / "graph.slides").mkdir(exist_ok=True)
+    (run / "graph.slides/slides.json").write_text('{"s1": {"file": "gone.png"}}')
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "graph moved": (damage_graph, "run.json: its graph 'graph.zarr' is not there; move it back"),
     "graph torn": (damage_shard, "graph.zarr"),
     "no run.json": (lambda run: (run / "run.json").unlink(), "found no run.json; train first"),
     "run.json torn": (lambda run: (run / "run.json").write_text('{"graph": '), "run.json: unreadable"),
+    "run.json a list": (lambda run: (run / "run.json").write_text("[1]"), "run.json: unreadable"),
     "run.json poor": (lambda run: (run / "run.json").write_text("{}"), "run.json: no key 'graph'"),
     "no training.json": (lambda run: (run / "training.json").unlink(), "training.json: unreadable"),
     "model corrupt": (
@@ -264,6 +283,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         "model.safetensors: not a readable safetensors file",
     ),
     "model missing": (lambda run: (run / "model.safetensors").unlink(), "model.safetensors"),
+    "slide gone": (damage_slides, "graph.slides: damaged pictures of the slides"),
     "model.json torn": (lambda run: (run / "model.json").write_text("{"), "model.json"),
 }
 
