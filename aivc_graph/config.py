@@ -101,6 +101,8 @@ class TaskConfig(Settings):
 
     Parameters
     ----------
+    name
+        Names the run's folder, ``runs/<name>``, where no other is given.
     sections
         Sections of tissue.
     split
@@ -113,6 +115,13 @@ class TaskConfig(Settings):
     sections: tuple[SectionConfig, ...] = ()
     split: dict[str, Any] | None = None
     features: HistologyFeatures | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_one_folder(cls, name: str) -> str:
+        if name != name.strip(" .") or not name or any(c in "/\\" or not c.isprintable() for c in name):
+            raise ValueError(f"expected the name of a folder, found {name!r}; leave out '/', '\\' and dots around it")
+        return name
 
     @field_validator("sections")
     @classmethod

@@ -224,6 +224,12 @@ def test_wrong_type_or_value(write: Any, setting: str, said: str) -> None:
     assert message.startswith(f"x.yaml:3: training.{setting.split(':')[0]}: ") and said in message
 
 
+@pytest.mark.parametrize("patch_um", ["1.0e-9", "1.0e+9", ".nan"])
+def test_patches_have_the_size_of_tissue(write: Any, patch_um: str) -> None:
+    with pytest.raises(ConfigError, match=r"graph\.patch_um: expected "):
+        load_config(write(f"graph: {{patch_um: {patch_um}}}"))
+
+
 def test_a_number_where_a_name_is_due(write: Any) -> None:
     (message,) = faults(write(GOOD.replace("donor: d1", "donor: 151510")))
     assert message == "x.yaml:6: task.sections[0].donor: expected text, found 151510; put it in quotes"
@@ -237,6 +243,12 @@ def test_missing_key(write: Any) -> None:
 def test_contradiction_two_sections_of_one_name(write: Any) -> None:
     (message,) = faults(write(GOOD.replace("name: B", "name: A")))
     assert message == "x.yaml:4: task.sections: two sections called 'A'; give each its own name"
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", "", "..", "a\\b"])
+def test_a_task_is_named_like_one_folder(write: Any, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"task\.name: expected the name of a folder, found "):
+        load_config(write(f"task: {{name: '{name}'}}"))
 
 
 def test_tags_are_refused_and_never_run(write: Any, tmp_path: Path) -> None:

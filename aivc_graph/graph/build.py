@@ -49,7 +49,7 @@ class GraphConfig(Settings):
         Symbols kept in any case.
     """
 
-    patch_um: float = Field(100.0, gt=0)
+    patch_um: float = Field(100.0, ge=1, le=100_000)
     region_factor: float = Field(4.0, ge=1)
     patch_reach_um: float = Field(0.0, ge=0)
     edges: dict[str, dict[str, Any]] = Field(default_factory=lambda: {v: {"kind": "knn", "k": 18} for v in LATERAL})
