@@ -41,6 +41,7 @@ from aivc_graph.tissue.registration.register import register
 from aivc_graph.tissue.schema import check_section, describe_section
 from aivc_graph.tissue.section import merge_sections
 from aivc_graph.training.fit import fit
+from aivc_graph.training.run_folder import built_alike, check_resumed, writing_run
 from aivc_graph.training.settings import TrainingConfig
 
 log = logging.getLogger(__name__)
@@ -194,31 +195,53 @@ def train(
     """
     config = config or Config()
     out = Path(out) if out is not None else RUNS / config.task.name
-    out.mkdir(parents=True, exist_ok=True)
-    if isinstance(graph, TissueGraph):
-        store = out / "graph.zarr"
-        write_store(graph, store, {"configuration": config.model_dump(mode="json")})
-    else:
-        store = Path(graph)
-    if not store.exists():
-        raise ReadError(str(store), "no such graph store", mend=f"build it: aivc build CONFIG --out {store}")
-    training = config.training if device == "auto" else config.training.model_copy(update={"device": device})
-    (out / "config.yaml").write_text(dump_config(config.model_copy(update={"training": training})))
-    bar = _Bar(training.epochs)
-    fit(_open(store), config.model, training, out, resume=resume, report=bar.show)
-    bar.close()
-    facts = {"graph": os.path.relpath(store, out), "seed": training.seed, "task": config.task.name}
-    (out / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
+    with writing_run(out, resume=resume) as folder:
+        if resume:
+            check_resumed(folder, config.model_dump(mode="json"))
+        if isinstance(graph, TissueGraph):
+            store = folder / "graph.zarr"
+            write_store(graph, store, {"configuration": config.model_dump(mode="json")})
+        else:
+            store = Path(graph)
+        _train_in(folder, out, store, config, resume=resume, device=device)
     return Run(out)
 
 
 def train_config(config: Config, graph: Path | None, out: Path | None, *, resume: bool, device: str) -> Run:
-    """Train as a configuration says; its graph is built first where no store is given and the run has none yet."""
+    """Train as a configuration says; its graph is built first where no store is given and the run has none like it."""
     out = out if out is not None else RUNS / config.task.name
-    store = graph if graph is not None else out / "graph.zarr"
-    if graph is None and not store.exists():
-        build(config, store)
-    return train(store, config, out, resume=resume, device=device)
+    with writing_run(out, resume=resume) as folder:
+        if resume:
+            check_resumed(folder, config.model_dump(mode="json"))
+        store = graph if graph is not None else _own_store(folder, out, config)
+        _train_in(folder, out, store, config, resume=resume, device=device)
+    return Run(out)
+
+
+def _own_store(folder: Path, out: Path, config: Config) -> Path:
+    """Return the run's own graph store, built if there is none or it was built from other settings."""
+    settings = config.model_dump(mode="json")
+    stores = [place / "graph.zarr" for place in dict.fromkeys((folder, out))]
+    for store in stores:
+        if store.exists() and built_alike(store, settings):
+            return store
+    if stores[-1].exists():
+        log.warning("%s was built from other settings: building anew", stores[-1])
+    return build(config, stores[0])
+
+
+def _train_in(folder: Path, out: Path, store: Path, config: Config, *, resume: bool, device: str) -> None:
+    """Train on `store` in `folder`, whose content will then lie in `out`."""
+    if not store.exists():
+        raise ReadError(str(store), "no such graph store", mend=f"build it: aivc build CONFIG --out {store}")
+    training = config.training if device == "auto" else config.training.model_copy(update={"device": device})
+    (folder / "config.yaml").write_text(dump_config(config.model_copy(update={"training": training})))
+    bar = _Bar(training.epochs)
+    fit(_open(store), config.model, training, folder, resume=resume, report=bar.show)
+    bar.close()
+    place = store.name if store.parent == folder else os.path.relpath(store, out)
+    facts = {"graph": place, "seed": training.seed, "task": config.task.name}
+    (folder / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def query(run: Path, question: str, out: Path | None = None, *, plot: Path | None = None, **options: Any) -> Any:

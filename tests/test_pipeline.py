@@ -258,6 +258,24 @@ def test_a_run_killed_half_way_is_trained_again(
     assert say("query", resumed, "niches")[0] == 0
 
 
+def test_other_graph_settings_build_another_graph_and_other_model_settings_are_not_resumed(
+    made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]]
+) -> None:
+    run = tmp_path / "run"
+    train = ("train", made / "tiny.yaml", "--out", run, "--set", "training.epochs=1")
+    assert say(*train)[0] == 0
+    n_genes = read_store(run / "graph.zarr")["gene"].num_nodes
+    code, _, err = say(*train, "--resume", "--set", "model.latent=6")
+    assert code == 2 and "other settings: model.latent 4 → 6" in err
+    code, _, err = say(*train, "--set", "graph.n_genes=10")
+    assert code == 0
+    assert read_store(run / "graph.zarr")["gene"].num_nodes < n_genes
+    assert say("query", run, "niches", "--k", 2)[0] == 0
+    inode = (run / "graph.zarr").stat().st_ino
+    code, _, err = say(*train, "--set", "graph.n_genes=10", "--quiet")
+    assert code == 0 and "building anew" not in err and (run / "graph.zarr").stat().st_ino == inode
+
+
 def test_one_command_builds_what_training_needs(
     made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]]
 ) -> None:

@@ -35,7 +35,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path):
+        with locked(path):
             recover(path)
             for left in (*path.parent.glob(f".{path.name}.tmp-*"), *path.parent.glob(f".{path.name}.old-*")):
                 shutil.rmtree(left)
@@ -71,7 +71,7 @@ def recover(path: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold the lock file of `path`; the kernel lets go of it when its owner dies, so a stale file locks nobody out."""
     lock = path.with_name(f".{path.name}.lock")
     handle = _seize(path, lock)

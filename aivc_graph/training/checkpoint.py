@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from aivc_graph.errors import ModelError, StoreError
@@ -24,10 +24,15 @@ def save_tensors(tensors: dict[str, Tensor], facts: dict[str, Any], path: Path) 
     """Write `tensors` to ``path.safetensors`` and `facts` into its header, in one atomic step."""
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     packed = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    save_file(packed, temporary, metadata={"facts": json.dumps({"format": FORMAT, **facts}, sort_keys=True)})
-    with temporary.open("rb") as written:
-        os.fsync(written.fileno())
-    temporary.replace(path)
+    content = save(packed, metadata={"facts": json.dumps({"format": FORMAT, **facts}, sort_keys=True)})
+    try:
+        with temporary.open("wb") as written:
+            written.write(content)
+            written.flush()
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
