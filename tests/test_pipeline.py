@@ -276,6 +276,33 @@ def test_other_graph_settings_build_another_graph_and_other_model_settings_are_n
     assert code == 0 and "building anew" not in err and (run / "graph.zarr").stat().st_ino == inode
 
 
+def write_cells(path: Path, counts: np.ndarray) -> Path:
+    """Write an AnnData of cells 20 µm apart and the configuration that trains on it."""
+    data = ad.AnnData(counts.astype(np.float32), obsm={"spatial": np.arange(len(counts))[:, None] * [20.0, 0.0]})
+    data.write_h5ad(path.with_suffix(".h5ad"))
+    source = f"{{path: {path.with_suffix('.h5ad')}, reader: h5ad, level: cell, um_per_unit: 1, diameter_um: 10}}"
+    sections = f"task: {{name: few, sections: [{{name: s1, sources: [{source}]}}]}}\n"
+    path.write_text(f"{sections}model: {{latent: 4, rings: [6, 12]}}\ntraining: {{epochs: 1, device: cpu}}\n")
+    return path
+
+
+@pytest.mark.parametrize("n_cells", [1, 2, 5])
+def test_a_tissue_of_few_cells_is_answered(
+    tmp_path: Path, say: Callable[..., tuple[int, str, str]], n_cells: int
+) -> None:
+    config = write_cells(tmp_path / "few.yaml", np.random.default_rng(0).poisson(3.0, (n_cells, 20)) + 1)
+    assert say("train", config, "--out", tmp_path / "run")[0] == 0
+    for asked in (["niches"], ["expression", "--at", "niche"], ["neighbours"], ["similar", "--to-niche", 1]):
+        assert say("query", tmp_path / "run", *asked)[0] == 0
+    assert say("query", tmp_path / "run", "niches", "--out", tmp_path / "n.csv")[0] == 0
+    assert (pd.read_csv(tmp_path / "n.csv")["niche"] == 1).all()
+
+
+def test_a_table_of_zeros_is_refused(tmp_path: Path, say: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, err = say("build", write_cells(tmp_path / "no.yaml", np.zeros((9, 20))), "--out", tmp_path / "g.zarr")
+    assert code == 2 and "cell · rna: expected counts, found zeros only; check which matrix" in err
+
+
 def test_one_command_builds_what_training_needs(
     made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]]
 ) -> None:

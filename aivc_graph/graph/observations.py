@@ -67,6 +67,8 @@ def _add_counts(
     for level, found in tables.items():
         panel = shared_panel(list(found.values()), f"{level} · {modality}")
         counts[level] = _stack(graph, level, found, panel)
+        if not counts[level].count_nonzero():
+            raise GraphError(f"{level} · {modality}", "zeros only", "counts", "check which matrix or `layer:` was read")
         if n_genes is not None:
             training = counts[level][graph.in_split(level, names.TRAIN).numpy()]
             chosen = variable_features(training if training.shape[0] else counts[level], n_genes)

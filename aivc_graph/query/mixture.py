@@ -77,10 +77,9 @@ def _fit(x: Floats, k: int, seed: int, starts: int) -> tuple[NicheMixture, float
     mixture = GaussianMixture(
         k, covariance_type="tied", n_init=starts, random_state=seed, reg_covar=1e-6 * scale, max_iter=200
     )
-    with (
-        threadpool_limits(1),
-        warnings.catch_warnings(),
-    ):  # the matrices are small: threads that wait for each other take longer than the work
+    x = x if len(x) > 1 else np.repeat(x, 2, axis=0)  # a tissue of one node has one niche
+    # The matrices are small: threads that wait for each other take longer than the work.
+    with threadpool_limits(1), warnings.catch_warnings():
         # Fewer different states than niches, as in tissue of one kind: the niches that stay empty are an answer.
         warnings.simplefilter("ignore", ConvergenceWarning)
         mixture.fit(x)

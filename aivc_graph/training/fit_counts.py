@@ -107,7 +107,7 @@ def fit_decoder(model: TissueModel, folds: list[Fold], key: tuple[str, str]) -> 
             gradient -= np.outer(z[own].T @ depth[own], shares[s])
         variance += (z**2).sum(axis=0)
         number += len(rows)
-    if number == 0:
+    if number == 0 or not variance.any():  # no node to learn from, or all states alike: the profile is all there is
         return
     prior = 4.0 * float(variance.sum()) / number
     values, vectors = eigh(hessian)

@@ -102,6 +102,11 @@ def test_shares_of_a_parent_are_the_overlap_weighted_mean_of_its_children(
     assert (coarse.obs["niche"].isna() == (sums < 0.5)).all()
 
 
+def test_one_node_has_one_niche() -> None:
+    for k in (None, 1):
+        np.testing.assert_allclose(fit_mixture(np.array([[1.0, 2.0]]), k, 1.0, seed=0).means, [[1.0, 2.0]])
+
+
 def test_fewer_states_than_niches_is_an_answer_without_warnings() -> None:
     states = np.repeat(np.eye(2), 20, axis=0)  # warnings are errors here
     mixture = fit_mixture(states, 3, 1.0, seed=0)
