@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
 import os
@@ -12,8 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from aivc_graph.errors import AivcError, ConfigError
+from aivc_graph.errors import AivcError, ConfigError, StoreError
 
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 Do = Callable[[argparse.Namespace], None]
 TERMINAL_ROWS = 60
 ENDINGS = (".csv", ".parquet", ".h5ad")
@@ -48,6 +50,10 @@ def _report(error: Exception) -> int:
     if isinstance(error, AivcError):
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return error.exit_code
+    if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        sys.stderr.write(f"StoreError: {where}{error.strerror or error}; free space, or choose another place\n")
+        return StoreError.exit_code
     first = (str(error).splitlines() or [""])[0]
     sys.stderr.write(f"aivc: unexpected {type(error).__name__}: {first}; run again with --debug for the traceback\n")
     return 1

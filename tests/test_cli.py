@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import time
@@ -101,10 +103,10 @@ def test_failed_run_exits_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 def test_unexpected_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    replace(monkeypatch, "demo", OSError(28, "No space left on device"))
+    replace(monkeypatch, "demo", RuntimeError("planted\nin two lines"))
     assert cli.main(["demo"]) == 1
     said = capsys.readouterr().err
-    assert len(said.splitlines()) == 1 and "No space left on device" in said and "--debug" in said
+    assert len(said.splitlines()) == 1 and "planted" in said and "--debug" in said
 
 
 @pytest.mark.parametrize(
@@ -190,3 +192,13 @@ def test_no_gene_between_the_commas_exits_2(capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit, match="2"):
         cli.main(["query", "r", "expression", "--genes", " , "])
     assert "expected symbols, as in ACTA2,CD3E" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_refuses_is_no_surprise(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    replace(monkeypatch, "demo", OSError(number, os.strerror(number), "runs/demo"))
+    assert cli.main(["demo"]) == 2
+    said = f"StoreError: runs/demo: {os.strerror(number)}; free space, or choose another place\n"
+    assert capsys.readouterr().err == said

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,6 +48,18 @@ def staged(path: Path) -> Iterator[Path]:
 def file_name(name: str) -> str:
     """Return `name` without what a file system would take for a path: ``A/1`` becomes ``A_1``."""
     return "".join(c if c.isalnum() or c in "-_. ()+" else "_" for c in name).strip(". ") or "_"
+
+
+def file_names(names: Iterable[str]) -> list[str]:
+    """Return a file name for each of `names`, no two the same, also where the file system ignores case."""
+    taken: set[str] = set()
+    found = []
+    for stem in map(file_name, names):
+        tries = itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2)))
+        name = next(name for name in tries if name.casefold() not in taken)
+        taken.add(name.casefold())
+        found.append(name)
+    return found
 
 
 def _remove(path: Path) -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 from aivc_graph import names
 from aivc_graph.errors import ConfigError
 from aivc_graph.io.graph_tables import annotation
-from aivc_graph.io.staging import file_name, staged
+from aivc_graph.io.staging import file_names, staged
 from aivc_graph.io.writing import WRITERS
 
 _OBJECT = {names.CELL: "detection", names.PATCH: "tile", names.REGION: "annotation"}
@@ -65,10 +65,10 @@ def write_geojson(graph: Any, path: Path, *, um_per_pixel: float | None = None) 
         raise ConfigError(
             str(path), found, "one file a section, as QuPath has one project entry a slide", "give a folder"
         )
-    for row, name in enumerate(sections.index):
+    for row, name in enumerate(file_names(map(str, sections.index))):
         stated = sections[_MPP_COLUMN].iloc[row] if _MPP_COLUMN in sections else None
         mpp = um_per_pixel or (float(stated) if stated is not None and not pd.isna(stated) else 1.0)
-        _write_section(graph, row, mpp, path if one_file else path / f"{file_name(str(name))}.geojson")
+        _write_section(graph, row, mpp, path if one_file else path / f"{name}.geojson")
     return path
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from aivc_graph import names
 from aivc_graph.errors import StoreError
 from aivc_graph.io.graph_tables import annotation, barcodes, count_table, dense_names, near_edges
-from aivc_graph.io.staging import file_name, staged
+from aivc_graph.io.staging import file_names, staged
 from aivc_graph.io.writing import WRITERS
 from aivc_graph.tissue.section import add_level, add_observation, new_section
 
@@ -36,8 +36,9 @@ def write_spatialdata(graph: Any, path: Path) -> Path:
     """
     import anndata
 
+    files = file_names(map(str, graph[names.SECTION].obs.index))
     for row, (name, metadata) in enumerate(graph[names.SECTION].obs.iterrows()):
-        target = path / f"{file_name(str(name))}.zarr"
+        target = path / f"{files[row]}.zarr"
         if target.exists() and not any((target / root).is_file() for root in ("zarr.json", ".zgroup")):
             raise StoreError(
                 str(target), "something that is no Zarr store", mend="move it away, or choose another folder"

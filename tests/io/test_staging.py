@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aivc_graph.errors import StoreError
-from aivc_graph.io.staging import staged
+from aivc_graph.io.staging import file_names, staged
 
 
 def test_a_file_never_takes_the_place_of_a_folder(tmp_path: Path) -> None:
@@ -30,3 +30,8 @@ def test_a_file_where_a_folder_is_due_is_named(tmp_path: Path) -> None:
     ):
         beside.write_text("new")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_sections_whose_names_differ_never_share_a_file() -> None:
+    assert file_names(["A/1", "A_1", "a_1", "B", "A_1-2"]) == ["A_1", "A_1-2", "a_1-3", "B", "A_1-2-2"]
+    assert file_names(["../<b>", "..", ""]) == ["__b_", "_", "_-2"]
