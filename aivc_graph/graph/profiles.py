@@ -97,6 +97,12 @@ def _count_profiles(graph: TissueGraph, level: str, modality: str, rows: NDArray
 
 def _feature_profiles(graph: TissueGraph, level: str, modality: str, rows: NDArray[np.bool_]) -> None:
     sums, number = _averager(graph, level, rows)
-    total = np.asarray(sums @ graph[level][modality].numpy())
-    mean = _fill(total / np.maximum(number, 1)[:, None], number, _training_sections(graph, level))
-    graph[names.SECTION][f"{level}_{modality}_mean"] = torch.from_numpy(mean.astype(np.float32))
+    values, training = graph[level][modality].numpy(), _training_sections(graph, level)
+    divide = np.maximum(number, 1)[:, None]
+    mean = np.asarray(sums @ values) / divide
+    square = np.asarray(sums @ (values - mean[graph[level].section_index.numpy()]) ** 2) / divide
+    spread = np.maximum(_fill(np.sqrt(square), number, training), 1e-6)
+    graph[names.SECTION][f"{level}_{modality}_mean"] = torch.from_numpy(
+        _fill(mean, number, training).astype(np.float32)
+    )
+    graph[names.SECTION][f"{level}_{modality}_spread"] = torch.from_numpy(spread.astype(np.float32))

@@ -33,6 +33,7 @@ class FeatureInput:
 
     features: Tensor
     section_mean: Tensor
+    section_spread: Tensor
     mask: Tensor
 
 
@@ -43,7 +44,6 @@ class PoolInput:
     pooled: Tensor
     columns: Tensor
     covered: Tensor
-    depth: float
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,9 @@ def _counts(graph: TissueGraph, level: str, modality: str, device: torch.device 
 
 
 def _features(graph: TissueGraph, level: str, modality: str, device: torch.device | str) -> FeatureInput:
-    mean = graph[names.SECTION][f"{level}_{modality}_mean"]
+    mean, spread = (graph[names.SECTION][f"{level}_{modality}_{what}"].to(device) for what in ("mean", "spread"))
     mask = graph[level][names.mask_name(modality)].float()
-    return FeatureInput(graph[level][modality].to(device), mean.to(device), mask.to(device))
+    return FeatureInput(graph[level][modality].to(device), mean, spread, mask.to(device))
 
 
 def _pool(graph: TissueGraph, plan: ModelPlan, key: tuple[str, str, str], device: torch.device | str) -> PoolInput:
@@ -120,7 +120,6 @@ def _pool(graph: TissueGraph, plan: ModelPlan, key: tuple[str, str, str], device
         pooled=torch.from_numpy(pooled.astype(np.float32)).to(device),
         columns=torch.tensor(shared, device=device),
         covered=torch.from_numpy((pooled.sum(axis=1) > 0).astype(np.float32)).to(device),
-        depth=float(graph[parent][f"{modality}_depth"]),
     )
 
 
@@ -144,11 +143,6 @@ def _operator(csr: Tensor, device: torch.device | str) -> SparseOperator:
 def covered(operator: SparseOperator) -> Tensor:
     """Return who receives any message (target,): 1 or 0."""
     return (operator.forward_csr.crow_indices().diff() > 0).float()
-
-
-def share_known(operator: SparseOperator, known: Tensor) -> Tensor:
-    """Return who receives a message from someone with a state (target,): 1 or 0."""
-    return ((operator @ known[:, None]).ravel() > 0).float()
 
 
 def hidden_nodes(inputs: Inputs, level: str, share: float, generator: np.random.Generator) -> Tensor:

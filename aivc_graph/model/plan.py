@@ -71,6 +71,11 @@ class ModelPlan(Settings):
             if set(molecules) & set(self.counts.get(child, {}).get(modality, ()))
         ]
 
+    @property
+    def tiles(self) -> list[tuple[str, str, str]]:
+        """(level, feature modality, count modality) where a level has both."""
+        return [(v, f, m) for v, by in self.features.items() for f in by for m in self.counts.get(v, {})]
+
     def shared_columns(self, child: str, parent: str, modality: str) -> tuple[list[int], list[int]]:
         """Return the columns of the child's and of the parent's panel that hold the same molecules."""
         place = {molecule: i for i, molecule in enumerate(self.counts[child][modality])}

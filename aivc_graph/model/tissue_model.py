@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from aivc_graph import names
-from aivc_graph.model.inputs import Inputs, covered, share_known
+from aivc_graph.model.inputs import Inputs, covered
 from aivc_graph.model.plan import ModelPlan
 from aivc_graph.operators.lateral.ring_mean import RingMeanLateral
 from aivc_graph.operators.lift.set_summary import SetSummaryLift
-from aivc_graph.operators.measurement.cell_pool import CellPoolMeasurement
+from aivc_graph.operators.measurement.direct_readout import DirectReadout, log_shares
 from aivc_graph.operators.measurement.gaussian import GaussianMeasurement
 from aivc_graph.operators.measurement.negative_binomial import NegativeBinomialMeasurement
 from aivc_graph.operators.project.broadcast import BroadcastProject
@@ -23,12 +23,14 @@ from aivc_graph.operators.project.broadcast import BroadcastProject
 class State:
     """Latent state of every level.
 
-    `z` (node, latent); `own` (node,), 1 where a node was measured itself; `known` (node,), 1 where it has any state;
+    `z` (node, latent); `own` and `counted` (node,), 1 where a node was measured itself, and sequenced; `known` (node,),
+    from 0 (no state) to 1;
     `context` (node, latent), what neighbours alone say.
     """
 
     z: dict[str, Tensor] = field(default_factory=dict)
     own: dict[str, Tensor] = field(default_factory=dict)
+    counted: dict[str, Tensor] = field(default_factory=dict)
     known: dict[str, Tensor] = field(default_factory=dict)
     context: dict[str, Tensor] = field(default_factory=dict)
 
@@ -63,20 +65,20 @@ class Block(nn.Module):
     def lateral(self, state: State, inputs: Inputs) -> State:
         """Pass messages between neighbours of each level."""
         for level in self.laterals:
-            z, context = self.lateral_of(level)(state.z[level], state.known[level], inputs.rings[level])
-            reached = share_known(inputs.rings[level][0], state.known[level])
-            state.z[level], state.context[level] = z, context
-            state.known[level] = torch.maximum(state.known[level], reached)
+            known, rings = state.known[level], inputs.rings[level]
+            operator = self.lateral_of(level)
+            state.z[level], state.context[level], state.known[level] = operator(state.z[level], known, rings)
         return state
 
     def lift(self, state: State, inputs: Inputs) -> State:
         """Pass messages from children to parents, fine to coarse."""
         for child, parent in self.withins:
             overlap = inputs.lift[child, parent]
-            reached = share_known(overlap, state.known[child])
+            known = (overlap @ state.known[child][:, None]).ravel()
+            reached = (known > 0).float()
             operator = self.lift_of(child, parent)
             state.z[parent] = operator(state.z[child], state.z[parent], state.own[parent], overlap, reached)
-            state.known[parent] = torch.maximum(state.known[parent], reached)
+            state.known[parent] = torch.where(state.known[parent] > 0, state.known[parent], known)
         return state
 
     def project(self, state: State, inputs: Inputs) -> State:
@@ -113,8 +115,11 @@ class TissueModel(nn.Module):
         self.features = nn.ModuleDict(
             {f"{v}_{m}": GaussianMeasurement(len(c), plan.latent) for (v, m), c in features.items()}
         )
-        sizes = {"_".join(key): len(plan.shared_columns(*key)[0]) for key in plan.pools}
-        self.pools = nn.ModuleDict({key: CellPoolMeasurement(n) for key, n in sizes.items()})
+        reached = {"_".join(key): len(plan.shared_columns(*key)[0]) for key in plan.pools}
+        reached |= {"_".join(key): len(counts[key[0], key[2]]) for key in plan.tiles}
+        self.readouts = nn.ModuleDict({key: DirectReadout(n) for key, n in reached.items()})
+        sizes = {"_".join(k): (len(features[k[0], k[1]]), len(counts[k[0], k[2]])) for k in plan.tiles}
+        self.tile_maps = nn.ParameterDict({key: nn.Parameter(torch.zeros(size)) for key, size in sizes.items()})
         keys = [f"{v}_{m}" for v, m in (*counts, *features)]
         self.log_precision = nn.ParameterDict({key: nn.Parameter(torch.zeros(plan.latent)) for key in keys})
         self.blocks = nn.ModuleList(Block(plan) for _ in range(plan.config.depth))
@@ -145,14 +150,27 @@ class TissueModel(nn.Module):
         """Return each node's own state: a product of experts over the modalities it was measured by."""
         total = {level: torch.zeros(n, self.plan.latent, device=inputs.device) for level, n in inputs.n_nodes.items()}
         weight = {level: torch.zeros_like(t) for level, t in total.items()}
+        counted = {level: torch.zeros(n, device=inputs.device) for level, n in inputs.n_nodes.items()}
         for (level, modality), mask, value in self._experts(inputs, hidden):
             seen = (mask * (1 - hidden.nodes.get((level, modality), torch.zeros_like(mask))))[:, None]
             precision = seen * self.log_precision[f"{level}_{modality}"].exp()
             total[level] = total[level] + precision * value
             weight[level] = weight[level] + precision
+            if (level, modality) in inputs.counts:
+                counted[level] = torch.maximum(counted[level], seen[:, 0])
         own = {level: (w.sum(dim=1) > 0).float() for level, w in weight.items()}
+        known = {level: own[level] * self._relative_precision(level, w) for level, w in weight.items()}
         z = {level: total[level] / weight[level].clamp_min(1e-12) for level in total}
-        return State(z=z, own=own, known=dict(own), context={level: torch.zeros_like(t) for level, t in z.items()})
+        return State(
+            z=z, own=own, counted=counted, known=known, context={level: torch.zeros_like(t) for level, t in z.items()}
+        )
+
+    def _relative_precision(self, level: str, weight: Tensor) -> Tensor:
+        """Return how well each node is known (node,): 1 with counts of its own, down to 0.02 with features alone."""
+        counted = [self.log_precision[f"{level}_{m}"].exp() for m in self.plan.counts.get(level, {})]
+        if not counted:
+            return torch.ones_like(weight[:, 0])
+        return (weight / torch.stack(counted).sum(dim=0)).mean(dim=1).clamp(0.02, 1.0).detach()
 
     def _experts(self, inputs: Inputs, hidden: Hidden) -> list[tuple[tuple[str, str], Tensor, Tensor]]:
         found = []
@@ -161,26 +179,45 @@ class TissueModel(nn.Module):
             value = self.count_operator(*key).encode(counted.scaled, counted.section_mean, section, shown)
             found.append((key, counted.mask, value))
         for key, data in inputs.features.items():
-            operator = self.feature_operator(*key)
-            standard = operator.standardise(data.features, data.section_mean, inputs.section[key[0]])
-            found.append((key, data.mask, operator.encode(standard)))
+            found.append((key, data.mask, self.feature_operator(*key).encode(self.standard_features(inputs, key))))
         return found
 
-    def pool_operator(self, child: str, parent: str, modality: str) -> CellPoolMeasurement:
-        """Return what predicts the parent's counts from the children's."""
-        return cast(CellPoolMeasurement, self.pools[f"{child}_{parent}_{modality}"])
+    def readout(self, key: tuple[str, str, str]) -> DirectReadout:
+        """Return the direct readout of (child, parent, modality) or (level, features, modality)."""
+        return cast(DirectReadout, self.readouts["_".join(key)])
 
     def expression(self, state: State, inputs: Inputs, level: str, modality: str = names.RNA) -> Tensor:
-        """Return expected shares of each molecule (node, molecule) at `level`; rows sum to one.
+        """Return expected shares of each molecule (node, molecule) at `level`; rows sum to one, or nearly.
 
-        A node whose own counts were not seen but those of its children were is predicted from both its state and them.
+        A node whose own counts were not seen is predicted from its state and from what else was seen there: its tile,
+        or, where there are any, the counts of the cells beneath it.
         """
         shares = self.decoded(state, inputs, level, modality)
-        for key, data in inputs.pools.items():
-            if key[1:] == (level, modality):
-                from_cells = self.pool_operator(*key)(shares, data.pooled, data.columns, data.depth)
-                shares = torch.where(((1 - state.own[level]) * data.covered)[:, None] > 0, from_cells, shares)
+        depth = float(self.count_operator(level, modality).target_depth)
+        tiles = [k for k in self.plan.tiles if (k[0], k[2]) == (level, modality) and (k[0], k[1]) in inputs.features]
+        looks = [(key, self.tile_look(inputs, key)) for key in tiles]
+        looks += [(key, self.pooled(inputs, key)) for key in inputs.pools if key[1:] == (level, modality)]
+        for key, (direct, columns, seen) in looks:
+            mixed = self.readout(key)(shares, direct, columns, depth)
+            shares = torch.where(((1 - state.counted[level]) * seen)[:, None] > 0, mixed, shares)
         return shares
+
+    def pooled(self, inputs: Inputs, key: tuple[str, str, str]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log shares of pooled counts of the cells beneath, the columns they reach, and who has cells."""
+        data = inputs.pools[key]
+        depth = float(self.count_operator(key[1], key[2]).target_depth)
+        return log_shares(data.pooled, depth), data.columns, data.covered
+
+    def tile_look(self, inputs: Inputs, key: tuple[str, str, str]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what ridge on the features says of each molecule, the columns it reaches, and who has features."""
+        level, feature, _ = key
+        direct = self.standard_features(inputs, (level, feature)) @ self.tile_maps["_".join(key)]
+        return direct, torch.arange(direct.shape[1], device=direct.device), inputs.features[level, feature].mask
+
+    def standard_features(self, inputs: Inputs, key: tuple[str, str]) -> Tensor:
+        """Return dense features (node, feature), standardised within their section."""
+        data, section = inputs.features[key], inputs.section[key[0]]
+        return self.feature_operator(*key).standardise(data.features, data.section_mean, data.section_spread, section)
 
     def decoded(self, state: State, inputs: Inputs, level: str, modality: str = names.RNA) -> Tensor:
         """Return what the state alone says of the shares of each molecule (node, molecule)."""

@@ -18,14 +18,14 @@ from aivc_graph import names
 from aivc_graph.errors import TrainingError
 from aivc_graph.graph.store import GraphStore
 from aivc_graph.graph.tissue_graph import TissueGraph
-from aivc_graph.graph.windows import windows
+from aivc_graph.graph.windows import window_cores, windows
 from aivc_graph.model.inputs import Inputs, prepare
 from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.training.checkpoint import load_tensors, optimiser_tensors, restore_optimiser, save_model, save_tensors
 from aivc_graph.training.closed_form import fit_closed_form
-from aivc_graph.training.fit_pools import fit_pool
+from aivc_graph.training.fit_readouts import fit_readouts
 from aivc_graph.training.folds import Fold
 from aivc_graph.training.gates import choose_gates
 from aivc_graph.training.objective import Loss, draw_hidden, likelihood
@@ -37,6 +37,7 @@ CACHED_NODES = 400_000
 SMALL_NODES = 50_000
 WINDOW_NODES = (500, 40_000)
 CLOSED_FORM_WINDOWS = 4
+HELD_OUT_WINDOWS = 4
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -121,9 +122,9 @@ class _Fit:
             self._checkpoint(optimiser, last)
         self.model.load_state_dict(self.best_state)
         openings = choose_gates(self.model, self.held_out_loss)
-        inner = self._folds(names.VALIDATION) if self._has_validation() else self._folds()
-        for key in self.plan.pools:
-            fit_pool(self.model, inner, key)
+        training = self._folds()
+        held_out = self._folds(names.VALIDATION) if self._has_validation() else training
+        fit_readouts(self.model, training, held_out, other_donors=self._validates_other_donors())
         log.info(
             "gates: %s", ", ".join(f"{k.removesuffix('.gate')} {v:g}" for k, v in openings.items() if v) or "all shut"
         )
@@ -227,37 +228,52 @@ class _Fit:
         self.model.eval()
         generator, total = np.random.default_rng([self.config.seed, 2**31]), Loss()
         split = names.VALIDATION if self._has_validation() else names.TRAIN
-        for inputs, core in self._windows():
+        for inputs, core in self._windows(self._every(HELD_OUT_WINDOWS)):
             hidden = draw_hidden(inputs, self.config, generator)
             counted = _counted(inputs, core, split)
             with self._precision():
                 total.add(likelihood(self.model, inputs, self.model(inputs, hidden), hidden, counted))
         return float(total.mean(self.config.feature_weight, self._feature_keys()))
 
-    def _windows(self) -> Iterator[tuple[Inputs, dict[str, Tensor]]]:
-        """Yield inputs and core masks; few windows are kept ready, many are read anew each time."""
+    def _windows(self, every: int = 1) -> Iterator[tuple[Inputs, dict[str, Tensor]]]:
+        """Yield inputs and core masks; small tissue is kept ready, of large tissue each window is read anew."""
         if self.cache:
             yield from self.cache
             return
         made: list[tuple[Inputs, dict[str, Tensor]]] = []
-        for window in windows(self.source, self.plan.steps, self.window_nodes):
-            ready = (
-                prepare(window.graph, self.plan, self.device),
-                {v: m.float().to(self.device) for v, m in window.core.items()},
-            )
+        order = range(0, len(window_cores(self.graph, self.window_nodes)), every)
+        for window in windows(self.source, self.plan.steps, self.window_nodes, order=order):
+            core = {v: m.float().to(self.device) for v, m in window.core.items()}
+            ready = (prepare(window.graph, self.plan, self.device), core)
             if self.n_nodes <= CACHED_NODES:
                 made.append(ready)
             yield ready
         self.cache = made
 
-    def _folds(self, split: str = names.TRAIN) -> list[Fold]:
-        """Return the windows a closed form is fitted on, evenly spaced, and who of them belongs to `split`."""
+    def _every(self, most: int) -> int:
+        """Return the step at which about `most` windows are visited, evenly spaced; 1 where all are kept ready."""
         total = -(-self.n_nodes // self.window_nodes)
-        every = 1 if self.n_nodes <= CACHED_NODES else max(1, total // CLOSED_FORM_WINDOWS)
-        return [Fold(i, _counted(i, c, split)) for n, (i, c) in enumerate(self._windows()) if n % every == 0]
+        return 1 if self.n_nodes <= CACHED_NODES else max(1, total // most)
+
+    def _folds(self, split: str = names.TRAIN) -> list[Fold]:
+        """Return windows a closed form is fitted on, evenly spaced over the tissue, and who of them is in `split`."""
+        visited = self._windows(self._every(CLOSED_FORM_WINDOWS))
+        return [Fold(inputs, _counted(inputs, core, split)) for inputs, core in visited]
 
     def _has_validation(self) -> bool:
         return any(bool(self.graph.in_split(level, names.VALIDATION).any()) for level in self.plan.counts)
+
+    def _validates_other_donors(self) -> bool:
+        """Say whether validation nodes are of donors that no training node is of."""
+        obs = self.graph.obs(names.SECTION)
+        donor = obs["donor"].astype(str).to_numpy() if "donor" in obs else obs.index.astype(str).to_numpy()
+        found: dict[str, set[str]] = {names.TRAIN: set(), names.VALIDATION: set()}
+        for level in self.plan.counts:
+            for split, donors in found.items():
+                donors |= set(
+                    donor[self.graph[level].section_index[self.graph.in_split(level, split)].unique().numpy()]
+                )
+        return bool(found[names.VALIDATION] - found[names.TRAIN])
 
     def _feature_keys(self) -> set[tuple[str, str]]:
         return {(v, m) for v, by in self.plan.features.items() for m in by}

@@ -18,24 +18,22 @@ def fit_features(model: TissueModel, folds: list[Fold], key: tuple[str, str], no
     """Ridge from features to the state that counts give where both were measured; principal components elsewhere."""
     operator = model.feature_operator(*key)
     standard, group, rows = [], [], []
-    for i, fold in enumerate(folds):
+    for fold in folds:
         data, section = fold.inputs.features[key], fold.inputs.section[key[0]]
         chosen = fold.training(key[0], data.mask)
-        standard.append((data.features - data.section_mean[section]).cpu().numpy()[chosen])
-        group.append(section.cpu().numpy()[chosen] + 0 * i)
+        scaled = operator.standardise(data.features, data.section_mean, data.section_spread, section)
+        standard.append(scaled.cpu().numpy()[chosen])
+        group.append(section.cpu().numpy()[chosen])
         rows.append(chosen)
     x = np.concatenate(standard)
     if len(x) == 0:
         return
-    spread = np.maximum(x.std(axis=0), 1e-6)
-    operator.spread.copy_(torch.from_numpy(spread).float())
-    x = x / spread
     target = _own_state(model, folds, key[0], rows)
     if target is None:
         _, _, v = np.linalg.svd(x, full_matrices=False)
-        loading = np.zeros((x.shape[1], operator.loading.shape[1]))
+        loading: Floats = np.zeros((x.shape[1], operator.loading.shape[1]))
         loading[:, : len(v)] = v[: loading.shape[1]].T
-        z = x @ loading
+        z: Floats = x @ loading
     else:
         z, measured = target
         pairs, groups = x[measured], np.concatenate(group)[measured]

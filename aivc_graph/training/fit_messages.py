@@ -25,7 +25,8 @@ def fit_lateral(model: TissueModel, folds: list[Fold], level: str, generator: np
         state = model.encode(fold.inputs, Hidden())
         rows = torch.nonzero(fold.rows[level] * state.own[level]).ravel()
         own.append(state.z[level][rows])
-        means.append(torch.stack(ring_means(state.z[level], state.own[level], fold.inputs.rings[level]))[:, rows])
+        near, _ = ring_means(state.z[level], state.known[level], fold.inputs.rings[level])
+        means.append(torch.stack(near)[:, rows])
     z, rings = torch.cat(own).double().cpu().numpy(), torch.cat(means, dim=1).double().cpu().numpy()
     if len(z) < 2:
         return {}
@@ -51,7 +52,8 @@ def _fit_share(
             rows = fold.training(level, data.mask)
             state = operator.encode(kept.scaled, kept.section_mean, section.cpu())
             device = fold.inputs.device
-            context.append(lateral.context(state.to(device), data.mask, fold.inputs.rings[level]).cpu().numpy()[rows])
+            near, _ = lateral.context(state.to(device), data.mask, fold.inputs.rings[level])
+            context.append(near.cpu().numpy()[rows])
             own.append(state.numpy()[rows])
             target.append(operator.encode(rest.scaled, rest.section_mean, section.cpu()).numpy()[rows])
         parts.append((np.concatenate(own), np.concatenate(context), np.concatenate(target)))

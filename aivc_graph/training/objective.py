@@ -12,6 +12,8 @@ from aivc_graph.model.inputs import Inputs, hidden_nodes
 from aivc_graph.model.tissue_model import Hidden, State, TissueModel
 from aivc_graph.training.settings import TrainingConfig
 
+UNSEQUENCED_WINDOWS = 0.25
+
 
 @dataclass
 class Loss:
@@ -36,18 +38,21 @@ class Loss:
 def draw_hidden(inputs: Inputs, config: TrainingConfig, generator: np.random.Generator) -> Hidden:
     """Choose which nodes and molecules the model may not see.
 
-    A hidden node loses its counts and keeps its features in half of the cases, so that both the neighbourhood and the
-    image learn to stand in for the counts.
+    A hidden node loses its counts and keeps its features in three of four cases, so that both the neighbourhood and the
+    image learn to stand in for the counts. Where a level has features, every node of every fourth window loses its
+    counts: a section that was never sequenced has no sequenced neighbours either.
     """
     hidden = Hidden()
     for key, data in inputs.counts.items():
-        hidden.nodes[key] = hidden_nodes(inputs, key[0], config.hidden_nodes, generator)
+        unsequenced = generator.random() < UNSEQUENCED_WINDOWS and any(level == key[0] for level, _ in inputs.features)
+        share = 1.0 if unsequenced else config.hidden_nodes
+        hidden.nodes[key] = hidden_nodes(inputs, key[0], share, generator)
         shown = (generator.random(data.counts.shape[1]) >= config.hidden_molecules).astype(np.float32)
         hidden.shown[key] = torch.from_numpy(shown if 0 < shown.sum() < len(shown) else np.ones_like(shown)).to(
             inputs.device
         )
     for key in inputs.features:
-        hidden.nodes[key] = hidden_nodes(inputs, key[0], 0.5, generator)
+        hidden.nodes[key] = hidden_nodes(inputs, key[0], 0.25, generator)
     return hidden
 
 
@@ -72,7 +77,7 @@ def likelihood(model: TissueModel, inputs: Inputs, state: State, hidden: Hidden,
     for key, data in inputs.features.items():
         level, features = key[0], model.feature_operator(*key)
         weight = counted[level] * data.mask * hidden.nodes[key]
-        standard = features.standardise(data.features, data.section_mean, inputs.section[level])
+        standard = features.standardise(data.features, data.section_mean, data.section_spread, inputs.section[level])
         loss.total[key] = features.nll(state.z[level], standard, weight)
         loss.number[key] = float(weight.sum() * standard.shape[1])
     return loss

@@ -58,12 +58,26 @@ def test_a_node_without_a_state_takes_its_context_and_is_not_counted() -> None:
     state, measured = torch.randn(N, LATENT), torch.ones(N)
     measured[7] = 0
     lateral = RingMeanLateral(LATENT, RINGS)
-    first, context = lateral(state, measured, _rings())
+    first, context, _ = lateral(state, measured, _rings())
     changed = state.clone()
     changed[7] += 100.0
-    second, _ = lateral(changed, measured, _rings())
+    second, _, _ = lateral(changed, measured, _rings())
     assert torch.equal(first[7], context[7])
     assert torch.equal(first, second)
+
+
+def test_neighbours_that_are_hardly_known_are_hardly_heard() -> None:
+    torch.manual_seed(0)
+    state, lateral = torch.randn(N, LATENT), RingMeanLateral(LATENT, RINGS)
+    with torch.no_grad():
+        lateral.share.fill_(0.5)
+    alike, _, _ = lateral(state, torch.full((N,), 0.1), _rings())
+    certain, context, _ = lateral(state, torch.ones(N), _rings())
+    assert torch.allclose(alike, certain, atol=1e-6)
+    one = torch.full((N,), 0.02)
+    one[3] = 1.0
+    alone, _, _ = lateral(state, one, _rings())
+    assert (alone[3] - state[3]).norm() < 0.1 * (context[3] - state[3]).norm()
 
 
 def test_an_empty_ring_repeats_the_one_within() -> None:
@@ -76,7 +90,7 @@ def test_an_empty_ring_repeats_the_one_within() -> None:
         check_invariants=False,
     )
     rings = [_rings()[0], SparseOperator(empty, empty)]
-    inner, outer = ring_means(state, measured, rings)
+    (inner, outer), _ = ring_means(state, measured, rings)
     assert torch.equal(inner, outer)
 
 

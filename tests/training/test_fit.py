@@ -19,9 +19,12 @@ from aivc_graph.errors import StoreError, TrainingError
 from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.graph.store import open_store, write_store
 from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.settings import ModelConfig
+from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.training.checkpoint import load_model, load_tensors
 from aivc_graph.training.fit import fit
+from aivc_graph.training.gates import choose_gates, gates_of
 from aivc_graph.training.settings import TrainingConfig
 
 MODEL = ModelConfig(latent=4, rings=(4, 8))
@@ -54,15 +57,26 @@ def test_training_lowers_the_loss_on_held_out_tissue(graph: TissueGraph, tmp_pat
     assert min(losses[1:]) < losses[0] - 0.001
 
 
-def test_without_structure_every_correction_stays_shut_or_gains_nothing(
-    striped_section: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_a_gate_opens_only_as_far_as_held_out_tissue_gains(graph: TissueGraph) -> None:
+    plan = ModelPlan.of(graph, MODEL)
+    model = TissueModel(plan)
+    gates = gates_of(model)
+    helps, hurts, indifferent, half = list(gates)[:4]
+    wanted = {helps: 1.0, hurts: 0.0, half: 0.5}
+    with torch.no_grad():
+        for name in (*wanted, indifferent):
+            gates[name].fill_(1.0)
+    chosen = choose_gates(model, lambda: sum((float(gates[name].detach()) - w) ** 2 for name, w in wanted.items()))
+    assert {name: chosen[name] for name in wanted} == wanted
+    assert chosen[indifferent] == 0.0
+    assert float(gates[half].detach()) == 0.5
+
+
+def test_without_structure_nothing_gets_worse(striped_section: Callable[..., Any], tmp_path: Path) -> None:
     noise = build_graph([striped_section("n", n=900, structure=False)], GRAPH)
     fit(noise, MODEL, TRAINING.model_copy(update={"epochs": 30}), tmp_path)
     losses = [json.loads(line)["validation_loss"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    final = json.loads((tmp_path / "training.json").read_text())["validation_loss"]
-    assert final <= losses[0]
-    assert losses[0] - final < 0.02
+    assert json.loads((tmp_path / "training.json").read_text())["validation_loss"] <= losses[0]
 
 
 KILLED = """

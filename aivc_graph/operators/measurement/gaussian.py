@@ -9,14 +9,14 @@ from torch import Tensor, nn
 class GaussianMeasurement(nn.Module):
     r"""Features of a node as :math:`x_v \sim \mathcal{N}(B z_v + \bar x,\ \mathrm{diag}(\sigma^2))`.
 
-    Encoding standardises within the section and maps linearly, :math:`u_v = A\,(x_v - \bar x_{s(v)})/s`, plus a gated
-    correction; with the gate at zero and A fitted by ridge regression it is ridge from image to expression. With B at
+    Encoding standardises within the section and maps linearly, :math:`u_v = A\,(x_v - \bar x_{s(v)})/\sigma_{s(v)}`, plus
+    a gated correction; with the gate at zero and A fitted by ridge regression it is ridge from image to state. With B at
     zero the prediction is the feature mean.
 
     Shapes
     ------
     features
-        (node, feature), standardised over the training side
+        (node, feature), standardised within their section
     latent
         (node, latent)
     """
@@ -28,14 +28,10 @@ class GaussianMeasurement(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(n_features))
         self.hidden = nn.Sequential(nn.Linear(n_features, 2 * latent), nn.SiLU(), nn.Linear(2 * latent, latent))
         self.gate = nn.Parameter(torch.zeros(()))
-        self.mean: Tensor
-        self.spread: Tensor
-        self.register_buffer("mean", torch.zeros(n_features))
-        self.register_buffer("spread", torch.ones(n_features))
 
-    def standardise(self, features: Tensor, section_mean: Tensor, section: Tensor) -> Tensor:
-        """Return features (node, feature) less their section's mean, in units of the training spread."""
-        return (features - section_mean[section]) / self.spread
+    def standardise(self, features: Tensor, section_mean: Tensor, section_spread: Tensor, section: Tensor) -> Tensor:
+        """Return features (node, feature) less their section's mean, in units of its spread: scanners differ."""
+        return (features - section_mean[section]) / section_spread[section]
 
     def encode(self, standard: Tensor) -> Tensor:
         """Return what the features alone say of each node (node, latent)."""

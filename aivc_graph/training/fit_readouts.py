@@ -1,0 +1,101 @@
+"""Closed form of direct readouts: how far expression follows the cells beneath or the tile, and how far the state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+from torch import Tensor
+
+from aivc_graph.graph.profiles import scale_counts
+from aivc_graph.graph.tissue_graph import to_scipy_csr
+from aivc_graph.model.inputs import Inputs
+from aivc_graph.model.tissue_model import Hidden, TissueModel
+from aivc_graph.operators.measurement.direct_readout import DirectReadout, log_shares
+from aivc_graph.training.folds import Fold
+from aivc_graph.training.ridge import ridge
+
+# Returns the direct look (node, reached), the columns it reaches, and who has one (node,).
+Look = Callable[[Inputs], tuple[Tensor, Tensor, Tensor]]
+Floats = NDArray[np.floating]
+
+
+@torch.no_grad()
+def fit_readouts(model: TissueModel, training: list[Fold], held_out: list[Fold], *, other_donors: bool) -> None:
+    """Fit every direct readout of the model.
+
+    Ridge maps are fitted on training nodes; the shares of state and direct look on `held_out` nodes, since on training
+    nodes both have seen what they are to predict; then the maps are fitted again on all. What a tile's state adds to
+    ridge is let in only if the held-out tissue is of donors never trained on (`other_donors`): within a donor it always
+    looks well, and need not travel.
+    """
+    for pool in model.plan.pools:
+        seen = _seen(model, held_out, (pool[1], pool[2]), partial(model.pooled, key=pool))
+        _set_shares(model.readout(pool), seen, state=True)
+    for tile in model.plan.tiles:
+        _fit_map(model, training, tile)
+        seen = _seen(model, held_out, (tile[0], tile[2]), partial(model.tile_look, key=tile))
+        _set_shares(model.readout(tile), seen, state=other_donors)
+        _fit_map(model, training if held_out is training else [*training, *held_out], tile)
+
+
+def _fit_map(model: TissueModel, folds: list[Fold], tile: tuple[str, str, str]) -> None:
+    """Ridge from features to scaled counts, both centred within their section."""
+    level, feature, modality = tile
+    xs, ys, groups = [], [], []
+    for fold in folds:
+        counted, data = fold.inputs.counts[level, modality], fold.inputs.features[level, feature]
+        rows, section = fold.training(level, counted.mask * data.mask), fold.inputs.section[level]
+        standard = model.standard_features(fold.inputs, (level, feature))
+        scaled = to_scipy_csr(counted.scaled.forward_csr.cpu())[rows].toarray()
+        xs.append(standard.cpu().numpy()[rows])
+        ys.append(scaled - counted.section_mean.cpu().numpy()[section.cpu().numpy()[rows]])
+        groups.append(section.cpu().numpy()[rows])
+    x = np.concatenate(xs)
+    if len(x) > 10:
+        coefficients = ridge(x, np.concatenate(ys), np.concatenate(groups))
+        model.tile_maps["_".join(tile)].copy_(torch.from_numpy(coefficients).float())
+
+
+def _seen(
+    model: TissueModel, folds: list[Fold], key: tuple[str, str], look: Look
+) -> tuple[Floats, Floats, Floats] | None:
+    """Return what the state says, what the direct look says and what was measured (node, reached), all log1p scaled."""
+    states, directs, targets = [], [], []
+    for fold in folds:
+        if key not in fold.inputs.counts:
+            continue
+        counted = fold.inputs.counts[key]
+        direct, columns, reached = look(fold.inputs)
+        rows = fold.training(key[0], counted.mask * reached)
+        hidden = Hidden(nodes={key: torch.ones_like(counted.mask)})
+        decoded = model.decoded(model(fold.inputs, hidden), fold.inputs, *key)
+        depth = float(model.count_operator(*key).target_depth)
+        states.append(log_shares(decoded[:, columns], depth).cpu().numpy()[rows])
+        directs.append(direct.cpu().numpy()[rows])
+        shared = to_scipy_csr(counted.counts.cpu())[rows][:, columns.cpu().numpy()]
+        targets.append(scale_counts(shared, depth).toarray())
+    if sum(len(t) for t in targets) < 10:
+        return None
+    state, said, target = (np.concatenate(parts).astype(float) for parts in (states, directs, targets))
+    return state, said, target
+
+
+def _set_shares(readout: DirectReadout, seen: tuple[Floats, Floats, Floats] | None, *, state: bool) -> None:
+    """Regress measured on predicted log expression: one share each, an offset a molecule; without `state` the look alone."""
+    if seen is None:
+        return
+    state_share, direct_share = 0.0, 1.0
+    if state:
+        # Molecules count alike, but for those that hardly vary: their spread is mostly counting noise.
+        spread = np.maximum(seen[2].std(axis=0), max(float(np.median(seen[2].std(axis=0))), 1e-6))
+        said, looked, wanted = (((part - part.mean(axis=0)) / spread).ravel() for part in seen)
+        (state_share, direct_share), _ = nnls(np.column_stack([said, looked]), wanted)
+    readout.state_share.fill_(float(state_share))
+    readout.direct_share.fill_(float(direct_share))
+    offset = seen[2].mean(axis=0) - state_share * seen[0].mean(axis=0) - direct_share * seen[1].mean(axis=0)
+    readout.offset.copy_(torch.from_numpy(offset).float())
