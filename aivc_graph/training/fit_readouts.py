@@ -86,7 +86,7 @@ def _seen(
 
 
 def _set_shares(readout: DirectReadout, seen: tuple[Floats, Floats, Floats] | None, *, state: bool) -> None:
-    """Regress measured on predicted log expression: one share each, an offset a molecule; without `state` the look alone."""
+    """Regress measured on predicted log expression: a share each, an offset a molecule; else the look alone."""
     if seen is None:
         return
     state_share, direct_share = 0.0, 1.0

@@ -12,7 +12,7 @@ class RingMeanLateral(nn.Module):
     r"""Mix a node's own state with a kernel-weighted mean of its neighbours.
 
     Neighbours sorted by distance form rings; with :math:`m_r` the mean state of ring r, weighted by how well each
-    member is known (:math:`k_u`: one for a node with counts of its own, less with features alone, zero if not measured),
+    member is known (:math:`k_u`: one with counts of its own, less with features alone, zero if not measured),
 
     .. math:: c_v = \sum_r w_r\, m_r(v), \qquad
               s_v = \frac{s\,\bar k_v}{s\,\bar k_v + (1 - s)\,k_v}, \qquad

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 class GaussianMeasurement(nn.Module):
     r"""Features of a node as :math:`x_v \sim \mathcal{N}(B z_v + \bar x,\ \mathrm{diag}(\sigma^2))`.
 
-    Encoding standardises within the section and maps linearly, :math:`u_v = A\,(x_v - \bar x_{s(v)})/\sigma_{s(v)}`, plus
-    a gated correction; with the gate at zero and A fitted by ridge regression it is ridge from image to state. With B at
-    zero the prediction is the feature mean.
+    Encoding standardises within the section and maps linearly, :math:`u_v = A\,(x_v - \bar x_{s(v)})/\sigma_{s(v)}`,
+    plus a gated correction; with the gate at zero and A fitted by ridge regression it is ridge from image to state.
+    With B at zero the prediction is the feature mean.
 
     Shapes
     ------
