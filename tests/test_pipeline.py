@@ -74,6 +74,11 @@ def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
     return say
 
 
+def test_sound_tissue_raises_no_alarm(made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, err = say("build", made / "tiny.yaml", "--out", tmp_path / "graph.zarr", "--quiet")
+    assert code == 0 and err == ""
+
+
 def test_settings_of_the_command_line_reach_the_run(made: Path) -> None:
     config = load_config(made / "run/config.yaml")
     assert config.training.epochs == 3 and config.model.latent == 4

@@ -28,6 +28,8 @@ ORIENTATIONS: Final[dict[str, Matrix]] = {
 }
 MIRRORED: Final = tuple(name for name, turn in ORIENTATIONS.items() if np.linalg.det(turn) < 0)
 CLEARLY = 0.03
+# Least correlation that says anything: below it all eight turns fit a little by chance, as on a square section.
+MEANINGFUL = 0.5
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ def _check_level(section: Any, level: str, slide: Layer) -> list[str]:
     where = f"{metadata_of(section)['section']} · {level}"
     best = max(fits, key=lambda name: fits[name].score)
     now = fits["identity"]
+    if fits[best].score < MEANINGFUL:
+        return []
     if fits[best].score > now.score + CLEARLY:
         kind = "mirrored" if best in MIRRORED else "turned"
         scores = f"{fits[best].score:.2f} against {now.score:.2f} as placed"
