@@ -73,7 +73,8 @@ def name_genes(table: Any, where: str, *, duplicates: Duplicates = "sum", organi
         "not_ensembl": int((~ids.str.match(r"^ENS[A-Z]*\d")).sum()),
         "dropped_other_organism": int((~kept).sum()),
     }
-    log.info("%s: %s genes; %s", where, f"{len(named[1]):,}", {k: v for k, v in record.items() if isinstance(v, int)})
+    notable = [f"{n:,} {key.replace('_', ' ')}" for key, n in record.items() if isinstance(n, int) and n]
+    log.info("%s: %s", where, ", ".join([f"{len(named[1]):,} genes", *notable]))
     result = count_table(named[0], table.obs_names, named[1])
     result.uns[RECORD] = record
     return result
