@@ -74,7 +74,7 @@ def test_a_size_comes_from_areas_or_one_diameter() -> None:
         with pytest.raises(ReadError, match=r"t · area: expected areas ≥ 0"):
             stated_radius(0.5, None, np.array([1.0, wrong]), "t")
     with pytest.raises(ReadError, match=r"neither `area:` nor `diameter_um:`"):
-        stated_radius(0.5, 0.0, None, "t")
+        stated_radius(0.5, None, None, "t")
 
 
 @pytest.mark.parametrize("diameter_um", [-10.0, 0.0, float("nan"), float("inf")])
