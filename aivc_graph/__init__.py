@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from aivc_graph.config import Config, load_config
     from aivc_graph.graph.build import GraphConfig, build_graph
     from aivc_graph.graph.tissue_graph import TissueGraph
-    from aivc_graph.pipeline import Run, train
+    from aivc_graph.pipeline.train import Run, train
     from aivc_graph.query.virtual_tissue import VirtualTissue
 
 __version__ = "0.1.0"
@@ -23,8 +23,8 @@ _DEFINED_IN = {
     "GraphConfig": "aivc_graph.graph.build",
     "build_graph": "aivc_graph.graph.build",
     "TissueGraph": "aivc_graph.graph.tissue_graph",
-    "Run": "aivc_graph.pipeline",
-    "train": "aivc_graph.pipeline",
+    "Run": "aivc_graph.pipeline.train",
+    "train": "aivc_graph.pipeline.train",
     "VirtualTissue": "aivc_graph.query.virtual_tissue",
 }
 

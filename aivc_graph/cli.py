@@ -196,9 +196,9 @@ EXAMPLES = {
 
 
 def _demo(given: argparse.Namespace) -> None:
-    from aivc_graph import pipeline
+    from aivc_graph.pipeline.demo import demo
 
-    _say(pipeline.demo(given.out, device=given.device, seed=given.seed))
+    _say(demo(given.out, device=given.device, seed=given.seed))
 
 
 def _simulate(given: argparse.Namespace) -> None:
@@ -208,30 +208,30 @@ def _simulate(given: argparse.Namespace) -> None:
 
 
 def _inspect(given: argparse.Namespace) -> None:
-    from aivc_graph import pipeline
+    from aivc_graph.pipeline.inspect import inspect
 
-    found = pipeline.inspect(given.path)
+    found = inspect(given.path)
     _say(json.dumps(found, indent=1, default=str) if given.json else "\n".join(_lines(found)))
 
 
 def _build(given: argparse.Namespace) -> None:
-    from aivc_graph import pipeline
     from aivc_graph.config import load_config
+    from aivc_graph.pipeline.build import build
 
-    _say(pipeline.build(load_config(given.config, given.overrides), given.out))
+    _say(build(load_config(given.config, given.overrides), given.out))
 
 
 def _train(given: argparse.Namespace) -> None:
-    from aivc_graph import pipeline
     from aivc_graph.config import load_config
+    from aivc_graph.pipeline.train import train_config
 
     config = load_config(given.config, given.overrides)
-    run = pipeline.train_config(config, given.graph, given.out, resume=given.resume, device=given.device)
+    run = train_config(config, given.graph, given.out, resume=given.resume, device=given.device)
     _say(run.folder)
 
 
 def _query(given: argparse.Namespace) -> None:
-    from aivc_graph import pipeline
+    from aivc_graph.pipeline.ask import query
 
     kept = ("run", "question", "out", "do", "debug", "quiet", "section")
     options = {name: value for name, value in vars(given).items() if name not in kept and value is not None}
@@ -241,14 +241,14 @@ def _query(given: argparse.Namespace) -> None:
             raise ConfigError("aivc query similar", "both or neither", "one of --to-niche and --to-node", mend)
         if given.section is not None and "node" in options:
             options["node"] = f"{given.section}:{options['node']}"
-    answer = pipeline.query(given.run, given.question, given.out, **options)
+    answer = query(given.run, given.question, given.out, **options)
     _say(given.out if given.out is not None else _table(answer))
 
 
 def _export(given: argparse.Namespace) -> None:
-    from aivc_graph import pipeline
+    from aivc_graph.pipeline.ask import export
 
-    _say(pipeline.export(given.run, given.to, given.out))
+    _say(export(given.run, given.to, given.out))
 
 
 def _table(answer: Any) -> str:

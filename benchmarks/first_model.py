@@ -29,7 +29,7 @@ from aivc_graph.graph.build import build_graph
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
-from aivc_graph.pipeline import hold_out, read_section
+from aivc_graph.pipeline.build import hold_out, read_section
 from aivc_graph.query.states import node_states, run_windows
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.training.fit import fit

@@ -17,15 +17,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aivc_graph import cli, pipeline
+from aivc_graph import cli
 from aivc_graph.errors import TrainingError
+from aivc_graph.pipeline.ask import QUESTIONS
 
 VERBS = ("demo", "simulate", "inspect", "build", "train", "query", "export")
 AIVC = [sys.executable, "-m", "aivc_graph.cli"]
 
 
 def replace(monkeypatch: pytest.MonkeyPatch, verb: str, result: Any) -> list[tuple[Any, ...]]:
-    """Put a recorder in place of a pipeline function, so that only the command line is under test."""
+    """Put a recorder in place of a pipeline function (``module.function``): only the command line is under test."""
     calls: list[tuple[Any, ...]] = []
 
     def record(*given: Any, **named: Any) -> Any:
@@ -34,7 +35,7 @@ def replace(monkeypatch: pytest.MonkeyPatch, verb: str, result: Any) -> list[tup
             raise result
         return result
 
-    monkeypatch.setattr(pipeline, verb, record, raising=False)
+    monkeypatch.setattr(f"aivc_graph.pipeline.{verb}", record)
     return calls
 
 
@@ -59,7 +60,7 @@ def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFi
     assert f"example: aivc {verb}" in " ".join(shown.split()) and "--debug" in shown and "--quiet" in shown
 
 
-@pytest.mark.parametrize("question", pipeline.QUESTIONS)
+@pytest.mark.parametrize("question", QUESTIONS)
 def test_every_question_has_help_with_an_example(question: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as done:
         cli.main(["query", "runs/demo", question, "--help"])
@@ -97,13 +98,13 @@ def test_missing_input_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_failed_run_exits_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    replace(monkeypatch, "demo", TrainingError("epoch 3", "a loss that is NaN", mend="lower the learning rate"))
+    replace(monkeypatch, "demo.demo", TrainingError("epoch 3", "a loss that is NaN", mend="lower the learning rate"))
     assert cli.main(["demo"]) == 1
     assert capsys.readouterr().err == "TrainingError: epoch 3: a loss that is NaN; lower the learning rate\n"
 
 
 def test_unexpected_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    replace(monkeypatch, "demo", RuntimeError("planted\nin two lines"))
+    replace(monkeypatch, "demo.demo", RuntimeError("planted\nin two lines"))
     assert cli.main(["demo"]) == 1
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1 and "planted" in said and "--debug" in said
@@ -115,20 +116,20 @@ def test_unexpected_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: p
 def test_debug_shows_the_traceback(
     given: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    replace(monkeypatch, given[0], RuntimeError("planted"))
+    replace(monkeypatch, {"demo": "demo.demo", "query": "ask.query"}[given[0]], RuntimeError("planted"))
     assert cli.main(given) == 1
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_interrupt_exits_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    replace(monkeypatch, "demo", KeyboardInterrupt())
+    replace(monkeypatch, "demo.demo", KeyboardInterrupt())
     assert cli.main(["demo"]) == 130
     assert "Traceback" not in capsys.readouterr().err
 
 
 def test_arguments_reach_the_pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("task: {name: t}")
-    calls = replace(monkeypatch, "train_config", SimpleNamespace(folder=tmp_path))
+    calls = replace(monkeypatch, "train.train_config", SimpleNamespace(folder=tmp_path))
     given = ["train", str(tmp_path / "x.yaml"), "--graph", "g", "--resume", "--device", "cpu"]
     assert cli.main([*given, "--set", "training.epochs=3", "--set", "model.depth=2"]) == 0
     ((config, graph, out, named),) = calls
@@ -144,7 +145,7 @@ def test_simulate_writes_and_refuses_an_unknown_preset(tmp_path: Path, capsys: p
 
 
 def test_question_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    calls = replace(monkeypatch, "query", pd.DataFrame({"x": [1]}))
+    calls = replace(monkeypatch, "ask.query", pd.DataFrame({"x": [1]}))
     assert (
         cli.main(["query", "r", "expression", "--genes", "A, B", "--at", "niche", "--out", str(tmp_path / "a.csv")])
         == 0
@@ -163,7 +164,7 @@ def test_similar_to_both_or_neither_exits_2(given: list[str], capsys: pytest.Cap
 def test_terminal_table_is_aligned_and_says_what_it_hides(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    replace(monkeypatch, "query", pd.DataFrame({"niche": range(1000), "share": 0.5}))
+    replace(monkeypatch, "ask.query", pd.DataFrame({"niche": range(1000), "share": 0.5}))
     assert cli.main(["query", "r", "composition"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) < 70 and len({len(line) for line in lines[:20]}) == 1
@@ -174,14 +175,14 @@ def test_anndata_answer_shows_annotation_and_values(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     obs = pd.DataFrame({"niche": ["1", "2"]}, index=["a", "b"])
-    replace(monkeypatch, "query", ad.AnnData(np.eye(2), obs=obs, var=pd.DataFrame(index=["G1", "G2"])))
+    replace(monkeypatch, "ask.query", ad.AnnData(np.eye(2), obs=obs, var=pd.DataFrame(index=["G1", "G2"])))
     assert cli.main(["query", "r", "niches"]) == 0
     assert capsys.readouterr().out.split() == ["niche", "G1", "G2", "a", "1", "1.0", "0.0", "b", "2", "0.0", "1.0"]
 
 
 def test_inspect_as_text_and_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     found = {"kind": "graph", "nodes": {"cell": 12345}, "faults": ["one", "two"], "anchors": {}}
-    replace(monkeypatch, "inspect", found)
+    replace(monkeypatch, "inspect.inspect", found)
     assert cli.main(["inspect", "x", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == found
     assert cli.main(["inspect", "x"]) == 0
@@ -198,7 +199,7 @@ def test_no_gene_between_the_commas_exits_2(capsys: pytest.CaptureFixture[str]) 
 def test_a_disk_that_refuses_is_no_surprise(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
 ) -> None:
-    replace(monkeypatch, "demo", OSError(number, os.strerror(number), "runs/demo"))
+    replace(monkeypatch, "demo.demo", OSError(number, os.strerror(number), "runs/demo"))
     assert cli.main(["demo"]) == 2
     said = f"StoreError: runs/demo: {os.strerror(number)}; free space, or choose another place\n"
     assert capsys.readouterr().err == said

@@ -9,14 +9,14 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from aivc_graph import pipeline
+from aivc_graph.pipeline.demo import demo
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
 
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pipeline.demo(tmp_path_factory.mktemp("notebook") / "run", device="cpu", preset="tiny")
+    return demo(tmp_path_factory.mktemp("notebook") / "run", device="cpu", preset="tiny")
 
 
 @pytest.fixture

@@ -18,9 +18,10 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from aivc_graph import cli, pipeline
+from aivc_graph import cli
 from aivc_graph.config import load_config
 from aivc_graph.graph.store import read_store
+from aivc_graph.pipeline.demo import demo, demo_config
 from aivc_graph.simulate.simulate import simulate
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -318,7 +319,7 @@ def test_one_command_builds_what_training_needs(
 
 def test_the_demo_on_a_tiny_section(tmp_path: Path) -> None:
     for _ in range(2):  # a second demo replaces the first
-        out = pipeline.demo(tmp_path / "demo", device="cpu", preset="tiny")
+        out = demo(tmp_path / "demo", device="cpu", preset="tiny")
     tables: dict[str, Any] = {
         name: pd.read_csv(out / f"{name}.csv") for name in ("niches", "markers", "expression", "contacts")
     }
@@ -329,4 +330,4 @@ def test_the_demo_on_a_tiny_section(tmp_path: Path) -> None:
 
 
 def test_the_demos_configuration_is_the_one_shipped(made: Path) -> None:
-    assert load_config(CONFIGS / "demo.yaml") == pipeline.demo_config(made / "tissue")
+    assert load_config(CONFIGS / "demo.yaml") == demo_config(made / "tissue")

@@ -1,0 +1,76 @@
+"""Questions to a run, and its export to other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from aivc_graph.errors import QueryError, unknown_name
+from aivc_graph.io.staging import staged
+from aivc_graph.io.writing import write
+from aivc_graph.query.virtual_tissue import VirtualTissue
+
+QUESTIONS = ("niches", "expression", "composition", "neighbours", "similar")
+PICTURES = (".png", ".pdf", ".svg")
+
+
+def query(run: Path, question: str, out: Path | None = None, *, plot: Path | None = None, **options: Any) -> Any:
+    """Put a question to a run; write the answer where `out` says (``.csv``, ``.parquet``, ``.h5ad``) and return it."""
+    if plot is not None and plot.suffix not in PICTURES:
+        raise QueryError(str(plot), f"the ending {plot.suffix!r}", " or ".join(PICTURES), "rename the picture")
+    tissue = VirtualTissue.load(run)
+    asked = {key: value for key, value in options.items() if value is not None}
+    if question == "niches":
+        answer = tissue.niches(**asked)
+    elif question == "expression":
+        answer = tissue.expression(**asked)
+    elif question == "composition":
+        answer = tissue.composition(**asked)
+    elif question == "neighbours":
+        answer = tissue.neighbours(**asked)
+    elif question == "similar":
+        answer = tissue.similar_to(**asked)
+    else:
+        raise unknown_name(QueryError, "aivc query", "question", question, QUESTIONS)
+    if plot is not None:
+        shown = {key: asked[key] for key in ("k", "resolution", "level") if key in asked}
+        with staged(plot) as beside:
+            figure = tissue.plot(**shown).figure
+            figure.savefig(beside, dpi=150, bbox_inches="tight", format=plot.suffix[1:])
+    if out is not None:
+        save_answer(answer, Path(out))
+    return answer
+
+
+def save_answer(answer: Any, path: Path) -> Path:
+    """Write a table or AnnData in the format the file's ending names; an older file there is kept if that fails."""
+    table = answer if isinstance(answer, pd.DataFrame) else None
+    if path.suffix not in (".csv", ".parquet", ".h5ad"):
+        raise QueryError(str(path), f"unknown ending {path.suffix!r}", ".csv, .parquet or .h5ad", "rename the output")
+    if path.suffix == ".h5ad" and table is not None:
+        raise QueryError(str(path), "a table cannot be an .h5ad", mend="name a .csv or .parquet file")
+    with staged(path) as beside:
+        if path.suffix == ".h5ad":
+            answer.write_h5ad(beside)
+        else:
+            frame = table if table is not None else flat(answer)
+            frame.to_csv(beside) if path.suffix == ".csv" else frame.to_parquet(beside)
+    return path
+
+
+def export(run: Path, to: str, out: Path) -> Path:
+    """Write the graph of a run with its niches in another tool's format."""
+    tissue = VirtualTissue.load(run)
+    for level in tissue.graph.levels:
+        tissue.graph[level].obs = tissue.graph.obs(level).assign(niche=tissue.niches(level=level).obs["niche"])
+    return write(tissue.graph, Path(out), to)
+
+
+def flat(answer: Any) -> pd.DataFrame:
+    """Return an AnnData answer as one table: annotation, then one column a feature."""
+    values = pd.DataFrame(
+        answer.X, index=answer.obs_names, columns=[f"{answer.var.index.name or 'gene'}_{v}" for v in answer.var_names]
+    )
+    return pd.concat([answer.obs, values], axis=1)

@@ -1,0 +1,94 @@
+"""Sections → co-registered tissue → graph store."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from aivc_graph import names
+from aivc_graph.config import Config, SectionConfig, TaskConfig
+from aivc_graph.errors import AivcError, ConfigError
+from aivc_graph.graph.build import build_graph
+from aivc_graph.graph.observations import anchor_count
+from aivc_graph.graph.replacing import refuse_other
+from aivc_graph.graph.store import write_store
+from aivc_graph.io.reading import read
+from aivc_graph.io.thumbnails import write_thumbnails
+from aivc_graph.modalities.histology import add_histology
+from aivc_graph.splits.design import split_design
+from aivc_graph.splits.leakage import check_donors, duplicate_content
+from aivc_graph.tissue.registration.method import registration_method
+from aivc_graph.tissue.registration.orientation import check_orientation
+from aivc_graph.tissue.registration.register import register
+from aivc_graph.tissue.schema import check_section
+from aivc_graph.tissue.section import merge_sections
+
+log = logging.getLogger(__name__)
+RUNS = Path("runs")
+
+
+def build(config: Config, out: Path | None = None) -> Path:
+    """Read all sections of a configuration, split them, build the graph and write its store; return where it is."""
+    if not config.task.sections:
+        raise ConfigError("task.sections", "no section", "at least one", "list them under task.sections")
+    out = Path(out) if out is not None else RUNS / config.task.name / "graph.zarr"
+    refuse_other(out)  # before hours of reading, and again when it is written
+    sections = []
+    for number, section in enumerate(config.task.sections, 1):
+        log.info("reading %s (%d of %d)", section.name, number, len(config.task.sections))
+        sections.append(read_section(section, config.task))
+    hold_out(sections, config.task)
+    graph = build_graph(sections, config.graph)
+    write_store(graph, out, {"configuration": config.model_dump(mode="json"), "inputs": _input_hashes(config)})
+    write_thumbnails(sections, out)
+    log.info("anchors: %s", ", ".join(f"{k} {v:,}" for k, v in anchor_count(graph).items()) or "none")
+    return out
+
+
+def read_section(config: SectionConfig, task: TaskConfig) -> Any:
+    """Read, merge, register and check one section, and describe its tiles where the task asks for it."""
+    groups = {
+        key: value for key in ("donor", "site", "platform", "batch") if (value := getattr(config, key)) is not None
+    }
+    parts = []
+    for source in config.sources:
+        try:
+            parts.append(read(source.path, section=config.name, reader=source.reader, check=False, **source.options))
+        except AivcError as error:
+            raise type(error)(f"section {config.name}", str(error)) from error
+    section = merge_sections(config.name, parts, **groups)
+    for method in config.registration:
+        register(section, method.moving, method.fixed, registration_method(method.kind, **method.options))
+    check_section(section)
+    for warning in check_orientation(section):
+        log.warning("%s", warning)
+    if task.features is not None and names.SLIDE in section.images and names.PATCH in section.shapes:
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "aivc-graph"
+        add_histology(section, features=task.features, cache=cache, progress=sys.stderr.isatty())
+    return section
+
+
+def hold_out(sections: list[Any], task: TaskConfig) -> None:
+    """Label every node by the task's split; refuse donors or content on two sides of it."""
+    design = split_design(**(task.split or {"kind": "everything"}))
+    for level, labels in design(sections).items():
+        log.info("split of %s: %s", level, ", ".join(f"{label} {n:,}" for label, n in labels.items() if n))
+    if not getattr(design, "share_donors", True):
+        check_donors(sections)
+    duplicate_content(sections)
+
+
+def _input_hashes(config: Config) -> dict[str, str]:
+    hashes = {}
+    for section in config.task.sections:
+        for source in section.sources:
+            paths = [source.path, *(v for v in source.options.values() if isinstance(v, Path))]
+            for path in paths:
+                for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+                    with file.open("rb") as opened:
+                        hashes[f"{section.name}/{file.name}"] = hashlib.file_digest(opened, "sha256").hexdigest()
+    return hashes

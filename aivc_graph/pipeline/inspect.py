@@ -1,0 +1,55 @@
+"""What a slide, section, graph or run is, and what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from aivc_graph import names
+from aivc_graph.errors import AivcError, ReadError
+from aivc_graph.graph.observations import anchor_count
+from aivc_graph.graph.store import read_store
+from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.io.reading import read
+from aivc_graph.query.virtual_tissue import run_facts
+from aivc_graph.tissue.schema import check_section, describe_section
+
+
+def inspect(path: Path) -> dict[str, Any]:
+    """Say what a slide, section, graph store or run folder is, and what is wrong with it."""
+    path = Path(path)
+    if (path / "run.json").exists():
+        return {"kind": "run", **run_facts(path / "run.json", ()), **run_facts(path / "training.json", ())}
+    if (path / "levels").is_dir():
+        return {"kind": "graph", **describe_graph(read_store(path))}
+    if path.suffix in (".yaml", ".yml"):
+        raise ReadError(
+            str(path), "a configuration", "a slide, section, graph store or run", f"build it: aivc build {path}"
+        )
+    section = read(path, check=False)
+    found = describe_section(section)
+    try:
+        check_section(section)
+        found["faults"] = []
+    except AivcError as error:
+        found["faults"] = str(error).splitlines()
+    return found
+
+
+def describe_graph(graph: TissueGraph) -> dict[str, Any]:
+    """Return node, edge and anchor counts, and the size of each split."""
+    splits = {
+        level: {
+            split: int(graph.in_split(level, split).sum())
+            for split in names.SPLITS
+            if graph.in_split(level, split).any()
+        }
+        for level in graph.levels
+    }
+    return {
+        "nodes": {t: int(graph[t].num_nodes) for t in graph.node_types},
+        "edges": {" ".join(r): int(graph[r].adj_t.values().numel()) for r in graph.edge_types},
+        "observations": {level: graph.modalities(level) for level in graph.levels if graph.modalities(level)},
+        "anchors": anchor_count(graph),
+        "splits": splits,
+    }

@@ -1,0 +1,157 @@
+"""Graph → run folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from aivc_graph import names
+from aivc_graph.config import Config, dump_config
+from aivc_graph.errors import ReadError
+from aivc_graph.graph.store import GraphStore, open_store, read_store, write_store
+from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.pipeline.build import RUNS, build
+from aivc_graph.plot.training_curve import training_curve
+from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.training.fit import fit
+from aivc_graph.training.run_folder import built_alike, check_resumed, writing_run
+
+log = logging.getLogger(__name__)
+LAZY_NODES = 400_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, as an object.
+
+    Examples
+    --------
+    >>> run = Run(Path("runs/demo"))  # doctest: +SKIP
+    >>> run.tissue.niches()  # doctest: +SKIP
+    """
+
+    folder: Path
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """Losses, one row an epoch."""
+        return pd.read_json(self.folder / "metrics.jsonl", lines=True)
+
+    def plot(self) -> Any:
+        """Draw training and validation loss against epochs; returns a matplotlib Axes."""
+        names_of = {"train_loss": names.TRAIN, "validation_loss": names.VALIDATION}
+        losses = self.metrics.rename(columns=names_of).melt("epoch", list(names_of.values()), "split").dropna()
+        best = json.loads((self.folder / "training.json").read_text())["best_epoch"]
+        return training_curve(losses.assign(term="negative log-likelihood"), x="epoch", best=best)
+
+    @property
+    def tissue(self) -> VirtualTissue:
+        """The trained tissue, ready for questions."""
+        return VirtualTissue.load(self.folder)
+
+
+def train(
+    graph: TissueGraph | str | Path,
+    config: Config | None = None,
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+) -> Run:
+    """Train on a graph and write the run folder.
+
+    Parameters
+    ----------
+    graph
+        A graph in memory, which is stored in the run folder, or the path of a graph store.
+    out
+        Run folder; ``runs/<task name>`` by default.
+    resume
+        Go on where a killed run stopped.
+    device
+        ``auto``, ``cpu`` or ``cuda``; overrides ``training.device`` unless ``auto``.
+    """
+    config = config or Config()
+    out = Path(out) if out is not None else RUNS / config.task.name
+    with writing_run(out, resume=resume) as folder:
+        if resume:
+            check_resumed(folder, config.model_dump(mode="json"))
+        if isinstance(graph, TissueGraph):
+            store = folder / "graph.zarr"
+            write_store(graph, store, {"configuration": config.model_dump(mode="json")})
+        else:
+            store = Path(graph)
+        _train_in(folder, out, store, config, resume=resume, device=device)
+    return Run(out)
+
+
+def train_config(config: Config, graph: Path | None, out: Path | None, *, resume: bool, device: str) -> Run:
+    """Train as a configuration says; its graph is built first where no store is given and the run has none like it."""
+    out = out if out is not None else RUNS / config.task.name
+    with writing_run(out, resume=resume) as folder:
+        if resume:
+            check_resumed(folder, config.model_dump(mode="json"))
+        store = graph if graph is not None else _own_store(folder, out, config)
+        _train_in(folder, out, store, config, resume=resume, device=device)
+    return Run(out)
+
+
+def _own_store(folder: Path, out: Path, config: Config) -> Path:
+    """Return the run's own graph store, built if there is none or it was built from other settings."""
+    settings = config.model_dump(mode="json")
+    stores = [place / "graph.zarr" for place in dict.fromkeys((folder, out))]
+    for store in stores:
+        if store.exists() and built_alike(store, settings):
+            return store
+    if stores[-1].exists():
+        log.warning("%s was built from other settings: building anew", stores[-1])
+    return build(config, stores[0])
+
+
+def _train_in(folder: Path, out: Path, store: Path, config: Config, *, resume: bool, device: str) -> None:
+    """Train on `store` in `folder`, whose content will then lie in `out`."""
+    if not store.exists():
+        raise ReadError(str(store), "no such graph store", mend=f"build it: aivc build CONFIG --out {store}")
+    training = config.training if device == "auto" else config.training.model_copy(update={"device": device})
+    (folder / "config.yaml").write_text(dump_config(config.model_copy(update={"training": training})))
+    bar = _Bar(training.epochs)
+    fit(_open(store), config.model, training, folder, resume=resume, report=bar.show)
+    bar.close()
+    place = store.name if store.parent == folder else os.path.relpath(store, out)
+    facts = {"graph": place, "seed": training.seed, "task": config.task.name}
+    (folder / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def _open(store: Path) -> TissueGraph | GraphStore:
+    """Open a store lazily where it is too large to keep whole, whole otherwise."""
+    lazy = open_store(store)
+    nodes = sum(int(lazy.structure[level].num_nodes) for level in lazy.structure.levels)
+    return lazy if nodes > LAZY_NODES else read_store(store)
+
+
+class _Bar:
+    """A progress bar on a terminal, one plain line an epoch elsewhere."""
+
+    def __init__(self, epochs: int) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=epochs, desc="training", unit="epoch") if sys.stderr.isatty() else None
+
+    def show(self, record: dict[str, Any]) -> None:
+        text = f"validation loss {record['validation_loss']:.4f}"
+        if self._bar is None:
+            log.info("epoch %d: %s", record["epoch"], text)
+        elif record["epoch"]:
+            self._bar.update()
+            self._bar.set_postfix_str(text)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
