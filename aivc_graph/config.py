@@ -44,7 +44,7 @@ class SourceConfig(ChoiceConfig):
     Parameters
     ----------
     path
-        Relative to ``AIVC_DATA``, or absolute.
+        Relative to ``AIVC_DATA``, relative to the YAML file where it begins with ``./``, or absolute.
     reader
         Name of a reader; by default chosen by content.
     """
@@ -145,7 +145,8 @@ class Config(Settings):
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file, put `overrides` (``"training.epochs=20"``) over it, and check everything.
 
-    Paths under ``task`` resolve against ``AIVC_DATA``; without it ``../shared/data``, or else the current folder.
+    Paths under ``task`` that begin with ``./`` start from the folder of the file. All others resolve against
+    ``AIVC_DATA``; without it ``../shared/data``, or else the current folder.
 
     Raises
     ------
@@ -165,6 +166,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(source.where(()), f"{data!r:.60}", f"the keys {keys}", "start with `task:`")
     for override in overrides:
         _override(data, override, faults)
+    if "task" in data:
+        data["task"] = _beside(data["task"], Path(path).absolute().parent)
     _check_members(data, base, faults)
     try:
         config = Config.model_validate(faults.without_faulty(data))
@@ -185,6 +188,15 @@ def data_folder() -> Path:
         return Path(given).expanduser().absolute()
     shared = (Path.cwd() / "../shared/data").resolve()
     return shared if shared.is_dir() else Path.cwd()
+
+
+def _beside(value: Any, folder: Path) -> Any:
+    """Return plain data with every text that begins with ``./`` made a path below `folder`."""
+    if isinstance(value, dict):
+        return {key: _beside(item, folder) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_beside(item, folder) for item in value]
+    return str(folder / value) if isinstance(value, str) and value.startswith("./") else value
 
 
 def _override(data: dict[str, Any], override: str, faults: SettingFaults) -> None:

@@ -83,6 +83,12 @@ def test_absolute_paths_stay(write: Any) -> None:
     assert config.task.sections[0].sources[0].path == Path("/elsewhere/a")
 
 
+def test_paths_with_a_dot_start_from_the_file(write: Any, tmp_path: Path) -> None:
+    path = write("task: {sections: [{name: A, sources: [{path: ./a, reader: planted, mask: ./b/c.npy}]}]}")
+    source = load_config(path).task.sections[0].sources[0]
+    assert source.path == tmp_path / "a" and source.options["mask"] == tmp_path / "b/c.npy"
+
+
 def test_without_data_folder_paths_start_here(write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write("task: {sections: [{name: A, sources: [{path: a}]}]}")
     monkeypatch.delenv("AIVC_DATA")
