@@ -20,6 +20,7 @@ from aivc_graph.registry import import_members
 from aivc_graph.setting_faults import SettingFaults
 from aivc_graph.settings import Settings
 from aivc_graph.splits.design import DESIGNS
+from aivc_graph.tissue.intervention import Intervention
 from aivc_graph.tissue.registration.method import REGISTRATIONS
 from aivc_graph.training.settings import TrainingConfig
 from aivc_graph.yaml_source import Key, YamlSource, dump_yaml, parse_dotted, read_yaml
@@ -85,6 +86,8 @@ class SectionConfig(Settings):
         Slide, counts, cells … of this section, merged into one tissue.
     registration
         How elements without a frame of their own are placed, in this order.
+    interventions
+        What was done to the tissue: genes knocked out or activated, drugs, ligands; in the whole of it or in a part.
     """
 
     name: str = Field(min_length=1)
@@ -94,6 +97,7 @@ class SectionConfig(Settings):
     batch: str | None = None
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     registration: tuple[RegistrationConfig, ...] = ()
+    interventions: tuple[Intervention, ...] = ()
 
 
 class TaskConfig(Settings):
