@@ -49,9 +49,15 @@ class Layout:
         x, y = np.meshgrid(*[(np.arange(n) + 0.5) * STEP_UM] * 2)
         places = to_block(np.column_stack([x.ravel(), y.ravel()]))
         outside = ((places < 0) | (places >= STEP_UM * len(self.niche))).any(axis=1)
-        niche, depth, lumen = (self.at(field, places) for field in (self.niche, self.depth_um, self.lumen))
-        niche = np.where(outside, GLASS, niche).astype(np.int8)
-        return Layout(niche.reshape(n, n), depth.reshape(n, n).astype(float), lumen.reshape(n, n).astype(bool))
+        niche = np.where(outside, GLASS, self.at(self.niche, places)).astype(np.int8)
+        depth = self.at(self.depth_um, places).astype(np.float64)
+        lumen = self.at(self.lumen, places).astype(np.bool_)
+        return Layout(niche.reshape(n, n), depth.reshape(n, n), lumen.reshape(n, n))
+
+    def without_niches(self) -> Layout:
+        """Return the same tissue as stroma throughout."""
+        niche = np.where(self.niche == GLASS, GLASS, STROMA).astype(np.int8)
+        return Layout(niche, np.full_like(self.depth_um, -100.0), np.zeros_like(self.lumen))
 
 
 def draw_layout(

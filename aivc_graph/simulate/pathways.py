@@ -86,7 +86,7 @@ def loadings(names: tuple[str, ...] = PATHWAY_NAMES) -> NDArray[np.float64]:
 
 def network() -> pd.DataFrame:
     """Return all edges: regulator → target with sign and weight, ligand → receptor with its decay length [µm]."""
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for name, pathway in PATHWAYS.items():
         for target, fold in pathway.targets.items():
             rows.append((pathway.regulator, target, int(np.sign(fold)), abs(fold), "regulates", name, np.nan))

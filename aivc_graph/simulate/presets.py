@@ -58,7 +58,11 @@ class Preset:
     effect
         Factor on what interventions do; 0 for a study in which nothing works.
     niche_structure
-        1 as in tissue; 0 for one mixture everywhere and no signals.
+        Whether there are niches; without them one mixture everywhere and no signals.
+    transcripts
+        Whether the molecules are written as points.
+    multiome
+        Whether protein and open chromatin of the cells are written.
     """
 
     size_um: float
@@ -70,30 +74,24 @@ class Preset:
     test: tuple[str, ...] = ()
     mpp: float | None = 1.0
     effect: float = 1.0
-    niche_structure: float = 1.0
+    niche_structure: bool = True
+    transcripts: bool = False
+    multiome: bool = False
 
 
 def _disc(size_um: float, radius_um: float) -> dict[str, list[float]]:
     return {"disc_um": [size_um / 2, size_um / 2, radius_um]}
 
 
-def _local(size_um: float, radius_um: float) -> dict[str, Arm]:
-    where = _disc(size_um, radius_um)
-    return {
-        "knockout_tgfb1": (part("knockout", "TGFB1", where=where, hours=48.0),),
-        "ruxolitinib": (part("drug", "ruxolitinib", dose=2.0, where=where, hours=48.0),),
-    }
-
-
 def _tiny() -> Preset:
     donors = tuple(DonorPlan(name, "A", (UNTREATED, "knockout_tgfb1")) for name in ("D1", "D2"))
-    arms = {"knockout_tgfb1": _local(400.0, 100.0)["knockout_tgfb1"]}
+    arms = {"knockout_tgfb1": (part("knockout", "TGFB1", where=_disc(400.0, 100.0), hours=48.0),)}
     return Preset(400.0, donors, arms, asked=tuple(arms), test=("D2",))
 
 
 def _demo() -> Preset:
     donors = tuple(DonorPlan(f"D{i}", "A", (UNTREATED, "knockout_tgfb1")) for i in range(1, 5))
-    arms = {"knockout_tgfb1": _local(800.0, 200.0)["knockout_tgfb1"]}
+    arms = {"knockout_tgfb1": (part("knockout", "TGFB1", where=_disc(800.0, 200.0), hours=48.0),)}
     return Preset(800.0, donors, arms, asked=tuple(arms), validation=("D3",), test=("D4",))
 
 
@@ -153,4 +151,24 @@ def _perturb() -> Preset:
     )
 
 
-PRESETS: Final[dict[str, Preset]] = {"tiny": _tiny(), "demo": _demo(), "perturb": _perturb()}
+def _cohort() -> Preset:
+    """Eight donors of two sites, two adjacent sections of each; sites alternate, so that both are on every side."""
+    donors = tuple(DonorPlan(f"D{i}", "AB"[i % 2], (UNTREATED,), adjacent=2) for i in range(1, 9))
+    return Preset(600.0, donors, validation=("D5", "D6"), test=("D7", "D8"))
+
+
+def _multiome() -> Preset:
+    donors = tuple(DonorPlan(f"D{i}", "A", (UNTREATED, "ligand_ifng")) for i in range(1, 5))
+    arms = {"ligand_ifng": (part("ligand", "IFNG"),)}
+    return Preset(500.0, donors, arms, asked=tuple(arms), validation=("D3",), test=("D4",), mpp=None, multiome=True)
+
+
+PRESETS: Final[dict[str, Preset]] = {
+    "tiny": _tiny(),
+    "demo": _demo(),
+    "cohort": _cohort(),
+    "perturb": _perturb(),
+    "multiome": _multiome(),
+    "null_effect": replace(_demo(), effect=0.0),
+    "null_niches": replace(_demo(), niche_structure=False),
+}

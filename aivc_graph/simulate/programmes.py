@@ -37,7 +37,7 @@ PROGRAMMES: Final[dict[str, tuple[str, ...]]] = {
 SIGNALS: Final[dict[str, dict[str, float]]] = {
     "TGFB1": {"macrophage": 2.5, "CD4 T": 2.0, "fibroblast": 1.0, "CD8 T": 1.0, "plasma": 1.0},
     "VEGFA": {"tumour": 1.0, "cycling tumour": 1.0, "macrophage": 1.0},
-    "TGFBR2": {"fibroblast": 3.0, "pericyte": 2.5, "endothelial": 1.5, "CD8 T": 1.5, "CD4 T": 1.5, "tumour": 0.5},
+    "TGFBR2": {"fibroblast": 3.0, "pericyte": 2.5, "endothelial": 1.5, "CD8 T": 1.5, "CD4 T": 1.5, "tumour": 2.2},
     "IFNG": {"CD8 T": 3.0, "CD4 T": 1.2},
     "IFNGR1": {"tumour": 2.5, "cycling tumour": 2.5, "macrophage": 3.0, "endothelial": 2.0, "fibroblast": 1.0},
     "TNF": {"macrophage": 3.0, "CD8 T": 1.5, "CD4 T": 1.0},

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from aivc_graph.errors import ConfigError, unknown_name
 from aivc_graph.simulate.configuration import configuration
-from aivc_graph.simulate.donors import draw_donor, draw_site
+from aivc_graph.simulate.donors import draw_donor, draw_site, stream
 from aivc_graph.simulate.measure import count_cells, count_spots
 from aivc_graph.simulate.presets import PRESETS, UNTREATED, DonorPlan, Preset
 from aivc_graph.simulate.section import SimulatedSection
 from aivc_graph.simulate.slide import paint_slide
-from aivc_graph.simulate.specimen import Specimen, cut_specimen
+from aivc_graph.simulate.specimen import Specimen, cut_specimen, moved
 from aivc_graph.simulate.truth import write_common_truth, write_rates, write_section_truth
 from aivc_graph.simulate.vendor import write_slide, write_spaceranger, write_xenium
 
@@ -88,20 +88,20 @@ def specimens(preset: Preset, plan: DonorPlan, seed: int) -> Iterator[tuple[Spec
     donor = draw_donor(plan.name, plan.site, plan.responder_share, seed, preset.niche_structure)
     site = draw_site(plan.site, seed)
     for arm in plan.arms:
-        name = f"{plan.name}_{arm}"
-        yield (
-            cut_specimen(
+        for cut in range(plan.adjacent):
+            name = f"{plan.name}_{arm}" + (f"_adjacent{cut}" if cut else "")
+            specimen = cut_specimen(
                 donor,
                 site,
                 name,
-                arm,
-                preset.size_um,
-                seed,
+                block=f"{plan.name}_{arm}",
+                size_um=preset.size_um,
+                seed=seed,
+                to_block=moved(preset.size_um, stream(seed, "cut", name)) if cut else None,
                 niche_structure=preset.niche_structure,
                 effect=preset.effect,
-            ),
-            arm,
-        )
+            )
+            yield specimen, arm
 
 
 def _write_section(section: SimulatedSection, mpp: float | None, folder: Path) -> None:
