@@ -117,10 +117,14 @@ MIXTURE: Final = np.array(
 )
 
 
+def type_strengths() -> NDArray[np.float64]:
+    """Return how strongly each type turns each gene on, ``(type, gene)``, as a natural-log fold over no expression."""
+    return np.array([[_strength(kind, gene) for gene in GENES] for kind in TYPE_NAMES])
+
+
 def type_profiles() -> NDArray[np.float64]:
     """Return the share of each gene in each type's RNA without any signal, ``(type, gene)``, rows summing to one."""
-    log_share = np.array([[_strength(kind, gene) for gene in GENES] for kind in TYPE_NAMES]) + _gene_levels()
-    share = np.exp(log_share)
+    share = np.exp(type_strengths() + _gene_levels())
     return share / share.sum(axis=1, keepdims=True)
 
 

@@ -68,6 +68,11 @@ class Signalling:
         Each gene's product relative to the type that makes most, ``(cell, gene)``.
     field
         Drive from the surroundings, ``(cell, pathway)``, 0–1.
+
+    References
+    ----------
+    Jin et al. 2021, doi:10.1038/s41467-021-21246-9 (ligand × receptor through a Hill function). Schwanhäusser et al.
+    2011, doi:10.1038/nature10098 (half of all transcripts turn over within some 9 h).
     """
 
     kernels: dict[int, sparse.csr_matrix]

@@ -15,7 +15,7 @@ from aivc_graph.simulate.donors import Donor, stream
 from aivc_graph.simulate.intervention import Part
 from aivc_graph.simulate.layout import Layout, draw_layout
 from aivc_graph.simulate.pathways import PATHWAY_NAMES
-from aivc_graph.simulate.programmes import CELLS_PER_MM2, GENES, NICHES, TYPE_NAMES, type_profiles
+from aivc_graph.simulate.programmes import CELLS_PER_MM2, GENES, NICHES, TYPE_NAMES, type_profiles, type_strengths
 from aivc_graph.simulate.section import BlockFrame, SimulatedSection, Site, cell_names
 from aivc_graph.simulate.signalling import Signalling, State, kernels
 
@@ -174,9 +174,8 @@ def moved(size_um: float, rng: np.random.Generator) -> BlockFrame:
 
 
 def _signalling(layout: Layout, xy: Array, kind: NDArray[np.int64], donor: Donor, niche_structure: bool) -> Signalling:
-    profile = type_profiles()
-    above = profile - profile.min(axis=0)  # what every type shows a little of is noise of the assay, not a signal
-    output = (above / np.maximum(above.max(axis=0), 1e-12))[kind] * np.exp(donor.gene_shift)
+    made = np.expm1(type_strengths())
+    output = (made / np.maximum(made.max(axis=0), 1.0))[kind] * np.exp(donor.gene_shift)
     field = np.zeros((len(xy), len(PATHWAY_NAMES)))
     if not niche_structure:
         return Signalling({i: 0.0 * kernel for i, kernel in kernels(xy).items()}, output, field)
