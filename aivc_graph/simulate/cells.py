@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from aivc_graph.simulate.layout import GLASS, Layout
-from aivc_graph.simulate.programmes import CELL_TYPES, CELLS_PER_MM2, NICHES, TYPE_NAMES
+from aivc_graph.simulate.programmes import CELL_TYPES, NICHES, TYPE_NAMES
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""What is done to a tissue: plain dicts with the fields of an intervention, and how strongly each acts on which cells."""
+"""What is done to a tissue, as plain dicts with the fields of an intervention, and how strongly it acts."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def draw_layout(
     n = int(np.ceil(size_um / STEP_UM))
     x, y = np.meshgrid(*[(np.arange(n) + 0.5) * STEP_UM] * 2)
     wave = [smooth_noise((n, n), scale / STEP_UM, rng) for scale in (60.0, 25.0)]
-    tissue = _tissue(x, y, size_um, wave[0])
+    tissue = _tissue(x, y, size_um, wave[0], rng)
     nests = _nests(x, y, size_um, many_nests, wave, rng) & tissue
     depth = STEP_UM * (ndimage.distance_transform_edt(nests) - ndimage.distance_transform_edt(~nests))
     niche = np.where(depth > MARGIN_UM, CORE, np.where(depth > -0.4 * MARGIN_UM, MARGIN, STROMA)).astype(np.int8)
@@ -89,11 +89,12 @@ def smooth_noise(shape: tuple[int, int], sigma: float, rng: np.random.Generator)
     return noise / noise.std()
 
 
-def _tissue(x: Field, y: Field, size_um: float, wave: Field) -> NDArray[np.bool_]:
-    """A rounded square with a ragged border."""
+def _tissue(x: Field, y: Field, size_um: float, wave: Field, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """A rounded square with a ragged border and one flank cut away, so that no turn of it looks like another."""
     half = size_um / 2
     radius = (np.abs((x - half) / half) ** 5 + np.abs((y - half) / half) ** 5) ** 0.2
-    return radius + 0.012 * wave * min(1.0, 800 / size_um) < 0.95
+    flank = np.maximum(np.cos(np.arctan2(y - half, x - half) - rng.uniform(0, 2 * np.pi)), 0.0) ** 6
+    return radius * (1 + 0.45 * flank) + 0.012 * wave * min(1.0, 800 / size_um) < 0.95
 
 
 def _nests(

@@ -134,3 +134,10 @@ class SimulatedSection:
     treated: NDArray[np.bool_]
     responder: NDArray[np.bool_]
     interventions: tuple[dict[str, Any], ...] = ()
+
+
+def cell_names(number: int) -> NDArray[np.str_]:
+    """Return the identifiers of the first `number` cells, as Xenium writes them: eight letters a–p for hexadecimals."""
+    letters = np.array(list("abcdefghijklmnop"))
+    digits = np.arange(number)[:, None] >> 4 * np.arange(7, -1, -1) & 15
+    return np.array(["".join(row) + "-1" for row in letters[digits]], dtype=str)

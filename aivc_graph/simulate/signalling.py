@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -54,7 +55,7 @@ class Course:
         return self.signalled() + _fold(self.transcript)
 
     def signalled(self) -> Array:
-        """Return what signals alone add to a gene's log rate: activities, let through by their regulators, × loadings."""
+        """Return what signals alone add to a gene's log rate: loadings × activities as far as regulators let them."""
         regulator = self.product[:, _REGULATORS].clip(max=1.0)
         opened = self.activity + 0.5 * regulator * (1 - self.activity)  # an activated regulator acts without a signal
         return np.where(regulator < 0, self.activity * np.exp(_fold(regulator)), opened) @ _LOADINGS
@@ -109,7 +110,7 @@ class Signalling:
             Factor on every effect.
         """
         course, at_rest, edges = rest, self._drive(rest), changes(parts)
-        for start, end in zip(edges[:-1], edges[1:], strict=True):
+        for start, end in pairwise(edges):
             now = active(parts, start)
             aim = strengths(now, [reached[parts.index(p)] for p in now], scale) if now else strengths_of_nothing(rest)
             steps = int(np.ceil((end - start) / STEP_HOURS))

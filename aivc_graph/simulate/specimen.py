@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aivc_graph.errors import ConfigError
+from aivc_graph.errors import ConfigError, unknown_name
 from aivc_graph.simulate.cells import cell_depths, draw_shapes, draw_types, lack_of_oxygen, place_cells
 from aivc_graph.simulate.donors import Donor, stream
 from aivc_graph.simulate.intervention import Part
 from aivc_graph.simulate.layout import Layout, draw_layout
 from aivc_graph.simulate.pathways import PATHWAY_NAMES
 from aivc_graph.simulate.programmes import CELLS_PER_MM2, GENES, NICHES, TYPE_NAMES, type_profiles
-from aivc_graph.simulate.section import BlockFrame, SimulatedSection, Site
+from aivc_graph.simulate.section import BlockFrame, SimulatedSection, Site, cell_names
 from aivc_graph.simulate.signalling import Course, Signalling, kernels
 
 Array = NDArray[np.float64]
@@ -65,21 +66,28 @@ class Specimen:
         )
 
 
-def cells_at(section: SimulatedSection, where: dict[str, object] | None) -> NDArray[np.bool_]:
-    """Return the cells of a place: ``disc_um: [x, y, radius]``, ``niche``, ``type`` or ``cell`` (its position), or all."""
-    inside = np.ones(len(section.cell_xy), bool)
-    for column, value in (where or {}).items():
-        if column == "disc_um":
-            x, y, radius = np.asarray(value, float)
-            inside &= np.hypot(*(section.cell_xy - (x, y)).T) <= radius
-        elif column in ("niche", "type"):
-            known, held = (NICHES, section.cell_niche) if column == "niche" else (TYPE_NAMES, section.cell_type)
-            inside &= np.array(known)[held] == value
-        elif column == "cell":
-            inside &= np.arange(len(inside)) == value
-        else:
-            raise ConfigError("simulate · where", repr(column), "disc_um, niche, type or cell")
-    return inside
+def cells_at(section: SimulatedSection, where: dict[str, Any] | None) -> NDArray[np.bool_]:
+    """Return the cells ``(cell,)`` of a place; all of them where none is given.
+
+    Parameters
+    ----------
+    where
+        ``{"disc_um": [x, y, radius]}``, or a column and its value, ``{"column": "niche", "equals": "stroma"}``; columns
+        are ``niche``, ``type`` and ``cell_id``.
+    """
+    if where is None:
+        return np.ones(len(section.cell_xy), bool)
+    if where.get("disc_um") is not None:
+        x, y, radius = where["disc_um"]
+        return np.hypot(*(section.cell_xy - (x, y)).T) <= radius
+    columns = {
+        "niche": np.array(NICHES)[section.cell_niche],
+        "type": np.array(TYPE_NAMES)[section.cell_type],
+        "cell_id": cell_names(len(section.cell_xy)),
+    }
+    if where.get("column") not in columns:
+        raise unknown_name(ConfigError, "simulate · where", "column", str(where.get("column")), columns)
+    return columns[where["column"]] == where["equals"]
 
 
 def cut_specimen(

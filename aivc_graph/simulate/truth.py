@@ -14,8 +14,8 @@ from aivc_graph.simulate.intervention import INTERACTIONS, Part
 from aivc_graph.simulate.measure import Spots
 from aivc_graph.simulate.pathways import PATHWAY_NAMES, network
 from aivc_graph.simulate.programmes import NICHES, TYPE_NAMES
-from aivc_graph.simulate.section import SimulatedSection
-from aivc_graph.simulate.vendor import cell_names, spot_barcodes
+from aivc_graph.simulate.section import SimulatedSection, cell_names
+from aivc_graph.simulate.vendor import spot_barcodes
 
 
 def write_common_truth(arms: Mapping[str, tuple[Part, ...]], folder: Path) -> None:
@@ -31,7 +31,7 @@ def write_common_truth(arms: Mapping[str, tuple[Part, ...]], folder: Path) -> No
 
 
 def write_section_truth(section: SimulatedSection, spots: Spots | None, mpp: float | None, folder: Path) -> None:
-    """Write ``cells.parquet``, ``cell_rates.parquet``, ``transforms.json``, and ``spots.parquet`` where there are spots."""
+    """Write ``cells``, ``cell_rates`` and, where there are spots, ``spots`` as Parquet, and ``transforms.json``."""
     folder.mkdir(parents=True)
     names = cell_names(len(section.cell_xy))
     cells = pd.DataFrame(

@@ -15,7 +15,7 @@ from scipy import sparse
 from aivc_graph.simulate.donors import stream
 from aivc_graph.simulate.measure import Counts, Spots
 from aivc_graph.simulate.programmes import TYPE_NAMES
-from aivc_graph.simulate.section import SimulatedSection
+from aivc_graph.simulate.section import SimulatedSection, cell_names
 
 HIRES, LOWRES = 0.5, 0.125
 SPOT_CIRCLE_UM, FIDUCIAL_UM = 65.0, 105.0  # what Space Ranger writes as diameters, whatever the capture spot's own
@@ -55,7 +55,7 @@ def write_spaceranger(spots: Spots, genes: tuple[str, ...], image: NDArray[np.ui
 
 
 def write_xenium(section: SimulatedSection, counts: Counts, mpp: float | None, folder: Path) -> None:
-    """Write cells, their matrix and annotated types, the experiment's facts and the vendor's own alignment of an H&E."""
+    """Write cells, their matrix, annotated types, the experiment's facts and the vendor's own alignment of an H&E."""
     folder.mkdir(parents=True)
     names = cell_names(len(section.cell_xy))
     nucleus = np.pi / 4 * section.nucleus_um.prod(axis=1)
@@ -157,17 +157,7 @@ def spot_barcodes(number: int) -> NDArray[np.str_]:
     return np.array([f"{_bases(i)}-1" for i in range(number)])
 
 
-def cell_names(number: int) -> NDArray[np.str_]:
-    """Return the identifiers of the first `number` cells."""
-    return np.array([_xenium_name(i) for i in range(number)])
-
-
 def _bases(number: int) -> str:
     """A barcode of 16 bases, scattered so that its order is not the array's."""
     code = (number * 2654435761 + 12345) % 4**16
     return "".join("ACGT"[code >> 2 * place & 3] for place in range(16))
-
-
-def _xenium_name(number: int) -> str:
-    """Xenium's own way to write a cell's number: eight letters a–p for the hexadecimal digits."""
-    return "".join("abcdefghijklmnop"[number >> 4 * place & 15] for place in range(7, -1, -1)) + "-1"
