@@ -11,7 +11,8 @@ from pathlib import Path
 from aivc_graph.errors import ConfigError, unknown_name
 from aivc_graph.simulate.configuration import configuration
 from aivc_graph.simulate.donors import draw_donor, draw_site
-from aivc_graph.simulate.measure import count_cells, count_spots
+from aivc_graph.simulate.imaging import see_molecules
+from aivc_graph.simulate.measure import count_spots
 from aivc_graph.simulate.presets import PRESETS, UNTREATED, DonorPlan, Preset
 from aivc_graph.simulate.section import SimulatedSection
 from aivc_graph.simulate.slide import paint_slide
@@ -111,7 +112,7 @@ def _write_section(section: SimulatedSection, mpp: float | None, folder: Path) -
         spots, image = count_spots(section), paint_slide(section, mpp)
         write_spaceranger(spots, section.genes, image, mpp, home / "spaceranger")
         write_slide(image, mpp, home / "slide.ome.tif")
-    write_xenium(section, count_cells(section), mpp, home / "xenium")
+    write_xenium(section, see_molecules(section).counts, mpp, home / "xenium")
     write_section_truth(section, spots, mpp, folder / "truth" / section.name)
 
 

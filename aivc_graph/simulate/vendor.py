@@ -12,8 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from aivc_graph.simulate.counts import Counts
 from aivc_graph.simulate.donors import stream
-from aivc_graph.simulate.measure import Counts, Spots
+from aivc_graph.simulate.measure import Spots
 from aivc_graph.simulate.programmes import TYPE_NAMES
 from aivc_graph.simulate.section import SimulatedSection, cell_names
 
