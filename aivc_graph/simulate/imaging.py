@@ -116,7 +116,7 @@ def place_molecules(section: SimulatedSection, molecules: Molecules, names: NDAr
 
 
 def _in_ellipse(section: SimulatedSection, cell: NDArray[np.int64], near: Array, rng: np.random.Generator) -> Array:
-    """Offsets [µm] at `near` radii of the cell's ellipse, which has the cell's area and the direction of its nucleus."""
+    """Offsets [µm] at `near` radii of the cell's ellipse, with the cell's area and the nucleus' direction."""
     stretch = np.sqrt(section.nucleus_um[cell, 0] / section.nucleus_um[cell, 1]).clip(max=1.5)
     radius = np.sqrt(section.cell_area_um2[cell] / np.pi) * near
     angle, turn = rng.uniform(0, 2 * np.pi, len(cell)), section.cell_angle[cell]

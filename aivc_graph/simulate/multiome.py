@@ -56,7 +56,7 @@ def count_proteins(section: SimulatedSection) -> Assayed:
     .. math:: \mu_{cp} = s_c\,(f_p\, x_{cp}^{0.9} + a_p\, e_c)
 
     with x the cell's share of that gene's transcripts relative to the cells that make most, f a protein's own antibody,
-    a its ambient level, e how sticky the cell is and s its capture. Counts are negative binomial, by common random numbers.
+    a its ambient level, e how sticky the cell is and s its capture. Counts are negative binomial.
     """
     rng = stream(section.seed, "protein")
     proteins = [gene for gene in SURFACE if gene in section.genes]
@@ -75,11 +75,11 @@ def count_proteins(section: SimulatedSection) -> Assayed:
 
 
 def count_regions(section: SimulatedSection) -> Assayed:
-    r"""Return fragments in regions near each gene: its promoter, mostly open, and two enhancers that open as it is made.
+    r"""Return fragments in regions near each gene: its promoter, mostly open, and two enhancers that open with it.
 
     A region is open with probability :math:`\sigma(\alpha_r + \beta_r z_{cg})`, z the gene's log share of the cell's
-    transcripts, standardised over cells; an open region has Poisson fragments with the cell's depth and the region's own
-    factor. The genome is made up: genes in panel order, 200 kb apart.
+    transcripts, standardised over cells; an open region has Poisson fragments with the cell's depth and the region's
+    own factor. The genome is made up: genes in panel order, 200 kb apart.
     """
     rng = stream(section.seed, "chromatin")
     share = np.log(section.cell_rate / section.cell_rate.sum(axis=1, keepdims=True))

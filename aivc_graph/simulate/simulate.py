@@ -16,9 +16,11 @@ from aivc_graph.simulate.measure import count_spots
 from aivc_graph.simulate.presets import PRESETS, UNTREATED, DonorPlan, Preset
 from aivc_graph.simulate.section import SimulatedSection
 from aivc_graph.simulate.slide import paint_slide
+from aivc_graph.simulate.slide_file import write_slide
+from aivc_graph.simulate.spaceranger_files import write_spaceranger
 from aivc_graph.simulate.specimen import Specimen, cut_specimen
 from aivc_graph.simulate.truth import write_common_truth, write_rates, write_section_truth
-from aivc_graph.simulate.vendor import write_slide, write_spaceranger, write_xenium
+from aivc_graph.simulate.xenium_files import write_xenium
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +114,7 @@ def _write_section(section: SimulatedSection, mpp: float | None, folder: Path) -
         spots, image = count_spots(section), paint_slide(section, mpp)
         write_spaceranger(spots, section.genes, image, mpp, home / "spaceranger")
         write_slide(image, mpp, home / "slide.ome.tif")
-    write_xenium(section, see_molecules(section).counts, mpp, home / "xenium")
+    write_xenium(section, see_molecules(section), mpp, home / "xenium")
     write_section_truth(section, spots, mpp, folder / "truth" / section.name)
 
 

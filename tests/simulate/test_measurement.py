@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from aivc_graph.io.readers.h5ad import H5adReader
+from aivc_graph.io.readers.xenium import XeniumReader
 from aivc_graph.simulate.counts import gene_sizes, overdispersion, poisson_quantile
 from aivc_graph.simulate.donors import draw_donor, draw_site
 from aivc_graph.simulate.h5ad_file import write_h5ad
@@ -25,6 +26,7 @@ from aivc_graph.simulate.programmes import TYPE_NAMES
 from aivc_graph.simulate.section import SimulatedSection
 from aivc_graph.simulate.slide import paint_slide
 from aivc_graph.simulate.specimen import cut_specimen
+from aivc_graph.simulate.xenium_files import XeniumFolder, write_xenium
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +145,31 @@ def test_anndata_and_our_reader_read_the_file_and_it_is_the_same_each_time(
     assert list(back.var.gene) == list(protein.features.gene)
     level = H5adReader(level="cell", um_per_unit=1.0, area="area").read(tmp_path / "a.h5ad", "s")
     assert level.tables["cell_rna"].shape == protein.counts.shape
+
+
+def test_a_folder_grows_by_blocks_and_reads_as_one(section: SimulatedSection, tmp_path: Path) -> None:
+    counts = [see_molecules(replace(section, seed=seed)).counts for seed in (1, 2)]
+    for name in "ab":
+        with XeniumFolder(tmp_path / name, section.genes) as folder:
+            for k in (0, 1):
+                folder.append(section, counts[k], (600.0 * k, 0.0))
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+    level = XeniumReader(labels="cell_types.csv").read(tmp_path / "a", "s")
+    table = level.tables["cell_rna"]
+    np.testing.assert_array_equal(table.X.toarray(), np.vstack(counts))
+    assert table.obs_names.is_unique and list(table.var_names) == list(section.genes)
+    cells = pd.read_parquet(tmp_path / "a" / "cells.parquet")
+    np.testing.assert_allclose(cells.x_centroid[len(counts[0]) :], section.cell_xy[:, 0] + 600, atol=1e-3)
+
+
+def test_our_reader_finds_the_molecules(section: SimulatedSection, tmp_path: Path) -> None:
+    molecules = see_molecules(section)
+    write_xenium(section, molecules, None, tmp_path / "x", transcripts=True)
+    tissue = XeniumReader(min_qv=20).read(tmp_path / "x", "s")
+    points = next(iter(tissue.points.values())).compute()
+    given = points[points.cell != ""]
+    assert len(given) == molecules.counts.sum() and len(points) > len(given)
 
 
 def test_a_fold_darkens_and_blur_softens(section: SimulatedSection) -> None:
