@@ -1,8 +1,8 @@
 """How cells talk: each pathway's ligand and receptor, how far it carries, and the genes it turns up and down.
 
-Who acts on whom, and in which direction, is textbook; strengths are of this simulator's own making. Ligands are soaked up
-by the cells around their source and so reach some 30–150 µm [1]; TGF-β holds back what cytotoxic cells make [2]; tumours
-lack oxygen some 100 µm and more from the stroma [3].
+Who acts on whom, and in which direction, is textbook; strengths are of this simulator's own making. Ligands are soaked
+up by the cells around their source and so reach some 30–150 µm [1]; TGF-β holds back what cytotoxic cells make [2];
+tumours lack oxygen some 100 µm and more from the stroma [3].
 
 References
 ----------

@@ -15,7 +15,7 @@ from aivc_graph.simulate.measure import Spots
 from aivc_graph.simulate.pathways import PATHWAY_NAMES, network
 from aivc_graph.simulate.programmes import NICHES, TYPE_NAMES
 from aivc_graph.simulate.section import SimulatedSection, cell_names
-from aivc_graph.simulate.vendor import spot_barcodes
+from aivc_graph.simulate.spaceranger_files import spot_barcodes
 
 
 def write_common_truth(arms: Mapping[str, tuple[Part, ...]], folder: Path) -> None:

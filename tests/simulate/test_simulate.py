@@ -36,7 +36,7 @@ def test_same_seed_same_bytes_other_seed_other_tissue(files: Path, tmp_path: Pat
 def test_truth_of_cells_rates_and_counterfactuals_is_about_the_same_cells(files: Path) -> None:
     for section in ("D1_untreated", "D2_knockout_tgfb1"):
         cells = pd.read_parquet(files / "truth" / section / "cells.parquet")
-        delivered = pd.read_csv(files / section / "xenium/cells.csv.gz")
+        delivered = pd.read_parquet(files / section / "xenium/cells.parquet")
         assert list(delivered["cell_id"]) == list(cells["cell_id"])
         for path in (files / "truth" / section).rglob("*rates.parquet"):
             rates = pd.read_parquet(path)
