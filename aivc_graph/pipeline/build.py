@@ -21,6 +21,7 @@ from aivc_graph.io.thumbnails import write_thumbnails
 from aivc_graph.modalities.histology import add_histology
 from aivc_graph.splits.design import split_design
 from aivc_graph.splits.leakage import check_donors, duplicate_content
+from aivc_graph.tissue.intervention import set_interventions
 from aivc_graph.tissue.registration.method import registration_method
 from aivc_graph.tissue.registration.orientation import check_orientation
 from aivc_graph.tissue.registration.register import register
@@ -63,6 +64,7 @@ def read_section(config: SectionConfig, task: TaskConfig) -> Any:
     section = merge_sections(config.name, parts, **groups)
     for method in config.registration:
         register(section, method.moving, method.fixed, registration_method(method.kind, **method.options))
+    set_interventions(section, config.interventions)
     check_section(section)
     for warning in check_orientation(section):
         log.warning("%s", warning)
