@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from scipy import sparse
 
 from aivc_graph import names
@@ -40,7 +40,7 @@ class ModelPlan(Settings):
     features: dict[str, dict[str, tuple[str, ...]]]
     laterals: tuple[str, ...]
     withins: tuple[tuple[str, str], ...]
-    labels: dict[str, tuple[str, ...]] = {}
+    labels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
     @classmethod
     def of(cls, graph: TissueGraph, config: ModelConfig) -> ModelPlan:

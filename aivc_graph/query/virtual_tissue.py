@@ -19,8 +19,8 @@ from aivc_graph.graph.store import read_store
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.io.thumbnails import read_thumbnails
 from aivc_graph.model.tissue_model import TissueModel
-from aivc_graph.query.composition import predicted_composition
 from aivc_graph.query.answers import composition_table, contact_table, expression_table, nearest_nodes, node_table
+from aivc_graph.query.composition import predicted_composition
 from aivc_graph.query.mixture import fit_mixture, smooth
 from aivc_graph.query.states import NodeStates, niche_level, niche_state, node_states
 from aivc_graph.tissue.thumbnail import Thumbnail

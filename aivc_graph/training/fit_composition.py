@@ -21,8 +21,8 @@ from aivc_graph.training.ridge import ridge
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
-SOLVING = {"efficiency_share": (0.0, 0.5, 1.0), "variance_share": (0.0, 0.5, 1.0)}
-CORRECTING = {
+SOLVING: dict[str, tuple[float, ...]] = {"efficiency_share": (0.0, 0.5, 1.0), "variance_share": (0.0, 0.5, 1.0)}
+CORRECTING: dict[str, tuple[float, ...]] = {
     "calibration_share": (0.0, 0.25, 0.5, 0.75, 1.0),
     "neighbour_share": (0.0, 0.1, 0.2, 0.35, 0.5),
 }

@@ -246,8 +246,7 @@ def test_composition_of_patches_is_predicted_beside_the_cells_measured_there(tis
     types = [f"stripe {i}" for i in range(3)]
     assert len(table) == tissue.graph["patch"].num_nodes and list(table.columns[5:8]) == types
     np.testing.assert_allclose(table[types].sum(axis=1), 1.0, atol=1e-6)
-    covered = table["measured_stripe 0"].notna()
-    assert 0.2 < covered.mean() < 1.0
+    assert table["measured_stripe 0"].notna().mean() > 0.2
     label = tissue.graph.obs("patch")["label"].to_numpy()
     assert (table[types].to_numpy().argmax(axis=1) == [types.index(name) for name in label]).mean() > 0.9
     by_niche = tissue.composition(level="patch", k=3, by="niche")

@@ -25,8 +25,8 @@ class CompositionProject(nn.Module):
 
     where :math:`v = m + m^2 / \theta` is the variance of a negative binomial around the fit m. Two corrections follow:
     a ridge map from log expression to what such shares have missed at anchors, times a share c; and the mean over the
-    nearest patches, mixed in by a share s. With ε = ω = c = s = 0, the start, it is exactly non-negative least squares on the
-    type profiles. Invariant to the order of patches and molecules.
+    nearest patches, mixed in by a share s. With ε = ω = c = s = 0, the start, it is exactly non-negative least squares
+    on the type profiles. Invariant to the order of patches and molecules.
 
     Parameters
     ----------
