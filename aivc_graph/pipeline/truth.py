@@ -41,7 +41,7 @@ class Truth:
         if not path.is_file():
             return None
         try:
-            found = pd.read_parquet(path)
+            found = pd.read_parquet(path).reset_index()
         except Exception as error:  # pyarrow raises whatever the damage leads to
             raise ReadError(str(path), f"a table that cannot be read ({error})", mend="simulate again") from error
         key = KEYS.get(name, "cell_id")
