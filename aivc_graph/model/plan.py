@@ -11,6 +11,7 @@ from scipy import sparse
 from aivc_graph import names
 from aivc_graph.errors import ModelError
 from aivc_graph.graph.tissue_graph import Relation, TissueGraph
+from aivc_graph.model.intervention_plan import InterventionPlan
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.settings import Settings
 
@@ -30,6 +31,8 @@ class ModelPlan(Settings):
         Relations messages travel along: near, and (child, within, parent) from fine to coarse.
     labels
         Types by level that training nodes are labelled with, where a coarser level counts the same molecules.
+    interventions
+        What was done to some of the tissue, if anything.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +44,7 @@ class ModelPlan(Settings):
     laterals: tuple[str, ...]
     withins: tuple[tuple[str, str], ...]
     labels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    interventions: InterventionPlan | None = None
 
     @classmethod
     def of(cls, graph: TissueGraph, config: ModelConfig) -> ModelPlan:
@@ -67,6 +71,7 @@ class ModelPlan(Settings):
             features=features,
             laterals=laterals,
             withins=withins,
+            interventions=InterventionPlan.of(graph),
         )
         children = sorted({child for child, _, modality in plan.pools if modality == names.RNA})
         labels = {child: found for child in children if (found := _labels(graph, child))}
