@@ -239,7 +239,7 @@ def test_a_second_build_replaces_the_first(
     assert before["gene"].num_nodes == 120 and 20 <= after["gene"].num_nodes <= 40  # 20 a level
     code, _, _ = say(*build, "--set", "graph.n_genes=90", "--set", "task.sections[0].sources[0].path=nowhere")
     assert code == 2 and read_store(out)["gene"].num_nodes == after["gene"].num_nodes
-    assert [p.name for p in tmp_path.iterdir() if p.name not in ("graph.zarr", "graph.slides")] == []
+    assert [p.name for p in tmp_path.iterdir() if p.name != "graph.zarr"] == []
 
 
 def test_a_run_killed_half_way_is_trained_again(
@@ -290,6 +290,24 @@ def write_cells(path: Path, counts: np.ndarray) -> Path:
     sections = f"task: {{name: few, sections: [{{name: s1, sources: [{source}]}}]}}\n"
     path.write_text(f"{sections}model: {{latent: 4, rings: [6, 12]}}\ntraining: {{epochs: 1, device: cpu}}\n")
     return path
+
+
+def test_the_graph_of_a_finished_run_is_not_built_over(
+    tmp_path: Path, say: Callable[..., tuple[int, str, str]]
+) -> None:
+    config = write_cells(tmp_path / "few.yaml", np.random.default_rng(0).poisson(3.0, (30, 20)) + 1)
+    run, apart = tmp_path / "run", tmp_path / "apart.zarr"
+    assert say("train", config, "--out", run)[0] == 0
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    code, _, err = say("build", config, "--out", run / "graph.zarr", "--set", "graph.n_genes=9")
+    assert code == 2 and "graph.zarr: expected a place of its own for a new graph, found the graph of a finished" in err
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+    assert say("build", config, "--out", apart)[0] == 0
+    assert say("train", config, "--graph", apart, "--out", run)[0] == 0
+    assert say("build", config, "--out", apart)[0] == 0 and say("query", run, "niches")[0] == 0  # the same graph again
+    assert say("build", config, "--out", apart, "--set", "graph.patch_um=50")[0] == 0
+    code, _, err = say("query", run, "niches")
+    assert code == 2 and "apart.zarr: another graph than the model was trained on" in err
 
 
 @pytest.mark.parametrize("n_cells", [1, 2, 5])

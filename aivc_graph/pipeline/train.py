@@ -15,7 +15,7 @@ import pandas as pd
 from aivc_graph import names
 from aivc_graph.config import Config, dump_config
 from aivc_graph.errors import ReadError
-from aivc_graph.graph.store import GraphStore, open_store, read_store, write_store
+from aivc_graph.graph.store import GraphStore, open_store, read_store, store_digest, write_store
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.pipeline.build import RUNS, build
 from aivc_graph.plot.training_curve import training_curve
@@ -125,7 +125,7 @@ def _train_in(folder: Path, out: Path, store: Path, config: Config, *, resume: b
     fit(_open(store), config.model, training, folder, resume=resume, report=bar.show)
     bar.close()
     place = store.name if store.parent == folder else os.path.relpath(store, out)
-    facts = {"graph": place, "seed": training.seed, "task": config.task.name}
+    facts = {"graph": place, "graph_digest": store_digest(store), "seed": training.seed, "task": config.task.name}
     (folder / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 

@@ -15,9 +15,8 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, StoreError, unknown_name
-from aivc_graph.graph.store import read_store
+from aivc_graph.graph.store import read_store, read_thumbnails, store_digest
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
-from aivc_graph.io.thumbnails import read_thumbnails
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.query.answers import composition_table, contact_table, expression_table, nearest_nodes, node_table
 from aivc_graph.query.mixture import fit_mixture, smooth
@@ -70,7 +69,7 @@ class VirtualTissue:
         Raises
         ------
         StoreError
-            If the folder is not a finished run, or its graph has moved or is damaged.
+            If the folder is not a finished run, or its graph has moved, is damaged or was built anew since.
         """
         run = Path(run)
         if not (run / "run.json").exists():
@@ -84,6 +83,12 @@ class VirtualTissue:
                 str(run / "run.json"),
                 f"its graph {facts['graph']!r} is not there",
                 mend="move it back, or build it again from the run's config.yaml",
+            )
+        if facts.get("graph_digest", digest := store_digest(graph)) != digest:
+            raise StoreError(
+                str(graph),
+                "another graph than the model was trained on",
+                mend="it was built anew since: train again, or put the old one back",
             )
         diagnostics = run_facts(run / "training.json", ("diagnostics",))["diagnostics"]
         return cls(read_store(graph), load_model(run), diagnostics, facts["seed"], read_thumbnails(graph))

@@ -270,13 +270,15 @@ def damage_shard(run: Path) -> None:
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
 
 
-def damage_slides(run: Path) -> None:
-    (run / "graph.slides").mkdir(exist_ok=True)
-    (run / "graph.slides/slides.json").write_text('{"s1": {"file": "gone.png"}}')
+def build_anew(run: Path) -> None:
+    facts = json.loads((run / "graph.zarr/zarr.json").read_text())
+    facts["attributes"]["provenance"] = {"configuration": {"graph": {"patch_um": 50}}}
+    (run / "graph.zarr/zarr.json").write_text(json.dumps(facts))
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "graph moved": (damage_graph, "run.json: its graph 'graph.zarr' is not there; move it back"),
+    "graph built anew": (build_anew, "graph.zarr: another graph than the model was trained on; it was built"),
     "graph torn": (damage_shard, "graph.zarr"),
     "no run.json": (lambda run: (run / "run.json").unlink(), "found no run.json; train first"),
     "run.json torn": (lambda run: (run / "run.json").write_text('{"graph": '), "run.json: unreadable"),
@@ -288,7 +290,6 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         "model.safetensors: not a readable safetensors file",
     ),
     "model missing": (lambda run: (run / "model.safetensors").unlink(), "model.safetensors"),
-    "slide gone": (damage_slides, "graph.slides: damaged pictures of the slides"),
     "model.json torn": (lambda run: (run / "model.json").write_text("{"), "model.json"),
 }
 
