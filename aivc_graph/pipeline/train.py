@@ -20,11 +20,12 @@ from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.pipeline.build import RUNS, build
 from aivc_graph.plot.training_curve import training_curve
 from aivc_graph.query.virtual_tissue import VirtualTissue
-from aivc_graph.training.fit import fit
+from aivc_graph.training.fit import HIDDEN, fit
 from aivc_graph.training.run_folder import built_alike, check_resumed, writing_run
 
 log = logging.getLogger(__name__)
 LAZY_NODES = 400_000
+HELD_OUT = {names.VALIDATION: names.VALIDATION, HIDDEN: "hidden in training tissue"}
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class Run:
         return pd.read_json(self.folder / "metrics.jsonl", lines=True)
 
     def plot(self) -> Any:
-        """Draw training and validation loss against epochs; returns a matplotlib Axes."""
-        names_of = {"train_loss": names.TRAIN, "validation_loss": names.VALIDATION}
+        """Draw the loss in training and on what was held out against epochs; returns a matplotlib Axes."""
+        names_of = {"train_loss": names.TRAIN, "validation_loss": HELD_OUT[self.metrics["held_out"].iloc[0]]}
         losses = self.metrics.rename(columns=names_of).melt("epoch", list(names_of.values()), "split").dropna()
         best = json.loads((self.folder / "training.json").read_text())["best_epoch"]
         return training_curve(losses.assign(term="negative log-likelihood"), x="epoch", best=best)
@@ -145,7 +146,7 @@ class _Bar:
         self._bar = tqdm(total=epochs, desc="training", unit="epoch") if sys.stderr.isatty() else None
 
     def show(self, record: dict[str, Any]) -> None:
-        text = f"validation loss {record['validation_loss']:.4f}"
+        text = f"loss {record['validation_loss']:.4f} ({HELD_OUT[record['held_out']]})"
         if self._bar is None:
             log.info("epoch %d: %s", record["epoch"], text)
         elif record["epoch"]:

@@ -230,7 +230,7 @@ class VirtualTissue:
         """
         if n < 1:
             raise QueryError("similar_to", f"n = {n}", "n ≥ 1", "say how many nodes to list")
-        level = self.base_level
+        level, known = self.base_level, self.states[self.base_level].known
         x, _ = niche_state(self.states[level], self.diagnostics, level)
         index = self.graph.obs(level).index
         if (node is None) == (niche is None):
@@ -238,11 +238,13 @@ class VirtualTissue:
         if node is not None:
             if node not in index:
                 raise unknown_name(QueryError, "similar_to", "node", node, index[:1000])
-            return nearest_nodes(self.graph, level, x, x[index.get_loc(node)], n, exclude=node)
+            if not known[row := index.get_loc(node)]:
+                raise QueryError("similar_to", f"{node}, of which nothing is known", "a node with counts")
+            return nearest_nodes(self.graph, level, x, x[row], n, known & (index != node))
         members = self.niches(k, level=level).obs[NICHE].astype(str).to_numpy() == str(niche)
         if not members.any():
             raise QueryError("similar_to", f"no niche {niche!r}", f"1 … {self._niche_shares(k, 1.0)[level].shape[1]}")
-        return nearest_nodes(self.graph, level, x, x[members].mean(axis=0), n)
+        return nearest_nodes(self.graph, level, x, x[members].mean(axis=0), n, known)
 
     def niche(self, niche: str | int, k: int | None = None, resolution: float = 1.0) -> np.ndarray:
         """Return who of the base level belongs to a niche, boolean (node,); a place for `intervene`."""
@@ -352,10 +354,12 @@ class VirtualTissue:
         if (k, resolution) not in self._niches:
             x, made_of = niche_state(self.states[self.base_level], self.diagnostics, self.base_level)
             shared = float(self.model.plan.config.rings[-1]) if made_of == "neighbourhood" else 1.0
-            mixture = fit_mixture(x, k, resolution, self.seed, shared)
+            known = self.states[self.base_level].known
+            mixture = fit_mixture(x[known], k, resolution, self.seed, shared)
             posterior, _ = smooth(mixture.log_density(x), self._adjacency())
+            posterior = posterior * known[:, None]
             posterior = posterior[:, np.argsort(-posterior.sum(axis=0), kind="stable")]
-            self._niches[k, resolution] = self._lift_shares(posterior * self.states[self.base_level].known[:, None])
+            self._niches[k, resolution] = self._lift_shares(posterior)
         return self._niches[k, resolution]
 
     def _lift_shares(self, shares: np.ndarray) -> dict[str, np.ndarray]:

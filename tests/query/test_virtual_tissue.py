@@ -247,6 +247,33 @@ def test_composition_without_labels_is_that_of_sections(tissue: VirtualTissue) -
     np.testing.assert_allclose(table[["s1", "s2"]].sum(axis=1), 1.0)
 
 
+def test_a_section_of_zeros_beside_a_good_one_is_unknown(
+    striped_section: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sections = [striped_section(name, n=n, seed=n, levels=BOTH) for name, n in (("good", 300), ("void", 100))]
+    for table in (sections[1].tables["cell_rna"], sections[1].tables["patch_rna"]):
+        table.X = table.X * 0
+    del sections[1].tables["patch_histology"]
+    graph = build_graph(sections, GRAPH)
+    said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert said == [
+        f"void · {v} · rna: {n} of {n} without any count; they are taken as unmeasured"
+        for v, n in (("cell", 100), ("patch", 12))
+    ]
+    tissue = train(graph, CONFIG, tmp_path / "run").tissue
+    void = (graph.obs("cell")["section"] == "void").to_numpy()
+    niches = tissue.niches(k=3).obs
+    assert niches["niche"][void].isna().all() and niches["certainty"][void].isna().all()
+    assert not niches["niche"][~void].isna().any() and agreement(tissue.niches(k=3)[~void]) > 0.6
+    assert tissue.niches(k=3, level="region").obs.groupby("section", observed=True)["niche"].count()["void"] == 0
+    expected = tissue.expression(["G0"], at="cell")
+    assert np.isnan(expected.X[void]).all() and np.isfinite(expected.X[~void]).all()
+    assert np.isfinite(tissue.expression(["G0"], at="niche", k=3)["expected"]).all()
+    assert (tissue.similar_to(niche=1, k=3, n=400)["section"] == "good").all()
+    with pytest.raises(QueryError, match="void:cell1, of which nothing is known"):
+        tissue.similar_to(node="void:cell1")
+
+
 def test_k_beyond_reason_and_unknown_levels_are_refused(tissue: VirtualTissue) -> None:
     with pytest.raises(QueryError, match="k = 0"):
         tissue.niches(k=0)
