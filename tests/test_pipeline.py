@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
+from skimage.io import imsave
 
 from aivc_graph import cli
 from aivc_graph.config import load_config
@@ -205,6 +206,28 @@ def test_a_truncated_slide_is_said_once(made: Path, tmp_path: Path, say: Callabl
     (tmp_path / "torn.ome.tif").write_bytes(whole[: len(whole) // 2])
     code, _, err = say("inspect", tmp_path / "torn.ome.tif")
     assert code == 2 and "truncated; copy it again" in err and "TiffTag" not in err and "TiffFile" not in err
+
+
+def test_without_a_writable_cache_tissue_is_built_and_it_is_said_once(
+    made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    build = ("build", made / "tiny.yaml", "--out", tmp_path / "graph.zarr", "--quiet")
+    (code, _, err), (again, _, silent) = say(*build), say(*build)
+    assert code == again == 0 and silent == ""
+    assert err.count("tiles are not remembered (XDG_CACHE_HOME names another place)") == 1
+    assert f"{tmp_path}/file/aivc-graph: Not a directory" in err
+
+
+def test_a_picture_without_a_pixel_size_is_described(tmp_path: Path, say: Callable[..., tuple[int, str, str]]) -> None:
+    imsave(tmp_path / "he.jpg", np.full((60, 80, 3), 200, np.uint8), check_contrast=False)
+    code, said, err = say("inspect", tmp_path / "he.jpg")
+    assert code == 0 and err == "" and "kind: slide" in said and "y: 60" in said and "x: 80" in said and "c: 3" in said
+    assert "found none in the file; give it in the YAML: {path: he.jpg, mpp: 0.5}" in said
+    (tmp_path / "he.jpg").write_bytes((tmp_path / "he.jpg").read_bytes()[:10])
+    code, _, err = say("inspect", tmp_path / "he.jpg")
+    assert code == 2 and "the file is damaged: copy it again" in err
 
 
 def test_inspect_knows_what_it_looks_at(made: Path, say: Callable[..., tuple[int, str, str]]) -> None:

@@ -17,7 +17,11 @@ def write_thumbnails(root: zarr.Group, slides: dict[str, Thumbnail]) -> None:
     """Write each section's picture as an array (y, x, 3) whose attributes say where it lies in microns."""
     group = root.require_group(SLIDES)
     for number, (section, slide) in enumerate(slides.items()):
-        place = {"section": section, "um_per_pixel": slide.um_per_pixel, "origin_um": list(slide.origin_um)}
+        place: dict[str, Any] = {
+            "section": section,
+            "um_per_pixel": slide.um_per_pixel,
+            "origin_um": list(slide.origin_um),
+        }
         write_array(group, str(number), slide.image).attrs.update(place)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -18,7 +19,6 @@ from aivc_graph.graph.replacing import refuse_other
 from aivc_graph.graph.store import write_store
 from aivc_graph.io.reading import read
 from aivc_graph.modalities.histology import add_histology
-from aivc_graph.query.virtual_tissue import run_facts
 from aivc_graph.splits.design import split_design
 from aivc_graph.splits.leakage import check_donors, duplicate_content
 from aivc_graph.tissue.intervention import set_interventions
@@ -28,7 +28,7 @@ from aivc_graph.tissue.registration.register import register
 from aivc_graph.tissue.schema import check_section
 from aivc_graph.tissue.section import merge_sections, metadata_of
 from aivc_graph.tissue.thumbnail import thumbnail
-from aivc_graph.training.run_folder import FACTS
+from aivc_graph.training.run_folder import FACTS, run_facts
 
 log = logging.getLogger(__name__)
 RUNS = Path("runs")
@@ -85,9 +85,28 @@ def read_section(config: SectionConfig, task: TaskConfig) -> Any:
     for warning in check_orientation(section):
         log.warning("%s", warning)
     if task.features is not None and names.SLIDE in section.images and names.PATCH in section.shapes:
-        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "aivc-graph"
-        add_histology(section, features=task.features, cache=cache, progress=sys.stderr.isatty())
+        add_histology(section, features=task.features, cache=_cache_folder(), progress=sys.stderr.isatty())
     return section
+
+
+def _cache_folder() -> Path | None:
+    """Return the folder that remembers tiles between builds; without it, where it cannot be written."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "aivc-graph"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+        reason = "not writable"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    _warn_once(f"{folder}: {reason}; tiles are not remembered (XDG_CACHE_HOME names another place)")
+    return None
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    """Say once what is true of every section."""
+    log.warning("%s", text)
 
 
 def hold_out(sections: list[Any], task: TaskConfig) -> None:

@@ -123,8 +123,10 @@ def _train_in(folder: Path, out: Path, store: Path, config: Config, *, resume: b
     training = config.training if device == "auto" else config.training.model_copy(update={"device": device})
     (folder / "config.yaml").write_text(dump_config(config.model_copy(update={"training": training})))
     bar = _Bar(training.epochs)
-    fit(_open(store), config.model, training, folder, resume=resume, report=bar.show)
-    bar.close()
+    try:
+        fit(_open(store), config.model, training, folder, resume=resume, report=bar.show)
+    finally:
+        bar.close()  # an error is then said on a line of its own
     place = store.name if store.parent == folder else os.path.relpath(store, out)
     facts = {"graph": place, "graph_digest": store_digest(store), "seed": training.seed, "task": config.task.name}
     (folder / "run.json").write_text(json.dumps(facts, indent=1) + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +18,21 @@ from aivc_graph.errors import QueryError, StoreError, unknown_name
 from aivc_graph.graph.store import read_store, read_thumbnails, store_digest
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
-from aivc_graph.query.answers import composition_table, contact_table, expression_table, nearest_nodes, node_table
+from aivc_graph.query.answers import (
+    composition_table,
+    contact_table,
+    drawn_once,
+    expression_table,
+    nearest_nodes,
+    node_table,
+)
 from aivc_graph.query.mixture import fit_mixture, smooth
 from aivc_graph.query.states import NodeStates, niche_level, niche_state, node_states
 from aivc_graph.query.what_if import WhatIf, what_if
 from aivc_graph.tissue.intervention import Combination, Intervention
 from aivc_graph.tissue.thumbnail import Thumbnail
 from aivc_graph.training.checkpoint import load_model
+from aivc_graph.training.run_folder import run_facts
 
 NICHE = "niche"
 
@@ -323,20 +330,22 @@ class VirtualTissue:
         """Draw the niches of one section, over its slide where there is one; returns a matplotlib Axes."""
         from aivc_graph.plot.niche_map import niche_map
 
+        level = self._level(level or self.base_level)
         answer = self.niches(k, resolution, level)
         names_here = answer.obs["section"].cat.categories
         section = section or names_here[0]
         if section not in names_here:
             raise unknown_name(QueryError, "plot", "section", section, names_here)
-        rows = (answer.obs["section"] == section).to_numpy()
-        size = self.graph[self._level(level or self.base_level)].size_um.numpy()[rows]
-        pos, slide = answer.obsm["spatial"][rows], self.slides.get(section)
+        shown, slide = answer[answer.obs["section"] == section], self.slides.get(section)
+        if level != self.base_level:
+            n_base = np.diff(self.places(level)[1].indptr)
+            shown = drawn_once(shown, n_base[(answer.obs["section"] == section).to_numpy()])
         return niche_map(
-            pos - (slide.origin_um if slide is not None else (0.0, 0.0)),
-            answer.obs[NICHE][rows],
+            shown.obsm["spatial"] - (slide.origin_um if slide is not None else (0.0, 0.0)),
+            shown.obs[NICHE],
             slide=slide.image if slide is not None else None,
             mpp=slide.um_per_pixel if slide is not None else None,
-            size_um=size,
+            size_um=shown.obs["size_um"],
             order=list(answer.obs[NICHE].cat.categories),
             title=f"{section}: niches",
         )
@@ -376,18 +385,6 @@ class VirtualTissue:
                 overlap = to_scipy_csr(self.graph[child, names.WITHIN, parent].adj_t)
                 found[child] = _normalised(overlap.T @ found[parent])
         return found
-
-
-def run_facts(file: Path, keys: tuple[str, ...]) -> dict[str, Any]:
-    """Return a run's JSON file that must hold `keys`."""
-    try:
-        facts = dict(json.loads(file.read_text()))
-        missing = [key for key in keys if key not in facts]
-    except (OSError, ValueError, TypeError) as error:
-        raise StoreError(str(file), f"unreadable ({error})", mend="train the run again") from error
-    if missing:
-        raise StoreError(str(file), f"no key {missing[0]!r}", mend="train the run again")
-    return facts
 
 
 def row_shares(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
