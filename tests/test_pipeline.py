@@ -22,6 +22,7 @@ from aivc_graph import cli
 from aivc_graph.config import load_config
 from aivc_graph.graph.store import read_store
 from aivc_graph.pipeline.demo import demo, demo_config
+from aivc_graph.simulate.programmes import GENES
 from aivc_graph.simulate.simulate import simulate
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -33,8 +34,8 @@ task:
     - name: s1
       donor: d1
       sources:
-        - {path: tissue/spaceranger, reader: spaceranger, slide: tissue/slide.ome.tif}
-        - {path: tissue/xenium, reader: xenium}
+        - {path: tissue/D1_untreated/spaceranger, reader: spaceranger, slide: tissue/D1_untreated/slide.ome.tif}
+        - {path: tissue/D1_untreated/xenium, reader: xenium}
   features: {}
 model: {latent: 4, rings: [6, 12]}
 training: {epochs: 2, device: cpu}
@@ -88,7 +89,7 @@ def test_settings_of_the_command_line_reach_the_run(made: Path) -> None:
 
 def test_every_cell_and_spot_that_was_delivered_is_in_the_graph(made: Path) -> None:
     graph = read_store(made / "graph.zarr")
-    cells = pd.read_csv(made / "tissue/xenium/cells.csv.gz")
+    cells = pd.read_csv(made / "tissue/D1_untreated/xenium/cells.csv.gz")
     obs = graph.obs("cell").set_index("barcode")
     assert set(cells["cell_id"]) == set(obs.index)
     place = pd.DataFrame(graph["cell"].pos.numpy(), index=obs.index).loc[cells["cell_id"]]
@@ -200,20 +201,20 @@ def test_wrong_questions_exit_2(made: Path, tmp_path: Path, say: Callable[..., t
 
 
 def test_a_truncated_slide_is_said_once(made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]]) -> None:
-    whole = (made / "tissue/slide.ome.tif").read_bytes()
+    whole = (made / "tissue/D1_untreated/slide.ome.tif").read_bytes()
     (tmp_path / "torn.ome.tif").write_bytes(whole[: len(whole) // 2])
     code, _, err = say("inspect", tmp_path / "torn.ome.tif")
     assert code == 2 and "truncated; copy it again" in err and "TiffTag" not in err and "TiffFile" not in err
 
 
 def test_inspect_knows_what_it_looks_at(made: Path, say: Callable[..., tuple[int, str, str]]) -> None:
-    n_cells = len(pd.read_csv(made / "tissue/xenium/cells.csv.gz"))
+    n_cells = len(pd.read_csv(made / "tissue/D1_untreated/xenium/cells.csv.gz"))
     found = {
         name: json.loads(say("inspect", made / path, "--json")[1])
         for name, path in {
-            "slide": "tissue/slide.ome.tif",
-            "cells": "tissue/xenium",
-            "spots": "tissue/spaceranger",
+            "slide": "tissue/D1_untreated/slide.ome.tif",
+            "cells": "tissue/D1_untreated/xenium",
+            "spots": "tissue/D1_untreated/spaceranger",
             "graph": "graph.zarr",
             "run": "run",
         }.items()
@@ -236,7 +237,7 @@ def test_a_second_build_replaces_the_first(
     before = read_store(out)
     assert say(*build, "--set", "graph.n_genes=20")[0] == 0
     after = read_store(out)
-    assert before["gene"].num_nodes == 120 and 20 <= after["gene"].num_nodes <= 40  # 20 a level
+    assert before["gene"].num_nodes == len(GENES) and 20 <= after["gene"].num_nodes <= 40  # 20 a level
     code, _, _ = say(*build, "--set", "graph.n_genes=90", "--set", "task.sections[0].sources[0].path=nowhere")
     assert code == 2 and read_store(out)["gene"].num_nodes == after["gene"].num_nodes
     assert [p.name for p in tmp_path.iterdir() if p.name not in ("graph.zarr", "graph.slides")] == []
@@ -323,7 +324,7 @@ def test_the_demo_on_a_tiny_section(tmp_path: Path) -> None:
     tables: dict[str, Any] = {
         name: pd.read_csv(out / f"{name}.csv") for name in ("niches", "markers", "expression", "contacts")
     }
-    truth = pd.read_parquet(out / "tissue/truth/cells.parquet")
+    truth = pd.read_parquet(out / "tissue/truth/D1_untreated/cells.parquet")
     assert len(tables["niches"]) == len(truth)
     for name in ("niches", "contacts", "training"):
         assert np.ptp(imread(out / f"{name}.png")[..., :3]) > 0.5

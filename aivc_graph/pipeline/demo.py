@@ -54,9 +54,10 @@ def demo(out: Path, *, device: str = "auto", seed: int = 0, preset: str = "demo"
 
 def demo_config(tissue: Path, seed: int = 0) -> Config:
     """Return the configuration of the demo on a simulated section; ``configs/demo.yaml`` is the same, commented."""
-    spots = SourceConfig(path=tissue / "spaceranger", reader="spaceranger", slide=tissue / "slide.ome.tif")
-    cells = SourceConfig(path=tissue / "xenium", reader="xenium")
-    section = SectionConfig(name="demo", donor="simulated", sources=(spots, cells))
+    home = tissue / "D1_untreated"
+    spots = SourceConfig(path=home / "spaceranger", reader="spaceranger", slide=home / "slide.ome.tif")
+    cells = SourceConfig(path=home / "xenium", reader="xenium")
+    section = SectionConfig(name="D1_untreated", donor="D1", sources=(spots, cells))
     task = TaskConfig(name="demo", sections=(section,), features=HistologyFeatures(), split={"kind": "everything"})
     return Config(task=task, training=TrainingConfig(seed=seed))
 

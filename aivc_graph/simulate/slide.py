@@ -6,34 +6,32 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from aivc_graph.simulate.demo import SimulatedSection
+from aivc_graph.simulate.donors import stream
 from aivc_graph.simulate.layout import GLASS, STEP_UM, STROMA, VESSEL, smooth_noise
 from aivc_graph.simulate.programmes import CELL_TYPES
+from aivc_graph.simulate.section import SimulatedSection
 
 Field = NDArray[np.float32]
 
-HEMATOXYLIN = np.array([0.68, 0.64, 0.36])
-EOSIN = np.array([0.18, 0.88, 0.38])
-WHITE = np.array([244.0, 242.0, 245.0])
 REACH_PX = 12
 FIBRES_UM = (5.0, 8.0, 13.0)
 
 
-def paint_slide(section: SimulatedSection, seed: int, mpp: float = 1.0) -> NDArray[np.uint8]:
+def paint_slide(section: SimulatedSection, mpp: float = 1.0) -> NDArray[np.uint8]:
     """Return an H&E-like picture ``(y, x, 3)`` of `section` at `mpp` µm a pixel, by the Beer–Lambert law.
 
     Nuclei have the size, shape and darkness of their type, lie along the fibres where slender, and are grainy; eosin is
     fibrous in stroma, even in nests, weak among lymphocytes; vessels are open.
     """
-    rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(6)[5])
+    rng = stream(section.seed, "slide")
     pixels = round(section.size_um / mpp)
     nuclei, cytoplasm = _stamp(section, pixels, mpp, rng)
     grain = smooth_noise((pixels, pixels), 0.8 / mpp, rng).astype(np.float32)
     hematoxylin = nuclei * (0.85 + 0.16 * grain) + 0.05 * cytoplasm
     eosin = _matrix(section, pixels, mpp, rng) * (1 - 0.65 * np.minimum(nuclei, 1)) + 0.45 * cytoplasm
-    density = hematoxylin[..., None] * HEMATOXYLIN + eosin[..., None] * EOSIN
+    density = hematoxylin[..., None] * section.site.stain[0] + eosin[..., None] * section.site.stain[1]
     density = ndimage.gaussian_filter(density, (0.6 / mpp, 0.6 / mpp, 0))
-    light = WHITE * 10.0**-density + rng.normal(0, 2.0, density.shape)
+    light = section.site.white * 10.0**-density + rng.normal(0, 2.0, density.shape)
     return np.clip(np.rint(light), 0, 255).astype(np.uint8)
 
 
@@ -42,14 +40,13 @@ def _stamp(section: SimulatedSection, pixels: int, mpp: float, rng: np.random.Ge
     nuclei, cytoplasm = np.zeros((2, pixels + 2 * REACH_PX, pixels + 2 * REACH_PX), np.float32)
     kinds = list(CELL_TYPES.values())
     reach = np.arange(-REACH_PX, REACH_PX + 1)
-    size = rng.normal(1.0, 0.1, len(section.cell_xy)).clip(0.7, 1.4)
     shade = rng.normal(1.0, 0.12, len(section.cell_xy)).clip(0.6, 1.4)
     for cell, (x, y) in enumerate(section.cell_xy / mpp):
         kind, turn = kinds[section.cell_type[cell]], section.cell_angle[cell]
         left, top = int(x), int(y)
         dx, dy = (reach + left + 0.5 - x)[None, :], (reach + top + 0.5 - y)[:, None]
         along, across = dx * np.cos(turn) + dy * np.sin(turn), dy * np.cos(turn) - dx * np.sin(turn)
-        long, short = (axis * size[cell] / 2 / mpp for axis in kind.nucleus_um)
+        long, short = section.nucleus_um[cell] / 2 / mpp
         out = np.hypot(along / long, across / short)
         window = np.s_[top : top + 2 * REACH_PX + 1, left : left + 2 * REACH_PX + 1]
         nucleus = kind.darkness * shade[cell] / (1 + np.exp((out - 1) * 2.5 * short))

@@ -1,4 +1,4 @@
-"""Write a simulated section as its vendors would deliver it, and its truth beside it."""
+"""Write a simulated section as its vendors would deliver it."""
 
 from __future__ import annotations
 
@@ -12,30 +12,33 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from aivc_graph.simulate.demo import SimulatedSection, composition
-from aivc_graph.simulate.programmes import CELL_TYPES, GENES, NICHES, TYPE_NAMES
+from aivc_graph.simulate.donors import stream
+from aivc_graph.simulate.measure import Counts, Spots
+from aivc_graph.simulate.programmes import TYPE_NAMES
+from aivc_graph.simulate.section import SimulatedSection, cell_names
 
 HIRES, LOWRES = 0.5, 0.125
 SPOT_CIRCLE_UM, FIDUCIAL_UM = 65.0, 105.0  # what Space Ranger writes as diameters, whatever the capture spot's own
 XENIUM_MPP = 0.2125
 TILE_PX = 256
+MISTAKEN = 0.04
 SLIDE_ID = "urn:uuid:00000000-0000-4000-8000-000000000000"  # a fixed one, so that equal seeds give equal bytes
 
 
-def write_spaceranger(section: SimulatedSection, image: NDArray[np.uint8], mpp: float, folder: Path) -> None:
+def write_spaceranger(spots: Spots, genes: tuple[str, ...], image: NDArray[np.uint8], mpp: float, folder: Path) -> None:
     """Write ``outs`` of Space Ranger 2: matrix of the spots on tissue, positions of all, scale factors, two images."""
     outs, spatial = folder / "outs", folder / "outs" / "spatial"
     spatial.mkdir(parents=True)
-    barcodes = np.array([f"{_bases(i)}-1" for i in range(len(section.spot_xy))])
-    order = np.flatnonzero(section.in_tissue)[np.argsort(barcodes[section.in_tissue])]
+    barcodes = spot_barcodes(len(spots.xy))
+    order = np.flatnonzero(spots.in_tissue)[np.argsort(barcodes[spots.in_tissue])]
     matrix = outs / "filtered_feature_bc_matrix.h5"
-    _write_matrix(matrix, section.spot_counts[order], barcodes[order], "spaceranger-2.1.0")
-    pixel = np.rint(section.spot_xy / mpp).astype(int)
+    _write_matrix(matrix, spots.counts[order], barcodes[order], genes, "spaceranger-2.1.0")
+    pixel = np.rint(spots.xy / mpp).astype(int)
     columns = {
         "barcode": barcodes,
-        "in_tissue": section.in_tissue.astype(int),
-        "array_row": section.spot_grid[:, 0],
-        "array_col": section.spot_grid[:, 1],
+        "in_tissue": spots.in_tissue.astype(int),
+        "array_row": spots.grid[:, 0],
+        "array_col": spots.grid[:, 1],
         "pxl_row_in_fullres": pixel[:, 1],
         "pxl_col_in_fullres": pixel[:, 0],
     }
@@ -51,29 +54,39 @@ def write_spaceranger(section: SimulatedSection, image: NDArray[np.uint8], mpp: 
         _write_png(spatial / f"tissue_{name}_image.png", _shrink(image, round(1 / scale)))
 
 
-def write_xenium(section: SimulatedSection, mpp: float, folder: Path) -> None:
-    """Write cells, their matrix, the experiment's facts and the vendor's own alignment of the H&E."""
+def write_xenium(section: SimulatedSection, counts: Counts, mpp: float | None, folder: Path) -> None:
+    """Write cells, their matrix, annotated types, the experiment's facts and the vendor's own alignment of an H&E."""
     folder.mkdir(parents=True)
-    names = np.array([_xenium_name(i) for i in range(len(section.cell_xy))])
-    axes = np.array([kind.nucleus_um for kind in CELL_TYPES.values()])[section.cell_type]
-    nucleus = np.pi / 4 * axes.prod(axis=1)
+    names = cell_names(len(section.cell_xy))
+    nucleus = np.pi / 4 * section.nucleus_um.prod(axis=1)
     columns = {
         "cell_id": names,
         "x_centroid": section.cell_xy[:, 0].round(4),
         "y_centroid": section.cell_xy[:, 1].round(4),
-        "transcript_counts": section.cell_counts.sum(axis=1),
+        "transcript_counts": counts.sum(axis=1),
         "control_probe_counts": 0,
         "control_codeword_counts": 0,
-        "total_counts": section.cell_counts.sum(axis=1),
-        "cell_area": (2.2 * nucleus).round(4),
+        "total_counts": counts.sum(axis=1),
+        "cell_area": section.cell_area_um2.round(4),
         "nucleus_area": nucleus.round(4),
     }
     _write_csv_gz(folder / "cells.csv.gz", pd.DataFrame(columns))
-    _write_matrix(folder / "cell_feature_matrix.h5", section.cell_counts, names, "xenium-2.0.0")
+    _write_matrix(folder / "cell_feature_matrix.h5", counts, names, section.genes, "xenium-2.0.0")
     facts = {"major_version": 5, "minor_version": 0, "pixel_size": XENIUM_MPP, "num_cells": len(names)}
     (folder / "experiment.xenium").write_text(json.dumps(facts, indent=1))
-    scale = mpp / XENIUM_MPP
-    np.savetxt(folder / "he_imagealignment.csv", np.diag([scale, scale, 1.0]), delimiter=",")
+    labels = pd.DataFrame({"cell_id": names, "label": annotate(section)})
+    labels.to_csv(folder / "cell_types.csv", index=False)
+    if mpp is not None:
+        scale = mpp / XENIUM_MPP
+        np.savetxt(folder / "he_imagealignment.csv", np.diag([scale, scale, 1.0]), delimiter=",")
+
+
+def annotate(section: SimulatedSection) -> NDArray[np.str_]:
+    """Return the types an annotator would give, ``(cell,)``: 4 % are taken for another type of the section."""
+    rng = stream(section.seed, "annotator")
+    wrong = rng.random(len(section.cell_type)) < MISTAKEN
+    seen = np.where(wrong, rng.permutation(section.cell_type), section.cell_type)
+    return np.array(TYPE_NAMES)[seen]
 
 
 def write_slide(image: NDArray[np.uint8], mpp: float, path: Path) -> None:
@@ -93,36 +106,15 @@ def write_slide(image: NDArray[np.uint8], mpp: float, path: Path) -> None:
             tiff.write(level, subfiletype=1, metadata=None, **layout)
 
 
-def write_truth(section: SimulatedSection, folder: Path) -> None:
-    """Write what no vendor knows: niche, type, context and rates of cells; niche and composition of spots."""
-    folder.mkdir(parents=True)
-    cells = pd.DataFrame(
-        {
-            "cell_id": [_xenium_name(i) for i in range(len(section.cell_xy))],
-            "x_um": section.cell_xy[:, 0],
-            "y_um": section.cell_xy[:, 1],
-            "niche": np.array(NICHES)[section.cell_niche],
-            "type": np.array(TYPE_NAMES)[section.cell_type],
-            **dict(zip(("hypoxia", "tgf_beta", "interferon"), section.context.T, strict=True)),
-        }
-    )
-    spots = pd.DataFrame(composition(section), columns=[f"share_{name}" for name in TYPE_NAMES])
-    niche = section.layout.at(section.layout.niche, section.spot_xy).astype(int)
-    spots.insert(0, "barcode", [f"{_bases(i)}-1" for i in range(len(spots))])
-    spots.insert(1, "niche", np.array([*NICHES, "glass"])[niche])
-    spots.insert(2, "cells", np.asarray((section.capture > 0.5).sum(axis=1)).ravel())
-    rates = pd.DataFrame(section.cell_rate.astype(np.float32), columns=list(GENES))
-    for name, table in (("cells", cells), ("spots", spots), ("cell_rates", rates)):
-        table.to_parquet(folder / f"{name}.parquet", index=False)
-
-
-def _write_matrix(path: Path, counts: NDArray[np.int32], barcodes: NDArray[np.str_], software: str) -> None:
+def _write_matrix(
+    path: Path, counts: Counts, barcodes: NDArray[np.str_], symbols: tuple[str, ...], software: str
+) -> None:
     """Write counts ``(barcode, gene)`` in 10x's layout: one compressed column a barcode."""
     import h5py
 
     csc = sparse.csc_matrix(counts.T)
     csc.sort_indices()
-    genes = np.array(GENES, dtype="S")
+    genes = np.array(symbols, dtype="S")
     fields: dict[str, NDArray[Any]] = {
         "barcodes": barcodes.astype("S"),
         "data": csc.data.astype(np.int32),
@@ -160,12 +152,12 @@ def _shrink(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
     return np.rint(squares.mean(axis=(1, 3))).astype(np.uint8)
 
 
+def spot_barcodes(number: int) -> NDArray[np.str_]:
+    """Return the barcodes of the first `number` spots."""
+    return np.array([f"{_bases(i)}-1" for i in range(number)])
+
+
 def _bases(number: int) -> str:
     """A barcode of 16 bases, scattered so that its order is not the array's."""
     code = (number * 2654435761 + 12345) % 4**16
     return "".join("ACGT"[code >> 2 * place & 3] for place in range(16))
-
-
-def _xenium_name(number: int) -> str:
-    """Xenium's own way to write a cell's number: eight letters a–p for the hexadecimal digits."""
-    return "".join("abcdefghijklmnop"[number >> 4 * place & 15] for place in range(7, -1, -1)) + "-1"

@@ -1,0 +1,88 @@
+"""What instruments see of a section: counts of its cells, and of capture spots over them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse, stats
+from scipy.spatial import cKDTree
+
+from aivc_graph.simulate.donors import stream
+from aivc_graph.simulate.layout import GLASS, Layout
+from aivc_graph.simulate.programmes import TYPE_NAMES
+from aivc_graph.simulate.section import SimulatedSection
+
+Array = NDArray[np.float64]
+Counts = NDArray[np.int32]
+
+DISPERSION, SPOT_DISPERSION = 2.5, 10.0
+PITCH_UM, SPOT_UM = 100.0, 55.0
+EDGE_UM, BLEED, BLEED_UM = 3.0, 0.04, 70.0
+SPOT_CAPTURE = 6.0
+
+
+@dataclass(frozen=True)
+class Spots:
+    """Capture spots over a section.
+
+    Shapes: `xy` (spot, 2) [µm]; `grid` (spot, 2) array row and column; `in_tissue` (spot,); `capture` (spot, cell), the
+    share of each cell's RNA that each spot captures; `counts` (spot, gene).
+    """
+
+    xy: Array
+    grid: NDArray[np.int64]
+    in_tissue: NDArray[np.bool_]
+    capture: sparse.csr_matrix
+    counts: Counts
+
+    def composition(self, section: SimulatedSection) -> Array:
+        """Return the share of each type in what each spot captures, ``(spot, type)``; zero where that is nothing."""
+        amount = self.capture @ np.eye(len(TYPE_NAMES))[section.cell_type]
+        return amount / np.maximum(amount.sum(axis=1, keepdims=True), 1e-12)
+
+
+def count_cells(section: SimulatedSection) -> Counts:
+    """Return negative binomial counts of the cells, ``(cell, gene)``, with variance mean + mean² / 2.5.
+
+    Drawn by common random numbers: a cell whose rate is the same in a counterfactual has the same count there, and a
+    higher rate never has a lower count.
+    """
+    rng = stream(section.seed, "cells")
+    noise = rng.gamma(DISPERSION, 1 / DISPERSION, section.cell_rate.shape)
+    return stats.poisson.ppf(rng.random(noise.shape), section.cell_rate * noise).astype(np.int32)
+
+
+def count_spots(section: SimulatedSection) -> Spots:
+    """Return spots of 55 µm on a hexagonal grid of 100 µm that sum the cells beneath, with some bleeding in.
+
+    Counts are negative binomial around the sum of the rates a spot captures, with a gene's own efficiency on that
+    platform.
+    """
+    rng = stream(section.seed, "spots")
+    xy, grid, in_tissue = _lattice(section.layout, section.size_um)
+    capture = _capture(xy, section.cell_xy)
+    efficiency = rng.lognormal(0.0, 0.25, len(section.genes)) * rng.lognormal(0.0, 0.15, (len(xy), 1))
+    expected = (capture @ section.cell_rate) * efficiency * SPOT_CAPTURE
+    noise = rng.gamma(SPOT_DISPERSION, 1 / SPOT_DISPERSION, expected.shape)
+    return Spots(xy, grid, in_tissue, capture, rng.poisson(expected * noise).astype(np.int32))
+
+
+def _lattice(layout: Layout, size_um: float) -> tuple[Array, NDArray[np.int64], NDArray[np.bool_]]:
+    """Hexagonal spots: rows √3/2 pitches apart, neighbours in a row two array columns apart."""
+    rows, columns = int(size_um / (PITCH_UM * np.sqrt(0.75))) + 1, int(2 * size_um / PITCH_UM)
+    grid = np.array([(r, c) for r in range(rows) for c in range(columns) if (r + c) % 2 == 0])
+    step = np.array([PITCH_UM / 2, PITCH_UM * np.sqrt(0.75)])
+    offset = (size_um - step * (grid.max(axis=0)[::-1])) / 2
+    xy = grid[:, ::-1] * step + offset
+    return xy, grid, layout.at(layout.niche, xy) != GLASS
+
+
+def _capture(spot_xy: Array, cell_xy: Array) -> sparse.csr_matrix:
+    """Share of each cell's RNA that each spot captures: near one inside, a soft edge, a faint tail outside."""
+    tree = cKDTree(cell_xy)
+    within = cKDTree(spot_xy).sparse_distance_matrix(tree, 2.5 * BLEED_UM, output_type="coo_matrix")
+    inside = 1 / (1 + np.exp((within.data - SPOT_UM / 2) / EDGE_UM))
+    weight = inside + BLEED * (1 - inside) * np.exp(-((within.data / BLEED_UM) ** 2))
+    return sparse.csr_matrix((weight, (within.row, within.col)), within.shape)
