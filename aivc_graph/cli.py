@@ -198,6 +198,9 @@ EXAMPLES = {
 def _demo(given: argparse.Namespace) -> None:
     from aivc_graph.pipeline.demo import demo
 
+    # One line a stage; what happens inside each is said by its own verb.
+    logging.getLogger("aivc_graph").setLevel(logging.WARNING)
+    logging.getLogger("aivc_graph.pipeline.demo").setLevel(logging.WARNING if given.quiet else logging.INFO)
     _say(demo(given.out, device=given.device, seed=given.seed))
 
 

@@ -46,9 +46,7 @@ def caveats_of(tissue: VirtualTissue, *, simulated: bool, evaluated: bool) -> li
             )
         )
     if not evaluated:
-        found.append(
-            ("The model was not evaluated.", "No score stands beside a baseline yet. Run: aivc evaluate RUN.")
-        )
+        found.append(("The model was not evaluated.", "No score stands beside a baseline yet. Run: aivc evaluate RUN."))
     found.append(
         (
             "Expected is not measured.",
@@ -82,10 +80,14 @@ def finding_of(tissue: VirtualTissue, niches: list[Any]) -> str:
         return f"All tissue is of one kind: no niches can be told apart among {place}."
     first, last = max(niches, key=lambda one: one.area), min(niches, key=lambda one: one.area)
     return (
-        f"The tissue falls into {len(niches)} niches: the widest, {_named(first)}, covers {first.area:.0%} of it, "
-        f"the narrowest, {_named(last)}, {last.area:.0%} (found among {place})."
+        f"The tissue falls into {len(niches)} niches: the widest, {_named(first)}, covers {_per_cent(first.area)} "
+        f"of it, the narrowest, {_named(last)}, {_per_cent(last.area)} (found among {place})."
     )
 
 
 def _named(niche: Any) -> str:
     return f"niche {niche.name} ({niche.lead})" if niche.lead else f"niche {niche.name}"
+
+
+def _per_cent(share: float) -> str:
+    return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"

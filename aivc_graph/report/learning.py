@@ -27,7 +27,7 @@ def learning_of(run: Path) -> dict[str, Any] | None:
     axes = training_curve(long.assign(term="loss"), x="epoch", best=best)
     start, end = metrics["validation_loss"].iloc[0], facts["validation_loss"]
     axes.set_ylabel("negative log-likelihood")
-    alt = f"Loss by epoch: on hidden measurements it falls from {start:.2f} to {end:.2f}; the state of epoch {best} is kept"
+    alt = f"Loss by epoch: on hidden measurements from {start:.2f} to {end:.2f}; the state of epoch {best} is kept"
     return {
         "picture": drawing(axes.figure, alt),
         "best": best,

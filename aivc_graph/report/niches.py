@@ -14,14 +14,14 @@ from aivc_graph.plot.palette import nth_colour
 from aivc_graph.query.virtual_tissue import NICHE, VirtualTissue
 from aivc_graph.report.area import area_shares
 from aivc_graph.report.colour import ink_on
-from aivc_graph.report.picture import Picture, drawing, photograph
+from aivc_graph.report.picture import Picture, photograph, tissue_drawing
 from aivc_graph.report.readings import reading
+from aivc_graph.report.sections import section_notes
 
 MARKERS = 5
 MAX_SECTIONS = 8
 MAIN_INCHES, SMALL_INCHES = (7.2, 6.6), (4.0, 3.7)
-TOUCHING, APART, MIN_CONTACTS = 0.5, -1.0, 20
-PARTS = 12
+TOUCHING, APART, MIN_CONTACTS, PARTNERS = 0.5, -1.0, 20, 3
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,25 @@ def niches_of(tissue: VirtualTissue) -> list[Niche]:
             apart_from=_partners(contacts, str(name), close=False),
         )
         found.append(replace(niche, lead=_lead(niche)))
+    return told_apart(found, _expected(tissue))
+
+
+def told_apart(niches: list[Niche], expected: pd.DataFrame) -> list[Niche]:
+    """Give niches of one lead what sets each apart from the others of that lead, by `expected` (niche, gene)."""
+    alike: dict[str, list[str]] = {}
+    for niche in niches:
+        if niche.lead is not None and niche.name in expected.index:
+            alike.setdefault(niche.lead, []).append(niche.name)
+    found = []
+    for niche in niches:
+        others = [name for name in alike.get(niche.lead or "", []) if name != niche.name]
+        if others:
+            ratio = np.log2((expected.loc[niche.name] + 1.0) / (expected.loc[others].mean() + 1.0))
+            most = ratio.nlargest(MARKERS)
+            words = reading(most.to_dict())
+            telling = words if words is not None and words != niche.lead else most.index[0]
+            niche = replace(niche, lead=f"{niche.lead}, with more {telling}")
+        found.append(niche)
     return found
 
 
@@ -83,6 +102,16 @@ def _lead(niche: Niche) -> str | None:
     if niche.parts and max(part.share for part in niche.parts) >= 0.5:
         return f"mostly {max(niche.parts, key=lambda part: part.share).label}"
     return reading({marker["gene"]: marker["log2_ratio"] for marker in niche.markers})
+
+
+def _expected(tissue: VirtualTissue) -> pd.DataFrame:
+    """Return expected counts per 10,000, (niche, gene); no row where no RNA was measured at the level of niches."""
+    try:
+        table = tissue.expression(at=NICHE)
+    except QueryError:
+        return pd.DataFrame()
+    wide = table.pivot(index="niche", columns="gene", values="expected")
+    return wide.set_axis(wide.index.astype(str))
 
 
 def _markers(tissue: VirtualTissue) -> dict[str, list[dict[str, Any]]]:
@@ -100,7 +129,9 @@ def _parts(tissue: VirtualTissue, obs: pd.DataFrame) -> dict[str, tuple[Part, ..
     table = tissue.composition().set_index(NICHE).drop(columns="n_nodes")
     colour = {label: nth_colour(i) for i, label in enumerate(table.columns)}
     return {
-        str(name): tuple(Part(str(label), float(share), colour[label]) for label, share in row.items() if share >= 0.005)
+        str(name): tuple(
+            Part(str(label), float(share), colour[label]) for label, share in row.items() if share >= 0.005
+        )
         for name, row in table.iterrows()
     }
 
@@ -113,7 +144,7 @@ def _partners(contacts: pd.DataFrame, name: str, *, close: bool) -> tuple[str, .
     telling = ratio >= TOUCHING if close else ratio <= APART
     enough = contacts["contacts" if close else "expected"] >= MIN_CONTACTS
     rows = contacts.assign(other=other)[mine & telling & enough]
-    return tuple(rows.sort_values("log2_ratio", ascending=not close)["other"])
+    return tuple(rows.sort_values("log2_ratio", ascending=not close)["other"][:PARTNERS])
 
 
 def contact_rows(tissue: VirtualTissue) -> pd.DataFrame:
@@ -134,17 +165,20 @@ class Maps:
     slide: Picture | None
     others: tuple[tuple[str, Picture], ...]
     n_left_out: int
+    notes: dict[str, str]
 
 
 def maps_of(tissue: VirtualTissue) -> Maps:
     """Draw the niches of the first section that has a slide large, of up to seven others small."""
-    sections = [str(name) for name in tissue.niches().obs["section"].cat.categories]
+    notes = section_notes(tissue.graph)
+    present = set(tissue.niches().obs["section"].astype(str))
+    sections = [name for name in notes if name in present]
     first = next((name for name in sections if name in tissue.slides), sections[0])
     rest = [name for name in sections if name != first]
     slide = tissue.slides.get(first)
     stained = None if slide is None else photograph(slide.image, f"Section {first} as stained")
     others = tuple((name, niche_picture(tissue, name, SMALL_INCHES)) for name in rest[: MAX_SECTIONS - 1])
-    return Maps(first, niche_picture(tissue, first, MAIN_INCHES), stained, others, len(rest) - len(others))
+    return Maps(first, niche_picture(tissue, first, MAIN_INCHES), stained, others, len(rest) - len(others), notes)
 
 
 def niche_picture(tissue: VirtualTissue, section: str, inches: tuple[float, float]) -> Picture:
@@ -155,4 +189,6 @@ def niche_picture(tissue: VirtualTissue, section: str, inches: tuple[float, floa
     axes.set_title("")
     axes.figure.set_size_inches(*inches)
     over = " over its slide" if section in tissue.slides else ""
-    return drawing(axes.figure, f"Map of section {section}: every {tissue.base_level} in the colour of its niche{over}")
+    return tissue_drawing(
+        axes.figure, f"Map of section {section}: every {tissue.base_level} in the colour of its niche{over}"
+    )

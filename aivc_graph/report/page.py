@@ -36,7 +36,7 @@ def count(value: float) -> str:
 
 def percent(value: float) -> str:
     """Return a share as per cent; one decimal below ten."""
-    return "–" if not math.isfinite(value) else f"{100 * value:.1f} %" if value < 0.0995 else f"{100 * value:.0f} %"
+    return "–" if not math.isfinite(value) else f"{100 * value:.{1 if value < 0.0995 else 0}f}\N{NO-BREAK SPACE}%"
 
 
 def number(value: float | None, digits: int = 3) -> str:

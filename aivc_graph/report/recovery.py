@@ -12,7 +12,8 @@ from aivc_graph.plot.niche_map import niche_map
 from aivc_graph.plot.palette import nth_colour
 from aivc_graph.query.virtual_tissue import NICHE, VirtualTissue
 from aivc_graph.report.colour import ink_on
-from aivc_graph.report.picture import Picture, drawing
+from aivc_graph.report.niches import niche_picture
+from aivc_graph.report.picture import Picture, tissue_drawing
 
 TRUTH = Path("tissue") / "truth"
 
@@ -45,7 +46,8 @@ def recovery_of(tissue: VirtualTissue, run: Path, section: str, inches: tuple[fl
     table = pd.crosstab(both["true"], both[NICHE].astype(str), normalize="index")
     table = table[sorted(table.columns, key=int)]
     by_section = {
-        str(name): float(adjusted_rand_score(rows["true"], rows[NICHE])) for name, rows in both.groupby("section", observed=True)
+        str(name): float(adjusted_rand_score(rows["true"], rows[NICHE]))
+        for name, rows in both.groupby("section", observed=True)
     }
     order = list(table.index)
     return {
@@ -53,6 +55,7 @@ def recovery_of(tissue: VirtualTissue, run: Path, section: str, inches: tuple[fl
         "by_section": by_section,
         "table": table,
         "legend": [(name, nth_colour(i), ink_on(nth_colour(i))) for i, name in enumerate(order)],
+        "found": niche_picture(tissue, section, inches),
         "picture": _map(tissue, both, section, order, inches),
     }
 
@@ -89,4 +92,4 @@ def _map(
     )
     axes.get_legend().remove()
     axes.figure.set_size_inches(*inches)
-    return drawing(axes.figure, f"Map of section {section}: every cell in the colour of its true niche")
+    return tissue_drawing(axes.figure, f"Map of section {section}: every cell in the colour of its true niche")

@@ -119,6 +119,8 @@ def _verdict(facts: dict[str, Any], rows: list[Row], comparisons: pd.DataFrame) 
     found = _comparison(facts, model.predictor, baseline.predictor, comparisons)
     if found is None:
         return f"The best baseline is {baseline.predictor}; the two were not compared unit by unit."
+    if not all(map(math.isfinite, found)):
+        return f"Against the best baseline, {baseline.predictor}: {found[0]:+.3f}; too few units for an interval."
     gain, lower, upper = found if facts["higher_is_better"] else (-found[0], -found[2], -found[1])
     word = "Better than" if lower > 0 else "Worse than" if upper < 0 else "No clear difference from"
     return f"{word} the best baseline, {baseline.predictor}: gain {gain:+.3f} [{lower:+.3f}, {upper:+.3f}]."
@@ -135,6 +137,6 @@ def _comparison(
     for a, b, sign in ((model, baseline, 1.0), (baseline, model, -1.0)):
         rows = same[(same["a"] == a) & (same["b"] == b)]
         if len(rows):
-            ends = sorted(sign * float(rows[name].iloc[0]) for name in ("lower", "upper"))
-            return sign * float(rows["difference"].iloc[0]), ends[0], ends[1]
+            one = pd.to_numeric(rows.iloc[0][["difference", "lower", "upper"]]).astype(float) * sign
+            return one["difference"], min(one["lower"], one["upper"]), max(one["lower"], one["upper"])
     return None

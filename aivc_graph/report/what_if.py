@@ -12,7 +12,7 @@ from aivc_graph.errors import QueryError
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.plot.effect_map import effect_map
 from aivc_graph.query.virtual_tissue import VirtualTissue
-from aivc_graph.report.picture import drawing
+from aivc_graph.report.picture import tissue_drawing
 from aivc_graph.tissue.intervention import Intervention
 
 INCHES = (7.6, 6.0)
@@ -90,9 +90,7 @@ def _untreated(graph: TissueGraph, given: np.ndarray) -> str:
     return next((name for name, treated in zip(sections, given, strict=True) if not treated), sections[0])
 
 
-def _map(
-    tissue: VirtualTissue, nodes: pd.DataFrame, asked: Intervention, gene: str, section: str, unit: str
-) -> Any:
+def _map(tissue: VirtualTissue, nodes: pd.DataFrame, asked: Intervention, gene: str, section: str, unit: str) -> Any:
     here = nodes[nodes["section"].astype(str) == section]
     slide = tissue.slides.get(section)
     origin = slide.origin_um if slide is not None else (0.0, 0.0)
@@ -106,4 +104,4 @@ def _map(
         size_um=here["size_um"].to_numpy() if "size_um" in here else None,
     )
     axes.figure.set_size_inches(*INCHES)
-    return drawing(axes.figure, f"Map of section {section}: expected change of {gene} under {asked.key}")
+    return tissue_drawing(axes.figure, f"Map of section {section}: expected change of {gene} under {asked.key}")

@@ -26,7 +26,7 @@ EVALUATION = "evaluation.json"
 PAGE = "report.html"
 
 
-def write_report(run: str | Path, out: str | Path | None = None) -> Path:
+def write_report(run: str | Path, out: str | Path | None = None, *, tissue: VirtualTissue | None = None) -> Path:
     """Write what a run found, what it rests on and how well it holds as one HTML file; return where.
 
     The page asks for nothing from elsewhere and needs no script: pictures lie inside it. Equal runs give equal bytes.
@@ -38,6 +38,8 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
         A finished run folder.
     out
         The file to write; by default ``report.html`` in the run folder.
+    tissue
+        The run's tissue where it is loaded already: its niches are not found a second time then.
 
     Raises
     ------
@@ -51,16 +53,15 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
     started = time.perf_counter()
     run = Path(run)
     out = Path(out) if out is not None else run / PAGE
-    page = render(**contents(run))
+    page = render(**contents(run, tissue if tissue is not None else VirtualTissue.load(run)))
     with staged(out) as beside:
         beside.write_text(page, encoding="utf-8")
     log.info("wrote %s (%.1f MB) in %.1f s", out, len(page) / 1e6, time.perf_counter() - started)
     return out
 
 
-def contents(run: Path) -> dict[str, Any]:
+def contents(run: Path, tissue: VirtualTissue) -> dict[str, Any]:
     """Return everything the page tells, section by section."""
-    tissue = VirtualTissue.load(run)
     evaluation = read_evaluation(run / EVALUATION)
     niches, maps = niches_of(tissue), maps_of(tissue)
     contacts = contact_rows(tissue)
@@ -72,7 +73,7 @@ def contents(run: Path) -> dict[str, Any]:
         "level": tissue.base_level,
         "n_sections": int(tissue.graph["section"].num_nodes),
         "niches": niches,
-        "labels": dict.fromkeys((part.label, part.colour) for niche in niches for part in niche.parts),
+        "labels": sorted({(part.label, part.colour) for niche in niches for part in niche.parts}),
         "maps": maps,
         "contacts": contacts,
         "contacts_top": float(off_diagonal.max(initial=0.0)),
