@@ -321,20 +321,22 @@ TABLES = ("niches", "markers", "expression", "contacts")
 PICTURES = ("niches", "contacts", "training")
 
 
-def test_the_demo_on_a_tiny_study_gives_the_same_bytes_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "aivc_graph")
+def test_the_demo_gives_the_same_bytes_again_and_replaces_an_older_one(
+    tiny_demo: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "aivc_graph.pipeline.demo")
+    (tmp_path / "demo/tissue/truth").mkdir(parents=True)
+    (tmp_path / "demo/tissue/old").write_text("of an earlier demo")
+    out = demo(tmp_path / "demo", device="cpu", preset="tiny")
+    assert not (out / "tissue/old").exists()
     files = [*(f"{name}.csv" for name in TABLES), *(f"{name}.png" for name in PICTURES), "report.html"]
-    seen = []
-    for _ in range(2):  # a second demo replaces the first
-        out = demo(tmp_path / "demo", device="cpu", preset="tiny")
-        seen.append({name: (out / name).read_bytes() for name in files})
-    assert seen[0] == seen[1]
-    lines = [record.getMessage() for record in caplog.records if record.name == "aivc_graph.pipeline.demo"]
-    stages = [line.split(":")[0] for line in lines]
-    assert stages == ["simulate", "inspect", "build", "train", "query", "report"] * 2
+    assert [name for name in files if (out / name).read_bytes() != (tiny_demo / name).read_bytes()] == []
+    stages = [r.getMessage().split(":")[0] for r in caplog.records if r.name == "aivc_graph.pipeline.demo"]
+    assert stages == ["simulate", "inspect", "build", "train", "query", "report"]
     truth = [pd.read_parquet(file) for file in out.glob("tissue/truth/*/cells.parquet")]
     assert len(pd.read_csv(out / "niches.csv")) == sum(map(len, truth))
-    assert all(len(pd.read_csv(out / f"{name}.csv")) for name in TABLES)
+    assert all(len(pd.read_csv(out / f"{name}.csv")) for name in ("expression", "contacts"))
+    assert "log2_ratio" in pd.read_csv(out / "markers.csv")  # none where so little tissue is of one niche
     assert all(np.ptp(imread(out / f"{name}.png")[..., :3]) > 0.5 for name in PICTURES)
     assert "Found and true" in (out / "report.html").read_text()
 

@@ -88,8 +88,8 @@ def told_apart(niches: list[Niche], expected: pd.DataFrame) -> list[Niche]:
     for niche in niches:
         others = [name for name in alike.get(niche.lead or "", []) if name != niche.name]
         if others:
-            ratio = np.log2((expected.loc[niche.name] + 1.0) / (expected.loc[others].mean() + 1.0))
-            most = ratio.nlargest(MARKERS)
+            ratio = (expected.loc[niche.name] + 1.0) / (expected.loc[others].mean() + 1.0)
+            most = ratio.transform(np.log2).nlargest(MARKERS)
             words = reading(most.to_dict())
             telling = words if words is not None and words != niche.lead else most.index[0]
             niche = replace(niche, lead=f"{niche.lead}, with more {telling}")
@@ -120,14 +120,15 @@ def _markers(tissue: VirtualTissue) -> dict[str, list[dict[str, Any]]]:
     except QueryError:  # no RNA where niches are found: the page does without
         return {}
     table = table[table["log2_ratio"] > 0].assign(fold=lambda rows: 2.0 ** rows["log2_ratio"])
-    return {str(name): rows.to_dict("records") for name, rows in table.groupby("niche", observed=True)}
+    groups = table.groupby("niche", observed=True)
+    return {str(name): [dict(row) for _, row in rows.iterrows()] for name, rows in groups}
 
 
 def _parts(tissue: VirtualTissue, obs: pd.DataFrame) -> dict[str, tuple[Part, ...]]:
     if names.LABEL not in obs:
         return {}
     table = tissue.composition().set_index(NICHE).drop(columns="n_nodes")
-    colour = {label: nth_colour(i) for i, label in enumerate(table.columns)}
+    colour = {str(label): nth_colour(i) for i, label in enumerate(table.columns)}
     return {
         str(name): tuple(
             Part(str(label), float(share), colour[label]) for label, share in row.items() if share >= 0.005

@@ -66,7 +66,8 @@ def most_given(graph: TissueGraph) -> tuple[Intervention, np.ndarray]:
         signed = strength.copy()
         signed.data = strength.data * graph[acts]["sign"].numpy()
         values = np.asarray(signed[:, [column]].todense()).ravel()
-        targets = {str(graph.obs(names.GENE).index[i]): float(values[i]) for i in np.flatnonzero(values)}
+        genes = graph.obs(names.GENE).index.astype(str).to_numpy()
+        targets = {str(genes[i]): float(values[i]) for i in np.flatnonzero(values)}
     one = [column]
     asked = Intervention(
         kind=obs["kind"],
@@ -82,7 +83,7 @@ def most_given(graph: TissueGraph) -> tuple[Intervention, np.ndarray]:
 def _moved_most(by_niche: pd.DataFrame) -> str:
     clear = by_niche["supported"].astype(bool) & (by_niche["lower"] * by_niche["upper"] > 0)
     rows = by_niche[clear] if clear.any() else by_niche
-    return str(rows.loc[rows["estimate"].abs().idxmax(), "gene"])
+    return str(rows["gene"].iloc[int(np.argmax(np.abs(rows["estimate"].to_numpy())))])
 
 
 def _untreated(graph: TissueGraph, given: np.ndarray) -> str:
