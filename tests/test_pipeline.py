@@ -88,7 +88,7 @@ def test_settings_of_the_command_line_reach_the_run(made: Path) -> None:
 
 def test_every_cell_and_spot_that_was_delivered_is_in_the_graph(made: Path) -> None:
     graph = read_store(made / "graph.zarr")
-    cells = pd.read_csv(made / "tissue/D1_untreated/xenium/cells.csv.gz")
+    cells = pd.read_parquet(made / "tissue/D1_untreated/xenium/cells.parquet")
     obs = graph.obs("cell").set_index("barcode")
     assert set(cells["cell_id"]) == set(obs.index)
     place = pd.DataFrame(graph["cell"].pos.numpy(), index=obs.index).loc[cells["cell_id"]]
@@ -207,7 +207,7 @@ def test_a_truncated_slide_is_said_once(made: Path, tmp_path: Path, say: Callabl
 
 
 def test_inspect_knows_what_it_looks_at(made: Path, say: Callable[..., tuple[int, str, str]]) -> None:
-    n_cells = len(pd.read_csv(made / "tissue/D1_untreated/xenium/cells.csv.gz"))
+    n_cells = len(pd.read_parquet(made / "tissue/D1_untreated/xenium/cells.parquet"))
     found = {
         name: json.loads(say("inspect", made / path, "--json")[1])
         for name, path in {

@@ -50,12 +50,11 @@ def stream(seed: int, *words: str) -> np.random.Generator:
     return np.random.default_rng([seed, *(zlib.crc32(word.encode()) for word in words)])
 
 
-def draw_donor(name: str, site: str, responder_share: float, seed: int, niche_structure: float = 1.0) -> Donor:
-    """Draw a donor; with `niche_structure` 0 every niche has the same mixture of types."""
+def draw_donor(name: str, site: str, responder_share: float, seed: int, niche_structure: bool = True) -> Donor:
+    """Draw a donor; without `niche_structure` every niche has the same mixture of types."""
     rng = stream(seed, "donor", name)
-    mixture = niche_structure * MIXTURE + (1 - niche_structure) * MIXTURE.mean(axis=0)
-    log_shift = rng.normal(0.0, 0.2, len(MIXTURE[0]))  # a type is more or less frequent in all niches of a donor
-    mixture = mixture * np.exp(log_shift)
+    mixture = MIXTURE if niche_structure else np.broadcast_to(MIXTURE.mean(axis=0), MIXTURE.shape)
+    mixture = mixture * np.exp(rng.normal(0.0, 0.2, MIXTURE.shape[1]))  # a type is rarer or more frequent in a donor
     mixture /= mixture.sum(axis=1, keepdims=True)
     abundance = tuple(float(v) for v in rng.lognormal(0.0, 0.2, 3))
     return Donor(name, site, rng.normal(0.0, DONOR_SHIFT, len(GENES)), mixture, abundance, responder_share)  # type: ignore[arg-type]

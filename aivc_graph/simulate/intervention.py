@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aivc_graph.errors import ConfigError, unknown_name
-from aivc_graph.simulate.pathways import PATHWAY_NAMES, PATHWAYS
+from aivc_graph.simulate.pathways import PATHWAYS
 from aivc_graph.simulate.programmes import GENES
 
 Array = NDArray[np.float64]
@@ -66,7 +66,7 @@ def part(kind: str, name: str, **fields: Any) -> Part:
 
 def ligands() -> dict[str, int]:
     """Return each ligand and the position of the pathway it drives."""
-    return {p.ligand: PATHWAY_NAMES.index(name) for name, p in PATHWAYS.items() if p.ligand is not None}
+    return {pathway.ligand: i for i, pathway in enumerate(PATHWAYS.values()) if pathway.ligand is not None}
 
 
 def share_of_effect(given: Part) -> float:
@@ -84,7 +84,8 @@ def share_of_effect(given: Part) -> float:
 
 def interaction(a: Part, b: Part) -> float:
     """Return the coefficient of a pair, 0 if they do not interact."""
-    return INTERACTIONS.get(tuple(sorted([(a["kind"], a["name"]), (b["kind"], b["name"])])), 0.0)  # type: ignore[call-overload]
+    first, second = sorted([(a["kind"], a["name"]), (b["kind"], b["name"])])
+    return INTERACTIONS.get((first, second), 0.0)
 
 
 def changes(parts: Sequence[Part]) -> list[float]:
@@ -93,45 +94,63 @@ def changes(parts: Sequence[Part]) -> list[float]:
     return sorted({0.0, *map(float, ends)})
 
 
-def active(parts: Iterable[Part], hours: float) -> list[Part]:
-    """Return the parts that act just after `hours`."""
-    return [p for p in parts if p["onset_hours"] <= hours < p["onset_hours"] + p["hours"]]
+def active(parts: Sequence[Part], hours: float) -> list[int]:
+    """Return the positions of the parts that act just after `hours`."""
+    return [k for k, p in enumerate(parts) if p["onset_hours"] <= hours < p["onset_hours"] + p["hours"]]
 
 
-def strengths(parts: Sequence[Part], reached: Sequence[NDArray[np.bool_]], scale: float = 1.0) -> tuple[Array, ...]:
-    """Return the signed strengths that parts acting together aim at.
+@dataclass(frozen=True)
+class Influence:
+    """Signed strengths with which interventions act, 0 where nothing does.
 
-    Each part has its targets' strength times its share of effect h; a pair k, l that meets in a cell has both raised by
-    1 + κ h_k h_l / h_k for k, that is 1 + κ h_l, and likewise for l.
+    Parameters
+    ----------
+    product, transcript
+        On a gene's product and on its transcript, ``(cell, gene)``; −1 is a full knock-out, +1 a full activation.
+    source
+        Ligand from outside, ``(cell, pathway)``, in units of the cell that makes most of it.
+    """
+
+    product: Array
+    transcript: Array
+    source: Array
+
+
+def nothing(n_cells: int) -> Influence:
+    """Return the influence of no intervention."""
+    product, transcript = np.zeros((2, n_cells, len(GENES)))
+    return Influence(product, transcript, np.zeros((n_cells, len(PATHWAYS))))
+
+
+def influence(
+    parts: Sequence[Part], reached: Sequence[NDArray[np.bool_]], n_cells: int, scale: float = 1.0
+) -> Influence:
+    """Return what parts that act together aim at.
+
+    A part k has its targets' strength times its share of effect h_k; where it meets a part l in a cell, times 1 + κ h_l
+    as well, with κ the pair's coefficient of interaction.
 
     Parameters
     ----------
     parts
         What acts at the same time.
     reached
-        Cells each part reaches, ``(cell,)`` each.
+        Cells that each part acts on, ``(cell,)`` each.
     scale
         Factor on every effect; 0 for interventions that do nothing.
-
-    Returns
-    -------
-    tuple
-        On a gene's product ``(cell, gene)``, on its transcript ``(cell, gene)``, and ligand from outside
-        ``(cell, pathway)`` in units of the cell that makes most.
     """
-    n_cells = len(reached[0]) if len(reached) else 0
-    product, transcript = np.zeros((2, n_cells, len(GENES)))
-    source = np.zeros((n_cells, len(PATHWAYS)))
-    shares = [scale * share_of_effect(p) for p in parts]
-    for k, (given, cells) in enumerate(zip(parts, reached, strict=True)):
-        others = [l for l in range(len(parts)) if l != k]
-        raised = 1 + sum((interaction(given, parts[l]) * shares[l] * reached[l] for l in others), np.zeros(n_cells))
-        amount = shares[k] * cells * raised
+    aim = nothing(n_cells)
+    amounts = [scale * share_of_effect(given) * cells for given, cells in zip(parts, reached, strict=True)]
+    for k, given in enumerate(parts):
+        amount = amounts[k].copy()
+        for other in range(len(parts)):
+            if other != k:
+                amount *= 1 + interaction(given, parts[other]) * amounts[other]
         for gene, strength in given["targets"].items():
             if given["kind"] == "ligand":
-                source[:, ligands()[gene]] += strength * amount
+                aim.source[:, ligands()[gene]] += strength * amount
                 continue
-            product[:, GENES.index(gene)] += strength * amount
+            aim.product[:, GENES.index(gene)] += strength * amount
             if given["kind"] != "drug":  # a drug blocks the product and leaves the transcript
-                transcript[:, GENES.index(gene)] += strength * amount
-    return product, transcript, source
+                aim.transcript[:, GENES.index(gene)] += strength * amount
+    return aim

@@ -49,9 +49,15 @@ class Layout:
         x, y = np.meshgrid(*[(np.arange(n) + 0.5) * STEP_UM] * 2)
         places = to_block(np.column_stack([x.ravel(), y.ravel()]))
         outside = ((places < 0) | (places >= STEP_UM * len(self.niche))).any(axis=1)
-        niche, depth, lumen = (self.at(field, places) for field in (self.niche, self.depth_um, self.lumen))
-        niche = np.where(outside, GLASS, niche).astype(np.int8)
-        return Layout(niche.reshape(n, n), depth.reshape(n, n).astype(float), lumen.reshape(n, n).astype(bool))
+        niche = np.where(outside, GLASS, self.at(self.niche, places)).astype(np.int8)
+        depth = self.at(self.depth_um, places).astype(np.float64)
+        lumen = self.at(self.lumen, places).astype(np.bool_)
+        return Layout(niche.reshape(n, n), depth.reshape(n, n), lumen.reshape(n, n))
+
+    def without_niches(self) -> Layout:
+        """Return the same tissue as stroma throughout."""
+        niche = np.where(self.niche == GLASS, GLASS, STROMA).astype(np.int8)
+        return Layout(niche, np.full_like(self.depth_um, -100.0), np.zeros_like(self.lumen))
 
 
 def draw_layout(
@@ -81,6 +87,23 @@ def draw_layout(
     niche[(reach < 34) & (depth < -5) & (niche != IMMUNE)] = VESSEL
     niche[~tissue] = GLASS
     return Layout(niche, depth, (reach < 13) & (niche == VESSEL))
+
+
+def draw_bands(size_um: float, rng: np.random.Generator) -> Layout:
+    """Draw the front of one tumour, its niches in bands: core, margin, a seam of immune cells, vessel bed, stroma.
+
+    The depth is the distance to the front, which undulates and runs across the square in any direction.
+    """
+    n = int(np.ceil(size_um / STEP_UM))
+    x, y = np.meshgrid(*[(np.arange(n) + 0.5) * STEP_UM] * 2)
+    wave = [smooth_noise((n, n), scale / STEP_UM, rng) for scale in (60.0, 25.0)]
+    tissue, turn = _tissue(x, y, size_um, wave[0], rng), rng.uniform(0, 2 * np.pi)
+    inside = (x - size_um / 2) * np.cos(turn) + (y - size_um / 2) * np.sin(turn) + 18 * wave[0] + 5 * wave[1] > 0
+    depth = STEP_UM * (ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside))
+    borders = size_um * np.array([-0.25, -0.12, -0.03, 0.12])
+    niche = np.array([STROMA, VESSEL, IMMUNE, MARGIN, CORE], np.int8)[np.digitize(depth, borders)]
+    niche[~tissue] = GLASS
+    return Layout(niche, depth, np.zeros_like(tissue))
 
 
 def smooth_noise(shape: tuple[int, int], sigma: float, rng: np.random.Generator) -> Field:

@@ -1,4 +1,4 @@
-"""What instruments see of a section: counts of its cells, and of capture spots over them."""
+"""What capture spots over a section see of its cells."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse, stats
+from scipy import sparse
 from scipy.spatial import cKDTree
 
+from aivc_graph.simulate.counts import Counts, gene_sizes, overdispersion, poisson_quantile
 from aivc_graph.simulate.donors import stream
 from aivc_graph.simulate.layout import GLASS, Layout
 from aivc_graph.simulate.programmes import TYPE_NAMES
 from aivc_graph.simulate.section import SimulatedSection
 
 Array = NDArray[np.float64]
-Counts = NDArray[np.int32]
 
-DISPERSION, SPOT_DISPERSION = 2.5, 10.0
+PLATFORM = 4
+SIZE, SIZE_SPREAD = 10.0, 0.4
+GENE_SPREAD, SPOT_SPREAD = 0.25, 0.15
 PITCH_UM, SPOT_UM = 100.0, 55.0
 EDGE_UM, BLEED, BLEED_UM = 3.0, 0.04, 70.0
 SPOT_CAPTURE = 6.0
@@ -43,30 +45,24 @@ class Spots:
         return amount / np.maximum(amount.sum(axis=1, keepdims=True), 1e-12)
 
 
-def count_cells(section: SimulatedSection) -> Counts:
-    """Return negative binomial counts of the cells, ``(cell, gene)``, with variance mean + mean² / 2.5.
-
-    Drawn by common random numbers: a cell whose rate is the same in a counterfactual has the same count there, and a
-    higher rate never has a lower count.
-    """
-    rng = stream(section.seed, "cells")
-    noise = rng.gamma(DISPERSION, 1 / DISPERSION, section.cell_rate.shape)
-    return stats.poisson.ppf(rng.random(noise.shape), section.cell_rate * noise).astype(np.int32)
-
-
 def count_spots(section: SimulatedSection) -> Spots:
-    """Return spots of 55 µm on a hexagonal grid of 100 µm that sum the cells beneath, with some bleeding in.
+    r"""Return spots of 55 µm on a hexagonal grid of 100 µm that sum the cells beneath, with some bleeding in.
 
-    Counts are negative binomial around the sum of the rates a spot captures, with a gene's own efficiency on that
-    platform.
+    .. math:: \mu_{sg} = 6\, \kappa_s\, \epsilon_g \sum_c A_{sc}\, \mu_{cg}
+
+    with A the share of each cell's RNA that a spot captures, κ a spot's own efficiency and ε a gene's on this platform,
+    the same in every section. Counts are negative binomial with a size of each gene's own, by common random numbers.
     """
     rng = stream(section.seed, "spots")
     xy, grid, in_tissue = _lattice(section.layout, section.size_um)
     capture = _capture(xy, section.cell_xy)
-    efficiency = rng.lognormal(0.0, 0.25, len(section.genes)) * rng.lognormal(0.0, 0.15, (len(xy), 1))
+    number = len(section.genes)
+    efficiency = np.random.default_rng([PLATFORM, number]).lognormal(0.0, GENE_SPREAD, number)
+    efficiency = efficiency * rng.lognormal(0.0, SPOT_SPREAD, (len(xy), 1))
     expected = (capture @ section.cell_rate) * efficiency * SPOT_CAPTURE
-    noise = rng.gamma(SPOT_DISPERSION, 1 / SPOT_DISPERSION, expected.shape)
-    return Spots(xy, grid, in_tissue, capture, rng.poisson(expected * noise).astype(np.int32))
+    noise = overdispersion(expected.shape, gene_sizes(number, SIZE, SIZE_SPREAD, PLATFORM), rng)
+    counts = poisson_quantile(rng.random(expected.shape), expected * noise)
+    return Spots(xy, grid, in_tissue, capture, counts)
 
 
 def _lattice(layout: Layout, size_um: float) -> tuple[Array, NDArray[np.int64], NDArray[np.bool_]]:

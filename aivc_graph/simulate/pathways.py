@@ -1,4 +1,15 @@
-"""How cells talk: each pathway's ligand and receptor, how far it carries, and the genes it turns up and down."""
+"""How cells talk: each pathway's ligand and receptor, how far it carries, and the genes it turns up and down.
+
+Who acts on whom, and in which direction, is textbook; strengths are of this simulator's own making. Ligands are soaked
+up by the cells around their source and so reach some 30–150 µm [1]; TGF-β holds back what cytotoxic cells make [2];
+tumours lack oxygen some 100 µm and more from the stroma [3].
+
+References
+----------
+[1] Oyler-Yaniv et al. 2017, doi:10.1016/j.immuni.2017.03.011.
+[2] Thomas & Massagué 2005, doi:10.1016/j.ccr.2005.10.012.
+[3] Thomlinson & Gray 1955, doi:10.1038/bjc.1955.55.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +97,7 @@ def loadings(names: tuple[str, ...] = PATHWAY_NAMES) -> NDArray[np.float64]:
 
 def network() -> pd.DataFrame:
     """Return all edges: regulator → target with sign and weight, ligand → receptor with its decay length [µm]."""
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for name, pathway in PATHWAYS.items():
         for target, fold in pathway.targets.items():
             rows.append((pathway.regulator, target, int(np.sign(fold)), abs(fold), "regulates", name, np.nan))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from aivc_graph.simulate.intervention import Part, part
+from aivc_graph.simulate.programmes import GENES
 
 Arm = tuple[Part, ...]
 UNTREATED: Final = "untreated"
@@ -58,7 +59,18 @@ class Preset:
     effect
         Factor on what interventions do; 0 for a study in which nothing works.
     niche_structure
-        1 as in tissue; 0 for one mixture everywhere and no signals.
+        Whether there are niches; without them one mixture everywhere and no signals.
+    layered
+        Whether niches are the bands of a tumour's front, in place of nests in stroma.
+    transcripts
+        Whether the molecules are written as points.
+    multiome
+        Whether protein and open chromatin of the cells are written.
+    cores
+        Rows and columns of independent cores of `size_um` on one section, as on a tissue microarray; such a section is
+        written core by core, cells only.
+    background_genes
+        How many genes that no signal moves are added to the panel.
     """
 
     size_um: float
@@ -70,30 +82,27 @@ class Preset:
     test: tuple[str, ...] = ()
     mpp: float | None = 1.0
     effect: float = 1.0
-    niche_structure: float = 1.0
+    niche_structure: bool = True
+    layered: bool = False
+    transcripts: bool = False
+    multiome: bool = False
+    cores: tuple[int, int] = (1, 1)
+    background_genes: int = 0
 
 
 def _disc(size_um: float, radius_um: float) -> dict[str, list[float]]:
     return {"disc_um": [size_um / 2, size_um / 2, radius_um]}
 
 
-def _local(size_um: float, radius_um: float) -> dict[str, Arm]:
-    where = _disc(size_um, radius_um)
-    return {
-        "knockout_tgfb1": (part("knockout", "TGFB1", where=where, hours=48.0),),
-        "ruxolitinib": (part("drug", "ruxolitinib", dose=2.0, where=where, hours=48.0),),
-    }
-
-
 def _tiny() -> Preset:
     donors = tuple(DonorPlan(name, "A", (UNTREATED, "knockout_tgfb1")) for name in ("D1", "D2"))
-    arms = {"knockout_tgfb1": _local(400.0, 100.0)["knockout_tgfb1"]}
+    arms = {"knockout_tgfb1": (part("knockout", "TGFB1", where=_disc(400.0, 100.0), hours=48.0),)}
     return Preset(400.0, donors, arms, asked=tuple(arms), test=("D2",))
 
 
 def _demo() -> Preset:
     donors = tuple(DonorPlan(f"D{i}", "A", (UNTREATED, "knockout_tgfb1")) for i in range(1, 5))
-    arms = {"knockout_tgfb1": _local(800.0, 200.0)["knockout_tgfb1"]}
+    arms = {"knockout_tgfb1": (part("knockout", "TGFB1", where=_disc(800.0, 200.0), hours=48.0),)}
     return Preset(800.0, donors, arms, asked=tuple(arms), validation=("D3",), test=("D4",))
 
 
@@ -129,15 +138,11 @@ def _perturb() -> Preset:
     unseen = ("galunisertib_ligand_ifng", "ruxolitinib_then_ligand_ifng")  # only ever asked, never done
     done = [name for name in arms if name not in unseen]
     trained = [f"D{i:02d}" for i in range(1, 8)]
-    per_donor = 6  # by turns, so that every arm is seen in two donors or more
-    donors = [
-        DonorPlan(
-            name,
-            "A",
-            (UNTREATED, *sorted({done[(per_donor * i + k) % len(done)] for k in range(per_donor)}, key=done.index)),
-        )
-        for i, name in enumerate(trained)
-    ]
+    donors = []
+    for i, name in enumerate(trained):  # by turns, so that every arm is done in three donors and no donor has all doses
+        turns = {(i + 2 * step) % len(trained) for step in range(3)}
+        given = [arm for j, arm in enumerate(done) if j % len(trained) in turns]
+        donors.append(DonorPlan(name, "A", (UNTREATED, *given)))
     donors[5] = replace(donors[5], responder_share=0.4)
     test = [f"D{i:02d}" for i in range(8, 13)]
     donors += [DonorPlan(name, "A", (UNTREATED,)) for name in test]
@@ -153,4 +158,38 @@ def _perturb() -> Preset:
     )
 
 
-PRESETS: Final[dict[str, Preset]] = {"tiny": _tiny(), "demo": _demo(), "perturb": _perturb()}
+def _cohort() -> Preset:
+    """Eight donors of two sites, two adjacent sections of each; sites alternate, so that both are on every side."""
+    donors = tuple(DonorPlan(f"D{i}", "AB"[i % 2], (UNTREATED,), adjacent=2) for i in range(1, 9))
+    return Preset(600.0, donors, validation=("D5", "D6"), test=("D7", "D8"))
+
+
+def _layered() -> Preset:
+    donors = tuple(DonorPlan(f"D{i}", "A", (UNTREATED,)) for i in range(1, 5))
+    return Preset(800.0, donors, validation=("D3",), test=("D4",), layered=True)
+
+
+def _multiome() -> Preset:
+    donors = tuple(DonorPlan(f"D{i}", "A", (UNTREATED, "ligand_ifng")) for i in range(1, 5))
+    arms = {"ligand_ifng": (part("ligand", "IFNG"),)}
+    return Preset(500.0, donors, arms, asked=tuple(arms), validation=("D3",), test=("D4",), mpp=None, multiome=True)
+
+
+def _large() -> Preset:
+    """One million cells: four donors, each an array of 117 cores of 1 mm."""
+    donors = tuple(DonorPlan(f"D{i}", "A", (UNTREATED,)) for i in range(1, 5))
+    cores, more = (9, 13), 500 - len(GENES)
+    return Preset(1000.0, donors, validation=("D3",), test=("D4",), mpp=None, cores=cores, background_genes=more)
+
+
+PRESETS: Final[dict[str, Preset]] = {
+    "tiny": _tiny(),
+    "demo": _demo(),
+    "cohort": _cohort(),
+    "layered": _layered(),
+    "perturb": _perturb(),
+    "multiome": _multiome(),
+    "large": _large(),
+    "null_effect": replace(_demo(), effect=0.0),
+    "null_niches": replace(_demo(), niche_structure=False),
+}

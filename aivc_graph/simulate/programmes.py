@@ -37,7 +37,7 @@ PROGRAMMES: Final[dict[str, tuple[str, ...]]] = {
 SIGNALS: Final[dict[str, dict[str, float]]] = {
     "TGFB1": {"macrophage": 2.5, "CD4 T": 2.0, "fibroblast": 1.0, "CD8 T": 1.0, "plasma": 1.0},
     "VEGFA": {"tumour": 1.0, "cycling tumour": 1.0, "macrophage": 1.0},
-    "TGFBR2": {"fibroblast": 3.0, "pericyte": 2.5, "endothelial": 1.5, "CD8 T": 1.5, "CD4 T": 1.5, "tumour": 0.5},
+    "TGFBR2": {"fibroblast": 3.0, "pericyte": 2.5, "endothelial": 1.5, "CD8 T": 1.5, "CD4 T": 1.5, "tumour": 2.2},
     "IFNG": {"CD8 T": 3.0, "CD4 T": 1.2},
     "IFNGR1": {"tumour": 2.5, "cycling tumour": 2.5, "macrophage": 3.0, "endothelial": 2.0, "fibroblast": 1.0},
     "TNF": {"macrophage": 3.0, "CD8 T": 1.5, "CD4 T": 1.0},
@@ -117,10 +117,24 @@ MIXTURE: Final = np.array(
 )
 
 
+def background_profiles(number: int) -> NDArray[np.float64]:
+    """Return genes that are in no programme, as shares of the panel's RNA, ``(type, gene)``; together a half of it.
+
+    Each has its own level and differs somewhat from type to type; no signal moves it.
+    """
+    rng = np.random.default_rng(number)
+    level = np.exp(rng.normal(0.0, 1.0, number) + rng.normal(0.0, 0.4, (len(TYPE_NAMES), number)))
+    return 0.5 * level / level.sum(axis=1, keepdims=True)
+
+
+def type_strengths() -> NDArray[np.float64]:
+    """Return how strongly each type turns each gene on, ``(type, gene)``, as a natural-log fold over no expression."""
+    return np.array([[_strength(kind, gene) for gene in GENES] for kind in TYPE_NAMES])
+
+
 def type_profiles() -> NDArray[np.float64]:
     """Return the share of each gene in each type's RNA without any signal, ``(type, gene)``, rows summing to one."""
-    log_share = np.array([[_strength(kind, gene) for gene in GENES] for kind in TYPE_NAMES]) + _gene_levels()
-    share = np.exp(log_share)
+    share = np.exp(type_strengths() + _gene_levels())
     return share / share.sum(axis=1, keepdims=True)
 
 

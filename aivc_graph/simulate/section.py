@@ -136,8 +136,8 @@ class SimulatedSection:
     interventions: tuple[dict[str, Any], ...] = ()
 
 
-def cell_names(number: int) -> NDArray[np.str_]:
-    """Return the identifiers of the first `number` cells, as Xenium writes them: eight letters a–p for hexadecimals."""
+def cell_names(number: int, first: int = 0) -> NDArray[np.str_]:
+    """Return the identifiers of `number` cells from `first` on, as Xenium writes them: letters a–p for hexadecimals."""
     letters = np.array(list("abcdefghijklmnop"))
-    digits = np.arange(number)[:, None] >> 4 * np.arange(7, -1, -1) & 15
+    digits = np.arange(first, first + number)[:, None] >> 4 * np.arange(7, -1, -1) & 15
     return np.array(["".join(row) + "-1" for row in letters[digits]], dtype=str)

@@ -10,14 +10,18 @@ from pathlib import Path
 
 from aivc_graph.errors import ConfigError, unknown_name
 from aivc_graph.simulate.configuration import configuration
-from aivc_graph.simulate.donors import draw_donor, draw_site
-from aivc_graph.simulate.measure import count_cells, count_spots
+from aivc_graph.simulate.core_array import write_core_array
+from aivc_graph.simulate.donors import draw_donor, draw_site, stream
+from aivc_graph.simulate.imaging import see_molecules
+from aivc_graph.simulate.measure import count_spots
 from aivc_graph.simulate.presets import PRESETS, UNTREATED, DonorPlan, Preset
 from aivc_graph.simulate.section import SimulatedSection
 from aivc_graph.simulate.slide import paint_slide
-from aivc_graph.simulate.specimen import Specimen, cut_specimen
+from aivc_graph.simulate.slide_file import write_slide
+from aivc_graph.simulate.spaceranger_files import write_spaceranger
+from aivc_graph.simulate.specimen import Specimen, cut_specimen, moved
 from aivc_graph.simulate.truth import write_common_truth, write_rates, write_section_truth
-from aivc_graph.simulate.vendor import write_slide, write_spaceranger, write_xenium
+from aivc_graph.simulate.xenium_files import write_xenium
 
 log = logging.getLogger(__name__)
 
@@ -74,13 +78,16 @@ def _write(name: str, preset: Preset, folder: Path, seed: int) -> None:
     write_common_truth(preset.arms, folder / "truth")
     sections = []
     for plan in preset.donors:
+        if preset.cores != (1, 1):
+            sections += [write_core_array(preset, plan, arm, folder, seed) for arm in plan.arms]
+            continue
         for specimen, arm in specimens(preset, plan, seed):
             section = specimen.under(preset.arms[arm]) if arm in preset.arms else specimen.untreated
-            _write_section(section, preset.mpp, folder)
+            _write_section(section, preset, folder)
             _write_counterfactuals(specimen, preset, plan, arm, folder / "truth" / section.name / "counterfactual")
             sections.append(section)
     (folder / "config.yaml").write_text(configuration(name, preset, sections), encoding="utf-8")
-    log.info("simulated %d sections with %d cells", len(sections), sum(len(s.cell_xy) for s in sections))
+    log.info("simulated %d sections of %d donors", len(sections), len(preset.donors))
 
 
 def specimens(preset: Preset, plan: DonorPlan, seed: int) -> Iterator[tuple[Specimen, str]]:
@@ -88,31 +95,33 @@ def specimens(preset: Preset, plan: DonorPlan, seed: int) -> Iterator[tuple[Spec
     donor = draw_donor(plan.name, plan.site, plan.responder_share, seed, preset.niche_structure)
     site = draw_site(plan.site, seed)
     for arm in plan.arms:
-        name = f"{plan.name}_{arm}"
-        yield (
-            cut_specimen(
+        for cut in range(plan.adjacent):
+            name = f"{plan.name}_{arm}" + (f"_adjacent{cut}" if cut else "")
+            specimen = cut_specimen(
                 donor,
                 site,
                 name,
-                arm,
-                preset.size_um,
-                seed,
+                block=f"{plan.name}_{arm}",
+                size_um=preset.size_um,
+                seed=seed,
+                to_block=moved(preset.size_um, stream(seed, "cut", name)) if cut else None,
                 niche_structure=preset.niche_structure,
                 effect=preset.effect,
-            ),
-            arm,
-        )
+                layered=preset.layered,
+            )
+            yield specimen, arm
 
 
-def _write_section(section: SimulatedSection, mpp: float | None, folder: Path) -> None:
+def _write_section(section: SimulatedSection, preset: Preset, folder: Path) -> None:
     home, spots = folder / section.name, None
     home.mkdir()
-    if mpp is not None:
-        spots, image = count_spots(section), paint_slide(section, mpp)
-        write_spaceranger(spots, section.genes, image, mpp, home / "spaceranger")
-        write_slide(image, mpp, home / "slide.ome.tif")
-    write_xenium(section, count_cells(section), mpp, home / "xenium")
-    write_section_truth(section, spots, mpp, folder / "truth" / section.name)
+    if preset.mpp is not None:
+        spots, image = count_spots(section), paint_slide(section, preset.mpp)
+        write_spaceranger(spots, section.genes, image, preset.mpp, home / "spaceranger")
+        write_slide(image, preset.mpp, home / "slide.ome.tif")
+    molecules = see_molecules(section)
+    write_xenium(section, molecules, preset.mpp, home / "xenium", transcripts=preset.transcripts)
+    write_section_truth(section, spots, preset.mpp, folder / "truth" / section.name)
 
 
 def _write_counterfactuals(specimen: Specimen, preset: Preset, plan: DonorPlan, arm: str, folder: Path) -> None:

@@ -13,13 +13,15 @@ from aivc_graph.errors import ConfigError, unknown_name
 from aivc_graph.simulate.cells import cell_depths, draw_shapes, draw_types, lack_of_oxygen, place_cells
 from aivc_graph.simulate.donors import Donor, stream
 from aivc_graph.simulate.intervention import Part
-from aivc_graph.simulate.layout import Layout, draw_layout
+from aivc_graph.simulate.layout import Layout, draw_bands, draw_layout
 from aivc_graph.simulate.pathways import PATHWAY_NAMES
-from aivc_graph.simulate.programmes import CELLS_PER_MM2, GENES, NICHES, TYPE_NAMES, type_profiles
+from aivc_graph.simulate.programmes import CELLS_PER_MM2, GENES, NICHES, TYPE_NAMES, type_profiles, type_strengths
 from aivc_graph.simulate.section import BlockFrame, SimulatedSection, Site, cell_names
-from aivc_graph.simulate.signalling import Course, Signalling, kernels
+from aivc_graph.simulate.signalling import Signalling, State, kernels
 
 Array = NDArray[np.float64]
+
+WAVES, WARP_UM = 3, 3.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Specimen:
 
     untreated: SimulatedSection
     signalling: Signalling
-    rest: Course
+    rest: State
     log_rate: Array
     effect: float = 1.0
 
@@ -54,11 +56,11 @@ class Specimen:
         """
         section = self.untreated
         reached = [cells_at(section, given["where"]) & section.responder for given in parts]
-        course = self.signalling.follow(self.rest, parts, reached, self.effect)
+        state = self.signalling.follow(self.rest, parts, reached, self.effect)
         return replace(
             section,
-            activity=course.activity,
-            cell_rate=np.exp(self.log_rate + course.log_fold()),
+            activity=state.activity,
+            cell_rate=np.exp(self.log_rate + state.log_fold()),
             treated=np.any([cells_at(section, given["where"]) for given in parts], axis=0)
             if parts
             else section.treated,
@@ -97,10 +99,10 @@ def cut_specimen(
     block: str,
     size_um: float,
     seed: int,
-    *,
-    to_block: BlockFrame | None = None,
-    niche_structure: float = 1.0,
+    niche_structure: bool = True,
     effect: float = 1.0,
+    to_block: BlockFrame | None = None,
+    layered: bool = False,
 ) -> Specimen:
     """Draw one section of `donor`; equal seeds and names give equal sections, equal blocks the same architecture.
 
@@ -110,19 +112,23 @@ def cut_specimen(
         The section's and the block's names.
     size_um
         Edge of the section.
-    to_block
-        Where it lies in its block; in the block's own frame by default.
     niche_structure
-        1 as in tissue; 0 for one mixture and one density everywhere, and cells that do not signal.
+        Without it one mixture and one density everywhere, and cells that do not signal.
     effect
         Factor on what interventions do.
+    to_block
+        Where it lies in its block; in the block's own frame by default.
+    layered
+        Whether the niches are the bands of one tumour's front, in place of nests in stroma.
     """
-    frame = to_block or unmoved()
-    architecture = draw_layout(size_um, stream(seed, "block", donor.name, block), donor.abundance)
-    layout = architecture if to_block is None else architecture.seen_from(size_um, frame)
-    density = niche_structure * CELLS_PER_MM2 + (1 - niche_structure) * CELLS_PER_MM2.mean()
+    place = stream(seed, "block", block)
+    layout = draw_bands(size_um, place) if layered else draw_layout(size_um, place, donor.abundance)
+    if to_block is not None:
+        layout = layout.seen_from(size_um, to_block)
+    if not niche_structure:
+        layout = layout.without_niches()
     rng = stream(seed, "section", name)
-    xy, niche = place_cells(layout, size_um, density, rng)
+    xy, niche = place_cells(layout, size_um, CELLS_PER_MM2, rng)
     kind = draw_types(niche, donor.mixture, rng)
     angle, nucleus, area = draw_shapes(layout, xy, kind, rng)
     depth = cell_depths(kind, rng) * site.depth
@@ -139,7 +145,7 @@ def cut_specimen(
         size_um=size_um,
         genes=GENES,
         layout=layout,
-        to_block=frame,
+        to_block=to_block or unmoved(),
         cell_xy=xy,
         cell_type=kind,
         cell_niche=niche,
@@ -159,11 +165,22 @@ def unmoved() -> BlockFrame:
     return BlockFrame(np.eye(3), np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0), np.zeros(0))
 
 
-def _signalling(layout: Layout, xy: Array, kind: NDArray[np.int64], donor: Donor, structure: float) -> Signalling:
-    profile = type_profiles()
-    above = profile - profile.min(axis=0)  # what every type shows a little of is noise of the assay, not a signal
-    output = (above / np.maximum(above.max(axis=0), 1e-12))[kind] * np.exp(donor.gene_shift)
+def moved(size_um: float, rng: np.random.Generator) -> BlockFrame:
+    """Draw how an adjacent section lies: turned by up to 15°, shifted by up to 40 µm, warped by some 5 µm."""
+    turn, half = np.deg2rad(rng.uniform(4, 15) * rng.choice([-1, 1])), size_um / 2
+    matrix = np.eye(3)
+    matrix[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    matrix[:2, 2] = half - matrix[:2, :2] @ (half, half) + rng.uniform(-40, 40, 2)
+    heading, amplitude = rng.uniform(0, 2 * np.pi, WAVES), rng.normal(0, WARP_UM, (WAVES, 2))
+    direction = np.column_stack([np.cos(heading), np.sin(heading)])
+    return BlockFrame(matrix, amplitude, direction, rng.uniform(0.5, 1.0, WAVES) * size_um, 2 * heading)
+
+
+def _signalling(layout: Layout, xy: Array, kind: NDArray[np.int64], donor: Donor, niche_structure: bool) -> Signalling:
+    made = np.expm1(type_strengths())
+    output = (made / np.maximum(made.max(axis=0), 1.0))[kind] * np.exp(donor.gene_shift)
     field = np.zeros((len(xy), len(PATHWAY_NAMES)))
-    field[:, PATHWAY_NAMES.index("hypoxia")] = structure * lack_of_oxygen(layout, xy, kind)
-    reach = kernels(xy)
-    return Signalling({i: structure * kernel for i, kernel in reach.items()}, output, field)
+    if not niche_structure:
+        return Signalling({i: 0.0 * kernel for i, kernel in kernels(xy).items()}, output, field)
+    field[:, PATHWAY_NAMES.index("hypoxia")] = lack_of_oxygen(layout, xy, kind)
+    return Signalling(kernels(xy), output, field)
