@@ -329,10 +329,15 @@ def test_the_demo_gives_the_same_bytes_again_and_replaces_an_older_one(
     (tmp_path / "demo/tissue/old").write_text("of an earlier demo")
     out = demo(tmp_path / "demo", device="cpu", preset="tiny")
     assert not (out / "tissue/old").exists()
-    files = [*(f"{name}.csv" for name in TABLES), *(f"{name}.png" for name in PICTURES), "report.html"]
+    files = [
+        *(f"{name}.csv" for name in TABLES),
+        *(f"{name}.png" for name in PICTURES),
+        "evaluation.json",
+        "report.html",
+    ]
     assert [name for name in files if (out / name).read_bytes() != (tiny_demo / name).read_bytes()] == []
     stages = [r.getMessage().split(":")[0] for r in caplog.records if r.name == "aivc_graph.pipeline.demo"]
-    assert stages == ["simulate", "inspect", "build", "train", "query", "report"]
+    assert stages == ["simulate", "inspect", "build", "train", "evaluate", "query", "report"]
     truth = [pd.read_parquet(file) for file in out.glob("tissue/truth/*/cells.parquet")]
     assert len(pd.read_csv(out / "niches.csv")) == sum(map(len, truth))
     assert all(len(pd.read_csv(out / f"{name}.csv")) for name in ("expression", "contacts"))

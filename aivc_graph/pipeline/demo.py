@@ -15,6 +15,7 @@ from aivc_graph.config import Config, load_config
 from aivc_graph.errors import TissueError
 from aivc_graph.pipeline.ask import flat, save_answer
 from aivc_graph.pipeline.build import build
+from aivc_graph.pipeline.evaluate import evaluate
 from aivc_graph.pipeline.inspect import inspect
 from aivc_graph.pipeline.train import Run, train_config
 from aivc_graph.plot.contact_graph import contact_graph
@@ -28,10 +29,10 @@ log = logging.getLogger(__name__)
 def demo(out: Path, *, device: str = "auto", seed: int = 0, preset: str = "demo") -> Path:
     """Go the whole way on a simulated study and return the run folder.
 
-    Simulate → inspect → build → train → query → report, each by the function its verb calls. Beside the run folder's
-    own files there are ``report.html``, the tables ``niches.csv``, ``markers.csv``, ``expression.csv`` and
-    ``contacts.csv``, and the pictures ``niches.png`` (over the slide), ``contacts.png`` and ``training.png``. Equal
-    seeds give equal bytes of all of these on one machine.
+    Simulate → inspect → build → train → evaluate → query → report, each by the function its verb calls. Beside the run
+    folder's own files there are ``evaluation.json`` and ``report.html``; the tables ``niches.csv``, ``markers.csv``,
+    ``expression.csv`` and ``contacts.csv``; the pictures ``niches.png`` (over the slide), ``contacts.png`` and
+    ``training.png``. Equal seeds give equal bytes of all of these on one machine.
 
     Parameters
     ----------
@@ -53,6 +54,8 @@ def demo(out: Path, *, device: str = "auto", seed: int = 0, preset: str = "demo"
         build(config, out / "graph.zarr")
     with stage("train"):
         run = train_config(config, None, out, resume=False, device=device)
+    with stage("evaluate"):
+        evaluate(out)
     with stage("query"):
         tissue = run.tissue
         ask_demo(run, tissue, out)

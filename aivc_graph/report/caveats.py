@@ -6,6 +6,7 @@ from typing import Any
 
 from aivc_graph import names
 from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.report.words import plural
 
 FEW_DONORS = 5
 
@@ -61,11 +62,6 @@ def section_counts(tissue: VirtualTissue) -> tuple[int, int | None]:
     """Return the number of sections and of donors, None where donors are not named."""
     obs = tissue.graph.obs(names.SECTION)
     return len(obs), int(obs["donor"].nunique()) if "donor" in obs else None
-
-
-def plural(n: int, word: str) -> str:
-    """Return `word` in the number that goes with `n`."""
-    return word if n == 1 else f"{word}s"
 
 
 def finding_of(tissue: VirtualTissue, niches: list[Any]) -> str:

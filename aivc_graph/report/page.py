@@ -8,9 +8,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from aivc_graph.report.caveats import plural
 from aivc_graph.report.colour import shade
-from aivc_graph.report.scores import AXES, WIDTH
+from aivc_graph.report.scores import QUESTIONS, WIDTH
+from aivc_graph.report.words import plural, words
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -24,8 +24,8 @@ def render(**contents: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"count": count, "percent": percent, "number": number, "signed": signed}
-    environment.globals |= {"shade": shade, "plural": plural, "axes": AXES, "forest_width": WIDTH}
+    environment.filters |= {"count": count, "percent": percent, "number": number, "signed": signed, "words": words}
+    environment.globals |= {"shade": shade, "plural": plural, "questions": QUESTIONS, "forest_width": WIDTH}
     return environment.get_template("report.html").render(**contents)
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from aivc_graph.errors import StoreError
+from aivc_graph.evaluation.records import Comparison, Result
+from aivc_graph.report.words import words
 
-AXES = {
+QUESTIONS = {
     "modality": "Does one assay tell the other?",
     "scale": "Do finer and coarser levels agree?",
     "context": "Does it hold on tissue from elsewhere?",
@@ -20,8 +20,8 @@ AXES = {
 }
 KINDS = ("model", "ablation", "baseline", "ceiling")
 GROUP = ("axis", "task", "split", "scale", "modality", "readout", "metric")
-NEEDED = {"axis", "task", "metric", "predictor", "kind", "value", "higher_is_better"}
 WIDTH = 160
+BETTER, NEITHER, WORSE = "Better than", "No clear difference from", "Worse than"
 
 
 @dataclass(frozen=True)
@@ -49,42 +49,16 @@ class Board:
     verdict: str
 
 
-def read_evaluation(file: Path) -> dict[str, Any] | None:
-    """Return the evaluation of a run, or None where nothing was run.
-
-    Raises
-    ------
-    StoreError
-        If the file is damaged, or its records lack what a score needs.
-    """
-    if not file.exists():
-        return None
-    mend = "evaluate the run again: aivc evaluate RUN"
-    try:
-        found = dict(json.loads(file.read_text()))
-        missing = sorted({key for record in found["results"] for key in NEEDED - set(record)})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise StoreError(str(file), f"unreadable ({error})", mend=mend) from error
-    if missing:
-        raise StoreError(str(file), f"a result without {', '.join(missing)}", mend=mend)
-    return found
-
-
-def boards_of(evaluation: dict[str, Any]) -> dict[str, list[Board]]:
+def boards_of(results: Sequence[Result], comparisons: Sequence[Comparison]) -> dict[str, list[Board]]:
     """Return the boards of each of the four axes; an axis that was not run has none."""
-    table = pd.DataFrame(evaluation["results"]).reindex(columns=_columns(evaluation["results"]))
-    comparisons = pd.DataFrame(evaluation.get("comparisons", []))
-    boards: dict[str, list[Board]] = {axis: [] for axis in AXES}
+    table = pd.DataFrame([result.model_dump() for result in results])
+    differences = pd.DataFrame([comparison.model_dump() for comparison in comparisons])
+    boards: dict[str, list[Board]] = {axis: [] for axis in QUESTIONS}
     if len(table):
-        for key, rows in table.groupby(list(GROUP), sort=False, dropna=False):
-            board = _board(dict(zip(GROUP, key, strict=True)), rows, comparisons)
-            boards.setdefault(str(board.facts["axis"]), []).append(board)
+        for key, rows in table.groupby(list(GROUP), sort=False):
+            board = _board(dict(zip(GROUP, key, strict=True)), rows, differences)
+            boards[str(board.facts["axis"])].append(board)
     return boards
-
-
-def _columns(results: list[dict[str, Any]]) -> list[str]:
-    always = [*GROUP, "predictor", "kind", "value", "lower", "upper", "higher_is_better", "unit", "n_units", "leakage"]
-    return list(dict.fromkeys([*always, *(key for record in results for key in record)]))
 
 
 def _board(key: dict[str, Any], rows: pd.DataFrame, comparisons: pd.DataFrame) -> Board:
@@ -98,12 +72,21 @@ def _board(key: dict[str, Any], rows: pd.DataFrame, comparisons: pd.DataFrame) -
     for at, record in ordered.iterrows():
         value, lower, upper = (float(part) for part in numbers.loc[at])
         places = (_place(part, *ends) for part in (value, lower, upper))
-        drawn.append(Row(str(record["predictor"]), str(record["kind"]), value, lower, upper, *places))
+        drawn.append(Row(record["predictor"], str(record["kind"]), value, lower, upper, *places))
     first = rows.iloc[0]
-    facts = {**{name: None if part != part else part for name, part in key.items()}}
-    facts |= {name: None if first[name] != first[name] else first[name] for name in ("unit", "n_units", "leakage")}
+    facts = {**key, **{name: first[name] for name in ("unit", "n_units", "leakage")}}
     facts["higher_is_better"] = bool(first["higher_is_better"])
     return Board(facts, tuple(drawn), *ends, _verdict(facts, drawn, comparisons))
+
+
+def summary_of(boards: dict[str, list[Board]]) -> str:
+    """Say in one sentence how the model stands to the best baseline of each score."""
+    verdicts = [board.verdict for of_axis in boards.values() for board in of_axis]
+    better, worse = (sum(v.startswith(word) for v in verdicts) for word in (BETTER, WORSE))
+    return (
+        f"Of {len(verdicts)} scores the model is clearly better than the best baseline in {better}, "
+        f"clearly worse in {worse}, neither in {len(verdicts) - better - worse}."
+    )
 
 
 def _place(value: float, low: float, high: float) -> float | None:
@@ -118,12 +101,15 @@ def _verdict(facts: dict[str, Any], rows: list[Row], comparisons: pd.DataFrame) 
         return "No baseline beside it: the number alone says little."
     found = _comparison(facts, model.predictor, baseline.predictor, comparisons)
     if found is None:
-        return f"The best baseline is {baseline.predictor}; the two were not compared unit by unit."
+        return f"The best baseline is {words(baseline.predictor)}; the two were not compared unit by unit."
     if not all(map(math.isfinite, found)):
-        return f"Against the best baseline, {baseline.predictor}: {found[0]:+.3f}; too few units for an interval."
+        return (
+            f"Against the best baseline, {words(baseline.predictor)}: {found[0]:+.3f}; too few units for an interval."
+        )
     gain, lower, upper = found if facts["higher_is_better"] else (-found[0], -found[2], -found[1])
-    word = "Better than" if lower > 0 else "Worse than" if upper < 0 else "No clear difference from"
-    return f"{word} the best baseline, {baseline.predictor}: gain {gain:+.3f} [{lower:+.3f}, {upper:+.3f}]."
+    word = BETTER if lower > 0 else WORSE if upper < 0 else NEITHER
+    numbers = f"gain {gain:+.3f} [{lower:+.3f}, {upper:+.3f}]".replace("-", "−")
+    return f"{word} the best baseline, {words(baseline.predictor)}: {numbers}."
 
 
 def _comparison(
@@ -132,7 +118,7 @@ def _comparison(
     """Return model − baseline and its interval on the same task, metric and split."""
     if comparisons.empty:
         return None
-    keys = [key for key in GROUP if key in comparisons and facts[key] is not None]
+    keys = [key for key in GROUP if key in comparisons]
     same = comparisons[(comparisons[keys] == [facts[key] for key in keys]).all(axis=1)]
     for a, b, sign in ((model, baseline, 1.0), (baseline, model, -1.0)):
         rows = same[(same["a"] == a) & (same["b"] == b)]

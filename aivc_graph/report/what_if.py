@@ -10,12 +10,9 @@ import pandas as pd
 from aivc_graph import names
 from aivc_graph.errors import QueryError
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
-from aivc_graph.plot.effect_map import effect_map
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.report.picture import tissue_drawing
 from aivc_graph.tissue.intervention import Intervention
-
-INCHES = (7.6, 6.0)
 
 
 def what_if_of(tissue: VirtualTissue) -> dict[str, Any] | None:
@@ -25,28 +22,28 @@ def what_if_of(tissue: VirtualTissue) -> dict[str, Any] | None:
     first section to which the intervention was not given.
     """
     graph = tissue.graph
-    if names.INTERVENTION not in graph.node_types or not hasattr(tissue, "intervene"):
+    if names.INTERVENTION not in graph.node_types:
         return None
     asked, given = most_given(graph)
     try:
-        answer = tissue.intervene(asked, where=None, hours=asked.hours)
+        answer = tissue.intervene(asked)
         by_niche = answer.readout("genes", by="niche")
     except QueryError:  # not supported by this run: no number is better than a wrong one
         return None
     gene = _moved_most(by_niche)
-    level = tissue.base_level
-    nodes = answer.readout("genes", by=level, genes=[gene])
     section = _untreated(graph, given)
-    unit = str(by_niche["unit"].iloc[0])
-    rows = by_niche[by_niche["gene"] == gene]
+    axes = answer.plot(gene, section)
+    axes.set_title("")
+    alt = f"Map of section {section}: expected change of {gene} under {asked.kind} of {asked.name}"
     return {
         "intervention": asked,
         "gene": gene,
         "section": section,
-        "unit": unit,
-        "rows": rows.to_dict("records"),
-        "share_supported": float(np.asarray(nodes["supported"], dtype=bool).mean()),
-        "picture": _map(tissue, nodes, asked, gene, section, unit),
+        "unit": str(by_niche["unit"].iloc[0]),
+        "rows": by_niche[by_niche["gene"] == gene].to_dict("records"),
+        "share_supported": float(answer.supported.mean()),
+        "picture": tissue_drawing(axes.figure, alt),
+        "reasons": answer.reasons,
     }
 
 
@@ -89,20 +86,3 @@ def _moved_most(by_niche: pd.DataFrame) -> str:
 def _untreated(graph: TissueGraph, given: np.ndarray) -> str:
     sections = [str(name) for name in graph.obs(names.SECTION).index]
     return next((name for name, treated in zip(sections, given, strict=True) if not treated), sections[0])
-
-
-def _map(tissue: VirtualTissue, nodes: pd.DataFrame, asked: Intervention, gene: str, section: str, unit: str) -> Any:
-    here = nodes[nodes["section"].astype(str) == section]
-    slide = tissue.slides.get(section)
-    origin = slide.origin_um if slide is not None else (0.0, 0.0)
-    axes = effect_map(
-        here[["x_um", "y_um"]].to_numpy() - origin,
-        here["estimate"],
-        here["supported"],
-        unit=f"change of {gene}, {unit}",
-        slide=slide.image if slide is not None else None,
-        mpp=slide.um_per_pixel if slide is not None else None,
-        size_um=here["size_um"].to_numpy() if "size_um" in here else None,
-    )
-    axes.figure.set_size_inches(*INCHES)
-    return tissue_drawing(axes.figure, f"Map of section {section}: expected change of {gene} under {asked.key}")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from aivc_graph.evaluation.records import read_evaluation
 from aivc_graph.io.staging import staged
 from aivc_graph.query.virtual_tissue import VirtualTissue, run_facts
 from aivc_graph.report.caveats import caveats_of, finding_of
@@ -18,7 +19,7 @@ from aivc_graph.report.niches import SMALL_INCHES, contact_rows, maps_of, niches
 from aivc_graph.report.page import render
 from aivc_graph.report.provenance import provenance_of
 from aivc_graph.report.recovery import TRUTH, recovery_of
-from aivc_graph.report.scores import boards_of, read_evaluation
+from aivc_graph.report.scores import boards_of, summary_of
 from aivc_graph.report.what_if import what_if_of
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ def write_report(run: str | Path, out: str | Path | None = None, *, tissue: Virt
     """Write what a run found, what it rests on and how well it holds as one HTML file; return where.
 
     The page asks for nothing from elsewhere and needs no script: pictures lie inside it. Equal runs give equal bytes.
-    Scores are those of the run's ``evaluation.json``; where there is none the page says "not evaluated".
+    Scores are those of the ``evaluation.json`` beside the page, else of the run's; without one it says "not evaluated".
 
     Parameters
     ----------
@@ -53,16 +54,18 @@ def write_report(run: str | Path, out: str | Path | None = None, *, tissue: Virt
     started = time.perf_counter()
     run = Path(run)
     out = Path(out) if out is not None else run / PAGE
-    page = render(**contents(run, tissue if tissue is not None else VirtualTissue.load(run)))
+    scores = next((file for folder in (out.parent, run) if (file := folder / EVALUATION).exists()), None)
+    page = render(**contents(run, tissue if tissue is not None else VirtualTissue.load(run), scores))
     with staged(out) as beside:
         beside.write_text(page, encoding="utf-8")
     log.info("wrote %s (%.1f MB) in %.1f s", out, len(page) / 1e6, time.perf_counter() - started)
     return out
 
 
-def contents(run: Path, tissue: VirtualTissue) -> dict[str, Any]:
+def contents(run: Path, tissue: VirtualTissue, scores: Path | None) -> dict[str, Any]:
     """Return everything the page tells, section by section."""
-    evaluation = read_evaluation(run / EVALUATION)
+    evaluation = read_evaluation(scores) if scores is not None else None
+    boards = boards_of(evaluation.results, evaluation.comparisons) if evaluation is not None else {}
     niches, maps = niches_of(tissue), maps_of(tissue)
     contacts = contact_rows(tissue)
     off_diagonal = np.abs(contacts.to_numpy()[~np.eye(len(contacts), dtype=bool)])
@@ -80,7 +83,8 @@ def contents(run: Path, tissue: VirtualTissue) -> dict[str, Any]:
         "holdings": holdings_of(tissue.graph),
         "learning": learning_of(run),
         "evaluation": evaluation,
-        "boards": boards_of(evaluation) if evaluation is not None else {},
+        "boards": boards,
+        "summary": summary_of(boards),
         "recovery": recovery_of(tissue, run, maps.section, SMALL_INCHES),
         "what_if": what_if_of(tissue),
         "caveats": caveats_of(tissue, simulated=simulated, evaluated=evaluation is not None),

@@ -53,8 +53,8 @@ def evaluation(results: list[dict[str, Any]], comparisons: list[dict[str, Any]] 
     return {
         "schema_version": 1,
         "provenance": {},
-        "risk": {},
-        "leakage": {},
+        "risk": dict.fromkeys(("modality", "scale", "context", "intervention"), "not evaluated"),
+        "leakage": {"by_split": {"test": 0.0}},
         "results": results,
         "comparisons": comparisons or [],
     }
@@ -63,7 +63,8 @@ def evaluation(results: list[dict[str, Any]], comparisons: list[dict[str, Any]] 
 def compared(a: str, b: str, difference: float, half: float | None = 0.01, **other: Any) -> dict[str, Any]:
     """Return one paired comparison."""
     bounds = (None, None) if half is None else (difference - half, difference + half)
-    key = {"task": "image → expression", "metric": "pearson", "split": "test", "higher_is_better": True}
+    key: dict[str, Any] = {"task": "image → expression", "metric": "pearson", "split": "test", "higher_is_better": True}
+    key |= {"unit": "donor", "n_units": 6}
     return {
         **key,
         "a": a,

@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aivc_graph.evaluation.records import Comparison, Result
 from aivc_graph.plot.palette import nth_colour
 from aivc_graph.report.area import area_shares
 from aivc_graph.report.colour import contrast, ink_on, shade
 from aivc_graph.report.niches import Niche, told_apart
 from aivc_graph.report.page import TEMPLATES, number, percent
 from aivc_graph.report.readings import READING_OF, reading
-from aivc_graph.report.scores import WIDTH, boards_of
-from tests.report.runs import compared, evaluation, result
+from aivc_graph.report.scores import WIDTH, Board, boards_of, summary_of
+from tests.report.runs import compared, result
 
 
 def palette_of(style: str, dark: bool) -> dict[str, str]:
@@ -76,11 +77,16 @@ def test_area_is_of_tissue_not_of_cells() -> None:
     np.testing.assert_allclose(area_shares(pos, unknown, np.zeros(len(pos)), 2), [1, 0])
 
 
+def boards(results: list[Any], comparisons: list[Any] | None = None) -> dict[str, list[Board]]:
+    """Return the boards of plain records, as `evaluation.json` holds them."""
+    return boards_of([Result(**one) for one in results], [Comparison(**one) for one in comparisons or []])
+
+
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=6), st.booleans())
 def test_the_best_baseline_stands_first_and_all_marks_lie_on_the_axis(values: list[float], higher: bool) -> None:
     rows = [result("model", "model", 0.5, None, higher_is_better=higher)]
     rows += [result(f"b{i}", "baseline", v, None, higher_is_better=higher) for i, v in enumerate(values)]
-    (board,) = boards_of(evaluation(rows))["modality"]
+    (board,) = boards(rows)["modality"]
     assert board.rows[0].kind == "model"
     assert board.rows[1].value == (max(values) if higher else min(values))
     assert all(row.x is not None and 0 <= row.x <= WIDTH and row.x_lower is None for row in board.rows)
@@ -90,7 +96,7 @@ def test_the_best_baseline_stands_first_and_all_marks_lie_on_the_axis(values: li
     ("comparison", "said"),
     [
         ([compared("model", "ridge", 0.02)], "Better than the best baseline, ridge: gain +0.020 [+0.010, +0.030]."),
-        ([compared("ridge", "model", 0.02)], "Worse than the best baseline, ridge: gain -0.020 [-0.030, -0.010]."),
+        ([compared("ridge", "model", 0.02)], "Worse than the best baseline, ridge: gain −0.020 [−0.030, −0.010]."),
         ([compared("model", "ridge", 0.02, 0.05)], "No clear difference from the best baseline, ridge"),
         ([compared("model", "ridge", 0.02, None)], "Against the best baseline, ridge: +0.020; too few units"),
         ([compared("model", "mean", 0.3)], "The best baseline is ridge; the two were not compared"),
@@ -100,14 +106,17 @@ def test_the_best_baseline_stands_first_and_all_marks_lie_on_the_axis(values: li
 )
 def test_what_is_said_of_the_model_follows_from_the_paired_difference(comparison: list[Any], said: str) -> None:
     rows = [result("model", "model", 0.42), result("mean", "baseline", 0.1), result("ridge", "baseline", 0.4)]
-    (board,) = boards_of(evaluation(rows, comparison))["modality"]
+    (board,) = boards(rows, comparison)["modality"]
     assert board.verdict.startswith(said)
+    better, worse = (int(said.startswith(word)) for word in ("Better", "Worse"))
+    told = f"better than the best baseline in {better}, clearly worse in {worse}, neither in {1 - better - worse}."
+    assert told in summary_of({"modality": [board]})
 
 
 def test_a_score_without_baseline_or_value_claims_nothing() -> None:
-    (board,) = boards_of(evaluation([result("model", "model", None)]))["modality"]
+    (board,) = boards([result("model", "model", None)])["modality"]
     assert board.verdict.startswith("No baseline beside it") and board.rows[0].x is None
-    assert boards_of(evaluation([])) == {axis: [] for axis in ("modality", "scale", "context", "intervention")}
+    assert boards([]) == {axis: [] for axis in ("modality", "scale", "context", "intervention")}
 
 
 def test_numbers_are_written_for_people() -> None:

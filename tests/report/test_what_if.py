@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from aivc_graph.errors import QueryError
 from aivc_graph.query.virtual_tissue import VirtualTissue
@@ -22,13 +22,17 @@ class Answer:
     """An answer as the what-if gives it: G1 falls clearly, G2 more but with no clear sign; half is unsupported."""
 
     def __init__(self, tissue: VirtualTissue) -> None:
-        self.tissue = tissue
+        obs = tissue.niches().obs
+        self.supported = (obs["x_um"] < obs["x_um"].median()).to_numpy()
+        self.reasons = ("half the nodes are <b>unlike</b>",)
+
+    def plot(self, gene: str, section: str) -> Any:
+        axes = Figure().subplots()
+        axes.set_title(f"{section} {gene}")
+        return axes
 
     def readout(self, what: str, by: str, genes: list[str] | None = None) -> pd.DataFrame:
-        if by != "niche":
-            obs = self.tissue.niches().obs
-            place = obs[["section", "barcode", "x_um", "y_um"]]
-            return place.assign(gene=genes[0], estimate=-obs["x_um"], supported=obs["x_um"] < obs["x_um"].median())
+        assert (what, by, genes) == ("genes", "niche", None)
         rows = [
             (niche, gene, estimate, 9.0, 9.0 + estimate, estimate - half, estimate + half)
             for niche in ("1", "2")
@@ -58,26 +62,22 @@ def test_asked_is_what_was_given_most_often(run: Path) -> None:
 def test_the_clearest_gene_is_told_and_what_is_unsupported_has_no_number(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def intervene(self: VirtualTissue, asked: Intervention, **how: Any) -> Answer:
-        assert how == {"where": None, "hours": 48.0}
-        return Answer(self)
-
-    monkeypatch.setattr(VirtualTissue, "intervene", intervene, raising=False)
+    monkeypatch.setattr(VirtualTissue, "intervene", lambda tissue, asked: Answer(tissue))
     found = what_if_of(VirtualTissue.load(run))
     assert found is not None and found["gene"] == "G1" and found["section"] == "b"
     assert found["share_supported"] == pytest.approx(0.5, abs=0.01)
     page = write_report(run).read_text()
     section = page[page.index('<section id="what-if"') :].split("</section>")[0]
     assert "−2.00" in section and "[−2.50, −1.50]" in section
+    assert "&lt;b&gt;unlike" in section
     assert section.count("no answer") == 1 and section.count("<img") == 1
     assert "knockout of G1" in section
 
 
 def test_without_an_answer_there_is_no_section(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def intervene(self: VirtualTissue, *asked: Any, **how: Any) -> Answer:
+    def intervene(tissue: VirtualTissue, asked: Intervention) -> Answer:
         raise QueryError("intervene", "no grounds")
 
-    monkeypatch.setattr(VirtualTissue, "intervene", intervene, raising=False)
+    monkeypatch.setattr(VirtualTissue, "intervene", intervene)
     assert what_if_of(VirtualTissue.load(run)) is None
     assert "What if" not in write_report(run).read_text()
-    assert np.isfinite(most_given(VirtualTissue.load(run).graph)[0].dose)
