@@ -12,9 +12,25 @@ if TYPE_CHECKING:
     from aivc_graph.graph.tissue_graph import TissueGraph
     from aivc_graph.pipeline.train import Run, train
     from aivc_graph.query.virtual_tissue import VirtualTissue
+    from aivc_graph.tissue.intervention import Intervention, activation, drug, knockout, ligand
 
 __version__ = "0.1.0"
-__all__ = ["Config", "GraphConfig", "Run", "TissueGraph", "VirtualTissue", "build_graph", "io", "load_config", "train"]
+__all__ = [
+    "Config",
+    "GraphConfig",
+    "Intervention",
+    "Run",
+    "TissueGraph",
+    "VirtualTissue",
+    "activation",
+    "build_graph",
+    "drug",
+    "io",
+    "knockout",
+    "ligand",
+    "load_config",
+    "train",
+]
 
 # Imported on first use, so that `aivc --help` is instant and a query needs no slide reader.
 _DEFINED_IN = {
@@ -26,6 +42,7 @@ _DEFINED_IN = {
     "Run": "aivc_graph.pipeline.train",
     "train": "aivc_graph.pipeline.train",
     "VirtualTissue": "aivc_graph.query.virtual_tissue",
+    **dict.fromkeys(("Intervention", "activation", "drug", "knockout", "ligand"), "aivc_graph.tissue.intervention"),
 }
 
 

@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of all verbs."""
     top = argparse.ArgumentParser(prog="aivc", description="A virtual tissue that you can question.")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for add in (_add_demo, _add_simulate, _add_inspect, _add_build, _add_train, _add_query, _add_export):
+    for add in (_add_demo, _add_simulate, _add_inspect, _add_build, _add_train, _add_evaluate, _add_query, _add_export):
         add(verbs)
     return top
 
@@ -92,7 +92,7 @@ def _add_demo(verbs: Any) -> None:
 def _add_simulate(verbs: Any) -> None:
     text = "write a tissue with known ground truth as a vendor would deliver it"
     verb = _verb(verbs, "simulate", _simulate, text, "aivc simulate tiny --out tissue")
-    verb.add_argument("preset", metavar="PRESET", help="tiny or demo")
+    verb.add_argument("preset", metavar="PRESET", help="tiny, demo, perturb, cohort … (docs of simulate)")
     verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="a folder that is absent or empty")
     verb.add_argument("--seed", type=int, default=0, help="of all random choices (%(default)s)")
 
@@ -120,6 +120,15 @@ def _add_train(verbs: Any) -> None:
     verb.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/<task name>)")
     verb.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     _device(verb)
+
+
+def _add_evaluate(verbs: Any) -> None:
+    text = "score a run on held-out tissue, with baselines beside every number; writes evaluation.json and report.html"
+    verb = _verb(verbs, "evaluate", _evaluate, text, "aivc evaluate runs/demo")
+    verb.add_argument("run", type=Path, metavar="RUN")
+    text = "truth folder of a simulated tissue; found by itself where it lies beside the sections"
+    verb.add_argument("--truth", type=Path, metavar="DIR", help=text)
+    verb.add_argument("--out", type=Path, metavar="DIR", help="where to write them (RUN)")
 
 
 def _add_query(verbs: Any) -> None:
@@ -171,13 +180,22 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--k": {"type": int, "help": "number of niches; chosen from the data if not given"},
     "--resolution": {"type": float, "help": "above 1 more niches, below 1 fewer"},
     "--level": {"choices": LEVELS, "help": "one row a node of this level"},
-    "--plot": {"type": Path, "metavar": "PNG", "help": "draw the niches in the tissue"},
+    "--plot": {"type": Path, "metavar": "PNG", "help": "draw the answer in the tissue"},
     "--genes": {"type": _symbols, "metavar": "A,B", "help": "symbols, separated by commas; all if not given"},
     "--at": {"choices": (*LEVELS, "niche"), "help": "one row a node of this level, or a niche"},
     "--to-niche": {"metavar": "N", "dest": "niche", "help": "the niche to be like"},
     "--to-node": {"metavar": "BARCODE", "dest": "node", "help": "the cell or patch to be like"},
     "--section": {"metavar": "S", "help": "the section of that node"},
     "--n": {"type": int, "help": "how many"},
+    "--intervention": {
+        "action": "append",
+        "required": True,
+        "metavar": "KIND:NAME[@DOSE]",
+        "help": "knockout, activation, drug or ligand; may be repeated, for a combination",
+    },
+    "--where": {"metavar": "PLACE", "help": "niche=3, section=NAME or disc=SECTION:X,Y,RADIUS [µm]; all if not given"},
+    "--dose": {"type": float, "help": "of every part that does not say its own (1)"},
+    "--hours": {"type": float, "help": "how long it lasts until the tissue is looked at (24)"},
 }
 QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "niches": ("the niche of every cell, patch or region", ("--k", "--resolution", "--level", "--plot")),
@@ -185,6 +203,10 @@ QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "composition": ("what each niche is made of", ("--level", "--k", "--resolution")),
     "neighbours": ("which niches touch, against chance", ("--k", "--resolution")),
     "similar": ("the nodes most like a niche or a node", ("--to-niche", "--to-node", "--section", "--k", "--n")),
+    "response": (
+        "what an intervention would do to expression",
+        ("--intervention", "--where", "--dose", "--hours", "--at", "--genes", "--plot"),
+    ),
 }
 EXAMPLES = {
     "niches": "--k 6 --plot niches.png --out niches.h5ad",
@@ -192,12 +214,16 @@ EXAMPLES = {
     "composition": "--level cell",
     "neighbours": "--out contacts.csv",
     "similar": "--to-niche 3",
+    "response": "--intervention knockout:TGFB1 --where niche=3 --at niche --genes COL1A1,POSTN",
 }
 
 
 def _demo(given: argparse.Namespace) -> None:
     from aivc_graph.pipeline.demo import demo
 
+    # One line a stage; what happens inside each is said by its own verb.
+    logging.getLogger("aivc_graph").setLevel(logging.WARNING)
+    logging.getLogger("aivc_graph.pipeline.demo").setLevel(logging.WARNING if given.quiet else logging.INFO)
     _say(demo(given.out, device=given.device, seed=given.seed))
 
 
@@ -228,6 +254,15 @@ def _train(given: argparse.Namespace) -> None:
     config = load_config(given.config, given.overrides)
     run = train_config(config, given.graph, given.out, resume=given.resume, device=given.device)
     _say(run.folder)
+
+
+def _evaluate(given: argparse.Namespace) -> None:
+    from aivc_graph.pipeline.evaluate import evaluate, score_table
+    from aivc_graph.report.write import PAGE, write_report
+
+    evaluation = evaluate(given.run, given.truth, given.out)
+    write_report(given.run, (given.out or given.run) / PAGE)
+    _say(score_table(evaluation).to_string(index=False, float_format="{:.3f}".format))
 
 
 def _query(given: argparse.Namespace) -> None:

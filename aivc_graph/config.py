@@ -20,6 +20,7 @@ from aivc_graph.registry import import_members
 from aivc_graph.setting_faults import SettingFaults
 from aivc_graph.settings import Settings
 from aivc_graph.splits.design import DESIGNS
+from aivc_graph.tissue.intervention import Intervention
 from aivc_graph.tissue.registration.method import REGISTRATIONS
 from aivc_graph.training.settings import TrainingConfig
 from aivc_graph.yaml_source import Key, YamlSource, dump_yaml, parse_dotted, read_yaml
@@ -44,7 +45,7 @@ class SourceConfig(ChoiceConfig):
     Parameters
     ----------
     path
-        Relative to ``AIVC_DATA``, or absolute.
+        Relative to ``AIVC_DATA``, relative to the YAML file where it begins with ``./``, or absolute.
     reader
         Name of a reader; by default chosen by content.
     """
@@ -85,6 +86,8 @@ class SectionConfig(Settings):
         Slide, counts, cells … of this section, merged into one tissue.
     registration
         How elements without a frame of their own are placed, in this order.
+    interventions
+        What was done to the tissue: genes knocked out or activated, drugs, ligands; in the whole of it or in a part.
     """
 
     name: str = Field(min_length=1)
@@ -94,6 +97,7 @@ class SectionConfig(Settings):
     batch: str | None = None
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     registration: tuple[RegistrationConfig, ...] = ()
+    interventions: tuple[Intervention, ...] = ()
 
 
 class TaskConfig(Settings):
@@ -145,7 +149,8 @@ class Config(Settings):
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file, put `overrides` (``"training.epochs=20"``) over it, and check everything.
 
-    Paths under ``task`` resolve against ``AIVC_DATA``; without it ``../shared/data``, or else the current folder.
+    Paths under ``task`` that begin with ``./`` start from the folder of the file. All others resolve against
+    ``AIVC_DATA``; without it ``../shared/data``, or else the current folder.
 
     Raises
     ------
@@ -165,6 +170,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(source.where(()), f"{data!r:.60}", f"the keys {keys}", "start with `task:`")
     for override in overrides:
         _override(data, override, faults)
+    if "task" in data:
+        data["task"] = _beside(data["task"], Path(path).absolute().parent)
     _check_members(data, base, faults)
     try:
         config = Config.model_validate(faults.without_faulty(data))
@@ -185,6 +192,15 @@ def data_folder() -> Path:
         return Path(given).expanduser().absolute()
     shared = (Path.cwd() / "../shared/data").resolve()
     return shared if shared.is_dir() else Path.cwd()
+
+
+def _beside(value: Any, folder: Path) -> Any:
+    """Return plain data with every text that begins with ``./`` made a path below `folder`."""
+    if isinstance(value, dict):
+        return {key: _beside(item, folder) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_beside(item, folder) for item in value]
+    return str(folder / value) if isinstance(value, str) and value.startswith("./") else value
 
 
 def _override(data: dict[str, Any], override: str, faults: SettingFaults) -> None:

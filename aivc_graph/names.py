@@ -23,6 +23,8 @@ NODE_TYPES: Final = (*MOLECULES, *LEVELS, SECTION, INTERVENTION)
 NEAR: Final = "near"
 WITHIN: Final = "within"
 OBSERVED_IN: Final = "observed_in"
+TARGETS: Final = "targets"
+APPLIED_TO: Final = "applied_to"
 
 # Modalities: what an observation is.
 RNA: Final = "rna"
@@ -39,6 +41,7 @@ MICRONS: Final = "microns"
 SLIDE: Final = "slide"
 TRANSCRIPTS: Final = "transcripts"
 METADATA: Final = "aivc"
+INTERVENTIONS: Final = "interventions"
 BARCODE: Final = "barcode"
 LABEL: Final = "label"
 

@@ -15,6 +15,7 @@ from scipy import sparse
 from aivc_graph import names
 from aivc_graph.errors import GraphError
 from aivc_graph.graph.edges.rule import edge_rule
+from aivc_graph.graph.interventions import add_interventions
 from aivc_graph.graph.nodes import Nodes, gather_nodes, grid_patches
 from aivc_graph.graph.observations import add_observations
 from aivc_graph.graph.ordering import hilbert_order
@@ -88,7 +89,8 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None) -> Tissu
     started = time.perf_counter()
     _check_names(sections)
     graph = TissueGraph()
-    graph[names.SECTION].obs = pd.DataFrame([metadata_of(s) for s in sections]).set_index("section", drop=False)
+    groups = [{k: v for k, v in metadata_of(s).items() if k != names.INTERVENTIONS} for s in sections]
+    graph[names.SECTION].obs = pd.DataFrame(groups).set_index("section", drop=False)
     graph[names.SECTION].num_nodes = len(sections)
     cells, patches = gather_nodes(sections, names.CELL), gather_nodes(sections, names.PATCH)
     patches = _fill_patches(sections, cells, patches, config.patch_um)
@@ -100,6 +102,7 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None) -> Tissu
             _add_lateral(graph, level, nodes, config.edges.get(level))
     _add_within(graph, cells, patches, config.patch_reach_um)
     add_observations(graph, sections, n_genes=config.n_genes, keep_genes=config.keep_genes)
+    add_interventions(graph, sections)
     add_section_profiles(graph)
     check_graph(graph)
     log.info("built %s in %.1f s", summary_line(graph), time.perf_counter() - started)
@@ -109,7 +112,7 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None) -> Tissu
 def summary_line(graph: TissueGraph) -> str:
     """Return node and edge counts as one line."""
     nodes = ", ".join(f"{graph[t].num_nodes:,} {t}" for t in graph.node_types)
-    edges = sum(graph[r].adj_t.values().numel() for r in graph.edge_types if r[1] != names.OBSERVED_IN)
+    edges = sum(graph[r].adj_t.values().numel() for r in graph.edge_types if r[1] in (names.NEAR, names.WITHIN))
     return f"{nodes} nodes; {edges:,} near and within edges"
 
 

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from aivc_graph import names
 from aivc_graph.model.inputs import Inputs, covered
 from aivc_graph.model.plan import ModelPlan
+from aivc_graph.operators.intervention.component_shift import ComponentShift
 from aivc_graph.operators.lateral.ring_mean import RingMeanLateral
 from aivc_graph.operators.lift.set_summary import SetSummaryLift
 from aivc_graph.operators.measurement.direct_readout import DirectReadout, log_shares
 from aivc_graph.operators.measurement.gaussian import GaussianMeasurement
 from aivc_graph.operators.measurement.negative_binomial import NegativeBinomialMeasurement
 from aivc_graph.operators.project.broadcast import BroadcastProject
+from aivc_graph.operators.project.composition import CompositionProject
 
 
 @dataclass
@@ -120,9 +122,16 @@ class TissueModel(nn.Module):
         self.readouts = nn.ModuleDict({key: DirectReadout(n) for key, n in reached.items()})
         sizes = {"_".join(k): (len(features[k[0], k[1]]), len(counts[k[0], k[2]])) for k in plan.tiles}
         self.tile_maps = nn.ParameterDict({key: nn.Parameter(torch.zeros(size)) for key, size in sizes.items()})
+        self.compositions = nn.ModuleDict(
+            {
+                f"{s}_{t}": CompositionProject(len(plan.labels[s]), len(plan.shared_columns(s, t, names.RNA)[0]))
+                for s, t in plan.compositions
+            }
+        )
         keys = [f"{v}_{m}" for v, m in (*counts, *features)]
         self.log_precision = nn.ParameterDict({key: nn.Parameter(torch.zeros(plan.latent)) for key in keys})
         self.blocks = nn.ModuleList(Block(plan) for _ in range(plan.config.depth))
+        self.interventions = _component_shift(plan)
 
     def count_operator(self, level: str, modality: str) -> NegativeBinomialMeasurement:
         """Return the measurement of counts of `modality` at `level`."""
@@ -131,6 +140,10 @@ class TissueModel(nn.Module):
     def feature_operator(self, level: str, modality: str) -> GaussianMeasurement:
         """Return the measurement of dense features of `modality` at `level`."""
         return cast(GaussianMeasurement, self.features[f"{level}_{modality}"])
+
+    def composition_operator(self, child: str, parent: str) -> CompositionProject:
+        """Return the projection from `parent` to the types of its `child` nodes."""
+        return cast(CompositionProject, self.compositions[f"{child}_{parent}"])
 
     @property
     def first_block(self) -> Block:
@@ -182,6 +195,25 @@ class TissueModel(nn.Module):
             found.append((key, data.mask, self.feature_operator(*key).encode(self.standard_features(inputs, key))))
         return found
 
+    def composition(self, state: State, inputs: Inputs, child: str, parent: str) -> Tensor:
+        """Return the share of each type of `child` under every `parent` node (parent, type).
+
+        From the parent's own counts; where those were not seen, from the expression predicted for it.
+        """
+        shared = self.plan.shared_columns(child, parent, names.RNA)[1]
+        measured = inputs.counts[parent, names.RNA].counts.to_dense()[:, shared]
+        depth = self.count_operator(parent, names.RNA).target_depth
+        predicted = self.expression(state, inputs, parent)[:, shared] * depth
+        answered = (state.known[parent] > 0).float()[:, None] * predicted
+        counts = torch.where(state.counted[parent][:, None] > 0, measured, answered)
+        nearest = inputs.rings[parent][0] if parent in inputs.rings else None
+        return self.composition_operator(child, parent)(counts, nearest)
+
+    def counted_state(self, inputs: Inputs, level: str, modality: str) -> Tensor:
+        """Return what a node's own counts alone say of it (node, latent)."""
+        data, section = inputs.counts[level, modality], inputs.section[level]
+        return self.count_operator(level, modality).encode(data.scaled, data.section_mean, section)
+
     def readout(self, key: tuple[str, str, str]) -> DirectReadout:
         """Return the direct readout of (child, parent, modality) or (level, features, modality)."""
         return cast(DirectReadout, self.readouts["_".join(key)])
@@ -223,3 +255,11 @@ class TissueModel(nn.Module):
         """Return what the state alone says of the shares of each molecule (node, molecule)."""
         data = inputs.counts[level, modality]
         return self.count_operator(level, modality).shares(state.z[level], data.section_offset, inputs.section[level])
+
+
+def _component_shift(plan: ModelPlan) -> ComponentShift | None:
+    if (done := plan.interventions) is None:
+        return None
+    molecules = len(plan.counts[done.level][done.modality])
+    sizes = (len(done.keys), len(done.pairs), done.components, plan.latent, molecules, 1 + len(done.donors))
+    return ComponentShift(*sizes)

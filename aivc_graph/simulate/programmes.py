@@ -23,11 +23,39 @@ PROGRAMMES: Final[dict[str, tuple[str, ...]]] = {
     "b": ("MS4A1", "CD79A", "CD79B", "CD19", "BANK1", "PAX5", "CXCR5"),
     "plasma": ("MZB1", "JCHAIN", "IGHG1", "IGKC", "XBP1", "SDC1", "TNFRSF17"),
     "myeloid": ("CD68", "CD163", "CD14", "LYZ", "C1QA", "C1QB", "MRC1", "ITGAX", "CSF1R", "TREM2"),
-    "hypoxia": ("VEGFA", "CA9", "SLC2A1", "LDHA", "NDRG1", "ADM"),
-    "tgf_beta": ("TGFB1", "POSTN", "CTHRC1", "SERPINE1", "MMP11", "INHBA"),
+    "hypoxia": ("CA9", "SLC2A1", "LDHA", "NDRG1", "ADM"),
+    "tgf_beta": ("POSTN", "CTHRC1", "SERPINE1", "MMP11", "INHBA"),
     "interferon": ("CXCL9", "CXCL10", "STAT1", "IRF1", "IDO1", "CD274", "GBP1"),
+    "angiogenic": ("ESM1", "ANGPT2", "APLN"),
+    "inflammatory": ("CXCL8", "CCL2", "ICAM1", "NFKBIA", "IL6"),
+    "growth": ("DUSP6", "SPRY4", "CCND1", "PHLDA1"),
+    "migration": ("EGR1", "FOS", "MMP9", "KLF2"),
+    "notch": ("HEY1", "HEYL", "NRARP"),
 }
-GENES: Final = tuple(gene for genes in PROGRAMMES.values() for gene in genes)
+
+# Ligands, receptors and regulators: how strongly each type turns each on, as a natural-log fold.
+SIGNALS: Final[dict[str, dict[str, float]]] = {
+    "TGFB1": {"macrophage": 2.5, "CD4 T": 2.0, "fibroblast": 1.0, "CD8 T": 1.0, "plasma": 1.0},
+    "VEGFA": {"tumour": 1.0, "cycling tumour": 1.0, "macrophage": 1.0},
+    "TGFBR2": {"fibroblast": 3.0, "pericyte": 2.5, "endothelial": 1.5, "CD8 T": 1.5, "CD4 T": 1.5, "tumour": 2.2},
+    "IFNG": {"CD8 T": 3.0, "CD4 T": 1.2},
+    "IFNGR1": {"tumour": 2.5, "cycling tumour": 2.5, "macrophage": 3.0, "endothelial": 2.0, "fibroblast": 1.0},
+    "TNF": {"macrophage": 3.0, "CD8 T": 1.5, "CD4 T": 1.0},
+    "TNFRSF1A": {"endothelial": 3.0, "fibroblast": 2.5, "tumour": 2.0, "macrophage": 2.0, "cycling tumour": 2.0},
+    "AREG": {"macrophage": 2.5, "fibroblast": 2.0, "myoepithelial": 1.0},
+    "EGFR": {"myoepithelial": 3.0, "tumour": 2.8, "cycling tumour": 3.0},
+    "CXCL12": {"fibroblast": 3.0, "pericyte": 2.5, "endothelial": 1.5},
+    "CXCR4": {"B": 3.2, "CD8 T": 3.0, "CD4 T": 3.0, "plasma": 2.0, "macrophage": 1.5},
+    "DLL4": {"endothelial": 3.0},
+    "HIF1A": {"tumour": 1.5, "cycling tumour": 1.5, "macrophage": 1.0},
+    "SMAD3": {"fibroblast": 1.5, "pericyte": 1.0},
+    "RELA": {},
+    "ERG": {"endothelial": 3.0},
+    "ETV4": {"tumour": 1.0, "cycling tumour": 1.5},
+    "ELK1": {},
+    "RBPJ": {},
+}
+GENES: Final = tuple(gene for genes in PROGRAMMES.values() for gene in genes) + tuple(SIGNALS)
 
 
 @dataclass(frozen=True)
@@ -39,7 +67,7 @@ class CellType:
     programmes
         Programmes it turns on, each with its strength as a natural-log fold.
     responds
-        Context programmes it can turn on: hypoxia, tgf_beta, interferon.
+        How fully it answers lack of oxygen, 0–1.
     nucleus_um
         Long and short axis of the nucleus [µm].
     darkness
@@ -51,7 +79,7 @@ class CellType:
     """
 
     programmes: dict[str, float]
-    responds: tuple[str, ...]
+    responds: float
     nucleus_um: tuple[float, float]
     darkness: float
     cytoplasm: float
@@ -59,19 +87,18 @@ class CellType:
 
 
 _LYMPHOID: Final = {"leukocyte": 4.0}
-_STRESSED: Final = ("hypoxia", "interferon")
 CELL_TYPES: Final[dict[str, CellType]] = {
-    "tumour": CellType({"luminal": 3.5}, _STRESSED, (11.0, 8.5), 0.62, 0.35, 260),
-    "cycling tumour": CellType({"luminal": 3.2, "cycle": 3.3}, _STRESSED, (12.5, 10.0), 0.85, 0.35, 340),
-    "myoepithelial": CellType({"basal": 4.0, "contractile": 1.5, "luminal": 0.8}, (), (12.0, 5.0), 0.75, 0.30, 180),
-    "fibroblast": CellType({"matrix": 3.8}, ("tgf_beta",), (14.5, 4.2), 0.75, 0.10, 190),
-    "pericyte": CellType({"contractile": 4.0, "matrix": 1.0}, (), (12.0, 4.5), 0.75, 0.20, 150),
-    "endothelial": CellType({"vessel": 4.0}, (), (12.0, 4.0), 0.80, 0.20, 150),
-    "CD8 T": CellType({**_LYMPHOID, "t": 4.0, "cytotoxic": 3.2}, (), (6.8, 6.2), 0.95, 0.05, 110),
-    "CD4 T": CellType({**_LYMPHOID, "t": 4.0, "helper": 3.0}, (), (6.8, 6.2), 0.95, 0.05, 110),
-    "B": CellType({**_LYMPHOID, "b": 3.6}, (), (7.2, 6.6), 0.95, 0.05, 120),
-    "plasma": CellType({"plasma": 4.2, "leukocyte": 1.5}, (), (7.5, 6.8), 0.95, 0.40, 200),
-    "macrophage": CellType({"myeloid": 3.4, "leukocyte": 3.0}, ("interferon",), (10.0, 6.5), 0.60, 0.20, 200),
+    "tumour": CellType({"luminal": 3.5}, 1.0, (11.0, 8.5), 0.62, 0.35, 260),
+    "cycling tumour": CellType({"luminal": 3.2, "cycle": 3.3}, 1.0, (12.5, 10.0), 0.85, 0.35, 340),
+    "myoepithelial": CellType({"basal": 4.0, "contractile": 1.5, "luminal": 0.8}, 0.0, (12.0, 5.0), 0.75, 0.30, 180),
+    "fibroblast": CellType({"matrix": 3.8}, 0.3, (14.5, 4.2), 0.75, 0.10, 190),
+    "pericyte": CellType({"contractile": 4.0, "matrix": 1.0}, 0.0, (12.0, 4.5), 0.75, 0.20, 150),
+    "endothelial": CellType({"vessel": 4.0}, 0.0, (12.0, 4.0), 0.80, 0.20, 150),
+    "CD8 T": CellType({**_LYMPHOID, "t": 4.0, "cytotoxic": 3.2}, 0.0, (6.8, 6.2), 0.95, 0.05, 110),
+    "CD4 T": CellType({**_LYMPHOID, "t": 4.0, "helper": 3.0}, 0.0, (6.8, 6.2), 0.95, 0.05, 110),
+    "B": CellType({**_LYMPHOID, "b": 3.6}, 0.0, (7.2, 6.6), 0.95, 0.05, 120),
+    "plasma": CellType({"plasma": 4.2, "leukocyte": 1.5}, 0.0, (7.5, 6.8), 0.95, 0.40, 200),
+    "macrophage": CellType({"myeloid": 3.4, "leukocyte": 3.0}, 0.6, (10.0, 6.5), 0.60, 0.20, 200),
 }
 TYPE_NAMES: Final = tuple(CELL_TYPES)
 
@@ -90,15 +117,31 @@ MIXTURE: Final = np.array(
 )
 
 
+def background_profiles(number: int) -> NDArray[np.float64]:
+    """Return genes that are in no programme, as shares of the panel's RNA, ``(type, gene)``; together a half of it.
+
+    Each has its own level and differs somewhat from type to type; no signal moves it.
+    """
+    rng = np.random.default_rng(number)
+    level = np.exp(rng.normal(0.0, 1.0, number) + rng.normal(0.0, 0.4, (len(TYPE_NAMES), number)))
+    return 0.5 * level / level.sum(axis=1, keepdims=True)
+
+
+def type_strengths() -> NDArray[np.float64]:
+    """Return how strongly each type turns each gene on, ``(type, gene)``, as a natural-log fold over no expression."""
+    return np.array([[_strength(kind, gene) for gene in GENES] for kind in TYPE_NAMES])
+
+
 def type_profiles() -> NDArray[np.float64]:
-    """Return the share of each gene in each type's RNA outside any context, ``(type, gene)``, rows summing to one."""
-    log_share = np.array([[_strength(kind, gene) for gene in GENES] for kind in CELL_TYPES.values()]) + _gene_levels()
-    share = np.exp(log_share)
+    """Return the share of each gene in each type's RNA without any signal, ``(type, gene)``, rows summing to one."""
+    share = np.exp(type_strengths() + _gene_levels())
     return share / share.sum(axis=1, keepdims=True)
 
 
-def _strength(kind: CellType, gene: str) -> float:
-    on = {**kind.programmes, "housekeeping": 3.0}
+def _strength(kind: str, gene: str) -> float:
+    if gene in SIGNALS:
+        return SIGNALS[gene].get(kind, 0.0)
+    on = {**CELL_TYPES[kind].programmes, "housekeeping": 3.0}
     return max((strength for name, strength in on.items() if gene in PROGRAMMES[name]), default=0.0)
 
 

@@ -5,39 +5,42 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from aivc_graph.errors import ConfigError, unknown_name
-from aivc_graph.simulate.demo import simulate_section
+from aivc_graph.simulate.configuration import configuration
+from aivc_graph.simulate.core_array import write_core_array
+from aivc_graph.simulate.donors import draw_donor, draw_site, stream
+from aivc_graph.simulate.imaging import see_molecules
+from aivc_graph.simulate.measure import count_spots
+from aivc_graph.simulate.presets import PRESETS, UNTREATED, DonorPlan, Preset
+from aivc_graph.simulate.section import SimulatedSection
 from aivc_graph.simulate.slide import paint_slide
-from aivc_graph.simulate.vendor import write_slide, write_spaceranger, write_truth, write_xenium
+from aivc_graph.simulate.slide_file import write_slide
+from aivc_graph.simulate.spaceranger_files import write_spaceranger
+from aivc_graph.simulate.specimen import Specimen, cut_specimen, moved
+from aivc_graph.simulate.truth import write_common_truth, write_rates, write_section_truth
+from aivc_graph.simulate.xenium_files import write_xenium
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Preset:
-    """Edge of the section [µm] and pixel size of its slide [µm]."""
+def simulate(preset: str | Preset, out: str | Path, seed: int = 0) -> Path:
+    """Write a simulated study under `out` as vendors deliver it, its truth beside it, and return `out`.
 
-    size_um: float
-    mpp: float
-
-
-PRESETS: Final = {"tiny": Preset(400.0, 1.0), "demo": Preset(1600.0, 1.0)}
-
-
-def simulate(preset: str, out: str | Path, seed: int = 0) -> Path:
-    """Write a simulated section under `out` as vendors deliver it, and return `out`.
-
-    ``spaceranger/outs`` (spots), ``xenium`` (cells), ``slide.ome.tif`` (H&E) and ``truth`` (niches, types,
-    compositions). All share one frame: microns from the slide's upper left corner. Equal seeds give equal bytes.
+    ``config.yaml`` trains on it as it is. Each section has a folder with ``xenium`` (cells) and, where the preset has a
+    slide, ``spaceranger/outs`` (spots) and ``slide.ome.tif`` (H&E), all in one frame: microns from the slide's upper
+    left corner. ``truth`` holds the network and the interventions, and for each section states and rates of its cells
+    and what those rates would have been under other interventions. Equal seeds give equal bytes.
 
     Parameters
     ----------
     preset
-        ``"tiny"`` (0.4 mm, some 350 cells) or ``"demo"`` (1.6 mm, some 6,000 cells).
+        ``"tiny"`` (two donors, seconds), ``"demo"`` (four donors, a local knock-out), ``"cohort"`` (two sites, adjacent
+        sections), ``"layered"`` (the front of one tumour), ``"perturb"`` (interventions × dose × time × combination),
+        ``"multiome"``, ``"large"`` (a million cells), ``"null_effect"`` and ``"null_niches"`` (nothing to find); or a
+        `aivc_graph.simulate.presets.Preset` of one's own.
     out
         A folder that does not exist yet, or is empty.
     seed
@@ -52,7 +55,7 @@ def simulate(preset: str, out: str | Path, seed: int = 0) -> Path:
     --------
     >>> simulate("tiny", "sim", seed=1)  # doctest: +SKIP
     """
-    if preset not in PRESETS:
+    if isinstance(preset, str) and preset not in PRESETS:
         raise unknown_name(ConfigError, "simulate", "preset", preset, PRESETS)
     if seed < 0:
         raise ConfigError("simulate · seed", str(seed), "a whole number from 0")
@@ -61,7 +64,10 @@ def simulate(preset: str, out: str | Path, seed: int = 0) -> Path:
         raise ConfigError(str(out), "it already holds something", mend="name a new folder, or empty this one")
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
-        _write(PRESETS[preset], part, seed)
+        if isinstance(preset, str):
+            _write(preset, PRESETS[preset], part, seed)
+        else:
+            _write("study", preset, part, seed)
         if out.exists():
             out.rmdir()
         part.replace(out)
@@ -70,12 +76,60 @@ def simulate(preset: str, out: str | Path, seed: int = 0) -> Path:
     return out
 
 
-def _write(preset: Preset, folder: Path, seed: int) -> None:
-    section = simulate_section(preset.size_um, seed)
-    image = paint_slide(section, seed, preset.mpp)
+def _write(name: str, preset: Preset, folder: Path, seed: int) -> None:
     folder.mkdir(parents=True)
-    write_spaceranger(section, image, preset.mpp, folder / "spaceranger")
-    write_xenium(section, preset.mpp, folder / "xenium")
-    write_slide(image, preset.mpp, folder / "slide.ome.tif")
-    write_truth(section, folder / "truth")
-    log.info("simulated %d cells and %d spots on tissue", len(section.cell_xy), int(section.in_tissue.sum()))
+    write_common_truth(preset.arms, folder / "truth")
+    sections = []
+    for plan in preset.donors:
+        if preset.cores != (1, 1):
+            sections += [write_core_array(preset, plan, arm, folder, seed) for arm in plan.arms]
+            continue
+        for specimen, arm in specimens(preset, plan, seed):
+            section = specimen.under(preset.arms[arm]) if arm in preset.arms else specimen.untreated
+            _write_section(section, preset, folder)
+            _write_counterfactuals(specimen, preset, plan, arm, folder / "truth" / section.name / "counterfactual")
+            sections.append(section)
+    (folder / "config.yaml").write_text(configuration(name, preset, sections), encoding="utf-8")
+    log.info("simulated %d sections of %d donors", len(sections), len(preset.donors))
+
+
+def specimens(preset: Preset, plan: DonorPlan, seed: int) -> Iterator[tuple[Specimen, str]]:
+    """Yield one untreated piece of tissue for each section of a donor, and the name of what is done to it."""
+    donor = draw_donor(plan.name, plan.site, plan.responder_share, seed, preset.niche_structure)
+    site = draw_site(plan.site, seed)
+    for arm in plan.arms:
+        for cut in range(plan.adjacent):
+            name = f"{plan.name}_{arm}" + (f"_adjacent{cut}" if cut else "")
+            specimen = cut_specimen(
+                donor,
+                site,
+                name,
+                block=f"{plan.name}_{arm}",
+                size_um=preset.size_um,
+                seed=seed,
+                to_block=moved(preset.size_um, stream(seed, "cut", name)) if cut else None,
+                niche_structure=preset.niche_structure,
+                effect=preset.effect,
+                layered=preset.layered,
+            )
+            yield specimen, arm
+
+
+def _write_section(section: SimulatedSection, preset: Preset, folder: Path) -> None:
+    home, spots = folder / section.name, None
+    home.mkdir()
+    if preset.mpp is not None:
+        spots, image = count_spots(section), paint_slide(section, preset.mpp)
+        write_spaceranger(spots, section.genes, image, preset.mpp, home / "spaceranger")
+        write_slide(image, preset.mpp, home / "slide.ome.tif")
+    molecules = see_molecules(section)
+    write_xenium(section, molecules, preset.mpp, home / "xenium", transcripts=preset.transcripts)
+    write_section_truth(section, spots, preset.mpp, folder / "truth" / section.name)
+
+
+def _write_counterfactuals(specimen: Specimen, preset: Preset, plan: DonorPlan, arm: str, folder: Path) -> None:
+    """Keep what would have been: nothing done, and for untreated sections whatever the preset asks."""
+    write_rates(specimen.untreated, folder / f"{UNTREATED}.parquet")
+    if arm == UNTREATED and plan.name in (preset.asked_of or [plan.name]):
+        for name in preset.asked:
+            write_rates(specimen.under(preset.arms[name]), folder / f"{name}.parquet")

@@ -15,8 +15,9 @@ from aivc_graph.errors import Faults, ReadError
 from aivc_graph.io.matrices import read_10x_h5, read_mtx_folder
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.slides import open_slide
+from aivc_graph.io.tables import BARCODE_NAMES, labels_of, need_columns, read_frame
 from aivc_graph.tissue.frame import Matrix, scale_affine
-from aivc_graph.tissue.section import add_level, add_observation, add_slide, add_transcripts, new_section
+from aivc_graph.tissue.section import MIN_OVERLAP, add_level, add_observation, add_slide, add_transcripts, new_section
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ _MATRIX = ("cell_feature_matrix.h5", "cell_feature_matrix")
 _TRANSCRIPTS = ("transcripts.parquet", "transcripts.csv.gz", "transcripts.csv")
 _NEEDED = ("cell_id", "x_centroid", "y_centroid")
 _CONTROL = r"^(?:NegControl|BLANK|Blank|UnassignedCodeword|DeprecatedCodeword|antisense_|Intergenic_Region)"
+_LABELS = (names.LABEL, "group", "Cluster", "cluster", "cell_type")
 _NO_CELL = ("UNASSIGNED", "-1", "nan", "None")
 _USUAL_CELL_AREA_UM2 = 80.0
 
@@ -50,11 +52,14 @@ class XeniumReader(AbstractReader):
         Whether to add the transcripts, where the folder has them.
     min_qv
         Least quality value of a transcript.
+    labels
+        CSV or Parquet of a label a cell, relative to the folder: ``cell_id`` or ``Barcode``, and ``label``, ``group``
+        or ``Cluster``, as in the vendor's ``analysis/clustering``. A cell it does not name has no label.
 
     Raises
     ------
     ReadError
-        A missing or damaged file, missing columns, an affine that is not a ``(3, 3)`` matrix.
+        A missing or damaged file, missing columns, an affine that is not a ``(3, 3)`` matrix, labels of other cells.
 
     References
     ----------
@@ -66,6 +71,7 @@ class XeniumReader(AbstractReader):
     mpp: float | None = None
     transcripts: bool = True
     min_qv: float = 20.0
+    labels: str | None = None
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -76,6 +82,8 @@ class XeniumReader(AbstractReader):
         facts = _facts(path)
         tissue = new_section(section, platform="Xenium")
         cells = _cells(cells_path)
+        if self.labels is not None:
+            cells[names.LABEL] = _labels(path / self.labels, cells["cell_id"])
         add_level(
             tissue,
             names.CELL,
@@ -121,6 +129,25 @@ def _cells(path: Path) -> pd.DataFrame:
             faults.add(str(path), f"columns {', '.join(map(str, cells.columns))}", f"a column {column!r}")
     faults.raise_if_any()
     return cells.assign(cell_id=_as_text(cells["cell_id"]))
+
+
+def _labels(path: Path, cells: pd.Series) -> np.ndarray:
+    """Return the label of each of `cells`, joined by barcode."""
+    table = read_frame(path)
+    barcode = next((name for name in (*BARCODE_NAMES, "Barcode") if name in table), names.BARCODE)
+    label = next((name for name in _LABELS if name in table), names.LABEL)
+    need_columns(table, (barcode, label), str(path))
+    ids = _as_text(table[barcode])
+    if ids.duplicated().any():
+        raise ReadError(
+            str(path), f"cell {ids[ids.duplicated()].iloc[0]!r} twice", "one row a cell", "drop one of them"
+        )
+    known = ids.isin(cells)
+    if known.mean() < MIN_OVERLAP:
+        found = f"{(~known).sum():,} of {len(ids):,} labelled cells are not in cells.csv or cells.parquet"
+        mend = f"compare {ids[~known].iloc[0]!r} with {cells.iloc[0]!r}: do both files belong together?"
+        raise ReadError(str(path), found, f"≥ {MIN_OVERLAP:.0%} to match", mend)
+    return labels_of(pd.Series(table[label].to_numpy(), index=ids).reindex(cells))
 
 
 def _as_text(ids: pd.Series) -> pd.Series:

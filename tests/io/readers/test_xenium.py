@@ -136,3 +136,26 @@ def _copy(small: Path, tmp_path: Path) -> Path:
     for name in ("cells.csv.gz", "cell_feature_matrix.h5"):
         shutil.copyfile(small / name, folder / name)
     return folder
+
+
+def test_labels_are_joined_by_barcode(small: Path, tmp_path: Path) -> None:
+    folder = _copy(small, tmp_path)
+    (folder / "groups.csv").write_text("Barcode,Cluster\n3,B cell\n1,tumour\n2,\n")
+    label = read(folder, labels="groups.csv").shapes["cell"]["label"]
+    assert list(label[["1", "3"]]) == ["tumour", "B cell"] and label[["2", "4", "5", "6"]].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("cell_id,label\n1,a\n1,b\n", "cell '1' twice"),
+        ("cell_id,label\n1-1,a\n2-1,b\n", "2 of 2 labelled cells are not in"),
+        ("cell_id,colour\n1,a\n", "label"),
+    ],
+)
+def test_faulty_labels_are_named(small: Path, tmp_path: Path, text: str, said: str) -> None:
+    folder = _copy(small, tmp_path)
+    (folder / "labels.csv").write_text(text)
+    with pytest.raises(ReadError, match=said) as caught:
+        read(folder, labels="labels.csv")
+    assert "labels.csv" in str(caught.value)

@@ -1,0 +1,124 @@
+"""Interventions as nodes: what they target among the molecules, and what of the tissue they were applied to."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from aivc_graph import names
+from aivc_graph.errors import Faults, GraphError
+from aivc_graph.graph.fields import csr_tensor
+from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
+from aivc_graph.tissue.intervention import Intervention, interventions_of, treated
+from aivc_graph.tissue.section import metadata_of
+
+log = logging.getLogger(__name__)
+
+
+def add_interventions(graph: TissueGraph, sections: list[Any]) -> None:
+    """Add one node a distinct kind and name, with its targets and what it was applied to; none, if nothing was done.
+
+    (intervention, targets, gene) carries the strength as weight and ``sign``; (intervention, applied_to, level) the
+    dose as weight, ``onset_hours`` and ``hours``.
+
+    Raises
+    ------
+    GraphError
+        One intervention in two units or with two sets of targets, or given twice to one node.
+    """
+    given = [(row, part) for row, section in enumerate(sections) for part in interventions_of(section)]
+    if not given:
+        return
+    kinds = {part.key: part for _, part in given}
+    _check(given, kinds)
+    keys = sorted(kinds)
+    table = [{"kind": kinds[key].kind, "name": kinds[key].name, "unit": kinds[key].unit} for key in keys]
+    graph[names.INTERVENTION].obs = pd.DataFrame(table, index=pd.Index(keys, name=names.INTERVENTION))
+    graph[names.INTERVENTION].num_nodes = len(keys)
+    _add_targets(graph, [kinds[key] for key in keys])
+    _add_applied(graph, sections, given, keys)
+
+
+def intervention_dose(graph: TissueGraph, level: str, key: str) -> np.ndarray:
+    """Return the dose of an intervention at every node of a level (node,); 0 where it was not given."""
+    relation = (names.INTERVENTION, names.APPLIED_TO, level)
+    if relation not in graph.edge_types or key not in graph.obs(names.INTERVENTION).index:
+        return np.zeros(graph[level].num_nodes, np.float32)
+    column = graph.obs(names.INTERVENTION).index.get_loc(key)
+    return np.asarray(to_scipy_csr(graph[relation].adj_t)[:, [column]].todense(), np.float32).ravel()
+
+
+def _check(given: list[tuple[int, Intervention]], kinds: dict[str, Intervention]) -> None:
+    faults = Faults(GraphError)
+    for _, part in given:
+        first = kinds[part.key]
+        if part.unit != first.unit:
+            faults.add(part.key, f"doses in {part.unit!r} and {first.unit!r}", "one unit", "convert one of them")
+        if part.targets != first.targets:
+            faults.add(part.key, f"targets {part.targets} and {first.targets}", "one set", "name the drugs apart")
+    faults.raise_if_any()
+
+
+def _add_targets(graph: TissueGraph, parts: list[Intervention]) -> None:
+    if names.GENE not in graph.node_types:
+        return
+    genes = graph.obs(names.GENE).index
+    wanted = [(row, gene, strength) for row, part in enumerate(parts) for gene, strength in part.targets.items()]
+    absent = sorted({gene for _, gene, _ in wanted if gene not in genes})
+    if absent:
+        log.warning("%d targets are not among the measured genes: %s", len(absent), ", ".join(absent[:10]))
+    edges = sorted((genes.get_loc(gene), row, strength) for row, gene, strength in wanted if gene in genes)
+    gene, row, strength = (np.array(part) for part in zip(*edges, strict=True)) if edges else (np.zeros(0),) * 3
+    _relate(graph, names.TARGETS, names.GENE, gene, row, np.abs(strength), {"sign": np.sign(strength)})
+
+
+def _add_applied(
+    graph: TissueGraph, sections: list[Any], given: list[tuple[int, Intervention]], keys: list[str]
+) -> None:
+    edges: dict[str, list[pd.DataFrame]] = {}
+    for section, part in given:
+        name = metadata_of(sections[section])["section"]
+        facts = {
+            "dose": part.dose,
+            "onset_hours": part.onset_hours,
+            "hours": part.hours,
+            "column": keys.index(part.key),
+        }
+        for level, mask in treated(sections[section], part).items():
+            barcode = sections[section].shapes[level].index[mask].astype(str)
+            node = graph.obs(level).index.get_indexer(f"{name}:" + barcode)
+            edges.setdefault(level, []).append(pd.DataFrame({"node": node, **facts}))
+        edges.setdefault(names.SECTION, []).append(pd.DataFrame({"node": [section], **facts}))
+    for level, parts in edges.items():
+        table = pd.concat(parts, ignore_index=True).sort_values(["node", "column"], kind="stable")
+        twice = table.duplicated(["node", "column"])
+        if twice.any() and level != names.SECTION:
+            first = table[twice].iloc[0]
+            where = f"{keys[int(first['column'])]} · {graph.obs(level).index[int(first['node'])]}"
+            raise GraphError(where, "given twice to one node", "once", "give the parts of a section apart")
+        table = table[~twice]
+        hours = {key: table[key].to_numpy() for key in ("onset_hours", "hours")}
+        node, column, dose = (table[key].to_numpy() for key in ("node", "column", "dose"))
+        _relate(graph, names.APPLIED_TO, level, node, column, dose, hours)
+
+
+def _relate(
+    graph: TissueGraph,
+    name: str,
+    target: str,
+    row: np.ndarray,
+    column: np.ndarray,
+    weight: np.ndarray,
+    fields: dict[str, np.ndarray],
+) -> None:
+    """Add (intervention, `name`, `target`) from edges sorted by row; a weight of zero stays an edge."""
+    shape = (int(graph[target].num_nodes), int(graph[names.INTERVENTION].num_nodes))
+    pointer = np.append(0, np.cumsum(np.bincount(row.astype(np.int64), minlength=shape[0])))
+    relation = graph[names.INTERVENTION, name, target]
+    relation.adj_t = csr_tensor(pointer, column.astype(np.int64), weight, shape)
+    for key, values in fields.items():
+        relation[key] = torch.from_numpy(values.astype(np.float32))

@@ -1,0 +1,178 @@
+"""Interventions as they were given: what, where, how much, from when and for how long."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from aivc_graph import names
+from aivc_graph.errors import TissueError, unknown_name
+from aivc_graph.settings import Settings
+from aivc_graph.tissue.frame import positions_um
+from aivc_graph.tissue.section import metadata_of
+
+Kind = Literal["knockout", "activation", "drug", "ligand"]
+# A knock-out lowers what it targets; an activation and a ligand raise it. A drug says itself.
+SIGN_OF_KIND = {"knockout": -1.0, "activation": 1.0, "ligand": 1.0}
+
+
+class Where(Settings):
+    """The part of a section that was treated: a disc, or the cells an annotation names.
+
+    Parameters
+    ----------
+    disc_um
+        Centre x, y and radius [µm] in the section's frame.
+    column, equals
+        Column of the cells' annotation, and the value that treated cells have there.
+    """
+
+    disc_um: tuple[float, float, float] | None = None
+    column: str | None = None
+    equals: str | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Where:
+        by_column = self.column is not None and self.equals is not None
+        if (self.disc_um is None) == (not by_column) or (self.column is None) != (self.equals is None):
+            raise ValueError("expected either `disc_um: [x, y, radius]`, or `column:` and `equals:`")
+        if self.disc_um is not None and not self.disc_um[2] > 0:
+            raise ValueError(f"expected a radius above 0 µm, found {self.disc_um[2]:g}")
+        return self
+
+
+class Intervention(Settings):
+    """One perturbation as given.
+
+    Parameters
+    ----------
+    kind
+        ``knockout``, ``activation``, ``drug`` or ``ligand``.
+    name
+        Symbol of the gene, or name of the drug or ligand.
+    targets
+        Symbol → signed strength; for all but drugs, by default the gene of that name.
+    dose, unit
+        Amount; 0 is nothing at all. Doses of one intervention share one unit.
+    onset_hours, hours
+        When it began, and how long it lasted until the tissue was measured [h].
+    where
+        Part of the section; all of it if not given.
+
+    Examples
+    --------
+    >>> knockout("TGFB1").targets
+    {'TGFB1': -1.0}
+    >>> [part.name for part in (knockout("TGFB1") + drug("ruxolitinib", targets={"JAK1": -1})).parts]
+    ['TGFB1', 'ruxolitinib']
+    """
+
+    kind: Kind
+    name: str = Field(min_length=1)
+    targets: dict[str, float] = Field(default_factory=dict)
+    dose: float = Field(1.0, ge=0, allow_inf_nan=False)
+    unit: str = "relative"
+    onset_hours: float = Field(0.0, ge=0, allow_inf_nan=False)
+    hours: float = Field(24.0, ge=0, allow_inf_nan=False)
+    where: Where | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_gene(cls, given: Any) -> Any:
+        if isinstance(given, dict) and not given.get("targets") and given.get("kind") in SIGN_OF_KIND:
+            return {**given, "targets": {str(given.get("name", "")): SIGN_OF_KIND[given["kind"]]}}
+        return given
+
+    @property
+    def key(self) -> str:
+        """What it is, whatever its dose and place, such as ``knockout:TGFB1``; one node of the graph."""
+        return f"{self.kind}:{self.name}"
+
+    @property
+    def parts(self) -> tuple[Intervention, ...]:
+        """Itself: a combination of one."""
+        return (self,)
+
+    def __add__(self, other: Intervention | Combination) -> Combination:
+        return Combination(parts=(*self.parts, *other.parts))
+
+
+class Combination(Settings):
+    """Interventions given together, or one after the other by their ``onset_hours``."""
+
+    parts: tuple[Intervention, ...]
+
+    def __add__(self, other: Intervention | Combination) -> Combination:
+        return Combination(parts=(*self.parts, *other.parts))
+
+
+def knockout(gene: str, **options: Any) -> Intervention:
+    """Return the loss of a gene; `options` are those of `Intervention`, such as ``dose=0.5``."""
+    return Intervention(kind="knockout", name=gene, **options)
+
+
+def activation(gene: str, **options: Any) -> Intervention:
+    """Return the activation of a gene."""
+    return Intervention(kind="activation", name=gene, **options)
+
+
+def ligand(name: str, **options: Any) -> Intervention:
+    """Return a ligand added from outside."""
+    return Intervention(kind="ligand", name=name, **options)
+
+
+def drug(name: str, **options: Any) -> Intervention:
+    """Return a drug; ``targets={"JAK1": -1}`` says what it acts on."""
+    return Intervention(kind="drug", name=name, **options)
+
+
+def interventions_of(section: Any) -> tuple[Intervention, ...]:
+    """Return what was done to a section."""
+    return tuple(Intervention(**given) for given in metadata_of(section).get(names.INTERVENTIONS, ()))
+
+
+def set_interventions(section: Any, interventions: tuple[Intervention, ...]) -> None:
+    """Write on a section what was done to it.
+
+    Raises
+    ------
+    TissueError
+        If a part of the section is named that it does not have.
+    """
+    for intervention in interventions:
+        treated(section, intervention)
+    metadata_of(section)[names.INTERVENTIONS] = [given.model_dump(mode="json") for given in interventions]
+
+
+def treated(section: Any, intervention: Intervention) -> dict[str, NDArray[np.bool_]]:
+    """Return who of each level is treated, (node,); a patch beside cells that an annotation names is left out."""
+    where = intervention.where
+    levels = [level for level in (names.CELL, names.PATCH) if level in section.shapes]
+    if where is None:
+        return {level: np.ones(len(section.shapes[level]), bool) for level in levels}
+    if where.disc_um is not None:
+        x, y, radius = where.disc_um
+        inside = {level: np.hypot(*(positions_um(section, level) - (x, y)).T) <= radius for level in levels}
+        if not any(mask.any() for mask in inside.values()):
+            found = f"no node within {radius:g} µm of ({x:g}, {y:g})"
+            raise TissueError(
+                _place(section, intervention), found, mend="check `disc_um`, in µm of this section's frame"
+            )
+        return inside
+    cells = section.shapes[names.CELL] if names.CELL in section.shapes else section.shapes[names.PATCH]
+    level = names.CELL if names.CELL in section.shapes else names.PATCH
+    if where.column not in cells:
+        raise unknown_name(TissueError, _place(section, intervention), "column", str(where.column), cells.columns)
+    values = cells[where.column].astype(str)
+    if not (values == where.equals).any():
+        raise unknown_name(
+            TissueError, _place(section, intervention), str(where.column), str(where.equals), set(values)
+        )
+    return {level: (values == where.equals).to_numpy()}
+
+
+def _place(section: Any, intervention: Intervention) -> str:
+    return f"{metadata_of(section)['section']} · {intervention.key}"
