@@ -92,7 +92,7 @@ def _add_demo(verbs: Any) -> None:
 def _add_simulate(verbs: Any) -> None:
     text = "write a tissue with known ground truth as a vendor would deliver it"
     verb = _verb(verbs, "simulate", _simulate, text, "aivc simulate tiny --out tissue")
-    verb.add_argument("preset", metavar="PRESET", help="tiny or demo")
+    verb.add_argument("preset", metavar="PRESET", help="tiny, demo, perturb, cohort … (docs of simulate)")
     verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="a folder that is absent or empty")
     verb.add_argument("--seed", type=int, default=0, help="of all random choices (%(default)s)")
 

@@ -74,13 +74,16 @@ def cell_depths(kind: Index, rng: np.random.Generator) -> Array:
 
 
 def _apart(xy: Array, distance: Array) -> NDArray[np.bool_]:
-    """Keep each point that is not too near one kept before it."""
+    """Keep each point that is not too near one kept before it: in rounds, those that nothing undecided comes before."""
     pairs = cKDTree(xy).query_pairs(float(distance.max()), output_type="ndarray")
     near = np.hypot(*(xy[pairs[:, 0]] - xy[pairs[:, 1]]).T) < distance[pairs].mean(axis=1)
     earlier, later = np.sort(pairs[near], axis=1).T
-    order = np.argsort(later, kind="stable")
-    earlier, ends = earlier[order], np.searchsorted(later[order], np.arange(len(xy) + 1))
     kept = np.ones(len(xy), bool)
-    for point in range(len(xy)):
-        kept[point] = not kept[earlier[ends[point] : ends[point + 1]]].any()
+    waits = np.zeros(len(xy), bool)
+    while len(later):
+        waits[:] = False
+        waits[later] = True
+        kept[later[~waits[earlier]]] = False
+        undecided = waits[earlier] & kept[earlier] & kept[later]
+        earlier, later = earlier[undecided], later[undecided]
     return kept

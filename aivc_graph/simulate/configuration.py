@@ -17,11 +17,12 @@ def configuration(name: str, preset: Preset, sections: Sequence[SimulatedSection
         "#",
         "#   aivc train config.yaml --out run && aivc query run niches --plot niches.png",
         "#",
-        "# What is true of it lies in truth/; nothing here reads it.",
+        "# What is true of it lies in truth/; nothing here reads it. graph, model and training keep their defaults.",
         "",
         "task:",
         f"  name: {name}",
         *_split(preset),
+        f"  # Each section: {_contents(preset)}.",
         "  sections:",
     ]
     for section in sections:
@@ -29,6 +30,13 @@ def configuration(name: str, preset: Preset, sections: Sequence[SimulatedSection
     if preset.mpp is not None:
         lines.append("  features: {}                # describe the tile under each spot, with the built-in features")
     return "\n".join(lines) + "\n"
+
+
+def _contents(preset: Preset) -> str:
+    parts = ["spots with the slide under them"] if preset.mpp is not None else []
+    parts.append("segmented cells with the types an annotator gave them")
+    parts += ["what was done to it"] if preset.arms else []
+    return ", ".join(parts)
 
 
 def _split(preset: Preset) -> list[str]:

@@ -89,6 +89,23 @@ def draw_layout(
     return Layout(niche, depth, (reach < 13) & (niche == VESSEL))
 
 
+def draw_bands(size_um: float, rng: np.random.Generator) -> Layout:
+    """Draw the front of one tumour, its niches in bands: core, margin, a seam of immune cells, vessel bed, stroma.
+
+    The depth is the distance to the front, which undulates and runs across the square in any direction.
+    """
+    n = int(np.ceil(size_um / STEP_UM))
+    x, y = np.meshgrid(*[(np.arange(n) + 0.5) * STEP_UM] * 2)
+    wave = [smooth_noise((n, n), scale / STEP_UM, rng) for scale in (60.0, 25.0)]
+    tissue, turn = _tissue(x, y, size_um, wave[0], rng), rng.uniform(0, 2 * np.pi)
+    inside = (x - size_um / 2) * np.cos(turn) + (y - size_um / 2) * np.sin(turn) + 18 * wave[0] + 5 * wave[1] > 0
+    depth = STEP_UM * (ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside))
+    borders = size_um * np.array([-0.25, -0.12, -0.03, 0.12])
+    niche = np.array([STROMA, VESSEL, IMMUNE, MARGIN, CORE], np.int8)[np.digitize(depth, borders)]
+    niche[~tissue] = GLASS
+    return Layout(niche, depth, np.zeros_like(tissue))
+
+
 def smooth_noise(shape: tuple[int, int], sigma: float, rng: np.random.Generator) -> Field:
     """Return Gaussian noise of unit variance that varies over `sigma` lattice steps."""
     noise = ndimage.gaussian_filter(rng.normal(size=shape), sigma, mode="wrap")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from aivc_graph.simulate.intervention import Part, part
+from aivc_graph.simulate.programmes import GENES
 
 Arm = tuple[Part, ...]
 UNTREATED: Final = "untreated"
@@ -59,10 +60,17 @@ class Preset:
         Factor on what interventions do; 0 for a study in which nothing works.
     niche_structure
         Whether there are niches; without them one mixture everywhere and no signals.
+    layered
+        Whether niches are the bands of a tumour's front, in place of nests in stroma.
     transcripts
         Whether the molecules are written as points.
     multiome
         Whether protein and open chromatin of the cells are written.
+    cores
+        Rows and columns of independent cores of `size_um` on one section, as on a tissue microarray; such a section is
+        written core by core, cells only.
+    background_genes
+        How many genes that no signal moves are added to the panel.
     """
 
     size_um: float
@@ -75,8 +83,11 @@ class Preset:
     mpp: float | None = 1.0
     effect: float = 1.0
     niche_structure: bool = True
+    layered: bool = False
     transcripts: bool = False
     multiome: bool = False
+    cores: tuple[int, int] = (1, 1)
+    background_genes: int = 0
 
 
 def _disc(size_um: float, radius_um: float) -> dict[str, list[float]]:
@@ -157,18 +168,32 @@ def _cohort() -> Preset:
     return Preset(600.0, donors, validation=("D5", "D6"), test=("D7", "D8"))
 
 
+def _layered() -> Preset:
+    donors = tuple(DonorPlan(f"D{i}", "A", (UNTREATED,)) for i in range(1, 5))
+    return Preset(800.0, donors, validation=("D3",), test=("D4",), layered=True)
+
+
 def _multiome() -> Preset:
     donors = tuple(DonorPlan(f"D{i}", "A", (UNTREATED, "ligand_ifng")) for i in range(1, 5))
     arms = {"ligand_ifng": (part("ligand", "IFNG"),)}
     return Preset(500.0, donors, arms, asked=tuple(arms), validation=("D3",), test=("D4",), mpp=None, multiome=True)
 
 
+def _large() -> Preset:
+    """One million cells: four donors, each an array of 117 cores of 1 mm."""
+    donors = tuple(DonorPlan(f"D{i}", "A", (UNTREATED,)) for i in range(1, 5))
+    cores, more = (9, 13), 500 - len(GENES)
+    return Preset(1000.0, donors, validation=("D3",), test=("D4",), mpp=None, cores=cores, background_genes=more)
+
+
 PRESETS: Final[dict[str, Preset]] = {
     "tiny": _tiny(),
     "demo": _demo(),
     "cohort": _cohort(),
+    "layered": _layered(),
     "perturb": _perturb(),
     "multiome": _multiome(),
+    "large": _large(),
     "null_effect": replace(_demo(), effect=0.0),
     "null_niches": replace(_demo(), niche_structure=False),
 }

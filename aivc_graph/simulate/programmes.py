@@ -117,6 +117,16 @@ MIXTURE: Final = np.array(
 )
 
 
+def background_profiles(number: int) -> NDArray[np.float64]:
+    """Return genes that are in no programme, as shares of the panel's RNA, ``(type, gene)``; together a half of it.
+
+    Each has its own level and differs somewhat from type to type; no signal moves it.
+    """
+    rng = np.random.default_rng(number)
+    level = np.exp(rng.normal(0.0, 1.0, number) + rng.normal(0.0, 0.4, (len(TYPE_NAMES), number)))
+    return 0.5 * level / level.sum(axis=1, keepdims=True)
+
+
 def type_strengths() -> NDArray[np.float64]:
     """Return how strongly each type turns each gene on, ``(type, gene)``, as a natural-log fold over no expression."""
     return np.array([[_strength(kind, gene) for gene in GENES] for kind in TYPE_NAMES])

@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 REACH: Final = 3.0  # decay lengths after which a signal counts as gone
 STEP_HOURS: Final = 6.0
 TURNOVER_HOURS: Final = 8.0  # a gene's transcript and product follow an intervention with this time constant
-SWEEPS: Final = 25
+SWEEPS, SETTLED = 50, 1e-10
 CELLS_PER_UM2: Final = 2.5e-3  # the density at which `half_share` is stated
 LEFT, MOST = np.log(20.0), np.log(4.0)  # full knock-out leaves 1/20, full activation makes four times as much
 
@@ -83,7 +83,9 @@ class Signalling:
         """Return the state in which drive and activity agree, without interventions."""
         state = State(np.zeros_like(self.field), nothing(len(self.field)))
         for _ in range(SWEEPS):
-            state = State(self.drive(state), state.done)
+            before, state = state, State(self.drive(state), state.done)
+            if np.abs(state.activity - before.activity).max(initial=0.0) < SETTLED:
+                break
         return state
 
     def drive(self, state: State) -> Array:
@@ -128,17 +130,16 @@ class Signalling:
 
 def kernels(xy_um: Array) -> dict[int, sparse.csr_matrix]:
     """Return exp(−distance / decay) between cells within `REACH` decay lengths; a cell hears itself too."""
-    reach = {i: REACH * pathway.decay_um for i, pathway in _ROUTES.items()}
-    pairs = cKDTree(xy_um).query_pairs(max(reach.values()), output_type="ndarray")
-    distance = np.hypot(*(xy_um[pairs[:, 0]] - xy_um[pairs[:, 1]]).T)
-    found, itself = {}, np.arange(len(xy_um))
+    pairs = cKDTree(xy_um).query_pairs(REACH * max(p.decay_um for p in _ROUTES.values()), output_type="ndarray")
+    itself = np.arange(len(xy_um))
+    rows, columns = np.concatenate([*pairs.T, itself]), np.concatenate([*pairs.T[::-1], itself])
+    distance = np.hypot(*(xy_um[rows] - xy_um[columns]).T)
+    far = sparse.csr_matrix((distance, (rows, columns)), (len(xy_um),) * 2)
+    found = {}
     for i, pathway in _ROUTES.items():
-        near = distance <= reach[i]
-        one, other = pairs[near].T
-        weight = np.exp(-distance[near] / pathway.decay_um)
-        rows, columns = np.concatenate([one, other, itself]), np.concatenate([other, one, itself])
-        weights = np.concatenate([weight, weight, np.ones(len(xy_um))])
-        found[i] = sparse.csr_matrix((weights, (rows, columns)), (len(xy_um),) * 2)
+        near = far.data <= REACH * pathway.decay_um
+        begins = np.concatenate([[0], np.cumsum(near)])[far.indptr]
+        found[i] = sparse.csr_matrix((np.exp(-far.data[near] / pathway.decay_um), far.indices[near], begins), far.shape)
     return found
 
 

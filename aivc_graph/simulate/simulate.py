@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aivc_graph.errors import ConfigError, unknown_name
 from aivc_graph.simulate.configuration import configuration
+from aivc_graph.simulate.core_array import write_core_array
 from aivc_graph.simulate.donors import draw_donor, draw_site, stream
 from aivc_graph.simulate.imaging import see_molecules
 from aivc_graph.simulate.measure import count_spots
@@ -77,13 +78,16 @@ def _write(name: str, preset: Preset, folder: Path, seed: int) -> None:
     write_common_truth(preset.arms, folder / "truth")
     sections = []
     for plan in preset.donors:
+        if preset.cores != (1, 1):
+            sections += [write_core_array(preset, plan, arm, folder, seed) for arm in plan.arms]
+            continue
         for specimen, arm in specimens(preset, plan, seed):
             section = specimen.under(preset.arms[arm]) if arm in preset.arms else specimen.untreated
             _write_section(section, preset, folder)
             _write_counterfactuals(specimen, preset, plan, arm, folder / "truth" / section.name / "counterfactual")
             sections.append(section)
     (folder / "config.yaml").write_text(configuration(name, preset, sections), encoding="utf-8")
-    log.info("simulated %d sections with %d cells", len(sections), sum(len(s.cell_xy) for s in sections))
+    log.info("simulated %d sections of %d donors", len(sections), len(preset.donors))
 
 
 def specimens(preset: Preset, plan: DonorPlan, seed: int) -> Iterator[tuple[Specimen, str]]:
@@ -103,6 +107,7 @@ def specimens(preset: Preset, plan: DonorPlan, seed: int) -> Iterator[tuple[Spec
                 to_block=moved(preset.size_um, stream(seed, "cut", name)) if cut else None,
                 niche_structure=preset.niche_structure,
                 effect=preset.effect,
+                layered=preset.layered,
             )
             yield specimen, arm
 

@@ -13,7 +13,7 @@ from aivc_graph.errors import ConfigError, unknown_name
 from aivc_graph.simulate.cells import cell_depths, draw_shapes, draw_types, lack_of_oxygen, place_cells
 from aivc_graph.simulate.donors import Donor, stream
 from aivc_graph.simulate.intervention import Part
-from aivc_graph.simulate.layout import Layout, draw_layout
+from aivc_graph.simulate.layout import Layout, draw_bands, draw_layout
 from aivc_graph.simulate.pathways import PATHWAY_NAMES
 from aivc_graph.simulate.programmes import CELLS_PER_MM2, GENES, NICHES, TYPE_NAMES, type_profiles, type_strengths
 from aivc_graph.simulate.section import BlockFrame, SimulatedSection, Site, cell_names
@@ -99,10 +99,10 @@ def cut_specimen(
     block: str,
     size_um: float,
     seed: int,
-    *,
-    to_block: BlockFrame | None = None,
     niche_structure: bool = True,
     effect: float = 1.0,
+    to_block: BlockFrame | None = None,
+    layered: bool = False,
 ) -> Specimen:
     """Draw one section of `donor`; equal seeds and names give equal sections, equal blocks the same architecture.
 
@@ -112,14 +112,17 @@ def cut_specimen(
         The section's and the block's names.
     size_um
         Edge of the section.
-    to_block
-        Where it lies in its block; in the block's own frame by default.
     niche_structure
         Without it one mixture and one density everywhere, and cells that do not signal.
     effect
         Factor on what interventions do.
+    to_block
+        Where it lies in its block; in the block's own frame by default.
+    layered
+        Whether the niches are the bands of one tumour's front, in place of nests in stroma.
     """
-    layout = draw_layout(size_um, stream(seed, "block", block), donor.abundance)
+    place = stream(seed, "block", block)
+    layout = draw_bands(size_um, place) if layered else draw_layout(size_um, place, donor.abundance)
     if to_block is not None:
         layout = layout.seen_from(size_um, to_block)
     if not niche_structure:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from aivc_graph.simulate.intervention import INTERACTIONS, Part
 from aivc_graph.simulate.measure import Spots
@@ -33,12 +34,30 @@ def write_common_truth(arms: Mapping[str, tuple[Part, ...]], folder: Path) -> No
 def write_section_truth(section: SimulatedSection, spots: Spots | None, mpp: float | None, folder: Path) -> None:
     """Write ``cells``, ``cell_rates`` and, where there are spots, ``spots`` as Parquet, and ``transforms.json``."""
     folder.mkdir(parents=True)
-    names = cell_names(len(section.cell_xy))
-    cells = pd.DataFrame(
+    cell_states(section, cell_names(len(section.cell_xy))).to_parquet(folder / "cells.parquet", index=False)
+    write_rates(section, folder / "cell_rates.parquet")
+    _write_json(folder / "transforms.json", _transforms(section, mpp))
+    if spots is not None:
+        _spots(section, spots).to_parquet(folder / "spots.parquet", index=False)
+
+
+def cell_states(
+    section: SimulatedSection, names: NDArray[np.str_], corner_um: tuple[float, float] = (0.0, 0.0)
+) -> pd.DataFrame:
+    """Return what each cell is: its place, niche and type, whether it responds and was treated, its activities.
+
+    Parameters
+    ----------
+    names
+        Identifiers of the cells.
+    corner_um
+        Where the upper left corner of `section` lies.
+    """
+    return pd.DataFrame(
         {
             "cell_id": names,
-            "x_um": section.cell_xy[:, 0],
-            "y_um": section.cell_xy[:, 1],
+            "x_um": section.cell_xy[:, 0] + corner_um[0],
+            "y_um": section.cell_xy[:, 1] + corner_um[1],
             "niche": np.array(NICHES)[section.cell_niche],
             "type": np.array(TYPE_NAMES)[section.cell_type],
             "responder": section.responder,
@@ -46,11 +65,6 @@ def write_section_truth(section: SimulatedSection, spots: Spots | None, mpp: flo
             **dict(zip(PATHWAY_NAMES, section.activity.T, strict=True)),
         }
     )
-    cells.to_parquet(folder / "cells.parquet", index=False)
-    write_rates(section, folder / "cell_rates.parquet")
-    _write_json(folder / "transforms.json", _transforms(section, mpp))
-    if spots is not None:
-        _spots(section, spots).to_parquet(folder / "spots.parquet", index=False)
 
 
 def write_rates(section: SimulatedSection, path: Path) -> None:
