@@ -1,10 +1,10 @@
-"""Simulated beside real tissue on the same summaries; for each, the spread between real sections, and what is simulated.
+"""Simulated beside real tissue on the same summaries: the spread between real sections, and what is simulated.
 
-Real: cells of a Xenium breast tumour (8 blocks of 1,200 cells) and of osmFISH mouse cortex (4); spots of her2st (14
-sections), of a Visium breast tumour (a window) and of DLPFC (a window); H&E of her2st (5 sections) and of CMU-1. Simulated:
-the demo's donors on larger sections of 1.8 mm, so that there are as many spots as on real ones. Counts are made
-comparable first: as many genes, and thinned to the same median depth. A summary lies within if the median over simulated
-sections lies between the least and the largest of the real ones.
+Real: cells of a Xenium breast tumour (8 blocks of 1,200 cells) and of osmFISH mouse cortex (4); spots of her2st (12
+sections), of a Visium breast tumour (a window) and of DLPFC (a window); H&E of her2st (5 sections) and of CMU-1.
+Simulated: the demo's donors on larger sections of 1.8 mm, so that there are as many spots as on real ones. Counts are
+made comparable first: as many genes, and thinned to the same median depth. A summary lies within if the median over
+simulated sections lies between the least and the largest of the real ones.
 
     python benchmarks/realism.py --data DATA --out benchmarks/results/realism.json
 """
@@ -35,7 +35,7 @@ from aivc_graph.simulate.slide import paint_slide
 
 SIZE_UM = 1800.0
 CELLS, CELL_GENES, CELL_DEPTH = 1200, 100, 60.0
-SPOT_GENES, SPOT_DEPTH = 140, 150.0
+SPOT_GENES, SPOT_DEPTH, LEAST_DEPTH = 140, 150.0, 100.0
 VISIUM_PITCH_UM, LEGACY_PITCH_UM = 100.0, 200.0
 Found = dict[str, dict[str, Any]]
 
@@ -98,7 +98,7 @@ def of_spots(block: Block) -> dict[str, Any]:
 
 
 def real_cells(data: Path) -> Found:
-    """Blocks of the Xenium window, whose unit is 1/16.9 of a Visium pitch, and of osmFISH, whose types are the labels."""
+    """Blocks of the Xenium window, whose unit is 1/16.9 of a Visium pitch, and of osmFISH, labelled by its types."""
     table = pd.read_csv(data / "xenium-visium-breast/xenium_pikachu.csv.gz", index_col=0)
     place = ["cell_id", "cell_area", "nucleus_area", "aligned_x", "aligned_y"]
     xy = table[["aligned_x", "aligned_y"]].to_numpy(float) * VISIUM_PITCH_UM / 16.9
@@ -122,7 +122,7 @@ def osmfish(data: Path) -> Block:
 
 
 def real_spots(data: Path) -> Found:
-    """her2st and Visium on the genes of the simulated panel, DLPFC on as many others."""
+    """her2st and Visium on the genes of the simulated panel, DLPFC on as many others; without two shallow sections."""
     folder = data / "her2st"
     found = {}
     for path in sorted((folder / "ST-cnts").glob("*.tsv.gz")):
@@ -134,6 +134,7 @@ def real_spots(data: Path) -> Found:
         found[f"her2st {name}"] = of_spots(Block(counts, array * LEGACY_PITCH_UM, labels))
     visium = pd.read_csv(data / "xenium-visium-breast/visium_eevee.csv.gz", index_col=0)
     xy = visium[["aligned_x", "aligned_y"]].to_numpy(float) * VISIUM_PITCH_UM / 16.9
+    found = {name: summary for name, summary in found.items() if summary["median_depth_of_panel"] >= LEAST_DEPTH}
     found["visium breast"] = of_spots(Block(visium[[g for g in GENES if g in visium]].to_numpy(np.int64), xy))
     found["dlpfc 151510"] = of_spots(dlpfc(data))
     return found

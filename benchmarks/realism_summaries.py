@@ -136,7 +136,7 @@ def _autocorrelation(data: AnnData) -> dict[str, Any]:
 
 
 def _neighbourhood(data: AnnData, labels: NDArray[np.str_] | None) -> dict[str, Any]:
-    """Enrichment over chance of neighbours of one's own kind and of others: z / √rows, kinds by k-means or as labelled."""
+    """Enrichment of neighbours of one's own kind and of others: z / √rows, with kinds by k-means and as labelled."""
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
 
@@ -171,12 +171,13 @@ def summarise_slide(image: NDArray[np.uint8], mpp: float, tiles: int = 250, seed
     """
     glass = np.quantile(image[::8, ::8].reshape(-1, 3), 0.98, axis=0)
     side = round(TILE_UM / mpp)
-    corners = np.array([(y, x) for y in range(0, image.shape[0] - side, side) for x in range(0, image.shape[1] - side, side)])
-    corners = corners[np.random.default_rng(seed).permutation(len(corners))]
+    height, width = image.shape[:2]
+    corners = [(y, x) for y in range(0, height - side, side) for x in range(0, width - side, side)]
     found: list[Array] = []
-    for y, x in corners:
+    for y, x in np.random.default_rng(seed).permutation(corners):
         tile = image[y : y + side, x : x + side].astype(np.float32)
-        tile = ndimage.zoom(ndimage.gaussian_filter(tile, (0.35 / mpp, 0.35 / mpp, 0)), (TILE_UM / side,) * 2 + (1,), order=1)
+        smooth = ndimage.gaussian_filter(tile, (0.35 / mpp, 0.35 / mpp, 0))
+        tile = ndimage.zoom(smooth, (TILE_UM / side, TILE_UM / side, 1), order=1)
         density = (-np.log10(np.clip(tile, 2, None) / glass)).clip(-0.1)
         if (density.mean(axis=2) > TISSUE_DENSITY).mean() > 0.6:
             found.append(density)

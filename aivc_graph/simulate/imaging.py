@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 
 from aivc_graph.simulate.counts import Counts, gene_sizes, overdispersion, poisson_quantile
 from aivc_graph.simulate.donors import stream
+from aivc_graph.simulate.programmes import gene_levels
 from aivc_graph.simulate.section import SimulatedSection
 
 Array = NDArray[np.float64]
@@ -64,7 +65,7 @@ def see_molecules(section: SimulatedSection) -> Molecules:
     """
     rng = stream(section.seed, "molecules")
     shape = section.cell_rate.shape
-    noise = overdispersion(shape, gene_sizes(shape[1], SIZE, SIZE_SPREAD, PLATFORM), rng)
+    noise = overdispersion(shape, gene_sizes(gene_levels(section.genes), SIZE, SIZE_SPREAD, PLATFORM), rng)
     noise *= rng.lognormal(-(CAPTURE_SPREAD**2) / 2, CAPTURE_SPREAD, (shape[0], 1))
     noise *= (rng.random(shape) >= DROPOUT) / (1 - DROPOUT)
     seen = section.cell_rate * noise

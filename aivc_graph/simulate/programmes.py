@@ -138,6 +138,13 @@ def type_profiles() -> NDArray[np.float64]:
     return share / share.sum(axis=1, keepdims=True)
 
 
+def gene_levels(genes: tuple[str, ...] = GENES) -> NDArray[np.float64]:
+    """Return the share of each of `genes` in the RNA of all types alike, the median for genes not in `GENES`."""
+    level = dict(zip(GENES, type_profiles().mean(axis=0), strict=True))
+    usual = float(np.median(list(level.values())))
+    return np.array([level.get(gene, usual) for gene in genes])
+
+
 def _strength(kind: str, gene: str) -> float:
     if gene in SIGNALS:
         return SIGNALS[gene].get(kind, 0.0)
