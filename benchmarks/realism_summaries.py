@@ -39,9 +39,9 @@ def comparable(block: Block, genes: int, depth: float, seed: int = 0) -> Block:
     rng = np.random.default_rng(seed)
     kept = np.sort(rng.permutation(block.counts.shape[1])[:genes])
     counts = block.counts[:, kept]
-    counts = counts[:, counts.sum(axis=0) > 0]
     share = min(1.0, depth / np.median(counts.sum(axis=1)))
     thinned = rng.binomial(counts, share)
+    thinned = thinned[:, thinned.sum(axis=0) > 0]
     measured = thinned.sum(axis=1) > 0
     return Block(thinned[measured], block.xy[measured], None if block.labels is None else block.labels[measured])
 
