@@ -55,8 +55,8 @@ def overdispersion(shape: tuple[int, int], size: Array | float, rng: np.random.G
 def gene_sizes(level: Array, usual: float, spread: float, platform: int) -> Array:
     """Return each gene's size parameter (1 / dispersion) on a platform, ``(gene,)``.
 
-    Log-normal around `usual` for the gene of median level, and going with the square root of the level: rare
-    transcripts come in bursts.
+    Log-normal around `usual` for the gene of median level, and going with the level itself: rare transcripts
+    come in bursts.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def gene_sizes(level: Array, usual: float, spread: float, platform: int) -> Arra
         Number of the platform; the same gene has the same size in every section it measures.
     """
     own = np.random.default_rng([platform, len(level)]).normal(size=len(level))
-    return usual * np.sqrt(level / np.median(level)) * np.exp(spread * own)
+    return usual * (level / np.median(level)) * np.exp(spread * own)
 
 
 def _inverted(u: Array, mean: Array) -> Counts:

@@ -19,10 +19,10 @@ from aivc_graph.simulate.section import SimulatedSection
 Array = NDArray[np.float64]
 
 PLATFORM: Final = 1
-SIZE, SIZE_SPREAD = 2.5, 0.4
+SIZE, SIZE_SPREAD = 4.0, 0.4
 CAPTURE_SPREAD: Final = 0.25
 DROPOUT: Final = 0.02
-MISASSIGNED, UNASSIGNED = 0.04, 0.08
+MISASSIGNED, UNASSIGNED = 0.07, 0.08
 NO_CELL: Final = "UNASSIGNED"
 LEAST_QUALITY, BEST_QUALITY = 20.0, 40.0
 NEIGHBOURHOOD_UM: Final = 25.0
