@@ -171,13 +171,22 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--k": {"type": int, "help": "number of niches; chosen from the data if not given"},
     "--resolution": {"type": float, "help": "above 1 more niches, below 1 fewer"},
     "--level": {"choices": LEVELS, "help": "one row a node of this level"},
-    "--plot": {"type": Path, "metavar": "PNG", "help": "draw the niches in the tissue"},
+    "--plot": {"type": Path, "metavar": "PNG", "help": "draw the answer in the tissue"},
     "--genes": {"type": _symbols, "metavar": "A,B", "help": "symbols, separated by commas; all if not given"},
     "--at": {"choices": (*LEVELS, "niche"), "help": "one row a node of this level, or a niche"},
     "--to-niche": {"metavar": "N", "dest": "niche", "help": "the niche to be like"},
     "--to-node": {"metavar": "BARCODE", "dest": "node", "help": "the cell or patch to be like"},
     "--section": {"metavar": "S", "help": "the section of that node"},
     "--n": {"type": int, "help": "how many"},
+    "--intervention": {
+        "action": "append",
+        "required": True,
+        "metavar": "KIND:NAME[@DOSE]",
+        "help": "knockout, activation, drug or ligand; may be repeated, for a combination",
+    },
+    "--where": {"metavar": "PLACE", "help": "niche=3, section=NAME or disc=SECTION:X,Y,RADIUS [µm]; all if not given"},
+    "--dose": {"type": float, "help": "of every part that does not say its own (1)"},
+    "--hours": {"type": float, "help": "how long it lasts until the tissue is looked at (24)"},
 }
 QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "niches": ("the niche of every cell, patch or region", ("--k", "--resolution", "--level", "--plot")),
@@ -185,6 +194,10 @@ QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "composition": ("what each niche is made of", ("--level", "--k", "--resolution")),
     "neighbours": ("which niches touch, against chance", ("--k", "--resolution")),
     "similar": ("the nodes most like a niche or a node", ("--to-niche", "--to-node", "--section", "--k", "--n")),
+    "response": (
+        "what an intervention would do to expression",
+        ("--intervention", "--where", "--dose", "--hours", "--at", "--genes", "--plot"),
+    ),
 }
 EXAMPLES = {
     "niches": "--k 6 --plot niches.png --out niches.h5ad",
@@ -192,6 +205,7 @@ EXAMPLES = {
     "composition": "--level cell",
     "neighbours": "--out contacts.csv",
     "similar": "--to-niche 3",
+    "response": "--intervention knockout:TGFB1 --where niche=3 --at niche --genes COL1A1,POSTN",
 }
 
 

@@ -8,6 +8,7 @@ from pydantic import ConfigDict
 from aivc_graph import names
 from aivc_graph.errors import ModelError
 from aivc_graph.graph.tissue_graph import Relation, TissueGraph
+from aivc_graph.model.intervention_plan import InterventionPlan
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.settings import Settings
 
@@ -23,6 +24,8 @@ class ModelPlan(Settings):
         Modality by level: the molecules of a count panel, the names of dense features.
     laterals, withins
         Relations messages travel along: near, and (child, within, parent) from fine to coarse.
+    interventions
+        What was done to some of the tissue, if anything.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,6 +36,7 @@ class ModelPlan(Settings):
     features: dict[str, dict[str, tuple[str, ...]]]
     laterals: tuple[str, ...]
     withins: tuple[tuple[str, str], ...]
+    interventions: InterventionPlan | None = None
 
     @classmethod
     def of(cls, graph: TissueGraph, config: ModelConfig) -> ModelPlan:
@@ -59,6 +63,7 @@ class ModelPlan(Settings):
             features=features,
             laterals=laterals,
             withins=withins,
+            interventions=InterventionPlan.of(graph),
         )
 
     @property

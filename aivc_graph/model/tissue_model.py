@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from aivc_graph import names
 from aivc_graph.model.inputs import Inputs, covered
 from aivc_graph.model.plan import ModelPlan
+from aivc_graph.operators.intervention.component_shift import ComponentShift
 from aivc_graph.operators.lateral.ring_mean import RingMeanLateral
 from aivc_graph.operators.lift.set_summary import SetSummaryLift
 from aivc_graph.operators.measurement.direct_readout import DirectReadout, log_shares
@@ -123,6 +124,7 @@ class TissueModel(nn.Module):
         keys = [f"{v}_{m}" for v, m in (*counts, *features)]
         self.log_precision = nn.ParameterDict({key: nn.Parameter(torch.zeros(plan.latent)) for key in keys})
         self.blocks = nn.ModuleList(Block(plan) for _ in range(plan.config.depth))
+        self.interventions = _component_shift(plan)
 
     def count_operator(self, level: str, modality: str) -> NegativeBinomialMeasurement:
         """Return the measurement of counts of `modality` at `level`."""
@@ -182,6 +184,11 @@ class TissueModel(nn.Module):
             found.append((key, data.mask, self.feature_operator(*key).encode(self.standard_features(inputs, key))))
         return found
 
+    def counted_state(self, inputs: Inputs, level: str, modality: str) -> Tensor:
+        """Return what a node's own counts alone say of it (node, latent)."""
+        data, section = inputs.counts[level, modality], inputs.section[level]
+        return self.count_operator(level, modality).encode(data.scaled, data.section_mean, section)
+
     def readout(self, key: tuple[str, str, str]) -> DirectReadout:
         """Return the direct readout of (child, parent, modality) or (level, features, modality)."""
         return cast(DirectReadout, self.readouts["_".join(key)])
@@ -223,3 +230,11 @@ class TissueModel(nn.Module):
         """Return what the state alone says of the shares of each molecule (node, molecule)."""
         data = inputs.counts[level, modality]
         return self.count_operator(level, modality).shares(state.z[level], data.section_offset, inputs.section[level])
+
+
+def _component_shift(plan: ModelPlan) -> ComponentShift | None:
+    if (done := plan.interventions) is None:
+        return None
+    molecules = len(plan.counts[done.level][done.modality])
+    sizes = (len(done.keys), len(done.pairs), done.components, plan.latent, molecules, 1 + len(done.donors))
+    return ComponentShift(*sizes)

@@ -10,9 +10,10 @@ import pandas as pd
 from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.io.staging import staged
 from aivc_graph.io.writing import write
+from aivc_graph.pipeline.respond import respond
 from aivc_graph.query.virtual_tissue import VirtualTissue
 
-QUESTIONS = ("niches", "expression", "composition", "neighbours", "similar")
+QUESTIONS = ("niches", "expression", "composition", "neighbours", "similar", "response")
 PICTURES = (".png", ".pdf", ".svg")
 
 
@@ -32,6 +33,8 @@ def query(run: Path, question: str, out: Path | None = None, *, plot: Path | Non
         answer = tissue.neighbours(**asked)
     elif question == "similar":
         answer = tissue.similar_to(**asked)
+    elif question == "response":
+        answer, plot = respond(tissue, plot=plot, **asked), None
     else:
         raise unknown_name(QueryError, "aivc query", "question", question, QUESTIONS)
     if plot is not None:

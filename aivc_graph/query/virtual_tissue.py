@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.query.answers import composition_table, contact_table, expression_table, nearest_nodes, node_table
 from aivc_graph.query.mixture import fit_mixture, smooth
 from aivc_graph.query.states import NodeStates, niche_level, niche_state, node_states
+from aivc_graph.query.what_if import WhatIf, what_if
+from aivc_graph.tissue.intervention import Combination, Intervention
 from aivc_graph.tissue.thumbnail import Thumbnail
 from aivc_graph.training.checkpoint import load_model
 
@@ -236,6 +239,77 @@ class VirtualTissue:
             raise QueryError("similar_to", f"no niche {niche!r}", f"1 … {self._niche_shares(k, 1.0)[level].shape[1]}")
         return nearest_nodes(self.graph, level, x, x[members].mean(axis=0), n)
 
+    def niche(self, niche: str | int, k: int | None = None, resolution: float = 1.0) -> np.ndarray:
+        """Return who of the base level belongs to a niche, boolean (node,); a place for `intervene`."""
+        members = self.niches(k, resolution).obs[NICHE]
+        if str(niche) not in members.cat.categories:
+            raise unknown_name(QueryError, "niche", "niche", str(niche), members.cat.categories)
+        return (members.astype(str) == str(niche)).to_numpy()
+
+    def intervene(
+        self,
+        intervention: Intervention | Combination,
+        where: np.ndarray | Sequence[str] | None = None,
+        hours: float | None = None,
+    ) -> WhatIf:
+        """Return what an intervention, or several together, would do to this tissue.
+
+        Parameters
+        ----------
+        intervention
+            Such as ``ag.knockout("TGFB1")`` or ``ag.knockout("TGFB1") + ag.drug("ruxolitinib", dose=0.3)``.
+        where
+            Nodes of the finest measured level: boolean (node,), such as ``tissue.niche(3)``, or their names
+            ``section:barcode``; all of them if not given.
+        hours
+            How long it lasts until the tissue is looked at [h]; by default as each part says.
+
+        Raises
+        ------
+        QueryError
+            A tissue trained without interventions, an intervention it has never seen, a place that is not there.
+
+        Examples
+        --------
+        >>> answer = tissue.intervene(ag.knockout("TGFB1"), where=tissue.niche(3))  # doctest: +SKIP
+        >>> answer.readout("genes", by="niche", genes=["COL1A1"])  # doctest: +SKIP
+        """
+        parts = intervention.parts
+        if hours is not None:
+            parts = tuple(part.model_copy(update={"hours": float(hours)}) for part in parts)
+        return what_if(self, Combination(parts=parts), self._mask(where))
+
+    def _mask(self, where: np.ndarray | Sequence[str] | None) -> np.ndarray:
+        index = self.graph.obs(self.base_level).index
+        given = np.ones(len(index), bool) if where is None else np.asarray(where)
+        if given.dtype != bool:
+            place = index.get_indexer(pd.Index(given.astype(str)))
+            if (place < 0).any():
+                raise unknown_name(QueryError, "intervene · where", "node", str(given[place < 0][0]), index[:1000])
+            given = np.isin(np.arange(len(index)), place)
+        if given.shape != (len(index),):
+            raise QueryError("intervene · where", f"a mask of shape {given.shape}", f"({len(index)},)")
+        return given
+
+    def places(self, by: str, k: int | None = None, resolution: float = 1.0) -> tuple[pd.DataFrame, sparse.csr_matrix]:
+        """Return the table of places of one kind, and the matrix (place, base node) whose rows average over each."""
+        base = self.base_level
+        if by == NICHE:
+            members = self.niches(k, resolution).obs[NICHE].cat
+            node = np.flatnonzero(members.codes >= 0)
+            rows, columns, table = members.codes.to_numpy()[node], node, pd.DataFrame({NICHE: members.categories})
+        elif self._level(by) == names.REGION:
+            rows, columns = self.graph[base].region_index.numpy(), np.arange(self.graph[base].num_nodes)
+            table = node_table(self.graph, by)
+        elif by == base:
+            rows = columns = np.arange(self.graph[base].num_nodes)
+            table = node_table(self.graph, by)
+        else:
+            overlap = to_scipy_csr(self.graph.adjacency(base, names.WITHIN, by))
+            return node_table(self.graph, by), row_shares(overlap)
+        ones = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), (len(table), self.graph[base].num_nodes))
+        return table.assign(n_nodes=np.diff(ones.indptr)), row_shares(ones)
+
     def plot(
         self, section: str | None = None, k: int | None = None, resolution: float = 1.0, level: str | None = None
     ) -> Any:
@@ -305,6 +379,12 @@ def run_facts(file: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     if missing:
         raise StoreError(str(file), f"no key {missing[0]!r}", mend="train the run again")
     return facts
+
+
+def row_shares(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Return a sparse matrix whose rows sum to one; empty rows stay empty."""
+    total = np.asarray(matrix.sum(axis=1)).ravel()
+    return sparse.diags(1 / np.maximum(total, 1e-12)) @ matrix
 
 
 def _normalised(shares: np.ndarray) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Intervention operators, one a file."""

@@ -1,0 +1,242 @@
+"""What an intervention would do: the difference of two rollouts of one tissue, with and without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+
+from aivc_graph import names
+from aivc_graph.errors import QueryError, unknown_name
+from aivc_graph.operators.intervention.component_shift import ComponentShift, Field, exposure
+from aivc_graph.operators.product import SparseOperator, row_mean
+from aivc_graph.query.answers import MIN_UNITS, PER
+from aivc_graph.query.states import run_windows
+from aivc_graph.tissue.intervention import Combination, Intervention
+
+if TYPE_CHECKING:
+    from aivc_graph.query.virtual_tissue import VirtualTissue
+
+CONFIDENCE = 0.95
+ENOUGH_TREATED = 20.0
+PLACES = (names.CELL, names.PATCH, names.REGION, "niche")
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """The answer to an intervention, computed when it is read out.
+
+    Parameters
+    ----------
+    tissue
+        The tissue asked.
+    parts
+        What is done.
+    where
+        Nodes of the base level that it is done to, boolean (node,).
+    fields
+        Row of each trained intervention → its strength and exposure over the nodes.
+    supported
+        Nodes for which training has seen the like, boolean (node,): the intervention, its dose and time, and treated
+        nodes of that kind.
+    reasons
+        Why nodes, or all of them, are out of support.
+    """
+
+    tissue: VirtualTissue
+    parts: tuple[Intervention, ...]
+    where: np.ndarray
+    fields: dict[int, Field]
+    supported: np.ndarray
+    reasons: tuple[str, ...]
+
+    def readout(self, what: str = "genes", by: str = "niche", genes: list[str] | None = None) -> pd.DataFrame:
+        """Return the effect on expression, in counts per 10,000 of the measured panel.
+
+        Parameters
+        ----------
+        what
+            ``genes``.
+        by
+            ``cell``, ``patch``, ``region`` or ``niche``.
+        genes
+            Symbols; all measured ones if not given.
+
+        Returns
+        -------
+        DataFrame
+            One row a place and gene: ``estimate`` (treated − untreated), ``untreated``, ``treated``, ``lower`` and
+            ``upper`` (95 %, jackknife over training donors; NaN where there are fewer than five, or out of support),
+            ``n_units``, ``interval_over``, ``supported`` and ``unit``.
+
+        References
+        ----------
+        Efron & Stein 1981, doi:10.1214/aos/1176345462 (the jackknife estimate of variance).
+        """
+        if what != "genes":
+            raise unknown_name(QueryError, "readout", "readout", what, ("genes",))
+        plan = self.tissue.model.plan.interventions
+        assert plan is not None
+        panel = list(self.tissue.model.plan.counts[plan.level][plan.modality])
+        chosen = panel if genes is None else list(genes)
+        for gene in chosen:
+            if gene not in panel:
+                raise unknown_name(QueryError, "readout", "measured gene", gene, panel)
+        places, weight = self.tissue.places(by)
+        columns = [panel.index(gene) for gene in chosen]
+        untreated, copies = self._rollouts(weight, columns)
+        share = np.asarray(weight @ self.supported.astype(float)).ravel()
+        return self._table(places, chosen, untreated, copies, share)
+
+    def effect(self, gene: str) -> pd.Series:
+        """Return the effect on one gene at every node of the base level, by node."""
+        table = self.readout(by=self.tissue.base_level, genes=[gene])
+        return pd.Series(table["estimate"].to_numpy(), index=self.tissue.graph.obs(self.tissue.base_level).index)
+
+    def plot(self, gene: str, section: str | None = None) -> Any:
+        """Draw the effect on one gene over the tissue, grey where unsupported; returns a matplotlib Axes."""
+        from aivc_graph.plot.effect_map import effect_map
+
+        level = self.tissue.base_level
+        obs, store = self.tissue.graph.obs(level), self.tissue.graph[level]
+        section = section or self._section()
+        rows = (obs["section"] == section).to_numpy()
+        if not rows.any():
+            raise unknown_name(QueryError, "plot", "section", section, obs["section"].unique())
+        done = " + ".join(part.key.replace(":", " of ") for part in self.parts)
+        return effect_map(
+            store.pos.numpy()[rows],
+            self.effect(gene).to_numpy()[rows],
+            supported=self.supported[rows],
+            treated=self.where[rows],
+            size_um=store.size_um.numpy()[rows],
+            title=f"{section}: {done}",
+            label=f"change of {gene} [counts per {PER:,.0f}]",
+        )
+
+    def _section(self) -> str:
+        """Return the section with most treated nodes."""
+        treated = self.tissue.graph.obs(self.tissue.base_level)["section"][self.where]
+        return str(treated.value_counts().index[0]) if len(treated) else str(treated.cat.categories[0])
+
+    @torch.no_grad()
+    def _rollouts(self, weight: Any, columns: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean expression by place untreated (place, gene), and treated in each copy (copy, place, gene)."""
+        model, plan = self.tissue.model, self.tissue.model.plan.interventions
+        shift = model.interventions
+        assert plan is not None and isinstance(shift, ComponentShift)
+        n_copies = shift.latent_effect.shape[0] if shift.latent_effect.shape[0] > MIN_UNITS else 1
+        untreated = np.zeros((weight.shape[0], len(columns)))
+        treated = np.zeros((n_copies, *untreated.shape))
+        pairs = {(plan.keys.index(a), plan.keys.index(b)): row for row, (a, b) in enumerate(plan.pairs)}
+        for inputs, state, core, rows in run_windows(model, self.tissue.graph):
+            mask = core[plan.level]
+            mine = rows[plan.level][mask].numpy()
+            own = model.counted_state(inputs, plan.level, plan.modality)[mask]
+            log_share = torch.log(model.decoded(state, inputs, plan.level, plan.modality)[mask].clamp_min(1e-12))
+            local = {k: Field(f.strength[mine], f.exposure[mine]) for k, f in self.fields.items()}
+            to_place = weight[:, mine]
+            untreated += to_place @ _per(log_share)[:, columns]
+            decoder = model.count_operator(plan.level, plan.modality).weight
+            for copy in range(n_copies):
+                latent, beside = shift(own, local, pairs, copy)
+                treated[copy] += to_place @ _per(log_share + latent @ decoder.t() + beside)[:, columns]
+        return untreated, treated
+
+    def _table(
+        self, places: pd.DataFrame, genes: list[str], untreated: np.ndarray, copies: np.ndarray, share: np.ndarray
+    ) -> pd.DataFrame:
+        n_donors, n_genes = copies.shape[0] - 1, len(genes)
+        estimate = copies[0] - untreated
+        table = places.loc[places.index.repeat(n_genes)].reset_index(drop=True)
+        table["gene"] = np.tile(genes, len(places))
+        supported = np.repeat(share > 0.5, n_genes)
+        wide = np.full(estimate.size, np.nan)
+        if n_donors >= MIN_UNITS:
+            spread = np.sqrt((n_donors - 1) * (copies[1:] - untreated).var(axis=0))
+            wide = np.where(supported, (stats.t.ppf(0.5 + CONFIDENCE / 2, n_donors - 1) * spread).ravel(), np.nan)
+        values = estimate.ravel()
+        return table.assign(
+            estimate=values,
+            untreated=untreated.ravel(),
+            treated=copies[0].ravel(),
+            lower=values - wide,
+            upper=values + wide,
+            interval_over="donor",
+            n_units=n_donors,
+            supported=supported,
+            unit=f"counts per {PER:,.0f}",
+        )
+
+
+def what_if(tissue: VirtualTissue, given: Intervention | Combination, where: np.ndarray) -> WhatIf:
+    """Return what `given` would do to `tissue` at the nodes `where` (node,) of its base level.
+
+    Raises
+    ------
+    QueryError
+        If the tissue was trained without interventions, or has never seen one of `given`.
+    """
+    model = tissue.model
+    plan, shift = model.plan.interventions, model.interventions
+    if plan is None or not isinstance(shift, ComponentShift):
+        mend = "train on a configuration whose sections say what was done, under `interventions:`"
+        raise QueryError("intervene", "a tissue trained without interventions", "treated and untreated sections", mend)
+    near = SparseOperator.of(row_mean(tissue.graph[plan.level, names.NEAR, plan.level].adj_t))
+    fields: dict[int, Field] = {}
+    supported, reasons = np.ones(len(where), bool), []
+    reach, known = _reach(tissue)
+    for part in given.parts:
+        if part.key not in plan.keys:
+            raise unknown_name(QueryError, "intervene", "trained intervention", part.key, plan.keys)
+        row = plan.keys.index(part.key)
+        strength = float(shift.strength(row, torch.tensor(part.dose), torch.tensor(part.hours)))
+        strong = torch.from_numpy(where.astype(np.float32)) * strength
+        if row in fields:
+            raise QueryError("intervene", f"{part.key} twice", "each once", "add up its doses")
+        fields[row] = Field(strong, exposure(strong, near, float(shift.course[row, 5]), plan.hops))
+        reasons += _outside(plan, part, row)
+        enough = (shift.treated_nodes[row] >= ENOUGH_TREATED).numpy()
+        touched = (fields[row].strength > 0).numpy() | (fields[row].exposure > 0).numpy()
+        supported &= ~touched | (enough[reach] & known)
+    if not supported.all():
+        reasons.append(f"{int((~supported).sum()):,} nodes are of a kind that was hardly ever treated in training")
+    if any("outside" in reason for reason in reasons):
+        supported[:] = False
+    # In the order of training, so that what is given together commutes to the last bit.
+    fields = {row: fields[row] for row in sorted(fields)}
+    return WhatIf(tissue, given.parts, where, fields, supported, tuple(reasons))
+
+
+def _reach(tissue: VirtualTissue) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nearest component of every node (node,), and who lies where training has been."""
+    model, plan = tissue.model, tissue.model.plan.interventions
+    assert plan is not None and model.interventions is not None
+    n = int(tissue.graph[plan.level].num_nodes)
+    nearest, known = np.zeros(n, np.int64), np.zeros(n, bool)
+    with torch.no_grad():
+        for inputs, _, core, rows in run_windows(model, tissue.graph):
+            mask = core[plan.level]
+            share, usual = model.interventions.components(model.counted_state(inputs, plan.level, plan.modality)[mask])
+            measured = inputs.counts[plan.level, plan.modality].mask[mask] > 0
+            nearest[rows[plan.level][mask].numpy()] = share.argmax(dim=1).numpy()
+            known[rows[plan.level][mask].numpy()] = (usual & measured).numpy()
+    return nearest, known
+
+
+def _outside(plan: Any, part: Intervention, row: int) -> list[str]:
+    """Say what of a dose or time lies outside the trained range; nothing is always inside."""
+    found = []
+    for what, value, (low, high) in (("dose", part.dose, plan.doses[row]), ("hours", part.hours, plan.hours[row])):
+        if value and not low <= value <= high:
+            trained = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            found.append(f"{part.key}: {what} {value:g} is outside the trained {trained}")
+    return found
+
+
+def _per(log_share: torch.Tensor) -> np.ndarray:
+    return torch.softmax(log_share.double(), dim=1).numpy() * PER

@@ -1,0 +1,209 @@
+"""Treated against untreated tissue of the same donor, group by group: what effects of interventions are fitted to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+
+from aivc_graph import names
+from aivc_graph.graph.interventions import intervention_dose
+from aivc_graph.graph.store import GraphStore
+from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
+from aivc_graph.graph.windows import windows
+from aivc_graph.model.inputs import CountInput, Inputs, prepare
+from aivc_graph.model.intervention_plan import InterventionPlan, donor_of_sections, section_arms, training_sections
+from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.operators.intervention.component_shift import ComponentShift, exposure
+from aivc_graph.operators.product import SparseOperator, row_mean
+from aivc_graph.training.fit_counts import encode, thin
+
+Floats = NDArray[np.floating]
+Rows = NDArray[np.int64]
+
+HANDED_ON = (0.0, 0.5, 0.75, 0.9, 0.95)
+NEAR_BINS = np.array([0.003, 0.01, 0.03, 0.06, 0.12, 0.25, 0.4, 0.6, 0.8, 0.95])
+LEAST_COUNTS = 200.0
+
+
+@dataclass(frozen=True)
+class Contrasts:
+    """One row a group of treated sections: nodes of one component, treated or not, at about one exposure.
+
+    Shapes: `donor` (row,) position among the plan's donors; `component` (row,); `log_ratio` (row, molecule) against
+    untreated nodes of that donor and component, with its `variance`; `applied` (row, key) share of treated nodes;
+    `near` (row, key, handed on) mean exposure; `dose`, `hours` (row, key), zero where not given; `nodes` (row,) their
+    number.
+    """
+
+    donor: Rows
+    component: Rows
+    log_ratio: Floats
+    variance: Floats
+    applied: Floats
+    near: Floats
+    dose: Floats
+    hours: Floats
+    nodes: Floats
+
+    def take(self, rows: NDArray[np.bool_]) -> Contrasts:
+        """Return some of the rows."""
+        return Contrasts(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+
+def encode_nodes(model: TissueModel, source: TissueGraph | GraphStore, plan: InterventionPlan, size: int) -> Floats:
+    """Return every node's own encoding of its counts (node, latent), in the graph's order; NaN where it has none."""
+    return _gather(model, source, plan, size, model.counted_state)
+
+
+def make_contrasts(
+    model: TissueModel, source: TissueGraph | GraphStore, plan: InterventionPlan, size: int, seed: int
+) -> Contrasts:
+    """Compare each group of the treated training sections with the untreated training sections of its donor.
+
+    Each node's counts are thinned into two halves: one says which component it is of, the other is compared. Were both
+    the same counts, a component would be chosen by the very molecules whose change is asked for.
+    """
+    graph = source if isinstance(source, TissueGraph) else source.structure
+    half = _gather(model, source, plan, size, lambda inputs, *key: _half_state(model, inputs, key, seed))
+    component = _components(model, half)
+    strength = np.column_stack([intervention_dose(graph, plan.level, key) > 0 for key in plan.keys]).astype(np.float32)
+    near = _exposures(graph, plan, strength)
+    training = graph.in_split(plan.level, names.TRAIN).numpy() & (component >= 0)
+    bins = np.digitize(near[:, :, -1].max(axis=1), NEAR_BINS)
+    section = graph[plan.level].section_index.numpy()
+    keys = np.column_stack([section, component, (strength > 0) @ (1 << np.arange(len(plan.keys))), bins])[training]
+    groups, place = np.unique(keys, axis=0, return_inverse=True)
+    group = np.full(len(section), -1)
+    group[training] = place.reshape(-1)
+    counts = _sum_counts(model, source, plan, group, len(groups), size, seed)
+    averager = _averager(group, len(groups))
+    means = averager @ strength, (averager @ near.reshape(len(near), -1)).reshape(-1, *near.shape[1:])
+    nodes = np.bincount(group[training], minlength=len(groups)).astype(float)
+    return _against_untreated(graph, plan, groups[:, 0], groups[:, 1], counts, nodes, *means)
+
+
+def _gather(model: TissueModel, source: TissueGraph | GraphStore, plan: InterventionPlan, size: int, of: Any) -> Floats:
+    structure = source if isinstance(source, TissueGraph) else source.structure
+    found = np.full((int(structure[plan.level].num_nodes), model.plan.latent), np.nan, np.float32)
+    for window in windows(source, (), size):
+        inputs = prepare(window.graph, model.plan, "cpu")
+        state, core = of(inputs, plan.level, plan.modality), window.core[plan.level]
+        counted = core & (inputs.counts[plan.level, plan.modality].mask > 0)
+        found[window.rows[plan.level][counted].numpy()] = state[counted].numpy()
+    return found
+
+
+def _halves(model: TissueModel, inputs: Inputs, key: tuple[str, str], seed: int) -> tuple[CountInput, CountInput]:
+    """Split the counts of a window in two, each time in the same way."""
+    data, depth = inputs.counts[key], float(model.count_operator(*key).target_depth)
+    return thin(data, depth, 0.5, np.random.default_rng([seed, data.counts.values().numel()]))
+
+
+def _half_state(model: TissueModel, inputs: Inputs, key: tuple[str, str], seed: int) -> torch.Tensor:
+    return encode(model.count_operator(*key), _halves(model, inputs, key, seed)[0], inputs.section[key[0]])
+
+
+def _against_untreated(
+    graph: TissueGraph,
+    plan: InterventionPlan,
+    section: Rows,
+    component: Rows,
+    counts: Floats,
+    nodes: Floats,
+    applied: Floats,
+    near: Floats,
+) -> Contrasts:
+    arms, donors = section_arms(graph, plan.level), donor_of_sections(graph)
+    training = set(training_sections(graph, plan.level))
+    treated = np.array([bool(arms[s]) for s in section])
+    donor = np.array([plan.donors.index(donors[s]) if donors[s] in plan.donors else -1 for s in section])
+    pooled = np.stack([counts[~treated & (component == j)].sum(axis=0) for j in range(plan.components)])
+    profile = (pooled + 0.5) / (pooled + 0.5).sum(axis=1, keepdims=True)
+    cell = donor * plan.components + component
+    control = np.zeros((len(plan.donors) * plan.components, counts.shape[1]))
+    np.add.at(control, cell[~treated & (donor >= 0)], counts[~treated & (donor >= 0)])
+    enough = control.sum(axis=1) >= LEAST_COUNTS
+    kept = treated & (donor >= 0) & np.isin(section, list(training)) & (counts.sum(axis=1) >= LEAST_COUNTS)
+    kept &= enough[np.where(donor >= 0, cell, 0)]
+    rows = np.flatnonzero(kept)
+    # The donor's own profile, held to that of all donors by as many counts as leave noise out of rare molecules.
+    base = control[cell[rows]] + LEAST_COUNTS * profile[component[rows]]
+    expected = base / base.sum(axis=1, keepdims=True) * counts[rows].sum(axis=1, keepdims=True)
+    dose, hours = (np.zeros((len(rows), len(plan.keys))) for _ in range(2))
+    for i, row in enumerate(rows):
+        for key, (amount, duration) in arms[section[row]].items():
+            dose[i, plan.keys.index(key)], hours[i, plan.keys.index(key)] = amount, duration
+    return Contrasts(
+        donor=donor[rows],
+        component=component[rows],
+        log_ratio=np.log((counts[rows] + 0.5) / (expected + 0.5)),
+        variance=1 / (expected + 0.5) + 1 / (base + 0.5) + _between(control, plan),
+        applied=applied[rows],
+        near=near[rows],
+        dose=dose,
+        hours=hours,
+        nodes=nodes[rows],
+    )
+
+
+def _between(control: Floats, plan: InterventionPlan) -> float:
+    """Return the variance of log expression between pieces of untreated tissue of one component, beyond counting."""
+    surplus = []
+    by = control.reshape(len(plan.donors), plan.components, -1)
+    for j in range(plan.components):
+        seen = by[:, j][by[:, j].sum(axis=1) >= LEAST_COUNTS]
+        common = (seen > 20).all(axis=0)
+        if len(seen) > 1 and common.any():
+            share = np.log(seen[:, common] / seen.sum(axis=1, keepdims=True))
+            surplus.append(share.var(axis=0, ddof=1) - (1 / seen[:, common]).mean(axis=0))
+    return float(np.clip(np.median(np.concatenate(surplus)), 1e-3, 1.0)) if surplus else 0.02
+
+
+def _components(model: TissueModel, state: Floats) -> Rows:
+    """Return each node's nearest component, -1 where it has no counts."""
+    shift = model.interventions
+    assert isinstance(shift, ComponentShift)
+    known = np.isfinite(state).all(axis=1)
+    nearest = np.full(len(state), -1)
+    nearest[known] = shift.components(torch.from_numpy(state[known]))[0].argmax(dim=1).numpy()
+    return nearest
+
+
+def _exposures(graph: TissueGraph, plan: InterventionPlan, strength: Floats) -> Floats:
+    """Return the exposure (node, key, handed on) to each intervention at strength one."""
+    near = SparseOperator.of(row_mean(graph[plan.level, names.NEAR, plan.level].adj_t))
+    fields = [torch.from_numpy(np.ascontiguousarray(column)) for column in strength.T]
+    by_key = [[exposure(field, near, a, plan.hops).numpy() for a in HANDED_ON] for field in fields]
+    return np.moveaxis(np.array(by_key, np.float32), 2, 0)
+
+
+def _averager(group: Rows, n_groups: int) -> sparse.csr_matrix:
+    rows = np.flatnonzero(group >= 0)
+    number = np.bincount(group[rows], minlength=n_groups)
+    return sparse.csr_matrix((1 / number[group[rows]], (group[rows], rows)), shape=(n_groups, len(group)))
+
+
+def _sum_counts(
+    model: TissueModel,
+    source: TissueGraph | GraphStore,
+    plan: InterventionPlan,
+    group: Rows,
+    n_groups: int,
+    size: int,
+    seed: int,
+) -> Floats:
+    total = np.zeros((n_groups, len(model.plan.counts[plan.level][plan.modality])))
+    for window in windows(source, (), size):
+        inputs = prepare(window.graph, model.plan, "cpu")
+        core = window.core[plan.level].numpy()
+        own = np.where(core, group[window.rows[plan.level].numpy()], -1)
+        rows = np.flatnonzero(own >= 0)
+        adder = sparse.csr_matrix((np.ones(len(rows)), (own[rows], rows)), shape=(n_groups, len(own)))
+        other = _halves(model, inputs, (plan.level, plan.modality), seed)[1]
+        total += (adder @ to_scipy_csr(other.counts)).toarray()
+    return total

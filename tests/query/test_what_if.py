@@ -1,0 +1,210 @@
+"""What-ifs of a small tissue whose response is known: exact laws, recovery, support, faults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+
+from aivc_graph.errors import QueryError
+from aivc_graph.graph.build import build_graph
+from aivc_graph.model.settings import ModelConfig
+from aivc_graph.pipeline.respond import respond
+from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.tissue.frame import scale_affine
+from aivc_graph.tissue.intervention import Intervention, Where, drug, knockout, ligand, set_interventions
+from aivc_graph.tissue.section import add_level, add_observation, new_section
+from aivc_graph.training.checkpoint import load_model
+from aivc_graph.training.fit import fit
+from aivc_graph.training.settings import TrainingConfig
+
+GENES = [f"G{i:02d}" for i in range(24)]
+DISC = Where(disc_um=(150, 150, 70))
+# Log effects (stripe, gene): G03 falls in stripe 0 alone, G20 everywhere; the drug raises G12, the ligand G15.
+KNOCKOUT = np.zeros((3, 24))
+KNOCKOUT[0, 3], KNOCKOUT[:, 20] = -1.5, -0.8
+DRUG = np.zeros((3, 24))
+DRUG[:, 12] = 0.9
+
+
+def piece(name: str, donor: str, seed: int, *done: Intervention, effect: Any = None, split: str = "train") -> Any:
+    """Return a section of three stripes in which `done` changed log expression by `effect(stripe, place)`."""
+    rng = np.random.default_rng(seed)
+    pos = rng.random((500, 2)) * 300
+    stripe = np.minimum((pos[:, 0] / 100).astype(int), 2)
+    log_rate = np.log(np.where(np.arange(24) // 8 == stripe[:, None], 4.0, 1.0))
+    if effect is not None:
+        log_rate = log_rate + effect(stripe, pos)
+    share = np.exp(log_rate) / np.exp(log_rate).sum(axis=1, keepdims=True)
+    counts = rng.poisson(share * rng.gamma(5.0, 30.0, (500, 1)))
+    section, barcodes = new_section(name, donor=donor), [f"c{i}" for i in range(500)]
+    add_level(section, "cell", barcodes, pos, 5.0, scale_affine(1.0), pd.DataFrame({"split": [split] * 500}))
+    table = ad.AnnData(sparse.csr_matrix(counts.astype(np.float32)))
+    table.obs_names, table.var_names = barcodes, GENES
+    add_observation(section, "cell", "rna", table)
+    set_interventions(section, done)
+    return section
+
+
+def near_disc(stripe: np.ndarray, pos: np.ndarray) -> np.ndarray:
+    away = np.maximum(np.hypot(*(pos - 150).T) - 70, 0)
+    return 1.2 * np.exp(-away / 25)[:, None] * (np.arange(24) == 15)
+
+
+@pytest.fixture(scope="module")
+def tissue(tmp_path_factory: pytest.TempPathFactory) -> VirtualTissue:
+    sections = []
+    for d in range(6):
+        sections.append(piece(f"u{d}", f"d{d}", d))
+        done = knockout("G03", hours=24)
+        sections.append(piece(f"k{d}", f"d{d}", 10 + d, done, effect=lambda s, p: KNOCKOUT[s]))
+        for dose, strength in ((0.1, 0.25), (0.3, 0.5), (1.0, 1.0)):
+            part, seed = drug("X", dose=dose, targets={"G12": 1}), 20 + d + int(100 * dose)
+            sections.append(piece(f"x{dose}{d}", f"d{d}", seed, part, effect=lambda s, p, h=strength: h * DRUG[s]))
+        sections.append(piece(f"l{d}", f"d{d}", 40 + d, ligand("G15", where=DISC), effect=near_disc))
+        both = (done, drug("X", targets={"G12": 1}))
+        sections.append(piece(f"b{d}", f"d{d}", 50 + d, *both, effect=lambda s, p: KNOCKOUT[s] + DRUG[s]))
+    sections.append(piece("test", "t", 99, split="test"))
+    graph = build_graph(sections)
+    run = tmp_path_factory.mktemp("run")
+    fit(graph, ModelConfig(latent=6, rings=(6, 12)), TrainingConfig(epochs=2, device="cpu"), run)
+    return VirtualTissue(graph, load_model(run))
+
+
+def only_test(tissue: VirtualTissue) -> np.ndarray:
+    return (tissue.graph.obs("cell")["section"] == "test").to_numpy()
+
+
+def effects(tissue: VirtualTissue, answer: Any) -> pd.DataFrame:
+    """Return predicted change in log expression on the test section (cell, gene)."""
+    table = answer.readout(by="cell")
+    table = table[table["section"] == "test"]
+    table["log"] = np.log(table["treated"] / table["untreated"])
+    return table.pivot(index="barcode", columns="gene", values="log")[GENES]
+
+
+def test_effects_are_found_where_they_are(tissue: VirtualTissue) -> None:
+    found = effects(tissue, tissue.intervene(knockout("G03"), where=only_test(tissue)))
+    graph = tissue.graph
+    stripe = np.minimum((graph["cell"].pos.numpy()[only_test(tissue), 0] / 100).astype(int), 2)
+    stripe = pd.Series(stripe, index=graph.obs("cell")["barcode"].to_numpy()[only_test(tissue)])[found.index].to_numpy()
+    assert found["G03"][stripe == 0].mean() == pytest.approx(-1.5, abs=0.3)
+    assert found["G03"][stripe == 2].mean() == pytest.approx(0.0, abs=0.25)
+    assert found["G20"].mean() == pytest.approx(-0.8, abs=0.2)
+    assert np.abs(found[["G05", "G11", "G22"]].to_numpy().mean(axis=0)).max() < 0.12
+
+
+def test_dose_zero_and_time_zero_change_nothing(tissue: VirtualTissue) -> None:
+    for part in (drug("X", dose=0), drug("X", hours=0), drug("X", dose=0) + knockout("G03", hours=0)):
+        table = tissue.intervene(part).readout(by="cell")
+        assert (table["estimate"] == 0).all() and (table["lower"].dropna() == 0).all()
+
+
+def test_dose_is_monotone_and_fitted(tissue: VirtualTissue) -> None:
+    means = [
+        effects(tissue, tissue.intervene(drug("X", dose=dose), where=only_test(tissue)))["G12"].mean()
+        for dose in (0.05, 0.1, 0.3, 0.6, 1.0)
+    ]
+    assert (np.diff(means) > 0).all()
+    assert means[1] / means[4] == pytest.approx(0.25, abs=0.12) and means[2] / means[4] == pytest.approx(0.5, abs=0.15)
+
+
+def test_what_lies_beyond_the_reach_does_not_move(tissue: VirtualTissue) -> None:
+    where = only_test(tissue) & (np.hypot(*(tissue.graph["cell"].pos.numpy() - 150).T) <= 70)
+    answer = tissue.intervene(ligand("G15"), where=where)
+    table = answer.readout(by="cell", genes=["G15"])
+    other = table["section"].to_numpy() != "test"
+    assert (table["estimate"].to_numpy()[other] == 0).all()
+    away = np.hypot(table["x_um"] - 150, table["y_um"] - 150).to_numpy()[~other] - 70
+    change = np.log(table["treated"] / table["untreated"]).to_numpy()[~other]
+    assert change[away < -20].mean() > 0.8 and 0.1 < change[(away > 5) & (away < 25)].mean() < change[away < 0].mean()
+    assert change[away > 90].mean() < 0.1
+
+
+def test_together_commutes_and_is_additive_without_interaction(tissue: VirtualTissue) -> None:
+    a, b = knockout("G03"), drug("X")
+    ab, ba = (tissue.intervene(given).readout(by="cell") for given in (a + b, b + a))
+    pd.testing.assert_frame_equal(ab, ba)
+    shift, plan = tissue.model.interventions, tissue.model.plan.interventions
+    assert shift is not None and plan is not None
+    kept = shift.latent_pair.clone(), shift.molecule_pair.clone()
+    try:
+        shift.latent_pair.zero_(), shift.molecule_pair.zero_()
+        where = only_test(tissue)
+        own = torch.randn(7, tissue.model.plan.latent)
+        fields = {row: f for part in (a, b) for row, f in tissue.intervene(part, where=where).fields.items()}
+        cut = {row: type(f)(f.strength[-7:], f.exposure[-7:]) for row, f in fields.items()}
+        rows = {tuple(sorted(cut)): 0}
+        both = shift(own, cut, rows)
+        for i in range(2):
+            apart = sum(shift(own, {row: f}, {})[i] for row, f in cut.items())
+            torch.testing.assert_close(both[i], apart, rtol=0, atol=1e-6)
+    finally:
+        shift.latent_pair.copy_(kept[0]), shift.molecule_pair.copy_(kept[1])
+
+
+def test_interval_covers_and_says_its_unit(tissue: VirtualTissue) -> None:
+    table = tissue.intervene(knockout("G03"), where=only_test(tissue)).readout(by="region", genes=["G20", "G03"])
+    table = table[table["section"] == "test"]
+    assert set(table["interval_over"]) == {"donor"} and set(table["n_units"]) == {6}
+    assert (table["lower"] < table["estimate"]).all() and (table["estimate"] < table["upper"]).all()
+    assert (table[table["gene"] == "G20"]["upper"] < 0).all()
+
+
+def test_out_of_support_is_said(tissue: VirtualTissue) -> None:
+    for part in (drug("X", dose=50), knockout("G03", hours=200)):
+        answer = tissue.intervene(part)
+        assert not answer.supported.any() and "outside the trained" in answer.reasons[0]
+        table = answer.readout(by="niche", genes=["G03"])
+        assert table["lower"].isna().all() and not table["supported"].any()
+
+
+def test_places_average_over_their_cells(tissue: VirtualTissue) -> None:
+    answer = tissue.intervene(knockout("G03"))
+    cells, niches = answer.readout(by="cell", genes=["G20"]), answer.readout(by="niche", genes=["G20"])
+    member = tissue.niches().obs["niche"].to_numpy()
+    for niche, estimate in zip(niches["niche"], niches["estimate"], strict=True):
+        assert estimate == pytest.approx(cells["estimate"][member == niche].mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "where", "said"),
+    [
+        ("knockout:G04", None, "no trained intervention named 'knockout:G04'"),
+        ("knockout:NOGENE", None, "no trained intervention named"),
+        ("knock:G03", None, "did you mean 'knockout'"),
+        ("G03", None, "KIND:NAME"),
+        ("drug:X@much", None, "the dose 'much'"),
+        ("drug:X@-1", None, "a number from 0"),
+        ("knockout:G03", "niche=77", "no niche named '77'"),
+        ("knockout:G03", "section=tset", "did you mean 'test'"),
+        ("knockout:G03", "disc=test:1,2", "disc=SECTION:X,Y,RADIUS"),
+        ("knockout:G03", "disc=test:9999,2,5", "no cell within 5 µm"),
+        ("knockout:G03", "nische=3", "did you mean 'niche'"),
+    ],
+)
+def test_faulty_questions_are_named(tissue: VirtualTissue, words: str, where: str | None, said: str) -> None:
+    with pytest.raises(QueryError, match=said):
+        respond(tissue, [words], where=where)
+
+
+def test_words_ask_the_same(tissue: VirtualTissue, tmp_path: Path) -> None:
+    spoken = respond(
+        tissue, ["drug:X@0.3"], where="section=test", at="region", genes=["G12"], plot=tmp_path / "effect.png"
+    )
+    asked = tissue.intervene(drug("X", dose=0.3), where=only_test(tissue)).readout(by="region", genes=["G12"])
+    pd.testing.assert_frame_equal(spoken, asked)
+    assert (tmp_path / "effect.png").stat().st_size > 10_000
+
+
+def test_a_tissue_without_interventions_says_so(tmp_path: Path) -> None:
+    graph = build_graph([piece("u", "d", 0)])
+    fit(graph, ModelConfig(latent=4, rings=(6,)), TrainingConfig(epochs=1, device="cpu"), tmp_path)
+    with pytest.raises(QueryError, match="trained without interventions"):
+        VirtualTissue(graph, load_model(tmp_path)).intervene(knockout("G03"))
