@@ -17,7 +17,7 @@ from scipy import ndimage
 Array = NDArray[np.float64]
 
 NEIGHBOURS = 6
-CLUSTERS, COMPONENTS = 6, 10
+CLUSTERS, COMPONENTS, KINDS = 6, 10, 8
 QUANTILES = np.linspace(0.05, 0.95, 10)
 MEAN_BINS = np.logspace(-2, 1, 10)
 SPECTRUM = 15
@@ -136,7 +136,9 @@ def _autocorrelation(data: AnnData) -> dict[str, Any]:
 
 
 def _neighbourhood(data: AnnData, labels: NDArray[np.str_] | None) -> dict[str, Any]:
-    """Enrichment of neighbours of one's own kind and of others: z / √rows, with kinds by k-means and as labelled."""
+    """Enrichment of neighbours of one's own kind and of others: z / √rows, with kinds by k-means and the eight
+    most frequent ones as labelled.
+    """
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
 
@@ -153,7 +155,8 @@ def _enrichment(data: AnnData, kinds: NDArray[np.str_]) -> dict[str, float]:
     import squidpy as sq
 
     names, counts = np.unique(kinds, return_counts=True)
-    common = np.isin(kinds, names[counts >= 10])
+    frequent = np.argsort(-counts, kind="stable")[:KINDS]
+    common = np.isin(kinds, names[frequent][counts[frequent] >= 10])
     part = data[common].copy()
     part.obs["kind"] = pd.Categorical(kinds[common])
     with warnings.catch_warnings():

@@ -21,8 +21,8 @@ PLATFORM = 4
 SIZE, SIZE_SPREAD = 8.0, 0.4
 GENE_SPREAD, SPOT_SPREAD = 0.25, 0.15
 PITCH_UM, SPOT_UM = 100.0, 55.0
-EDGE_UM, BLEED, BLEED_UM = 3.0, 0.12, 80.0
-SPOT_CAPTURE = 0.6
+EDGE_UM, BLEED, BLEED_UM = 3.0, 0.08, 100.0
+SPOT_CAPTURE = 0.5
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Spots:
 def count_spots(section: SimulatedSection) -> Spots:
     r"""Return spots of 55 µm on a hexagonal grid of 100 µm that sum the cells beneath, with some bleeding in.
 
-    .. math:: \mu_{sg} = 0.6\, \kappa_s\, \epsilon_g \sum_c A_{sc}\, \mu_{cg}
+    .. math:: \mu_{sg} = 0.5\, \kappa_s\, \epsilon_g \sum_c A_{sc}\, \mu_{cg}
 
     with A the share of each cell's RNA that a spot captures, κ a spot's own efficiency and ε a gene's on this platform,
     the same in every section. Counts are negative binomial with a size of each gene's own, by common random numbers.

@@ -101,6 +101,8 @@ CELL_TYPES: Final[dict[str, CellType]] = {
     "macrophage": CellType({"myeloid": 3.4, "leukocyte": 3.0}, 0.6, (10.0, 6.5), 0.60, 0.20, 200),
 }
 TYPE_NAMES: Final = tuple(CELL_TYPES)
+PURITY: Final = (0.7, 1.0)
+LEVEL_SPREAD: Final = 0.8
 
 NICHES: Final = ("tumour core", "tumour margin", "stroma", "immune aggregate", "vessel")
 CELLS_PER_MM2: Final = np.array([3600.0, 3300.0, 1500.0, 7500.0, 2600.0])
@@ -134,7 +136,8 @@ def type_strengths() -> NDArray[np.float64]:
 
 def type_profiles() -> NDArray[np.float64]:
     """Return the share of each gene in each type's RNA without any signal, ``(type, gene)``, rows summing to one."""
-    share = np.exp(type_strengths() + _gene_levels())
+    purity, level = _gene_characters()
+    share = np.exp(purity * type_strengths() + level)
     return share / share.sum(axis=1, keepdims=True)
 
 
@@ -152,6 +155,7 @@ def _strength(kind: str, gene: str) -> float:
     return max((strength for name, strength in on.items() if gene in PROGRAMMES[name]), default=0.0)
 
 
-def _gene_levels() -> NDArray[np.float64]:
-    """How much each gene is above or below others of its programme; the same in every tissue."""
-    return np.random.default_rng(len(GENES)).normal(0.0, 0.5, len(GENES))
+def _gene_characters() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How purely each gene marks its programme, and how far its level is from others'; the same in every tissue."""
+    rng = np.random.default_rng(len(GENES))
+    return rng.uniform(*PURITY, len(GENES)), rng.normal(0.0, LEVEL_SPREAD, len(GENES))
