@@ -118,6 +118,8 @@ CELL_TYPES: Final[dict[str, CellType]] = {
     ),
 }
 TYPE_NAMES: Final = tuple(CELL_TYPES)
+PURITY: Final = (0.7, 1.0)
+LEVEL_SPREAD: Final = 0.8
 
 NICHES: Final = ("tumour core", "tumour margin", "stroma", "immune aggregate", "vessel")
 CELLS_PER_MM2: Final = np.array([3600.0, 3300.0, 1500.0, 7500.0, 2600.0])
@@ -151,8 +153,16 @@ def type_strengths() -> NDArray[np.float64]:
 
 def type_profiles() -> NDArray[np.float64]:
     """Return the share of each gene in each type's RNA without any signal, ``(type, gene)``, rows summing to one."""
-    share = np.exp(type_strengths() + _gene_levels())
+    purity, level = _gene_characters()
+    share = np.exp(purity * type_strengths() + level)
     return share / share.sum(axis=1, keepdims=True)
+
+
+def gene_levels(genes: tuple[str, ...] = GENES) -> NDArray[np.float64]:
+    """Return the share of each of `genes` in the RNA of all types alike, the median for genes not in `GENES`."""
+    level = dict(zip(GENES, type_profiles().mean(axis=0), strict=True))
+    usual = float(np.median(list(level.values())))
+    return np.array([level.get(gene, usual) for gene in genes])
 
 
 def _strength(kind: str, gene: str) -> float:
@@ -162,6 +172,7 @@ def _strength(kind: str, gene: str) -> float:
     return max((strength for name, strength in on.items() if gene in PROGRAMMES[name]), default=0.0)
 
 
-def _gene_levels() -> NDArray[np.float64]:
-    """How much each gene is above or below others of its programme; the same in every tissue."""
-    return np.random.default_rng(len(GENES)).normal(0.0, 0.5, len(GENES))
+def _gene_characters() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How purely each gene marks its programme, and how far its level is from others'; the same in every tissue."""
+    rng = np.random.default_rng(len(GENES))
+    return rng.uniform(*PURITY, len(GENES)), rng.normal(0.0, LEVEL_SPREAD, len(GENES))
