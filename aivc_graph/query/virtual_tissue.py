@@ -28,15 +28,13 @@ from aivc_graph.query.answers import (
 )
 from aivc_graph.query.composition import predicted_composition
 from aivc_graph.query.mixture import fit_mixture, smooth
-from aivc_graph.query.places import node_mask
+from aivc_graph.query.places import NICHE, averaging, node_mask
 from aivc_graph.query.states import NodeStates, niche_level, niche_state, node_states
 from aivc_graph.query.what_if import WhatIf, what_if
 from aivc_graph.tissue.intervention import Combination, Intervention
 from aivc_graph.tissue.thumbnail import Thumbnail
 from aivc_graph.training.checkpoint import load_model
 from aivc_graph.training.run_folder import run_facts
-
-NICHE = "niche"
 
 
 class VirtualTissue:
@@ -315,7 +313,7 @@ class VirtualTissue:
             raise unknown_name(QueryError, "plot", "section", section, names_here)
         shown, slide = answer[answer.obs["section"] == section], self.slides.get(section)
         if level != self.base_level:
-            n_base = np.diff(self.places(level)[1].indptr)
+            n_base = np.diff(averaging(self, level)[1].indptr)
             shown = drawn_once(shown, n_base[(answer.obs["section"] == section).to_numpy()])
         return niche_map(
             shown.obsm["spatial"] - (slide.origin_um if slide is not None else (0.0, 0.0)),
