@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
+from skimage.io import imsave
 
 from aivc_graph import cli
 from aivc_graph.config import load_config
@@ -206,6 +207,28 @@ def test_a_truncated_slide_is_said_once(made: Path, tmp_path: Path, say: Callabl
     assert code == 2 and "truncated; copy it again" in err and "TiffTag" not in err and "TiffFile" not in err
 
 
+def test_without_a_writable_cache_tissue_is_built_and_it_is_said_once(
+    made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    build = ("build", made / "tiny.yaml", "--out", tmp_path / "graph.zarr", "--quiet")
+    (code, _, err), (again, _, silent) = say(*build), say(*build)
+    assert code == again == 0 and silent == ""
+    assert err.count("tiles are not remembered (XDG_CACHE_HOME names another place)") == 1
+    assert f"{tmp_path}/file/aivc-graph: Not a directory" in err
+
+
+def test_a_picture_without_a_pixel_size_is_described(tmp_path: Path, say: Callable[..., tuple[int, str, str]]) -> None:
+    imsave(tmp_path / "he.jpg", np.full((60, 80, 3), 200, np.uint8), check_contrast=False)
+    code, said, err = say("inspect", tmp_path / "he.jpg")
+    assert code == 0 and err == "" and "kind: slide" in said and "y: 60" in said and "x: 80" in said and "c: 3" in said
+    assert "found none in the file; give it in the YAML: {path: he.jpg, mpp: 0.5}" in said
+    (tmp_path / "he.jpg").write_bytes((tmp_path / "he.jpg").read_bytes()[:10])
+    code, _, err = say("inspect", tmp_path / "he.jpg")
+    assert code == 2 and "the file is damaged: copy it again" in err
+
+
 def test_inspect_knows_what_it_looks_at(made: Path, say: Callable[..., tuple[int, str, str]]) -> None:
     n_cells = len(pd.read_parquet(made / "tissue/D1_untreated/xenium/cells.parquet"))
     found = {
@@ -239,7 +262,7 @@ def test_a_second_build_replaces_the_first(
     assert before["gene"].num_nodes == len(GENES) and 20 <= after["gene"].num_nodes <= 40  # 20 a level
     code, _, _ = say(*build, "--set", "graph.n_genes=90", "--set", "task.sections[0].sources[0].path=nowhere")
     assert code == 2 and read_store(out)["gene"].num_nodes == after["gene"].num_nodes
-    assert [p.name for p in tmp_path.iterdir() if p.name not in ("graph.zarr", "graph.slides")] == []
+    assert [p.name for p in tmp_path.iterdir() if p.name != "graph.zarr"] == []
 
 
 def test_a_run_killed_half_way_is_trained_again(
@@ -290,6 +313,24 @@ def write_cells(path: Path, counts: np.ndarray) -> Path:
     sections = f"task: {{name: few, sections: [{{name: s1, sources: [{source}]}}]}}\n"
     path.write_text(f"{sections}model: {{latent: 4, rings: [6, 12]}}\ntraining: {{epochs: 1, device: cpu}}\n")
     return path
+
+
+def test_the_graph_of_a_finished_run_is_not_built_over(
+    tmp_path: Path, say: Callable[..., tuple[int, str, str]]
+) -> None:
+    config = write_cells(tmp_path / "few.yaml", np.random.default_rng(0).poisson(3.0, (30, 20)) + 1)
+    run, apart = tmp_path / "run", tmp_path / "apart.zarr"
+    assert say("train", config, "--out", run)[0] == 0
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    code, _, err = say("build", config, "--out", run / "graph.zarr", "--set", "graph.n_genes=9")
+    assert code == 2 and "graph.zarr: expected a place of its own for a new graph, found the graph of a finished" in err
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+    assert say("build", config, "--out", apart)[0] == 0
+    assert say("train", config, "--graph", apart, "--out", run)[0] == 0
+    assert say("build", config, "--out", apart)[0] == 0 and say("query", run, "niches")[0] == 0  # the same graph again
+    assert say("build", config, "--out", apart, "--set", "graph.patch_um=50")[0] == 0
+    code, _, err = say("query", run, "niches")
+    assert code == 2 and "apart.zarr: another graph than the model was trained on" in err
 
 
 @pytest.mark.parametrize("n_cells", [1, 2, 5])

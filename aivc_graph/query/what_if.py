@@ -15,6 +15,7 @@ from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.operators.intervention.component_shift import ComponentShift, Field, exposure
 from aivc_graph.operators.product import SparseOperator, row_mean
 from aivc_graph.query.answers import MIN_UNITS, PER
+from aivc_graph.query.places import averaging
 from aivc_graph.query.states import run_windows
 from aivc_graph.tissue.intervention import Combination, Intervention
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 ENOUGH_TREATED = 20.0
-PLACES = (names.CELL, names.PATCH, names.REGION, "niche")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class WhatIf:
         for gene in chosen:
             if gene not in panel:
                 raise unknown_name(QueryError, "readout", "measured gene", gene, panel)
-        places, weight = self.tissue.places(by)
+        places, weight = averaging(self.tissue, by)
         if section is not None:
             places, weight = self._inside(places, weight, section)
         columns = [panel.index(gene) for gene in chosen]
