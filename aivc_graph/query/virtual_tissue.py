@@ -18,14 +18,9 @@ from aivc_graph.errors import QueryError, StoreError, unknown_name
 from aivc_graph.graph.store import read_store, read_thumbnails, store_digest
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
-from aivc_graph.query.answers import (
-    composition_table,
-    contact_table,
-    drawn_once,
-    expression_table,
-    nearest_nodes,
-    node_table,
-)
+from aivc_graph.query.answers import composition_table, contact_table, expression_table, nearest_nodes, node_table
+from aivc_graph.query.composition import predicted_composition
+from aivc_graph.query.drawing import drawn_once
 from aivc_graph.query.mixture import fit_mixture, smooth
 from aivc_graph.query.states import NodeStates, niche_level, niche_state, node_states
 from aivc_graph.query.what_if import WhatIf, what_if
@@ -203,14 +198,20 @@ class VirtualTissue:
         return best.sort_values(["niche", "log2_ratio"], ascending=[True, False], ignore_index=True)
 
     def composition(
-        self, level: str | None = None, k: int | None = None, resolution: float = 1.0, by: str = NICHE
+        self, level: str | None = None, k: int | None = None, resolution: float = 1.0, by: str | None = None
     ) -> pd.DataFrame:
         """Return what each niche (or section) is made of: the share of each cell type, or of each label of its nodes.
 
-        Where nodes carry no label, the shares are those of the niches in each section.
+        Where nodes carry no label, the shares are those of the niches in each section. Of patches whose cells carry
+        types, one row a patch unless `by` says otherwise: shares predicted from its counts alone, so that patches
+        without measured cells are answered too, and ``measured_<type>``, those of the cells beneath.
         """
         level = self._level(level or self.base_level)
         obs = self.niches(k, resolution, level).obs
+        children = [child for child, parent in self.model.plan.compositions if parent == level]
+        if children:
+            return predicted_composition(self.model, self.graph, children[0], level, obs, by)
+        by = by or NICHE
         return composition_table(obs, by if by in obs else "section")
 
     def neighbours(self, k: int | None = None, resolution: float = 1.0) -> pd.DataFrame:

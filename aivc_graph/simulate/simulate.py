@@ -37,7 +37,10 @@ def simulate(preset: str | Preset, out: str | Path, seed: int = 0) -> Path:
     Parameters
     ----------
     preset
-        A name of `aivc_graph.simulate.presets.PRESETS`, or a preset of one's own.
+        ``"tiny"`` (two donors, seconds), ``"demo"`` (four donors, a local knock-out), ``"cohort"`` (two sites, adjacent
+        sections), ``"layered"`` (the front of one tumour), ``"perturb"`` (interventions × dose × time × combination),
+        ``"multiome"``, ``"large"`` (a million cells), ``"null_effect"`` and ``"null_niches"`` (nothing to find); or a
+        `aivc_graph.simulate.presets.Preset` of one's own.
     out
         A folder that does not exist yet, or is empty.
     seed

@@ -23,7 +23,8 @@ from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.pipeline.train import train
-from aivc_graph.query.answers import composition_table, contact_table, drawn_once
+from aivc_graph.query.answers import composition_table, contact_table
+from aivc_graph.query.drawing import drawn_once
 from aivc_graph.query.mixture import fit_mixture
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.training.settings import TrainingConfig
@@ -240,6 +241,18 @@ def test_composition_sums_to_one(tissue: VirtualTissue, by: str) -> None:
     labels = [c for c in table if c.startswith("stripe")]
     np.testing.assert_allclose(table[labels].sum(axis=1), 1.0)
     assert table["n_nodes"].sum() == 1000 and len(table) == (3 if by == "niche" else 2)
+
+
+def test_composition_of_patches_is_predicted_beside_the_cells_measured_there(tissue: VirtualTissue) -> None:
+    table = tissue.composition(level="patch", k=3)
+    types = [f"stripe {i}" for i in range(3)]
+    assert len(table) == tissue.graph["patch"].num_nodes and list(table.columns[5:8]) == types
+    np.testing.assert_allclose(table[types].sum(axis=1), 1.0, atol=1e-6)
+    assert table["measured_stripe 0"].notna().mean() > 0.2
+    label = tissue.graph.obs("patch")["label"].to_numpy()
+    assert (table[types].to_numpy().argmax(axis=1) == [types.index(name) for name in label]).mean() > 0.9
+    by_niche = tissue.composition(level="patch", k=3, by="niche")
+    assert by_niche["n_nodes"].sum() == len(table) and len(by_niche) == 3
 
 
 def test_composition_without_labels_is_that_of_sections(tissue: VirtualTissue) -> None:

@@ -18,6 +18,7 @@ from aivc_graph.simulate.donors import draw_site
 from aivc_graph.simulate.presets import PRESETS, UNTREATED
 from aivc_graph.simulate.programmes import GENES
 from aivc_graph.simulate.simulate import simulate
+from aivc_graph.tissue.intervention import Intervention
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,15 @@ def test_what_is_asked_was_done_or_is_kept_for_the_test(name: str) -> None:
     assert unseen == ({"galunisertib_ligand_ifng", "ruxolitinib_then_ligand_ifng"} if name == "perturb" else set())
     assert set(done) - {UNTREATED} <= set(preset.asked) == set(preset.arms)
     assert all(UNTREATED in plan.arms for plan in preset.donors)
+
+
+def test_interventions_are_those_of_the_library() -> None:
+    for preset in PRESETS.values():
+        for parts in preset.arms.values():
+            for given in parts:
+                known = Intervention(**given).model_dump(exclude_none=True)
+                assert known.pop("where", {}).get("disc_um") == (given["where"] and tuple(given["where"]["disc_um"]))
+                assert known == {field: value for field, value in given.items() if field != "where"}
 
 
 def test_adjacent_sections_say_how_they_lie(tmp_path: Path) -> None:
