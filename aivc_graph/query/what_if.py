@@ -88,7 +88,7 @@ class WhatIf:
                 raise unknown_name(QueryError, "readout", "measured gene", gene, panel)
         places, weight = self.tissue.places(by)
         columns = [panel.index(gene) for gene in chosen]
-        untreated, copies = self._rollouts(weight, columns)
+        untreated, copies = self.rollouts(weight, columns)
         share = np.asarray(weight @ self.supported.astype(float)).ravel()
         return self._table(places, chosen, untreated, copies, share)
 
@@ -118,18 +118,36 @@ class WhatIf:
             label=f"change of {gene} [counts per {PER:,.0f}]",
         )
 
+    @property
+    def n_units(self) -> int:
+        """Training donors behind the answer: those that were given the part that fewest were given."""
+        plan = self.tissue.model.plan.interventions
+        assert plan is not None
+        return min(plan.donors_of[row] for row in self.fields)
+
     def _section(self) -> str:
         """Return the section with most treated nodes."""
         treated = self.tissue.graph.obs(self.tissue.base_level)["section"][self.where]
         return str(treated.value_counts().index[0]) if len(treated) else str(treated.cat.categories[0])
 
     @torch.no_grad()
-    def _rollouts(self, weight: Any, columns: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean expression by place untreated (place, gene), and treated in each copy (copy, place, gene)."""
+    def rollouts(self, weight: Any, columns: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return expression [counts per 10,000] by place untreated (place, gene), and treated (copy, place, gene).
+
+        Parameters
+        ----------
+        weight
+            Sparse (place, node) whose rows average over the nodes of the base level that make up each place.
+        columns
+            Positions of molecules in the panel.
+
+        The first copy is by the effects of all training donors, each other without one of them; it is the first alone
+        where fewer than five donors were given one of the parts.
+        """
         model, plan = self.tissue.model, self.tissue.model.plan.interventions
         shift = model.interventions
         assert plan is not None and isinstance(shift, ComponentShift)
-        n_copies = shift.latent_effect.shape[0] if shift.latent_effect.shape[0] > MIN_UNITS else 1
+        n_copies = shift.latent_effect.shape[0] if self.n_units >= MIN_UNITS else 1
         untreated = np.zeros((weight.shape[0], len(columns)))
         treated = np.zeros((n_copies, *untreated.shape))
         pairs = {(plan.keys.index(a), plan.keys.index(b)): row for row, (a, b) in enumerate(plan.pairs)}
@@ -167,7 +185,7 @@ class WhatIf:
             lower=values - wide,
             upper=values + wide,
             interval_over="donor",
-            n_units=n_donors,
+            n_units=self.n_units,
             supported=supported,
             unit=f"counts per {PER:,.0f}",
         )
@@ -205,6 +223,8 @@ def what_if(tissue: VirtualTissue, given: Intervention | Combination, where: np.
         supported &= ~touched | (enough[reach] & known)
     if not supported.all():
         reasons.append(f"{int((~supported).sum()):,} nodes are of a kind that was hardly ever treated in training")
+    if len({part.onset_hours + part.hours for part in given.parts if part.dose and part.hours}) > 1:
+        reasons.append("one after the other is outside what is modelled: all parts must last to the same hour")
     if any("outside" in reason for reason in reasons):
         supported[:] = False
     # In the order of training, so that what is given together commutes to the last bit.
