@@ -123,12 +123,12 @@ def _add_train(verbs: Any) -> None:
 
 
 def _add_evaluate(verbs: Any) -> None:
-    text = "score a run on held-out tissue, with baselines beside every number; writes evaluation.json"
+    text = "score a run on held-out tissue, with baselines beside every number; writes evaluation.json and report.html"
     verb = _verb(verbs, "evaluate", _evaluate, text, "aivc evaluate runs/demo")
     verb.add_argument("run", type=Path, metavar="RUN")
     text = "truth folder of a simulated tissue; found by itself where it lies beside the sections"
     verb.add_argument("--truth", type=Path, metavar="DIR", help=text)
-    verb.add_argument("--out", type=Path, metavar="DIR", help="where to write evaluation.json (RUN)")
+    verb.add_argument("--out", type=Path, metavar="DIR", help="where to write them (RUN)")
 
 
 def _add_query(verbs: Any) -> None:
@@ -221,6 +221,9 @@ EXAMPLES = {
 def _demo(given: argparse.Namespace) -> None:
     from aivc_graph.pipeline.demo import demo
 
+    # One line a stage; what happens inside each is said by its own verb.
+    logging.getLogger("aivc_graph").setLevel(logging.WARNING)
+    logging.getLogger("aivc_graph.pipeline.demo").setLevel(logging.WARNING if given.quiet else logging.INFO)
     _say(demo(given.out, device=given.device, seed=given.seed))
 
 
@@ -255,8 +258,11 @@ def _train(given: argparse.Namespace) -> None:
 
 def _evaluate(given: argparse.Namespace) -> None:
     from aivc_graph.pipeline.evaluate import evaluate, score_table
+    from aivc_graph.report.write import PAGE, write_report
 
-    _say(score_table(evaluate(given.run, given.truth, given.out)).to_string(index=False, float_format="{:.3f}".format))
+    evaluation = evaluate(given.run, given.truth, given.out)
+    write_report(given.run, (given.out or given.run) / PAGE)
+    _say(score_table(evaluation).to_string(index=False, float_format="{:.3f}".format))
 
 
 def _query(given: argparse.Namespace) -> None:

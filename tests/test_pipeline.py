@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -22,7 +21,7 @@ from skimage.io import imsave
 from aivc_graph import cli
 from aivc_graph.config import load_config
 from aivc_graph.graph.store import read_store
-from aivc_graph.pipeline.demo import demo, demo_config
+from aivc_graph.pipeline.demo import demo
 from aivc_graph.simulate.programmes import GENES
 from aivc_graph.simulate.simulate import simulate
 
@@ -359,17 +358,39 @@ def test_one_command_builds_what_training_needs(
     assert say("query", tmp_path / "run", "niches", "--k", 2)[0] == 0
 
 
-def test_the_demo_on_a_tiny_section(tmp_path: Path) -> None:
-    for _ in range(2):  # a second demo replaces the first
-        out = demo(tmp_path / "demo", device="cpu", preset="tiny")
-    tables: dict[str, Any] = {
-        name: pd.read_csv(out / f"{name}.csv") for name in ("niches", "markers", "expression", "contacts")
-    }
-    truth = pd.read_parquet(out / "tissue/truth/D1_untreated/cells.parquet")
-    assert len(tables["niches"]) == len(truth)
-    for name in ("niches", "contacts", "training"):
-        assert np.ptp(imread(out / f"{name}.png")[..., :3]) > 0.5
+TABLES = ("niches", "markers", "expression", "contacts")
+PICTURES = ("niches", "contacts", "training")
+
+
+def test_the_demo_gives_the_same_bytes_again_and_replaces_an_older_one(
+    tiny_demo: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "aivc_graph.pipeline.demo")
+    (tmp_path / "demo/tissue/truth").mkdir(parents=True)
+    (tmp_path / "demo/tissue/old").write_text("of an earlier demo")
+    out = demo(tmp_path / "demo", device="cpu", preset="tiny")
+    assert not (out / "tissue/old").exists()
+    files = [
+        *(f"{name}.csv" for name in TABLES),
+        *(f"{name}.png" for name in PICTURES),
+        "evaluation.json",
+        "report.html",
+    ]
+    assert [name for name in files if (out / name).read_bytes() != (tiny_demo / name).read_bytes()] == []
+    stages = [r.getMessage().split(":")[0] for r in caplog.records if r.name == "aivc_graph.pipeline.demo"]
+    assert stages == ["simulate", "inspect", "build", "train", "evaluate", "query", "report"]
+    truth = [pd.read_parquet(file) for file in out.glob("tissue/truth/*/cells.parquet")]
+    assert len(pd.read_csv(out / "niches.csv")) == sum(map(len, truth))
+    assert all(len(pd.read_csv(out / f"{name}.csv")) for name in ("expression", "contacts"))
+    assert "log2_ratio" in pd.read_csv(out / "markers.csv")  # none where so little tissue is of one niche
+    assert all(np.ptp(imread(out / f"{name}.png")[..., :3]) > 0.5 for name in PICTURES)
+    assert "Found and true" in (out / "report.html").read_text()
 
 
 def test_the_demos_configuration_is_the_one_shipped(made: Path) -> None:
-    assert load_config(CONFIGS / "demo.yaml") == demo_config(made / "tissue")
+    shipped = {section.name: section for section in load_config(CONFIGS / "demo.yaml").task.sections}
+    written = {section.name: section for section in load_config(made / "tissue/config.yaml").task.sections}
+    assert len(shipped) == 3 and set(shipped) < set(written)
+    for name, section in shipped.items():
+        assert section.sources == written[name].sources and section.donor == written[name].donor
+        assert [part.key for part in section.interventions] == [part.key for part in written[name].interventions]

@@ -22,14 +22,13 @@ from aivc_graph.query.answers import composition_table, contact_table, expressio
 from aivc_graph.query.composition import predicted_composition
 from aivc_graph.query.drawing import drawn_once
 from aivc_graph.query.mixture import fit_mixture, smooth
+from aivc_graph.query.places import NICHE, averaging, node_mask
 from aivc_graph.query.states import NodeStates, niche_level, niche_state, node_states
 from aivc_graph.query.what_if import WhatIf, what_if
 from aivc_graph.tissue.intervention import Combination, Intervention
 from aivc_graph.tissue.thumbnail import Thumbnail
 from aivc_graph.training.checkpoint import load_model
 from aivc_graph.training.run_folder import run_facts
-
-NICHE = "niche"
 
 
 class VirtualTissue:
@@ -292,38 +291,7 @@ class VirtualTissue:
         parts = intervention.parts
         if hours is not None:
             parts = tuple(part.model_copy(update={"hours": float(hours)}) for part in parts)
-        return what_if(self, Combination(parts=parts), self._mask(where))
-
-    def _mask(self, where: np.ndarray | Sequence[str] | None) -> np.ndarray:
-        index = self.graph.obs(self.base_level).index
-        given = np.ones(len(index), bool) if where is None else np.asarray(where)
-        if given.dtype != bool:
-            place = index.get_indexer(pd.Index(given.astype(str)))
-            if (place < 0).any():
-                raise unknown_name(QueryError, "intervene · where", "node", str(given[place < 0][0]), index[:1000])
-            given = np.isin(np.arange(len(index)), place)
-        if given.shape != (len(index),):
-            raise QueryError("intervene · where", f"a mask of shape {given.shape}", f"({len(index)},)")
-        return given
-
-    def places(self, by: str, k: int | None = None, resolution: float = 1.0) -> tuple[pd.DataFrame, sparse.csr_matrix]:
-        """Return the table of places of one kind, and the matrix (place, base node) whose rows average over each."""
-        base = self.base_level
-        if by == NICHE:
-            members = self.niches(k, resolution).obs[NICHE].cat
-            node = np.flatnonzero(members.codes >= 0)
-            rows, columns, table = members.codes.to_numpy()[node], node, pd.DataFrame({NICHE: members.categories})
-        elif self._level(by) == names.REGION:
-            rows, columns = self.graph[base].region_index.numpy(), np.arange(self.graph[base].num_nodes)
-            table = node_table(self.graph, by)
-        elif by == base:
-            rows = columns = np.arange(self.graph[base].num_nodes)
-            table = node_table(self.graph, by)
-        else:
-            overlap = to_scipy_csr(self.graph.adjacency(base, names.WITHIN, by))
-            return node_table(self.graph, by), row_shares(overlap)
-        ones = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), (len(table), self.graph[base].num_nodes))
-        return table.assign(n_nodes=np.diff(ones.indptr)), row_shares(ones)
+        return what_if(self, Combination(parts=parts), node_mask(self.graph, self.base_level, where))
 
     def plot(
         self, section: str | None = None, k: int | None = None, resolution: float = 1.0, level: str | None = None
@@ -339,7 +307,7 @@ class VirtualTissue:
             raise unknown_name(QueryError, "plot", "section", section, names_here)
         shown, slide = answer[answer.obs["section"] == section], self.slides.get(section)
         if level != self.base_level:
-            n_base = np.diff(self.places(level)[1].indptr)
+            n_base = np.diff(averaging(self, level)[1].indptr)
             shown = drawn_once(shown, n_base[(answer.obs["section"] == section).to_numpy()])
         return niche_map(
             shown.obsm["spatial"] - (slide.origin_um if slide is not None else (0.0, 0.0)),
@@ -386,12 +354,6 @@ class VirtualTissue:
                 overlap = to_scipy_csr(self.graph[child, names.WITHIN, parent].adj_t)
                 found[child] = _normalised(overlap.T @ found[parent])
         return found
-
-
-def row_shares(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Return a sparse matrix whose rows sum to one; empty rows stay empty."""
-    total = np.asarray(matrix.sum(axis=1)).ravel()
-    return sparse.diags(1 / np.maximum(total, 1e-12)) @ matrix
 
 
 def _normalised(shares: np.ndarray) -> np.ndarray:

@@ -29,10 +29,10 @@ def fit_readouts(model: TissueModel, training: list[Fold], held_out: list[Fold],
     """Fit every direct readout of the model.
 
     Ridge maps are fitted on training nodes; the shares of state and direct look on `held_out` nodes, since on training
-    nodes both have seen what they are to predict; then offsets and maps are fitted again on all, as a few held-out donors
-    would set the level of every other by their own. What a tile's state adds to
-    ridge is let in only if the held-out tissue is of donors never trained on (`other_donors`): within a donor it always
-    looks well, and need not travel.
+    nodes both have seen what they are to predict; then offsets and maps are fitted again on all, as a few held-out
+    donors would set the level of every other by their own. What a tile's state adds to ridge is let in only if the
+    held-out tissue is of donors never trained on (`other_donors`): within a donor it always looks well, and need not
+    travel.
     """
     everyone = training if held_out is training else [*training, *held_out]
     for pool in model.plan.pools:
