@@ -357,6 +357,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda run: (run / "model.safetensors").write_bytes(b"\x80\x04pickled"),
         "model.safetensors: not a readable safetensors file",
     ),
+    "model of an absurd header": (
+        lambda run: (run / "model.safetensors").write_bytes((1 << 40).to_bytes(8, "little") + b"{}"),
+        "model.safetensors: not a readable safetensors file",
+    ),
     "model missing": (lambda run: (run / "model.safetensors").unlink(), "model.safetensors"),
     "model.json torn": (
         lambda run: (run / "model.json").write_text("{"),
