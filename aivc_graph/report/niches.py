@@ -11,7 +11,8 @@ import pandas as pd
 from aivc_graph import names
 from aivc_graph.errors import QueryError
 from aivc_graph.plot.palette import nth_colour
-from aivc_graph.query.virtual_tissue import NICHE, VirtualTissue
+from aivc_graph.query.places import NICHE
+from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.report.area import area_shares
 from aivc_graph.report.colour import ink_on
 from aivc_graph.report.picture import Picture, photograph, tissue_drawing

@@ -106,13 +106,14 @@ def _check_level(section: Any, level: str, slide: Layer) -> list[str]:
     now = fits["identity"]
     if fits[best].score < MEANINGFUL:
         return []
-    if fits[best].score > now.score + CLEARLY:
+    clearly = max(CLEARLY, 1 / np.sqrt(len(layer.um())))  # a correlation over n nodes is known to about 1/√n
+    if fits[best].score > now.score + clearly:
         kind = "mirrored" if best in MIRRORED else "turned"
         scores = f"{fits[best].score:.2f} against {now.score:.2f} as placed"
         found = f"the nodes fit the slide's tissue better {kind} by {best!r} ({scores})"
         return [f"{where}: {found}; are x and y swapped, or the slide flipped?"]
     shift = now.affine[:2, 2]
-    if now.score > now.present + 2 * CLEARLY and np.hypot(*shift) > 3 * pixel_um:
+    if now.score > now.present + 2 * clearly and np.hypot(*shift) > 3 * pixel_um:
         found = f"shifted by ({shift[0]:+,.0f}, {shift[1]:+,.0f}) µm ({now.present:.2f} → {now.score:.2f})"
         return [f"{where}: the nodes fit the slide's tissue better {found}; check the slide's pixel size and origin"]
     return []
