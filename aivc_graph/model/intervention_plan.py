@@ -28,8 +28,8 @@ class InterventionPlan(Settings):
         Least and largest of each in training.
     donors
         Training donors with a treated and an untreated section: the units effects are judged by.
-    seen_in
-        Positions among `donors` of those that each intervention was given to.
+    donors_of
+        How many of them were given each intervention.
     components, hops
         Of `aivc_graph.operators.intervention.component_shift.ComponentShift`.
     """
@@ -43,7 +43,7 @@ class InterventionPlan(Settings):
     doses: tuple[tuple[float, float], ...]
     hours: tuple[tuple[float, float], ...]
     donors: tuple[str, ...]
-    seen_in: tuple[tuple[int, ...], ...]
+    donors_of: tuple[int, ...]
     components: int = COMPONENTS
     hops: int = HOPS
 
@@ -63,15 +63,13 @@ class InterventionPlan(Settings):
         donors = donor_of_sections(graph)
         training = training_sections(graph, level)
         untreated = {donors[s] for s in training if not sections[s]}
-        arms = {s: sections[s] for s in training if sections[s] and donors[s] in untreated}
+        arms = {s: sections[s] for s in training if sections[s] and donors[s] in untreated and together(sections[s])}
         table = graph.obs(names.INTERVENTION)
         keys = sorted({key for arm in arms.values() for key in arm})
         if not keys:
             return None
         doses = {key: [arm[key][0] for arm in arms.values() if key in arm] for key in keys}
         hours = {key: [arm[key][1] for arm in arms.values() if key in arm] for key in keys}
-        units = sorted({donors[s] for s in arms})
-        seen = {key: {units.index(donors[s]) for s, arm in arms.items() if key in arm} for key in keys}
         pairs = sorted({(a, b) for arm in arms.values() for a in arm for b in arm if a < b})
         return cls(
             level=level,
@@ -82,21 +80,35 @@ class InterventionPlan(Settings):
             pairs=tuple(pairs),
             doses=tuple((min(doses[key]), max(doses[key])) for key in keys),
             hours=tuple((min(hours[key]), max(hours[key])) for key in keys),
-            donors=tuple(units),
-            seen_in=tuple(tuple(sorted(seen[key])) for key in keys),
+            donors=tuple(sorted({donors[s] for s in arms})),
+            donors_of=tuple(len({donors[s] for s, arm in arms.items() if key in arm}) for key in keys),
         )
 
 
-def section_arms(graph: TissueGraph, level: str) -> list[dict[str, tuple[float, float]]]:
-    """Return what was done to each section: intervention → (dose, hours from onset to measurement)."""
+def section_arms(graph: TissueGraph, level: str) -> list[dict[str, tuple[float, float, float]]]:
+    """Return what was done to each section: intervention → (dose, duration [h], onset [h])."""
     relation = graph[names.INTERVENTION, names.APPLIED_TO, names.SECTION]
     keys = graph.obs(names.INTERVENTION).index
     applied = to_scipy_csr(relation.adj_t)
-    arms: list[dict[str, tuple[float, float]]] = []
+    arms: list[dict[str, tuple[float, float, float]]] = []
     for section in range(applied.shape[0]):
         edges = range(applied.indptr[section], applied.indptr[section + 1])
-        arms.append({str(keys[applied.indices[e]]): (float(applied.data[e]), float(relation.hours[e])) for e in edges})
+        arms.append(
+            {
+                str(keys[applied.indices[e]]): (
+                    float(applied.data[e]),
+                    float(relation.hours[e]),
+                    float(relation.onset_hours[e]),
+                )
+                for e in edges
+            }
+        )
     return arms
+
+
+def together(arm: dict[str, tuple[float, float, float]]) -> bool:
+    """Say whether all of an arm lasts until the tissue is measured; effects of what ended before are not told."""
+    return len({onset + duration for _, duration, onset in arm.values()}) < 2
 
 
 def donor_of_sections(graph: TissueGraph) -> list[str]:

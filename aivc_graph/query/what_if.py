@@ -94,7 +94,7 @@ class WhatIf:
         if section is not None:
             places, weight = self._inside(places, weight, section)
         columns = [panel.index(gene) for gene in chosen]
-        untreated, copies = self._rollouts(weight, columns)
+        untreated, copies = self.rollouts(weight, columns)
         share = np.asarray(weight @ self.supported.astype(float)).ravel()
         return self._table(places, chosen, untreated, copies, share)
 
@@ -119,6 +119,13 @@ class WhatIf:
             label=f"change of {gene} [counts per {PER:,.0f}]",
         )
 
+    @property
+    def n_units(self) -> int:
+        """Training donors behind the answer: those that were given the part that fewest were given."""
+        plan = self.tissue.model.plan.interventions
+        assert plan is not None
+        return min(plan.donors_of[row] for row in self.fields)
+
     def _inside(self, places: pd.DataFrame, weight: Any, section: str) -> tuple[pd.DataFrame, Any]:
         """Return the places that have nodes in a section, averaged over those alone."""
         of_node = self.tissue.graph.obs(self.tissue.base_level)["section"]
@@ -135,12 +142,23 @@ class WhatIf:
         return str(treated.value_counts().index[0]) if len(treated) else str(treated.cat.categories[0])
 
     @torch.no_grad()
-    def _rollouts(self, weight: Any, columns: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean expression by place untreated (place, gene), and treated in each copy (copy, place, gene)."""
+    def rollouts(self, weight: Any, columns: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return expression [counts per 10,000] by place untreated (place, gene), and treated (copy, place, gene).
+
+        Parameters
+        ----------
+        weight
+            Sparse (place, node) whose rows average over the nodes of the base level that make up each place.
+        columns
+            Positions of molecules in the panel.
+
+        The first copy is by the effects of all training donors, each other without one of them; it is the first alone
+        where fewer than five donors were given one of the parts.
+        """
         model, plan = self.tissue.model, self.tissue.model.plan.interventions
         shift = model.interventions
         assert plan is not None and isinstance(shift, ComponentShift)
-        copies = [0, *(1 + donor for donor in self._donors())]
+        copies = range(shift.latent_effect.shape[0] if self.n_units >= MIN_UNITS else 1)
         untreated = np.zeros((weight.shape[0], len(columns)))
         treated = np.zeros((len(copies), *untreated.shape))
         pairs = {(plan.keys.index(a), plan.keys.index(b)): row for row, (a, b) in enumerate(plan.pairs)}
@@ -154,31 +172,15 @@ class WhatIf:
             to_place = weight[:, mine]
             untreated += to_place @ _per(log_share)[:, columns]
             decoder = model.count_operator(plan.level, plan.modality).weight
-            for place, copy in enumerate(copies):
+            for copy in copies:
                 latent, beside = shift(own, local, pairs, copy)
-                treated[place] += to_place @ _per(log_share + latent @ decoder.t() + beside)[:, columns]
+                treated[copy] += to_place @ _per(log_share + latent @ decoder.t() + beside)[:, columns]
         return untreated, treated
-
-    def _donors(self) -> list[int]:
-        """Return the training donors that an interval is taken over: all that any part was given to, if enough."""
-        plan = self.tissue.model.plan.interventions
-        assert plan is not None
-        return (
-            sorted({donor for row in self.fields for donor in plan.seen_in[row]})
-            if self._n_units() >= MIN_UNITS
-            else []
-        )
-
-    def _n_units(self) -> int:
-        """Return the number of training donors of the part that was given to fewest."""
-        plan = self.tissue.model.plan.interventions
-        assert plan is not None
-        return min(len(plan.seen_in[row]) for row in self.fields)
 
     def _table(
         self, places: pd.DataFrame, genes: list[str], untreated: np.ndarray, copies: np.ndarray, share: np.ndarray
     ) -> pd.DataFrame:
-        n_donors, n_genes = self._n_units(), len(genes)
+        n_donors, n_genes = self.n_units, len(genes)
         estimate = copies[0] - untreated
         table = places.loc[places.index.repeat(n_genes)].reset_index(drop=True)
         table["gene"] = np.tile(genes, len(places))
@@ -195,7 +197,7 @@ class WhatIf:
             lower=values - wide,
             upper=values + wide,
             interval_over="donor",
-            n_units=n_donors,
+            n_units=self.n_units,
             supported=supported,
             unit=f"counts per {PER:,.0f}",
         )
@@ -233,6 +235,8 @@ def what_if(tissue: VirtualTissue, given: Intervention | Combination, where: np.
         supported &= ~touched | (enough[reach] & known)
     if not supported.all():
         reasons.append(f"{int((~supported).sum()):,} nodes are of a kind that was hardly ever treated in training")
+    if len({part.onset_hours + part.hours for part in given.parts if part.dose and part.hours}) > 1:
+        reasons.append("one after the other is outside what is modelled: all parts must last to the same hour")
     if any("outside" in reason for reason in reasons):
         supported[:] = False
     # In the order of training, so that what is given together commutes to the last bit.

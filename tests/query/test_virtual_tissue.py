@@ -23,7 +23,8 @@ from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.pipeline.train import train
-from aivc_graph.query.answers import composition_table, contact_table, drawn_once
+from aivc_graph.query.answers import composition_table, contact_table
+from aivc_graph.query.drawing import drawn_once
 from aivc_graph.query.mixture import fit_mixture
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.training.settings import TrainingConfig
