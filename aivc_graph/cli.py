@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of all verbs."""
     top = argparse.ArgumentParser(prog="aivc", description="A virtual tissue that you can question.")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for add in (_add_demo, _add_simulate, _add_inspect, _add_build, _add_train, _add_query, _add_export):
+    for add in (_add_demo, _add_simulate, _add_inspect, _add_build, _add_train, _add_evaluate, _add_query, _add_export):
         add(verbs)
     return top
 
@@ -120,6 +120,15 @@ def _add_train(verbs: Any) -> None:
     verb.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/<task name>)")
     verb.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     _device(verb)
+
+
+def _add_evaluate(verbs: Any) -> None:
+    text = "score a run on held-out tissue, with baselines beside every number; writes evaluation.json and report.html"
+    verb = _verb(verbs, "evaluate", _evaluate, text, "aivc evaluate runs/demo")
+    verb.add_argument("run", type=Path, metavar="RUN")
+    text = "truth folder of a simulated tissue; found by itself where it lies beside the sections"
+    verb.add_argument("--truth", type=Path, metavar="DIR", help=text)
+    verb.add_argument("--out", type=Path, metavar="DIR", help="where to write them (RUN)")
 
 
 def _add_query(verbs: Any) -> None:
@@ -212,6 +221,9 @@ EXAMPLES = {
 def _demo(given: argparse.Namespace) -> None:
     from aivc_graph.pipeline.demo import demo
 
+    # One line a stage; what happens inside each is said by its own verb.
+    logging.getLogger("aivc_graph").setLevel(logging.WARNING)
+    logging.getLogger("aivc_graph.pipeline.demo").setLevel(logging.WARNING if given.quiet else logging.INFO)
     _say(demo(given.out, device=given.device, seed=given.seed))
 
 
@@ -242,6 +254,15 @@ def _train(given: argparse.Namespace) -> None:
     config = load_config(given.config, given.overrides)
     run = train_config(config, given.graph, given.out, resume=given.resume, device=given.device)
     _say(run.folder)
+
+
+def _evaluate(given: argparse.Namespace) -> None:
+    from aivc_graph.pipeline.evaluate import evaluate, score_table
+    from aivc_graph.report.write import PAGE, write_report
+
+    evaluation = evaluate(given.run, given.truth, given.out)
+    write_report(given.run, (given.out or given.run) / PAGE)
+    _say(score_table(evaluation).to_string(index=False, float_format="{:.3f}".format))
 
 
 def _query(given: argparse.Namespace) -> None:

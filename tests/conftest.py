@@ -29,6 +29,14 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the run folder of the demo on the tiny study; not to be written into."""
+    from aivc_graph.pipeline.demo import demo
+
+    return demo(tmp_path_factory.mktemp("demo") / "run", device="cpu", preset="tiny")
+
+
+@pytest.fixture(scope="session")
 def striped_section() -> Callable[..., Any]:
     """Return a maker of sections whose genes change in three stripes: cells, spots over them, tile features."""
     return _striped_section

@@ -9,21 +9,14 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from aivc_graph.pipeline.demo import demo
-
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
 
 
-@pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return demo(tmp_path_factory.mktemp("notebook") / "run", device="cpu", preset="tiny")
-
-
 @pytest.fixture
-def executed(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Path) -> Any:
+def executed(tiny_demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Path) -> Any:
     for variable in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR"):
         monkeypatch.setenv(variable, str(tmp_path / variable.lower()))
-    monkeypatch.setenv("AIVC_RUN", str(tiny_run))
+    monkeypatch.setenv("AIVC_RUN", str(tiny_demo))
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}})
     return client.execute()

@@ -79,7 +79,7 @@ def test_no_file_bears_the_name_of_a_module_it_could_import(room: str, project: 
     assert not {path.stem for path in (ROOT / "io" / room).glob("*.py")} & used
 
 
-def test_wheel_built_from_the_sdist_holds_readers_writers_and_types(tmp_path: Path) -> None:
+def test_wheel_built_from_the_sdist_holds_readers_writers_templates_and_types(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     for name in PACKED:
@@ -93,10 +93,15 @@ def test_wheel_built_from_the_sdist_holds_readers_writers_and_types(tmp_path: Pa
     wheel = build(backend, "build_wheel", unpacked, tmp_path)
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if name.endswith(".py")}
-        assert "aivc_graph/py.typed" in archive.namelist()
+        assert {"aivc_graph/py.typed", *templates()} <= set(archive.namelist())
     for room in ("readers", "writers"):
         assert {f"aivc_graph/io/{room}/{path.name}" for path in (ROOT / "io" / room).glob("*.py")} <= packed
     assert packed == {f"{name.replace('.', '/')}/{path.name}" for name in folders_with_code() for path in code_of(name)}
+
+
+def templates() -> set[str]:
+    files = (ROOT / "aivc_graph/report/templates").iterdir()
+    return {str(path.relative_to(ROOT)) for path in files}
 
 
 def code_of(package: str) -> list[Path]:

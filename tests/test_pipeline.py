@@ -10,18 +10,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
+from skimage.io import imsave
 
 from aivc_graph import cli
 from aivc_graph.config import load_config
 from aivc_graph.graph.store import read_store
-from aivc_graph.pipeline.demo import demo, demo_config
+from aivc_graph.pipeline.demo import demo
 from aivc_graph.simulate.programmes import GENES
 from aivc_graph.simulate.simulate import simulate
 
@@ -207,6 +207,28 @@ def test_a_truncated_slide_is_said_once(made: Path, tmp_path: Path, say: Callabl
     assert code == 2 and "truncated; copy it again" in err and "TiffTag" not in err and "TiffFile" not in err
 
 
+def test_without_a_writable_cache_tissue_is_built_and_it_is_said_once(
+    made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    build = ("build", made / "tiny.yaml", "--out", tmp_path / "graph.zarr", "--quiet")
+    (code, _, err), (again, _, silent) = say(*build), say(*build)
+    assert code == again == 0 and silent == ""
+    assert err.count("tiles are not remembered (XDG_CACHE_HOME names another place)") == 1
+    assert f"{tmp_path}/file/aivc-graph: Not a directory" in err
+
+
+def test_a_picture_without_a_pixel_size_is_described(tmp_path: Path, say: Callable[..., tuple[int, str, str]]) -> None:
+    imsave(tmp_path / "he.jpg", np.full((60, 80, 3), 200, np.uint8), check_contrast=False)
+    code, said, err = say("inspect", tmp_path / "he.jpg")
+    assert code == 0 and err == "" and "kind: slide" in said and "y: 60" in said and "x: 80" in said and "c: 3" in said
+    assert "found none in the file; give it in the YAML: {path: he.jpg, mpp: 0.5}" in said
+    (tmp_path / "he.jpg").write_bytes((tmp_path / "he.jpg").read_bytes()[:10])
+    code, _, err = say("inspect", tmp_path / "he.jpg")
+    assert code == 2 and "the file is damaged: copy it again" in err
+
+
 def test_inspect_knows_what_it_looks_at(made: Path, say: Callable[..., tuple[int, str, str]]) -> None:
     n_cells = len(pd.read_parquet(made / "tissue/D1_untreated/xenium/cells.parquet"))
     found = {
@@ -240,7 +262,7 @@ def test_a_second_build_replaces_the_first(
     assert before["gene"].num_nodes == len(GENES) and 20 <= after["gene"].num_nodes <= 40  # 20 a level
     code, _, _ = say(*build, "--set", "graph.n_genes=90", "--set", "task.sections[0].sources[0].path=nowhere")
     assert code == 2 and read_store(out)["gene"].num_nodes == after["gene"].num_nodes
-    assert [p.name for p in tmp_path.iterdir() if p.name not in ("graph.zarr", "graph.slides")] == []
+    assert [p.name for p in tmp_path.iterdir() if p.name != "graph.zarr"] == []
 
 
 def test_a_run_killed_half_way_is_trained_again(
@@ -293,6 +315,24 @@ def write_cells(path: Path, counts: np.ndarray) -> Path:
     return path
 
 
+def test_the_graph_of_a_finished_run_is_not_built_over(
+    tmp_path: Path, say: Callable[..., tuple[int, str, str]]
+) -> None:
+    config = write_cells(tmp_path / "few.yaml", np.random.default_rng(0).poisson(3.0, (30, 20)) + 1)
+    run, apart = tmp_path / "run", tmp_path / "apart.zarr"
+    assert say("train", config, "--out", run)[0] == 0
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    code, _, err = say("build", config, "--out", run / "graph.zarr", "--set", "graph.n_genes=9")
+    assert code == 2 and "graph.zarr: expected a place of its own for a new graph, found the graph of a finished" in err
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+    assert say("build", config, "--out", apart)[0] == 0
+    assert say("train", config, "--graph", apart, "--out", run)[0] == 0
+    assert say("build", config, "--out", apart)[0] == 0 and say("query", run, "niches")[0] == 0  # the same graph again
+    assert say("build", config, "--out", apart, "--set", "graph.patch_um=50")[0] == 0
+    code, _, err = say("query", run, "niches")
+    assert code == 2 and "apart.zarr: another graph than the model was trained on" in err
+
+
 @pytest.mark.parametrize("n_cells", [1, 2, 5])
 def test_a_tissue_of_few_cells_is_answered(
     tmp_path: Path, say: Callable[..., tuple[int, str, str]], n_cells: int
@@ -318,17 +358,39 @@ def test_one_command_builds_what_training_needs(
     assert say("query", tmp_path / "run", "niches", "--k", 2)[0] == 0
 
 
-def test_the_demo_on_a_tiny_section(tmp_path: Path) -> None:
-    for _ in range(2):  # a second demo replaces the first
-        out = demo(tmp_path / "demo", device="cpu", preset="tiny")
-    tables: dict[str, Any] = {
-        name: pd.read_csv(out / f"{name}.csv") for name in ("niches", "markers", "expression", "contacts")
-    }
-    truth = pd.read_parquet(out / "tissue/truth/D1_untreated/cells.parquet")
-    assert len(tables["niches"]) == len(truth)
-    for name in ("niches", "contacts", "training"):
-        assert np.ptp(imread(out / f"{name}.png")[..., :3]) > 0.5
+TABLES = ("niches", "markers", "expression", "contacts")
+PICTURES = ("niches", "contacts", "training")
+
+
+def test_the_demo_gives_the_same_bytes_again_and_replaces_an_older_one(
+    tiny_demo: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "aivc_graph.pipeline.demo")
+    (tmp_path / "demo/tissue/truth").mkdir(parents=True)
+    (tmp_path / "demo/tissue/old").write_text("of an earlier demo")
+    out = demo(tmp_path / "demo", device="cpu", preset="tiny")
+    assert not (out / "tissue/old").exists()
+    files = [
+        *(f"{name}.csv" for name in TABLES),
+        *(f"{name}.png" for name in PICTURES),
+        "evaluation.json",
+        "report.html",
+    ]
+    assert [name for name in files if (out / name).read_bytes() != (tiny_demo / name).read_bytes()] == []
+    stages = [r.getMessage().split(":")[0] for r in caplog.records if r.name == "aivc_graph.pipeline.demo"]
+    assert stages == ["simulate", "inspect", "build", "train", "evaluate", "query", "report"]
+    truth = [pd.read_parquet(file) for file in out.glob("tissue/truth/*/cells.parquet")]
+    assert len(pd.read_csv(out / "niches.csv")) == sum(map(len, truth))
+    assert all(len(pd.read_csv(out / f"{name}.csv")) for name in ("expression", "contacts"))
+    assert "log2_ratio" in pd.read_csv(out / "markers.csv")  # none where so little tissue is of one niche
+    assert all(np.ptp(imread(out / f"{name}.png")[..., :3]) > 0.5 for name in PICTURES)
+    assert "Found and true" in (out / "report.html").read_text()
 
 
 def test_the_demos_configuration_is_the_one_shipped(made: Path) -> None:
-    assert load_config(CONFIGS / "demo.yaml") == demo_config(made / "tissue")
+    shipped = {section.name: section for section in load_config(CONFIGS / "demo.yaml").task.sections}
+    written = {section.name: section for section in load_config(made / "tissue/config.yaml").task.sections}
+    assert len(shipped) == 3 and set(shipped) < set(written)
+    for name, section in shipped.items():
+        assert section.sources == written[name].sources and section.donor == written[name].donor
+        assert [part.key for part in section.interventions] == [part.key for part in written[name].interventions]

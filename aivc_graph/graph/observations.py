@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from aivc_graph.graph.features import shared_panel, variable_features
 from aivc_graph.graph.tissue_graph import TissueGraph, to_torch_csr
 from aivc_graph.tissue.section import metadata_of
 
+log = logging.getLogger(__name__)
+MOSTLY = 0.5
+
 
 def add_observations(
     graph: TissueGraph, sections: list[Any], *, n_genes: int | None, keep_genes: tuple[str, ...]
@@ -23,7 +27,7 @@ def add_observations(
 
     A count table becomes the relation (molecule, observed_in, level): CSR (node, molecule), and the level's attribute
     ``<modality>_panel`` (molecule,) says which molecules were measured there. A dense table becomes an attribute
-    (node, feature). Either way ``<modality>_mask`` (node,) says who was measured.
+    (node, feature). Either way ``<modality>_mask`` (node,) says who was measured; a node without any count was not.
     """
     for modality, molecule in names.MOLECULE_OF.items():
         tables = {level: found for level in names.LEVELS if (found := _tables(graph, sections, level, modality))}
@@ -63,12 +67,13 @@ def _add_counts(
     n_genes: int | None,
     keep_genes: tuple[str, ...],
 ) -> None:
-    panels, counts = {}, {}
+    panels, counts, empty = {}, {}, {}
     for level, found in tables.items():
         panel = shared_panel(list(found.values()), f"{level} · {modality}")
         counts[level] = _stack(graph, level, found, panel)
         if not counts[level].count_nonzero():
             raise GraphError(f"{level} · {modality}", "zeros only", "counts", "check which matrix or `layer:` was read")
+        empty[level] = np.asarray(counts[level].sum(axis=1)).ravel() == 0
         if n_genes is not None:
             training = counts[level][graph.in_split(level, names.TRAIN).numpy()]
             chosen = variable_features(training if training.shape[0] else counts[level], n_genes)
@@ -91,7 +96,18 @@ def _add_counts(
         )
         graph[molecule, names.OBSERVED_IN, level].adj_t = to_torch_csr(counts[level] @ place)
         graph[level][f"{modality}_panel"] = torch.from_numpy(symbols.isin(panels[level]))
-        graph[level][names.mask_name(modality)] = _mask(graph, level, found)
+        graph[level][names.mask_name(modality)] = _mask(graph, level, found) & ~torch.from_numpy(empty[level])
+        _report_empty(graph, level, modality, found, empty[level])
+
+
+def _report_empty(graph: TissueGraph, level: str, modality: str, found: dict[str, Any], empty: np.ndarray) -> None:
+    """Say how many nodes have no count at all; they are unmeasured, so nothing is concluded from their zeros."""
+    for section, table in found.items():
+        number = int(empty[_rows(graph, level, section, table.obs_names)].sum())
+        if number:
+            severity = logging.WARNING if number > MOSTLY * table.n_obs else logging.INFO
+            where = (section, level, modality, number, table.n_obs)
+            log.log(severity, "%s · %s · %s: %d of %d without any count; they are taken as unmeasured", *where)
 
 
 def _stack(graph: TissueGraph, level: str, found: dict[str, Any], panel: pd.Index) -> sparse.csr_matrix:

@@ -5,6 +5,7 @@
     levels/<level>                          an AnnData: observations in X and obsm, obs, obsm["spatial"] and obsp [µm]
     molecules/<type>, sections, …           table and tensors of each other node type
     relations/<source>__<name>__<target>    CSR (target, source) and what else runs over its edges
+    slides/<number>                         small picture (y, x, 3) of a section's slide
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import zlib
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,9 @@ from aivc_graph.graph.fields import csr_tensor
 from aivc_graph.graph.replacing import recover, replacing
 from aivc_graph.graph.shards import CheckedStore, ShardCache, checksums, refuse_foreign
 from aivc_graph.graph.store_elements import read_csr, read_nodes, read_relation, write_nodes, write_relation
+from aivc_graph.graph.thumbnails import thumbnails_of, write_thumbnails
 from aivc_graph.graph.tissue_graph import Relation, TissueGraph
+from aivc_graph.tissue.thumbnail import Thumbnail
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +41,12 @@ SCHEMA_VERSION = 1
 _LIBRARIES = ("aivc-graph", "anndata", "numpy", "scipy", "torch", "torch-geometric", "zarr")
 
 
-def write_store(graph: TissueGraph, path: str | os.PathLike[str], provenance: dict[str, Any] | None = None) -> None:
+def write_store(
+    graph: TissueGraph,
+    path: str | os.PathLike[str],
+    provenance: dict[str, Any] | None = None,
+    slides: dict[str, Thumbnail] | None = None,
+) -> None:
     """Write `graph` to `path`; an older store there is replaced in one step, or kept if anything fails.
 
     Parameters
@@ -46,6 +55,8 @@ def write_store(graph: TissueGraph, path: str | os.PathLike[str], provenance: di
         Graph whose rows are in storage order.
     provenance
         What the graph was made from, such as ``{"configuration": {…}, "inputs": {"counts.h5": "sha256:…"}}``; JSON.
+    slides
+        Small pictures of the slides by section.
 
     Raises
     ------
@@ -61,6 +72,7 @@ def write_store(graph: TissueGraph, path: str | os.PathLike[str], provenance: di
         relations = [relation for relation in graph.edge_types if relation[1] != names.OBSERVED_IN]
         for relation in relations:
             write_relation(root, graph, relation)
+        write_thumbnails(root, slides or {})
         libraries = {name: version(name) for name in _LIBRARIES}
         facts: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
@@ -98,7 +110,31 @@ def open_store(path: str | os.PathLike[str], cache_mib: int = 1024) -> GraphStor
     StoreError
         If there is no store, its version is newer, its files are damaged, or hold what a store never holds.
     """
-    folder = Path(path)
+    root, facts = _open_root(Path(path))
+    try:
+        return GraphStore(root, facts, cache_mib)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(str(path), f"a part that cannot be read: {error}", mend="build the store again") from error
+
+
+def read_thumbnails(path: str | os.PathLike[str]) -> dict[str, Thumbnail]:
+    """Return the small pictures of the slides of the store at `path`, by section; errors as for `open_store`."""
+    root, _ = _open_root(Path(path))
+    try:
+        return thumbnails_of(root)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(
+            str(path), f"damaged pictures of the slides ({error})", mend="build the store again"
+        ) from error
+
+
+def store_digest(path: str | os.PathLike[str]) -> str:
+    """Return a CRC-32 over the store's facts, which hold a checksum of every file: it tells one graph from another."""
+    return f"{zlib.crc32((Path(path) / 'zarr.json').read_bytes()):08x}"
+
+
+def _open_root(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """Return the root group, each file of which is compared with its checksum when it is read, and the facts."""
     recover(folder)
     if not (folder / "zarr.json").is_file():
         raise StoreError(str(folder), "no graph store", mend="write one with `aivc build`")
@@ -115,10 +151,7 @@ def open_store(path: str | os.PathLike[str], cache_mib: int = 1024) -> GraphStor
             raise StoreError(f"{folder} · checksums", f"the key {key!r}", "keys inside the store")
         if not (folder / key).is_file():
             raise StoreError(str(folder / key), "no such shard", mend="the store is damaged: build it again")
-    try:
-        return GraphStore(zarr.open_group(CheckedStore(folder, sums), mode="r"), facts, cache_mib)
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(str(folder), f"a part that cannot be read: {error}", mend="build the store again") from error
+    return zarr.open_group(CheckedStore(folder, sums), mode="r"), facts
 
 
 class GraphStore:

@@ -67,7 +67,7 @@ def write_relation(root: Any, graph: TissueGraph, relation: Relation) -> None:
     else:
         _write_csr(group, "adj_t", csr_parts(adj_t), tuple(adj_t.shape))
     for key, values in fields.items():
-        _write_array(group, key, values)
+        write_array(group, key, values)
 
 
 def read_relation(root: Any, graph: TissueGraph, relation: Relation) -> None:
@@ -122,7 +122,7 @@ def _write_level(group: zarr.Group, graph: TissueGraph, level: str) -> None:
             obs[column], places[key] = value.numpy(), f"obs/{column}"
         else:
             place = "obsm/spatial" if key == names.POS.name else f"obsm/{key}"
-            _write_array(group, place, value.numpy())
+            write_array(group, place, value.numpy())
             (dense if names.mask_name(key) in graph[level] else places)[key] = place
     write_elem(group, "obs", _storable(obs))
     counts = _write_counts(group, graph, level)
@@ -166,7 +166,7 @@ def _write_others(group: zarr.Group, graph: TissueGraph, node_type: str, fields:
             continue
         if isinstance(value, Tensor):
             tensors.append(key)
-            _write_array(group, f"uns/{key}", value.numpy())
+            write_array(group, f"uns/{key}", value.numpy())
         else:
             plain[key] = value
     try:
@@ -181,10 +181,11 @@ def _write_csr(group: zarr.Group, name: str, parts: tuple[NDArray[Any], ...], sh
     element = group.require_group(name)
     element.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": list(map(int, shape))})
     for key, values in zip(("indptr", "indices", "data"), parts, strict=True):
-        _write_array(element, key, values)
+        write_array(element, key, values)
 
 
-def _write_array(group: zarr.Group, name: str, values: NDArray[Any]) -> None:
+def write_array(group: zarr.Group, name: str, values: NDArray[Any]) -> zarr.Array:
+    """Write `values` as one array, in chunks of whole rows, and return it."""
     row = max(int(np.prod(values.shape[1:])), 1)
     chunks = (
         tuple(max(side, 1) for side in (min(max(_SHARD // row, 1), values.shape[0]), *values.shape[1:]))
@@ -196,6 +197,7 @@ def _write_array(group: zarr.Group, name: str, values: NDArray[Any]) -> None:
     array.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
     if values.size:
         array[...] = values
+    return array
 
 
 def _storable(table: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -49,21 +50,24 @@ class TileCache:
         self._fresh = True
 
     def save(self) -> None:
-        """Write what is new, beside the final name and then in its place."""
+        """Write what is new, beside the final name and then in its place; where that fails, say so and go on."""
         if self._path is None or not self._fresh:
             return
         import pyarrow as pa
         from pyarrow import parquet
 
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         values = np.array(list(self._rows.values()), np.float32)
         columns: dict[str, Any] = {"tile": list(self._rows), **dict(zip(self._names, values.T, strict=True))}
         part = self._path.with_suffix(f".{os.getpid()}.part")
         try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             parquet.write_table(pa.table(columns), part, write_page_checksum=True)
             part.replace(self._path)
+        except OSError as error:
+            log.warning("%s: cannot be written, tiles are not remembered (%s)", self._path, error.strerror or error)
         finally:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
 
     def _read(self) -> dict[str, NDArray[np.float32]]:
         if self._path is None or not self._path.exists():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-from pydantic import ConfigDict
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
+from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import ModelError
@@ -13,6 +16,8 @@ from aivc_graph.model.settings import ModelConfig
 from aivc_graph.settings import Settings
 
 Step = tuple[Relation, bool]
+NO_LABEL = ("", "nan", "None")
+MOST_TYPES = 200
 
 
 class ModelPlan(Settings):
@@ -24,6 +29,8 @@ class ModelPlan(Settings):
         Modality by level: the molecules of a count panel, the names of dense features.
     laterals, withins
         Relations messages travel along: near, and (child, within, parent) from fine to coarse.
+    labels
+        Types by level that training nodes are labelled with, where a coarser level counts the same molecules.
     interventions
         What was done to some of the tissue, if anything.
     """
@@ -36,6 +43,7 @@ class ModelPlan(Settings):
     features: dict[str, dict[str, tuple[str, ...]]]
     laterals: tuple[str, ...]
     withins: tuple[tuple[str, str], ...]
+    labels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     interventions: InterventionPlan | None = None
 
     @classmethod
@@ -55,7 +63,7 @@ class ModelPlan(Settings):
         order = {level: i for i, level in enumerate(names.LEVELS)}
         withins = tuple(sorted(withins, key=lambda st: (order[st[0]], order[st[1]])))
         latent = min([config.latent, *[max(w - 1, 1) for w in widths]])
-        return cls(
+        plan = cls(
             config=config,
             latent=latent,
             levels=tuple(graph.levels),
@@ -65,6 +73,9 @@ class ModelPlan(Settings):
             withins=withins,
             interventions=InterventionPlan.of(graph),
         )
+        children = sorted({child for child, _, modality in plan.pools if modality == names.RNA})
+        labels = {child: found for child in children if (found := _labels(graph, child))}
+        return plan.model_copy(update={"labels": labels})
 
     @property
     def pools(self) -> list[tuple[str, str, str]]:
@@ -75,6 +86,11 @@ class ModelPlan(Settings):
             for modality, molecules in self.counts.get(parent, {}).items()
             if set(molecules) & set(self.counts.get(child, {}).get(modality, ()))
         ]
+
+    @property
+    def compositions(self) -> list[tuple[str, str]]:
+        """(child, parent) where the children have types and the parent counts some of their molecules."""
+        return [(child, parent) for child, parent, m in self.pools if m == names.RNA and child in self.labels]
 
     @property
     def tiles(self) -> list[tuple[str, str, str]]:
@@ -122,3 +138,30 @@ def panel(graph: TissueGraph, level: str, modality: str) -> tuple[str, ...]:
 def panel_columns(graph: TissueGraph, level: str, modality: str) -> torch.Tensor:
     """Return the columns of the count matrix that the level's panel measures."""
     return torch.nonzero(graph[level][f"{modality}_panel"]).ravel()
+
+
+def types_of(graph: TissueGraph, level: str, types: tuple[str, ...]) -> NDArray[np.int64]:
+    """Return the position in `types` of each node's label (node,), -1 where it has none of them."""
+    obs = graph.obs(level)
+    if names.LABEL not in obs:
+        return np.full(len(obs), -1)
+    place = {name: i for i, name in enumerate(types)}
+    return np.array([place.get(str(label), -1) for label in obs[names.LABEL]], np.int64)
+
+
+def type_shares(overlap: sparse.csr_matrix, kind: NDArray[np.int64], n_types: int) -> NDArray[np.float64]:
+    """Return the overlap-weighted share of each type (parent, type); zero where no child of a type lies beneath."""
+    known = np.flatnonzero(kind >= 0)
+    onehot = sparse.csr_matrix((np.ones(len(known)), (known, kind[known])), shape=(len(kind), n_types))
+    amount = np.asarray((overlap @ onehot).todense(), np.float64)
+    return amount / np.maximum(amount.sum(axis=1, keepdims=True), 1e-12)
+
+
+def _labels(graph: TissueGraph, level: str) -> tuple[str, ...]:
+    """Return the labels of the training nodes of `level`, none where there is one alone or nearly one a node."""
+    obs = graph.obs(level)
+    if names.LABEL not in obs:
+        return ()
+    found = obs[names.LABEL].astype(object)[graph.in_split(level, names.TRAIN).numpy()]
+    types = sorted({str(label) for label in found.unique()} - set(NO_LABEL))
+    return tuple(types) if 2 <= len(types) <= MOST_TYPES else ()

@@ -18,6 +18,7 @@ from aivc_graph.operators.measurement.direct_readout import DirectReadout, log_s
 from aivc_graph.operators.measurement.gaussian import GaussianMeasurement
 from aivc_graph.operators.measurement.negative_binomial import NegativeBinomialMeasurement
 from aivc_graph.operators.project.broadcast import BroadcastProject
+from aivc_graph.operators.project.composition import CompositionProject
 
 
 @dataclass
@@ -121,6 +122,12 @@ class TissueModel(nn.Module):
         self.readouts = nn.ModuleDict({key: DirectReadout(n) for key, n in reached.items()})
         sizes = {"_".join(k): (len(features[k[0], k[1]]), len(counts[k[0], k[2]])) for k in plan.tiles}
         self.tile_maps = nn.ParameterDict({key: nn.Parameter(torch.zeros(size)) for key, size in sizes.items()})
+        self.compositions = nn.ModuleDict(
+            {
+                f"{s}_{t}": CompositionProject(len(plan.labels[s]), len(plan.shared_columns(s, t, names.RNA)[0]))
+                for s, t in plan.compositions
+            }
+        )
         keys = [f"{v}_{m}" for v, m in (*counts, *features)]
         self.log_precision = nn.ParameterDict({key: nn.Parameter(torch.zeros(plan.latent)) for key in keys})
         self.blocks = nn.ModuleList(Block(plan) for _ in range(plan.config.depth))
@@ -133,6 +140,10 @@ class TissueModel(nn.Module):
     def feature_operator(self, level: str, modality: str) -> GaussianMeasurement:
         """Return the measurement of dense features of `modality` at `level`."""
         return cast(GaussianMeasurement, self.features[f"{level}_{modality}"])
+
+    def composition_operator(self, child: str, parent: str) -> CompositionProject:
+        """Return the projection from `parent` to the types of its `child` nodes."""
+        return cast(CompositionProject, self.compositions[f"{child}_{parent}"])
 
     @property
     def first_block(self) -> Block:
@@ -183,6 +194,20 @@ class TissueModel(nn.Module):
         for key, data in inputs.features.items():
             found.append((key, data.mask, self.feature_operator(*key).encode(self.standard_features(inputs, key))))
         return found
+
+    def composition(self, state: State, inputs: Inputs, child: str, parent: str) -> Tensor:
+        """Return the share of each type of `child` under every `parent` node (parent, type).
+
+        From the parent's own counts; where those were not seen, from the expression predicted for it.
+        """
+        shared = self.plan.shared_columns(child, parent, names.RNA)[1]
+        measured = inputs.counts[parent, names.RNA].counts.to_dense()[:, shared]
+        depth = self.count_operator(parent, names.RNA).target_depth
+        predicted = self.expression(state, inputs, parent)[:, shared] * depth
+        answered = (state.known[parent] > 0).float()[:, None] * predicted
+        counts = torch.where(state.counted[parent][:, None] > 0, measured, answered)
+        nearest = inputs.rings[parent][0] if parent in inputs.rings else None
+        return self.composition_operator(child, parent)(counts, nearest)
 
     def counted_state(self, inputs: Inputs, level: str, modality: str) -> Tensor:
         """Return what a node's own counts alone say of it (node, latent)."""

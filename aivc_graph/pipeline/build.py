@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -11,13 +12,12 @@ from typing import Any
 
 from aivc_graph import names
 from aivc_graph.config import Config, SectionConfig, TaskConfig
-from aivc_graph.errors import AivcError, ConfigError
+from aivc_graph.errors import AivcError, ConfigError, StoreError
 from aivc_graph.graph.build import build_graph
 from aivc_graph.graph.observations import anchor_count
 from aivc_graph.graph.replacing import refuse_other
 from aivc_graph.graph.store import write_store
 from aivc_graph.io.reading import read
-from aivc_graph.io.thumbnails import write_thumbnails
 from aivc_graph.modalities.histology import add_histology
 from aivc_graph.splits.design import split_design
 from aivc_graph.splits.leakage import check_donors, duplicate_content
@@ -26,7 +26,9 @@ from aivc_graph.tissue.registration.method import registration_method
 from aivc_graph.tissue.registration.orientation import check_orientation
 from aivc_graph.tissue.registration.register import register
 from aivc_graph.tissue.schema import check_section
-from aivc_graph.tissue.section import merge_sections
+from aivc_graph.tissue.section import merge_sections, metadata_of
+from aivc_graph.tissue.thumbnail import thumbnail
+from aivc_graph.training.run_folder import FACTS, run_facts
 
 log = logging.getLogger(__name__)
 RUNS = Path("runs")
@@ -38,16 +40,30 @@ def build(config: Config, out: Path | None = None) -> Path:
         raise ConfigError("task.sections", "no section", "at least one", "list them under task.sections")
     out = Path(out) if out is not None else RUNS / config.task.name / "graph.zarr"
     refuse_other(out)  # before hours of reading, and again when it is written
+    _refuse_trained(out)
     sections = []
     for number, section in enumerate(config.task.sections, 1):
         log.info("reading %s (%d of %d)", section.name, number, len(config.task.sections))
         sections.append(read_section(section, config.task))
     hold_out(sections, config.task)
     graph = build_graph(sections, config.graph)
-    write_store(graph, out, {"configuration": config.model_dump(mode="json"), "inputs": _input_hashes(config)})
-    write_thumbnails(sections, out)
+    slides = {metadata_of(s)["section"]: small for s in sections if (small := thumbnail(s)) is not None}
+    provenance = {"configuration": config.model_dump(mode="json"), "inputs": _input_hashes(config)}
+    write_store(graph, out, provenance, slides)
     log.info("anchors: %s", ", ".join(f"{k} {v:,}" for k, v in anchor_count(graph).items()) or "none")
     return out
+
+
+def _refuse_trained(store: Path) -> None:
+    """Raise a `StoreError` if `store` is the graph inside a finished run: its model would stand on another graph."""
+    run = store.absolute().parent
+    if store.exists() and (run / FACTS).exists() and run_facts(run / FACTS, ()).get("graph") == store.name:
+        raise StoreError(
+            str(store),
+            "the graph of a finished run",
+            "a place of its own for a new graph",
+            f"choose another by --out, or train anew: aivc train CONFIG --out {run}",
+        )
 
 
 def read_section(config: SectionConfig, task: TaskConfig) -> Any:
@@ -69,9 +85,28 @@ def read_section(config: SectionConfig, task: TaskConfig) -> Any:
     for warning in check_orientation(section):
         log.warning("%s", warning)
     if task.features is not None and names.SLIDE in section.images and names.PATCH in section.shapes:
-        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "aivc-graph"
-        add_histology(section, features=task.features, cache=cache, progress=sys.stderr.isatty())
+        add_histology(section, features=task.features, cache=_cache_folder(), progress=sys.stderr.isatty())
     return section
+
+
+def _cache_folder() -> Path | None:
+    """Return the folder that remembers tiles between builds; without it, where it cannot be written."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "aivc-graph"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+        reason = "not writable"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    _warn_once(f"{folder}: {reason}; tiles are not remembered (XDG_CACHE_HOME names another place)")
+    return None
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    """Say once what is true of every section."""
+    log.warning("%s", text)
 
 
 def hold_out(sections: list[Any], task: TaskConfig) -> None:

@@ -2,44 +2,93 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import networkx as nx
 
-from aivc_graph.config import Config, SectionConfig, SourceConfig, TaskConfig
-from aivc_graph.modalities.histology_features import HistologyFeatures
+from aivc_graph.config import Config, load_config
+from aivc_graph.errors import TissueError
 from aivc_graph.pipeline.ask import flat, save_answer
 from aivc_graph.pipeline.build import build
+from aivc_graph.pipeline.evaluate import evaluate
+from aivc_graph.pipeline.inspect import inspect
 from aivc_graph.pipeline.train import Run, train_config
 from aivc_graph.plot.contact_graph import contact_graph
 from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.report.write import write_report
 from aivc_graph.simulate.simulate import simulate
-from aivc_graph.training.settings import TrainingConfig
+
+log = logging.getLogger(__name__)
 
 
 def demo(out: Path, *, device: str = "auto", seed: int = 0, preset: str = "demo") -> Path:
-    """Go the whole way on a simulated section: simulate → build → train → ask; return the run folder.
+    """Go the whole way on a simulated study and return the run folder.
 
-    Beside the run folder's own files there are the tables ``niches.csv``, ``markers.csv``, ``expression.csv`` and
-    ``contacts.csv``, and the pictures ``niches.png`` (over the slide), ``contacts.png`` and ``training.png``.
+    Simulate → inspect → build → train → evaluate → query → report, each by the function its verb calls. Beside the run
+    folder's own files there are ``evaluation.json`` and ``report.html``; the tables ``niches.csv``, ``markers.csv``,
+    ``expression.csv`` and ``contacts.csv``; the pictures ``niches.png`` (over the slide), ``contacts.png`` and
+    ``training.png``. Equal seeds give equal bytes of all of these on one machine.
 
     Parameters
     ----------
     out
         Run folder; the simulated files go into its ``tissue``.
     preset
-        Name of the simulated section, as in `aivc_graph.simulate.simulate.simulate`.
+        Name of the simulated study, as in `aivc_graph.simulate.simulate.simulate`.
     """
     out = Path(out)
     tissue_folder = out / "tissue"
     if (tissue_folder / "truth").is_dir():
         shutil.rmtree(tissue_folder)
-    simulate(preset, tissue_folder, seed=seed)
-    config = demo_config(tissue_folder, seed)
-    build(config, out / "graph.zarr")
-    run = train_config(config, None, out, resume=False, device=device)
-    tissue = run.tissue
+    with stage("simulate"):
+        simulate(preset, tissue_folder, seed=seed)
+    config = load_config(tissue_folder / "config.yaml", [f"training.seed={seed}"])
+    with stage("inspect"):
+        inspect_sources(config)
+    with stage("build"):
+        build(config, out / "graph.zarr")
+    with stage("train"):
+        run = train_config(config, None, out, resume=False, device=device)
+    with stage("evaluate"):
+        evaluate(out)
+    with stage("query"):
+        tissue = run.tissue
+        ask_demo(run, tissue, out)
+    with stage("report"):
+        write_report(out, tissue=tissue)
+    return out
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Say in one line that a stage is done, and how long it took."""
+    started = time.perf_counter()
+    yield
+    log.info("%s: %.1f s", name, time.perf_counter() - started)
+
+
+def inspect_sources(config: Config) -> None:
+    """Look at every file of every section as a user would; a simulated tissue has no faults.
+
+    Raises
+    ------
+    TissueError
+        If something is wrong with one.
+    """
+    for section in config.task.sections:
+        for source in section.sources:
+            found = inspect(source.path)
+            if found.get("faults"):
+                raise TissueError(f"{section.name} · {source.path}", "; ".join(map(str, found["faults"])))
+
+
+def ask_demo(run: Run, tissue: VirtualTissue, out: Path) -> None:
+    """Write tables of niches, markers, expression and contacts, and draw niches, contacts and the training curve."""
     answers = {
         "niches": flat(tissue.niches()),
         "markers": tissue.markers(),
@@ -48,22 +97,6 @@ def demo(out: Path, *, device: str = "auto", seed: int = 0, preset: str = "demo"
     }
     for name, table in answers.items():
         save_answer(table, out / f"{name}.csv")
-    draw_demo(run, tissue, out)
-    return out
-
-
-def demo_config(tissue: Path, seed: int = 0) -> Config:
-    """Return the configuration of the demo on a simulated section; ``configs/demo.yaml`` is the same, commented."""
-    home = tissue / "D1_untreated"
-    spots = SourceConfig(path=home / "spaceranger", reader="spaceranger", slide=home / "slide.ome.tif")
-    cells = SourceConfig(path=home / "xenium", reader="xenium")
-    section = SectionConfig(name="D1_untreated", donor="D1", sources=(spots, cells))
-    task = TaskConfig(name="demo", sections=(section,), features=HistologyFeatures(), split={"kind": "everything"})
-    return Config(task=task, training=TrainingConfig(seed=seed))
-
-
-def draw_demo(run: Run, tissue: VirtualTissue, out: Path) -> None:
-    """Draw the niches over the slide, which of them touch, and the training curve."""
     contacts = nx.to_pandas_adjacency(tissue.contact_graph())
     pictures = {"niches": tissue.plot(), "contacts": contact_graph(contacts), "training": run.plot()}
     for name, axes in pictures.items():

@@ -11,8 +11,9 @@ from aivc_graph.graph.observations import anchor_count
 from aivc_graph.graph.store import read_store
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.io.reading import read
-from aivc_graph.query.virtual_tissue import run_facts
+from aivc_graph.io.slides import is_slide, open_slide
 from aivc_graph.tissue.schema import check_section, describe_section
+from aivc_graph.training.run_folder import run_facts
 
 
 def inspect(path: Path) -> dict[str, Any]:
@@ -26,6 +27,8 @@ def inspect(path: Path) -> dict[str, Any]:
         raise ReadError(
             str(path), "a configuration", "a slide, section, graph store or run", f"build it: aivc build {path}"
         )
+    if is_slide(path) and (unplaced := _slide_without_size(path)) is not None:
+        return unplaced
     section = read(path, check=False)
     found = describe_section(section)
     try:
@@ -34,6 +37,18 @@ def inspect(path: Path) -> dict[str, Any]:
     except AivcError as error:
         found["faults"] = str(error).splitlines()
     return found
+
+
+def _slide_without_size(path: Path) -> dict[str, Any] | None:
+    """Describe a slide that does not state its pixel size, which no section can do without; `None` if it does."""
+    pixels, um_per_pixel = open_slide(path)
+    if um_per_pixel is not None:
+        return None
+    fault = ReadError(
+        "pixel size", "none in the file", "0.05–5 µm", f"give it in the YAML: {{path: {path.name}, mpp: 0.5}}"
+    )
+    shape = dict(zip("cyx", map(int, pixels.shape), strict=True))
+    return {"kind": "slide", "shape": shape, "um_per_pixel": None, "faults": [str(fault)]}
 
 
 def describe_graph(graph: TissueGraph) -> dict[str, Any]:

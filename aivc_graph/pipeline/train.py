@@ -15,16 +15,17 @@ import pandas as pd
 from aivc_graph import names
 from aivc_graph.config import Config, dump_config
 from aivc_graph.errors import ReadError
-from aivc_graph.graph.store import GraphStore, open_store, read_store, write_store
+from aivc_graph.graph.store import GraphStore, open_store, read_store, store_digest, write_store
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.pipeline.build import RUNS, build
 from aivc_graph.plot.training_curve import training_curve
 from aivc_graph.query.virtual_tissue import VirtualTissue
-from aivc_graph.training.fit import fit
+from aivc_graph.training.fit import HIDDEN, fit
 from aivc_graph.training.run_folder import built_alike, check_resumed, writing_run
 
 log = logging.getLogger(__name__)
 LAZY_NODES = 400_000
+HELD_OUT = {names.VALIDATION: names.VALIDATION, HIDDEN: "hidden in training tissue"}
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class Run:
         return pd.read_json(self.folder / "metrics.jsonl", lines=True)
 
     def plot(self) -> Any:
-        """Draw training and validation loss against epochs; returns a matplotlib Axes."""
-        names_of = {"train_loss": names.TRAIN, "validation_loss": names.VALIDATION}
+        """Draw the loss in training and on what was held out against epochs; returns a matplotlib Axes."""
+        names_of = {"train_loss": names.TRAIN, "validation_loss": HELD_OUT[self.metrics["held_out"].iloc[0]]}
         losses = self.metrics.rename(columns=names_of).melt("epoch", list(names_of.values()), "split").dropna()
         best = json.loads((self.folder / "training.json").read_text())["best_epoch"]
         return training_curve(losses.assign(term="negative log-likelihood"), x="epoch", best=best)
@@ -122,10 +123,12 @@ def _train_in(folder: Path, out: Path, store: Path, config: Config, *, resume: b
     training = config.training if device == "auto" else config.training.model_copy(update={"device": device})
     (folder / "config.yaml").write_text(dump_config(config.model_copy(update={"training": training})))
     bar = _Bar(training.epochs)
-    fit(_open(store), config.model, training, folder, resume=resume, report=bar.show)
-    bar.close()
+    try:
+        fit(_open(store), config.model, training, folder, resume=resume, report=bar.show)
+    finally:
+        bar.close()  # an error is then said on a line of its own
     place = store.name if store.parent == folder else os.path.relpath(store, out)
-    facts = {"graph": place, "seed": training.seed, "task": config.task.name}
+    facts = {"graph": place, "graph_digest": store_digest(store), "seed": training.seed, "task": config.task.name}
     (folder / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
@@ -145,7 +148,7 @@ class _Bar:
         self._bar = tqdm(total=epochs, desc="training", unit="epoch") if sys.stderr.isatty() else None
 
     def show(self, record: dict[str, Any]) -> None:
-        text = f"validation loss {record['validation_loss']:.4f}"
+        text = f"loss {record['validation_loss']:.4f} ({HELD_OUT[record['held_out']]})"
         if self._bar is None:
             log.info("epoch %d: %s", record["epoch"], text)
         elif record["epoch"]:

@@ -10,7 +10,7 @@ import pandas as pd
 from aivc_graph.errors import ConfigError
 from aivc_graph.plot.palette import COLOURS
 
-STYLES = {"train": "-", "validation": "--", "test": ":"}
+STYLES = {"train": "-", "validation": "--", "test": ":", "hidden in training tissue": "--"}
 
 
 def training_curve(metrics: pd.DataFrame, *, x: str = "step", best: float | None = None, ax: Any = None) -> Any:
@@ -19,8 +19,8 @@ def training_curve(metrics: pd.DataFrame, *, x: str = "step", best: float | None
     Parameters
     ----------
     metrics
-        Long table: column `x`, ``split`` (train, validation), ``term`` (loss, rna …), ``value``. Values that are not
-        finite are marked at the upper edge by a cross, never dropped.
+        Long table: column `x`, ``split`` (train, validation, hidden in training tissue), ``term`` (loss, rna …),
+        ``value``. Values that are not finite are marked at the upper edge by a cross, never dropped.
     x
         Column of the horizontal axis.
     best

@@ -34,13 +34,17 @@ def node_table(graph: TissueGraph, level: str) -> pd.DataFrame:
 def expression_table(
     model: TissueModel, graph: TissueGraph, level: str, genes: list[str], niche: pd.Series | None
 ) -> Any:
-    """Return expected expression a node (AnnData) or, where `niche` is given, a niche and gene (table)."""
+    """Return expected expression a node (AnnData) or, where `niche` is given, a niche and gene (table).
+
+    A node of which nothing is known, neither by itself nor by others around it, has no expectation: NaN.
+    """
     panel = list(model.plan.counts[level][names.RNA])
     columns = [panel.index(g) for g in genes]
     expected = np.zeros((graph[level].num_nodes, len(genes)), np.float32)
     for inputs, state, core, rows in run_windows(model, graph):
         with torch.no_grad():
-            shares = model.expression(state, inputs, level)[core[level]]
+            shares = model.expression(state, inputs, level)
+            shares = shares.where(state.known[level][:, None] > 0, torch.nan)[core[level]]
         expected[rows[level][core[level]].numpy()] = shares[:, columns].numpy() * PER
     measured = _measured(graph, level, columns)
     if niche is not None:
@@ -144,12 +148,24 @@ def contact_table(adjacency: sparse.csr_matrix | None, niche: np.ndarray, k: int
     )
 
 
+def drawn_once(niches: ad.AnnData, n_base: np.ndarray) -> ad.AnnData:
+    """Return one node for those that lie in the same place, as a window has one in each split it was cut into.
+
+    Its niche has the largest share over all of them, weighed by how many nodes each stands for, `n_base` (node,).
+    """
+    _, first, place = np.unique(niches.obsm["spatial"], axis=0, return_index=True, return_inverse=True)
+    shares = np.zeros((len(first), niches.n_vars))
+    np.add.at(shares, place.ravel(), niches.X * n_base[:, None])
+    once = niches[first].copy()
+    label = np.where(shares.sum(axis=1) > 0, shares.argmax(axis=1), -1)
+    once.obs["niche"] = pd.Categorical.from_codes(label, categories=niches.obs["niche"].cat.categories)
+    return once
+
+
 def nearest_nodes(
-    graph: TissueGraph, level: str, x: np.ndarray, to: np.ndarray, n: int, exclude: str | None = None
+    graph: TissueGraph, level: str, x: np.ndarray, to: np.ndarray, n: int, among: np.ndarray
 ) -> pd.DataFrame:
-    """Return the `n` nodes nearest to the state `to`, with their distance in units of the states' spread."""
-    distance = np.linalg.norm((x - to) / np.maximum(x.std(axis=0), 1e-9), axis=1) / np.sqrt(x.shape[1])
-    table = node_table(graph, level).assign(distance=distance)
-    if exclude is not None:
-        table = table.drop(index=exclude)
-    return table.nsmallest(n, "distance")
+    """Return the `n` nodes of `among` (node,) nearest to the state `to`, and their distance in the states' spread."""
+    spread = np.maximum(x[among].std(axis=0), 1e-9) if among.any() else 1.0
+    distance = np.linalg.norm((x - to) / spread, axis=1) / np.sqrt(x.shape[1])
+    return node_table(graph, level).assign(distance=distance)[among].nsmallest(n, "distance")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,19 +15,26 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, StoreError, unknown_name
-from aivc_graph.graph.store import read_store
+from aivc_graph.graph.store import read_store, read_thumbnails, store_digest
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
-from aivc_graph.io.thumbnails import read_thumbnails
 from aivc_graph.model.tissue_model import TissueModel
-from aivc_graph.query.answers import composition_table, contact_table, expression_table, nearest_nodes, node_table
+from aivc_graph.query.answers import (
+    composition_table,
+    contact_table,
+    drawn_once,
+    expression_table,
+    nearest_nodes,
+    node_table,
+)
+from aivc_graph.query.composition import predicted_composition
 from aivc_graph.query.mixture import fit_mixture, smooth
+from aivc_graph.query.places import NICHE, averaging, node_mask
 from aivc_graph.query.states import NodeStates, niche_level, niche_state, node_states
 from aivc_graph.query.what_if import WhatIf, what_if
 from aivc_graph.tissue.intervention import Combination, Intervention
 from aivc_graph.tissue.thumbnail import Thumbnail
 from aivc_graph.training.checkpoint import load_model
-
-NICHE = "niche"
+from aivc_graph.training.run_folder import run_facts
 
 
 class VirtualTissue:
@@ -73,7 +79,7 @@ class VirtualTissue:
         Raises
         ------
         StoreError
-            If the folder is not a finished run, or its graph has moved or is damaged.
+            If the folder is not a finished run, or its graph has moved, is damaged or was built anew since.
         """
         run = Path(run)
         if not (run / "run.json").exists():
@@ -87,6 +93,12 @@ class VirtualTissue:
                 str(run / "run.json"),
                 f"its graph {facts['graph']!r} is not there",
                 mend="move it back, or build it again from the run's config.yaml",
+            )
+        if facts.get("graph_digest", digest := store_digest(graph)) != digest:
+            raise StoreError(
+                str(graph),
+                "another graph than the model was trained on",
+                mend="it was built anew since: train again, or put the old one back",
             )
         diagnostics = run_facts(run / "training.json", ("diagnostics",))["diagnostics"]
         return cls(read_store(graph), load_model(run), diagnostics, facts["seed"], read_thumbnails(graph))
@@ -191,14 +203,20 @@ class VirtualTissue:
         return best.sort_values(["niche", "log2_ratio"], ascending=[True, False], ignore_index=True)
 
     def composition(
-        self, level: str | None = None, k: int | None = None, resolution: float = 1.0, by: str = NICHE
+        self, level: str | None = None, k: int | None = None, resolution: float = 1.0, by: str | None = None
     ) -> pd.DataFrame:
         """Return what each niche (or section) is made of: the share of each cell type, or of each label of its nodes.
 
-        Where nodes carry no label, the shares are those of the niches in each section.
+        Where nodes carry no label, the shares are those of the niches in each section. Of patches whose cells carry
+        types, one row a patch unless `by` says otherwise: shares predicted from its counts alone, so that patches
+        without measured cells are answered too, and ``measured_<type>``, those of the cells beneath.
         """
         level = self._level(level or self.base_level)
         obs = self.niches(k, resolution, level).obs
+        children = [child for child, parent in self.model.plan.compositions if parent == level]
+        if children:
+            return predicted_composition(self.model, self.graph, children[0], level, obs, by)
+        by = by or NICHE
         return composition_table(obs, by if by in obs else "section")
 
     def neighbours(self, k: int | None = None, resolution: float = 1.0) -> pd.DataFrame:
@@ -225,7 +243,7 @@ class VirtualTissue:
         """
         if n < 1:
             raise QueryError("similar_to", f"n = {n}", "n ≥ 1", "say how many nodes to list")
-        level = self.base_level
+        level, known = self.base_level, self.states[self.base_level].known
         x, _ = niche_state(self.states[level], self.diagnostics, level)
         index = self.graph.obs(level).index
         if (node is None) == (niche is None):
@@ -233,11 +251,13 @@ class VirtualTissue:
         if node is not None:
             if node not in index:
                 raise unknown_name(QueryError, "similar_to", "node", node, index[:1000])
-            return nearest_nodes(self.graph, level, x, x[index.get_loc(node)], n, exclude=node)
+            if not known[row := index.get_loc(node)]:
+                raise QueryError("similar_to", f"{node}, of which nothing is known", "a node with counts")
+            return nearest_nodes(self.graph, level, x, x[row], n, known & (index != node))
         members = self.niches(k, level=level).obs[NICHE].astype(str).to_numpy() == str(niche)
         if not members.any():
             raise QueryError("similar_to", f"no niche {niche!r}", f"1 … {self._niche_shares(k, 1.0)[level].shape[1]}")
-        return nearest_nodes(self.graph, level, x, x[members].mean(axis=0), n)
+        return nearest_nodes(self.graph, level, x, x[members].mean(axis=0), n, known)
 
     def niche(self, niche: str | int, k: int | None = None, resolution: float = 1.0) -> np.ndarray:
         """Return who of the base level belongs to a niche, boolean (node,); a place for `intervene`."""
@@ -277,38 +297,7 @@ class VirtualTissue:
         parts = intervention.parts
         if hours is not None:
             parts = tuple(part.model_copy(update={"hours": float(hours)}) for part in parts)
-        return what_if(self, Combination(parts=parts), self._mask(where))
-
-    def _mask(self, where: np.ndarray | Sequence[str] | None) -> np.ndarray:
-        index = self.graph.obs(self.base_level).index
-        given = np.ones(len(index), bool) if where is None else np.asarray(where)
-        if given.dtype != bool:
-            place = index.get_indexer(pd.Index(given.astype(str)))
-            if (place < 0).any():
-                raise unknown_name(QueryError, "intervene · where", "node", str(given[place < 0][0]), index[:1000])
-            given = np.isin(np.arange(len(index)), place)
-        if given.shape != (len(index),):
-            raise QueryError("intervene · where", f"a mask of shape {given.shape}", f"({len(index)},)")
-        return given
-
-    def places(self, by: str, k: int | None = None, resolution: float = 1.0) -> tuple[pd.DataFrame, sparse.csr_matrix]:
-        """Return the table of places of one kind, and the matrix (place, base node) whose rows average over each."""
-        base = self.base_level
-        if by == NICHE:
-            members = self.niches(k, resolution).obs[NICHE].cat
-            node = np.flatnonzero(members.codes >= 0)
-            rows, columns, table = members.codes.to_numpy()[node], node, pd.DataFrame({NICHE: members.categories})
-        elif self._level(by) == names.REGION:
-            rows, columns = self.graph[base].region_index.numpy(), np.arange(self.graph[base].num_nodes)
-            table = node_table(self.graph, by)
-        elif by == base:
-            rows = columns = np.arange(self.graph[base].num_nodes)
-            table = node_table(self.graph, by)
-        else:
-            overlap = to_scipy_csr(self.graph.adjacency(base, names.WITHIN, by))
-            return node_table(self.graph, by), row_shares(overlap)
-        ones = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), (len(table), self.graph[base].num_nodes))
-        return table.assign(n_nodes=np.diff(ones.indptr)), row_shares(ones)
+        return what_if(self, Combination(parts=parts), node_mask(self.graph, self.base_level, where))
 
     def plot(
         self, section: str | None = None, k: int | None = None, resolution: float = 1.0, level: str | None = None
@@ -316,20 +305,22 @@ class VirtualTissue:
         """Draw the niches of one section, over its slide where there is one; returns a matplotlib Axes."""
         from aivc_graph.plot.niche_map import niche_map
 
+        level = self._level(level or self.base_level)
         answer = self.niches(k, resolution, level)
         names_here = answer.obs["section"].cat.categories
         section = section or names_here[0]
         if section not in names_here:
             raise unknown_name(QueryError, "plot", "section", section, names_here)
-        rows = (answer.obs["section"] == section).to_numpy()
-        size = self.graph[self._level(level or self.base_level)].size_um.numpy()[rows]
-        pos, slide = answer.obsm["spatial"][rows], self.slides.get(section)
+        shown, slide = answer[answer.obs["section"] == section], self.slides.get(section)
+        if level != self.base_level:
+            n_base = np.diff(averaging(self, level)[1].indptr)
+            shown = drawn_once(shown, n_base[(answer.obs["section"] == section).to_numpy()])
         return niche_map(
-            pos - (slide.origin_um if slide is not None else (0.0, 0.0)),
-            answer.obs[NICHE][rows],
+            shown.obsm["spatial"] - (slide.origin_um if slide is not None else (0.0, 0.0)),
+            shown.obs[NICHE],
             slide=slide.image if slide is not None else None,
             mpp=slide.um_per_pixel if slide is not None else None,
-            size_um=size,
+            size_um=shown.obs["size_um"],
             order=list(answer.obs[NICHE].cat.categories),
             title=f"{section}: niches",
         )
@@ -347,10 +338,12 @@ class VirtualTissue:
         if (k, resolution) not in self._niches:
             x, made_of = niche_state(self.states[self.base_level], self.diagnostics, self.base_level)
             shared = float(self.model.plan.config.rings[-1]) if made_of == "neighbourhood" else 1.0
-            mixture = fit_mixture(x, k, resolution, self.seed, shared)
+            known = self.states[self.base_level].known
+            mixture = fit_mixture(x[known], k, resolution, self.seed, shared)
             posterior, _ = smooth(mixture.log_density(x), self._adjacency())
+            posterior = posterior * known[:, None]
             posterior = posterior[:, np.argsort(-posterior.sum(axis=0), kind="stable")]
-            self._niches[k, resolution] = self._lift_shares(posterior * self.states[self.base_level].known[:, None])
+            self._niches[k, resolution] = self._lift_shares(posterior)
         return self._niches[k, resolution]
 
     def _lift_shares(self, shares: np.ndarray) -> dict[str, np.ndarray]:
@@ -367,24 +360,6 @@ class VirtualTissue:
                 overlap = to_scipy_csr(self.graph[child, names.WITHIN, parent].adj_t)
                 found[child] = _normalised(overlap.T @ found[parent])
         return found
-
-
-def run_facts(file: Path, keys: tuple[str, ...]) -> dict[str, Any]:
-    """Return a run's JSON file that must hold `keys`."""
-    try:
-        facts = dict(json.loads(file.read_text()))
-        missing = [key for key in keys if key not in facts]
-    except (OSError, ValueError, TypeError) as error:
-        raise StoreError(str(file), f"unreadable ({error})", mend="train the run again") from error
-    if missing:
-        raise StoreError(str(file), f"no key {missing[0]!r}", mend="train the run again")
-    return facts
-
-
-def row_shares(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Return a sparse matrix whose rows sum to one; empty rows stay empty."""
-    total = np.asarray(matrix.sum(axis=1)).ravel()
-    return sparse.diags(1 / np.maximum(total, 1e-12)) @ matrix
 
 
 def _normalised(shares: np.ndarray) -> np.ndarray:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
+from scipy import sparse, stats
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.operators.intervention.component_shift import ComponentShift, Field, exposure
 from aivc_graph.operators.product import SparseOperator, row_mean
 from aivc_graph.query.answers import MIN_UNITS, PER
+from aivc_graph.query.places import averaging
 from aivc_graph.query.states import run_windows
 from aivc_graph.tissue.intervention import Combination, Intervention
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 ENOUGH_TREATED = 20.0
-PLACES = (names.CELL, names.PATCH, names.REGION, "niche")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ class WhatIf:
     supported: np.ndarray
     reasons: tuple[str, ...]
 
-    def readout(self, what: str = "genes", by: str = "niche", genes: list[str] | None = None) -> pd.DataFrame:
+    def readout(
+        self, what: str = "genes", by: str = "niche", genes: list[str] | None = None, section: str | None = None
+    ) -> pd.DataFrame:
         """Return the effect on expression, in counts per 10,000 of the measured panel.
 
         Parameters
@@ -65,13 +67,15 @@ class WhatIf:
             ``cell``, ``patch``, ``region`` or ``niche``.
         genes
             Symbols; all measured ones if not given.
+        section
+            Only the nodes of this section; of all sections if not given.
 
         Returns
         -------
         DataFrame
             One row a place and gene: ``estimate`` (treated − untreated), ``untreated``, ``treated``, ``lower`` and
-            ``upper`` (95 %, jackknife over training donors; NaN where there are fewer than five, or out of support),
-            ``n_units``, ``interval_over``, ``supported`` and ``unit``.
+            ``upper`` (95 %, jackknife over the training donors it was given to; NaN where they are fewer than five, or
+            out of support), ``n_units``, ``interval_over``, ``supported`` and ``unit``.
 
         References
         ----------
@@ -86,16 +90,13 @@ class WhatIf:
         for gene in chosen:
             if gene not in panel:
                 raise unknown_name(QueryError, "readout", "measured gene", gene, panel)
-        places, weight = self.tissue.places(by)
+        places, weight = averaging(self.tissue, by)
+        if section is not None:
+            places, weight = self._inside(places, weight, section)
         columns = [panel.index(gene) for gene in chosen]
         untreated, copies = self.rollouts(weight, columns)
         share = np.asarray(weight @ self.supported.astype(float)).ravel()
         return self._table(places, chosen, untreated, copies, share)
-
-    def effect(self, gene: str) -> pd.Series:
-        """Return the effect on one gene at every node of the base level, by node."""
-        table = self.readout(by=self.tissue.base_level, genes=[gene])
-        return pd.Series(table["estimate"].to_numpy(), index=self.tissue.graph.obs(self.tissue.base_level).index)
 
     def plot(self, gene: str, section: str | None = None) -> Any:
         """Draw the effect on one gene over the tissue, grey where unsupported; returns a matplotlib Axes."""
@@ -110,7 +111,7 @@ class WhatIf:
         done = " + ".join(part.key.replace(":", " of ") for part in self.parts)
         return effect_map(
             store.pos.numpy()[rows],
-            self.effect(gene).to_numpy()[rows],
+            self.readout(by=level, genes=[gene], section=section)["estimate"],
             supported=self.supported[rows],
             treated=self.where[rows],
             size_um=store.size_um.numpy()[rows],
@@ -118,12 +119,15 @@ class WhatIf:
             label=f"change of {gene} [counts per {PER:,.0f}]",
         )
 
-    @property
-    def n_units(self) -> int:
-        """Training donors behind the answer: those that were given the part that fewest were given."""
-        plan = self.tissue.model.plan.interventions
-        assert plan is not None
-        return min(plan.donors_of[row] for row in self.fields)
+    def _inside(self, places: pd.DataFrame, weight: Any, section: str) -> tuple[pd.DataFrame, Any]:
+        """Return the places that have nodes in a section, averaged over those alone."""
+        of_node = self.tissue.graph.obs(self.tissue.base_level)["section"]
+        if section not in set(of_node):
+            raise unknown_name(QueryError, "readout", "section", section, of_node.unique())
+        weight = weight @ sparse.diags((of_node == section).to_numpy(float))
+        total = np.asarray(weight.sum(axis=1)).ravel()
+        kept = np.flatnonzero(total > 0)
+        return places.iloc[kept], sparse.diags(1 / total[kept]) @ weight.tocsr()[kept]
 
     def _section(self) -> str:
         """Return the section with most treated nodes."""
@@ -147,12 +151,13 @@ class WhatIf:
         model, plan = self.tissue.model, self.tissue.model.plan.interventions
         shift = model.interventions
         assert plan is not None and isinstance(shift, ComponentShift)
-        n_copies = shift.latent_effect.shape[0] if self.n_units >= MIN_UNITS else 1
+        copies = [0, *(1 + donor for donor in self._donors())]
         untreated = np.zeros((weight.shape[0], len(columns)))
-        treated = np.zeros((n_copies, *untreated.shape))
+        treated = np.zeros((len(copies), *untreated.shape))
         pairs = {(plan.keys.index(a), plan.keys.index(b)): row for row, (a, b) in enumerate(plan.pairs)}
+        asked = np.asarray(weight.sum(axis=0)).ravel() > 0
         for inputs, state, core, rows in run_windows(model, self.tissue.graph):
-            mask = core[plan.level]
+            mask = core[plan.level] & torch.from_numpy(asked[rows[plan.level].numpy()])
             mine = rows[plan.level][mask].numpy()
             own = model.counted_state(inputs, plan.level, plan.modality)[mask]
             log_share = torch.log(model.decoded(state, inputs, plan.level, plan.modality)[mask].clamp_min(1e-12))
@@ -160,22 +165,38 @@ class WhatIf:
             to_place = weight[:, mine]
             untreated += to_place @ _per(log_share)[:, columns]
             decoder = model.count_operator(plan.level, plan.modality).weight
-            for copy in range(n_copies):
+            for place, copy in enumerate(copies):
                 latent, beside = shift(own, local, pairs, copy)
-                treated[copy] += to_place @ _per(log_share + latent @ decoder.t() + beside)[:, columns]
+                treated[place] += to_place @ _per(log_share + latent @ decoder.t() + beside)[:, columns]
         return untreated, treated
+
+    def _donors(self) -> list[int]:
+        """Return the training donors that an interval is taken over: all that any part was given to, if enough."""
+        plan = self.tissue.model.plan.interventions
+        assert plan is not None
+        return (
+            sorted({donor for row in self.fields for donor in plan.seen_in[row]})
+            if self._n_units() >= MIN_UNITS
+            else []
+        )
+
+    def _n_units(self) -> int:
+        """Return the number of training donors of the part that was given to fewest."""
+        plan = self.tissue.model.plan.interventions
+        assert plan is not None
+        return min(len(plan.seen_in[row]) for row in self.fields)
 
     def _table(
         self, places: pd.DataFrame, genes: list[str], untreated: np.ndarray, copies: np.ndarray, share: np.ndarray
     ) -> pd.DataFrame:
-        n_donors, n_genes = copies.shape[0] - 1, len(genes)
+        n_donors, n_genes = self._n_units(), len(genes)
         estimate = copies[0] - untreated
         table = places.loc[places.index.repeat(n_genes)].reset_index(drop=True)
         table["gene"] = np.tile(genes, len(places))
         supported = np.repeat(share > 0.5, n_genes)
         wide = np.full(estimate.size, np.nan)
         if n_donors >= MIN_UNITS:
-            spread = np.sqrt((n_donors - 1) * (copies[1:] - untreated).var(axis=0))
+            spread = np.sqrt((len(copies) - 2) * (copies[1:] - untreated).var(axis=0))
             wide = np.where(supported, (stats.t.ppf(0.5 + CONFIDENCE / 2, n_donors - 1) * spread).ravel(), np.nan)
         values = estimate.ravel()
         return table.assign(
@@ -185,7 +206,7 @@ class WhatIf:
             lower=values - wide,
             upper=values + wide,
             interval_over="donor",
-            n_units=self.n_units,
+            n_units=n_donors,
             supported=supported,
             unit=f"counts per {PER:,.0f}",
         )

@@ -15,7 +15,7 @@ from aivc_graph.simulate.section import Site
 Array = NDArray[np.float64]
 
 DONOR_SHIFT, SITE_SHIFT = 0.15, 0.25
-HEMATOXYLIN_EOSIN: Final = np.array([[0.68, 0.64, 0.36], [0.18, 0.88, 0.38]])
+HEMATOXYLIN_EOSIN: Final = np.array([[0.68, 0.64, 0.38], [0.28, 0.88, 0.46]])
 WHITE: Final = np.array([244.0, 242.0, 245.0])
 
 

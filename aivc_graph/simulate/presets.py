@@ -138,15 +138,11 @@ def _perturb() -> Preset:
     unseen = ("galunisertib_ligand_ifng", "ruxolitinib_then_ligand_ifng")  # only ever asked, never done
     done = [name for name in arms if name not in unseen]
     trained = [f"D{i:02d}" for i in range(1, 8)]
-    per_donor = 6  # by turns, so that every arm is seen in two donors or more
-    donors = [
-        DonorPlan(
-            name,
-            "A",
-            (UNTREATED, *sorted({done[(per_donor * i + k) % len(done)] for k in range(per_donor)}, key=done.index)),
-        )
-        for i, name in enumerate(trained)
-    ]
+    donors = []
+    for i, name in enumerate(trained):  # by turns, so that every arm is done in three donors and no donor has all doses
+        turns = {(i + 2 * step) % len(trained) for step in range(3)}
+        given = [arm for j, arm in enumerate(done) if j % len(trained) in turns]
+        donors.append(DonorPlan(name, "A", (UNTREATED, *given)))
     donors[5] = replace(donors[5], responder_share=0.4)
     test = [f"D{i:02d}" for i in range(8, 13)]
     donors += [DonorPlan(name, "A", (UNTREATED,)) for name in test]

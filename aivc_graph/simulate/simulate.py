@@ -14,6 +14,7 @@ from aivc_graph.simulate.core_array import write_core_array
 from aivc_graph.simulate.donors import draw_donor, draw_site, stream
 from aivc_graph.simulate.imaging import see_molecules
 from aivc_graph.simulate.measure import count_spots
+from aivc_graph.simulate.multiome_files import write_multiome
 from aivc_graph.simulate.presets import PRESETS, UNTREATED, DonorPlan, Preset
 from aivc_graph.simulate.section import SimulatedSection
 from aivc_graph.simulate.slide import paint_slide
@@ -37,7 +38,10 @@ def simulate(preset: str | Preset, out: str | Path, seed: int = 0) -> Path:
     Parameters
     ----------
     preset
-        A name of `aivc_graph.simulate.presets.PRESETS`, or a preset of one's own.
+        ``"tiny"`` (two donors, seconds), ``"demo"`` (four donors, a local knock-out), ``"cohort"`` (two sites, adjacent
+        sections), ``"layered"`` (the front of one tumour), ``"perturb"`` (interventions × dose × time × combination),
+        ``"multiome"``, ``"large"`` (a million cells), ``"null_effect"`` and ``"null_niches"`` (nothing to find); or a
+        `aivc_graph.simulate.presets.Preset` of one's own.
     out
         A folder that does not exist yet, or is empty.
     seed
@@ -121,6 +125,8 @@ def _write_section(section: SimulatedSection, preset: Preset, folder: Path) -> N
         write_slide(image, preset.mpp, home / "slide.ome.tif")
     molecules = see_molecules(section)
     write_xenium(section, molecules, preset.mpp, home / "xenium", transcripts=preset.transcripts)
+    if preset.multiome:
+        write_multiome(section, molecules, home / "multiome")
     write_section_truth(section, spots, preset.mpp, folder / "truth" / section.name)
 
 

@@ -18,6 +18,7 @@ from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.tissue_model import TissueModel
 
 FORMAT = 1
+MEND = "restore it, or train again"
 
 
 def save_tensors(tensors: dict[str, Tensor], facts: dict[str, Any], path: Path) -> None:
@@ -84,10 +85,13 @@ def load_model(run: Path) -> TissueModel:
     tensors, _ = load_tensors(run / "model.safetensors")
     try:
         plan = ModelPlan.model_validate_json((run / "model.json").read_text())
-    except (OSError, ValidationError) as error:
-        raise StoreError(
-            str(run / "model.json"), f"no readable model plan ({error})", mend="restore it, or train again"
-        ) from error
+    except OSError as error:
+        raise StoreError(str(run / "model.json"), error.strerror or str(error), "the model's plan", MEND) from error
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = " · ".join([str(run / "model.json"), *map(str, fault["loc"])])
+        found = f"{fault['msg']} ({error.error_count()} faults in all)" if error.error_count() > 1 else fault["msg"]
+        raise StoreError(where, f"no readable model plan: {found}", mend=MEND) from error
     model = TissueModel(plan)
     try:
         model.load_state_dict(tensors)

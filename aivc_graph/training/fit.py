@@ -25,6 +25,7 @@ from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.training.checkpoint import load_tensors, optimiser_tensors, restore_optimiser, save_model, save_tensors
 from aivc_graph.training.closed_form import fit_closed_form
+from aivc_graph.training.fit_composition import fit_composition
 from aivc_graph.training.fit_interventions import fit_interventions
 from aivc_graph.training.fit_readouts import fit_readouts
 from aivc_graph.training.folds import Fold
@@ -39,6 +40,7 @@ SMALL_NODES = 50_000
 WINDOW_NODES = (500, 40_000)
 CLOSED_FORM_WINDOWS = 4
 HELD_OUT_WINDOWS = 4
+HIDDEN = "hidden"
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -126,6 +128,7 @@ class _Fit:
         training = self._folds()
         held_out = self._folds(names.VALIDATION) if self._has_validation() else training
         fit_readouts(self.model, training, held_out, other_donors=self._validates_other_donors())
+        fit_composition(self.model, windows(self.source, self.plan.steps, CACHED_NODES))
         fit_interventions(self.model, self.source, self.window_nodes, self.config.seed)
         log.info(
             "gates: %s", ", ".join(f"{k.removesuffix('.gate')} {v:g}" for k, v in openings.items() if v) or "all shut"
@@ -146,7 +149,7 @@ class _Fit:
         self.diagnostics = fit_closed_form(self.model, folds, self.config.seed)
         log.info("closed form: %s", ", ".join(f"{k} {v:.3f}" for k, v in self.diagnostics.items()) or "done")
         self._validate()
-        self._write_metrics({"epoch": 0, "train_loss": None, "validation_loss": self.best})
+        self._write_metrics({"epoch": 0, "train_loss": None, "validation_loss": self.best, "held_out": self.held_out})
 
     def _optimiser(self) -> torch.optim.Optimizer:
         """Only corrections, gates and decoders learn; the closed-form baseline stays as it was fitted."""
@@ -191,6 +194,8 @@ class _Fit:
             optimiser.zero_grad(set_to_none=True)
             with self._precision():
                 loss = likelihood(self.model, inputs, self.model(inputs, hidden), hidden, counted)
+            if not any(loss.number.values()):
+                continue  # nothing of this window was measured
             value = loss.mean(self.config.feature_weight, set(inputs.features))
             if not torch.isfinite(value):
                 raise TrainingError(
@@ -213,6 +218,7 @@ class _Fit:
                 "epoch": self.epoch,
                 "train_loss": train,
                 "validation_loss": self.last,
+                "held_out": self.held_out,
                 "seconds": round(seconds, 3),
                 "nodes_per_second": round(seen / seconds),
             }
@@ -261,6 +267,11 @@ class _Fit:
         """Return windows a closed form is fitted on, evenly spaced over the tissue, and who of them is in `split`."""
         visited = self._windows(self._every(CLOSED_FORM_WINDOWS))
         return [Fold(inputs, _counted(inputs, core, split)) for inputs, core in visited]
+
+    @property
+    def held_out(self) -> str:
+        """What the held-out loss is of: ``validation`` nodes, or what is ``hidden`` on training nodes."""
+        return names.VALIDATION if self._has_validation() else HIDDEN
 
     def _has_validation(self) -> bool:
         return any(bool(self.graph.in_split(level, names.VALIDATION).any()) for level in self.plan.counts)
@@ -320,6 +331,7 @@ class _Fit:
             "gates": openings,
             "best_epoch": self.best_epoch,
             "validation_loss": self.held_out_loss(),
+            "held_out": self.held_out,
         }
         (self.folder / "training.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
 

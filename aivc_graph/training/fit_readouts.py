@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import nnls
+from scipy.optimize import lsq_linear
 from torch import Tensor
 
 from aivc_graph.graph.profiles import scale_counts
@@ -29,18 +29,22 @@ def fit_readouts(model: TissueModel, training: list[Fold], held_out: list[Fold],
     """Fit every direct readout of the model.
 
     Ridge maps are fitted on training nodes; the shares of state and direct look on `held_out` nodes, since on training
-    nodes both have seen what they are to predict; then the maps are fitted again on all. What a tile's state adds to
-    ridge is let in only if the held-out tissue is of donors never trained on (`other_donors`): within a donor it always
-    looks well, and need not travel.
+    nodes both have seen what they are to predict; then offsets and maps are fitted again on all, as a few held-out
+    donors would set the level of every other by their own. What a tile's state adds to ridge is let in only if the
+    held-out tissue is of donors never trained on (`other_donors`): within a donor it always looks well, and need not
+    travel.
     """
+    everyone = training if held_out is training else [*training, *held_out]
     for pool in model.plan.pools:
-        seen = _seen(model, held_out, (pool[1], pool[2]), partial(model.pooled, key=pool))
-        _set_shares(model.readout(pool), seen, state=True)
+        key, look = (pool[1], pool[2]), partial(model.pooled, key=pool)
+        _set_shares(model.readout(pool), _seen(model, held_out, key, look), state=True)
+        _set_offset(model.readout(pool), _seen(model, everyone, key, look))
     for tile in model.plan.tiles:
         _fit_map(model, training, tile)
-        seen = _seen(model, held_out, (tile[0], tile[2]), partial(model.tile_look, key=tile))
-        _set_shares(model.readout(tile), seen, state=other_donors)
-        _fit_map(model, training if held_out is training else [*training, *held_out], tile)
+        key, look = (tile[0], tile[2]), partial(model.tile_look, key=tile)
+        _set_shares(model.readout(tile), _seen(model, held_out, key, look), state=other_donors)
+        _fit_map(model, everyone, tile)
+        _set_offset(model.readout(tile), _seen(model, everyone, key, look))
 
 
 def _fit_map(model: TissueModel, folds: list[Fold], tile: tuple[str, str, str]) -> None:
@@ -86,7 +90,10 @@ def _seen(
 
 
 def _set_shares(readout: DirectReadout, seen: tuple[Floats, Floats, Floats] | None, *, state: bool) -> None:
-    """Regress measured on predicted log expression: a share each, an offset a molecule; else the look alone."""
+    """Regress measured on predicted log expression: a share of 0 to 1 each; else the look alone.
+
+    Unbounded, a state that hardly varies would be blown up to the size of what it happens to go along with.
+    """
     if seen is None:
         return
     state_share, direct_share = 0.0, 1.0
@@ -94,8 +101,15 @@ def _set_shares(readout: DirectReadout, seen: tuple[Floats, Floats, Floats] | No
         # Molecules count alike, but for those that hardly vary: their spread is mostly counting noise.
         spread = np.maximum(seen[2].std(axis=0), max(float(np.median(seen[2].std(axis=0))), 1e-6))
         said, looked, wanted = (((part - part.mean(axis=0)) / spread).ravel() for part in seen)
-        (state_share, direct_share), _ = nnls(np.column_stack([said, looked]), wanted)
+        state_share, direct_share = lsq_linear(np.column_stack([said, looked]), wanted, bounds=(0.0, 1.0)).x
     readout.state_share.fill_(float(state_share))
     readout.direct_share.fill_(float(direct_share))
-    offset = seen[2].mean(axis=0) - state_share * seen[0].mean(axis=0) - direct_share * seen[1].mean(axis=0)
+
+
+def _set_offset(readout: DirectReadout, seen: tuple[Floats, Floats, Floats] | None) -> None:
+    """Set what is added to each molecule, so that the mean over all nodes seen is right."""
+    if seen is None:
+        return
+    shares = (readout.state_share.item(), readout.direct_share.item())
+    offset = seen[2].mean(axis=0) - shares[0] * seen[0].mean(axis=0) - shares[1] * seen[1].mean(axis=0)
     readout.offset.copy_(torch.from_numpy(offset).float())

@@ -60,6 +60,18 @@ def _take_over(folder: Path, run: Path) -> None:
     folder.rmdir()
 
 
+def run_facts(file: Path, keys: tuple[str, ...]) -> dict[str, Any]:
+    """Return a run's JSON file that must hold `keys`."""
+    try:
+        facts = dict(json.loads(file.read_text()))
+        missing = [key for key in keys if key not in facts]
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(str(file), f"unreadable ({error})", mend="train the run again") from error
+    if missing:
+        raise StoreError(str(file), f"no key {missing[0]!r}", mend="train the run again")
+    return facts
+
+
 def check_resumed(folder: Path, configuration: dict[str, Any]) -> None:
     """Raise a `ConfigError` if the run in `folder` was started with other settings than `configuration`."""
     if not ((folder / "checkpoints").is_dir() and (folder / "config.yaml").exists()):

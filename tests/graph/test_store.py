@@ -21,9 +21,10 @@ import torch
 import zarr
 
 from aivc_graph.errors import StoreError
-from aivc_graph.graph.store import open_store, read_store, write_store
+from aivc_graph.graph.store import open_store, read_store, read_thumbnails, write_store
 from aivc_graph.graph.tissue_graph import to_torch_csr
 from aivc_graph.graph.windows import windows
+from aivc_graph.tissue.thumbnail import Thumbnail
 
 _HELPER = Path(__file__).with_name("tissues.py")
 _spec = importlib.util.spec_from_file_location("tissues", _HELPER)
@@ -245,6 +246,23 @@ def test_part_that_is_not_there_is_named(path):
     root.attrs["relations"] = [["cell", "beside", "cell"]]
     with pytest.raises(StoreError, match=r"a part that cannot be read: 'relations/cell__beside__cell'"):
         open_store(path)
+
+
+def test_pictures_of_the_slides_are_part_of_the_store(graph, path):
+    assert read_thumbnails(path) == {}
+    image = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+    slides = {name: Thumbnail(image[:, : 30 * i], 2.5 * i, (10.0, -i)) for i, name in enumerate("zyx", 1)}
+    write_store(graph, path, slides=slides)
+    found = read_thumbnails(path)
+    assert list(found) == list("zyx")
+    for name, slide in slides.items():
+        np.testing.assert_array_equal(found[name].image, slide.image)
+        assert (found[name].um_per_pixel, found[name].origin_um) == (slide.um_per_pixel, slide.origin_um)
+    tissues.same_graph(graph, read_store(path))
+    chunk = next(p for p in (path / "slides/1/c").rglob("*") if p.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    with pytest.raises(StoreError, match=r"slides/1/c.*a shard that does not match its checksum"):
+        read_thumbnails(path)
 
 
 def test_disk_full_keeps_the_old_and_removes_the_temporary(graph, path):

@@ -123,6 +123,16 @@ def test_cache_answers_without_measuring_and_survives_damage(
     assert "damaged cache" in caplog.text and [p.name for p in tmp_path.iterdir()] == [file.name]
 
 
+def test_a_cache_that_cannot_be_written_is_gone_without(
+    grid: Grid, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    with caplog.at_level(logging.WARNING):
+        table = measured(section_of(*grid), cache=tmp_path / "file/cache")
+    np.testing.assert_array_equal(table.X, measured(section_of(*grid)).X)
+    assert caplog.text.count("cannot be written, tiles are not remembered (Not a directory)") == 1
+
+
 def test_changed_pixels_are_not_answered_from_the_cache(grid: Grid, tmp_path: Path) -> None:
     image, centres = grid
     measured(section_of(image, centres), cache=tmp_path)

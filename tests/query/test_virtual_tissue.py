@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,7 +23,7 @@ from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.pipeline.train import train
-from aivc_graph.query.answers import composition_table, contact_table
+from aivc_graph.query.answers import composition_table, contact_table, drawn_once
 from aivc_graph.query.mixture import fit_mixture
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.training.settings import TrainingConfig
@@ -241,10 +242,70 @@ def test_composition_sums_to_one(tissue: VirtualTissue, by: str) -> None:
     assert table["n_nodes"].sum() == 1000 and len(table) == (3 if by == "niche" else 2)
 
 
+def test_composition_of_patches_is_predicted_beside_the_cells_measured_there(tissue: VirtualTissue) -> None:
+    table = tissue.composition(level="patch", k=3)
+    types = [f"stripe {i}" for i in range(3)]
+    assert len(table) == tissue.graph["patch"].num_nodes and list(table.columns[5:8]) == types
+    np.testing.assert_allclose(table[types].sum(axis=1), 1.0, atol=1e-6)
+    assert table["measured_stripe 0"].notna().mean() > 0.2
+    label = tissue.graph.obs("patch")["label"].to_numpy()
+    assert (table[types].to_numpy().argmax(axis=1) == [types.index(name) for name in label]).mean() > 0.9
+    by_niche = tissue.composition(level="patch", k=3, by="niche")
+    assert by_niche["n_nodes"].sum() == len(table) and len(by_niche) == 3
+
+
 def test_composition_without_labels_is_that_of_sections(tissue: VirtualTissue) -> None:
     obs = tissue.niches(k=3).obs.drop(columns="label")
     table = composition_table(obs, "niche")
     np.testing.assert_allclose(table[["s1", "s2"]].sum(axis=1), 1.0)
+
+
+def test_a_section_of_zeros_beside_a_good_one_is_unknown(
+    striped_section: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sections = [striped_section(name, n=n, seed=n, levels=BOTH) for name, n in (("good", 300), ("void", 100))]
+    for table in (sections[1].tables["cell_rna"], sections[1].tables["patch_rna"]):
+        table.X = table.X * 0
+    del sections[1].tables["patch_histology"]
+    graph = build_graph(sections, GRAPH)
+    said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert said == [
+        f"void · {v} · rna: {n} of {n} without any count; they are taken as unmeasured"
+        for v, n in (("cell", 100), ("patch", 12))
+    ]
+    tissue = train(graph, CONFIG, tmp_path / "run").tissue
+    void = (graph.obs("cell")["section"] == "void").to_numpy()
+    niches = tissue.niches(k=3).obs
+    assert niches["niche"][void].isna().all() and niches["certainty"][void].isna().all()
+    assert not niches["niche"][~void].isna().any() and agreement(tissue.niches(k=3)[~void]) > 0.6
+    assert tissue.niches(k=3, level="region").obs.groupby("section", observed=True)["niche"].count()["void"] == 0
+    expected = tissue.expression(["G0"], at="cell")
+    assert np.isnan(expected.X[void]).all() and np.isfinite(expected.X[~void]).all()
+    assert np.isfinite(tissue.expression(["G0"], at="niche", k=3)["expected"]).all()
+    assert (tissue.similar_to(niche=1, k=3, n=400)["section"] == "good").all()
+    with pytest.raises(QueryError, match="void:cell1, of which nothing is known"):
+        tissue.similar_to(node="void:cell1")
+
+
+def test_a_region_cut_by_a_split_is_drawn_once(tissue: VirtualTissue) -> None:
+    """The split at 0.8 of the height goes through regions, which the graph then holds once for either side."""
+    niches = tissue.niches(k=3, level="region")
+    there = niches[niches.obs["section"] == "s1"]
+    places = np.unique(there.obsm["spatial"], axis=0)
+    assert len(places) < len(there)
+    drawn = tissue.plot("s1", k=3, level="region").collections[0].get_offsets()
+    np.testing.assert_array_equal(np.unique(np.asarray(drawn), axis=0), places)
+    assert len(drawn) == len(places)
+
+
+def test_the_larger_share_of_a_place_gives_its_colour() -> None:
+    obs = pd.DataFrame({"niche": pd.Categorical(["1", "2", "2", None], categories=["1", "2"])}, index=list("abcd"))
+    shares = np.array([[1.0, 0.0], [0.0, 1.0], [0.4, 0.6], [0.0, 0.0]], np.float32)
+    pos = np.array([[5.0, 5.0], [5.0, 5.0], [1.0, 1.0], [0.0, 0.0]])
+    answer = ad.AnnData(shares, obs=obs, obsm={"spatial": pos})
+    for n_base, niche in (([9, 1, 1, 1], "1"), ([1, 9, 1, 1], "2")):
+        once = drawn_once(answer, np.array(n_base)).obs["niche"]
+        assert once.isna().tolist() == [True, False, False] and once.iloc[1:].tolist() == ["2", niche]
 
 
 def test_k_beyond_reason_and_unknown_levels_are_refused(tissue: VirtualTissue) -> None:
@@ -270,13 +331,21 @@ def damage_shard(run: Path) -> None:
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
 
 
-def damage_slides(run: Path) -> None:
-    (run / "graph.slides").mkdir(exist_ok=True)
-    (run / "graph.slides/slides.json").write_text('{"s1": {"file": "gone.png"}}')
+def damage_plan(run: Path) -> None:
+    plan = json.loads((run / "model.json").read_text())
+    plan["config"]["latent"] = "many"
+    (run / "model.json").write_text(json.dumps(plan))
+
+
+def build_anew(run: Path) -> None:
+    facts = json.loads((run / "graph.zarr/zarr.json").read_text())
+    facts["attributes"]["provenance"] = {"configuration": {"graph": {"patch_um": 50}}}
+    (run / "graph.zarr/zarr.json").write_text(json.dumps(facts))
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "graph moved": (damage_graph, "run.json: its graph 'graph.zarr' is not there; move it back"),
+    "graph built anew": (build_anew, "graph.zarr: another graph than the model was trained on; it was built"),
     "graph torn": (damage_shard, "graph.zarr"),
     "no run.json": (lambda run: (run / "run.json").unlink(), "found no run.json; train first"),
     "run.json torn": (lambda run: (run / "run.json").write_text('{"graph": '), "run.json: unreadable"),
@@ -288,8 +357,18 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         "model.safetensors: not a readable safetensors file",
     ),
     "model missing": (lambda run: (run / "model.safetensors").unlink(), "model.safetensors"),
-    "slide gone": (damage_slides, "graph.slides: damaged pictures of the slides"),
-    "model.json torn": (lambda run: (run / "model.json").write_text("{"), "model.json"),
+    "model.json torn": (
+        lambda run: (run / "model.json").write_text("{"),
+        "model.json: no readable model plan: Invalid JSON",
+    ),
+    "model.json gone": (
+        lambda run: (run / "model.json").unlink(),
+        "model.json: expected the model's plan, found No such",
+    ),
+    "model.json of another kind": (
+        damage_plan,
+        "model.json · config · latent: no readable model plan: Input should be",
+    ),
 }
 
 
@@ -302,7 +381,13 @@ def test_a_damaged_run_is_named_and_exits_2(run: Path, fault: str, capsys: pytes
     assert said in str(caught.value)
     assert cli.main(["query", str(run), "niches"]) == 2
     err = capsys.readouterr().err
-    assert err.startswith("StoreError: ") and said in err and "Traceback" not in err
+    assert (
+        err.startswith("StoreError: ")
+        and said in err
+        and "Traceback" not in err
+        and "pydantic" not in err
+        and err.count("\n") == 1
+    )
 
 
 def test_answers_are_the_same_each_time(trained: Path, tissue: VirtualTissue) -> None:

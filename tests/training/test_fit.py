@@ -22,6 +22,7 @@ from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.pipeline.train import Run
 from aivc_graph.training.checkpoint import load_model, load_tensors
 from aivc_graph.training.fit import fit
 from aivc_graph.training.gates import choose_gates, gates_of
@@ -174,6 +175,20 @@ def test_out_of_memory_halves_the_window_and_goes_on(
     assert "out of memory: going on with windows of 75 nodes" in caplog.text
     epochs = [json.loads(line)["epoch"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert epochs == list(range(7))
+
+
+@pytest.mark.parametrize("held_out", ["validation", "hidden"])
+def test_the_loss_says_what_it_is_of(striped_section: Callable[..., Any], tmp_path: Path, held_out: str) -> None:
+    section = striped_section("a", n=100)
+    if held_out == "hidden":
+        section.shapes["cell"]["split"] = "train"
+    fit(build_graph([section], GRAPH), MODEL, TRAINING.model_copy(update={"epochs": 1}), tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    facts = json.loads((tmp_path / "training.json").read_text())
+    assert {record["held_out"] for record in [*lines, facts]} == {held_out}
+    split = "validation" if held_out == "validation" else "hidden in training tissue"
+    shown = [text.get_text() for text in Run(tmp_path).plot().get_legend().get_texts()]
+    assert shown[:2] == ["negative log-likelihood, train", f"negative log-likelihood, {split}"]
 
 
 def test_bfloat16_trains_to_nearly_the_same_loss(graph: TissueGraph, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Effects from all sections at once: known effects come back, noise goes to nothing, donors are told by every section."""
+"""Effects from all sections at once: known ones come back, noise goes to nothing, every section tells of its donor."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def test_no_effect_gives_none() -> None:
 def test_order_of_rows_does_not_matter() -> None:
     rows, _ = study(2, 1.0)
     order = np.random.default_rng(0).permutation(len(rows.y))
-    mixed = Rows(rows.y[order], rows.variance[order], rows.x[order], rows.donor[order], rows.component[order], rows.prior)
+    mixed = Rows(
+        rows.y[order], rows.variance[order], rows.x[order], rows.donor[order], rows.component[order], rows.prior
+    )
     a, b = joint_effects(rows, DONORS, COMPONENTS), joint_effects(mixed, DONORS, COMPONENTS)
     for name in ("mean", "departure", "base", "surplus"):
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), atol=1e-9)

@@ -1,0 +1,1 @@
+"""Baselines, one a file; all that fit a task are run beside every model."""

@@ -1,0 +1,81 @@
+"""What a baseline may look at, and the registry of baselines: all that fit a task are run beside every model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aivc_graph.registry import Registry, import_members
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A task as plain arrays, the same for every baseline.
+
+    Parameters
+    ----------
+    target
+        (node, k) what is asked for; only rows of `train` and `visible` may be read.
+    train
+        (node,) rows anything may be fitted on.
+    visible
+        (node,) rows whose target may be looked at when answering, such as sequenced neighbours.
+    asked
+        (node,) rows to answer.
+    section
+        (node,) section of each node.
+    pos_um
+        (node, 2) positions [µm].
+    features
+        (node, f) what is known of every node, such as features of its tile; None where there are none.
+    featured
+        (node,) who has features; all if not given.
+    counts, profiles
+        (node, gene) counts of patches, and (k, gene) expected counts of a cell of each type.
+    """
+
+    target: Array
+    train: Array
+    visible: Array
+    asked: Array
+    section: Array
+    pos_um: Array
+    features: Array | None = None
+    featured: Array | None = None
+    counts: Array | None = None
+    profiles: Array | None = None
+
+    def standard_features(self) -> Array:
+        """Return features at zero mean and unit spread within each section (node, f)."""
+        assert self.features is not None
+        out = np.zeros_like(self.features, dtype=np.float64)
+        rows_with = np.ones(len(out), bool) if self.featured is None else self.featured
+        for section in np.unique(self.section):
+            rows = (self.section == section) & rows_with
+            if rows.any():
+                part = self.features[rows].astype(np.float64)
+                out[rows] = (part - part.mean(axis=0)) / np.maximum(part.std(axis=0), 1e-6)
+        return out
+
+
+Baseline = Callable[[Scene], Array | None]
+# Facts: `answers`, the readouts it is run for; `rule`, what it does in one sentence.
+BASELINES: Registry[Baseline] = Registry("baseline")
+
+
+def run_baselines(scene: Scene, readout: str) -> dict[str, Array]:
+    """Return the answers (asked, k) of every baseline for `readout` that has what it needs."""
+    import_members("aivc_graph.evaluation.baselines")
+    answers = {}
+    for name in BASELINES:
+        if readout in BASELINES.facts[name]["answers"]:  # type: ignore[operator]
+            found = BASELINES[name](scene)
+            if found is not None:
+                answers[name] = found
+    return answers

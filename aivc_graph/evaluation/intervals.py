@@ -1,0 +1,140 @@
+"""Intervals by cluster bootstrap: whole donors, sections or blocks of tissue are resampled, never single nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aivc_graph.evaluation.metrics.metric import AbstractMetric
+
+MIN_UNITS = 5
+BLOCKS = 25
+DRAWS = 1000
+CHUNK = 50
+LEVEL = 0.95
+Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Units:
+    """Who is resampled: `code` (row,) 0 … n-1, `name` of such a unit, and the `section` (row,) each row is of."""
+
+    code: Ints
+    name: str
+    section: Ints
+
+    @property
+    def n(self) -> int:
+        """Number of units."""
+        return int(self.code.max()) + 1 if len(self.code) else 0
+
+
+def units_of(donor: NDArray[np.generic], section: NDArray[np.generic], pos_um: Floats | None = None) -> Units:
+    """Return the widest unit there are five of: donors, else sections, else square blocks of tissue in each section.
+
+    Blocks tell how sure a score is for the tissue at hand; of other donors they tell nothing. Without positions, the
+    sections it is, however few.
+    """
+    _, section_code = np.unique(section, return_inverse=True)
+    for name, values in (("donor", donor), ("section", section)):
+        kinds, code = np.unique(values, return_inverse=True)
+        if len(kinds) >= MIN_UNITS or (name == "section" and pos_um is None):
+            return Units(code.reshape(-1), name, section_code.reshape(-1))
+    assert pos_um is not None
+    n_sections = int(section_code.max()) + 1 if len(section_code) else 0
+    keys = np.zeros((len(section_code), 3), np.int64)
+    keys[:, 0] = section_code
+    for one in range(n_sections):
+        rows = section_code == one
+        corner, extent = pos_um[rows].min(axis=0), np.ptp(pos_um[rows], axis=0)
+        edge = max(float(np.sqrt(extent.prod() / max(BLOCKS / n_sections, MIN_UNITS))), 1e-6)
+        keys[rows, 1:] = np.floor((pos_um[rows] - corner) / edge)
+    code = np.unique(keys, axis=0, return_inverse=True)[1]
+    return Units(code.reshape(-1), "block", section_code.reshape(-1))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score and its values over the resampled units; no draws where units are fewer than five."""
+
+    value: float
+    draws: Floats | None
+
+    def bounds(self) -> tuple[float | None, float | None]:
+        """Return the 95 % interval, or nothing where the draws do not support one."""
+        if self.draws is None or not np.isfinite(self.draws).all():
+            return None, None
+        low, high = np.quantile(self.draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return float(low), float(high)
+
+
+def resampled(units: Units, seed: int = 0) -> Floats | None:
+    """Return how often each unit is drawn (draw, unit); ``None`` where there are fewer than five.
+
+    References
+    ----------
+    Field & Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x (bootstrapping clustered data).
+    """
+    if units.n < MIN_UNITS:
+        return None
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(units.n, np.full(units.n, 1 / units.n), size=DRAWS).astype(float)
+
+
+def estimate(metric: AbstractMetric, predicted: Floats, measured: Floats, units: Units) -> Estimate:
+    """Return the metric and its bootstrap draws; equal units give equal draws, so differences are paired.
+
+    A metric that is taken within sections is averaged over them, each as often as it was drawn.
+    """
+    n = units.n
+    stratum = units.section if metric.within_sections else np.zeros(len(units.code), np.int64)
+    pieces, place = np.unique(np.column_stack([stratum, units.code]), axis=0, return_inverse=True)
+    sums = metric.statistics(predicted, measured, place.reshape(-1), len(pieces), units.section)
+    flat = sums.reshape(len(pieces), -1)
+    strata = [(flat[pieces[:, 0] == s], pieces[pieces[:, 0] == s, 1]) for s in np.unique(pieces[:, 0])]
+    shape = sums.shape[1:]
+    whole = _mean_over(strata, np.ones((1, n)), metric, shape)[0]
+    weights = resampled(units)
+    if weights is None:
+        return Estimate(float(whole), None)
+    draws = [_mean_over(strata, weights[i : i + CHUNK], metric, shape) for i in range(0, len(weights), CHUNK)]
+    return Estimate(float(whole), np.concatenate(draws))
+
+
+def _mean_over(
+    strata: list[tuple[Floats, Ints]], weights: Floats, metric: AbstractMetric, shape: tuple[int, ...]
+) -> Floats:
+    total, number = np.zeros(len(weights)), np.zeros(len(weights))
+    for sums, code in strata:
+        drawn = weights[:, code]
+        often = drawn.mean(axis=1)
+        found = np.array([metric.value(row.reshape(shape)) for row in drawn @ sums])
+        counts = (often > 0) & np.isfinite(found)
+        total += np.where(counts, often * np.where(counts, found, 0.0), 0.0)
+        number += np.where(counts, often, 0.0)
+    return np.where(number > 0, total / np.maximum(number, 1e-12), np.nan)
+
+
+def holm(p_values: list[float | None]) -> list[float | None]:
+    """Return p-values adjusted for their number, in their order; ``None`` stays.
+
+    References
+    ----------
+    Holm 1979, Scandinavian Journal of Statistics 6, 65–70.
+    """
+    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    highest = 0.0
+    for rank, (p, i) in enumerate(known):
+        highest = max(highest, min(1.0, p * (len(known) - rank)))
+        adjusted[i] = highest
+    return adjusted
+
+
+def p_of_difference(draws: Floats) -> float:
+    """Return the two-sided bootstrap p-value that a difference is zero; ties count on both sides."""
+    below, above = (1 + (draws <= 0).sum()) / (1 + len(draws)), (1 + (draws >= 0).sum()) / (1 + len(draws))
+    return float(min(1.0, 2 * min(below, above)))

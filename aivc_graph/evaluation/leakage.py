@@ -1,0 +1,41 @@
+"""How much of what is scored training has seen: whole donors, and the very same counts."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+MIN_FEATURES = 10
+MEASURE = "share of the scored nodes whose donor, or whose very counts, training saw too"
+
+
+def leakage(
+    donor: NDArray[np.generic], train: NDArray[np.bool_], asked: NDArray[np.bool_], counts: sparse.csr_matrix | None
+) -> dict[str, float]:
+    """Return shares of the asked nodes, each 0–1.
+
+    ``donors``: their donor has training nodes too; ``duplicates``: a training node has the same counts, where at least
+    ten features were seen; ``any``: either.
+    """
+    n = max(int(asked.sum()), 1)
+    shared = np.isin(donor[asked], np.unique(donor[train]))
+    twice = np.zeros(len(shared), bool)
+    if counts is not None:
+        known = set(_fingerprints(counts[train])) - {""}
+        twice = np.array([mark in known for mark in _fingerprints(counts[asked])], bool)
+    found = {"donors": shared, "duplicates": twice, "any": shared | twice}
+    return {name: round(float(rows.sum() / n), 6) for name, rows in found.items()}
+
+
+def _fingerprints(counts: sparse.csr_matrix) -> list[str]:
+    """Return a hash of each row, empty where fewer than ten features were seen."""
+    csr = counts.tocsr()
+    marks = []
+    for start, stop in zip(csr.indptr[:-1], csr.indptr[1:], strict=True):
+        content = csr.indices[start:stop].tobytes() + csr.data[start:stop].tobytes()
+        few = np.count_nonzero(csr.data[start:stop]) < MIN_FEATURES
+        marks.append("" if few else hashlib.blake2b(content, digest_size=12).hexdigest())
+    return marks

@@ -1,0 +1,1 @@
+"""Metrics, one or a few of a kind a file."""

@@ -1,0 +1,55 @@
+"""Compositions: how far predicted shares are from measured ones."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMetric, Array, sums_by
+
+
+@METRICS.register(
+    "jsd",
+    formula="mean over patches of sqrt(H(m) - (H(p) + H(q)) / 2), m = (p + q) / 2, entropy H in bit",
+    best=0.0,
+    higher_is_better=False,
+    reference="Endres & Schindelin 2003, doi:10.1109/TIT.2003.813506",
+    weakness="few cells beneath a patch make a noisy reference; rare types weigh little",
+)
+class JensenShannonDistance(AbstractMetric):
+    """Mean Jensen–Shannon distance of compositions (patch, type), 0 equal to 1 disjoint."""
+
+    def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
+        """Return (group, 2): sum of distances and number of patches."""
+        p, q = (np.asarray(part, np.float64) for part in (predicted, measured))
+        divergence = _entropy((p + q) / 2) - (_entropy(p) + _entropy(q)) / 2
+        distance = np.sqrt(np.maximum(divergence, 0.0))
+        return sums_by(np.column_stack([distance, np.ones(len(p))]), group, n_groups)
+
+    def value(self, total: Array) -> float:
+        """Return the mean distance."""
+        return float(total[0] / total[1]) if total[1] else float("nan")
+
+
+@METRICS.register(
+    "rmse_shares",
+    formula="root of the mean over patches and types of (predicted - measured share)²",
+    best=0.0,
+    higher_is_better=False,
+    reference="Li et al. 2022, doi:10.1038/s41592-022-01480-9",
+    weakness="types with large shares lead",
+)
+class RmseOfShares(AbstractMetric):
+    """Root mean square error of shares (patch, type)."""
+
+    def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
+        """Return (group, 2): sum over patches of the mean squared error, and their number."""
+        error = ((np.asarray(predicted, np.float64) - measured) ** 2).mean(axis=1)
+        return sums_by(np.column_stack([error, np.ones(len(error))]), group, n_groups)
+
+    def value(self, total: Array) -> float:
+        """Return the root of the mean squared error."""
+        return float(np.sqrt(total[0] / total[1])) if total[1] else float("nan")
+
+
+def _entropy(shares: Array) -> Array:
+    return -(shares * np.log2(np.maximum(shares, 1e-300))).sum(axis=1)

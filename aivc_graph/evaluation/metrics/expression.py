@@ -1,0 +1,79 @@
+"""Expression of genes: correlation gene by gene, and error of log expression."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMetric, Array, sums_by
+
+
+@METRICS.register(
+    "pearson_by_gene",
+    formula="mean over genes of corr over nodes (predicted, measured), within a section, then the mean over sections",
+    best=1.0,
+    higher_is_better=True,
+    reference="He et al. 2020, doi:10.1038/s41551-020-0578-x",
+    weakness="blind to scale and offset; noise in the measurement bounds it below 1",
+)
+class PearsonByGene(AbstractMetric):
+    """Mean over genes of the correlation over nodes; a gene predicted constant scores 0, one measured constant is out.
+
+    .. math:: \\frac{1}{G} \\sum_g \\frac{\\mathrm{cov}(\\hat x_g, x_g)}{\\mathrm{sd}(\\hat x_g)\\,\\mathrm{sd}(x_g)}
+    """
+
+    within_sections = True
+
+    def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
+        """Return (group, 6, gene): number, sums, squares and products."""
+        a = predicted - predicted.mean(axis=0)
+        b = measured - measured.mean(axis=0)
+        parts = (np.ones_like(b), a, b, a * a, b * b, a * b)
+        return np.stack([sums_by(part, group, n_groups) for part in parts], axis=1)
+
+    def value(self, total: Array) -> float:
+        """Return the mean correlation."""
+        n, a, b, aa, bb, ab = total
+        n = np.maximum(n, 1)
+        own, true = aa / n - (a / n) ** 2, bb / n - (b / n) ** 2
+        varies = true > 1e-12
+        if not varies.any():
+            return float("nan")
+        moves = varies & (own > 1e-12)
+        found = np.where(moves, (ab / n - a * b / n**2) / np.sqrt(np.where(moves, own * true, 1.0)), 0.0)
+        return float(found[varies].mean())
+
+
+class _RootMeanSquare(AbstractMetric):
+    def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
+        """Return (group, 2): sum of squared errors and their number."""
+        error = ((predicted - measured) ** 2).reshape(len(predicted), -1)
+        both = np.column_stack([error.sum(axis=1), np.full(len(error), error.shape[1])])
+        return sums_by(both, group, n_groups)
+
+    def value(self, total: Array) -> float:
+        """Return the root of the mean squared error."""
+        return float(np.sqrt(total[0] / total[1])) if total[1] else float("nan")
+
+
+@METRICS.register(
+    "rmse_log",
+    formula="root of the mean over nodes and genes of (predicted - measured)², in log1p of counts scaled to one depth",
+    best=0.0,
+    higher_is_better=False,
+    reference="Hastie, Tibshirani & Friedman 2009, doi:10.1007/978-0-387-84858-7",
+    weakness="mostly counting noise in shallow data; rewards predictions that collapse to the mean",
+)
+class RmseOfLogExpression(_RootMeanSquare):
+    """Root mean square error of log expression."""
+
+
+@METRICS.register(
+    "rmse_effect",
+    formula="root of the mean over rows and genes of (predicted - true effect)²",
+    best=0.0,
+    higher_is_better=False,
+    reference="Ahlmann-Eltze, Huber & Anders 2025, doi:10.1038/s41592-025-02772-6",
+    weakness="rewards predicting no effect where effects are small; read it beside the correlation and the sign",
+)
+class RmseOfEffect(_RootMeanSquare):
+    """Root mean square error of an effect."""

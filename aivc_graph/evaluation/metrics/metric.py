@@ -1,0 +1,51 @@
+"""The contract of a metric and the registry of metrics, each with the facts it states about itself."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from aivc_graph.registry import Registry, import_members
+
+Array = NDArray[Any]
+
+
+class AbstractMetric(ABC):
+    """A score that is a function of sums over rows, so that resampling units costs no second pass over the data."""
+
+    # Whether it is taken within each section and averaged, or over all rows together.
+    within_sections: ClassVar[bool] = False
+
+    @abstractmethod
+    def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
+        """Return the sums each group of rows contributes (group, …); they add up over groups."""
+
+    @abstractmethod
+    def value(self, total: Array) -> float:
+        """Return the score of summed statistics; NaN where it is undefined."""
+
+
+METRICS: Registry[type[AbstractMetric]] = Registry("metric")
+
+
+def metric(name: str) -> AbstractMetric:
+    """Return the metric called `name`; its facts stand in ``METRICS.facts[name]``."""
+    import_members("aivc_graph.evaluation.metrics")
+    return METRICS.get(name, where="metric")()
+
+
+def higher_is_better(name: str) -> bool:
+    """Say whether more of the metric called `name` is better."""
+    import_members("aivc_graph.evaluation.metrics")
+    return bool(METRICS.facts[name]["higher_is_better"])
+
+
+def sums_by(values: Array, group: Array, n_groups: int) -> Array:
+    """Return the sums of rows (row, …) by group (group, …)."""
+    flat = np.asarray(values, np.float64).reshape(len(values), -1)
+    chooser = sparse.csr_matrix((np.ones(len(group)), (group, np.arange(len(group)))), shape=(n_groups, len(group)))
+    return np.asarray(chooser @ flat).reshape(n_groups, *np.shape(values)[1:])

@@ -1,0 +1,156 @@
+"""What ``evaluation.json`` holds: results, comparisons, leakage and provenance; no result without its baselines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from aivc_graph.errors import StoreError
+from aivc_graph.settings import Settings
+
+SCHEMA_VERSION = 1
+AXES = ("modality", "scale", "context", "intervention")
+Axis = Literal["modality", "scale", "context", "intervention"]
+Kind = Literal["model", "ablation", "baseline", "ceiling"]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Result(Settings):
+    """One score: a row of a table.
+
+    Parameters
+    ----------
+    task, axis, split, scale, modality, readout
+        What was asked, which of the four axes it belongs to, on which nodes (``test``, ``validation``, or ``hidden``:
+        training nodes whose observation was taken away), at which level, from and to which modality, in which terms.
+    metric, higher_is_better
+        How it was scored.
+    predictor, kind
+        Who answered.
+    value, lower, upper, interval
+        The score and its interval; the bounds are null where there are too few units to resample.
+    unit, n_units
+        What was resampled, and how many there were.
+    leakage
+        Share of the scored nodes whose donor, or whose very counts, training saw too.
+    """
+
+    task: Text
+    axis: Axis
+    split: Text
+    scale: Text
+    modality: Text
+    readout: Text
+    metric: Text
+    higher_is_better: bool
+    predictor: Text
+    kind: Kind
+    value: Number | None
+    lower: Number | None
+    upper: Number | None
+    interval: float = Field(0.95, gt=0, lt=1)
+    unit: Text
+    n_units: int = Field(ge=0)
+    leakage: float = Field(ge=0, le=1)
+
+
+class Comparison(Settings):
+    """The model less its best baseline, on the same resampled units; `p_adjusted` by Holm over all comparisons."""
+
+    task: Text
+    readout: Text
+    metric: Text
+    split: Text
+    a: Text
+    b: Text
+    difference: Number
+    lower: Number | None
+    upper: Number | None
+    p_adjusted: float | None = Field(ge=0, le=1)
+    higher_is_better: bool
+    unit: Text
+    n_units: int = Field(ge=0)
+
+
+class Evaluation(Settings):
+    """All scores of one run.
+
+    Parameters
+    ----------
+    provenance
+        Run, graph, versions and seed behind the scores.
+    risk
+        What each of the four axes says; an axis that was not run reads ``"not evaluated"``.
+    leakage
+        How leakage was measured, and its figure by split.
+    """
+
+    schema_version: Literal[1] = 1
+    provenance: dict[str, Any]
+    risk: dict[str, Any]
+    leakage: dict[str, Any]
+    results: tuple[Result, ...] = Field(min_length=1)
+    comparisons: tuple[Comparison, ...] = ()
+
+    @model_validator(mode="after")
+    def _stands_beside_baselines(self) -> Self:
+        faults = list(faults_of(self.results, self.comparisons, self.leakage))
+        faults += [f"risk: axis {axis!r} missing; write 'not evaluated'" for axis in AXES if axis not in self.risk]
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+
+def faults_of(results: Iterable[Result], comparisons: Iterable[Comparison], leakage: dict[str, Any]) -> Iterable[str]:
+    """Yield what keeps results from being believed: no baseline, no comparison, no leakage figure of their split."""
+    kinds: dict[tuple[str, ...], set[str]] = {}
+    scored: dict[tuple[str, ...], set[str]] = {}
+    for result in results:
+        key = (result.task, result.readout, result.metric, result.split)
+        kinds.setdefault(key, set()).add(result.kind)
+        if result.value is not None:
+            scored.setdefault(key, set()).add(result.kind)
+    compared = {(c.task, c.readout, c.metric, c.split) for c in comparisons}
+    for key, found in kinds.items():
+        where = " · ".join(key)
+        if "baseline" not in found:
+            yield f"{where}: no baseline beside {', '.join(sorted(found))}"
+        elif {"model", "baseline"} <= scored.get(key, set()) and key not in compared:
+            yield f"{where}: no comparison of the model with its best baseline"
+    for split in sorted({key[-1] for key in kinds} - set(leakage.get("by_split", {}))):
+        yield f"leakage: no figure for the split {split!r}"
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of ``evaluation.json``."""
+    return Evaluation.model_json_schema()
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """Return what ``evaluation.json`` holds.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be read, is of another version, or breaks the rules; all faults at once.
+    """
+    try:
+        found = json.loads(path.read_text())
+        version = found.get("schema_version") if isinstance(found, dict) else None
+        if version != SCHEMA_VERSION:
+            mend = "use the version of aivc-graph that wrote it, or run aivc evaluate again"
+            raise StoreError(str(path), f"schema version {version}", f"version {SCHEMA_VERSION}", mend)
+        return Evaluation.model_validate(found)
+    except (OSError, ValueError) as error:
+        shown = "; ".join(_fault(f) for f in error.errors()) if isinstance(error, ValidationError) else str(error)
+        raise StoreError(str(path), shown, mend="run aivc evaluate again") from error
+
+
+def _fault(fault: Any) -> str:
+    place = ".".join(map(str, fault["loc"]))
+    return f"{place}: {fault['msg']}" if place else str(fault["msg"])

@@ -1,0 +1,125 @@
+"""Run folder → ``evaluation.json``: every task the run can be asked, with baselines and intervals."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from aivc_graph import names
+from aivc_graph.config import load_config
+from aivc_graph.errors import QueryError
+from aivc_graph.evaluation.leakage import MEASURE
+from aivc_graph.evaluation.records import AXES, Evaluation, Result
+from aivc_graph.evaluation.scoring import Scored, score
+from aivc_graph.io.staging import staged
+from aivc_graph.pipeline.tasks.task import TASKS, Asked
+from aivc_graph.pipeline.truth import find_truth
+from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.registry import import_members
+
+log = logging.getLogger(__name__)
+FILE = "evaluation.json"
+LIBRARIES = ("aivc-graph", "numpy", "scipy", "torch", "scikit-learn")
+
+
+def evaluate(run: Path, truth: Path | None = None, out: Path | None = None) -> Evaluation:
+    """Score a run on every task it can be asked, write ``evaluation.json``, and return what it holds.
+
+    Nodes scored are those of the test split, else of the validation split; where nothing was held out, training nodes
+    whose own observation is taken away, with the leakage that this is.
+
+    Parameters
+    ----------
+    run
+        A finished run folder.
+    truth
+        The ``truth`` folder of a simulated tissue; found by itself where it lies beside the run's sections.
+    out
+        Folder for ``evaluation.json``; the run folder if not given.
+
+    Raises
+    ------
+    StoreError, ReadError
+        If the run or the truth is missing or damaged.
+    QueryError
+        If there is no task the run can be asked.
+    """
+    run = Path(run)
+    tissue = VirtualTissue.load(run)
+    config = load_config(run / "config.yaml", [])
+    asked = Asked(tissue, config, find_truth(config, truth))
+    import_members("aivc_graph.pipeline.tasks")
+    scored = []
+    for name in TASKS:
+        started = time.perf_counter()
+        found = TASKS[name](asked)
+        scored += found
+        log.info("%s: %s", name, f"{time.perf_counter() - started:.1f} s" if found else f"not asked ({_needs(name)})")
+    if not scored:
+        needs = "; ".join(f"{name}: {_needs(name)}" for name in TASKS)
+        raise QueryError(str(run), "nothing it could be asked", mend=f"what the tasks need: {needs}")
+    results, comparisons = score(scored)
+    found_all = Evaluation(
+        provenance=_provenance(run, asked),
+        risk=_risk(results),
+        leakage=_leakage(asked, scored),
+        results=tuple(results),
+        comparisons=tuple(comparisons),
+    )
+    place = (Path(out) if out is not None else run) / FILE
+    with staged(place) as beside:
+        beside.write_text(json.dumps(found_all.model_dump(mode="json"), indent=1) + "\n")
+    return found_all
+
+
+def score_table(evaluation: Evaluation) -> pd.DataFrame:
+    """Return a row a task and metric: the model, its best baseline, and their difference with its interval."""
+    value = {(r.task, r.readout, r.metric, r.split, r.predictor): r.value for r in evaluation.results}
+    rows = []
+    for one in evaluation.comparisons:
+        key = (one.task, one.readout, one.metric, one.split)
+        facts = dict(zip(("task", "readout", "metric", "split"), key, strict=True))
+        scores = {"model": value[(*key, one.a)], "best baseline": one.b, "baseline": value[(*key, one.b)]}
+        over = f"{one.n_units} {one.unit}{'' if one.n_units == 1 else 's'}"
+        rows.append(
+            {**facts, **scores, "difference": one.difference, "lower": one.lower, "upper": one.upper, "over": over}
+        )
+    return pd.DataFrame(rows)
+
+
+def _needs(name: str) -> str:
+    return str(TASKS.facts[name].get("needs", ""))
+
+
+def _provenance(run: Path, asked: Asked) -> dict[str, Any]:
+    facts = json.loads((run / "run.json").read_text())
+    return {
+        "task": facts.get("task", ""),
+        "seed": facts["seed"],
+        "graph": facts["graph"],
+        "split": asked.split,
+        "truth": asked.truth is not None,
+        "sections": [str(name) for name in asked.graph.obs(names.SECTION).index],
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+
+
+def _risk(results: list[Result]) -> dict[str, Any]:
+    """Say of each axis which tasks were run; the scale of risk needs a replicate ceiling, which no task has yet."""
+    risk: dict[str, Any] = {}
+    for axis in AXES:
+        tasks = sorted({r.task for r in results if r.axis == axis})
+        risk[axis] = {"tasks": tasks, "value": None, "reason": "no replicate ceiling"} if tasks else "not evaluated"
+    return risk
+
+
+def _leakage(asked: Asked, scored: list[Scored]) -> dict[str, Any]:
+    by_split = {split: max(s.leakage for s in scored if s.split == split) for split in {s.split for s in scored}}
+    by_level = {v: asked.leakage(v, asked.scored(v) & asked.counted(v)) for v in asked.model.plan.counts}
+    return {"measure": MEASURE, "by_split": by_split, "by_level": by_level}

@@ -1,0 +1,1 @@
+"""What a run is scored on, one task a file."""

@@ -1,0 +1,91 @@
+"""What patches are made of, from their counts alone: the cells beneath are taken away."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aivc_graph import names
+from aivc_graph.evaluation.baselines.baseline import run_baselines
+from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.graph.hiding import hide_observations
+from aivc_graph.graph.tissue_graph import to_scipy_csr
+from aivc_graph.model.plan import panel_columns, types_of
+from aivc_graph.pipeline.tasks.task import TASKS, Asked
+from aivc_graph.query.composition import measured_shares, predicted_shares
+
+Floats = NDArray[np.float64]
+
+
+@TASKS.register("spot_to_composition", needs="patches with counts, and labelled cells beneath some of them")
+def spot_to_composition(asked: Asked) -> list[Scored]:
+    """Ask what the scored patches are made of; against the true shares where they are known, else the cells beneath."""
+    found = []
+    for child, parent in asked.model.plan.compositions:
+        counted, measured = asked.counted(parent), measured_shares(asked.model, asked.graph, child, parent)
+        references = {"cells beneath": measured}
+        true = _true_shares(asked, child, parent)
+        if true is not None:
+            references["true shares"] = true
+        train = asked.training(parent) & counted & (measured.sum(axis=1) > 0)
+        left = hide_observations(asked.graph, {(child, names.RNA): asked.scored(child)})
+        predicted = predicted_shares(asked.model, left, child, parent)
+        for readout, reference in references.items():
+            rows = asked.scored(parent) & counted & (reference.sum(axis=1) > 0.5)
+            if rows.any() and train.any():
+                found.append(_scored(asked, child, parent, readout, reference, predicted, measured, train, rows))
+    return found
+
+
+def _scored(
+    asked: Asked,
+    child: str,
+    parent: str,
+    readout: str,
+    reference: Floats,
+    predicted: Floats,
+    measured: Floats,
+    train: NDArray[np.bool_],
+    rows: NDArray[np.bool_],
+) -> Scored:
+    counts, profiles = _spots_and_types(asked, child, parent)
+    nobody = np.zeros(len(rows), bool)
+    scene = asked.scene(parent, measured, train=train, visible=nobody, asked=rows, counts=counts, profiles=profiles)
+    return Scored(
+        task="spot_to_composition",
+        axis="scale",
+        split=asked.split,
+        scale=parent,
+        modality="rna → type",
+        readout=f"composition, {readout}",
+        measured=reference[rows],
+        model=predicted[rows],
+        baselines=run_baselines(scene, "composition"),
+        metrics=("jsd", "rmse_shares"),
+        units=asked.units(parent, rows),
+        leakage=asked.leakage(parent, rows)["any"],
+    )
+
+
+def _spots_and_types(asked: Asked, child: str, parent: str) -> tuple[Floats, Floats]:
+    """Return counts (patch, gene) and the mean counts of a training cell of each type (type, gene), shared genes."""
+    own, shared = asked.model.plan.shared_columns(child, parent, names.RNA)
+    counts = {
+        level: to_scipy_csr(asked.graph.counts(level, names.RNA))[
+            :, panel_columns(asked.graph, level, names.RNA).numpy()[columns]
+        ]
+        for level, columns in ((child, own), (parent, shared))
+    }
+    kind = types_of(asked.graph, child, asked.model.plan.labels[child])
+    train = asked.training(child)
+    types = range(len(asked.model.plan.labels[child]))
+    profiles = [np.asarray(counts[child][train & (kind == one)].mean(axis=0)).ravel() for one in types]
+    return counts[parent].toarray().astype(np.float64), np.stack(profiles)
+
+
+def _true_shares(asked: Asked, child: str, parent: str) -> Floats | None:
+    table = None if asked.truth is None else asked.truth.of_nodes(asked.graph, parent, "spots")
+    columns = [f"share_{name}" for name in asked.model.plan.labels[child]]
+    if table is None or not set(columns) <= set(table.columns):
+        return None
+    return np.nan_to_num(table[columns].to_numpy(np.float64))

@@ -1,0 +1,55 @@
+"""Expression of nodes whose own counts were taken away, from the tissue around them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aivc_graph import names
+from aivc_graph.evaluation.baselines.baseline import run_baselines
+from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.graph.hiding import hide_observations
+from aivc_graph.pipeline.tasks.task import TASKS, Asked
+from aivc_graph.query.predictions import expected_log_expression, measured_log_expression
+
+SHARE = 0.25
+MOST = 20_000
+
+
+@TASKS.register("context_to_expression", needs="nodes with counts and neighbours")
+def context_to_expression(asked: Asked) -> list[Scored]:
+    """Hide the counts of every fourth scored node, drawn at random, and ask what it expresses.
+
+    Asked at the finest level that was counted. Its neighbours, and what else was seen of it, stay visible.
+    """
+    level = next((v for v in names.LEVELS if v in asked.model.plan.counts and v in asked.model.plan.laterals), None)
+    if level is None or names.RNA not in asked.model.plan.counts[level]:
+        return []
+    counted = asked.counted(level)
+    rows = asked.scored(level) & counted
+    share = min(SHARE, MOST / max(rows.sum(), 1))
+    rows &= np.random.default_rng(asked.tissue.seed).random(len(rows)) < share
+    if not rows.any():
+        return []
+    left = hide_observations(asked.graph, {(level, names.RNA): rows})
+    target = measured_log_expression(asked.model, asked.graph, level)
+    visible = asked.scored(level) & counted & ~rows
+    train = asked.training(level) & counted & ~rows
+    scene = asked.scene(
+        level, np.where((train | visible)[:, None], target, np.nan), train=train, visible=visible, asked=rows
+    )
+    return [
+        Scored(
+            task="context_to_expression",
+            axis="context",
+            split=asked.split,
+            scale=level,
+            modality="rna",
+            readout="genes",
+            measured=target[rows],
+            model=expected_log_expression(asked.model, left, level, rows),
+            baselines=run_baselines(scene, "expression"),
+            metrics=("pearson_by_gene", "rmse_log"),
+            units=asked.units(level, rows),
+            leakage=asked.leakage(level, rows)["any"],
+        )
+    ]

@@ -1,0 +1,56 @@
+"""Expression of sections that were never sequenced, from the slide alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aivc_graph import names
+from aivc_graph.evaluation.baselines.baseline import run_baselines
+from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.graph.hiding import hide_observations
+from aivc_graph.pipeline.tasks.task import TASKS, Asked
+from aivc_graph.query.predictions import expected_log_expression, measured_log_expression
+
+
+@TASKS.register("image_to_expression", needs="patches with a tile and counts, some of them held out")
+def image_to_expression(asked: Asked) -> list[Scored]:
+    """Take all counts of the scored nodes away, at every level, and ask what their patches express.
+
+    Nothing is left there but the slide; ridge on the same features is the rule to beat.
+    """
+    level, counted = names.PATCH, asked.counted(names.PATCH)
+    seen = asked.measured(level, names.HISTOLOGY)
+    rows = asked.scored(level) & counted & seen if len(seen) else seen
+    # Trained on every section: an image that was learned beside its own counts proves nothing.
+    if not rows.any() or asked.split == "hidden":
+        return []
+    graph = asked.graph
+    hidden = {(v, m): asked.scored(v) for v, by in asked.model.plan.counts.items() for m in by}
+    left = hide_observations(graph, hidden)
+    target = measured_log_expression(asked.model, graph, level)
+    train = asked.training(level) & counted
+    scene = asked.scene(
+        level,
+        np.where((train)[:, None], target, np.nan),
+        train=train,
+        visible=np.zeros(len(train), bool),
+        asked=rows,
+        features=graph[level][names.HISTOLOGY].numpy(),
+        featured=seen,
+    )
+    return [
+        Scored(
+            task="image_to_expression",
+            axis="modality",
+            split=asked.split,
+            scale=level,
+            modality="histology → rna",
+            readout="genes",
+            measured=target[rows],
+            model=expected_log_expression(asked.model, left, level, rows),
+            baselines=run_baselines(scene, "expression"),
+            metrics=("pearson_by_gene", "rmse_log"),
+            units=asked.units(level, rows),
+            leakage=asked.leakage(level, rows)["any"],
+        )
+    ]

@@ -1,0 +1,117 @@
+"""What every task is given, and the registry of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aivc_graph import names
+from aivc_graph.config import Config
+from aivc_graph.evaluation.baselines.baseline import Scene
+from aivc_graph.evaluation.intervals import Units, units_of
+from aivc_graph.evaluation.leakage import leakage
+from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
+from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.pipeline.truth import Truth
+from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.registry import Registry
+
+HIDDEN = "hidden"
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A run to be scored.
+
+    Parameters
+    ----------
+    tissue, config
+        The run.
+    truth
+        What is known of it, where it was simulated.
+    """
+
+    tissue: VirtualTissue
+    config: Config
+    truth: Truth | None = None
+
+    @property
+    def graph(self) -> TissueGraph:
+        """The run's graph."""
+        return self.tissue.graph
+
+    @property
+    def model(self) -> TissueModel:
+        """The run's model."""
+        return self.tissue.model
+
+    @cached_property
+    def split(self) -> str:
+        """The nodes scored: ``test``, else ``validation``, else ``hidden``, training nodes with observations taken."""
+        for split in (names.TEST, names.VALIDATION):
+            if any(bool(self.graph.in_split(level, split).any()) for level in self.model.plan.counts):
+                return split
+        return HIDDEN
+
+    def scored(self, level: str) -> Mask:
+        """Return the nodes of `level` that are scored (node,)."""
+        return self.graph.in_split(level, names.TRAIN if self.split == HIDDEN else self.split).numpy()
+
+    def training(self, level: str) -> Mask:
+        """Return the nodes of `level` that were trained on (node,)."""
+        return self.graph.in_split(level, names.TRAIN).numpy()
+
+    def measured(self, level: str, modality: str) -> Mask:
+        """Return who was measured (node,), nobody where the level has no such observation."""
+        mask = names.mask_name(modality)
+        if level not in self.graph.levels or mask not in self.graph[level]:
+            return np.zeros(int(self.graph[level].num_nodes) if level in self.graph.levels else 0, bool)
+        return self.graph[level][mask].numpy()
+
+    def counted(self, level: str) -> Mask:
+        """Return who has counts of RNA above zero (node,)."""
+        found = self.measured(level, names.RNA).copy()
+        if found.any():
+            found &= np.asarray(to_scipy_csr(self.graph.counts(level, names.RNA)).sum(axis=1)).ravel() > 0
+        return found
+
+    def units(self, level: str, rows: Mask) -> Units:
+        """Return who is resampled among `rows` of `level`."""
+        section = self.graph[level].section_index.numpy()[rows]
+        return units_of(self.donor[section], section, self.graph[level].pos.numpy()[rows])
+
+    @cached_property
+    def donor(self) -> NDArray[Any]:
+        """Donor of each section, the section's name where none is given (section,)."""
+        obs = self.graph.obs(names.SECTION)
+        own = obs.index.astype(str).to_numpy()
+        return (
+            obs["donor"].astype(object).where(obs["donor"].notna(), own).to_numpy().astype(str)
+            if "donor" in obs
+            else own
+        )
+
+    def leakage(self, level: str, rows: Mask) -> dict[str, float]:
+        """Return how much of `rows` training has seen."""
+        donor = self.donor[self.graph[level].section_index.numpy()]
+        has = self.measured(level, names.RNA).any()
+        counts = to_scipy_csr(self.graph.counts(level, names.RNA)) if has else None
+        if self.split == HIDDEN:  # its own row is no duplicate of itself; its donor says it all
+            counts = None
+        return leakage(donor, self.training(level), rows, counts)
+
+    def scene(self, level: str, target: NDArray[Any], *, train: Mask, visible: Mask, asked: Mask, **more: Any) -> Scene:
+        """Return what baselines may look at."""
+        section, pos = self.graph[level].section_index.numpy(), self.graph[level].pos.numpy()
+        return Scene(target, train, visible, asked, section, pos, **more)
+
+
+Task = Callable[[Asked], list[Scored]]
+TASKS: Registry[Task] = Registry("task")

@@ -1,0 +1,71 @@
+"""What the model expects to be measured, in the terms in which measurements are compared: log of scaled counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import nbinom
+
+from aivc_graph import names
+from aivc_graph.graph.profiles import scale_counts
+from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
+from aivc_graph.model.plan import panel_columns
+from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.query.states import run_windows
+
+Floats = NDArray[np.floating]
+GRID = np.concatenate([[0.0], np.geomspace(1e-3, 200.0, 60)])
+MOST_COUNTS = 2000
+
+
+def expected_log_expression(model: TissueModel, graph: TissueGraph, level: str, rows: NDArray[np.bool_]) -> Floats:
+    """Return the expected log1p of counts scaled to the level's depth, for the nodes in `rows` (asked, molecule).
+
+    A direct look at a node (its tile, or the cells beneath it) speaks of log counts already; what the state says is a
+    rate, whose log is larger than the mean log of counts around it: there the negative binomial is averaged over.
+    """
+    operator = model.count_operator(level, names.RNA)
+    depth = float(operator.target_depth)
+    spread = operator.log_dispersion.detach().exp().numpy()
+    # A direct look was fitted to log counts; the state was fitted to counts.
+    direct = any((v, m) == (level, names.RNA) for v, _, m in model.plan.tiles)
+    direct |= any((v, m) == (level, names.RNA) for _, v, m in model.plan.pools)
+    out = np.zeros((len(rows), len(model.plan.counts[level][names.RNA])), np.float32)
+    for inputs, state, core, places in run_windows(model, graph):
+        inside = core[level].clone()
+        inside[core[level]] = torch.from_numpy(rows[places[level][core[level]].numpy()])
+        with torch.no_grad():
+            found = model.expression(state, inputs, level)[inside].numpy() * depth
+        out[places[level][inside].numpy()] = np.log1p(found) if direct else mean_log1p(found, spread)
+    return out[rows]
+
+
+def measured_log_expression(
+    model: TissueModel, graph: TissueGraph, level: str, rows: NDArray[np.bool_] | None = None
+) -> Floats:
+    """Return log1p of counts scaled to the level's depth (node, molecule), of all nodes or of those in `rows`."""
+    counts = to_scipy_csr(graph.counts(level, names.RNA))[:, panel_columns(graph, level, names.RNA).numpy()]
+    if rows is not None:
+        counts = counts[rows]
+    return scale_counts(counts, float(model.count_operator(level, names.RNA).target_depth)).toarray()
+
+
+def mean_log1p(mean: Floats, dispersion: Floats) -> Floats:
+    """Return the mean of log1p of negative binomial counts with `mean` (node, molecule) and `dispersion` (molecule,).
+
+    Summed over counts on a grid of means for dispersions rounded to a tenth of an e-fold, and interpolated.
+    """
+    counts = np.arange(MOST_COUNTS)
+    rounded = np.round(np.log(np.clip(dispersion, 1e-3, 1e4)), 1)
+    out = np.empty_like(mean)
+    for theta in np.unique(rounded):
+        size = np.exp(theta)
+        mass = nbinom.pmf(counts[None], size, size / (size + GRID[:, None]))
+        table = mass @ np.log1p(counts)
+        columns = rounded == theta
+        values = mean[:, columns]
+        # Beyond the grid the curve is a shifted logarithm.
+        beyond = table[-1] + np.log1p(values) - np.log1p(GRID[-1])
+        out[:, columns] = np.where(values > GRID[-1], beyond, np.interp(values, GRID, table))
+    return out

@@ -1,0 +1,33 @@
+"""Where the answers come from: inputs, settings, versions, and the command that makes them again."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from aivc_graph.graph.store import open_store
+from aivc_graph.query.virtual_tissue import run_facts
+
+MODEL = "model.safetensors"
+
+
+def provenance_of(run: Path) -> dict[str, Any]:
+    """Return hashes of inputs and model, library versions, seed, configuration and the command, for the run's page.
+
+    Places inside the run folder are written from it (``./tissue``): a run that moves, or is made again elsewhere, has
+    the same page.
+    """
+    facts = run_facts(run / "run.json", ("graph", "seed", "task"))
+    store = open_store((run / facts["graph"]).resolve()).facts
+    built = store.get("provenance", {})
+    configuration = (run / "config.yaml").read_text().replace(f"{run.resolve()}/", "./")
+    return {
+        "command": "aivc train config.yaml --out RUN",
+        "seed": facts["seed"],
+        "inputs": sorted(built.get("inputs", {}).items()),
+        "model": hashlib.sha256((run / MODEL).read_bytes()).hexdigest(),
+        "libraries": sorted(store.get("libraries", {}).items()),
+        "schema_version": store.get("schema_version"),
+        "configuration": configuration,
+    }

@@ -1,0 +1,83 @@
+"""The what-if section: which intervention is asked, and what is told of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from aivc_graph.errors import QueryError
+from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.report.what_if import most_given, what_if_of
+from aivc_graph.report.write import write_report
+from aivc_graph.tissue.intervention import Intervention, knockout, set_interventions
+from tests.report.runs import small_run
+
+
+class Answer:
+    """An answer as the what-if gives it: G1 falls clearly, G2 more but with no clear sign; half is unsupported."""
+
+    def __init__(self, tissue: VirtualTissue) -> None:
+        obs = tissue.niches().obs
+        self.supported = (obs["x_um"] < obs["x_um"].median()).to_numpy()
+        self.reasons = ("half the nodes are <b>unlike</b>",)
+
+    def plot(self, gene: str, section: str) -> Any:
+        axes = Figure().subplots()
+        axes.set_title(f"{section} {gene}")
+        return axes
+
+    def readout(self, what: str, by: str, genes: list[str] | None = None) -> pd.DataFrame:
+        assert (what, by, genes) == ("genes", "niche", None)
+        rows = [
+            (niche, gene, estimate, 9.0, 9.0 + estimate, estimate - half, estimate + half)
+            for niche in ("1", "2")
+            for gene, estimate, half in (("G1", -2.0, 0.5), ("G2", 5.0, 9.0), ("G3", 0.1, 0.01))
+        ]
+        columns = ["niche", "gene", "estimate", "untreated", "treated", "lower", "upper"]
+        table = pd.DataFrame(rows, columns=columns)
+        return table.assign(
+            interval_over="region", n_units=7, unit="counts per 10,000", supported=table["niche"] == "1"
+        )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, striped_section: Callable[..., Any]) -> Path:
+    sections = [striped_section(name, seed=i) for i, name in enumerate("abc")]
+    set_interventions(sections[0], (knockout("G1", dose=0.5, hours=6.0),))
+    set_interventions(sections[2], (knockout("G1", dose=0.5, hours=48.0), knockout("G2")))
+    return small_run(tmp_path_factory.mktemp("what_if") / "run", sections)
+
+
+def test_asked_is_what_was_given_most_often(run: Path) -> None:
+    asked, given = most_given(VirtualTissue.load(run).graph)
+    assert asked == Intervention(kind="knockout", name="G1", targets={"G1": -1.0}, dose=0.5, hours=48.0)
+    assert given.tolist() == [True, False, True]
+
+
+def test_the_clearest_gene_is_told_and_what_is_unsupported_has_no_number(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VirtualTissue, "intervene", lambda tissue, asked: Answer(tissue))
+    found = what_if_of(VirtualTissue.load(run))
+    assert found is not None and found["gene"] == "G1" and found["section"] == "b"
+    assert found["share_supported"] == pytest.approx(0.5, abs=0.01)
+    page = write_report(run).read_text()
+    section = page[page.index('<section id="what-if"') :].split("</section>")[0]
+    assert "−2.00" in section and "[−2.50, −1.50]" in section
+    assert "&lt;b&gt;unlike" in section
+    assert section.count("no answer") == 1 and section.count("<img") == 1
+    assert "knockout of G1" in section
+
+
+def test_without_an_answer_there_is_no_section(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def intervene(tissue: VirtualTissue, asked: Intervention) -> Answer:
+        raise QueryError("intervene", "no grounds")
+
+    monkeypatch.setattr(VirtualTissue, "intervene", intervene)
+    assert what_if_of(VirtualTissue.load(run)) is None
+    assert "What if" not in write_report(run).read_text()
