@@ -119,6 +119,7 @@ class WhatIf:
             label=f"change of {gene} [counts per {PER:,.0f}]",
         )
 
+<<<<<<< HEAD
     @property
     def n_units(self) -> int:
         """Training donors behind the answer: those that were given the part that fewest were given."""
@@ -126,6 +127,8 @@ class WhatIf:
         assert plan is not None
         return min(plan.donors_of[row] for row in self.fields)
 
+=======
+>>>>>>> delta
     def _inside(self, places: pd.DataFrame, weight: Any, section: str) -> tuple[pd.DataFrame, Any]:
         """Return the places that have nodes in a section, averaged over those alone."""
         of_node = self.tissue.graph.obs(self.tissue.base_level)["section"]
@@ -158,7 +161,11 @@ class WhatIf:
         model, plan = self.tissue.model, self.tissue.model.plan.interventions
         shift = model.interventions
         assert plan is not None and isinstance(shift, ComponentShift)
+<<<<<<< HEAD
         copies = range(shift.latent_effect.shape[0] if self.n_units >= MIN_UNITS else 1)
+=======
+        copies = [0, *(1 + donor for donor in self._donors())]
+>>>>>>> delta
         untreated = np.zeros((weight.shape[0], len(columns)))
         treated = np.zeros((len(copies), *untreated.shape))
         pairs = {(plan.keys.index(a), plan.keys.index(b)): row for row, (a, b) in enumerate(plan.pairs)}
@@ -197,7 +204,7 @@ class WhatIf:
             lower=values - wide,
             upper=values + wide,
             interval_over="donor",
-            n_units=self.n_units,
+            n_units=n_donors,
             supported=supported,
             unit=f"counts per {PER:,.0f}",
         )
