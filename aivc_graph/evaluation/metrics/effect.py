@@ -18,7 +18,7 @@ class _MeanOverRows(AbstractMetric):
 
 @METRICS.register(
     "pearson_delta",
-    formula="mean over rows with a clear effect of corr over genes (predicted, true); a constant prediction counts as -1",
+    formula="mean over rows with a clear effect of corr over genes (predicted, true); a constant prediction is -1",
     best=1.0,
     higher_is_better=True,
     reference="Ahlmann-Eltze, Huber & Anders 2025, doi:10.1038/s41592-025-02772-6",
