@@ -63,6 +63,7 @@ class Comparison(Settings):
     """The model less its best baseline, on the same resampled units; `p_adjusted` by Holm over all comparisons."""
 
     task: Text
+    readout: Text
     metric: Text
     split: Text
     a: Text
@@ -107,17 +108,21 @@ class Evaluation(Settings):
 
 def faults_of(results: Iterable[Result], comparisons: Iterable[Comparison], leakage: dict[str, Any]) -> Iterable[str]:
     """Yield what keeps results from being believed: no baseline, no comparison, no leakage figure of their split."""
-    kinds: dict[tuple[str, str, str], set[str]] = {}
+    kinds: dict[tuple[str, ...], set[str]] = {}
+    scored: dict[tuple[str, ...], set[str]] = {}
     for result in results:
-        kinds.setdefault((result.task, result.metric, result.split), set()).add(result.kind)
-    compared = {(c.task, c.metric, c.split) for c in comparisons}
+        named: tuple[str, ...] = (result.task, result.readout, result.metric, result.split)
+        kinds.setdefault(named, set()).add(result.kind)
+        if result.value is not None:
+            scored.setdefault(named, set()).add(result.kind)
+    compared = {(c.task, c.readout, c.metric, c.split) for c in comparisons}
     for key, found in kinds.items():
         where = " · ".join(key)
         if "baseline" not in found:
             yield f"{where}: no baseline beside {', '.join(sorted(found))}"
-        elif "model" in found and key not in compared:
+        elif {"model", "baseline"} <= scored.get(key, set()) and key not in compared:
             yield f"{where}: no comparison of the model with its best baseline"
-    for split in sorted({split for _, _, split in kinds} - set(leakage.get("by_split", {}))):
+    for split in sorted({key[-1] for key in kinds} - set(leakage.get("by_split", {}))):
         yield f"leakage: no figure for the split {split!r}"
 
 

@@ -113,6 +113,7 @@ def _compare(
     lower, upper = difference.bounds()
     compared = Comparison(
         task=one.task,
+        readout=one.readout,
         metric=name,
         split=one.split,
         a=MODEL,

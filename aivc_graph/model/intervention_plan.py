@@ -63,7 +63,7 @@ class InterventionPlan(Settings):
         donors = donor_of_sections(graph)
         training = training_sections(graph, level)
         untreated = {donors[s] for s in training if not sections[s]}
-        arms = {s: sections[s] for s in training if sections[s] and donors[s] in untreated}
+        arms = {s: sections[s] for s in training if sections[s] and donors[s] in untreated and together(sections[s])}
         table = graph.obs(names.INTERVENTION)
         keys = sorted({key for arm in arms.values() for key in arm})
         if not keys:
@@ -87,16 +87,30 @@ class InterventionPlan(Settings):
         )
 
 
-def section_arms(graph: TissueGraph, level: str) -> list[dict[str, tuple[float, float]]]:
-    """Return what was done to each section: intervention → (dose, hours from onset to measurement)."""
+def section_arms(graph: TissueGraph, level: str) -> list[dict[str, tuple[float, float, float]]]:
+    """Return what was done to each section: intervention → (dose, duration [h], onset [h])."""
     relation = graph[names.INTERVENTION, names.APPLIED_TO, names.SECTION]
     keys = graph.obs(names.INTERVENTION).index
     applied = to_scipy_csr(relation.adj_t)
-    arms: list[dict[str, tuple[float, float]]] = []
+    arms: list[dict[str, tuple[float, float, float]]] = []
     for section in range(applied.shape[0]):
         edges = range(applied.indptr[section], applied.indptr[section + 1])
-        arms.append({str(keys[applied.indices[e]]): (float(applied.data[e]), float(relation.hours[e])) for e in edges})
+        arms.append(
+            {
+                str(keys[applied.indices[e]]): (
+                    float(applied.data[e]),
+                    float(relation.hours[e]),
+                    float(relation.onset_hours[e]),
+                )
+                for e in edges
+            }
+        )
     return arms
+
+
+def together(arm: dict[str, tuple[float, float, float]]) -> bool:
+    """Say whether all of an arm lasts until the tissue is measured; effects of what ended before are not told."""
+    return len({onset + duration for _, duration, onset in arm.values()}) < 2
 
 
 def donor_of_sections(graph: TissueGraph) -> list[str]:

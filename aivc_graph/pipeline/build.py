@@ -14,6 +14,7 @@ from aivc_graph import names
 from aivc_graph.config import Config, SectionConfig, TaskConfig
 from aivc_graph.errors import AivcError, ConfigError, StoreError
 from aivc_graph.graph.build import build_graph
+from aivc_graph.graph.connectivity import connectivity
 from aivc_graph.graph.observations import anchor_count
 from aivc_graph.graph.replacing import refuse_other
 from aivc_graph.graph.store import write_store
@@ -47,6 +48,8 @@ def build(config: Config, out: Path | None = None) -> Path:
         sections.append(read_section(section, config.task))
     hold_out(sections, config.task)
     graph = build_graph(sections, config.graph)
+    for level, found in connectivity(graph).items():
+        log.info("%s: %s", level, ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in found.items()))
     slides = {metadata_of(s)["section"]: small for s in sections if (small := thumbnail(s)) is not None}
     provenance = {"configuration": config.model_dump(mode="json"), "inputs": _input_hashes(config)}
     write_store(graph, out, provenance, slides)

@@ -16,7 +16,7 @@ from aivc_graph.config import load_config
 from aivc_graph.errors import QueryError
 from aivc_graph.evaluation.leakage import MEASURE
 from aivc_graph.evaluation.records import AXES, Evaluation, Result
-from aivc_graph.evaluation.scoring import MODEL, Scored, score
+from aivc_graph.evaluation.scoring import Scored, score
 from aivc_graph.io.staging import staged
 from aivc_graph.pipeline.tasks.task import TASKS, Asked
 from aivc_graph.pipeline.truth import find_truth
@@ -82,28 +82,13 @@ def score_table(evaluation: Evaluation) -> pd.DataFrame:
     """Return a row a task and metric: the model, its best baseline, and their difference with its interval."""
     value = {(r.task, r.readout, r.metric, r.split, r.predictor): r.value for r in evaluation.results}
     rows = []
-    compared = iter(evaluation.comparisons)
-    for result in evaluation.results:
-        if result.kind != MODEL:
-            continue
-        one = next(compared, None)
-        if one is None:
-            break
-        key = (result.task, result.readout, result.metric, result.split)
+    for one in evaluation.comparisons:
+        key = (one.task, one.readout, one.metric, one.split)
+        facts = dict(zip(("task", "readout", "metric", "split"), key, strict=True))
+        scores = {"model": value[(*key, one.a)], "best baseline": one.b, "baseline": value[(*key, one.b)]}
+        over = f"{one.n_units} {one.unit}{'' if one.n_units == 1 else 's'}"
         rows.append(
-            {
-                "task": result.task,
-                "readout": result.readout,
-                "metric": result.metric,
-                "split": result.split,
-                "model": value[(*key, MODEL)],
-                "best baseline": one.b,
-                "baseline": value[(*key, one.b)],
-                "difference": one.difference,
-                "lower": one.lower,
-                "upper": one.upper,
-                "over": f"{one.n_units} {one.unit}s",
-            }
+            {**facts, **scores, "difference": one.difference, "lower": one.lower, "upper": one.upper, "over": over}
         )
     return pd.DataFrame(rows)
 

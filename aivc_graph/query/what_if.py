@@ -94,7 +94,7 @@ class WhatIf:
         if section is not None:
             places, weight = self._inside(places, weight, section)
         columns = [panel.index(gene) for gene in chosen]
-        untreated, copies = self._rollouts(weight, columns)
+        untreated, copies = self.rollouts(weight, columns)
         share = np.asarray(weight @ self.supported.astype(float)).ravel()
         return self._table(places, chosen, untreated, copies, share)
 
@@ -135,8 +135,19 @@ class WhatIf:
         return str(treated.value_counts().index[0]) if len(treated) else str(treated.cat.categories[0])
 
     @torch.no_grad()
-    def _rollouts(self, weight: Any, columns: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean expression by place untreated (place, gene), and treated in each copy (copy, place, gene)."""
+    def rollouts(self, weight: Any, columns: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return expression [counts per 10,000] by place untreated (place, gene), and treated (copy, place, gene).
+
+        Parameters
+        ----------
+        weight
+            Sparse (place, node) whose rows average over the nodes of the base level that make up each place.
+        columns
+            Positions of molecules in the panel.
+
+        The first copy is by the effects of all training donors, each other without one of them; it is the first alone
+        where fewer than five donors were given one of the parts.
+        """
         model, plan = self.tissue.model, self.tissue.model.plan.interventions
         shift = model.interventions
         assert plan is not None and isinstance(shift, ComponentShift)
@@ -233,6 +244,8 @@ def what_if(tissue: VirtualTissue, given: Intervention | Combination, where: np.
         supported &= ~touched | (enough[reach] & known)
     if not supported.all():
         reasons.append(f"{int((~supported).sum()):,} nodes are of a kind that was hardly ever treated in training")
+    if len({part.onset_hours + part.hours for part in given.parts if part.dose and part.hours}) > 1:
+        reasons.append("one after the other is outside what is modelled: all parts must last to the same hour")
     if any("outside" in reason for reason in reasons):
         supported[:] = False
     # In the order of training, so that what is given together commutes to the last bit.

@@ -10,7 +10,8 @@ import pandas as pd
 from aivc_graph import names
 from aivc_graph.plot.niche_map import niche_map
 from aivc_graph.plot.palette import nth_colour
-from aivc_graph.query.virtual_tissue import NICHE, VirtualTissue
+from aivc_graph.query.places import NICHE
+from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.report.colour import ink_on
 from aivc_graph.report.niches import niche_picture
 from aivc_graph.report.picture import Picture, tissue_drawing
@@ -44,7 +45,7 @@ def recovery_of(tissue: VirtualTissue, run: Path, section: str, inches: tuple[fl
     if both.empty:
         return None
     table = pd.crosstab(both["true"], both[NICHE].astype(str), normalize="index")
-    table = table[sorted(table.columns.astype(str), key=int)]
+    table = table[sorted(map(str, table.columns), key=lambda name: int(str(name)))]
     by_section = {
         str(name): float(adjusted_rand_score(rows["true"], rows[NICHE]))
         for name, rows in both.groupby("section", observed=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 from scipy.spatial import cKDTree
 
 from aivc_graph.simulate.layout import GLASS, Layout
@@ -13,6 +14,7 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 EXCLUSION = 0.75
+CLUMP = 9
 CYTOPLASM = 2.2
 SLENDER = 2.0
 
@@ -40,9 +42,20 @@ def place_cells(layout: Layout, size_um: float, density: Array, rng: np.random.G
     return proposed[chosen], niche[chosen]
 
 
-def draw_types(niche: Index, mixture: Array, rng: np.random.Generator) -> Index:
-    """Return the type of each cell, drawn from its niche's row of `mixture` ``(niche, type)``."""
-    return (rng.random((len(niche), 1)) > np.cumsum(mixture[niche], axis=1)[:, :-1]).sum(axis=1)
+def draw_types(xy: Array, niche: Index, mixture: Array, clumping: float, rng: np.random.Generator) -> Index:
+    """Return the type of each cell, drawn from its niche's row of `mixture` ``(niche, type)``.
+
+    Parameters
+    ----------
+    clumping
+        Share of the chance, 0–1, that a cell has in common with its eight nearest: how much types keep together.
+        It leaves the mixture as it is.
+    """
+    near = cKDTree(xy).query(xy, k=min(CLUMP, len(xy)))[1].reshape(len(xy), -1)
+    own, common = rng.normal(size=(2, len(xy)))
+    common = common[near].sum(axis=1) / np.sqrt(near.shape[1])
+    chance = special.ndtr(np.sqrt(1 - clumping) * own + np.sqrt(clumping) * common)
+    return (chance[:, None] > np.cumsum(mixture[niche], axis=1)[:, :-1]).sum(axis=1)
 
 
 def draw_shapes(layout: Layout, xy: Array, kind: Index, rng: np.random.Generator) -> tuple[Array, Array, Array]:

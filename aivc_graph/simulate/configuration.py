@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from aivc_graph.simulate.multiome_files import READER_OPTIONS, RNA_FILE
 from aivc_graph.simulate.presets import Preset
 from aivc_graph.simulate.section import SimulatedSection
 
@@ -63,7 +64,11 @@ def _section(section: SimulatedSection, preset: Preset) -> list[str]:
             "          reader: spaceranger",
             f"          slide: {folder}/slide.ome.tif",
         ]
-    lines += [f"        - path: {folder}/xenium", "          reader: xenium", "          labels: cell_types.csv"]
+    if preset.multiome:
+        lines += [f"        - path: {folder}/multiome/{RNA_FILE}", "          reader: h5ad"]
+        lines += [f"          {key}: {_flow(value)}" for key, value in READER_OPTIONS.items()]
+    else:
+        lines += [f"        - path: {folder}/xenium", "          reader: xenium", "          labels: cell_types.csv"]
     if section.interventions:
         lines.append("      interventions:")
         lines += [f"        - {_flow(given)}" for given in section.interventions]

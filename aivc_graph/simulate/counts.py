@@ -52,17 +52,23 @@ def overdispersion(shape: tuple[int, int], size: Array | float, rng: np.random.G
     return rng.standard_gamma(np.broadcast_to(size, shape)) / size
 
 
-def gene_sizes(number: int, usual: float, spread: float, platform: int) -> Array:
-    """Return each gene's size parameter (1 / dispersion) on a platform, ``(gene,)``: log-normal around `usual`.
+def gene_sizes(level: Array, usual: float, spread: float, platform: int) -> Array:
+    """Return each gene's size parameter (1 / dispersion) on a platform, ``(gene,)``.
+
+    Log-normal around `usual` for the gene of median level, and going with the level itself: rare transcripts
+    come in bursts.
 
     Parameters
     ----------
+    level
+        How much is made of each gene, in any unit, ``(gene,)``.
     spread
         Standard deviation of the natural log over genes.
     platform
         Number of the platform; the same gene has the same size in every section it measures.
     """
-    return usual * np.exp(spread * np.random.default_rng([platform, number]).normal(size=number))
+    own = np.random.default_rng([platform, len(level)]).normal(size=len(level))
+    return usual * (level / np.median(level)) * np.exp(spread * own)
 
 
 def _inverted(u: Array, mean: Array) -> Counts:

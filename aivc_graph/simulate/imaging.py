@@ -13,15 +13,16 @@ from scipy.spatial import cKDTree
 
 from aivc_graph.simulate.counts import Counts, gene_sizes, overdispersion, poisson_quantile
 from aivc_graph.simulate.donors import stream
+from aivc_graph.simulate.programmes import gene_levels
 from aivc_graph.simulate.section import SimulatedSection
 
 Array = NDArray[np.float64]
 
 PLATFORM: Final = 1
-SIZE, SIZE_SPREAD = 2.5, 0.4
+SIZE, SIZE_SPREAD = 2.0, 0.4
 CAPTURE_SPREAD: Final = 0.25
 DROPOUT: Final = 0.02
-MISASSIGNED, UNASSIGNED = 0.04, 0.08
+MISASSIGNED, UNASSIGNED = 0.07, 0.08
 NO_CELL: Final = "UNASSIGNED"
 LEAST_QUALITY, BEST_QUALITY = 20.0, 40.0
 NEIGHBOURHOOD_UM: Final = 25.0
@@ -64,7 +65,7 @@ def see_molecules(section: SimulatedSection) -> Molecules:
     """
     rng = stream(section.seed, "molecules")
     shape = section.cell_rate.shape
-    noise = overdispersion(shape, gene_sizes(shape[1], SIZE, SIZE_SPREAD, PLATFORM), rng)
+    noise = overdispersion(shape, gene_sizes(gene_levels(section.genes), SIZE, SIZE_SPREAD, PLATFORM), rng)
     noise *= rng.lognormal(-(CAPTURE_SPREAD**2) / 2, CAPTURE_SPREAD, (shape[0], 1))
     noise *= (rng.random(shape) >= DROPOUT) / (1 - DROPOUT)
     seen = section.cell_rate * noise

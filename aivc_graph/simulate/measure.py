@@ -12,17 +12,17 @@ from scipy.spatial import cKDTree
 from aivc_graph.simulate.counts import Counts, gene_sizes, overdispersion, poisson_quantile
 from aivc_graph.simulate.donors import stream
 from aivc_graph.simulate.layout import GLASS, Layout
-from aivc_graph.simulate.programmes import TYPE_NAMES
+from aivc_graph.simulate.programmes import TYPE_NAMES, gene_levels
 from aivc_graph.simulate.section import SimulatedSection
 
 Array = NDArray[np.float64]
 
 PLATFORM = 4
-SIZE, SIZE_SPREAD = 10.0, 0.4
+SIZE, SIZE_SPREAD = 8.0, 0.4
 GENE_SPREAD, SPOT_SPREAD = 0.25, 0.15
 PITCH_UM, SPOT_UM = 100.0, 55.0
-EDGE_UM, BLEED, BLEED_UM = 3.0, 0.04, 70.0
-SPOT_CAPTURE = 6.0
+EDGE_UM, BLEED, BLEED_UM = 3.0, 0.08, 100.0
+SPOT_CAPTURE = 0.5
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Spots:
 def count_spots(section: SimulatedSection) -> Spots:
     r"""Return spots of 55 µm on a hexagonal grid of 100 µm that sum the cells beneath, with some bleeding in.
 
-    .. math:: \mu_{sg} = 6\, \kappa_s\, \epsilon_g \sum_c A_{sc}\, \mu_{cg}
+    .. math:: \mu_{sg} = 0.5\, \kappa_s\, \epsilon_g \sum_c A_{sc}\, \mu_{cg}
 
     with A the share of each cell's RNA that a spot captures, κ a spot's own efficiency and ε a gene's on this platform,
     the same in every section. Counts are negative binomial with a size of each gene's own, by common random numbers.
@@ -60,7 +60,7 @@ def count_spots(section: SimulatedSection) -> Spots:
     efficiency = np.random.default_rng([PLATFORM, number]).lognormal(0.0, GENE_SPREAD, number)
     efficiency = efficiency * rng.lognormal(0.0, SPOT_SPREAD, (len(xy), 1))
     expected = (capture @ section.cell_rate) * efficiency * SPOT_CAPTURE
-    noise = overdispersion(expected.shape, gene_sizes(number, SIZE, SIZE_SPREAD, PLATFORM), rng)
+    noise = overdispersion(expected.shape, gene_sizes(gene_levels(section.genes), SIZE, SIZE_SPREAD, PLATFORM), rng)
     counts = poisson_quantile(rng.random(expected.shape), expected * noise)
     return Spots(xy, grid, in_tissue, capture, counts)
 

@@ -68,7 +68,9 @@ def count_proteins(section: SimulatedSection) -> Assayed:
     ambient = AMBIENT * antibody.lognormal(0.0, 0.5, len(proteins))
     sticky, capture = (rng.lognormal(0.0, spread, (len(made), 1)) for spread in (STICKY, 0.3))
     expected = capture * (foreground * level + ambient * sticky)
-    noise = overdispersion(expected.shape, gene_sizes(len(proteins), PROTEIN_SIZE, PROTEIN_SPREAD, PROTEIN), rng)
+    noise = overdispersion(
+        expected.shape, gene_sizes(np.ones(len(proteins)), PROTEIN_SIZE, PROTEIN_SPREAD, PROTEIN), rng
+    )
     counts = poisson_quantile(rng.random(expected.shape), expected * noise)
     features = pd.DataFrame({"gene": proteins, "ambient": ambient}, index=pd.Index(proteins))
     return Assayed(counts, expected, features)

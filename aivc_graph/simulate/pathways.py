@@ -58,16 +58,16 @@ PATHWAYS: Final[dict[str, Pathway]] = {
         {"VEGFA": 2.0, "CA9": 2.4, "SLC2A1": 2.0, "LDHA": 1.6, "NDRG1": 2.0, "ADM": 2.0, "MKI67": -0.8},
     ),
     "tgf_beta": Pathway(
-        "TGFB1", "TGFBR2", "SMAD3", 40.0, 0.15, 12.0,
+        "TGFB1", "TGFBR2", "SMAD3", 40.0, 0.12, 12.0,
         {"TGFB1": 0.6, "POSTN": 2.2, "CTHRC1": 2.2, "SERPINE1": 2.0, "MMP11": 2.0, "INHBA": 1.8, "COL1A1": 0.8,
          "GZMB": -1.2, "IFNG": -1.0},
     ),
     "interferon": Pathway(
-        "IFNG", "IFNGR1", "STAT1", 30.0, 0.05, 6.0,
+        "IFNG", "IFNGR1", "STAT1", 30.0, 0.035, 6.0,
         {"CXCL9": 2.4, "CXCL10": 2.4, "IRF1": 1.8, "IDO1": 2.2, "CD274": 2.0, "GBP1": 2.0, "B2M": 0.6, "MKI67": -0.8},
     ),
     "vegf": Pathway(
-        "VEGFA", "KDR", "ERG", 60.0, 0.9, 9.0,
+        "VEGFA", "KDR", "ERG", 60.0, 0.6, 9.0,
         {"ESM1": 2.0, "ANGPT2": 2.0, "APLN": 1.8, "KDR": 0.5, "PLVAP": 1.0, "CLDN5": -0.8, "DLL4": 0.8},
     ),
     "nf_kb": Pathway(
@@ -79,7 +79,7 @@ PATHWAYS: Final[dict[str, Pathway]] = {
         {"DUSP6": 2.0, "SPRY4": 2.0, "CCND1": 1.6, "PHLDA1": 1.8, "MKI67": 0.8, "CDH1": -0.6},
     ),
     "chemokine": Pathway(
-        "CXCL12", "CXCR4", "ELK1", 50.0, 0.06, 4.0,
+        "CXCL12", "CXCR4", "ELK1", 50.0, 0.09, 4.0,
         {"EGR1": 1.8, "FOS": 1.8, "MMP9": 1.8, "KLF2": -1.4},
     ),
     "notch": Pathway(

@@ -86,21 +86,40 @@ class CellType:
     depth: float
 
 
-_LYMPHOID: Final = {"leukocyte": 4.0}
+_LYMPHOID: Final = {"leukocyte": 4.0, "migration": 1.5}
 CELL_TYPES: Final[dict[str, CellType]] = {
-    "tumour": CellType({"luminal": 3.5}, 1.0, (11.0, 8.5), 0.62, 0.35, 260),
-    "cycling tumour": CellType({"luminal": 3.2, "cycle": 3.3}, 1.0, (12.5, 10.0), 0.85, 0.35, 340),
-    "myoepithelial": CellType({"basal": 4.0, "contractile": 1.5, "luminal": 0.8}, 0.0, (12.0, 5.0), 0.75, 0.30, 180),
-    "fibroblast": CellType({"matrix": 3.8}, 0.3, (14.5, 4.2), 0.75, 0.10, 190),
-    "pericyte": CellType({"contractile": 4.0, "matrix": 1.0}, 0.0, (12.0, 4.5), 0.75, 0.20, 150),
-    "endothelial": CellType({"vessel": 4.0}, 0.0, (12.0, 4.0), 0.80, 0.20, 150),
+    "tumour": CellType(
+        {"luminal": 3.5, "hypoxia": 0.5, "interferon": 1.0, "growth": 1.5, "tgf_beta": 0.5},
+        1.0,
+        (11.0, 8.5),
+        0.62,
+        0.35,
+        260,
+    ),
+    "cycling tumour": CellType(
+        {"luminal": 3.2, "cycle": 3.3, "interferon": 1.0, "growth": 1.5}, 1.0, (12.5, 10.0), 0.85, 0.35, 340
+    ),
+    "myoepithelial": CellType(
+        {"basal": 4.0, "contractile": 1.5, "luminal": 0.8, "growth": 1.5}, 0.0, (12.0, 5.0), 0.75, 0.30, 180
+    ),
+    "fibroblast": CellType({"matrix": 3.8, "tgf_beta": 2.0, "inflammatory": 1.0}, 0.3, (14.5, 4.2), 0.75, 0.10, 190),
+    "pericyte": CellType(
+        {"contractile": 4.0, "matrix": 1.0, "notch": 2.0, "tgf_beta": 1.0}, 0.0, (12.0, 4.5), 0.75, 0.20, 150
+    ),
+    "endothelial": CellType(
+        {"vessel": 4.0, "angiogenic": 1.5, "inflammatory": 1.5, "interferon": 0.5}, 0.0, (12.0, 4.0), 0.80, 0.20, 150
+    ),
     "CD8 T": CellType({**_LYMPHOID, "t": 4.0, "cytotoxic": 3.2}, 0.0, (6.8, 6.2), 0.95, 0.05, 110),
     "CD4 T": CellType({**_LYMPHOID, "t": 4.0, "helper": 3.0}, 0.0, (6.8, 6.2), 0.95, 0.05, 110),
     "B": CellType({**_LYMPHOID, "b": 3.6}, 0.0, (7.2, 6.6), 0.95, 0.05, 120),
     "plasma": CellType({"plasma": 4.2, "leukocyte": 1.5}, 0.0, (7.5, 6.8), 0.95, 0.40, 200),
-    "macrophage": CellType({"myeloid": 3.4, "leukocyte": 3.0}, 0.6, (10.0, 6.5), 0.60, 0.20, 200),
+    "macrophage": CellType(
+        {"myeloid": 3.4, "leukocyte": 3.0, "interferon": 1.5, "inflammatory": 1.5}, 0.6, (10.0, 6.5), 0.60, 0.20, 200
+    ),
 }
 TYPE_NAMES: Final = tuple(CELL_TYPES)
+PURITY: Final = (0.7, 1.0)
+LEVEL_SPREAD: Final = 0.8
 
 NICHES: Final = ("tumour core", "tumour margin", "stroma", "immune aggregate", "vessel")
 CELLS_PER_MM2: Final = np.array([3600.0, 3300.0, 1500.0, 7500.0, 2600.0])
@@ -134,8 +153,16 @@ def type_strengths() -> NDArray[np.float64]:
 
 def type_profiles() -> NDArray[np.float64]:
     """Return the share of each gene in each type's RNA without any signal, ``(type, gene)``, rows summing to one."""
-    share = np.exp(type_strengths() + _gene_levels())
+    purity, level = _gene_characters()
+    share = np.exp(purity * type_strengths() + level)
     return share / share.sum(axis=1, keepdims=True)
+
+
+def gene_levels(genes: tuple[str, ...] = GENES) -> NDArray[np.float64]:
+    """Return the share of each of `genes` in the RNA of all types alike, the median for genes not in `GENES`."""
+    level = dict(zip(GENES, type_profiles().mean(axis=0), strict=True))
+    usual = float(np.median(list(level.values())))
+    return np.array([level.get(gene, usual) for gene in genes])
 
 
 def _strength(kind: str, gene: str) -> float:
@@ -145,6 +172,7 @@ def _strength(kind: str, gene: str) -> float:
     return max((strength for name, strength in on.items() if gene in PROGRAMMES[name]), default=0.0)
 
 
-def _gene_levels() -> NDArray[np.float64]:
-    """How much each gene is above or below others of its programme; the same in every tissue."""
-    return np.random.default_rng(len(GENES)).normal(0.0, 0.5, len(GENES))
+def _gene_characters() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How purely each gene marks its programme, and how far its level is from others'; the same in every tissue."""
+    rng = np.random.default_rng(len(GENES))
+    return rng.uniform(*PURITY, len(GENES)), rng.normal(0.0, LEVEL_SPREAD, len(GENES))

@@ -14,6 +14,7 @@ from aivc_graph.simulate.core_array import write_core_array
 from aivc_graph.simulate.donors import draw_donor, draw_site, stream
 from aivc_graph.simulate.imaging import see_molecules
 from aivc_graph.simulate.measure import count_spots
+from aivc_graph.simulate.multiome_files import write_multiome
 from aivc_graph.simulate.presets import PRESETS, UNTREATED, DonorPlan, Preset
 from aivc_graph.simulate.section import SimulatedSection
 from aivc_graph.simulate.slide import paint_slide
@@ -124,6 +125,8 @@ def _write_section(section: SimulatedSection, preset: Preset, folder: Path) -> N
         write_slide(image, preset.mpp, home / "slide.ome.tif")
     molecules = see_molecules(section)
     write_xenium(section, molecules, preset.mpp, home / "xenium", transcripts=preset.transcripts)
+    if preset.multiome:
+        write_multiome(section, molecules, home / "multiome")
     write_section_truth(section, spots, preset.mpp, folder / "truth" / section.name)
 
 

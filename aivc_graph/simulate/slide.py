@@ -20,6 +20,7 @@ REACH_UM: Final = 12.0
 FIBRES_UM: Final = (5.0, 8.0, 13.0)
 OPTICS_UM: Final = 0.6
 CRACKS: Final = 1.25
+UNEVEN, UNEVEN_UM = 0.25, 80.0
 SHADE_SPREAD: Final = 0.18
 
 
@@ -44,9 +45,10 @@ def paint_slide(
     pixels = round(section.size_um / mpp)
     nuclei, cytoplasm = _stamp(section, pixels, mpp, rng)
     grain = waves(pixels, 0.8 / mpp, rng)
-    hematoxylin = nuclei * (0.85 + 0.16 * grain) + 0.05 * cytoplasm
-    eosin = _matrix(section, pixels, mpp, rng) * (1 - 0.65 * np.minimum(nuclei, 1)) + 0.45 * cytoplasm
-    stains = np.stack([hematoxylin, eosin], axis=-1)
+    hematoxylin = nuclei * (1.25 + 0.2 * grain) + 0.15 * cytoplasm
+    eosin = _matrix(section, pixels, mpp, rng) * (1 - 0.65 * np.minimum(nuclei, 1)) + 0.35 * cytoplasm
+    thickness = np.exp(UNEVEN * waves(pixels, UNEVEN_UM / mpp, rng))
+    stains = np.stack([thickness * hematoxylin, thickness * eosin], axis=-1)
     for _ in range(folds):
         stains = fold(stains, mpp, rng)
     density = stains @ section.site.stain.astype(np.float32)
@@ -103,7 +105,7 @@ def _stamp(section: SimulatedSection, pixels: int, mpp: float, rng: np.random.Ge
 def _matrix(section: SimulatedSection, pixels: int, mpp: float, rng: np.random.Generator) -> Field:
     """Eosin between the cells: fibres run along the borders of the nests, bent by noise."""
     layout = section.layout
-    level = np.array([0.22, 0.24, 0.42, 0.15, 0.50], np.float32)
+    level = np.array([0.16, 0.17, 0.36, 0.10, 0.42], np.float32)
     amount = np.where(layout.niche == GLASS, 0.0, level[layout.niche]).astype(np.float32)
     amount[layout.lumen] = 0.0
     fibrous = np.isin(layout.niche, (STROMA, VESSEL)).astype(np.float32)

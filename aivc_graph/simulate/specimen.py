@@ -21,6 +21,8 @@ from aivc_graph.simulate.signalling import Signalling, State, kernels
 
 Array = NDArray[np.float64]
 
+CLUMPING = 0.6
+
 WAVES, WARP_UM = 3, 3.0
 
 
@@ -129,7 +131,7 @@ def cut_specimen(
         layout = layout.without_niches()
     rng = stream(seed, "section", name)
     xy, niche = place_cells(layout, size_um, CELLS_PER_MM2, rng)
-    kind = draw_types(niche, donor.mixture, rng)
+    kind = draw_types(xy, niche, donor.mixture, CLUMPING * niche_structure, rng)
     angle, nucleus, area = draw_shapes(layout, xy, kind, rng)
     depth = cell_depths(kind, rng) * site.depth
     responder = rng.random(len(xy)) < donor.responder_share

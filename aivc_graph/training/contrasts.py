@@ -1,4 +1,4 @@
-"""Treated against untreated tissue of the same donor, group by group: what effects of interventions are fitted to."""
+"""Treated and untreated tissue of the training donors, group by group: what effects of interventions are fitted to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from aivc_graph.graph.store import GraphStore
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.graph.windows import windows
 from aivc_graph.model.inputs import CountInput, Inputs, prepare
-from aivc_graph.model.intervention_plan import InterventionPlan, donor_of_sections, section_arms, training_sections
+from aivc_graph.model.intervention_plan import (
+    InterventionPlan,
+    donor_of_sections,
+    section_arms,
+    together,
+    training_sections,
+)
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.intervention.component_shift import ComponentShift, exposure
 from aivc_graph.operators.product import SparseOperator, row_mean
@@ -32,10 +38,10 @@ LEAST_COUNTS = 200.0
 
 @dataclass(frozen=True)
 class Contrasts:
-    """One row a group of treated sections: nodes of one component, treated or not, at about one exposure.
+    """One row a group of nodes of one section and component, treated or not, at about one exposure.
 
     Shapes: `donor` (row,) position among the plan's donors; `component` (row,); `log_ratio` (row, molecule) against
-    untreated nodes of that donor and component, with its `variance`; `applied` (row, key) share of treated nodes;
+    all untreated nodes of that component, with the `variance` of counting; `applied` (row, key) share of treated nodes;
     `near` (row, key, handed on) mean exposure; `dose`, `hours` (row, key), zero where not given; `nodes` (row,) their
     number.
     """
@@ -63,7 +69,7 @@ def encode_nodes(model: TissueModel, source: TissueGraph | GraphStore, plan: Int
 def make_contrasts(
     model: TissueModel, source: TissueGraph | GraphStore, plan: InterventionPlan, size: int, seed: int
 ) -> Contrasts:
-    """Compare each group of the treated training sections with the untreated training sections of its donor.
+    """Compare each group of nodes with the untreated training sections, for training donors that have both.
 
     Each node's counts are thinned into two halves: one says which component it is of, the other is compared. Were both
     the same counts, a component would be chosen by the very molecules whose change is asked for.
@@ -84,7 +90,7 @@ def make_contrasts(
     averager = _averager(group, len(groups))
     means = averager @ strength, (averager @ near.reshape(len(near), -1)).reshape(-1, *near.shape[1:])
     nodes = np.bincount(group[training], minlength=len(groups)).astype(float)
-    return _against_untreated(graph, plan, groups[:, 0], groups[:, 1], counts, nodes, *means)
+    return _against_profile(graph, plan, groups[:, 0], groups[:, 1], counts, nodes, *means)
 
 
 def _gather(model: TissueModel, source: TissueGraph | GraphStore, plan: InterventionPlan, size: int, of: Any) -> Floats:
@@ -108,7 +114,7 @@ def _half_state(model: TissueModel, inputs: Inputs, key: tuple[str, str], seed: 
     return encode(model.count_operator(*key), _halves(model, inputs, key, seed)[0], inputs.section[key[0]])
 
 
-def _against_untreated(
+def _against_profile(
     graph: TissueGraph,
     plan: InterventionPlan,
     section: Rows,
@@ -119,49 +125,27 @@ def _against_untreated(
     near: Floats,
 ) -> Contrasts:
     arms, donors = section_arms(graph, plan.level), donor_of_sections(graph)
-    training = set(training_sections(graph, plan.level))
-    treated = np.array([bool(arms[s]) for s in section])
-    donor = np.array([plan.donors.index(donors[s]) if donors[s] in plan.donors else -1 for s in section])
-    pooled = np.stack([counts[~treated & (component == j)].sum(axis=0) for j in range(plan.components)])
+    usable = {s for s in training_sections(graph, plan.level) if donors[s] in plan.donors and together(arms[s])}
+    untreated = np.array([s in usable and not arms[s] for s in section])
+    pooled = np.stack([counts[untreated & (component == j)].sum(axis=0) for j in range(plan.components)])
     profile = (pooled + 0.5) / (pooled + 0.5).sum(axis=1, keepdims=True)
-    cell = donor * plan.components + component
-    control = np.zeros((len(plan.donors) * plan.components, counts.shape[1]))
-    np.add.at(control, cell[~treated & (donor >= 0)], counts[~treated & (donor >= 0)])
-    enough = control.sum(axis=1) >= LEAST_COUNTS
-    kept = treated & (donor >= 0) & np.isin(section, list(training)) & (counts.sum(axis=1) >= LEAST_COUNTS)
-    kept &= enough[np.where(donor >= 0, cell, 0)]
-    rows = np.flatnonzero(kept)
-    # The donor's own profile, held to that of all donors by as many counts as leave noise out of rare molecules.
-    base = control[cell[rows]] + LEAST_COUNTS * profile[component[rows]]
-    expected = base / base.sum(axis=1, keepdims=True) * counts[rows].sum(axis=1, keepdims=True)
+    rows = np.flatnonzero(np.isin(section, list(usable)) & (counts.sum(axis=1) >= LEAST_COUNTS))
+    expected = profile[component[rows]] * counts[rows].sum(axis=1, keepdims=True)
     dose, hours = (np.zeros((len(rows), len(plan.keys))) for _ in range(2))
     for i, row in enumerate(rows):
-        for key, (amount, duration) in arms[section[row]].items():
+        for key, (amount, duration, _) in arms[section[row]].items():
             dose[i, plan.keys.index(key)], hours[i, plan.keys.index(key)] = amount, duration
     return Contrasts(
-        donor=donor[rows],
+        donor=np.array([plan.donors.index(donors[s]) for s in section[rows]]),
         component=component[rows],
         log_ratio=np.log((counts[rows] + 0.5) / (expected + 0.5)),
-        variance=1 / (expected + 0.5) + 1 / (base + 0.5) + _between(control, plan),
+        variance=1 / (expected + 0.5),
         applied=applied[rows],
         near=near[rows],
         dose=dose,
         hours=hours,
         nodes=nodes[rows],
     )
-
-
-def _between(control: Floats, plan: InterventionPlan) -> float:
-    """Return the variance of log expression between pieces of untreated tissue of one component, beyond counting."""
-    surplus = []
-    by = control.reshape(len(plan.donors), plan.components, -1)
-    for j in range(plan.components):
-        seen = by[:, j][by[:, j].sum(axis=1) >= LEAST_COUNTS]
-        common = (seen > 20).all(axis=0)
-        if len(seen) > 1 and common.any():
-            share = np.log(seen[:, common] / seen.sum(axis=1, keepdims=True))
-            surplus.append(share.var(axis=0, ddof=1) - (1 / seen[:, common]).mean(axis=0))
-    return float(np.clip(np.median(np.concatenate(surplus)), 1e-3, 1.0)) if surplus else 0.02
 
 
 def _components(model: TissueModel, state: Floats) -> Rows:

@@ -65,14 +65,15 @@ def fit_profiles(
 
 @torch.no_grad()
 def fit_calibration(operator: CompositionProject, anchors: Anchors, without: int | None = None) -> None:
-    """Ridge from log expression to what least squares misses, on all groups but `without`."""
+    """Ridge from log expression to measured compositions, on all groups but `without`."""
     rows = anchors.rows(without)
-    seen = torch.from_numpy(anchors.counts[rows]).to(operator.centre)
-    expression = log_expression(seen)
+    expression = log_expression(torch.from_numpy(anchors.counts[rows]).to(operator.centre))
     operator.centre.copy_(expression.mean(dim=0))
-    missed = anchors.measured[rows] - operator.solved(seen).cpu().numpy()
+    mean = anchors.measured[rows].mean(axis=0)
+    operator.prior.copy_(torch.from_numpy(mean).float())
     centred = (expression - operator.centre).double().cpu().numpy()
-    operator.calibration.copy_(torch.from_numpy(ridge(centred, missed, anchors.group[rows])).float())
+    slope = ridge(centred, anchors.measured[rows] - mean, anchors.group[rows])
+    operator.calibration.copy_(torch.from_numpy(slope).float())
 
 
 def efficiency(counts: Floats, pooled: Floats) -> Floats:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.training.fit_counts import encode
+from aivc_graph.training.fit_further_counts import first_modality
 from aivc_graph.training.folds import Fold
 from aivc_graph.training.ridge import ridge
 
@@ -57,8 +58,9 @@ def _own_state(
         keys = [key for key in fold.inputs.counts if key[0] == level]
         if not keys:
             return None
-        data = fold.inputs.counts[keys[0]]
-        state = encode(model.count_operator(*keys[0]), data, fold.inputs.section[level])
+        key = (level, first_modality(folds, level))
+        data = fold.inputs.counts[key]
+        state = encode(model.count_operator(*key), data, fold.inputs.section[level])
         states.append(state.cpu().numpy()[chosen])
         seen.append(data.mask.cpu().numpy()[chosen] > 0)
     measured = np.concatenate(seen)

@@ -1,8 +1,9 @@
-"""Closed form of interventions: effects by component, shrunk as far as left-out donors ask for."""
+"""Closed form of interventions: effects by component, shrunken, as far as left-out donors support them."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -14,26 +15,54 @@ from aivc_graph.graph.store import GraphStore
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.intervention_plan import InterventionPlan, section_arms
 from aivc_graph.model.tissue_model import TissueModel
-from aivc_graph.operators.intervention.component_shift import ComponentShift
+from aivc_graph.operators.intervention.component_shift import DIRECT, SPREAD, ComponentShift
 from aivc_graph.training.contrasts import HANDED_ON, Contrasts, encode_nodes, make_contrasts
-from aivc_graph.training.shrinkage import CLEAR_GAIN, Moments, Shrinkage, best_shrinkage, moments, shrunken
+from aivc_graph.training.joint_effects import DONOR, JointEffects, Rows, joint_effects
+from aivc_graph.training.shrinkage import log_evidence
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.floating]
 
 SAMPLE_NODES = 20_000
-REMAINDERS = (0.0, 0.5, 1.0)
 EXPONENTS = (1.0, 2.0)
 COURSES_HOURS = (2.0, 6.0, 12.0, 24.0, 96.0)
+# How much of a shrunken effect is kept: of its mean over components, and of each component's departure from it.
+KEPT = ((0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (1.0, 0.25), (1.0, 0.5), (1.0, 1.0))
+# Prior variances of natural-log effects: anything goes, but combinations are nearly additive.
+EFFECT, INTERACTION = 1e3, 0.05
+# Where all tissue was treated, what spreads cannot be told from what was done: no spread, unless it is clear [nats].
+CLEAR_GAIN = 3.0
+
+
+@dataclass(frozen=True)
+class Course:
+    """How an intervention's strength goes with dose and time, and how far it spreads; None: not at all."""
+
+    half: float
+    exponent: float
+    hours: float
+    full_dose: float
+    full_hours: float
+    handed_on: float | None = None
+
+    def strength(self, dose: Floats, hours: Floats) -> Floats:
+        """Return the strength (row,), 1 at the full dose and hours."""
+
+        def hill(amount: Floats | float) -> Floats:
+            raised = np.asarray(amount, float) ** self.exponent
+            return raised / (raised + self.half**self.exponent)
+
+        time = np.expm1(-hours / self.hours) / np.expm1(-self.full_hours / self.hours)
+        return np.asarray(hill(dose) / hill(self.full_dose) * time)
 
 
 @torch.no_grad()
 def fit_interventions(model: TissueModel, source: TissueGraph | GraphStore, size: int, seed: int) -> None:
     """Fit the model's interventions to the treated training sections of `source`; nothing where there are none.
 
-    Effects are differences of log expression between treated and untreated tissue of one donor, component by component.
-    How far components differ, how far the effect spreads, its course over dose and time and how much of it lies beside
-    the latent state are chosen by the error on training donors left out in turn.
+    All sections of a donor tell what its tissue is like, treated ones too, and what was done to them comes on top of
+    it, component by component. How strength goes with dose and time and how far it spreads is chosen by the evidence;
+    how much of each effect is kept, and whether components differ, by the error on training donors left out in turn.
 
     Parameters
     ----------
@@ -47,22 +76,29 @@ def fit_interventions(model: TissueModel, source: TissueGraph | GraphStore, size
         return
     device = shift.centre.device
     model.cpu()
-    state = encode_nodes(model, source, plan, size)
     graph = source if isinstance(source, TissueGraph) else source.structure
-    _fit_components(shift, plan, graph, state, seed)
+    _fit_components(shift, plan, graph, encode_nodes(model, source, plan, size), seed)
     contrasts = make_contrasts(model, source, plan, size, seed)
-    weight = model.count_operator(plan.level, plan.modality).weight.double().numpy()
-    alone = (contrasts.dose > 0).sum(axis=1) == 1
-    for row, key in enumerate(plan.keys):
-        own = contrasts.take(alone & (contrasts.dose[:, row] > 0))
-        if len(own.donor):
-            error = _fit_one(shift, plan, own, row, weight)
-            log.info("%s: error on left-out donors %+.1f against no effect", key, error)
-    for row, pair in enumerate(plan.pairs):
-        a, b = (plan.keys.index(key) for key in pair)
-        both = (contrasts.dose[:, a] > 0) & (contrasts.dose[:, b] > 0) & ((contrasts.dose > 0).sum(axis=1) == 2)
-        if both.any():
-            _fit_pair(shift, plan, contrasts.take(both), row, (a, b), weight)
+    courses = _courses(contrasts, plan)
+    rows = _rows(contrasts, courses, plan)
+    donors = range(len(plan.donors))
+    joint = joint_effects(rows, len(donors), plan.components)
+    without = [joint_effects(rows.take(rows.donor != d), len(donors), plan.components) for d in donors]
+    kept = _kept(rows, joint, without, plan)
+    weight, n = model.count_operator(plan.level, plan.modality).weight.double().numpy(), len(plan.keys)
+    for copy, found in enumerate((joint, *without)):
+        effect = kept[:, 0, None, None] * found.mean[:, None] + kept[:, 1, None, None] * found.departure
+        effect[:n] -= effect[n : 2 * n]
+        _store(shift, copy, effect, n, weight)
+    for row, (key, course) in enumerate(zip(plan.keys, courses, strict=True)):
+        shift.course[row] = torch.tensor(
+            [course.half, course.exponent, course.hours, course.full_dose, course.full_hours, course.handed_on or 0.0]
+        )
+        amount = contrasts.nodes * np.maximum(contrasts.applied[:, row], _beyond(contrasts, row, course))
+        amount *= rows.x[:, row] > 0
+        np.add.at(shift.treated_nodes[row].numpy(), contrasts.component, amount)
+        spread = "does not spread" if course.handed_on is None else f"hands on {course.handed_on:g}"
+        log.info("%s: %s, keeps %g of its mean and %g of what differs between components", key, spread, *kept[row])
     model.to(device)
 
 
@@ -89,111 +125,127 @@ def _fit_components(
     shift.usual_distance.fill_(float(np.quantile(squared, 0.995)))
 
 
-def _fit_one(shift: ComponentShift, plan: InterventionPlan, own: Contrasts, row: int, weight: Floats) -> float:
-    """Fit one intervention; return its error on left-out donors, below zero where it beats no effect."""
-    course = _course(own, row, None)
-    reach: tuple[float | None, ...] = (None, *HANDED_ON)
-    tried = [best_shrinkage(_moments(own, row, course, handed_on, plan)) for handed_on in reach]
-    # Where all tissue was treated, what spreads cannot be told from what was done: no spread, unless it is clear.
-    first = min(range(len(reach)), key=lambda i: tried[i].error + (CLEAR_GAIN if i else 0.0))
-    handed_on, best = reach[first], tried[first]
-    for option in _course_options(own, row):
-        found = best_shrinkage(_moments(own, row, _course(own, row, option), handed_on, plan))
-        if found.error < best.error - 1e-6:
-            course, best = _course(own, row, option), found
-    part = _moments(own, row, course, handed_on, plan)
-    remainder = _remainder(part, best, weight)
-    shift.course[row] = torch.tensor([*course, handed_on or 0.0])
-    for copy, left_out in enumerate((None, *range(len(plan.donors)))):
-        effect = np.moveaxis(shrunken(*part.without(left_out), best.shared, best.nothing), 2, 0)
-        latent = _in_state(effect, weight)
-        shift.latent_effect[copy, row].copy_(torch.from_numpy(latent))
-        shift.molecule_effect[copy, row].copy_(torch.from_numpy(remainder * (effect - latent @ weight.T)))
-    reached = own.applied[:, row]
-    if handed_on is not None:
-        reached = np.maximum(reached, own.near[:, row, HANDED_ON.index(handed_on)])
-    np.add.at(shift.treated_nodes[row].numpy(), own.component, own.nodes * reached)
-    return best.error
+def _store(shift: ComponentShift, copy: int, effect: Floats, n_keys: int, weight: Floats) -> None:
+    """Write effects (column, component, molecule) as steps in the latent state and what of them lies beside it."""
+    latent = _in_state(effect, weight)
+    beside = effect - latent @ weight.T
+    for part, columns in ((DIRECT, slice(0, n_keys)), (SPREAD, slice(n_keys, 2 * n_keys))):
+        shift.latent_effect[copy, :, part].copy_(torch.from_numpy(latent[columns]))
+        shift.molecule_effect[copy, :, part].copy_(torch.from_numpy(beside[columns]))
+    shift.latent_pair[copy].copy_(torch.from_numpy(latent[2 * n_keys :]))
+    shift.molecule_pair[copy].copy_(torch.from_numpy(beside[2 * n_keys :]))
 
 
-def _fit_pair(
-    shift: ComponentShift, plan: InterventionPlan, both: Contrasts, row: int, pair: tuple[int, int], weight: Floats
-) -> None:
-    """Fit what a combination does beyond the sum of its parts."""
-    strength = {key: _strength(both, key, shift.course[key, :5].numpy()) * both.applied[:, key] for key in pair}
-    for copy, left_out in enumerate((None, *range(len(plan.donors)))):
-        rest = both.log_ratio.copy()
-        for key, strong in strength.items():
-            handed_on = int(np.argmin(np.abs(np.array(HANDED_ON) - float(shift.course[key, 5]))))
-            near = _strength(both, key, shift.course[key, :5].numpy()) * both.near[:, key, handed_on]
-            effect = shift.latent_effect[copy, key].numpy() @ weight.T + shift.molecule_effect[copy, key].numpy()
-            rest -= strong[:, None] * effect[0][both.component] + near[:, None] * effect[1][both.component]
-        x = np.prod(list(strength.values()), axis=0)[:, None]
-        part = moments(x, rest, 1 / both.variance, both.donor, both.component, (len(plan.donors), plan.components))
-        if copy == 0:
-            best = best_shrinkage(part)
-        effect = shrunken(*part.without(left_out), best.shared, best.nothing)[..., 0]
-        latent = _in_state(effect, weight)
-        shift.latent_pair[copy, row].copy_(torch.from_numpy(latent))
-        shift.molecule_pair[copy, row].copy_(torch.from_numpy(effect - latent @ weight.T))
+def _courses(contrasts: Contrasts, plan: InterventionPlan) -> list[Course]:
+    """Choose each intervention's course by the evidence of what is left when the others are taken away."""
+    courses = [_usual_course(contrasts, row) for row in range(len(plan.keys))]
+    rows = _rows(contrasts, courses, plan)
+    joint = joint_effects(rows, len(plan.donors), plan.components)
+    weight = 1 / (rows.variance + joint.surplus)
+    rest = rows.y - joint.base[rows.donor, rows.component] - rows.x @ joint.mean
+    for row, usual in enumerate(courses):
+        own = contrasts.dose[:, row] > 0
+        y, w, part = rest[own] + rows.x[own, row, None] * joint.mean[row], weight[own], contrasts.take(own)
+        best = _evidence(part, row, usual, y, w)
+        for reach in HANDED_ON:
+            spreading = replace(usual, handed_on=reach)
+            found = _evidence(part, row, spreading, y, w) - CLEAR_GAIN
+            if found > best:
+                courses[row], best = spreading, found
+        for option in _course_options(part, row, courses[row]):
+            found = _evidence(part, row, option, y, w)
+            if found > best + 1e-6:
+                courses[row], best = option, found
+    return courses
 
 
-def _moments(
-    own: Contrasts, row: int, course: tuple[float, ...], handed_on: float | None, plan: InterventionPlan
-) -> Moments:
-    strong = _strength(own, row, np.array(course))
-    near = np.zeros(len(strong)) if handed_on is None else own.near[:, row, HANDED_ON.index(handed_on)]
-    x = np.column_stack([strong * own.applied[:, row], strong * near])
-    size = (len(plan.donors), plan.components)
-    return moments(x, own.log_ratio, 1 / own.variance, own.donor, own.component, size)
+def _evidence(part: Contrasts, row: int, course: Course, y: Floats, weight: Floats) -> float:
+    strength = course.strength(part.dose[:, row], part.hours[:, row])
+    x = strength[:, None] * np.column_stack([part.applied[:, row], _beyond(part, row, course)])
+    x = x[:, : 1 if course.handed_on is None else 2]
+    square = np.einsum("rg,rp,rq->gpq", weight, x, x, optimize=True)
+    return log_evidence(square, np.einsum("rg,rp->gp", weight * y, x))
 
 
-def _strength(own: Contrasts, row: int, course: Floats) -> Floats:
-    half, exponent, slow, full_dose, full_hours = (float(value) for value in course)
+def _beyond(part: Contrasts, row: int, course: Course) -> Floats:
+    """Return by how much more is near than was applied (row,): 0 where all tissue was treated, or none.
 
-    def hill(dose: Floats | float) -> Floats:
-        raised = np.asarray(dose, float) ** exponent
-        return raised / (raised + half**exponent)
-
-    time = np.expm1(-own.hours[:, row] / slow) / np.expm1(-full_hours / slow)
-    return hill(own.dose[:, row]) / hill(full_dose) * time
-
-
-def _course(own: Contrasts, row: int, option: tuple[float, float, float] | None) -> tuple[float, ...]:
-    """Return half dose, exponent, hours of the course, and the dose and hours of strength one: the most in training."""
-    most, longest = float(own.dose[:, row].max()), float(max(own.hours[:, row].max(), 1e-3))
-    return (*(option or (most, 1.0, longest)), most, longest)
+    The other column then is what treated tissue does as a whole, which is well told even where its spread is not.
+    """
+    if course.handed_on is None:
+        return np.zeros(len(part.near))
+    return part.near[:, row, HANDED_ON.index(course.handed_on)] - part.applied[:, row]
 
 
-def _course_options(own: Contrasts, row: int) -> list[tuple[float, float, float]]:
+def _usual_course(contrasts: Contrasts, row: int) -> Course:
+    dose, hours = (max(float(amount[:, row].max()), 1e-3) for amount in (contrasts.dose, contrasts.hours))
+    return Course(dose, 1.0, hours, dose, hours)
+
+
+def _course_options(part: Contrasts, row: int, usual: Course) -> list[Course]:
     """Return what may be told from the doses and times there are: at least three doses, or two times."""
-    doses, hours = np.unique(own.dose[:, row]), np.unique(own.hours[:, row])
-    usual = (float(doses.max()), 1.0, float(max(hours.max(), 1e-3)))
-    curves = [usual[:2]]
+    doses, hours = np.unique(part.dose[:, row]), np.unique(part.hours[:, row])
+    curves = [(usual.half, usual.exponent)]
     if len(doses) > 2:
         halves = np.geomspace(doses.min() / 2, doses.max() * 2, 7)
         curves = [(float(half), exponent) for half, exponent in product(halves, EXPONENTS)]
-    times = COURSES_HOURS if len(hours) > 1 else (usual[2],)
-    return [(*curve, time) for curve, time in product(curves, times)]
+    times = COURSES_HOURS if len(hours) > 1 else (usual.hours,)
+    return [
+        replace(usual, half=half, exponent=exponent, hours=time) for (half, exponent), time in product(curves, times)
+    ]
+
+
+def _rows(contrasts: Contrasts, courses: list[Course], plan: InterventionPlan) -> Rows:
+    """Return the rows of the regression; columns: by intervention what was done, then what is near, then pairs."""
+    strength = np.column_stack(
+        [course.strength(contrasts.dose[:, row], contrasts.hours[:, row]) for row, course in enumerate(courses)]
+    )
+    direct = strength * contrasts.applied
+    near = strength * np.column_stack([_beyond(contrasts, row, course) for row, course in enumerate(courses)])
+    pairs = [direct[:, plan.keys.index(a)] * direct[:, plan.keys.index(b)] for a, b in plan.pairs]
+    x = np.concatenate([direct, near, np.array(pairs).reshape(len(pairs), len(direct)).T], axis=1)
+    prior = np.r_[np.full(2 * len(courses), EFFECT), np.full(len(pairs), INTERACTION)]
+    return Rows(contrasts.log_ratio, contrasts.variance, x, contrasts.donor, contrasts.component, prior)
+
+
+def _kept(rows: Rows, joint: JointEffects, without: list[JointEffects], plan: InterventionPlan) -> Floats:
+    """Return how much of each column's mean and departures left-out donors support (column, 2).
+
+    The two columns of one intervention share it. With fewer than two donors nothing shows what travels: an intervention
+    keeps its mean, and a combination stays additive.
+    """
+    n = len(plan.keys)
+    kept = np.zeros((rows.x.shape[1], 2))
+    weight = 1 / (rows.variance + joint.surplus)
+    for columns in [[row, n + row] for row in range(n)] + [[2 * n + pair] for pair in range(len(plan.pairs))]:
+        donors = [d for d in range(len(plan.donors)) if rows.x[rows.donor == d][:, columns].any()]
+        if len(donors) < 2:
+            kept[columns] = KEPT[2] if columns[0] < n else KEPT[0]
+            continue
+        errors = np.zeros(len(KEPT))
+        for d in donors:
+            own, other = rows.take(rows.donor == d), without[d]
+            effect = other.mean[:, None] + other.departure
+            shown = np.setdiff1d(np.arange(rows.x.shape[1]), columns)
+            rest = own.y - np.einsum("rk,krg->rg", own.x[:, shown], effect[shown][:, own.component])
+            for i, (mean, departure) in enumerate(KEPT):
+                tried = mean * other.mean[columns, None] + departure * other.departure[columns]
+                left = rest - np.einsum("rk,krg->rg", own.x[:, columns], tried[:, own.component])
+                errors[i] += _about_own_mean(left, weight[rows.donor == d], own.component)
+        kept[columns] = KEPT[int(errors.argmin())]
+    return kept
+
+
+def _about_own_mean(left: Floats, weight: Floats, component: NDArray[np.int64]) -> float:
+    """Return the weighted square of what is left, less what a donor's own profile explains."""
+    total = float((weight * left**2).sum())
+    for j in np.unique(component):
+        own = component == j
+        total -= float(((weight[own] * left[own]).sum(axis=0) ** 2 / (weight[own].sum(axis=0) + 1 / DONOR)).sum())
+    return total
 
 
 def _in_state(effect: Floats, weight: Floats) -> Floats:
     """Return the steps in the latent state whose decoding is nearest to `effect` (…, molecule), as log expression."""
     gram = weight.T @ weight
     return effect @ weight @ np.linalg.inv(gram + 1e-3 * np.trace(gram) / len(gram) * np.eye(len(gram)) + 1e-9)
-
-
-def _remainder(part: Moments, best: Shrinkage, weight: Floats) -> float:
-    """Return how much of what the latent state cannot say left-out donors support: none, half or all of it."""
-    donors = np.flatnonzero(part.square.any(axis=(1, 2, 3, 4)))
-    if len(donors) < 2:
-        return 1.0
-    errors = np.zeros(len(REMAINDERS))
-    for donor in donors:
-        effect = np.moveaxis(shrunken(*part.without(donor), best.shared, best.nothing), 2, 0)
-        said = _in_state(effect, weight) @ weight.T
-        for i, share in enumerate(REMAINDERS):
-            tried = np.moveaxis(said + share * (effect - said), 0, 2)
-            errors[i] += np.einsum("jgp,jgpq,jgq->", tried, part.square[donor], tried)
-            errors[i] -= 2 * np.einsum("jgp,jgp->", tried, part.cross[donor])
-    return REMAINDERS[int(errors.argmin())]

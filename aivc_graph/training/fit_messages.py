@@ -10,6 +10,7 @@ from scipy.optimize import nnls
 from aivc_graph.model.tissue_model import Hidden, TissueModel
 from aivc_graph.operators.lateral.ring_mean import ring_means
 from aivc_graph.training.fit_counts import thin
+from aivc_graph.training.fit_further_counts import first_modality
 from aivc_graph.training.folds import Fold, count_keys
 from aivc_graph.training.ridge import ridge
 
@@ -34,8 +35,9 @@ def fit_lateral(model: TissueModel, folds: list[Fold], level: str, generator: np
     if weights.sum() > 0:
         operator.ring_weight.copy_(torch.from_numpy(weights[:, None]).float())
     found = {f"{level}.loo": float(residual**2 / max((z**2).sum(), 1e-12))}
-    keys = [key for key in count_keys(folds) if key[0] == level]
-    return found | (_fit_share(model, folds, keys[0], generator) if keys else {})
+    if not any(v == level for v, _ in count_keys(folds)):
+        return found
+    return found | _fit_share(model, folds, (level, first_modality(folds, level)), generator)
 
 
 def _fit_share(

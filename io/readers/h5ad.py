@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError, unknown_name
@@ -48,6 +49,8 @@ class H5adReader(AbstractReader):
         Column of ``obs`` that becomes the label.
     columns
         Columns of ``obs`` kept as annotation.
+    beside
+        Files of other modalities of the same rows, by modality, relative to this one's folder.
     duplicates, organism
         See `aivc_graph.io.genes.name_genes`.
 
@@ -70,6 +73,7 @@ class H5adReader(AbstractReader):
     symbols: str | None = None
     label: str | None = None
     columns: tuple[str, ...] = ()
+    beside: dict[Literal["protein", "atac"], str] = Field(default_factory=dict)
     duplicates: Duplicates = "sum"
     organism: str | None = None
 
@@ -94,7 +98,19 @@ class H5adReader(AbstractReader):
         add_level(tissue, self.level, data.obs_names, xy, radius, scale_affine(um_per_unit), annotation)
         named = name_genes(counts, str(path), duplicates=self.duplicates, organism=self.organism)
         add_observation(tissue, self.level, names.RNA, named)
+        for modality, name in self.beside.items():
+            add_observation(tissue, self.level, modality, self._beside(path.parent / name))
         return tissue
+
+    def _beside(self, path: Path) -> Any:
+        """Return the counts of another modality as they are named there."""
+        check_hdf5(path)
+        data = _open(path)
+        faults = Faults(ReadError)
+        check_counts(data, str(path), faults)
+        faults.raise_if_any()
+        var = pd.DataFrame({"gene_ids": data.var_names.astype(str)}, index=data.var_names.astype(str))
+        return count_table(data.X, data.obs_names, var)
 
     def _counts(self, data: Any, where: str) -> Any:
         from scipy import sparse

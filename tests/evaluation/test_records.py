@@ -31,7 +31,9 @@ RESULT: dict[str, Any] = {
 
 def content(**changes: Any) -> dict[str, Any]:
     both = [{**RESULT, "predictor": name, "kind": kind} for name, kind in (("model", "model"), ("mean", "baseline"))]
-    compared = {key: RESULT[key] for key in ("task", "metric", "split", "unit", "n_units", "higher_is_better")}
+    compared = {
+        key: RESULT[key] for key in ("task", "readout", "metric", "split", "unit", "n_units", "higher_is_better")
+    }
     compared |= {"a": "model", "b": "mean", "difference": -0.1, "lower": -0.2, "upper": 0.0, "p_adjusted": 0.04}
     whole = {
         "schema_version": 1,
@@ -65,7 +67,7 @@ def without(key: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (content(results=content()["results"][:1]), "t · rmse_log · test: no baseline beside model"),
+        (content(results=content()["results"][:1]), "t · genes · rmse_log · test: no baseline beside model"),
         (content(comparisons=[]), "no comparison of the model with its best baseline"),
         (content(leakage={}), "no figure for the split 'test'"),
         (content(risk={}), "axis 'modality' missing"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -13,14 +14,20 @@ import pandas as pd
 import pytest
 
 from aivc_graph import cli
-from aivc_graph.config import Config
+from aivc_graph.config import Config, load_config
 from aivc_graph.errors import QueryError, ReadError
 from aivc_graph.evaluation.records import Evaluation, read_evaluation
+from aivc_graph.evaluation.scoring import score
 from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.pipeline.evaluate import evaluate, score_table
 from aivc_graph.pipeline.tasks.registration import to_block
-from aivc_graph.pipeline.train import train
+from aivc_graph.pipeline.tasks.response import response
+from aivc_graph.pipeline.tasks.task import Asked
+from aivc_graph.pipeline.train import train, train_config
+from aivc_graph.pipeline.truth import Truth
+from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.simulate.simulate import simulate
 from aivc_graph.training.settings import TrainingConfig
 
 CONFIG = Config(
@@ -100,7 +107,6 @@ def test_changing_what_is_asked_changes_no_answer(
     """The tested section's own counts are taken away before the model is asked, down to its mean profile."""
     from aivc_graph.graph.hiding import hide_observations
     from aivc_graph.query.predictions import expected_log_expression
-    from aivc_graph.query.virtual_tissue import VirtualTissue
 
     model, answers = VirtualTissue.load(made / "run").model, []
     for factor in (1, 5):
@@ -154,6 +160,42 @@ def test_a_run_that_can_be_asked_nothing_says_why(striped_section: Callable[...,
     run = train(build_graph([section], GRAPH), CONFIG, tmp_path / "run").folder
     with pytest.raises(QueryError, match="nothing it could be asked; what the tasks need: context_to_expression"):
         evaluate(run)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the run folder of a tiny simulated study, its truth beside its sections."""
+    folder = tmp_path_factory.mktemp("study")
+    tissue = simulate("tiny", folder / "tissue")
+    settings = ["task.features=null", "model.latent=8", "training.epochs=1", "training.device=cpu"]
+    config = load_config(tissue / "config.yaml", settings)
+    return train_config(config, None, folder / "run", resume=False, device="cpu").folder
+
+
+def test_effects_are_scored_against_what_truly_would_have_been(study: Path, tmp_path: Path) -> None:
+    found = evaluate(study, out=tmp_path)
+    assert found.provenance["truth"] is True and {r.split for r in found.results} == {"test"}
+    effects = [r for r in found.results if r.task == "response"]
+    assert {r.readout for r in effects} == {"effect, cells", "effect, regions", "effect, profile over distance"}
+    assert {r.predictor for r in effects} == {"model", "no_change", "mean_shift"}
+    still = {r.metric: r.value for r in effects if r.predictor == "no_change" and r.readout == "effect, cells"}
+    assert still["effect_sign"] == 0.0 and still["pearson_delta"] == -1.0 and still["rmse_effect"] > 0
+    assert {r.axis for r in effects} == {"intervention"} and found.risk["intervention"]["tasks"] == ["response"]
+
+
+def test_answers_equal_to_the_truth_are_perfect(study: Path) -> None:
+    asked = Asked(VirtualTissue.load(study), load_config(study / "config.yaml"), Truth(study.parent / "tissue/truth"))
+    for scored in response(asked):
+        results, _ = score([dataclasses.replace(scored, model=scored.measured)])
+        best = {r.metric: r.value for r in results if r.kind == "model"}
+        assert best == {"pearson_delta": pytest.approx(1.0), "effect_sign": 1.0, "rmse_effect": 0.0}, scored.readout
+
+
+def test_interventions_that_cannot_be_read_are_named(study: Path, tmp_path: Path) -> None:
+    truth = Path(shutil.copytree(study.parent / "tissue/truth", tmp_path / "truth"))
+    (truth / "interventions.json").write_text('{"a": [{"kind": "curse", "name": "X"}]}')
+    with pytest.raises(ReadError, match=r"interventions\.json: expected name → parts"):
+        evaluate(study, truth, tmp_path)
 
 
 def test_a_turned_neighbour_is_placed(striped_section: Callable[..., Any], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from matplotlib.colors import to_rgb
 from aivc_graph.errors import ConfigError
 from aivc_graph.plot.composition_bars import composition_bars
 from aivc_graph.plot.contact_graph import contact_graph
+from aivc_graph.plot.effect_map import effect_map
 from aivc_graph.plot.expression_map import expression_map
 from aivc_graph.plot.niche_map import niche_map
 from aivc_graph.plot.palette import COLOURS, UNKNOWN, colours_of
@@ -136,3 +137,17 @@ def test_expression_map_colours_by_value_names_its_unit_and_greys_what_was_not_m
 def test_expression_map_refuses_values_of_another_length() -> None:
     with pytest.raises(ConfigError, match="2 values for 3 positions"):
         expression_map(POS, [1.0, 2.0], unit="x")
+
+
+def test_effect_map_is_grey_where_unsupported_and_white_at_nothing() -> None:
+    ax = effect_map(POS, [-2.0, 0.0, 9.0], supported=[True, True, False], treated=[True, False, False], label="Δ")
+    discs = next(c for c in ax.collections if len(c.get_offsets()) == 3)
+    discs.update_scalarmappable()
+    less, same, unknown = (tuple(colour[:3]) for colour in discs.get_facecolor())
+    assert unknown == to_rgb(UNKNOWN) and min(same) > 0.95 and less[2] > less[0] + 0.3
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts == ["treated (1)", "out of support (1)"]
+    whole = effect_map(POS, [1.0, 2.0, 3.0], label="Δ")
+    assert whole.get_legend() is None
+    with pytest.raises(ConfigError, match="2 effects for 3 positions"):
+        effect_map(POS, [1.0, 2.0], label="Δ")

@@ -10,15 +10,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
+from scipy.spatial import cKDTree
 
 from aivc_graph.config import Config, load_config
 from aivc_graph.errors import ConfigError
 from aivc_graph.io.reading import read
+from aivc_graph.modalities.histology import add_histology
+from aivc_graph.modalities.histology_features import HistologyFeatures
 from aivc_graph.simulate.donors import draw_site
 from aivc_graph.simulate.presets import PRESETS, UNTREATED
 from aivc_graph.simulate.programmes import GENES
 from aivc_graph.simulate.simulate import simulate
+from aivc_graph.tissue.frame import scale_affine
 from aivc_graph.tissue.intervention import Intervention
+from aivc_graph.tissue.section import add_level
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +137,28 @@ def test_an_array_of_cores_is_one_section_that_is_read_whole(tmp_path: Path) -> 
     section = read(source.path, reader=source.reader, section="s", **source.options)
     counts = section.tables["cell_rna"]
     assert counts.shape == (len(cells), 500) and set(counts.obs_names) == set(cells.index)
+
+
+def test_nuclei_on_the_picture_are_the_cells_of_the_truth(files: Path) -> None:
+    section = read(files / "D1_untreated/slide.ome.tif", section="sim")
+    cells = pd.read_parquet(files / "truth/D1_untreated/cells.parquet")[["x_um", "y_um"]].to_numpy()
+    centres = np.stack(np.meshgrid(*[np.arange(60.0, 341.0, 70.0)] * 2), axis=-1).reshape(-1, 2)
+    add_level(section, "patch", [f"b{i}" for i in range(len(centres))], centres, 27.5, scale_affine(1.0))
+    add_histology(section, features=HistologyFeatures(min_tissue=0.5), progress=False)
+    seen = section.tables["patch_histology"].to_df()["nuclei_count"]
+    half = section.tables["patch_histology"].uns["histology"]["tile_um"] / 2
+    below = cKDTree(cells).query_ball_point(centres, half, p=np.inf, return_length=True)
+    true = pd.Series(below, [f"b{i}" for i in range(len(centres))])[seen.index]
+    assert len(seen) > 15 and np.corrcoef(seen, true)[0, 1] > 0.85
+    assert seen.sum() == pytest.approx(true.sum(), rel=0.25)
+
+
+def test_slide_is_a_tiled_pyramid_with_its_pixel_size(files: Path) -> None:
+    with tifffile.TiffFile(files / "D2_untreated/slide.ome.tif") as tiff:
+        levels = tiff.series[0].levels
+        assert [level.shape for level in levels] == [(400, 400, 3), (200, 200, 3)]
+        assert levels[0].pages[0].is_tiled and 'PhysicalSizeX="1.0"' in tiff.ome_metadata
+        assert np.abs(levels[0].asarray()[::2, ::2].astype(int) - levels[1].asarray()).mean() < 12
 
 
 def test_faults_name_what_to_do_and_nothing_is_lost(tmp_path: Path) -> None:

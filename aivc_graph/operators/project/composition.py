@@ -24,9 +24,10 @@ class CompositionProject(nn.Module):
               {v_{sg}^{\omega}}, \qquad p_s = \hat a_s / \textstyle\sum_t \hat a_{st}
 
     where :math:`v = m + m^2 / \theta` is the variance of a negative binomial around the fit m. Two corrections follow:
-    a ridge map from log expression to what such shares have missed at anchors, times a share c; and the mean over the
-    nearest patches, mixed in by a share s. With ε = ω = c = s = 0, the start, it is exactly non-negative least squares
-    on the type profiles. Invariant to the order of patches and molecules.
+    a share c of what ridge on log expression has learned from compositions measured at anchors, which without slope is
+    their mean; and a share s of the mean over the nearest patches. With ε = ω = c = s = 0, the start, it is exactly
+    non-negative least squares on the type profiles; with c = 1 and no slope, the mean composition. Invariant to the
+    order of patches and molecules.
 
     Parameters
     ----------
@@ -53,6 +54,7 @@ class CompositionProject(nn.Module):
         self.profiles = _fixed(torch.zeros(n_types, n_molecules))
         self.log_efficiency = _fixed(torch.zeros(n_molecules))
         self.log_theta = _fixed(torch.zeros(n_molecules))
+        self.prior = _fixed(torch.zeros(n_types))
         self.centre = _fixed(torch.zeros(n_molecules))
         self.calibration = _fixed(torch.zeros(n_molecules, n_types))
         self.efficiency_share = _fixed(torch.zeros(()))
@@ -82,12 +84,10 @@ class CompositionProject(nn.Module):
 
     @torch.no_grad()
     def calibrated(self, shares: Tensor, counts: Tensor) -> Tensor:
-        """Return `shares` with what they have missed at anchors added, back on the simplex."""
-        if not float(self.calibration_share):
-            return shares
-        missed = (log_expression(counts) - self.centre) @ self.calibration
-        moved = (shares + self.calibration_share * missed).clamp_min(0.0) * (counts.sum(dim=1, keepdim=True) > 0)
-        return moved / moved.sum(dim=1, keepdim=True).clamp_min(1e-12)
+        """Return `shares` mixed with what anchors have taught of expression."""
+        learned = (self.prior + (log_expression(counts) - self.centre) @ self.calibration).clamp_min(0.0)
+        learned = learned / learned.sum(dim=1, keepdim=True).clamp_min(1e-12)
+        return shares + self.calibration_share * (counts.sum(dim=1, keepdim=True) > 0) * (learned - shares)
 
     @torch.no_grad()
     def smoothed(self, shares: Tensor, neighbours: SparseOperator) -> Tensor:
