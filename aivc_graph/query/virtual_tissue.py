@@ -43,7 +43,7 @@ class VirtualTissue:
     diagnostics
         Label-free errors from training; they choose what a niche is made of.
     seed
-        Of the niche mixture.
+        Of the starts of the niche mixture, which hardly matter.
     slides
         Small pictures of the slides by section, to draw answers over.
 

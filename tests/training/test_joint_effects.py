@@ -1,4 +1,4 @@
-"""Effects from all sections at once: known effects come back, noise goes to nothing, donors are told by every section."""
+"""Effects from all sections at once: known ones come back, noise goes to nothing, every section tells of its donor."""
 
 from __future__ import annotations
 
