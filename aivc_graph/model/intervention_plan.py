@@ -28,8 +28,8 @@ class InterventionPlan(Settings):
         Least and largest of each in training.
     donors
         Training donors with a treated and an untreated section: the units effects are judged by.
-    donors_of
-        How many of them were given each intervention.
+    seen_in
+        Positions among `donors` of those that each intervention was given to.
     components, hops
         Of `aivc_graph.operators.intervention.component_shift.ComponentShift`.
     """
@@ -43,7 +43,7 @@ class InterventionPlan(Settings):
     doses: tuple[tuple[float, float], ...]
     hours: tuple[tuple[float, float], ...]
     donors: tuple[str, ...]
-    donors_of: tuple[int, ...]
+    seen_in: tuple[tuple[int, ...], ...]
     components: int = COMPONENTS
     hops: int = HOPS
 
@@ -70,6 +70,8 @@ class InterventionPlan(Settings):
             return None
         doses = {key: [arm[key][0] for arm in arms.values() if key in arm] for key in keys}
         hours = {key: [arm[key][1] for arm in arms.values() if key in arm] for key in keys}
+        units = sorted({donors[s] for s in arms})
+        seen = {key: {units.index(donors[s]) for s, arm in arms.items() if key in arm} for key in keys}
         pairs = sorted({(a, b) for arm in arms.values() for a in arm for b in arm if a < b})
         return cls(
             level=level,
@@ -80,8 +82,8 @@ class InterventionPlan(Settings):
             pairs=tuple(pairs),
             doses=tuple((min(doses[key]), max(doses[key])) for key in keys),
             hours=tuple((min(hours[key]), max(hours[key])) for key in keys),
-            donors=tuple(sorted({donors[s] for s in arms})),
-            donors_of=tuple(len({donors[s] for s, arm in arms.items() if key in arm}) for key in keys),
+            donors=tuple(units),
+            seen_in=tuple(tuple(sorted(seen[key])) for key in keys),
         )
 
 

@@ -119,13 +119,6 @@ class WhatIf:
             label=f"change of {gene} [counts per {PER:,.0f}]",
         )
 
-    @property
-    def n_units(self) -> int:
-        """Training donors behind the answer: those that were given the part that fewest were given."""
-        plan = self.tissue.model.plan.interventions
-        assert plan is not None
-        return min(plan.donors_of[row] for row in self.fields)
-
     def _inside(self, places: pd.DataFrame, weight: Any, section: str) -> tuple[pd.DataFrame, Any]:
         """Return the places that have nodes in a section, averaged over those alone."""
         of_node = self.tissue.graph.obs(self.tissue.base_level)["section"]
@@ -158,7 +151,7 @@ class WhatIf:
         model, plan = self.tissue.model, self.tissue.model.plan.interventions
         shift = model.interventions
         assert plan is not None and isinstance(shift, ComponentShift)
-        copies = range(shift.latent_effect.shape[0] if self.n_units >= MIN_UNITS else 1)
+        copies = [0, *(1 + donor for donor in self._donors())]
         untreated = np.zeros((weight.shape[0], len(columns)))
         treated = np.zeros((len(copies), *untreated.shape))
         pairs = {(plan.keys.index(a), plan.keys.index(b)): row for row, (a, b) in enumerate(plan.pairs)}
@@ -172,15 +165,31 @@ class WhatIf:
             to_place = weight[:, mine]
             untreated += to_place @ _per(log_share)[:, columns]
             decoder = model.count_operator(plan.level, plan.modality).weight
-            for copy in copies:
+            for place, copy in enumerate(copies):
                 latent, beside = shift(own, local, pairs, copy)
-                treated[copy] += to_place @ _per(log_share + latent @ decoder.t() + beside)[:, columns]
+                treated[place] += to_place @ _per(log_share + latent @ decoder.t() + beside)[:, columns]
         return untreated, treated
+
+    def _donors(self) -> list[int]:
+        """Return the training donors that an interval is taken over: all that any part was given to, if enough."""
+        plan = self.tissue.model.plan.interventions
+        assert plan is not None
+        return (
+            sorted({donor for row in self.fields for donor in plan.seen_in[row]})
+            if self._n_units() >= MIN_UNITS
+            else []
+        )
+
+    def _n_units(self) -> int:
+        """Return the number of training donors of the part that was given to fewest."""
+        plan = self.tissue.model.plan.interventions
+        assert plan is not None
+        return min(len(plan.seen_in[row]) for row in self.fields)
 
     def _table(
         self, places: pd.DataFrame, genes: list[str], untreated: np.ndarray, copies: np.ndarray, share: np.ndarray
     ) -> pd.DataFrame:
-        n_donors, n_genes = self.n_units, len(genes)
+        n_donors, n_genes = self._n_units(), len(genes)
         estimate = copies[0] - untreated
         table = places.loc[places.index.repeat(n_genes)].reset_index(drop=True)
         table["gene"] = np.tile(genes, len(places))
@@ -197,7 +206,7 @@ class WhatIf:
             lower=values - wide,
             upper=values + wide,
             interval_over="donor",
-            n_units=self.n_units,
+            n_units=n_donors,
             supported=supported,
             unit=f"counts per {PER:,.0f}",
         )

@@ -142,7 +142,7 @@ def test_expression_map_refuses_values_of_another_length() -> None:
 def test_effect_map_is_grey_where_unsupported_and_white_at_nothing() -> None:
     ax = effect_map(POS, [-2.0, 0.0, 9.0], supported=[True, True, False], treated=[True, False, False], label="Δ")
     discs = next(c for c in ax.collections if len(c.get_offsets()) == 3)
-    ax.figure.canvas.draw()
+    discs.update_scalarmappable()
     less, same, unknown = (tuple(colour[:3]) for colour in discs.get_facecolor())
     assert unknown == to_rgb(UNKNOWN) and min(same) > 0.95 and less[2] > less[0] + 0.3
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
