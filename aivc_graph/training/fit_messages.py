@@ -52,12 +52,11 @@ def _fit_share(
             data, section = fold.inputs.counts[key], fold.inputs.section[level]
             kept, rest = thin(data, float(operator.target_depth), share, generator)
             rows = fold.training(level, data.mask)
-            state = operator.encode(kept.scaled, kept.section_mean, section.cpu())
-            device = fold.inputs.device
-            near, _ = lateral.context(state.to(device), data.mask, fold.inputs.rings[level])
+            state = operator.encode(kept.scaled, kept.section_mean, section)
+            near, _ = lateral.context(state, data.mask, fold.inputs.rings[level])
             context.append(near.cpu().numpy()[rows])
-            own.append(state.numpy()[rows])
-            target.append(operator.encode(rest.scaled, rest.section_mean, section.cpu()).numpy()[rows])
+            own.append(state.cpu().numpy()[rows])
+            target.append(operator.encode(rest.scaled, rest.section_mean, section).cpu().numpy()[rows])
         parts.append((np.concatenate(own), np.concatenate(context), np.concatenate(target)))
     own_part, context_part, target_part = parts[0]
     shares = np.zeros(own_part.shape[1])
