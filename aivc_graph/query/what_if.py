@@ -237,7 +237,8 @@ def what_if(tissue: VirtualTissue, given: Intervention | Combination, where: np.
         strong = torch.from_numpy(where.astype(np.float32)) * strength
         if row in fields:
             raise QueryError("intervene", f"{part.key} twice", "each once", "add up its doses")
-        fields[row] = Field(strong, exposure(strong, near, float(shift.course[row, 5]), plan.hops))
+        handed_on, sharpness = shift.course[row, 5:].tolist()
+        fields[row] = Field(strong, exposure(strong, near, handed_on, plan.hops, sharpness))
         reasons += _outside(plan, part, row)
         enough = (shift.treated_nodes[row] >= ENOUGH_TREATED).numpy()
         touched = (fields[row].strength > 0).numpy() | (fields[row].exposure > 0).numpy()

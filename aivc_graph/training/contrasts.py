@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,25 +72,29 @@ def make_contrasts(
 ) -> Contrasts:
     """Compare each group of nodes with the untreated training sections, for training donors that have both.
 
-    Each node's counts are thinned into two halves: one says which component it is of, the other is compared. Were both
-    the same counts, a component would be chosen by the very molecules whose change is asked for.
+    Each node's counts are thinned into two halves: one says which component it is of, the other is compared, and then
+    the other way round. Were both the same counts, a component would be chosen by the very molecules whose change is
+    asked for.
     """
     graph = source if isinstance(source, TissueGraph) else source.structure
-    half = _gather(model, source, plan, size, lambda inputs, *key: _half_state(model, inputs, key, seed))
-    component = _components(model, half)
     strength = np.column_stack([intervention_dose(graph, plan.level, key) > 0 for key in plan.keys]).astype(np.float32)
     near = _exposures(graph, plan, strength)
-    training = graph.in_split(plan.level, names.TRAIN).numpy() & (component >= 0)
     bins = np.digitize(near[:, :, -1].max(axis=1), NEAR_BINS)
-    section = graph[plan.level].section_index.numpy()
-    keys = np.column_stack([section, component, (strength > 0) @ (1 << np.arange(len(plan.keys))), bins])[training]
-    groups, place = np.unique(keys, axis=0, return_inverse=True)
-    group = np.full(len(section), -1)
-    group[training] = place.reshape(-1)
-    counts = _sum_counts(model, source, plan, group, len(groups), size, seed)
+    section, done = graph[plan.level].section_index.numpy(), (strength > 0) @ (1 << np.arange(len(plan.keys)))
+    labels, training = [], []
+    for half in (0, 1):
+        state = _gather(model, source, plan, size, partial(_half_state, model, seed=seed, half=half))
+        component = _components(model, state)
+        labels.append(np.column_stack([section, component, done, bins]))
+        training.append(graph.in_split(plan.level, names.TRAIN).numpy() & (component >= 0))
+    groups, place = np.unique(np.concatenate(labels)[np.concatenate(training)], axis=0, return_inverse=True)
+    group = np.full(2 * len(section), -1)
+    group[np.concatenate(training)] = place.reshape(-1)
+    counts = _sum_counts(model, source, plan, group.reshape(2, -1), len(groups), size, seed)
     averager = _averager(group, len(groups))
-    means = averager @ strength, (averager @ near.reshape(len(near), -1)).reshape(-1, *near.shape[1:])
-    nodes = np.bincount(group[training], minlength=len(groups)).astype(float)
+    twice = averager[:, : len(section)] + averager[:, len(section) :]
+    means = twice @ strength, (twice @ near.reshape(len(near), -1)).reshape(-1, *near.shape[1:])
+    nodes = np.bincount(group[group >= 0], minlength=len(groups)) / 2
     return _against_profile(graph, plan, groups[:, 0], groups[:, 1], counts, nodes, *means)
 
 
@@ -110,8 +115,9 @@ def _halves(model: TissueModel, inputs: Inputs, key: tuple[str, str], seed: int)
     return thin(data, depth, 0.5, np.random.default_rng([seed, data.counts.values().numel()]))
 
 
-def _half_state(model: TissueModel, inputs: Inputs, key: tuple[str, str], seed: int) -> torch.Tensor:
-    return encode(model.count_operator(*key), _halves(model, inputs, key, seed)[0], inputs.section[key[0]])
+def _half_state(model: TissueModel, inputs: Inputs, level: str, modality: str, *, seed: int, half: int) -> torch.Tensor:
+    data = _halves(model, inputs, (level, modality), seed)[half]
+    return encode(model.count_operator(level, modality), data, inputs.section[level])
 
 
 def _against_profile(
@@ -185,9 +191,11 @@ def _sum_counts(
     for window in windows(source, (), size):
         inputs = prepare(window.graph, model.plan, "cpu")
         core = window.core[plan.level].numpy()
-        own = np.where(core, group[window.rows[plan.level].numpy()], -1)
-        rows = np.flatnonzero(own >= 0)
-        adder = sparse.csr_matrix((np.ones(len(rows)), (own[rows], rows)), shape=(n_groups, len(own)))
-        other = _halves(model, inputs, (plan.level, plan.modality), seed)[1]
-        total += (adder @ to_scipy_csr(other.counts)).toarray()
+        halves = _halves(model, inputs, (plan.level, plan.modality), seed)
+        # Grouped by what the one half says, the other is summed.
+        for grouped, data in zip(group, reversed(halves), strict=True):
+            own = np.where(core, grouped[window.rows[plan.level].numpy()], -1)
+            rows = np.flatnonzero(own >= 0)
+            adder = sparse.csr_matrix((np.ones(len(rows)), (own[rows], rows)), shape=(n_groups, len(own)))
+            total += (adder @ to_scipy_csr(data.counts)).toarray()
     return total

@@ -25,18 +25,19 @@ Floats = NDArray[np.floating]
 
 SAMPLE_NODES = 20_000
 EXPONENTS = (1.0, 2.0)
+SHARPNESSES = (0.0, 3.0, 10.0, 30.0)
 COURSES_HOURS = (2.0, 6.0, 12.0, 24.0, 96.0)
 # How much of a shrunken effect is kept: of its mean over components, and of each component's departure from it.
 KEPT = ((0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (1.0, 0.25), (1.0, 0.5), (1.0, 1.0))
 # Prior variances of natural-log effects: anything goes, but combinations are nearly additive.
 EFFECT, INTERACTION = 1e3, 0.05
 # Where all tissue was treated, what spreads cannot be told from what was done: no spread, unless it is clear [nats].
-CLEAR_GAIN = 3.0
+CLEAR_GAIN = 10.0
 
 
 @dataclass(frozen=True)
 class Course:
-    """How an intervention's strength goes with dose and time, and how far it spreads; None: not at all."""
+    """How an intervention's strength goes with dose and time, how far it spreads (None: not at all) and how sharply."""
 
     half: float
     exponent: float
@@ -44,6 +45,7 @@ class Course:
     full_dose: float
     full_hours: float
     handed_on: float | None = None
+    sharpness: float = 0.0
 
     def strength(self, dose: Floats, hours: Floats) -> Floats:
         """Return the strength (row,), 1 at the full dose and hours."""
@@ -91,11 +93,9 @@ def fit_interventions(model: TissueModel, source: TissueGraph | GraphStore, size
         effect[:n] -= effect[n : 2 * n]
         _store(shift, copy, effect, n, weight)
     for row, (key, course) in enumerate(zip(plan.keys, courses, strict=True)):
-        shift.course[row] = torch.tensor(
-            [course.half, course.exponent, course.hours, course.full_dose, course.full_hours, course.handed_on or 0.0]
-        )
-        amount = contrasts.nodes * np.maximum(contrasts.applied[:, row], _beyond(contrasts, row, course))
-        amount *= rows.x[:, row] > 0
+        shift.course[row] = torch.tensor([getattr(course, name) or 0.0 for name in course.__dataclass_fields__])
+        done, beyond = _shown(contrasts, row, course)
+        amount = contrasts.nodes * np.clip(done + np.maximum(beyond, 0), 0, 1)
         np.add.at(shift.treated_nodes[row].numpy(), contrasts.component, amount)
         spread = "does not spread" if course.handed_on is None else f"hands on {course.handed_on:g}"
         log.info("%s: %s, keeps %g of its mean and %g of what differs between components", key, spread, *kept[row])
@@ -147,8 +147,8 @@ def _courses(contrasts: Contrasts, plan: InterventionPlan) -> list[Course]:
         own = contrasts.dose[:, row] > 0
         y, w, part = rest[own] + rows.x[own, row, None] * joint.mean[row], weight[own], contrasts.take(own)
         best = _evidence(part, row, usual, y, w)
-        for reach in HANDED_ON:
-            spreading = replace(usual, handed_on=reach)
+        for reach, sharpness in product(HANDED_ON, SHARPNESSES):
+            spreading = replace(usual, handed_on=reach, sharpness=sharpness)
             found = _evidence(part, row, spreading, y, w) - CLEAR_GAIN
             if found > best:
                 courses[row], best = spreading, found
@@ -160,21 +160,23 @@ def _courses(contrasts: Contrasts, plan: InterventionPlan) -> list[Course]:
 
 
 def _evidence(part: Contrasts, row: int, course: Course, y: Floats, weight: Floats) -> float:
-    strength = course.strength(part.dose[:, row], part.hours[:, row])
-    x = strength[:, None] * np.column_stack([part.applied[:, row], _beyond(part, row, course)])
+    x = np.column_stack(_shown(part, row, course))
     x = x[:, : 1 if course.handed_on is None else 2]
     square = np.einsum("rg,rp,rq->gpq", weight, x, x, optimize=True)
     return log_evidence(square, np.einsum("rg,rp->gp", weight * y, x))
 
 
-def _beyond(part: Contrasts, row: int, course: Course) -> Floats:
-    """Return by how much more is near than was applied (row,): 0 where all tissue was treated, or none.
+def _shown(part: Contrasts, row: int, course: Course) -> tuple[Floats, Floats]:
+    """Return what was done (row,), and how much more is near than was done: 0 where all tissue was treated, or none.
 
-    The other column then is what treated tissue does as a whole, which is well told even where its spread is not.
+    The first then stands for what treated tissue does as a whole, which is well told even where its spread is not.
     """
+    strength = course.strength(part.dose[:, row], part.hours[:, row])
+    done = strength * part.applied[:, row]
     if course.handed_on is None:
-        return np.zeros(len(part.near))
-    return part.near[:, row, HANDED_ON.index(course.handed_on)] - part.applied[:, row]
+        return done, np.zeros_like(done)
+    near = strength * part.near[:, row, HANDED_ON.index(course.handed_on)]
+    return done, (1 + course.sharpness) * near / (1 + course.sharpness * near) - done
 
 
 def _usual_course(contrasts: Contrasts, row: int) -> Course:
@@ -197,11 +199,8 @@ def _course_options(part: Contrasts, row: int, usual: Course) -> list[Course]:
 
 def _rows(contrasts: Contrasts, courses: list[Course], plan: InterventionPlan) -> Rows:
     """Return the rows of the regression; columns: by intervention what was done, then what is near, then pairs."""
-    strength = np.column_stack(
-        [course.strength(contrasts.dose[:, row], contrasts.hours[:, row]) for row, course in enumerate(courses)]
-    )
-    direct = strength * contrasts.applied
-    near = strength * np.column_stack([_beyond(contrasts, row, course) for row, course in enumerate(courses)])
+    shown = [_shown(contrasts, row, course) for row, course in enumerate(courses)]
+    direct, near = (np.array(part).T for part in zip(*shown, strict=True))
     pairs = [direct[:, plan.keys.index(a)] * direct[:, plan.keys.index(b)] for a, b in plan.pairs]
     x = np.concatenate([direct, near, np.array(pairs).reshape(len(pairs), len(direct)).T], axis=1)
     prior = np.r_[np.full(2 * len(courses), EFFECT), np.full(len(pairs), INTERACTION)]

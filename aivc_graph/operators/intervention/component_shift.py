@@ -74,8 +74,8 @@ class ComponentShift(nn.Module):
         super().__init__()
         one, two = (n_replicates, n_keys, 2, n_components), (n_replicates, n_pairs, n_components)
         # A row an intervention: dose of half effect, Hill exponent, hours of the time course, dose and hours at which
-        # the strength is 1, and the share of the exposure that each step hands on.
-        course = torch.tensor([[1.0, 1.0, 24.0, 1.0, 24.0, 0.0]]).repeat(n_keys, 1)
+        # the strength is 1, the share of the exposure that each step hands on, and its sharpness.
+        course = torch.tensor([[1.0, 1.0, 24.0, 1.0, 24.0, 0.0, 0.0]]).repeat(n_keys, 1)
         start = {
             "centre": torch.zeros(n_components, latent),
             "log_spread": torch.zeros(()),
@@ -98,7 +98,7 @@ class ComponentShift(nn.Module):
 
     def strength(self, key: int, dose: Tensor, hours: Tensor) -> Tensor:
         """Return the strength of doses after hours: a Hill curve times a saturating course, 0 at 0, rising in both."""
-        half, exponent, course, full_dose, full_hours, _ = self.course[key]
+        half, exponent, course, full_dose, full_hours = self.course[key, :5]
         return (
             _hill(dose, half, exponent) / _hill(full_dose, half, exponent)
             * torch.expm1(-hours / course) / torch.expm1(-full_hours / course)
@@ -132,17 +132,20 @@ class ComponentShift(nn.Module):
         return latent, molecule
 
 
-def exposure(strength: Tensor, near: SparseOperator, handed_on: float, hops: int) -> Tensor:
+def exposure(strength: Tensor, near: SparseOperator, handed_on: float, hops: int, sharpness: float = 0.0) -> Tensor:
     r"""Return what of a field is near each node (node,), exactly zero beyond `hops` steps.
 
-    :math:`e = (1-a) \sum_{n=1}^{H} a^{n-1} P^n h` with P the mean over neighbours and a the share `handed_on`: a kernel
-    that falls off about exponentially, over the farther the larger a; with a = 0 the neighbours alone.
+    .. math:: e = (1-a) \sum_{n=1}^{H} a^{n-1} P^n h, \qquad \frac{(1+s)\,e}{1+s\,e}
+
+    with P the mean over neighbours and a the share `handed_on`: a kernel that falls off about exponentially, over the
+    farther the larger a; with a = 0 the neighbours alone. With sharpness s > 0 little of it is already nearly enough,
+    as where a signal saturates.
     """
     near_by, total = strength[:, None], torch.zeros_like(strength)
     for hop in range(hops):
         near_by = near @ near_by
         total = total + (1 - handed_on) * handed_on**hop * near_by[:, 0]
-    return total
+    return (1 + sharpness) * total / (1 + sharpness * total)
 
 
 def _hill(dose: Tensor, half: Tensor, exponent: Tensor) -> Tensor:
