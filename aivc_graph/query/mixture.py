@@ -15,6 +15,8 @@ from aivc_graph.errors import QueryError
 STARTS = 3
 FIRST_NICHES = 30
 MAX_NICHES = 20
+# Fewer nodes, each a neighbourhood of its own, show no niche.
+NODES_A_NICHE = 3
 SAMPLE_ROWS = 10_000
 STEPS, TOLERANCE = 100, 1e-4
 COUPLINGS = (0.0, 0.5, 1.0, 2.0, 3.0)
@@ -117,7 +119,8 @@ def _least_bic(likelihood: dict[int, float], d: int, counted: float, resolution:
         n_parameters = n * (d + 2) + d * (d + 1) // 2
         return float(-2.0 * likelihood[n] * counted + n_parameters * np.log(max(counted, 2.0)) / resolution)
 
-    return min((n for n in sorted(likelihood) if n <= MAX_NICHES), key=bic)
+    most = max(min(MAX_NICHES, int(counted) // NODES_A_NICHE), 1)
+    return min((n for n in sorted(likelihood) if n <= most), key=bic)
 
 
 def _descent(x: Floats, k: int, shared: float, generator: np.random.Generator) -> list[tuple[float, NicheMixture]]:

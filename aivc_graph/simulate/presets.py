@@ -101,9 +101,10 @@ def _tiny() -> Preset:
 
 
 def _demo() -> Preset:
-    donors = tuple(DonorPlan(f"D{i}", "A", (UNTREATED, "knockout_tgfb1")) for i in range(1, 5))
-    arms = {"knockout_tgfb1": (part("knockout", "TGFB1", where=_disc(800.0, 200.0), hours=48.0),)}
-    return Preset(800.0, donors, arms, asked=tuple(arms), validation=("D3",), test=("D4",))
+    """Seven small donors rather than fewer large ones: five train, as few as an interval over donors needs."""
+    donors = tuple(DonorPlan(f"D{i}", "A", (UNTREATED, "knockout_tgfb1")) for i in range(1, 8))
+    arms = {"knockout_tgfb1": (part("knockout", "TGFB1", where=_disc(600.0, 150.0), hours=48.0),)}
+    return Preset(600.0, donors, arms, asked=tuple(arms), validation=("D6",), test=("D7",))
 
 
 def _perturb() -> Preset:
