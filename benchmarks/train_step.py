@@ -2,8 +2,8 @@
 
 1. One block (lateral, lift, project; mean messages and linear maps) as sparse products over cached CSR, against the
    same block as PyG ``HeteroConv(SAGEConv)`` on edge indices: equal outputs, forward + backward + optimiser step.
-2. One epoch of `fit` on a simulated section, window by window; nodes per second and peak memory; on a GPU also the
-   share of its memory bandwidth that a copy of the same size reaches.
+2. One epoch of `fit` on a simulated section, window by window, reading included; nodes per second and peak memory; on
+   a GPU (then bfloat16) also how much of the bandwidth that a plain copy reaches the least traffic of an epoch is.
 
     python benchmarks/train_step.py --cells 1000000 --out benchmarks/results/train_step.json
 """
@@ -60,16 +60,16 @@ def simulated_section(cells: int, genes: int, nonzeros: int, seed: int) -> Any:
 class ProductBlock(nn.Module):
     """A mean-message block as sparse products: each map on the smaller side, one map for a node's own state."""
 
-    def __init__(self, graph: TissueGraph, width: int) -> None:
+    def __init__(self, graph: TissueGraph, width: int, device: str) -> None:
         super().__init__()
         near, within = graph[NEAR].adj_t, graph[WITHIN].adj_t
         binary = torch.sparse_csr_tensor(
             within.crow_indices(), within.col_indices(), torch.ones_like(within.values()), size=within.shape
         )
         self.operators = {
-            NEAR: SparseOperator.of(row_mean(near)),
-            WITHIN: SparseOperator.of(row_mean(binary)),
-            BACK: SparseOperator.of(row_mean(SparseOperator.of(binary).backward_csr)),
+            NEAR: on_device(SparseOperator.of(row_mean(near)), device),
+            WITHIN: on_device(SparseOperator.of(row_mean(binary)), device),
+            BACK: on_device(SparseOperator.of(row_mean(SparseOperator.of(binary).backward_csr)), device),
         }
         self.message = nn.ModuleDict({"__".join(r): nn.Linear(width, width, bias=False) for r in self.operators})
         self.own = nn.ModuleDict({level: nn.Linear(width, width) for level in ("cell", "patch")})
@@ -82,6 +82,17 @@ class ProductBlock(nn.Module):
             small = len(x[source]) < len(x[target])
             out[target] = out[target] + (operator @ linear(x[source]) if small else linear(operator @ x[source]))
         return out
+
+
+def on_device(operator: SparseOperator, device: str) -> SparseOperator:
+    """Return an operator, made on the CPU, on `device`."""
+    return SparseOperator(operator.forward_csr.to(device), operator.backward_csr.to(device))
+
+
+def synchronise(device: str) -> None:
+    """Wait for what a GPU has been asked for; a clock read earlier only measures the asking."""
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def pyg_block(graph: TissueGraph, ours: ProductBlock, width: int) -> tuple[HeteroConv, dict[Any, Tensor]]:
@@ -105,33 +116,38 @@ def pyg_block(graph: TissueGraph, ours: ProductBlock, width: int) -> tuple[Heter
     return conv, edges
 
 
-def step_seconds(module: nn.Module, run: Any, repeats: int) -> list[float]:
+def step_seconds(module: nn.Module, run: Any, repeats: int, device: str) -> list[float]:
     """Return seconds of forward + backward + optimiser step, after one warm-up."""
     optimiser = torch.optim.AdamW(module.parameters(), lr=1e-3)
     seconds = []
     for _ in range(repeats + 1):
+        synchronise(device)
         started = time.perf_counter()
         optimiser.zero_grad()
         outputs = list(run().values())
         torch.autograd.backward(outputs, [torch.ones_like(o) for o in outputs])
         optimiser.step()
+        synchronise(device)
         seconds.append(time.perf_counter() - started)
     return seconds[1:]
 
 
-def compare_blocks(graph: TissueGraph, width: int, repeats: int) -> dict[str, Any]:
+def compare_blocks(graph: TissueGraph, width: int, repeats: int, device: str) -> dict[str, Any]:
     """Return median step seconds of both blocks, their ratio, and the largest difference of their outputs."""
     torch.manual_seed(0)
-    x = {level: torch.randn(graph[level].num_nodes, width, requires_grad=True) for level in ("cell", "patch")}
-    ours = ProductBlock(graph, width)
+    sizes = {level: (graph[level].num_nodes, width) for level in ("cell", "patch")}
+    x = {level: torch.randn(size).to(device).requires_grad_() for level, size in sizes.items()}
+    ours = ProductBlock(graph, width, device)
     theirs, edges = pyg_block(graph, ours, width)
+    ours, theirs, edges = ours.to(device), theirs.to(device), {r: e.to(device) for r, e in edges.items()}
     a, b = ours(x), theirs(x, edges)
     difference = max(float((a[level] - b[level]).abs().max()) for level in a)
-    mine = step_seconds(ours, lambda: ours(x), repeats)
-    its = step_seconds(theirs, lambda: theirs(x, edges), repeats)
+    mine = step_seconds(ours, lambda: ours(x), repeats, device)
+    its = step_seconds(theirs, lambda: theirs(x, edges), repeats, device)
     return {
         "cells": graph["cell"].num_nodes,
         "width": width,
+        "device": device,
         "ours_s": round(float(np.median(mine)), 4),
         "pyg_heteroconv_sage_s": round(float(np.median(its)), 4),
         "times_faster": round(float(np.median(its) / np.median(mine)), 2),
@@ -142,6 +158,8 @@ def compare_blocks(graph: TissueGraph, width: int, repeats: int) -> dict[str, An
 def time_epoch(graph: TissueGraph, device: str) -> dict[str, Any]:
     """Return seconds and nodes per second of one epoch of `fit`, and peak resident memory."""
     records: list[dict[str, Any]] = []
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     with tempfile.TemporaryDirectory() as folder:
         fit(graph, ModelConfig(), TrainingConfig(epochs=2, device=device), Path(folder), report=records.append)
     epoch = records[-1]
@@ -149,29 +167,34 @@ def time_epoch(graph: TissueGraph, device: str) -> dict[str, Any]:
         "cells": graph["cell"].num_nodes,
         "epoch_s": epoch["seconds"],
         "nodes_per_second": epoch["nodes_per_second"],
+        "cells_per_second": round(graph["cell"].num_nodes / epoch["seconds"]),
     }
-    if torch.cuda.is_available() and device != "cpu":
+    if device == "cuda":
         found |= {
             "gpu": torch.cuda.get_device_name(),
             "gpu_peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2),
         }
-        found["share_of_copy_bandwidth"] = bandwidth_share(graph, epoch["nodes_per_second"])
+        found["share_of_copy_bandwidth"] = bandwidth_share(graph, found["cells_per_second"])
     return found
 
 
-def bandwidth_share(graph: TissueGraph, nodes_per_second: float) -> float:
-    """Return the least bytes an epoch must move (counts, neighbour states, both ways) over a copy's bytes a second."""
-    block = torch.empty(2**28, device="cuda")
-    torch.cuda.synchronize()
+def bandwidth_share(graph: TissueGraph, cells_per_second: float) -> float:
+    """Return the least bytes an epoch must move, as it moves them, over the bytes a second of a copy within the GPU.
+
+    Least: each count (4 bytes and 4 of its column) and each neighbour's state, once forward and once backward.
+    """
+    block = torch.zeros(2**28, device="cuda")
+    target = torch.zeros_like(block)  # both touched before the clock starts: no allocation is timed
+    synchronise("cuda")
     started = time.perf_counter()
     for _ in range(10):
-        block.clone()
-    torch.cuda.synchronize()
-    copied = 10 * 2 * block.numel() * 4 / (time.perf_counter() - started)
+        target.copy_(block)
+    synchronise("cuda")
+    copied = 10 * 2 * block.numel() * block.element_size() / (time.perf_counter() - started)
     entries = graph["gene", "observed_in", "cell"].adj_t.values().numel() / graph["cell"].num_nodes
     degree = graph[NEAR].adj_t.values().numel() / graph["cell"].num_nodes
     least = 2 * (entries * 8 + degree * 4 * ModelConfig().latent)
-    return round(nodes_per_second * least / copied, 4)
+    return round(cells_per_second * least / copied, 4)
 
 
 def main() -> None:
@@ -189,7 +212,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "machine": {"processor": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
     }
-    result["block"] = compare_blocks(small, 64, options.repeats)
+    result["block"] = compare_blocks(small, 64, options.repeats, options.device)
     print(json.dumps(result["block"]), flush=True)
     graph = (
         small

@@ -265,6 +265,31 @@ def test_a_second_build_replaces_the_first(
     assert [p.name for p in tmp_path.iterdir() if p.name != "graph.zarr"] == []
 
 
+def test_the_slide_under_cells_alone_is_described_window_by_window(
+    made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]]
+) -> None:
+    config = tmp_path / "cells.yaml"
+    slide = f"{{path: {made}/tissue/D1_untreated/slide.ome.tif, reader: slide}}"
+    cells = f"{{path: {made}/tissue/D1_untreated/xenium, reader: xenium}}"
+    split = "{kind: by_block, validation_share: 0.3, test_share: 0.1, block_um: 150, buffer_um: 0}"
+    sections = f"sections: [{{name: s1, donor: d1, sources: [{slide}, {cells}]}}]"
+    model = "model: {latent: 4, rings: [6, 12]}\ntraining: {epochs: 1, device: cpu}\n"
+    config.write_text(f"task:\n  features: {{}}\n  split: {split}\n  {sections}\n{model}graph: {{patch_um: 80}}\n")
+    run = tmp_path / "run"
+    code, _, err = say("train", config, "--out", run)
+    assert code == 0, err
+    graph = read_store(run / "graph.zarr")
+    assert graph["patch"].histology_mask.float().mean() > 0.9 and graph["patch"].histology.shape[1] > 10
+    plain = ("build", config, "--out", tmp_path / "plain.zarr", "--set", "task.features=null")
+    assert say(*plain)[0] == 0
+    bare = read_store(tmp_path / "plain.zarr")
+    assert list(graph.obs("patch").index) == list(bare.obs("patch").index)
+    assert any(name.endswith("_validation") for name in graph.obs("patch").index)
+    for relation in (("cell", "within", "patch"), ("patch", "near", "patch")):
+        np.testing.assert_array_equal(graph[relation].adj_t.to_dense(), bare[relation].adj_t.to_dense())
+    assert say("query", run, "niches", "--k", 2, "--level", "patch")[0] == 0
+
+
 def test_a_run_killed_half_way_is_trained_again(
     made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]]
 ) -> None:

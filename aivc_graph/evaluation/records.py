@@ -111,10 +111,10 @@ def faults_of(results: Iterable[Result], comparisons: Iterable[Comparison], leak
     kinds: dict[tuple[str, ...], set[str]] = {}
     scored: dict[tuple[str, ...], set[str]] = {}
     for result in results:
-        key = (result.task, result.readout, result.metric, result.split)
-        kinds.setdefault(key, set()).add(result.kind)
+        named: tuple[str, ...] = (result.task, result.readout, result.metric, result.split)
+        kinds.setdefault(named, set()).add(result.kind)
         if result.value is not None:
-            scored.setdefault(key, set()).add(result.kind)
+            scored.setdefault(named, set()).add(result.kind)
     compared = {(c.task, c.readout, c.metric, c.split) for c in comparisons}
     for key, found in kinds.items():
         where = " · ".join(key)

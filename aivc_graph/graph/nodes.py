@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from aivc_graph import names
 from aivc_graph.errors import GraphError
 from aivc_graph.graph.ordering import hilbert_order
-from aivc_graph.tissue.frame import diameters_um, positions_um
+from aivc_graph.tissue.frame import diameters_um, positions_um, scale_affine
+from aivc_graph.tissue.section import add_level
 
-HIDDEN_COLUMNS = ("geometry", "radius")
+WINDOW = "window"
+HIDDEN_COLUMNS = ("geometry", "radius", WINDOW)
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,18 @@ def grid_patches(cells: Nodes, edge_um: float) -> Nodes:
     return Nodes.of_windows(section, split, (windows[:, 1:] + 0.5) * edge_um, edge_um, "window")
 
 
+def lay_windows(section: Any, edge_um: float) -> None:
+    """Lay the grid windows over the cells onto the section itself, as its patches, so that they can be observed.
+
+    The graph has the same windows as patches without this; with it they carry what was measured in them before it was
+    built, such as the histology under each. The section's split must be known: a window has one side of it.
+    """
+    windows = grid_patches(gather_nodes([section], names.CELL), edge_um)
+    split = np.array(names.SPLITS)[windows.split]
+    columns = pd.DataFrame({names.SPLIT.name: split, WINDOW: True})
+    add_level(section, names.PATCH, list(windows.barcode), windows.pos_um, edge_um / 2, scale_affine(1.0), columns)
+
+
 def _nodes_of(section: Any, index: int, level: str) -> Nodes:
     shapes = section.shapes[level]
     n = len(shapes)
@@ -125,9 +139,8 @@ def _nodes_of(section: Any, index: int, level: str) -> Nodes:
         )
     where = np.full(n, index, np.int64)
     barcode = np.asarray(shapes.index, dtype=object)
-    return Nodes(
-        barcode, where, codes, positions_um(section, level), diameters_um(section, level), np.zeros(n, bool), columns
-    )
+    is_window = np.full(n, WINDOW in shapes)
+    return Nodes(barcode, where, codes, positions_um(section, level), diameters_um(section, level), is_window, columns)
 
 
 def _none() -> Nodes:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from aivc_graph.errors import QueryError, unknown_name
+from aivc_graph.io.h5ad_file import write_anndata
 from aivc_graph.io.staging import staged
 from aivc_graph.io.writing import write
 from aivc_graph.pipeline.respond import respond
@@ -56,7 +57,7 @@ def save_answer(answer: Any, path: Path) -> Path:
         raise QueryError(str(path), "a table cannot be an .h5ad", mend="name a .csv or .parquet file")
     with staged(path) as beside:
         if path.suffix == ".h5ad":
-            answer.write_h5ad(beside)
+            write_anndata(answer, beside)
         else:
             frame = table if table is not None else flat(answer)
             frame.to_csv(beside) if path.suffix == ".csv" else frame.to_parquet(beside)

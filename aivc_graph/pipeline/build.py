@@ -14,11 +14,14 @@ from aivc_graph import names
 from aivc_graph.config import Config, SectionConfig, TaskConfig
 from aivc_graph.errors import AivcError, ConfigError, StoreError
 from aivc_graph.graph.build import build_graph
+from aivc_graph.graph.connectivity import connectivity
+from aivc_graph.graph.nodes import lay_windows
 from aivc_graph.graph.observations import anchor_count
 from aivc_graph.graph.replacing import refuse_other
 from aivc_graph.graph.store import write_store
 from aivc_graph.io.reading import read
 from aivc_graph.modalities.histology import add_histology
+from aivc_graph.modalities.histology_features import HistologyFeatures
 from aivc_graph.splits.design import split_design
 from aivc_graph.splits.leakage import check_donors, duplicate_content
 from aivc_graph.tissue.intervention import set_interventions
@@ -46,7 +49,12 @@ def build(config: Config, out: Path | None = None) -> Path:
         log.info("reading %s (%d of %d)", section.name, number, len(config.task.sections))
         sections.append(read_section(section, config.task))
     hold_out(sections, config.task)
+    if config.task.features is not None:
+        for section in sections:
+            describe_windows(section, config.task.features, config.graph.patch_um)
     graph = build_graph(sections, config.graph)
+    for level, found in connectivity(graph).items():
+        log.info("%s: %s", level, ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in found.items()))
     slides = {metadata_of(s)["section"]: small for s in sections if (small := thumbnail(s)) is not None}
     provenance = {"configuration": config.model_dump(mode="json"), "inputs": _input_hashes(config)}
     write_store(graph, out, provenance, slides)
@@ -87,6 +95,13 @@ def read_section(config: SectionConfig, task: TaskConfig) -> Any:
     if task.features is not None and names.SLIDE in section.images and names.PATCH in section.shapes:
         add_histology(section, features=task.features, cache=_cache_folder(), progress=sys.stderr.isatty())
     return section
+
+
+def describe_windows(section: Any, features: HistologyFeatures, edge_um: float) -> None:
+    """Describe the slide under the grid windows of a section that has cells and no patches, if it has a slide."""
+    if names.SLIDE in section.images and names.CELL in section.shapes and names.PATCH not in section.shapes:
+        lay_windows(section, edge_um)
+        add_histology(section, features=features, cache=_cache_folder(), progress=sys.stderr.isatty())
 
 
 def _cache_folder() -> Path | None:

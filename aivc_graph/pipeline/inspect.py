@@ -7,6 +7,7 @@ from typing import Any
 
 from aivc_graph import names
 from aivc_graph.errors import AivcError, ReadError
+from aivc_graph.graph.connectivity import connectivity
 from aivc_graph.graph.observations import anchor_count
 from aivc_graph.graph.store import read_store
 from aivc_graph.graph.tissue_graph import TissueGraph
@@ -66,5 +67,6 @@ def describe_graph(graph: TissueGraph) -> dict[str, Any]:
         "edges": {" ".join(r): int(graph[r].adj_t.values().numel()) for r in graph.edge_types},
         "observations": {level: graph.modalities(level) for level in graph.levels if graph.modalities(level)},
         "anchors": anchor_count(graph),
+        "connectivity": connectivity(graph),
         "splits": splits,
     }

@@ -18,15 +18,9 @@ from aivc_graph.errors import QueryError, StoreError, unknown_name
 from aivc_graph.graph.store import read_store, read_thumbnails, store_digest
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
-from aivc_graph.query.answers import (
-    composition_table,
-    contact_table,
-    drawn_once,
-    expression_table,
-    nearest_nodes,
-    node_table,
-)
+from aivc_graph.query.answers import composition_table, contact_table, expression_table, nearest_nodes, node_table
 from aivc_graph.query.composition import predicted_composition
+from aivc_graph.query.drawing import drawn_once
 from aivc_graph.query.mixture import fit_mixture, smooth
 from aivc_graph.query.places import NICHE, averaging, node_mask
 from aivc_graph.query.states import NodeStates, niche_level, niche_state, node_states
@@ -49,7 +43,7 @@ class VirtualTissue:
     diagnostics
         Label-free errors from training; they choose what a niche is made of.
     seed
-        Of the niche mixture.
+        Of the starts of the niche mixture, which hardly matter.
     slides
         Small pictures of the slides by section, to draw answers over.
 

@@ -22,6 +22,7 @@ from aivc_graph.report.sections import section_notes
 MARKERS = 5
 MAX_SECTIONS = 8
 MAIN_INCHES, SMALL_INCHES = (7.2, 6.6), (4.0, 3.7)
+LEAST_PART = 0.005
 TOUCHING, APART, MIN_CONTACTS, PARTNERS = 0.5, -1.0, 20, 3
 
 
@@ -90,9 +91,10 @@ def told_apart(niches: list[Niche], expected: pd.DataFrame) -> list[Niche]:
         others = [name for name in alike.get(niche.lead or "", []) if name != niche.name]
         if others:
             ratio = (expected.loc[niche.name] + 1.0) / (expected.loc[others].mean() + 1.0)
-            most = ratio.transform(np.log2).nlargest(MARKERS)
-            words = reading(most.to_dict())
-            telling = words if words is not None and words != niche.lead else most.index[0]
+            order = np.argsort(-ratio.to_numpy(), kind="stable")[:MARKERS]
+            most = {str(expected.columns[i]): float(np.log2(ratio.to_numpy()[i])) for i in map(int, order)}
+            words = reading(most)
+            telling = words if words is not None and words != niche.lead else next(iter(most))
             niche = replace(niche, lead=f"{niche.lead}, with more {telling}")
         found.append(niche)
     return found
@@ -130,12 +132,11 @@ def _parts(tissue: VirtualTissue, obs: pd.DataFrame) -> dict[str, tuple[Part, ..
         return {}
     table = tissue.composition().set_index(NICHE).drop(columns="n_nodes")
     colour = {str(label): nth_colour(i) for i, label in enumerate(table.columns)}
-    return {
-        str(name): tuple(
-            Part(str(label), float(share), colour[label]) for label, share in row.items() if share >= 0.005
-        )
-        for name, row in table.iterrows()
-    }
+    found = {}
+    for name, row in table.iterrows():
+        shares = {str(label): float(share) for label, share in row.items()}
+        found[str(name)] = tuple(Part(label, n, colour[label]) for label, n in shares.items() if n >= LEAST_PART)
+    return found
 
 
 def _partners(contacts: pd.DataFrame, name: str, *, close: bool) -> tuple[str, ...]:

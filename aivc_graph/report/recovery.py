@@ -45,7 +45,7 @@ def recovery_of(tissue: VirtualTissue, run: Path, section: str, inches: tuple[fl
     if both.empty:
         return None
     table = pd.crosstab(both["true"], both[NICHE].astype(str), normalize="index")
-    table = table[sorted(table.columns.astype(str), key=int)]
+    table = table[sorted(map(str, table.columns), key=lambda name: int(str(name)))]
     by_section = {
         str(name): float(adjusted_rand_score(rows["true"], rows[NICHE]))
         for name, rows in both.groupby("section", observed=True)

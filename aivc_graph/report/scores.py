@@ -99,7 +99,7 @@ def _verdict(facts: dict[str, Any], rows: list[Row], comparisons: pd.DataFrame) 
     baseline = next((row for row in rows if row.kind == "baseline"), None)
     if model is None or baseline is None:
         return "No baseline beside it: the number alone says little."
-    found = _comparison(facts, model.predictor, baseline.predictor, comparisons)
+    found = _comparison(facts, model, baseline, comparisons)
     if found is None:
         return f"The best baseline is {words(baseline.predictor)}; the two were not compared unit by unit."
     if not all(map(math.isfinite, found)):
@@ -113,16 +113,19 @@ def _verdict(facts: dict[str, Any], rows: list[Row], comparisons: pd.DataFrame) 
 
 
 def _comparison(
-    facts: dict[str, Any], model: str, baseline: str, comparisons: pd.DataFrame
+    facts: dict[str, Any], model: Row, baseline: Row, comparisons: pd.DataFrame
 ) -> tuple[float, float, float] | None:
     """Return model − baseline and its interval on the same task, metric and split."""
     if comparisons.empty:
         return None
     keys = [key for key in GROUP if key in comparisons]
     same = comparisons[(comparisons[keys] == [facts[key] for key in keys]).all(axis=1)]
-    for a, b, sign in ((model, baseline, 1.0), (baseline, model, -1.0)):
+    expected = model.value - baseline.value
+    for a, b, sign in ((model.predictor, baseline.predictor, 1.0), (baseline.predictor, model.predictor, -1.0)):
         rows = same[(same["a"] == a) & (same["b"] == b)]
         if len(rows):
-            one = pd.to_numeric(rows.iloc[0][["difference", "lower", "upper"]]).astype(float) * sign
+            # A comparison names no readout: of several, it belongs to the two values it is the difference of.
+            nearest = (sign * rows["difference"].astype(float) - expected).abs().to_numpy().argmin()
+            one = pd.to_numeric(rows.iloc[int(nearest)][["difference", "lower", "upper"]]).astype(float) * sign
             return one["difference"], min(one["lower"], one["upper"]), max(one["lower"], one["upper"])
     return None

@@ -40,7 +40,7 @@ def what_if_of(tissue: VirtualTissue) -> dict[str, Any] | None:
         "gene": gene,
         "section": section,
         "unit": str(by_niche["unit"].iloc[0]),
-        "rows": by_niche[by_niche["gene"] == gene].to_dict("records"),
+        "rows": by_niche[by_niche["gene"] == gene].assign(bounded=by_niche["lower"].notna()).to_dict("records"),
         "share_supported": float(answer.supported.mean()),
         "picture": tissue_drawing(axes.figure, alt),
         "reasons": answer.reasons,

@@ -15,7 +15,7 @@ from aivc_graph.simulate.section import Site
 Array = NDArray[np.float64]
 
 DONOR_SHIFT, SITE_SHIFT = 0.15, 0.25
-HEMATOXYLIN_EOSIN: Final = np.array([[0.68, 0.64, 0.38], [0.28, 0.88, 0.46]])
+HEMATOXYLIN_EOSIN: Final = np.array([[0.70, 0.60, 0.37], [0.34, 0.86, 0.43]])
 WHITE: Final = np.array([244.0, 242.0, 245.0])
 
 
@@ -65,5 +65,5 @@ def draw_site(name: str, seed: int) -> Site:
     rng = stream(seed, "site", name)
     shift = rng.normal(0.0, SITE_SHIFT, len(GENES))
     stain = HEMATOXYLIN_EOSIN * rng.lognormal(0.0, 0.08, (2, 3))
-    stain *= rng.uniform(0.85, 1.15, (2, 1))
-    return Site(name, shift, float(rng.lognormal(0.0, 0.25)), stain, WHITE + rng.normal(0, 2, 3))
+    stain *= rng.uniform(0.95, 1.15, (2, 1))
+    return Site(name, shift, float(rng.lognormal(-0.25, 0.15)), stain, WHITE + rng.normal(0, 2, 3))

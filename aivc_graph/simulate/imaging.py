@@ -19,7 +19,7 @@ from aivc_graph.simulate.section import SimulatedSection
 Array = NDArray[np.float64]
 
 PLATFORM: Final = 1
-SIZE, SIZE_SPREAD = 1.7, 0.4
+SIZE, SIZE_SPREAD = 2.0, 0.4
 CAPTURE_SPREAD: Final = 0.25
 DROPOUT: Final = 0.02
 MISASSIGNED, UNASSIGNED = 0.07, 0.08

@@ -20,7 +20,7 @@ REACH_UM: Final = 12.0
 FIBRES_UM: Final = (5.0, 8.0, 13.0)
 OPTICS_UM: Final = 0.6
 CRACKS: Final = 1.25
-UNEVEN, UNEVEN_UM = 0.2, 80.0
+UNEVEN, UNEVEN_UM = 0.25, 80.0
 SHADE_SPREAD: Final = 0.18
 
 
@@ -45,7 +45,7 @@ def paint_slide(
     pixels = round(section.size_um / mpp)
     nuclei, cytoplasm = _stamp(section, pixels, mpp, rng)
     grain = waves(pixels, 0.8 / mpp, rng)
-    hematoxylin = nuclei * (1.08 + 0.2 * grain) + 0.15 * cytoplasm
+    hematoxylin = nuclei * (1.25 + 0.2 * grain) + 0.15 * cytoplasm
     eosin = _matrix(section, pixels, mpp, rng) * (1 - 0.65 * np.minimum(nuclei, 1)) + 0.35 * cytoplasm
     thickness = np.exp(UNEVEN * waves(pixels, UNEVEN_UM / mpp, rng))
     stains = np.stack([thickness * hematoxylin, thickness * eosin], axis=-1)

@@ -21,7 +21,7 @@ from aivc_graph.simulate.signalling import Signalling, State, kernels
 
 Array = NDArray[np.float64]
 
-CLUMPING = 0.7
+CLUMPING = 0.6
 
 WAVES, WARP_UM = 3, 3.0
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.training.fit_counts import fit_decoder, fit_encoder, thinning_noise
 from aivc_graph.training.fit_features import fit_features
+from aivc_graph.training.fit_further_counts import first_modality, fit_further_counts
 from aivc_graph.training.fit_messages import fit_lateral, fit_lift
 from aivc_graph.training.folds import Fold, count_keys, feature_keys
 
@@ -29,8 +30,13 @@ def fit_closed_form(model: TissueModel, folds: list[Fold], seed: int) -> dict[st
     for level, modality in count_keys(folds):
         operator = model.count_operator(level, modality)
         fit_encoder(operator, folds, (level, modality))
-        noise[level] = thinning_noise(operator, folds, (level, modality), generator)
-        model.log_precision[f"{level}_{modality}"].copy_(torch.from_numpy(-np.log(noise[level])).float())
+        if modality == first_modality(folds, level):
+            noise[level] = thinning_noise(operator, folds, (level, modality), generator)
+            model.log_precision[f"{level}_{modality}"].copy_(torch.from_numpy(-np.log(noise[level])).float())
+    for level, modality in count_keys(folds):
+        if modality != first_modality(folds, level):
+            error = fit_further_counts(model, folds, (level, modality), noise[level])
+            model.log_precision[f"{level}_{modality}"].copy_(torch.from_numpy(-np.log(error)).float())
     for level, modality in feature_keys(folds):
         fit_features(model, folds, (level, modality), noise.get(level))
     for level in model.plan.laterals:

@@ -210,6 +210,8 @@ class _Fit:
             optimiser.step()
             total.add(loss)
             seen += sum(int(mask.sum()) for mask in core.values())
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # the last steps may still be under way
         seconds = time.perf_counter() - started
         self._validate()
         train = float(total.mean(self.config.feature_weight, self._feature_keys()))

@@ -64,10 +64,10 @@ def thin(data: CountInput, depth: float, share: float, generator: np.random.Gene
     parts = []
     for part in (kept, rest):
         part.eliminate_zeros()
-        scaled = SparseOperator(to_torch_csr(scale_counts(part, depth)), data.scaled.backward_csr)
-        parts.append(
-            CountInput(to_torch_csr(part), scaled, data.section_mean.cpu(), data.section_offset.cpu(), data.mask.cpu())
-        )
+        device = data.counts.device
+        scaled = SparseOperator(to_torch_csr(scale_counts(part, depth)).to(device), data.scaled.backward_csr)
+        whole = to_torch_csr(part).to(device)
+        parts.append(CountInput(whole, scaled, data.section_mean, data.section_offset, data.mask))
     return parts[0], parts[1]
 
 
@@ -77,10 +77,10 @@ def thinning_noise(
     """Return the counting noise of each latent dimension, from the difference of two thinned halves."""
     squares, number = np.zeros(operator.loading.shape[1]), 0
     for fold in folds:
-        data, section = fold.inputs.counts[key], fold.inputs.section[key[0]].cpu()
+        data, section = fold.inputs.counts[key], fold.inputs.section[key[0]]
         rows = fold.training(key[0], data.mask)
         halves = thin(data, float(operator.target_depth), 0.5, generator)
-        difference = (encode(operator, halves[0], section) - encode(operator, halves[1], section)).numpy()[rows]
+        difference = (encode(operator, halves[0], section) - encode(operator, halves[1], section)).cpu().numpy()[rows]
         squares += (difference**2).sum(axis=0)
         number += len(rows)
     return np.maximum(squares / max(number, 1) / 4, 1e-6)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.training.fit_counts import encode
+from aivc_graph.training.fit_further_counts import first_modality
 from aivc_graph.training.folds import Fold
 from aivc_graph.training.ridge import ridge
 
@@ -51,15 +52,24 @@ def fit_features(model: TissueModel, folds: list[Fold], key: tuple[str, str], no
 def _own_state(
     model: TissueModel, folds: list[Fold], level: str, rows: list[NDArray[np.int64]]
 ) -> tuple[Floats, NDArray[np.bool_]] | None:
-    """Return what counts alone say of `rows` (row, latent) and who was counted, or None where nobody was."""
+    """Return what counts alone say of `rows` (row, latent) and who was counted, or None where nobody was.
+
+    Where a level has no counts, as windows over cells have none, it is what those of its children say on average.
+    """
+    children = [child for child, parent in model.plan.withins if parent == level and child in model.plan.counts]
+    counted = [v for v in (level, *children) if v in model.plan.counts][:1]
     states, seen = [], []
     for fold, chosen in zip(folds, rows, strict=True):
-        keys = [key for key in fold.inputs.counts if key[0] == level]
-        if not keys:
+        if not counted or counted[0] not in fold.rows:
             return None
-        data = fold.inputs.counts[keys[0]]
-        state = encode(model.count_operator(*keys[0]), data, fold.inputs.section[level])
+        key = (counted[0], first_modality(folds, counted[0]))
+        data = fold.inputs.counts[key]
+        state, mask = encode(model.count_operator(*key), data, fold.inputs.section[key[0]]), data.mask
+        if key[0] != level:
+            overlap = fold.inputs.lift[key[0], level]
+            share = overlap @ mask[:, None]
+            state, mask = overlap @ (state * mask[:, None]) / share.clamp_min(1e-6), (share.ravel() > 0.99).float()
         states.append(state.cpu().numpy()[chosen])
-        seen.append(data.mask.cpu().numpy()[chosen] > 0)
+        seen.append(mask.cpu().numpy()[chosen] > 0)
     measured = np.concatenate(seen)
     return (np.concatenate(states), measured) if measured.sum() > 10 else None

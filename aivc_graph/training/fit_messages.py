@@ -10,6 +10,7 @@ from scipy.optimize import nnls
 from aivc_graph.model.tissue_model import Hidden, TissueModel
 from aivc_graph.operators.lateral.ring_mean import ring_means
 from aivc_graph.training.fit_counts import thin
+from aivc_graph.training.fit_further_counts import first_modality
 from aivc_graph.training.folds import Fold, count_keys
 from aivc_graph.training.ridge import ridge
 
@@ -34,8 +35,9 @@ def fit_lateral(model: TissueModel, folds: list[Fold], level: str, generator: np
     if weights.sum() > 0:
         operator.ring_weight.copy_(torch.from_numpy(weights[:, None]).float())
     found = {f"{level}.loo": float(residual**2 / max((z**2).sum(), 1e-12))}
-    keys = [key for key in count_keys(folds) if key[0] == level]
-    return found | (_fit_share(model, folds, keys[0], generator) if keys else {})
+    if not any(v == level for v, _ in count_keys(folds)):
+        return found
+    return found | _fit_share(model, folds, (level, first_modality(folds, level)), generator)
 
 
 def _fit_share(
@@ -50,12 +52,11 @@ def _fit_share(
             data, section = fold.inputs.counts[key], fold.inputs.section[level]
             kept, rest = thin(data, float(operator.target_depth), share, generator)
             rows = fold.training(level, data.mask)
-            state = operator.encode(kept.scaled, kept.section_mean, section.cpu())
-            device = fold.inputs.device
-            near, _ = lateral.context(state.to(device), data.mask, fold.inputs.rings[level])
+            state = operator.encode(kept.scaled, kept.section_mean, section)
+            near, _ = lateral.context(state, data.mask, fold.inputs.rings[level])
             context.append(near.cpu().numpy()[rows])
-            own.append(state.numpy()[rows])
-            target.append(operator.encode(rest.scaled, rest.section_mean, section.cpu()).numpy()[rows])
+            own.append(state.cpu().numpy()[rows])
+            target.append(operator.encode(rest.scaled, rest.section_mean, section).cpu().numpy()[rows])
         parts.append((np.concatenate(own), np.concatenate(context), np.concatenate(target)))
     own_part, context_part, target_part = parts[0]
     shares = np.zeros(own_part.shape[1])

@@ -7,6 +7,7 @@ from typing import Any
 
 from aivc_graph.errors import ConfigError
 from aivc_graph.io.graph_tables import level_table
+from aivc_graph.io.h5ad_file import write_anndata
 from aivc_graph.io.staging import staged
 from aivc_graph.io.writing import WRITERS
 
@@ -47,5 +48,5 @@ def write_h5ad(graph: Any, path: Path) -> Path:
 def _write_level(graph: Any, level: str, path: Path) -> Path:
     table = level_table(graph, level)
     with staged(path) as beside:
-        table.write_h5ad(beside, compression="gzip")
+        write_anndata(table, beside, compression="gzip")
     return path

@@ -23,7 +23,8 @@ from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.pipeline.train import train
-from aivc_graph.query.answers import composition_table, contact_table, drawn_once
+from aivc_graph.query.answers import composition_table, contact_table
+from aivc_graph.query.drawing import drawn_once
 from aivc_graph.query.mixture import fit_mixture
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.training.settings import TrainingConfig
@@ -354,6 +355,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no training.json": (lambda run: (run / "training.json").unlink(), "training.json: unreadable"),
     "model corrupt": (
         lambda run: (run / "model.safetensors").write_bytes(b"\x80\x04pickled"),
+        "model.safetensors: not a readable safetensors file",
+    ),
+    "model of an absurd header": (
+        lambda run: (run / "model.safetensors").write_bytes((1 << 40).to_bytes(8, "little") + b"{}"),
         "model.safetensors: not a readable safetensors file",
     ),
     "model missing": (lambda run: (run / "model.safetensors").unlink(), "model.safetensors"),

@@ -113,6 +113,19 @@ def test_what_is_said_of_the_model_follows_from_the_paired_difference(comparison
     assert told in summary_of({"modality": [board]})
 
 
+def test_two_readouts_of_one_task_keep_their_own_comparison() -> None:
+    rows = [
+        result(name, kind, value, readout=readout)
+        for readout, values in (("cells", (0.5, 0.4)), ("captured", (0.3, 0.29)))
+        for name, kind, value in zip(("model", "ridge"), ("model", "baseline"), values, strict=True)
+    ]
+    said = [
+        board.verdict
+        for board in boards(rows, [compared("model", "ridge", 0.1), compared("model", "ridge", 0.01)])["modality"]
+    ]
+    assert "gain +0.100" in said[0] and "gain +0.010" in said[1]
+
+
 def test_a_score_without_baseline_or_value_claims_nothing() -> None:
     (board,) = boards([result("model", "model", None)])["modality"]
     assert board.verdict.startswith("No baseline beside it") and board.rows[0].x is None

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from aivc_graph.operators.project.composition import CompositionProject
 from aivc_graph.training.anchors import Anchors
-from aivc_graph.training.fit_composition import choose_shares, divergence, efficiency, fit_profiles
+from aivc_graph.training.fit_composition import choose_shares, divergence, efficiency, fit_calibration, fit_profiles
 
 TYPES, GENES, CELLS, SECTIONS, PATCHES = 3, 20, 8, 4, 60
 
@@ -23,11 +23,13 @@ def anchors(efficiency_spread: float, seed: int = 0, *, noise: bool = True) -> A
     numbers = numbers.reshape(-1, TYPES)
     pooled = rng.poisson(numbers @ profiles).astype(float)
     rate = 20 * (numbers @ profiles) * platform
-    sums = rng.poisson(50 * np.tile(profiles, (SECTIONS, 1, 1))).astype(float)
+    n_cells = 50.0 if noise else 1e9
+    expected = n_cells * np.tile(profiles, (SECTIONS, 1, 1))
+    sums = rng.poisson(expected).astype(float) if noise else expected
     group = np.repeat(np.arange(SECTIONS), PATCHES)
     counts = rng.poisson(rate).astype(float) if noise else rate
     near = sparse.csr_matrix((len(group), len(group)), dtype=np.float32)
-    return Anchors(counts, pooled, numbers / CELLS, group, near, sums, np.full((SECTIONS, TYPES), 50.0))
+    return Anchors(counts, pooled, numbers / CELLS, group, near, sums, np.full((SECTIONS, TYPES), n_cells))
 
 
 def chosen(found: Anchors) -> CompositionProject:
@@ -48,6 +50,17 @@ def test_shared_efficiency_is_recovered_and_used() -> None:
 def test_nothing_to_gain_leaves_least_squares() -> None:
     operator = chosen(anchors(0.0, noise=False))
     assert float(operator.calibration_share) == float(operator.neighbour_share) == 0.0
+
+
+def test_where_counts_say_nothing_the_mean_composition_takes_over() -> None:
+    found = anchors(0.5)
+    shuffled = Anchors(**{**found.__dict__, "counts": np.random.default_rng(1).permutation(found.counts)})
+    operator = chosen(shuffled)
+    fit_calibration(operator, shuffled)
+    assert float(operator.calibration_share) == 1.0
+    answers = operator(torch.from_numpy(shuffled.counts).float()).numpy()
+    np.testing.assert_allclose(answers.mean(axis=0), found.measured.mean(axis=0), atol=0.02)
+    assert answers.std(axis=0).max() < 0.5 * found.measured.std(axis=0).max()
 
 
 def test_one_group_decides_nothing() -> None:

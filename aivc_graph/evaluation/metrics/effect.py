@@ -6,6 +6,9 @@ import numpy as np
 
 from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMetric, Array, sums_by
 
+# A true effect this share of the largest is one that a prediction can be held to.
+CLEAR = 0.1
+
 
 class _MeanOverRows(AbstractMetric):
     def value(self, total: Array) -> float:
@@ -15,21 +18,24 @@ class _MeanOverRows(AbstractMetric):
 
 @METRICS.register(
     "pearson_delta",
-    formula="mean over rows of corr over genes (predicted effect, true effect); a constant prediction counts as -1",
+    formula="mean over rows with a clear effect of corr over genes (predicted, true); a constant prediction is -1",
     best=1.0,
     higher_is_better=True,
     reference="Ahlmann-Eltze, Huber & Anders 2025, doi:10.1038/s41592-025-02772-6",
     weakness="blind to the size of the effect; an effect common to all perturbations scores high",
 )
 class PearsonDelta(_MeanOverRows):
-    """Correlation of effects over genes, each with the measured control on both sides; rows without effect are out."""
+    """Correlation of effects over genes, each with the measured control on both sides.
+
+    A row whose true effect is shorter than a tenth of the longest has none to correlate with, and is out.
+    """
 
     def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
         """Return (group, 2): sum of correlations and number of rows with an effect."""
         a = predicted - predicted.mean(axis=1, keepdims=True)
         b = measured - measured.mean(axis=1, keepdims=True)
         own, true = (a**2).sum(axis=1), (b**2).sum(axis=1)
-        counts = true > 1e-12
+        counts = true > max(CLEAR**2 * true.max(initial=0.0), 1e-12)
         flat = own <= 1e-12
         found = np.where(flat, -1.0, (a * b).sum(axis=1) / np.sqrt(np.where(flat | ~counts, 1.0, own * true)))
         return sums_by(np.column_stack([np.where(counts, found, 0.0), counts]), group, n_groups)
@@ -48,6 +54,6 @@ class EffectSign(_MeanOverRows):
 
     def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
         """Return (group, 2): right signs and number of clear effects."""
-        clear = np.abs(measured) > 0.1 * np.abs(measured).max(initial=0.0)
+        clear = np.abs(measured) > CLEAR * np.abs(measured).max(initial=0.0)
         right = clear & (np.sign(predicted) == np.sign(measured))
         return sums_by(np.column_stack([right.sum(axis=1), clear.sum(axis=1)]), group, n_groups)

@@ -28,6 +28,8 @@ ORIENTATIONS: Final[dict[str, Matrix]] = {
 }
 MIRRORED: Final = tuple(name for name, turn in ORIENTATIONS.items() if np.linalg.det(turn) < 0)
 CLEARLY = 0.03
+# Tissue nearer than this is much alike, and no second witness.
+ALIKE_UM = 100.0
 # Least correlation that says anything: below it all eight turns fit a little by chance, as on a square section.
 MEANINGFUL = 0.5
 
@@ -106,13 +108,16 @@ def _check_level(section: Any, level: str, slide: Layer) -> list[str]:
     now = fits["identity"]
     if fits[best].score < MEANINGFUL:
         return []
-    if fits[best].score > now.score + CLEARLY:
+    # A correlation over n independent places is known to about 1/√n; the best of m is above the true by √(2 ln m / n).
+    places = min(len(layer.um()), int(np.prod(np.ptp(layer.um(), axis=0))) / ALIKE_UM**2)
+    if fits[best].score > now.score + max(CLEARLY, 1 / np.sqrt(places)):
         kind = "mirrored" if best in MIRRORED else "turned"
         scores = f"{fits[best].score:.2f} against {now.score:.2f} as placed"
         found = f"the nodes fit the slide's tissue better {kind} by {best!r} ({scores})"
         return [f"{where}: {found}; are x and y swapped, or the slide flipped?"]
     shift = now.affine[:2, 2]
-    if now.score > now.present + 2 * CLEARLY and np.hypot(*shift) > 3 * pixel_um:
+    by_chance = np.sqrt(4 * np.log((slide.diagonal_um() / pixel_um) ** 2) / places)  # shifts share half of the places
+    if now.score > now.present + max(2 * CLEARLY, by_chance) and np.hypot(*shift) > 3 * pixel_um:
         found = f"shifted by ({shift[0]:+,.0f}, {shift[1]:+,.0f}) µm ({now.present:.2f} → {now.score:.2f})"
         return [f"{where}: the nodes fit the slide's tissue better {found}; check the slide's pixel size and origin"]
     return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import anndata
@@ -59,18 +60,15 @@ def test_one_file_for_several_levels_needs_the_levels_name(graph: TissueGraph, t
         write(graph, tmp_path / "run.h5ad", to="h5ad")
 
 
-def test_a_failure_leaves_the_old_file(graph: TissueGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_old_file(graph: TissueGraph, tmp_path: Path) -> None:
     path = tmp_path / "cell.h5ad"
     path.write_bytes(b"old")
-
-    def full(self: object, beside: Path, **_: object) -> None:
-        Path(beside).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(anndata.AnnData, "write_h5ad", full)
-    with pytest.raises(
-        StoreError, match=r"cell\.h5ad: No space left on device while writing; what was there .* intact"
-    ):
-        write(graph, path, to="h5ad")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, hard))
+    try:
+        with pytest.raises(StoreError, match=r"cell\.h5ad: File too large while writing; what was there .* intact"):
+            write(graph, path, to="h5ad")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["cell.h5ad"]
