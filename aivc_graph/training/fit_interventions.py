@@ -26,6 +26,9 @@ Floats = NDArray[np.floating]
 SAMPLE_NODES = 20_000
 EXPONENTS = (1.0, 2.0)
 SHARPNESSES = (0.0, 3.0, 10.0, 30.0)
+SPREAD_SHARES = (0.5, 1.0)
+# What is lost or gained inside a cell is not passed on, only what follows from it.
+INSIDE = ("knockout", "activation")
 COURSES_HOURS = (2.0, 6.0, 12.0, 24.0, 96.0)
 # How much of a shrunken effect is kept: of its mean over components, and of each component's departure from it.
 KEPT = ((0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (1.0, 0.25), (1.0, 0.5), (1.0, 1.0))
@@ -35,17 +38,25 @@ EFFECT, INTERACTION = 1e3, 0.05
 CLEAR_GAIN = 10.0
 
 
+# What of a course the model keeps, in this order.
+COURSE = ("half", "exponent", "hours", "full_dose", "full_hours", "handed_on", "sharpness")
+
+
 @dataclass(frozen=True)
 class Course:
-    """How an intervention's strength goes with dose and time, how far it spreads (None: not at all) and how sharply."""
+    """How an intervention's strength goes with dose and time, and how far and how sharply it spreads.
+
+    `spread`: how much of the effect comes by what is near, 0 none of it, 1 all.
+    """
 
     half: float
     exponent: float
     hours: float
     full_dose: float
     full_hours: float
-    handed_on: float | None = None
+    handed_on: float = 0.0
     sharpness: float = 0.0
+    spread: float = 0.0
 
     def strength(self, dose: Floats, hours: Floats) -> Floats:
         """Return the strength (row,), 1 at the full dose and hours."""
@@ -81,24 +92,25 @@ def fit_interventions(model: TissueModel, source: TissueGraph | GraphStore, size
     graph = source if isinstance(source, TissueGraph) else source.structure
     _fit_components(shift, plan, graph, encode_nodes(model, source, plan, size), seed)
     contrasts = make_contrasts(model, source, plan, size, seed)
-    courses = _courses(contrasts, plan)
+    courses = _courses(contrasts, plan, _passed_on(model, plan))
     rows = _rows(contrasts, courses, plan)
     donors = range(len(plan.donors))
     joint = joint_effects(rows, len(donors), plan.components)
     without = [joint_effects(rows.take(rows.donor != d), len(donors), plan.components) for d in donors]
     kept = _kept(rows, joint, without, plan)
-    weight, n = model.count_operator(plan.level, plan.modality).weight.double().numpy(), len(plan.keys)
+    weight = model.count_operator(plan.level, plan.modality).weight.double().numpy()
+    passed_on = _passed_on(model, plan) * np.array([[course.spread] for course in courses])
     for copy, found in enumerate((joint, *without)):
         effect = kept[:, 0, None, None] * found.mean[:, None] + kept[:, 1, None, None] * found.departure
-        effect[:n] -= effect[n : 2 * n]
-        _store(shift, copy, effect, n, weight)
+        _store(shift, copy, effect, passed_on[:, None], weight)
     for row, (key, course) in enumerate(zip(plan.keys, courses, strict=True)):
-        shift.course[row] = torch.tensor([getattr(course, name) or 0.0 for name in course.__dataclass_fields__])
-        done, beyond = _shown(contrasts, row, course)
-        amount = contrasts.nodes * np.clip(done + np.maximum(beyond, 0), 0, 1)
+        shift.course[row] = torch.tensor([getattr(course, name) for name in COURSE])
+        amount = contrasts.nodes * np.clip(rows.x[:, row], 0, 1)
         np.add.at(shift.treated_nodes[row].numpy(), contrasts.component, amount)
-        spread = "does not spread" if course.handed_on is None else f"hands on {course.handed_on:g}"
-        log.info("%s: %s, keeps %g of its mean and %g of what differs between components", key, spread, *kept[row])
+        log.info(
+            "%s: spreads by %g, keeps %g of its mean and %g of what differs between components",
+            *(key, course.spread, *kept[row]),
+        )
     model.to(device)
 
 
@@ -125,19 +137,34 @@ def _fit_components(
     shift.usual_distance.fill_(float(np.quantile(squared, 0.995)))
 
 
-def _store(shift: ComponentShift, copy: int, effect: Floats, n_keys: int, weight: Floats) -> None:
+def _passed_on(model: TissueModel, plan: InterventionPlan) -> Floats:
+    """Return which molecules' effects may spread (key, molecule): 1 or 0."""
+    panel = model.plan.counts[plan.level][plan.modality]
+    return np.array(
+        [
+            [0.0 if kind in INSIDE and molecule in targets else 1.0 for molecule in panel]
+            for kind, targets in zip(plan.kinds, plan.targets, strict=True)
+        ]
+    )
+
+
+def _store(shift: ComponentShift, copy: int, effect: Floats, passed_on: Floats, weight: Floats) -> None:
     """Write effects (column, component, molecule) as steps in the latent state and what of them lies beside it."""
-    latent = _in_state(effect, weight)
-    beside = effect - latent @ weight.T
-    for part, columns in ((DIRECT, slice(0, n_keys)), (SPREAD, slice(n_keys, 2 * n_keys))):
-        shift.latent_effect[copy, :, part].copy_(torch.from_numpy(latent[columns]))
-        shift.molecule_effect[copy, :, part].copy_(torch.from_numpy(beside[columns]))
-    shift.latent_pair[copy].copy_(torch.from_numpy(latent[2 * n_keys :]))
-    shift.molecule_pair[copy].copy_(torch.from_numpy(beside[2 * n_keys :]))
+    n = len(passed_on)
+    for part, found in ((DIRECT, effect[:n] * (1 - passed_on)), (SPREAD, effect[:n] * passed_on)):
+        latent = _in_state(found, weight)
+        shift.latent_effect[copy, :, part].copy_(torch.from_numpy(latent))
+        shift.molecule_effect[copy, :, part].copy_(torch.from_numpy(found - latent @ weight.T))
+    latent = _in_state(effect[n:], weight)
+    shift.latent_pair[copy].copy_(torch.from_numpy(latent))
+    shift.molecule_pair[copy].copy_(torch.from_numpy(effect[n:] - latent @ weight.T))
 
 
-def _courses(contrasts: Contrasts, plan: InterventionPlan) -> list[Course]:
-    """Choose each intervention's course by the evidence of what is left when the others are taken away."""
+def _courses(contrasts: Contrasts, plan: InterventionPlan, passed_on: Floats) -> list[Course]:
+    """Choose each intervention's course by the evidence of what is left when the others are taken away.
+
+    What spreads is a share of the effect itself, so that one section treated in a part of it can tell how far.
+    """
     courses = [_usual_course(contrasts, row) for row in range(len(plan.keys))]
     rows = _rows(contrasts, courses, plan)
     joint = joint_effects(rows, len(plan.donors), plan.components)
@@ -145,10 +172,11 @@ def _courses(contrasts: Contrasts, plan: InterventionPlan) -> list[Course]:
     rest = rows.y - joint.base[rows.donor, rows.component] - rows.x @ joint.mean
     for row, usual in enumerate(courses):
         own = contrasts.dose[:, row] > 0
-        y, w, part = rest[own] + rows.x[own, row, None] * joint.mean[row], weight[own], contrasts.take(own)
+        y, part = rest[own] + rows.x[own, row, None] * joint.mean[row], contrasts.take(own)
+        w = weight[own] * passed_on[row]
         best = _evidence(part, row, usual, y, w)
-        for reach, sharpness in product(HANDED_ON, SHARPNESSES):
-            spreading = replace(usual, handed_on=reach, sharpness=sharpness)
+        for reach, sharpness, spread in product(HANDED_ON, SHARPNESSES, SPREAD_SHARES):
+            spreading = replace(usual, handed_on=reach, sharpness=sharpness, spread=spread)
             found = _evidence(part, row, spreading, y, w) - CLEAR_GAIN
             if found > best:
                 courses[row], best = spreading, found
@@ -160,23 +188,17 @@ def _courses(contrasts: Contrasts, plan: InterventionPlan) -> list[Course]:
 
 
 def _evidence(part: Contrasts, row: int, course: Course, y: Floats, weight: Floats) -> float:
-    x = np.column_stack(_shown(part, row, course))
-    x = x[:, : 1 if course.handed_on is None else 2]
+    x = _shown(part, row, course)[:, None]
     square = np.einsum("rg,rp,rq->gpq", weight, x, x, optimize=True)
     return log_evidence(square, np.einsum("rg,rp->gp", weight * y, x))
 
 
-def _shown(part: Contrasts, row: int, course: Course) -> tuple[Floats, Floats]:
-    """Return what was done (row,), and how much more is near than was done: 0 where all tissue was treated, or none.
-
-    The first then stands for what treated tissue does as a whole, which is well told even where its spread is not.
-    """
+def _shown(part: Contrasts, row: int, course: Course) -> Floats:
+    """Return how much of its effect each group shows (row,): by what was done, and by what is near."""
     strength = course.strength(part.dose[:, row], part.hours[:, row])
-    done = strength * part.applied[:, row]
-    if course.handed_on is None:
-        return done, np.zeros_like(done)
     near = strength * part.near[:, row, HANDED_ON.index(course.handed_on)]
-    return done, (1 + course.sharpness) * near / (1 + course.sharpness * near) - done
+    near = (1 + course.sharpness) * near / (1 + course.sharpness * near)
+    return (1 - course.spread) * strength * part.applied[:, row] + course.spread * near
 
 
 def _usual_course(contrasts: Contrasts, row: int) -> Course:
@@ -198,40 +220,37 @@ def _course_options(part: Contrasts, row: int, usual: Course) -> list[Course]:
 
 
 def _rows(contrasts: Contrasts, courses: list[Course], plan: InterventionPlan) -> Rows:
-    """Return the rows of the regression; columns: by intervention what was done, then what is near, then pairs."""
-    shown = [_shown(contrasts, row, course) for row, course in enumerate(courses)]
-    direct, near = (np.array(part).T for part in zip(*shown, strict=True))
-    pairs = [direct[:, plan.keys.index(a)] * direct[:, plan.keys.index(b)] for a, b in plan.pairs]
-    x = np.concatenate([direct, near, np.array(pairs).reshape(len(pairs), len(direct)).T], axis=1)
-    prior = np.r_[np.full(2 * len(courses), EFFECT), np.full(len(pairs), INTERACTION)]
+    """Return the rows of the regression; a column an intervention, then one a pair."""
+    shown = np.column_stack([_shown(contrasts, row, course) for row, course in enumerate(courses)])
+    both = np.array([shown[:, plan.keys.index(a)] * shown[:, plan.keys.index(b)] for a, b in plan.pairs])
+    x = np.concatenate([shown, both.reshape(len(both), len(shown)).T], axis=1)
+    prior = np.r_[np.full(len(courses), EFFECT), np.full(len(both), INTERACTION)]
     return Rows(contrasts.log_ratio, contrasts.variance, x, contrasts.donor, contrasts.component, prior)
 
 
 def _kept(rows: Rows, joint: JointEffects, without: list[JointEffects], plan: InterventionPlan) -> Floats:
     """Return how much of each column's mean and departures left-out donors support (column, 2).
 
-    The two columns of one intervention share it. With fewer than two donors nothing shows what travels: an intervention
-    keeps its mean, and a combination stays additive.
+    With fewer than two donors nothing shows what travels: an intervention keeps its mean, a combination stays additive.
     """
-    n = len(plan.keys)
     kept = np.zeros((rows.x.shape[1], 2))
     weight = 1 / (rows.variance + joint.surplus)
-    for columns in [[row, n + row] for row in range(n)] + [[2 * n + pair] for pair in range(len(plan.pairs))]:
-        donors = [d for d in range(len(plan.donors)) if rows.x[rows.donor == d][:, columns].any()]
+    for column in range(len(kept)):
+        donors = [d for d in range(len(plan.donors)) if rows.x[rows.donor == d, column].any()]
         if len(donors) < 2:
-            kept[columns] = KEPT[2] if columns[0] < n else KEPT[0]
+            kept[column] = KEPT[2] if column < len(plan.keys) else KEPT[0]
             continue
         errors = np.zeros(len(KEPT))
         for d in donors:
             own, other = rows.take(rows.donor == d), without[d]
             effect = other.mean[:, None] + other.departure
-            shown = np.setdiff1d(np.arange(rows.x.shape[1]), columns)
-            rest = own.y - np.einsum("rk,krg->rg", own.x[:, shown], effect[shown][:, own.component])
+            effect[column] = 0
+            rest = own.y - np.einsum("rk,krg->rg", own.x, effect[:, own.component])
             for i, (mean, departure) in enumerate(KEPT):
-                tried = mean * other.mean[columns, None] + departure * other.departure[columns]
-                left = rest - np.einsum("rk,krg->rg", own.x[:, columns], tried[:, own.component])
+                tried = mean * other.mean[column] + departure * other.departure[column]
+                left = rest - own.x[:, column, None] * tried[own.component]
                 errors[i] += _about_own_mean(left, weight[rows.donor == d], own.component)
-        kept[columns] = KEPT[int(errors.argmin())]
+        kept[column] = KEPT[int(errors.argmin())]
     return kept
 
 

@@ -135,16 +135,17 @@ class ComponentShift(nn.Module):
 def exposure(strength: Tensor, near: SparseOperator, handed_on: float, hops: int, sharpness: float = 0.0) -> Tensor:
     r"""Return what of a field is near each node (node,), exactly zero beyond `hops` steps.
 
-    .. math:: e = (1-a) \sum_{n=1}^{H} a^{n-1} P^n h, \qquad \frac{(1+s)\,e}{1+s\,e}
+    .. math:: e = \frac{1-a}{1-a^H} \sum_{n=1}^{H} a^{n-1} P^n h, \qquad \frac{(1+s)\,e}{1+s\,e}
 
     with P the mean over neighbours and a the share `handed_on`: a kernel that falls off about exponentially, over the
-    farther the larger a; with a = 0 the neighbours alone. With sharpness s > 0 little of it is already nearly enough,
-    as where a signal saturates.
+    farther the larger a; with a = 0 the neighbours alone. It is 1 where all that is near has 1. With sharpness s > 0
+    little of it is already nearly enough, as where a signal saturates.
     """
     near_by, total = strength[:, None], torch.zeros_like(strength)
+    whole = (1 - handed_on) / (1 - handed_on**hops)
     for hop in range(hops):
         near_by = near @ near_by
-        total = total + (1 - handed_on) * handed_on**hop * near_by[:, 0]
+        total = total + whole * handed_on**hop * near_by[:, 0]
     return (1 + sharpness) * total / (1 + sharpness * total)
 
 
