@@ -115,17 +115,14 @@ def _verdict(facts: dict[str, Any], rows: list[Row], comparisons: pd.DataFrame) 
 def _comparison(
     facts: dict[str, Any], model: Row, baseline: Row, comparisons: pd.DataFrame
 ) -> tuple[float, float, float] | None:
-    """Return model − baseline and its interval on the same task, metric and split."""
+    """Return model − baseline and its interval on the same task, readout, metric and split."""
     if comparisons.empty:
         return None
     keys = [key for key in GROUP if key in comparisons]
     same = comparisons[(comparisons[keys] == [facts[key] for key in keys]).all(axis=1)]
-    expected = model.value - baseline.value
     for a, b, sign in ((model.predictor, baseline.predictor, 1.0), (baseline.predictor, model.predictor, -1.0)):
         rows = same[(same["a"] == a) & (same["b"] == b)]
         if len(rows):
-            # A comparison names no readout: of several, it belongs to the two values it is the difference of.
-            nearest = (sign * rows["difference"].astype(float) - expected).abs().to_numpy().argmin()
-            one = pd.to_numeric(rows.iloc[int(nearest)][["difference", "lower", "upper"]]).astype(float) * sign
+            one = pd.to_numeric(rows.iloc[0][["difference", "lower", "upper"]]).astype(float) * sign
             return one["difference"], min(one["lower"], one["upper"]), max(one["lower"], one["upper"])
     return None

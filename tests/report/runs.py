@@ -63,8 +63,8 @@ def evaluation(results: list[dict[str, Any]], comparisons: list[dict[str, Any]] 
 def compared(a: str, b: str, difference: float, half: float | None = 0.01, **other: Any) -> dict[str, Any]:
     """Return one paired comparison."""
     bounds = (None, None) if half is None else (difference - half, difference + half)
-    key: dict[str, Any] = {"task": "image → expression", "metric": "pearson", "split": "test", "higher_is_better": True}
-    key |= {"unit": "donor", "n_units": 6}
+    key: dict[str, Any] = {"task": "image → expression", "readout": "genes", "metric": "pearson", "split": "test"}
+    key |= {"higher_is_better": True, "unit": "donor", "n_units": 6}
     return {
         **key,
         "a": a,

@@ -119,10 +119,8 @@ def test_two_readouts_of_one_task_keep_their_own_comparison() -> None:
         for readout, values in (("cells", (0.5, 0.4)), ("captured", (0.3, 0.29)))
         for name, kind, value in zip(("model", "ridge"), ("model", "baseline"), values, strict=True)
     ]
-    said = [
-        board.verdict
-        for board in boards(rows, [compared("model", "ridge", 0.1), compared("model", "ridge", 0.01)])["modality"]
-    ]
+    pairs = [compared("model", "ridge", gain, readout=of) for of, gain in (("captured", 0.01), ("cells", 0.1))]
+    said = [board.verdict for board in boards(rows, pairs)["modality"]]
     assert "gain +0.100" in said[0] and "gain +0.010" in said[1]
 
 
