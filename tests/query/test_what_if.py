@@ -165,6 +165,13 @@ def test_out_of_support_is_said(tissue: VirtualTissue) -> None:
         assert table["lower"].isna().all() and not table["supported"].any()
 
 
+def test_one_after_the_other_is_said_to_be_out_of_support(tissue: VirtualTissue) -> None:
+    then = tissue.intervene(knockout("G03") + drug("X", onset_hours=24))
+    assert not then.supported.any() and "one after the other" in then.reasons[-1]
+    together = tissue.intervene(knockout("G03", onset_hours=6) + drug("X", onset_hours=6))
+    assert not any("one after" in reason for reason in together.reasons)
+
+
 def test_places_average_over_their_cells(tissue: VirtualTissue) -> None:
     answer = tissue.intervene(knockout("G03"))
     cells, niches = answer.readout(by="cell", genes=["G20"]), answer.readout(by="niche", genes=["G20"])

@@ -1,0 +1,47 @@
+"""Exposure and strength: exact far field, one where all is treated, monotone, whatever the order of nodes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+from aivc_graph.graph.tissue_graph import to_torch_csr
+from aivc_graph.operators.intervention.component_shift import ComponentShift, exposure
+from aivc_graph.operators.product import SparseOperator
+
+SHAPES = [(0.0, 0.0), (0.75, 0.0), (0.9, 10.0)]
+
+
+def line(n: int) -> SparseOperator:
+    """Return the mean over both neighbours on a line of nodes."""
+    near = sparse.diags([np.ones(n - 1), np.ones(n - 1)], [-1, 1]).tocsr()
+    return SparseOperator.of(to_torch_csr(sparse.csr_matrix(near.multiply(1 / near.sum(axis=1)).astype(np.float32))))
+
+
+@pytest.mark.parametrize(("handed_on", "sharpness"), SHAPES)
+def test_exposure_ends_at_its_reach_and_is_one_inside(handed_on: float, sharpness: float) -> None:
+    field = torch.zeros(41)
+    field[20] = 1.0
+    found = exposure(field, line(41), handed_on, 5, sharpness)
+    assert (found[:15] == 0).all() and (found[26:] == 0).all() and found[21] > 0
+    torch.testing.assert_close(exposure(torch.ones(41), line(41), handed_on, 5, sharpness), torch.ones(41))
+    assert (exposure(torch.zeros(41), line(41), handed_on, 5, sharpness) == 0).all()
+    assert (exposure(0.5 * field, line(41), handed_on, 5, sharpness) <= found).all()
+
+
+def test_farther_and_sharper() -> None:
+    field = (torch.arange(41) < 20).float()
+    near, far = (exposure(field, line(41), handed_on, 8) for handed_on in (0.0, 0.9))
+    assert near[20] > 0 and near[21] == 0 and far[25] > 0
+    assert (exposure(field, line(41), 0.9, 8, 10.0)[20:28] > far[20:28]).all()
+
+
+def test_strength_is_nothing_at_nothing_one_at_most_and_rises() -> None:
+    shift = ComponentShift(1, 0, 2, 3, 4, 1)
+    shift.course[0] = torch.tensor([0.5, 2.0, 12.0, 2.0, 24.0, 0.0, 0.0])
+    dose, hours = torch.linspace(0, 2, 9), torch.linspace(0, 24, 9)
+    by_dose, by_hours = shift.strength(0, dose, torch.tensor(24.0)), shift.strength(0, torch.tensor(2.0), hours)
+    for rising in (by_dose, by_hours):
+        assert rising[0] == 0 and rising[-1] == pytest.approx(1.0) and (rising.diff() > 0).all()
