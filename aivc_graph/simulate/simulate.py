@@ -39,9 +39,9 @@ def simulate(preset: str | Preset, out: str | Path, seed: int = 0) -> Path:
     ----------
     preset
         ``"tiny"`` (two donors, seconds), ``"demo"`` (seven donors, a local knock-out), ``"cohort"`` (two sites,
-        adjacent sections), ``"layered"`` (the front of one tumour), ``"perturb"`` (interventions × dose × time × combination),
-        ``"multiome"``, ``"large"`` (a million cells), ``"null_effect"`` and ``"null_niches"`` (nothing to find); or a
-        `aivc_graph.simulate.presets.Preset` of one's own.
+        adjacent sections), ``"layered"`` (the front of one tumour), ``"perturb"`` (interventions × dose × time ×
+        combination), ``"multiome"``, ``"large"`` (a million cells), ``"null_effect"`` and ``"null_niches"`` (nothing to
+        find); or a `aivc_graph.simulate.presets.Preset` of one's own.
     out
         A folder that does not exist yet, or is empty.
     seed

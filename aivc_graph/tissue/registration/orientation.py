@@ -29,7 +29,7 @@ ORIENTATIONS: Final[dict[str, Matrix]] = {
 MIRRORED: Final = tuple(name for name, turn in ORIENTATIONS.items() if np.linalg.det(turn) < 0)
 CLEARLY = 0.03
 # Tissue nearer than this is much alike, and no second witness.
-ALIKE_UM = 100.0
+ALIKE_UM = 150.0
 # Least correlation that says anything: below it all eight turns fit a little by chance, as on a square section.
 MEANINGFUL = 0.5
 
