@@ -34,7 +34,9 @@ COURSES_HOURS = (2.0, 6.0, 12.0, 24.0, 96.0)
 KEPT = ((0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (1.0, 0.25), (1.0, 0.5), (1.0, 1.0))
 # Prior variances of natural-log effects: anything goes, but combinations are nearly additive.
 EFFECT, INTERACTION = 1e3, 0.05
-# Where all tissue was treated, what spreads cannot be told from what was done: no spread, unless it is clear [nats].
+# No effect unless the squared error on left-out donors, in units of its variance, falls by this much.
+LEAST_GAIN = 6.0
+# No spread of an effect unless it is clear [nats].
 CLEAR_GAIN = 10.0
 
 
@@ -174,12 +176,14 @@ def _courses(contrasts: Contrasts, plan: InterventionPlan, passed_on: Floats) ->
         own = contrasts.dose[:, row] > 0
         y, part = rest[own] + rows.x[own, row, None] * joint.mean[row], contrasts.take(own)
         w = weight[own] * passed_on[row]
-        best = _evidence(part, row, usual, y, w)
+        # How far it spreads is told by where the effect is within a section, not by how sections differ.
+        best = _evidence(part, row, usual, y, w, within=True)
         for reach, sharpness, spread in product(HANDED_ON, SHARPNESSES, SPREAD_SHARES):
             spreading = replace(usual, handed_on=reach, sharpness=sharpness, spread=spread)
-            found = _evidence(part, row, spreading, y, w) - CLEAR_GAIN
+            found = _evidence(part, row, spreading, y, w, within=True) - CLEAR_GAIN
             if found > best:
                 courses[row], best = spreading, found
+        best = _evidence(part, row, courses[row], y, w)
         for option in _course_options(part, row, courses[row]):
             found = _evidence(part, row, option, y, w)
             if found > best + 1e-6:
@@ -187,10 +191,20 @@ def _courses(contrasts: Contrasts, plan: InterventionPlan, passed_on: Floats) ->
     return courses
 
 
-def _evidence(part: Contrasts, row: int, course: Course, y: Floats, weight: Floats) -> float:
-    x = _shown(part, row, course)[:, None]
-    square = np.einsum("rg,rp,rq->gpq", weight, x, x, optimize=True)
-    return log_evidence(square, np.einsum("rg,rp->gp", weight * y, x))
+def _evidence(part: Contrasts, row: int, course: Course, y: Floats, weight: Floats, *, within: bool = False) -> float:
+    """Return the evidence for an effect that goes like `course`; `within` sections and components alone, or not."""
+    x = np.repeat(_shown(part, row, course)[:, None], y.shape[1], axis=1)
+    if within:
+        x, y = (_about_mean(values, weight, part.section, part.component) for values in (x, y))
+    return log_evidence((weight * x**2).sum(axis=0)[:, None, None], (weight * x * y).sum(axis=0)[:, None])
+
+
+def _about_mean(values: Floats, weight: Floats, section: NDArray[np.int64], component: NDArray[np.int64]) -> Floats:
+    """Return values (row, molecule) less their weighted mean over the rows of each section and component."""
+    _, place = np.unique(np.column_stack([section, component]), axis=0, return_inverse=True)
+    one = np.eye(place.max() + 1)[place.reshape(-1)]
+    mean = (one.T @ (weight * values)) / np.maximum(one.T @ weight, 1e-12)
+    return np.asarray(values - one @ mean)
 
 
 def _shown(part: Contrasts, row: int, course: Course) -> Floats:
@@ -250,6 +264,7 @@ def _kept(rows: Rows, joint: JointEffects, without: list[JointEffects], plan: In
                 tried = mean * other.mean[column] + departure * other.departure[column]
                 left = rest - own.x[:, column, None] * tried[own.component]
                 errors[i] += _about_own_mean(left, weight[rows.donor == d], own.component)
+        errors[1:] += LEAST_GAIN
         kept[column] = KEPT[int(errors.argmin())]
     return kept
 
