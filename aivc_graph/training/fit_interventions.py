@@ -176,11 +176,10 @@ def _courses(contrasts: Contrasts, plan: InterventionPlan, passed_on: Floats) ->
         own = contrasts.dose[:, row] > 0
         y, part = rest[own] + rows.x[own, row, None] * joint.mean[row], contrasts.take(own)
         w = weight[own] * passed_on[row]
-        # How far it spreads is told by where the effect is within a section, not by how sections differ.
-        best = _evidence(part, row, usual, y, w, within=True)
+        best = _fit_within(part, row, usual, y, w, joint.mean[row])
         for reach, sharpness, spread in product(HANDED_ON, SHARPNESSES, SPREAD_SHARES):
             spreading = replace(usual, handed_on=reach, sharpness=sharpness, spread=spread)
-            found = _evidence(part, row, spreading, y, w, within=True) - CLEAR_GAIN
+            found = _fit_within(part, row, spreading, y, w, joint.mean[row]) - CLEAR_GAIN
             if found > best:
                 courses[row], best = spreading, found
         best = _evidence(part, row, courses[row], y, w)
@@ -191,12 +190,19 @@ def _courses(contrasts: Contrasts, plan: InterventionPlan, passed_on: Floats) ->
     return courses
 
 
-def _evidence(part: Contrasts, row: int, course: Course, y: Floats, weight: Floats, *, within: bool = False) -> float:
-    """Return the evidence for an effect that goes like `course`; `within` sections and components alone, or not."""
-    x = np.repeat(_shown(part, row, course)[:, None], y.shape[1], axis=1)
-    if within:
-        x, y = (_about_mean(values, weight, part.section, part.component) for values in (x, y))
+def _evidence(part: Contrasts, row: int, course: Course, y: Floats, weight: Floats) -> float:
+    x = _shown(part, row, course)[:, None]
     return log_evidence((weight * x**2).sum(axis=0)[:, None, None], (weight * x * y).sum(axis=0)[:, None])
+
+
+def _fit_within(part: Contrasts, row: int, course: Course, y: Floats, weight: Floats, effect: Floats) -> float:
+    """Return the log-likelihood of where `effect` (molecule,) is found within each section and component.
+
+    The effect is what all sections say it is, so that tissue that happens to differ from here to there, in other
+    molecules, is not taken for its spread.
+    """
+    left = _about_mean(y - _shown(part, row, course)[:, None] * effect, weight, part.section, part.component)
+    return -0.5 * float((weight * left**2).sum())
 
 
 def _about_mean(values: Floats, weight: Floats, section: NDArray[np.int64], component: NDArray[np.int64]) -> Floats:
