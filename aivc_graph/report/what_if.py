@@ -18,8 +18,8 @@ from aivc_graph.tissue.intervention import Intervention
 def what_if_of(tissue: VirtualTissue) -> dict[str, Any] | None:
     """Ask for the intervention that was given most often, over all tissue; None where none was given.
 
-    Drawn and listed is the gene whose mean over niches moves furthest with an interval that excludes no change, on the
-    first section to which the intervention was not given.
+    Drawn and listed is the gene that moves furthest, relative to itself, of those whose interval excludes no change;
+    on the first section to which the intervention was not given.
     """
     graph = tissue.graph
     if names.INTERVENTION not in graph.node_types:
@@ -30,7 +30,7 @@ def what_if_of(tissue: VirtualTissue) -> dict[str, Any] | None:
         by_niche = answer.readout("genes", by="niche")
     except QueryError:  # not supported by this run: no number is better than a wrong one
         return None
-    gene = _moved_most(by_niche)
+    gene = _moved_most(by_niche, set(asked.targets))
     section = _untreated(graph, given)
     axes = answer.plot(gene, section)
     axes.set_title("")
@@ -77,10 +77,13 @@ def most_given(graph: TissueGraph) -> tuple[Intervention, np.ndarray]:
     return asked, np.asarray(applied[:, one].todense()).ravel() > 0
 
 
-def _moved_most(by_niche: pd.DataFrame) -> str:
-    clear = by_niche["supported"].astype(bool) & (by_niche["lower"] * by_niche["upper"] > 0)
-    rows = by_niche[clear] if clear.any() else by_niche
-    return str(rows["gene"].iloc[int(np.argmax(np.abs(rows["estimate"].to_numpy())))])
+def _moved_most(by_niche: pd.DataFrame, targets: set[str]) -> str:
+    """Return the gene that surely moves furthest, relative to itself untreated; what is targeted is no news."""
+    table = by_niche[~by_niche["gene"].isin(targets)] if set(by_niche["gene"]) - targets else by_niche
+    clear = (table["lower"] * table["upper"] > 0) & table["supported"].astype(bool)
+    least = table[["lower", "upper"]].abs().min(axis=1).where(clear, 0.0)
+    moved = (least if clear.any() else table["estimate"].abs()) / (table["untreated"] + 1.0)
+    return str(moved.groupby(table["gene"]).mean().idxmax())
 
 
 def _untreated(graph: TissueGraph, given: np.ndarray) -> str:

@@ -36,7 +36,7 @@ class Answer:
         rows = [
             (niche, gene, estimate, 9.0, 9.0 + estimate, estimate - half, estimate + half)
             for niche in ("1", "2")
-            for gene, estimate, half in (("G1", -2.0, 0.5), ("G2", 5.0, 9.0), ("G3", 0.1, 0.01))
+            for gene, estimate, half in (("G1", -8.0, 0.5), ("G4", -2.0, 0.5), ("G2", 5.0, 9.0), ("G3", 0.1, 0.01))
         ]
         columns = ["niche", "gene", "estimate", "untreated", "treated", "lower", "upper"]
         table = pd.DataFrame(rows, columns=columns)
@@ -64,7 +64,7 @@ def test_the_clearest_gene_is_told_and_what_is_unsupported_has_no_number(
 ) -> None:
     monkeypatch.setattr(VirtualTissue, "intervene", lambda tissue, asked: Answer(tissue))
     found = what_if_of(VirtualTissue.load(run))
-    assert found is not None and found["gene"] == "G1" and found["section"] == "b"
+    assert found is not None and found["gene"] == "G4" and found["section"] == "b"
     assert found["share_supported"] == pytest.approx(0.5, abs=0.01)
     page = write_report(run).read_text()
     section = page[page.index('<section id="what-if"') :].split("</section>")[0]
