@@ -195,7 +195,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--where": {"metavar": "PLACE", "help": "niche=3, section=NAME or disc=SECTION:X,Y,RADIUS [µm]; all if not given"},
     "--dose": {"type": float, "help": "of every part that does not say its own (1)"},
-    "--hours": {"type": float, "help": "how long it lasts until the tissue is looked at (24)"},
+    "--hours": {"type": float, "help": "how long it lasts until the tissue is looked at (the longest in training)"},
 }
 QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "niches": ("the niche of every cell, patch or region", ("--k", "--resolution", "--level", "--plot")),

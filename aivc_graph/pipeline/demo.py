@@ -43,7 +43,7 @@ def demo(out: Path, *, device: str = "auto", seed: int = 0, preset: str = "demo"
     """
     out = Path(out)
     tissue_folder = out / "tissue"
-    if (tissue_folder / "truth").is_dir():
+    if (tissue_folder / "truth").is_dir() and (out / "graph.zarr").is_dir():  # an earlier demo's own
         shutil.rmtree(tissue_folder)
     with stage("simulate"):
         simulate(preset, tissue_folder, seed=seed)

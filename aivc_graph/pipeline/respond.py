@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -14,6 +15,7 @@ from aivc_graph.io.staging import staged
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.tissue.intervention import Combination, Intervention, Kind
 
+log = logging.getLogger(__name__)
 PLACES = ("niche", "section", "disc")
 
 
@@ -38,13 +40,17 @@ def respond(
         ``niche=3``, ``section=NAME`` or ``disc=SECTION:X,Y,RADIUS`` [µm]; the whole tissue if not given.
     dose
         Of every part that does not say its own.
-    hours, at, genes
-        As in `VirtualTissue.intervene` and `WhatIf.readout`.
+    hours
+        As in `VirtualTissue.intervene`; by default the longest in training.
+    at, genes
+        As in `WhatIf.readout`.
     plot
         Picture of the effect on the first of `genes`.
     """
-    parts = tuple(_part(text, dose) for text in intervention)
+    parts = tuple(_as_trained(tissue, _part(text, dose)) for text in intervention)
     answer = tissue.intervene(Combination(parts=parts), where=_where(tissue, where), hours=hours)
+    for reason in answer.reasons:
+        log.warning("%s", reason)
     table = answer.readout("genes", by=at, genes=genes)
     if plot is not None:
         with staged(plot) as beside:
@@ -67,6 +73,14 @@ def _part(text: str, dose: float) -> Intervention:
     if not 0 <= given < np.inf:
         raise QueryError(f"intervention {text!r}", f"the dose {given:g}", "a number from 0")
     return Intervention(kind=kind, name=name, dose=given)  # type: ignore[arg-type]
+
+
+def _as_trained(tissue: VirtualTissue, part: Intervention) -> Intervention:
+    """Return a part that lasts as long as the longest in training, where training has seen it."""
+    plan = tissue.model.plan.interventions
+    if plan is None or part.key not in plan.keys:
+        return part
+    return part.model_copy(update={"hours": plan.hours[plan.keys.index(part.key)][1]})
 
 
 def _where(tissue: VirtualTissue, text: str | None) -> Any:

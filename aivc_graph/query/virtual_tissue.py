@@ -290,6 +290,8 @@ class VirtualTissue:
         """
         parts = intervention.parts
         if hours is not None:
+            if not 0 <= hours < np.inf:
+                raise QueryError("intervene", f"hours = {hours:g}", "a number from 0")
             parts = tuple(part.model_copy(update={"hours": float(hours)}) for part in parts)
         return what_if(self, Combination(parts=parts), node_mask(self.graph, self.base_level, where))
 

@@ -32,6 +32,8 @@ def writing_run(run: Path, *, resume: bool) -> Iterator[Path]:
     """
     run = Path(run)
     try:
+        if (run / "truth").is_dir():
+            raise StoreError(str(run), "a simulated study", "a run folder, or a new one", "name another one by --out")
         run.mkdir(parents=True, exist_ok=True)
         with locked(run / "run"):
             folder = run / UNFINISHED
@@ -52,6 +54,8 @@ def writing_run(run: Path, *, resume: bool) -> Iterator[Path]:
 
 def _take_over(folder: Path, run: Path) -> None:
     """Move what lies in `folder` into `run`; the facts, which make it a run, last."""
+    for scores in ("evaluation.json", "report.html"):  # they are of the run that is replaced
+        (run / scores).unlink(missing_ok=True)
     for new in sorted(folder.iterdir(), key=lambda path: path.name == FACTS):
         old = run / new.name
         if old.is_dir():
