@@ -6,6 +6,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # test problems are small, and tests run side by side
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,13 @@ import pytest
 from scipy import sparse
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def loggers_as_made() -> None:
+    """Undo what an earlier test's command line set: `--quiet` of one test must not silence another."""
+    for name in ("aivc_graph", "aivc_graph.pipeline.demo"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -387,11 +387,24 @@ TABLES = ("niches", "markers", "expression", "contacts")
 PICTURES = ("niches", "contacts", "training")
 
 
+def test_a_study_of_ones_own_is_neither_trained_into_nor_replaced(
+    made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]]
+) -> None:
+    (tmp_path / "tissue/truth").mkdir(parents=True)
+    (tmp_path / "tissue/config.yaml").write_text("mine")
+    code, _, err = say("demo", "--out", tmp_path)
+    assert code == 2 and "already holds something" in err
+    code, _, err = say("train", made / "tiny.yaml", "--graph", made / "graph.zarr", "--out", tmp_path / "tissue")
+    assert code == 2 and "a simulated study" in err
+    assert (tmp_path / "tissue/config.yaml").read_text() == "mine"
+
+
 def test_the_demo_gives_the_same_bytes_again_and_replaces_an_older_one(
     tiny_demo: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "aivc_graph.pipeline.demo")
     (tmp_path / "demo/tissue/truth").mkdir(parents=True)
+    (tmp_path / "demo/checkpoints").mkdir()
     (tmp_path / "demo/tissue/old").write_text("of an earlier demo")
     out = demo(tmp_path / "demo", device="cpu", preset="tiny")
     assert not (out / "tissue/old").exists()

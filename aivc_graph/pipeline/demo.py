@@ -43,7 +43,8 @@ def demo(out: Path, *, device: str = "auto", seed: int = 0, preset: str = "demo"
     """
     out = Path(out)
     tissue_folder = out / "tissue"
-    if (tissue_folder / "truth").is_dir() and (out / "graph.zarr").is_dir():  # an earlier demo's own
+    earlier = any((out / mark).is_dir() for mark in ("graph.zarr", "checkpoints"))
+    if earlier and (tissue_folder / "truth").is_dir():  # a study beside no run is somebody's own, and stays
         shutil.rmtree(tissue_folder)
     with stage("simulate"):
         simulate(preset, tissue_folder, seed=seed)
