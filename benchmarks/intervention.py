@@ -67,9 +67,9 @@ class Study:
     @property
     def test(self) -> list[str]:
         """Untreated sections of test donors."""
-        obs = self.tissue.graph.obs(names.SECTION)
-        tested = self.tissue.graph["cell"].section_index[self.tissue.graph.in_split("cell", names.TEST)].unique()
-        return [str(obs.index[i]) for i in tested.tolist()]
+        graph = self.tissue.graph
+        tested = graph["cell"].section_index[graph.in_split("cell", names.TEST)].unique()
+        return [str(graph.obs(names.SECTION).index[i]) for i in tested.tolist()]
 
 
 def main() -> None:
@@ -168,8 +168,7 @@ def agreement(effect: Floats, true: Floats) -> dict[str, float]:
 def truth_of(study: Study, section: str, arm: str) -> Floats:
     """Return true expectations (cell, gene) in counts per 10,000, cells in the graph's order."""
     file = study.folder / "truth" / section / "counterfactual" / f"{arm}.parquet"
-    table = pd.read_parquet(file).loc[barcodes(study, section), panel(study)]
-    rate = table.to_numpy(np.float64)
+    rate = pd.read_parquet(file).loc[barcodes(study, section), panel(study)].to_numpy(np.float64)
     return np.asarray(rate / rate.sum(axis=1, keepdims=True) * PER)
 
 
@@ -285,9 +284,6 @@ def decoded(log_share: Floats) -> Floats:
     return np.asarray(share / share.sum(axis=1, keepdims=True) * PER)
 
 
-# ---------------------------------------------------------------- spread
-
-
 def spreads(study: Study) -> list[dict[str, Any]]:
     """Return, a local arm and test donor, true and predicted effect by distance from the disc, and its decay length."""
     rows = []
@@ -316,19 +312,18 @@ def mean_of(values: Floats) -> float:
 
 
 def decay_length(away_um: Floats, amount: Floats) -> float:
-    """Return λ of the least-squares fit of A exp(−d / λ)."""
+    """Return λ of the least-squares fit of A exp(−d / λ); NaN where there is nothing to fit."""
 
     def curve(d: Floats, height: float, length: float) -> Floats:
         return np.asarray(height * np.exp(-d / length))
 
+    if np.abs(amount).max(initial=0.0) < 1e-3:
+        return float("nan")
     try:
         found, _ = optimize.curve_fit(curve, away_um, amount, p0=(1.0, 40.0), bounds=([0, 3], [20, 500]))
     except RuntimeError:
         return float("nan")
     return float(found[1])
-
-
-# ---------------------------------------------------------------- tables
 
 
 def summary(rows: pd.DataFrame) -> dict[str, Any]:
