@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError
@@ -18,8 +19,8 @@ from aivc_graph.tissue.intervention import Intervention
 def what_if_of(tissue: VirtualTissue) -> dict[str, Any] | None:
     """Ask for the intervention that was given most often, over all tissue; None where none was given.
 
-    Drawn and listed is the gene that moves furthest, relative to itself, of those whose interval excludes no change;
-    on the first section to which the intervention was not given.
+    Drawn and listed is the gene that moves furthest relative to itself, on the first section to which the intervention
+    was not given.
     """
     graph = tissue.graph
     if names.INTERVENTION not in graph.node_types:
@@ -30,7 +31,7 @@ def what_if_of(tissue: VirtualTissue) -> dict[str, Any] | None:
         by_niche = answer.readout("genes", by="niche")
     except QueryError:  # not supported by this run: no number is better than a wrong one
         return None
-    gene = _moved_most(by_niche, set(asked.targets))
+    gene, certain = _moved_most(by_niche, set(asked.targets))
     section = _untreated(graph, given)
     axes = answer.plot(gene, section)
     axes.set_title("")
@@ -38,6 +39,7 @@ def what_if_of(tissue: VirtualTissue) -> dict[str, Any] | None:
     return {
         "intervention": asked,
         "gene": gene,
+        "certain": certain,
         "section": section,
         "unit": str(by_niche["unit"].iloc[0]),
         "rows": by_niche[by_niche["gene"] == gene].assign(bounded=by_niche["lower"].notna()).to_dict("records"),
@@ -77,13 +79,23 @@ def most_given(graph: TissueGraph) -> tuple[Intervention, np.ndarray]:
     return asked, np.asarray(applied[:, one].todense()).ravel() > 0
 
 
-def _moved_most(by_niche: pd.DataFrame, targets: set[str]) -> str:
-    """Return the gene that surely moves furthest, relative to itself untreated; what is targeted is no news."""
+def _moved_most(by_niche: pd.DataFrame, targets: set[str]) -> tuple[str, bool]:
+    """Return the gene that moves furthest relative to itself untreated, and whether its change is beyond doubt.
+
+    Counts are shares: where some genes fall all others rise by a like part, the median over genes, which is taken off.
+    Beyond doubt is an interval that excludes no change even when widened for all genes and niches looked at; of many
+    intervals of 95 % some exclude it by chance. Where no gene is, the furthest of all is told; a target is no news.
+    """
     table = by_niche[~by_niche["gene"].isin(targets)] if set(by_niche["gene"]) - targets else by_niche
-    clear = (table["lower"] * table["upper"] > 0) & table["supported"].astype(bool)
-    least = table[["lower", "upper"]].abs().min(axis=1).where(clear, 0.0)
-    moved = (least if clear.any() else table["estimate"].abs()) / (table["untreated"] + 1.0)
-    return str(moved.groupby(table["gene"]).mean().idxmax())
+    freedom = (table["n_units"] - 1).clip(lower=1)
+    error = (table["upper"] - table["lower"]) / 2 / stats.t.ppf(0.975, freedom)
+    common = (table["estimate"] / (table["untreated"] + 1.0)).groupby(table["niche"], observed=True).transform("median")
+    own = (table["estimate"] - common * (table["untreated"] + 1.0)).abs()
+    chance = 2 * stats.t.sf(own / error.where(error > 0), freedom) * len(table)
+    clear = (chance < 0.05) & table["supported"].astype(bool)
+    moved = own / (table["untreated"] + 1.0)
+    of_gene = (moved.where(clear, 0.0) if clear.any() else moved).groupby(table["gene"]).mean()
+    return str(of_gene.idxmax()), bool(clear.any())
 
 
 def _untreated(graph: TissueGraph, given: np.ndarray) -> str:

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 from aivc_graph.errors import QueryError
 from aivc_graph.query.virtual_tissue import VirtualTissue
-from aivc_graph.report.what_if import most_given, what_if_of
+from aivc_graph.report.what_if import _moved_most, most_given, what_if_of
 from aivc_graph.report.write import write_report
 from aivc_graph.tissue.intervention import Intervention, knockout, set_interventions
 from tests.report.runs import small_run
@@ -68,6 +69,7 @@ def test_the_clearest_gene_is_told_and_what_is_unsupported_has_no_number(
     assert found["share_supported"] == pytest.approx(0.5, abs=0.01)
     page = write_report(run).read_text()
     section = page[page.index('<section id="what-if"') :].split("</section>")[0]
+    assert found["certain"] and "no doubt left" in section
     assert "−2.00" in section and "[−2.50, −1.50]" in section
     assert "&lt;b&gt;unlike" in section
     assert section.count("no answer") == 1 and section.count("<img") == 1
@@ -81,3 +83,24 @@ def test_without_an_answer_there_is_no_section(run: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(VirtualTissue, "intervene", intervene)
     assert what_if_of(VirtualTissue.load(run)) is None
     assert "What if" not in write_report(run).read_text()
+
+
+def test_many_intervals_that_just_exclude_no_change_are_no_certainty() -> None:
+    genes = [f"G{i}" for i in range(100)]
+    table = pd.DataFrame({"niche": "1", "gene": genes, "untreated": 9.0, "n_units": 5, "supported": True})
+    table["estimate"] = np.where(table["gene"] == "G7", 3.0, np.where(table["gene"] == "G9", 2.0, 0.1))
+
+    def told(half: Any) -> tuple[str, bool]:
+        return _moved_most(table.assign(lower=table["estimate"] - half, upper=table["estimate"] + half), set())
+
+    assert told(np.where(table["gene"] == "G7", 4.0, 0.9)) == ("G7", False)
+    assert told(np.where(table["gene"] == "G9", 0.01, 0.9)) == ("G9", True)
+    assert told(np.nan) == ("G7", False)
+
+
+def test_what_all_genes_share_is_no_news() -> None:
+    genes = [f"G{i}" for i in range(100)]
+    table = pd.DataFrame({"niche": "1", "gene": genes, "untreated": 99.0, "n_units": 5, "supported": True})
+    table["estimate"] = np.where(table["gene"] == "G7", -2.0, 3.0)  # one falls, so the shares of all others rise
+    table = table.assign(lower=table["estimate"] - 0.01, upper=table["estimate"] + 0.01)
+    assert _moved_most(table, set()) == ("G7", True)
