@@ -9,10 +9,12 @@ from aivc_graph import names
 from aivc_graph.errors import AivcError, ReadError
 from aivc_graph.graph.connectivity import connectivity
 from aivc_graph.graph.observations import anchor_count
-from aivc_graph.graph.store import read_store
+from aivc_graph.graph.store import open_store, read_store
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.io.reading import read
 from aivc_graph.io.slides import is_slide, open_slide
+from aivc_graph.tissue.label_agreement import check_labels
+from aivc_graph.tissue.registration.overlap import check_overlap
 from aivc_graph.tissue.schema import check_section, describe_section
 from aivc_graph.training.run_folder import run_facts
 
@@ -23,7 +25,8 @@ def inspect(path: Path) -> dict[str, Any]:
     if (path / "run.json").exists():
         return {"kind": "run", **run_facts(path / "run.json", ()), **run_facts(path / "training.json", ())}
     if (path / "levels").is_dir():
-        return {"kind": "graph", **describe_graph(read_store(path))}
+        built = open_store(path).facts.get("provenance", {})
+        return {"kind": "graph", **describe_graph(read_store(path)), "doubts": built.get("doubts", [])}
     if path.suffix in (".yaml", ".yml"):
         raise ReadError(
             str(path), "a configuration", "a slide, section, graph store or run", f"build it: aivc build {path}"
@@ -31,10 +34,10 @@ def inspect(path: Path) -> dict[str, Any]:
     if is_slide(path) and (unplaced := _slide_without_size(path)) is not None:
         return unplaced
     section = read(path, check=False)
-    found = describe_section(section)
+    found = describe_section(section) | {"faults": [], "doubts": []}
     try:
         check_section(section)
-        found["faults"] = []
+        found["doubts"] = [*check_overlap(section), *check_labels(section)]
     except AivcError as error:
         found["faults"] = str(error).splitlines()
     return found
