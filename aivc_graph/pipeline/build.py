@@ -20,6 +20,7 @@ from aivc_graph.graph.observations import anchor_count
 from aivc_graph.graph.replacing import refuse_other
 from aivc_graph.graph.store import write_store
 from aivc_graph.io.reading import read
+from aivc_graph.io.staging import check_place
 from aivc_graph.modalities.histology import add_histology
 from aivc_graph.modalities.histology_features import HistologyFeatures
 from aivc_graph.pipeline.doubts import doubts_of_content, doubts_of_paths, doubts_of_section
@@ -36,6 +37,7 @@ from aivc_graph.training.run_folder import FACTS, run_facts
 
 log = logging.getLogger(__name__)
 RUNS = Path("runs")
+EVERYTHING = {"kind": "everything"}
 
 
 def build(config: Config, out: Path | None = None) -> Path:
@@ -45,6 +47,8 @@ def build(config: Config, out: Path | None = None) -> Path:
     out = Path(out) if out is not None else RUNS / config.task.name / "graph.zarr"
     refuse_other(out)  # before hours of reading, and again when it is written
     _refuse_trained(out)
+    check_place(out.parent, folder=True)
+    split_design(**(config.task.split or EVERYTHING)).check([_groups_of(one) for one in config.task.sections])
     sections, doubts = [], _told(doubts_of_paths(config.task))
     for number, section in enumerate(config.task.sections, 1):
         log.info("reading %s (%d of %d)", section.name, number, len(config.task.sections))
@@ -78,16 +82,13 @@ def _refuse_trained(store: Path) -> None:
 
 def read_section(config: SectionConfig, task: TaskConfig) -> Any:
     """Read, merge, register and check one section, and describe its tiles where the task asks for it."""
-    groups = {
-        key: value for key in ("donor", "site", "platform", "batch") if (value := getattr(config, key)) is not None
-    }
     parts = []
     for source in config.sources:
         try:
             parts.append(read(source.path, section=config.name, reader=source.reader, check=False, **source.options))
         except AivcError as error:
             raise type(error)(f"section {config.name}", str(error)) from error
-    section = merge_sections(config.name, parts, **groups)
+    section = merge_sections(config.name, parts, **{k: v for k, v in _groups_of(config).items() if k != "section"})
     for method in config.registration:
         register(section, method.moving, method.fixed, registration_method(method.kind, **method.options))
     set_interventions(section, config.interventions)
@@ -96,6 +97,12 @@ def read_section(config: SectionConfig, task: TaskConfig) -> Any:
     if task.features is not None and names.SLIDE in section.images and names.PATCH in section.shapes:
         add_histology(section, features=task.features, cache=_cache_folder(), progress=sys.stderr.isatty())
     return section
+
+
+def _groups_of(config: SectionConfig) -> dict[str, str]:
+    """Return what the configuration says a section is: its name, and donor, site, platform and batch where given."""
+    given = {key: getattr(config, key) for key in ("donor", "site", "platform", "batch")}
+    return {"section": config.name, **{key: value for key, value in given.items() if value is not None}}
 
 
 def describe_windows(section: Any, features: HistologyFeatures, edge_um: float) -> None:
@@ -133,7 +140,7 @@ def _told(doubts: list[str]) -> list[str]:
 
 def hold_out(sections: list[Any], task: TaskConfig) -> list[Duplicate]:
     """Label every node by the task's split; refuse donors or content on two sides of it, return what is there twice."""
-    design = split_design(**(task.split or {"kind": "everything"}))
+    design = split_design(**(task.split or EVERYTHING))
     for level, labels in design(sections).items():
         log.info("split of %s: %s", level, ", ".join(f"{label} {n:,}" for label, n in labels.items() if n))
     if not getattr(design, "share_donors", True):

@@ -103,6 +103,17 @@ def test_labels_of_another_section_are_doubted(study: Path, say: Say) -> None:
     assert code == 2 and "expected those of ≥ 5%, found labels of 10 of 357 cells" in err
 
 
+def test_a_held_out_donor_that_is_nobodys_is_told_before_reading(study: Path, say: Say) -> None:
+    shutil.rmtree(study / "D1_untreated")
+    code, err = build(say, study, "--set", "task.split={kind: by_group, key: donor, test: [D9]}")
+    assert code == 2 and "split · test: no donor named 'D9'" in err and "reading" not in err
+
+
+def test_where_nothing_can_be_written_is_told_before_reading(study: Path, say: Say) -> None:
+    code, _, err = say("build", study / "study.yaml", "--out", "/proc/nowhere/graph.zarr")
+    assert code == 2 and "/proc/nowhere: " in err and "nothing can be written there" in err and "reading" not in err
+
+
 def test_one_folder_under_two_names_is_told(study: Path, say: Say) -> None:
     code, err = build(say, study, "--set", "task.sections[1].sources[1].path=./D1_untreated/xenium")
     path = (study / "D1_untreated/xenium").resolve()
