@@ -41,17 +41,16 @@ LEAST_COUNTS = 200.0
 class Contrasts:
     """One row a group of nodes of one section and component, treated or not, at about one exposure.
 
-    Shapes: `donor` (row,) position among the plan's donors; `section` and `component` (row,); `log_ratio` (row,
-    molecule) against all untreated nodes of that component, with the `variance` of counting; `applied` (row, key) share
-    of treated nodes; `near` (row, key, handed on) mean exposure; `dose`, `hours` (row, key), zero where not given;
+    Shapes: `donor` (row,) position among the plan's donors; `section` and `component` (row,); `counts` (row, molecule),
+    and what is `expected` of all untreated nodes of that component; `applied` (row, key) share of treated nodes; `near` (row, key, handed on) mean exposure; `dose`, `hours` (row, key), zero where not given;
     `nodes` (row,) their number.
     """
 
     donor: Rows
     section: Rows
     component: Rows
-    log_ratio: Floats
-    variance: Floats
+    counts: Floats
+    expected: Floats
     applied: Floats
     near: Floats
     dose: Floats
@@ -146,8 +145,8 @@ def _against_profile(
         donor=np.array([plan.donors.index(donors[s]) for s in section[rows]]),
         section=section[rows],
         component=component[rows],
-        log_ratio=np.log((counts[rows] + 0.5) / (expected + 0.5)),
-        variance=1 / (expected + 0.5),
+        counts=counts[rows],
+        expected=expected,
         applied=applied[rows],
         near=near[rows],
         dose=dose,

@@ -17,7 +17,7 @@ from aivc_graph.model.intervention_plan import InterventionPlan, section_arms
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.intervention.component_shift import DIRECT, SPREAD, ComponentShift
 from aivc_graph.training.contrasts import HANDED_ON, Contrasts, encode_nodes, make_contrasts
-from aivc_graph.training.joint_effects import DONOR, JointEffects, Rows, joint_effects
+from aivc_graph.training.joint_effects import DONOR, JointEffects, Rows, joint_effects, shrink
 from aivc_graph.training.shrinkage import log_evidence
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ KEPT = ((0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (1.0, 0.25), (1.0, 0.5), (1.0, 1.0))
 EFFECT, INTERACTION = 1e3, 0.05
 # No effect unless the squared error on left-out donors, in units of its variance, falls by this much.
 LEAST_GAIN = 6.0
+# Sweeps of the iterated least squares, and the largest log ratio that counts are taken about.
+SWEEPS, MOST = 4, 4.0
 # No spread of an effect unless it is clear [nats].
 CLEAR_GAIN = 10.0
 
@@ -95,10 +97,7 @@ def fit_interventions(model: TissueModel, source: TissueGraph | GraphStore, size
     _fit_components(shift, plan, graph, encode_nodes(model, source, plan, size), seed)
     contrasts = make_contrasts(model, source, plan, size, seed)
     courses = _courses(contrasts, plan, _passed_on(model, plan))
-    rows = _rows(contrasts, courses, plan)
-    donors = range(len(plan.donors))
-    joint = joint_effects(rows, len(donors), plan.components)
-    without = [joint_effects(rows.take(rows.donor != d), len(donors), plan.components) for d in donors]
+    rows, joint, without = _effects(contrasts, courses, plan)
     kept = _kept(rows, joint, without, plan)
     weight = model.count_operator(plan.level, plan.modality).weight.double().numpy()
     passed_on = _passed_on(model, plan) * np.array([[course.spread] for course in courses])
@@ -139,6 +138,28 @@ def _fit_components(
     shift.usual_distance.fill_(float(np.quantile(squared, 0.995)))
 
 
+def _effects(
+    contrasts: Contrasts, courses: list[Course], plan: InterventionPlan
+) -> tuple[Rows, JointEffects, list[JointEffects]]:
+    """Return the rows of the regression, its shrunken effects of all donors, and those without each.
+
+    Counts are Poisson about expectations whose logarithms are linear, fitted by iterated least squares: the logarithm
+    of few counts is too low on average, and groups near what was treated are the smallest.
+
+    References
+    ----------
+    McCullagh & Nelder 1989, doi:10.1007/978-1-4899-3242-6, section 2.5.
+    """
+    n, fitted = len(plan.donors), np.zeros(contrasts.counts.shape)
+    for _ in range(SWEEPS):
+        rows = _rows(contrasts, courses, plan, fitted)
+        given = np.array([(rows.x[rows.donor == d] != 0).any(axis=0) for d in range(n)])
+        without = [joint_effects(rows.take(rows.donor != d), n, plan.components) for d in range(n)]
+        joint, without = shrink(joint_effects(rows, n, plan.components), without, given)
+        fitted = joint.base[rows.donor, rows.component] + joint.of(rows)
+    return rows, joint, without
+
+
 def _passed_on(model: TissueModel, plan: InterventionPlan) -> Floats:
     """Return which molecules' effects may spread (key, molecule): 1 or 0."""
     panel = model.plan.counts[plan.level][plan.modality]
@@ -168,18 +189,18 @@ def _courses(contrasts: Contrasts, plan: InterventionPlan, passed_on: Floats) ->
     What spreads is a share of the effect itself, so that one section treated in a part of it can tell how far.
     """
     courses = [_usual_course(contrasts, row) for row in range(len(plan.keys))]
-    rows = _rows(contrasts, courses, plan)
-    joint = joint_effects(rows, len(plan.donors), plan.components)
+    rows, joint, _ = _effects(contrasts, courses, plan)
     weight = 1 / (rows.variance + joint.surplus)
-    rest = rows.y - joint.base[rows.donor, rows.component] - rows.x @ joint.mean
+    rest = rows.y - joint.base[rows.donor, rows.component] - joint.of(rows)
     for row, usual in enumerate(courses):
         own = contrasts.dose[:, row] > 0
-        y, part = rest[own] + rows.x[own, row, None] * joint.mean[row], contrasts.take(own)
+        effect = joint.mean[row] + joint.departure[row, rows.component[own]]
+        y, part = rest[own] + rows.x[own, row, None] * effect, contrasts.take(own)
         w = weight[own] * passed_on[row]
-        best = _fit_within(part, row, usual, y, w, joint.mean[row])
+        best = _fit_within(part, row, usual, y, w, effect)
         for reach, sharpness, spread in product(HANDED_ON, SHARPNESSES, SPREAD_SHARES):
             spreading = replace(usual, handed_on=reach, sharpness=sharpness, spread=spread)
-            found = _fit_within(part, row, spreading, y, w, joint.mean[row]) - CLEAR_GAIN
+            found = _fit_within(part, row, spreading, y, w, effect) - CLEAR_GAIN
             if found > best:
                 courses[row], best = spreading, found
         best = _evidence(part, row, courses[row], y, w)
@@ -196,7 +217,7 @@ def _evidence(part: Contrasts, row: int, course: Course, y: Floats, weight: Floa
 
 
 def _fit_within(part: Contrasts, row: int, course: Course, y: Floats, weight: Floats, effect: Floats) -> float:
-    """Return the log-likelihood of where `effect` (molecule,) is found within each section and component.
+    """Return the log-likelihood of where `effect` (row, molecule) is found within each section and component.
 
     The effect is what all sections say it is, so that tissue that happens to differ from here to there, in other
     molecules, is not taken for its spread.
@@ -239,13 +260,16 @@ def _course_options(part: Contrasts, row: int, usual: Course) -> list[Course]:
     ]
 
 
-def _rows(contrasts: Contrasts, courses: list[Course], plan: InterventionPlan) -> Rows:
-    """Return the rows of the regression; a column an intervention, then one a pair."""
+def _rows(contrasts: Contrasts, courses: list[Course], plan: InterventionPlan, fitted: Floats) -> Rows:
+    """Return the rows of the regression about `fitted` log ratios; a column an intervention, then one a pair."""
     shown = np.column_stack([_shown(contrasts, row, course) for row, course in enumerate(courses)])
     both = np.array([shown[:, plan.keys.index(a)] * shown[:, plan.keys.index(b)] for a, b in plan.pairs])
     x = np.concatenate([shown, both.reshape(len(both), len(shown)).T], axis=1)
     prior = np.r_[np.full(len(courses), EFFECT), np.full(len(both), INTERACTION)]
-    return Rows(contrasts.log_ratio, contrasts.variance, x, contrasts.donor, contrasts.component, prior)
+    fitted = np.clip(fitted, -MOST, MOST)
+    mean = contrasts.expected * np.exp(fitted)
+    y = fitted + contrasts.counts / mean - 1
+    return Rows(y, 1 / mean, x, contrasts.donor, contrasts.component, prior)
 
 
 def _kept(rows: Rows, joint: JointEffects, without: list[JointEffects], plan: InterventionPlan) -> Floats:
@@ -263,9 +287,8 @@ def _kept(rows: Rows, joint: JointEffects, without: list[JointEffects], plan: In
         errors = np.zeros(len(KEPT))
         for d in donors:
             own, other = rows.take(rows.donor == d), without[d]
-            effect = other.mean[:, None] + other.departure
-            effect[column] = 0
-            rest = own.y - np.einsum("rk,krg->rg", own.x, effect[:, own.component])
+            effect = other.mean[column] + other.departure[column]
+            rest = own.y - other.of(own) + own.x[:, column, None] * effect[own.component]
             for i, (mean, departure) in enumerate(KEPT):
                 tried = mean * other.mean[column] + departure * other.departure[column]
                 left = rest - own.x[:, column, None] * tried[own.component]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from aivc_graph.training.shrinkage import shrunken
 
@@ -42,12 +44,19 @@ class Rows:
 @dataclass(frozen=True)
 class JointEffects:
     """Effects by column: `mean` (column, molecule) over components and each component's `departure` (column, component,
-    molecule), both shrunken; `base` (donor, component, molecule); `surplus` variance (molecule,)."""
+    molecule), with their errors by counting; `base` (donor, component, molecule); `surplus` variance (molecule,)."""
 
     mean: Floats
+    mean_error: Floats
     departure: Floats
+    departure_error: Floats
     base: Floats
     surplus: Floats
+
+    def of(self, rows: Rows) -> Floats:
+        """Return what the columns do to each row (row, molecule)."""
+        effect = self.mean[:, None] + self.departure
+        return np.asarray(np.einsum("rk,krg->rg", rows.x, effect[:, rows.component]))
 
 
 def joint_effects(rows: Rows, n_donors: int, n_components: int) -> JointEffects:
@@ -57,7 +66,7 @@ def joint_effects(rows: Rows, n_donors: int, n_components: int) -> JointEffects:
               \operatorname{var} \varepsilon_r = v_r + \tau^2
 
     molecule by molecule, with τ² from the residuals. A donor's profile b is thus told by all of its sections, treated
-    ones too. The mean of θ over components and the departures from it are shrunken apart.
+    ones too. Nothing is shrunken yet.
     """
     n_columns, molecules = rows.x.shape[1], rows.y.shape[1]
     z = np.concatenate([rows.x, np.eye(n_donors)[rows.donor]], axis=1)
@@ -80,10 +89,51 @@ def joint_effects(rows: Rows, n_donors: int, n_components: int) -> JointEffects:
     effect, error = (np.moveaxis(part[..., :n_columns], 2, 0) for part in (estimate, np.sqrt(variance)))
     share = 1 / (error**2 + BETWEEN)
     average = (share * effect).sum(axis=1) / share.sum(axis=1)
-    mean = _by_column(average, share.sum(axis=1) ** -0.5)
     base = np.moveaxis(estimate[..., n_columns:], 2, 0)
-    return JointEffects(mean, _by_column(effect - mean[:, None], error), base, surplus)
+    return JointEffects(average, share.sum(axis=1) ** -0.5, effect - average[:, None], error, base, surplus)
 
 
-def _by_column(estimate: Floats, error: Floats) -> Floats:
-    return np.stack([shrunken(b, s) for b, s in zip(estimate, error, strict=True)])
+def shrink(
+    whole: JointEffects, without: Sequence[JointEffects], given: NDArray[np.bool_]
+) -> tuple[JointEffects, list[JointEffects]]:
+    """Return the effects of all donors, and those without each donor in turn, with what donors do not agree on shrunken.
+
+    Groups of one section err together (its staining, its place in the tumour), so the error of an effect is that of
+    counting as many times as it takes to account for what effects change by when donors are left out in turn: one
+    factor for all molecules of an intervention, by their median, since most do not answer to it, and those that do may
+    well do so in one donor more than in another.
+
+    Parameters
+    ----------
+    given
+        Which columns each donor was given (donor, column).
+
+    References
+    ----------
+    Efron & Stein 1981, doi:10.1214/aos/1176345462.
+    """
+    found = [{name: getattr(part, name).copy() for name in ("mean", "departure")} for part in (whole, *without)]
+    for column in range(given.shape[1]):
+        donors = np.flatnonzero(given[:, column])
+        for name in ("mean", "departure"):
+            every = getattr(whole, name)[column]
+            left_out = np.array([getattr(without[d], name)[column] for d in donors])
+            factor = _inflation(every, left_out, getattr(whole, f"{name}_error")[column])
+            for place, part in enumerate((whole, *without)):
+                error = factor * getattr(part, f"{name}_error")[column]
+                found[place][name][column] = shrunken(getattr(part, name)[column], error)
+    shrunk = [replace(part, **parts) for part, parts in zip((whole, *without), found, strict=True)]
+    return shrunk[0], shrunk[1:]
+
+
+def _inflation(every: Floats, left_out: Floats, counting: Floats) -> float:
+    """Return how many times the error of counting an effect's error is, at least once.
+
+    `left_out` (donor, …) are the effects without each donor; one donor alone shows nothing.
+    """
+    n = len(left_out)
+    if n < 2:
+        return 1.0
+    jackknife = (n - 1) / n * ((left_out - every) ** 2).sum(axis=0)
+    usual = float(np.median(jackknife / counting**2)) * (n - 1) / stats.chi2.ppf(0.5, n - 1)
+    return max(float(np.sqrt(usual)), 1.0)
