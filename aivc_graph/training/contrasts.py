@@ -42,7 +42,9 @@ class Contrasts:
     """One row a group of nodes of one section and component, treated or not, at about one exposure.
 
     Shapes: `donor` (row,) position among the plan's donors; `section` and `component` (row,); `counts` (row, molecule),
-    and what is `expected` of all untreated nodes of that component; `applied` (row, key) share of treated nodes; `near` (row, key, handed on) mean exposure; `dose`, `hours` (row, key), zero where not given;
+    and what is `expected` of all untreated nodes of that component; `applied` (row, key) share of treated nodes;
+    `tile` (row,) piece of an untreated section, as large as what is treated of others, -1 in treated sections; `partly`
+    (row,) whether the section was treated in a part of it; `near` (row, key, handed on) mean exposure; `dose`, `hours` (row, key), zero where not given;
     `nodes` (row,) their number.
     """
 
@@ -51,6 +53,8 @@ class Contrasts:
     component: Rows
     counts: Floats
     expected: Floats
+    tile: Rows
+    partly: NDArray[np.bool_]
     applied: Floats
     near: Floats
     dose: Floats
@@ -81,11 +85,12 @@ def make_contrasts(
     near = _exposures(graph, plan, strength)
     bins = np.digitize(near[:, :, -1].max(axis=1), NEAR_BINS)
     section, done = graph[plan.level].section_index.numpy(), (strength > 0) @ (1 << np.arange(len(plan.keys)))
+    tile, partly = _tiles(graph, plan, strength.max(axis=1) > 0)
     labels, training = [], []
     for half in (0, 1):
         state = _gather(model, source, plan, size, partial(_half_state, model, seed=seed, half=half))
         component = _components(model, state)
-        labels.append(np.column_stack([section, component, done, bins]))
+        labels.append(np.column_stack([section, component, tile, done, bins]))
         training.append(graph.in_split(plan.level, names.TRAIN).numpy() & (component >= 0))
     groups, place = np.unique(np.concatenate(labels)[np.concatenate(training)], axis=0, return_inverse=True)
     group = np.full(2 * len(section), -1)
@@ -95,7 +100,26 @@ def make_contrasts(
     twice = averager[:, : len(section)] + averager[:, len(section) :]
     means = twice @ strength, (twice @ near.reshape(len(near), -1)).reshape(-1, *near.shape[1:])
     nodes = np.bincount(group[group >= 0], minlength=len(groups)) / 2
-    return _against_profile(graph, plan, groups[:, 0], groups[:, 1], counts, nodes, *means)
+    return _against_profile(graph, plan, *groups[:, :3].T, partly[groups[:, 0]], counts, nodes, *means)
+
+
+def _tiles(graph: TissueGraph, plan: InterventionPlan, treated: NDArray[np.bool_]) -> tuple[Rows, NDArray[np.bool_]]:
+    """Return the square piece of its section each node lies in (node,), -1 in treated sections, and which sections were
+    treated in a part of them (section,); the pieces are as large as those parts, or the whole section without any.
+    """
+    section, pos = graph[plan.level].section_index.numpy(), graph[plan.level].pos.numpy()
+    number = np.bincount(section)
+    share = np.bincount(section, treated, len(number)) / np.maximum(number, 1)
+    partly = (share > 0) & (share < 1)
+    tile = np.full(len(section), -1)
+    for s in np.flatnonzero(share == 0):
+        rows = np.flatnonzero(section == s)
+        extent = np.ptp(pos[rows], axis=0) + 1e-6
+        edge = np.sqrt(extent.prod() * (share[partly].mean() if partly.any() else 1.0))
+        pieces = np.maximum(np.round(extent / edge), 1)
+        across = ((pos[rows] - pos[rows].min(axis=0)) / extent * pieces).astype(int)
+        tile[rows] = across[:, 0] * int(pieces[1]) + across[:, 1]
+    return tile, partly
 
 
 def _gather(model: TissueModel, source: TissueGraph | GraphStore, plan: InterventionPlan, size: int, of: Any) -> Floats:
@@ -125,6 +149,8 @@ def _against_profile(
     plan: InterventionPlan,
     section: Rows,
     component: Rows,
+    tile: Rows,
+    partly: NDArray[np.bool_],
     counts: Floats,
     nodes: Floats,
     applied: Floats,
@@ -147,6 +173,8 @@ def _against_profile(
         component=component[rows],
         counts=counts[rows],
         expected=expected,
+        tile=tile[rows],
+        partly=partly[rows],
         applied=applied[rows],
         near=near[rows],
         dose=dose,

@@ -150,14 +150,32 @@ def _effects(
     ----------
     McCullagh & Nelder 1989, doi:10.1007/978-1-4899-3242-6, section 2.5.
     """
-    n, fitted = len(plan.donors), np.zeros(contrasts.counts.shape)
+    n, fitted, uneven = len(plan.donors), np.zeros(contrasts.counts.shape), np.ones(contrasts.counts.shape[1])
     for _ in range(SWEEPS):
-        rows = _rows(contrasts, courses, plan, fitted)
+        rows = _rows(contrasts, courses, plan, fitted, uneven)
         given = np.array([(rows.x[rows.donor == d] != 0).any(axis=0) for d in range(n)])
         without = [joint_effects(rows.take(rows.donor != d), n, plan.components) for d in range(n)]
         joint, without = shrink(joint_effects(rows, n, plan.components), without, given)
         fitted = joint.base[rows.donor, rows.component] + joint.of(rows)
+        uneven = _unevenness(contrasts, rows.weight(joint.surplus), rows.y - fitted)
     return rows, joint, without
+
+
+def _unevenness(contrasts: Contrasts, weight: Floats, left: Floats) -> Floats:
+    """Return how many times more the tiles of untreated sections differ than their groups' errors say, at least once.
+
+    Tissue differs from place to place, in some molecules more than in others, so what is found in the one place that was
+    treated is no surer than what is found in any place.
+    """
+    rows = np.flatnonzero(contrasts.tile >= 0)
+    places, place = np.unique(np.column_stack([contrasts.section, contrasts.tile])[rows], axis=0, return_inverse=True)
+    spare = len(places) - len(np.unique(places[:, 0]))
+    if spare < 1:
+        return np.ones(left.shape[1])
+    one = np.eye(len(places))[place.reshape(-1)]
+    total = one.T @ weight[rows]
+    mean = one.T @ (weight[rows] * left[rows]) / np.maximum(total, 1e-12)
+    return np.maximum((total * mean**2).sum(axis=0) / spare, 1.0)
 
 
 def _passed_on(model: TissueModel, plan: InterventionPlan) -> Floats:
@@ -190,7 +208,7 @@ def _courses(contrasts: Contrasts, plan: InterventionPlan, passed_on: Floats) ->
     """
     courses = [_usual_course(contrasts, row) for row in range(len(plan.keys))]
     rows, joint, _ = _effects(contrasts, courses, plan)
-    weight = 1 / (rows.variance + joint.surplus)
+    weight = rows.weight(joint.surplus)
     rest = rows.y - joint.base[rows.donor, rows.component] - joint.of(rows)
     for row, usual in enumerate(courses):
         own = contrasts.dose[:, row] > 0
@@ -260,8 +278,11 @@ def _course_options(part: Contrasts, row: int, usual: Course) -> list[Course]:
     ]
 
 
-def _rows(contrasts: Contrasts, courses: list[Course], plan: InterventionPlan, fitted: Floats) -> Rows:
-    """Return the rows of the regression about `fitted` log ratios; a column an intervention, then one a pair."""
+def _rows(contrasts: Contrasts, courses: list[Course], plan: InterventionPlan, fitted: Floats, uneven: Floats) -> Rows:
+    """Return the rows of the regression about `fitted` log ratios; a column an intervention, then one a pair.
+
+    `uneven` (molecule,) is how much the variance of what is found in a part of a section is inflated.
+    """
     shown = np.column_stack([_shown(contrasts, row, course) for row, course in enumerate(courses)])
     both = np.array([shown[:, plan.keys.index(a)] * shown[:, plan.keys.index(b)] for a, b in plan.pairs])
     x = np.concatenate([shown, both.reshape(len(both), len(shown)).T], axis=1)
@@ -269,7 +290,8 @@ def _rows(contrasts: Contrasts, courses: list[Course], plan: InterventionPlan, f
     fitted = np.clip(fitted, -MOST, MOST)
     mean = contrasts.expected * np.exp(fitted)
     y = fitted + contrasts.counts / mean - 1
-    return Rows(y, 1 / mean, x, contrasts.donor, contrasts.component, prior)
+    inflation = np.where(contrasts.partly[:, None], uneven, 1.0)
+    return Rows(y, 1 / mean, x, contrasts.donor, contrasts.component, prior, inflation)
 
 
 def _kept(rows: Rows, joint: JointEffects, without: list[JointEffects], plan: InterventionPlan) -> Floats:
@@ -278,7 +300,7 @@ def _kept(rows: Rows, joint: JointEffects, without: list[JointEffects], plan: In
     With fewer than two donors nothing shows what travels: an intervention keeps its mean, a combination stays additive.
     """
     kept = np.zeros((rows.x.shape[1], 2))
-    weight = 1 / (rows.variance + joint.surplus)
+    weight = rows.weight(joint.surplus)
     for column in range(len(kept)):
         donors = [d for d in range(len(plan.donors)) if rows.x[rows.donor == d, column].any()]
         if len(donors) < 2:

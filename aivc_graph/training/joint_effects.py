@@ -26,7 +26,8 @@ class Rows:
     """Groups of nodes, and what is expected of them.
 
     Shapes: `y` (row, molecule) log ratio to the common profile, with the `variance` of counting; `x` (row, column) how
-    much of each effect they show, and the `prior` variance of each (column,); `donor` and `component` (row,).
+    much of each effect they show, and the `prior` variance of each (column,); `donor` and `component` (row,);
+    `inflation` (row, molecule) of the variance, for rows that err together.
     """
 
     y: Floats
@@ -35,10 +36,16 @@ class Rows:
     donor: NDArray[np.int64]
     component: NDArray[np.int64]
     prior: Floats
+    inflation: Floats
 
     def take(self, kept: NDArray[np.bool_]) -> Rows:
         """Return some of the rows."""
-        return Rows(self.y[kept], self.variance[kept], self.x[kept], self.donor[kept], self.component[kept], self.prior)
+        by_row = (self.y, self.variance, self.x, self.donor, self.component)
+        return Rows(*(part[kept] for part in by_row), self.prior, self.inflation[kept])
+
+    def weight(self, surplus: Floats) -> Floats:
+        """Return the weights (row, molecule), given the variance beyond counting (molecule,)."""
+        return 1 / ((self.variance + surplus) * self.inflation)
 
 
 @dataclass(frozen=True)
@@ -78,12 +85,12 @@ def joint_effects(rows: Rows, n_donors: int, n_components: int) -> JointEffects:
         square, spare = np.zeros(molecules), np.full(molecules, 1e-9)
         for j in np.unique(rows.component):
             own = rows.component == j
-            weight = 1 / (rows.variance[own] + surplus)
+            weight = rows.weight(surplus)[own]
             products = np.einsum("rg,rp,rq->gpq", weight, z[own], z[own], optimize=True)
             inverse = np.linalg.inv(products + prior)
             estimate[j] = np.einsum("gpq,gq->gp", inverse, np.einsum("rg,rp->gp", weight * rows.y[own], z[own]))
             variance[j] = np.diagonal(inverse, axis1=1, axis2=2)
-            square += (weight * (rows.y[own] - z[own] @ estimate[j].T) ** 2).sum(axis=0)
+            square += (weight * rows.inflation[own] * (rows.y[own] - z[own] @ estimate[j].T) ** 2).sum(axis=0)
             spare += own.sum() - np.einsum("gpq,gqp->g", inverse, products)
         surplus = np.clip(surplus * square / spare, *SURPLUS_RANGE)
     effect, error = (np.moveaxis(part[..., :n_columns], 2, 0) for part in (estimate, np.sqrt(variance)))
