@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.spatial import cKDTree
 
 from aivc_graph import names
 from aivc_graph.graph.interventions import intervention_dose
@@ -42,10 +43,11 @@ class Contrasts:
     """One row a group of nodes of one section and component, treated or not, at about one exposure.
 
     Shapes: `donor` (row,) position among the plan's donors; `section` and `component` (row,); `counts` (row, molecule),
-    and what is `expected` of all untreated nodes of that component; `applied` (row, key) share of treated nodes;
-    `tile` (row,) piece of an untreated section, as large as what is treated of others, -1 in treated sections; `partly`
-    (row,) whether the section was treated in a part of it; `near` (row, key, handed on) mean exposure; `dose`, `hours` (row, key), zero where not given;
-    `nodes` (row,) their number.
+    and what is `expected` of all untreated nodes of that component; `applied` (row, key) share of nodes treated, or
+    that lie in an untreated section where a section of that donor was treated; `near` (row, key, handed on) mean
+    exposure to those; `local` (row, key) whether that is a part of the section only; `tile` (row,) piece of an
+    untreated section, as large as what is treated of others, -1 in treated ones; `dose`, `hours` (row, key), zero where
+    not given; `nodes` (row,) their number.
     """
 
     donor: Rows
@@ -53,10 +55,10 @@ class Contrasts:
     component: Rows
     counts: Floats
     expected: Floats
-    tile: Rows
-    partly: NDArray[np.bool_]
     applied: Floats
     near: Floats
+    local: NDArray[np.bool_]
+    tile: Rows
     dose: Floats
     hours: Floats
     nodes: Floats
@@ -82,10 +84,14 @@ def make_contrasts(
     """
     graph = source if isinstance(source, TissueGraph) else source.structure
     strength = np.column_stack([intervention_dose(graph, plan.level, key) > 0 for key in plan.keys]).astype(np.float32)
+    section, done = graph[plan.level].section_index.numpy(), (strength > 0) @ (1 << np.arange(len(plan.keys)))
+    strength = _where_others_were(graph, plan, strength)
     near = _exposures(graph, plan, strength)
     bins = np.digitize(near[:, :, -1].max(axis=1), NEAR_BINS)
-    section, done = graph[plan.level].section_index.numpy(), (strength > 0) @ (1 << np.arange(len(plan.keys)))
-    tile, partly = _tiles(graph, plan, strength.max(axis=1) > 0)
+    number = np.bincount(section)
+    share = np.stack([np.bincount(section, column, len(number)) for column in strength.T], axis=1) / number[:, None]
+    local = (share > 0) & (share < 1)
+    tile = _tiles(graph, plan, done > 0, float(share[local].mean()) if local.any() else 1.0)
     labels, training = [], []
     for half in (0, 1):
         state = _gather(model, source, plan, size, partial(_half_state, model, seed=seed, half=half))
@@ -100,26 +106,41 @@ def make_contrasts(
     twice = averager[:, : len(section)] + averager[:, len(section) :]
     means = twice @ strength, (twice @ near.reshape(len(near), -1)).reshape(-1, *near.shape[1:])
     nodes = np.bincount(group[group >= 0], minlength=len(groups)) / 2
-    return _against_profile(graph, plan, *groups[:, :3].T, partly[groups[:, 0]], counts, nodes, *means)
+    return _against_profile(graph, plan, *groups[:, :3].T, local[groups[:, 0]], counts, nodes, *means)
 
 
-def _tiles(graph: TissueGraph, plan: InterventionPlan, treated: NDArray[np.bool_]) -> tuple[Rows, NDArray[np.bool_]]:
-    """Return the square piece of its section each node lies in (node,), -1 in treated sections, and which sections were
-    treated in a part of them (section,); the pieces are as large as those parts, or the whole section without any.
+def _where_others_were(graph: TissueGraph, plan: InterventionPlan, strength: Floats) -> Floats:
+    """Return `strength` (node, key) with untreated sections as if treated where sections of their donor were.
+
+    Tissue is not alike in the middle and at the rim; what treated places have in common with the same places of
+    untreated sections, by their position between the section's borders, is not the treatment's doing.
     """
     section, pos = graph[plan.level].section_index.numpy(), graph[plan.level].pos.numpy()
-    number = np.bincount(section)
-    share = np.bincount(section, treated, len(number)) / np.maximum(number, 1)
-    partly = (share > 0) & (share < 1)
+    rows = [np.flatnonzero(section == s) for s in range(section.max() + 1)]
+    relative = [(pos[r] - pos[r].min(axis=0)) / np.maximum(np.ptp(pos[r], axis=0), 1e-6) if len(r) else pos[r] for r in rows]
+    donors = np.array(donor_of_sections(graph))
+    treated = np.array([bool(len(r)) and bool(strength[r].any()) for r in rows])
+    partly = np.array([t and bool((strength[r].any(axis=1) == 0).any()) for t, r in zip(treated, rows, strict=True)])
+    placed = strength.copy()
+    for s in np.flatnonzero(~treated):
+        for other in np.flatnonzero(partly & (donors == donors[s])):
+            if len(rows[s]):
+                nearest = cKDTree(relative[other]).query(relative[s])[1]
+                placed[rows[s]] = np.maximum(placed[rows[s]], strength[rows[other]][nearest])
+    return placed
+
+
+def _tiles(graph: TissueGraph, plan: InterventionPlan, treated: NDArray[np.bool_], share: float) -> Rows:
+    """Return the square piece of its section each node lies in (node,), about `share` of it; -1 in treated sections."""
+    section, pos = graph[plan.level].section_index.numpy(), graph[plan.level].pos.numpy()
     tile = np.full(len(section), -1)
-    for s in np.flatnonzero(share == 0):
+    for s in set(section) - set(section[treated]):
         rows = np.flatnonzero(section == s)
         extent = np.ptp(pos[rows], axis=0) + 1e-6
-        edge = np.sqrt(extent.prod() * (share[partly].mean() if partly.any() else 1.0))
-        pieces = np.maximum(np.round(extent / edge), 1)
+        pieces = np.maximum(np.round(extent / np.sqrt(extent.prod() * share)), 1)
         across = ((pos[rows] - pos[rows].min(axis=0)) / extent * pieces).astype(int)
         tile[rows] = across[:, 0] * int(pieces[1]) + across[:, 1]
-    return tile, partly
+    return tile
 
 
 def _gather(model: TissueModel, source: TissueGraph | GraphStore, plan: InterventionPlan, size: int, of: Any) -> Floats:
@@ -150,7 +171,7 @@ def _against_profile(
     section: Rows,
     component: Rows,
     tile: Rows,
-    partly: NDArray[np.bool_],
+    local: NDArray[np.bool_],
     counts: Floats,
     nodes: Floats,
     applied: Floats,
@@ -173,10 +194,10 @@ def _against_profile(
         component=component[rows],
         counts=counts[rows],
         expected=expected,
-        tile=tile[rows],
-        partly=partly[rows],
         applied=applied[rows],
         near=near[rows],
+        local=local[rows],
+        tile=tile[rows],
         dose=dose,
         hours=hours,
         nodes=nodes[rows],

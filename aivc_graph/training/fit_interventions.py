@@ -32,8 +32,9 @@ INSIDE = ("knockout", "activation")
 COURSES_HOURS = (2.0, 6.0, 12.0, 24.0, 96.0)
 # How much of a shrunken effect is kept: of its mean over components, and of each component's departure from it.
 KEPT = ((0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (1.0, 0.25), (1.0, 0.5), (1.0, 1.0))
-# Prior variances of natural-log effects: anything goes, but combinations are nearly additive.
-EFFECT, INTERACTION = 1e3, 0.05
+# Prior variances of natural-log effects: anything goes, but combinations are nearly additive,
+# and places nearly alike.
+EFFECT, INTERACTION, PLACE = 1e3, 0.05, 0.25
 # No effect unless the squared error on left-out donors, in units of its variance, falls by this much.
 LEAST_GAIN = 6.0
 # Sweeps of the iterated least squares, and the largest log ratio that counts are taken about.
@@ -101,8 +102,9 @@ def fit_interventions(model: TissueModel, source: TissueGraph | GraphStore, size
     kept = _kept(rows, joint, without, plan)
     weight = model.count_operator(plan.level, plan.modality).weight.double().numpy()
     passed_on = _passed_on(model, plan) * np.array([[course.spread] for course in courses])
+    n = len(plan.keys) + len(plan.pairs)
     for copy, found in enumerate((joint, *without)):
-        effect = kept[:, 0, None, None] * found.mean[:, None] + kept[:, 1, None, None] * found.departure
+        effect = (kept[:, 0, None, None] * found.mean[:, None] + kept[:, 1, None, None] * found.departure)[:n]
         _store(shift, copy, effect, passed_on[:, None], weight)
     for row, (key, course) in enumerate(zip(plan.keys, courses, strict=True)):
         shift.course[row] = torch.tensor([getattr(course, name) for name in COURSE])
@@ -157,7 +159,7 @@ def _effects(
         without = [joint_effects(rows.take(rows.donor != d), n, plan.components) for d in range(n)]
         joint, without = shrink(joint_effects(rows, n, plan.components), without, given)
         fitted = joint.base[rows.donor, rows.component] + joint.of(rows)
-        uneven = _unevenness(contrasts, rows.weight(joint.surplus), rows.y - fitted)
+        uneven = _unevenness(contrasts, rows.weight(joint.surplus) * rows.inflation, rows.y - fitted)
     return rows, joint, without
 
 
@@ -253,11 +255,15 @@ def _about_mean(values: Floats, weight: Floats, section: NDArray[np.int64], comp
 
 
 def _shown(part: Contrasts, row: int, course: Course) -> Floats:
-    """Return how much of its effect each group shows (row,): by what was done, and by what is near."""
-    strength = course.strength(part.dose[:, row], part.hours[:, row])
-    near = strength * part.near[:, row, HANDED_ON.index(course.handed_on)]
+    """Return how much of its effect each group shows (row,), nothing in sections it was not given to."""
+    return course.strength(part.dose[:, row], part.hours[:, row]) * _footprint(part, row, course)
+
+
+def _footprint(part: Contrasts, row: int, course: Course) -> Floats:
+    """Return how much of an intervention at full strength reaches each group (row,): by what was done, and near it."""
+    near = part.near[:, row, HANDED_ON.index(course.handed_on)]
     near = (1 + course.sharpness) * near / (1 + course.sharpness * near)
-    return (1 - course.spread) * strength * part.applied[:, row] + course.spread * near
+    return (1 - course.spread) * part.applied[:, row] + course.spread * near
 
 
 def _usual_course(contrasts: Contrasts, row: int) -> Course:
@@ -279,18 +285,26 @@ def _course_options(part: Contrasts, row: int, usual: Course) -> list[Course]:
 
 
 def _rows(contrasts: Contrasts, courses: list[Course], plan: InterventionPlan, fitted: Floats, uneven: Floats) -> Rows:
-    """Return the rows of the regression about `fitted` log ratios; a column an intervention, then one a pair.
+    """Return the rows of the regression about `fitted` log ratios.
+
+    A column an intervention, then one a pair, then one for each place that others were treated at.
+
 
     `uneven` (molecule,) is how much the variance of what is found in a part of a section is inflated.
     """
     shown = np.column_stack([_shown(contrasts, row, course) for row, course in enumerate(courses)])
     both = np.array([shown[:, plan.keys.index(a)] * shown[:, plan.keys.index(b)] for a, b in plan.pairs])
-    x = np.concatenate([shown, both.reshape(len(both), len(shown)).T], axis=1)
-    prior = np.r_[np.full(len(courses), EFFECT), np.full(len(both), INTERACTION)]
+    places = [
+        contrasts.local[:, row] * _footprint(contrasts, row, course)
+        for row, course in enumerate(courses)
+        if contrasts.local[:, row].any()
+    ]
+    x = np.concatenate([part.reshape(-1, len(shown)).T for part in (shown.T, both, np.array(places))], axis=1)
+    prior = np.repeat([EFFECT, INTERACTION, PLACE], [len(courses), len(both), len(places)])
     fitted = np.clip(fitted, -MOST, MOST)
     mean = contrasts.expected * np.exp(fitted)
     y = fitted + contrasts.counts / mean - 1
-    inflation = np.where(contrasts.partly[:, None], uneven, 1.0)
+    inflation = np.where(contrasts.local.any(axis=1, keepdims=True), uneven, 1.0)
     return Rows(y, 1 / mean, x, contrasts.donor, contrasts.component, prior, inflation)
 
 
@@ -299,9 +313,9 @@ def _kept(rows: Rows, joint: JointEffects, without: list[JointEffects], plan: In
 
     With fewer than two donors nothing shows what travels: an intervention keeps its mean, a combination stays additive.
     """
-    kept = np.zeros((rows.x.shape[1], 2))
+    kept = np.ones((rows.x.shape[1], 2))
     weight = rows.weight(joint.surplus)
-    for column in range(len(kept)):
+    for column in range(len(plan.keys) + len(plan.pairs)):
         donors = [d for d in range(len(plan.donors)) if rows.x[rows.donor == d, column].any()]
         if len(donors) < 2:
             kept[column] = KEPT[2] if column < len(plan.keys) else KEPT[0]
