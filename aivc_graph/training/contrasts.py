@@ -106,7 +106,8 @@ def make_contrasts(
     twice = averager[:, : len(section)] + averager[:, len(section) :]
     means = twice @ strength, (twice @ near.reshape(len(near), -1)).reshape(-1, *near.shape[1:])
     nodes = np.bincount(group[group >= 0], minlength=len(groups)) / 2
-    return _against_profile(graph, plan, *groups[:, :3].T, local[groups[:, 0]], counts, nodes, *means)
+    of = groups[:, 0], groups[:, 1], groups[:, 2]
+    return _against_profile(graph, plan, *of, local[groups[:, 0]], counts, nodes, *means)
 
 
 def _where_others_were(graph: TissueGraph, plan: InterventionPlan, strength: Floats) -> Floats:
@@ -117,7 +118,9 @@ def _where_others_were(graph: TissueGraph, plan: InterventionPlan, strength: Flo
     """
     section, pos = graph[plan.level].section_index.numpy(), graph[plan.level].pos.numpy()
     rows = [np.flatnonzero(section == s) for s in range(section.max() + 1)]
-    relative = [(pos[r] - pos[r].min(axis=0)) / np.maximum(np.ptp(pos[r], axis=0), 1e-6) if len(r) else pos[r] for r in rows]
+    relative = [
+        (pos[r] - pos[r].min(axis=0)) / np.maximum(np.ptp(pos[r], axis=0), 1e-6) if len(r) else pos[r] for r in rows
+    ]
     donors = np.array(donor_of_sections(graph))
     treated = np.array([bool(len(r)) and bool(strength[r].any()) for r in rows])
     partly = np.array([t and bool((strength[r].any(axis=1) == 0).any()) for t, r in zip(treated, rows, strict=True)])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
 import torch
@@ -16,62 +14,22 @@ from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.intervention_plan import InterventionPlan, section_arms
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.intervention.component_shift import DIRECT, SPREAD, ComponentShift
-from aivc_graph.training.contrasts import HANDED_ON, Contrasts, encode_nodes, make_contrasts
-from aivc_graph.training.joint_effects import DONOR, JointEffects, Rows, joint_effects, shrink
-from aivc_graph.training.shrinkage import log_evidence
+from aivc_graph.training.choose_courses import choose_courses
+from aivc_graph.training.contrasts import encode_nodes, make_contrasts
+from aivc_graph.training.course import COURSE
+from aivc_graph.training.effect_rows import effects_of, make_rows
+from aivc_graph.training.joint_effects import DONOR, JointEffects, Rows
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.floating]
 
 SAMPLE_NODES = 20_000
-EXPONENTS = (1.0, 2.0)
-SHARPNESSES = (0.0, 3.0, 10.0, 30.0)
-SPREAD_SHARES = (0.5, 1.0)
 # What is lost or gained inside a cell is not passed on, only what follows from it.
 INSIDE = ("knockout", "activation")
-COURSES_HOURS = (2.0, 6.0, 12.0, 24.0, 96.0)
 # How much of a shrunken effect is kept: of its mean over components, and of each component's departure from it.
 KEPT = ((0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (1.0, 0.25), (1.0, 0.5), (1.0, 1.0))
-# Prior variances of natural-log effects: anything goes, but combinations are nearly additive,
-# and places nearly alike.
-EFFECT, INTERACTION, PLACE = 1e3, 0.05, 0.25
 # No effect unless the squared error on left-out donors, in units of its variance, falls by this much.
 LEAST_GAIN = 6.0
-# Sweeps of the iterated least squares, and the largest log ratio that counts are taken about.
-SWEEPS, MOST = 4, 4.0
-# No spread of an effect unless it is clear [nats].
-CLEAR_GAIN = 10.0
-
-
-# What of a course the model keeps, in this order.
-COURSE = ("half", "exponent", "hours", "full_dose", "full_hours", "handed_on", "sharpness")
-
-
-@dataclass(frozen=True)
-class Course:
-    """How an intervention's strength goes with dose and time, and how far and how sharply it spreads.
-
-    `spread`: how much of the effect comes by what is near, 0 none of it, 1 all.
-    """
-
-    half: float
-    exponent: float
-    hours: float
-    full_dose: float
-    full_hours: float
-    handed_on: float = 0.0
-    sharpness: float = 0.0
-    spread: float = 0.0
-
-    def strength(self, dose: Floats, hours: Floats) -> Floats:
-        """Return the strength (row,), 1 at the full dose and hours."""
-
-        def hill(amount: Floats | float) -> Floats:
-            raised = np.asarray(amount, float) ** self.exponent
-            return raised / (raised + self.half**self.exponent)
-
-        time = np.expm1(-hours / self.hours) / np.expm1(-self.full_hours / self.hours)
-        return np.asarray(hill(dose) / hill(self.full_dose) * time)
 
 
 @torch.no_grad()
@@ -97,8 +55,9 @@ def fit_interventions(model: TissueModel, source: TissueGraph | GraphStore, size
     graph = source if isinstance(source, TissueGraph) else source.structure
     _fit_components(shift, plan, graph, encode_nodes(model, source, plan, size), seed)
     contrasts = make_contrasts(model, source, plan, size, seed)
-    courses = _courses(contrasts, plan, _passed_on(model, plan))
-    rows, joint, without = _effects(contrasts, courses, plan)
+    courses = choose_courses(contrasts, plan, _passed_on(model, plan))
+    rows, _ = make_rows(contrasts, courses, plan)
+    joint, without = effects_of(rows, plan)
     kept = _kept(rows, joint, without, plan)
     weight = model.count_operator(plan.level, plan.modality).weight.double().numpy()
     passed_on = _passed_on(model, plan) * np.array([[course.spread] for course in courses])
@@ -140,46 +99,6 @@ def _fit_components(
     shift.usual_distance.fill_(float(np.quantile(squared, 0.995)))
 
 
-def _effects(
-    contrasts: Contrasts, courses: list[Course], plan: InterventionPlan
-) -> tuple[Rows, JointEffects, list[JointEffects]]:
-    """Return the rows of the regression, its shrunken effects of all donors, and those without each.
-
-    Counts are Poisson about expectations whose logarithms are linear, fitted by iterated least squares: the logarithm
-    of few counts is too low on average, and groups near what was treated are the smallest.
-
-    References
-    ----------
-    McCullagh & Nelder 1989, doi:10.1007/978-1-4899-3242-6, section 2.5.
-    """
-    n, fitted, uneven = len(plan.donors), np.zeros(contrasts.counts.shape), np.ones(contrasts.counts.shape[1])
-    for _ in range(SWEEPS):
-        rows = _rows(contrasts, courses, plan, fitted, uneven)
-        given = np.array([(rows.x[rows.donor == d] != 0).any(axis=0) for d in range(n)])
-        without = [joint_effects(rows.take(rows.donor != d), n, plan.components) for d in range(n)]
-        joint, without = shrink(joint_effects(rows, n, plan.components), without, given)
-        fitted = joint.base[rows.donor, rows.component] + joint.of(rows)
-        uneven = _unevenness(contrasts, rows.weight(joint.surplus) * rows.inflation, rows.y - fitted)
-    return rows, joint, without
-
-
-def _unevenness(contrasts: Contrasts, weight: Floats, left: Floats) -> Floats:
-    """Return how many times more the tiles of untreated sections differ than their groups' errors say, at least once.
-
-    Tissue differs from place to place, in some molecules more than in others, so what is found in the one place that was
-    treated is no surer than what is found in any place.
-    """
-    rows = np.flatnonzero(contrasts.tile >= 0)
-    places, place = np.unique(np.column_stack([contrasts.section, contrasts.tile])[rows], axis=0, return_inverse=True)
-    spare = len(places) - len(np.unique(places[:, 0]))
-    if spare < 1:
-        return np.ones(left.shape[1])
-    one = np.eye(len(places))[place.reshape(-1)]
-    total = one.T @ weight[rows]
-    mean = one.T @ (weight[rows] * left[rows]) / np.maximum(total, 1e-12)
-    return np.maximum((total * mean**2).sum(axis=0) / spare, 1.0)
-
-
 def _passed_on(model: TissueModel, plan: InterventionPlan) -> Floats:
     """Return which molecules' effects may spread (key, molecule): 1 or 0."""
     panel = model.plan.counts[plan.level][plan.modality]
@@ -201,111 +120,6 @@ def _store(shift: ComponentShift, copy: int, effect: Floats, passed_on: Floats, 
     latent = _in_state(effect[n:], weight)
     shift.latent_pair[copy].copy_(torch.from_numpy(latent))
     shift.molecule_pair[copy].copy_(torch.from_numpy(effect[n:] - latent @ weight.T))
-
-
-def _courses(contrasts: Contrasts, plan: InterventionPlan, passed_on: Floats) -> list[Course]:
-    """Choose each intervention's course by the evidence of what is left when the others are taken away.
-
-    What spreads is a share of the effect itself, so that one section treated in a part of it can tell how far.
-    """
-    courses = [_usual_course(contrasts, row) for row in range(len(plan.keys))]
-    rows, joint, _ = _effects(contrasts, courses, plan)
-    weight = rows.weight(joint.surplus)
-    rest = rows.y - joint.base[rows.donor, rows.component] - joint.of(rows)
-    for row, usual in enumerate(courses):
-        own = contrasts.dose[:, row] > 0
-        effect = joint.mean[row] + joint.departure[row, rows.component[own]]
-        y, part = rest[own] + rows.x[own, row, None] * effect, contrasts.take(own)
-        w = weight[own] * passed_on[row]
-        best = _fit_within(part, row, usual, y, w, effect)
-        for reach, sharpness, spread in product(HANDED_ON, SHARPNESSES, SPREAD_SHARES):
-            spreading = replace(usual, handed_on=reach, sharpness=sharpness, spread=spread)
-            found = _fit_within(part, row, spreading, y, w, effect) - CLEAR_GAIN
-            if found > best:
-                courses[row], best = spreading, found
-        best = _evidence(part, row, courses[row], y, w)
-        for option in _course_options(part, row, courses[row]):
-            found = _evidence(part, row, option, y, w)
-            if found > best + 1e-6:
-                courses[row], best = option, found
-    return courses
-
-
-def _evidence(part: Contrasts, row: int, course: Course, y: Floats, weight: Floats) -> float:
-    x = _shown(part, row, course)[:, None]
-    return log_evidence((weight * x**2).sum(axis=0)[:, None, None], (weight * x * y).sum(axis=0)[:, None])
-
-
-def _fit_within(part: Contrasts, row: int, course: Course, y: Floats, weight: Floats, effect: Floats) -> float:
-    """Return the log-likelihood of where `effect` (row, molecule) is found within each section and component.
-
-    The effect is what all sections say it is, so that tissue that happens to differ from here to there, in other
-    molecules, is not taken for its spread.
-    """
-    left = _about_mean(y - _shown(part, row, course)[:, None] * effect, weight, part.section, part.component)
-    return -0.5 * float((weight * left**2).sum())
-
-
-def _about_mean(values: Floats, weight: Floats, section: NDArray[np.int64], component: NDArray[np.int64]) -> Floats:
-    """Return values (row, molecule) less their weighted mean over the rows of each section and component."""
-    _, place = np.unique(np.column_stack([section, component]), axis=0, return_inverse=True)
-    one = np.eye(place.max() + 1)[place.reshape(-1)]
-    mean = (one.T @ (weight * values)) / np.maximum(one.T @ weight, 1e-12)
-    return np.asarray(values - one @ mean)
-
-
-def _shown(part: Contrasts, row: int, course: Course) -> Floats:
-    """Return how much of its effect each group shows (row,), nothing in sections it was not given to."""
-    return course.strength(part.dose[:, row], part.hours[:, row]) * _footprint(part, row, course)
-
-
-def _footprint(part: Contrasts, row: int, course: Course) -> Floats:
-    """Return how much of an intervention at full strength reaches each group (row,): by what was done, and near it."""
-    near = part.near[:, row, HANDED_ON.index(course.handed_on)]
-    near = (1 + course.sharpness) * near / (1 + course.sharpness * near)
-    return (1 - course.spread) * part.applied[:, row] + course.spread * near
-
-
-def _usual_course(contrasts: Contrasts, row: int) -> Course:
-    dose, hours = (max(float(amount[:, row].max()), 1e-3) for amount in (contrasts.dose, contrasts.hours))
-    return Course(dose, 1.0, hours, dose, hours)
-
-
-def _course_options(part: Contrasts, row: int, usual: Course) -> list[Course]:
-    """Return what may be told from the doses and times there are: at least three doses, or two times."""
-    doses, hours = np.unique(part.dose[:, row]), np.unique(part.hours[:, row])
-    curves = [(usual.half, usual.exponent)]
-    if len(doses) > 2:
-        halves = np.geomspace(doses.min() / 2, doses.max() * 2, 7)
-        curves = [(float(half), exponent) for half, exponent in product(halves, EXPONENTS)]
-    times = COURSES_HOURS if len(hours) > 1 else (usual.hours,)
-    return [
-        replace(usual, half=half, exponent=exponent, hours=time) for (half, exponent), time in product(curves, times)
-    ]
-
-
-def _rows(contrasts: Contrasts, courses: list[Course], plan: InterventionPlan, fitted: Floats, uneven: Floats) -> Rows:
-    """Return the rows of the regression about `fitted` log ratios.
-
-    A column an intervention, then one a pair, then one for each place that others were treated at.
-
-
-    `uneven` (molecule,) is how much the variance of what is found in a part of a section is inflated.
-    """
-    shown = np.column_stack([_shown(contrasts, row, course) for row, course in enumerate(courses)])
-    both = np.array([shown[:, plan.keys.index(a)] * shown[:, plan.keys.index(b)] for a, b in plan.pairs])
-    places = [
-        contrasts.local[:, row] * _footprint(contrasts, row, course)
-        for row, course in enumerate(courses)
-        if contrasts.local[:, row].any()
-    ]
-    x = np.concatenate([part.reshape(-1, len(shown)).T for part in (shown.T, both, np.array(places))], axis=1)
-    prior = np.repeat([EFFECT, INTERACTION, PLACE], [len(courses), len(both), len(places)])
-    fitted = np.clip(fitted, -MOST, MOST)
-    mean = contrasts.expected * np.exp(fitted)
-    y = fitted + contrasts.counts / mean - 1
-    inflation = np.where(contrasts.local.any(axis=1, keepdims=True), uneven, 1.0)
-    return Rows(y, 1 / mean, x, contrasts.donor, contrasts.component, prior, inflation)
 
 
 def _kept(rows: Rows, joint: JointEffects, without: list[JointEffects], plan: InterventionPlan) -> Floats:

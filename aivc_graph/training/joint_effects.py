@@ -40,8 +40,8 @@ class Rows:
 
     def take(self, kept: NDArray[np.bool_]) -> Rows:
         """Return some of the rows."""
-        by_row = (self.y, self.variance, self.x, self.donor, self.component)
-        return Rows(*(part[kept] for part in by_row), self.prior, self.inflation[kept])
+        by_row = {n: getattr(self, n)[kept] for n in ("y", "variance", "x", "donor", "component", "inflation")}
+        return replace(self, **by_row)
 
     def weight(self, surplus: Floats) -> Floats:
         """Return the weights (row, molecule), given the variance beyond counting (molecule,)."""
@@ -86,9 +86,10 @@ def joint_effects(rows: Rows, n_donors: int, n_components: int) -> JointEffects:
         for j in np.unique(rows.component):
             own = rows.component == j
             weight = rows.weight(surplus)[own]
-            products = np.einsum("rg,rp,rq->gpq", weight, z[own], z[own], optimize=True)
+            squares = (z[own][:, :, None] * z[own][:, None, :]).reshape(own.sum(), -1)
+            products = (weight.T @ squares).reshape(molecules, z.shape[1], z.shape[1])
             inverse = np.linalg.inv(products + prior)
-            estimate[j] = np.einsum("gpq,gq->gp", inverse, np.einsum("rg,rp->gp", weight * rows.y[own], z[own]))
+            estimate[j] = np.einsum("gpq,gq->gp", inverse, (weight * rows.y[own]).T @ z[own])
             variance[j] = np.diagonal(inverse, axis1=1, axis2=2)
             square += (weight * rows.inflation[own] * (rows.y[own] - z[own] @ estimate[j].T) ** 2).sum(axis=0)
             spare += own.sum() - np.einsum("gpq,gqp->g", inverse, products)
@@ -103,7 +104,7 @@ def joint_effects(rows: Rows, n_donors: int, n_components: int) -> JointEffects:
 def shrink(
     whole: JointEffects, without: Sequence[JointEffects], given: NDArray[np.bool_]
 ) -> tuple[JointEffects, list[JointEffects]]:
-    """Return the effects of all donors, and those without each donor in turn, with what donors do not agree on shrunken.
+    """Return the effects of all donors, and those without each in turn, shrunken where donors do not agree.
 
     Groups of one section err together (its staining, its place in the tumour), so the error of an effect is that of
     counting as many times as it takes to account for what effects change by when donors are left out in turn: one
@@ -124,7 +125,7 @@ def shrink(
         donors = np.flatnonzero(given[:, column])
         for name in ("mean", "departure"):
             every = getattr(whole, name)[column]
-            left_out = np.array([getattr(without[d], name)[column] for d in donors])
+            left_out = np.array([getattr(without[int(d)], name)[column] for d in donors])
             factor = _inflation(every, left_out, getattr(whole, f"{name}_error")[column])
             for place, part in enumerate((whole, *without)):
                 error = factor * getattr(part, f"{name}_error")[column]
