@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 ENOUGH_TREATED = 20.0
+SLACK = 1e-6
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,11 @@ class WhatIf:
         Returns
         -------
         DataFrame
-            One row a place and gene: ``estimate`` (treated − untreated), ``untreated``, ``treated``, ``lower`` and
-            ``upper`` (95 %, jackknife over the training donors it was given to; NaN where they are fewer than five, or
-            out of support), ``n_units``, ``interval_over``, ``supported`` and ``unit``.
+            One row a place and gene: ``n_treated`` (how many of the place's nodes it is done to), ``estimate``
+            (treated − untreated), ``untreated``, ``treated``, ``lower`` and ``upper`` (95 %, jackknife over the
+            training donors it was given to; NaN where they are fewer than five), ``n_units``, ``interval_over``,
+            ``supported`` and ``unit``. Out of support there is no answer: ``estimate``, ``treated`` and the interval
+            are NaN.
 
         References
         ----------
@@ -86,7 +89,7 @@ class WhatIf:
         plan = self.tissue.model.plan.interventions
         assert plan is not None
         panel = list(self.tissue.model.plan.counts[plan.level][plan.modality])
-        chosen = panel if genes is None else list(genes)
+        chosen = panel if genes is None else list(dict.fromkeys(genes))
         for gene in chosen:
             if gene not in panel:
                 raise unknown_name(QueryError, "readout", "measured gene", gene, panel)
@@ -96,7 +99,8 @@ class WhatIf:
         columns = [panel.index(gene) for gene in chosen]
         untreated, copies = self.rollouts(weight, columns)
         share = np.asarray(weight @ self.supported.astype(float)).ravel()
-        return self._table(places, chosen, untreated, copies, share)
+        n_treated = np.asarray((weight != 0) @ self.where.astype(int)).ravel()
+        return self._table(places.assign(n_treated=n_treated), chosen, untreated, copies, share)
 
     def plot(self, gene: str, section: str | None = None) -> Any:
         """Draw the effect on one gene over the tissue, grey where unsupported; returns a matplotlib Axes."""
@@ -198,11 +202,11 @@ class WhatIf:
         if n_donors >= MIN_UNITS:
             spread = np.sqrt((len(copies) - 2) * (copies[1:] - untreated).var(axis=0))
             wide = np.where(supported, (stats.t.ppf(0.5 + CONFIDENCE / 2, n_donors - 1) * spread).ravel(), np.nan)
-        values = estimate.ravel()
+        values = np.where(supported, estimate.ravel(), np.nan)
         return table.assign(
             estimate=values,
             untreated=untreated.ravel(),
-            treated=copies[0].ravel(),
+            treated=np.where(supported, copies[0].ravel(), np.nan),
             lower=values - wide,
             upper=values + wide,
             interval_over="donor",
@@ -274,7 +278,8 @@ def _outside(plan: Any, part: Intervention, row: int) -> list[str]:
     """Say what of a dose or time lies outside the trained range; nothing is always inside."""
     found = []
     for what, value, (low, high) in (("dose", part.dose, plan.doses[row]), ("hours", part.hours, plan.hours[row])):
-        if value and not low <= value <= high:
+        # A little slack: the graph keeps doses and hours as float32.
+        if value and not low * (1 - SLACK) <= value <= high * (1 + SLACK):
             trained = f"{low:g}" if low == high else f"{low:g} to {high:g}"
             found.append(f"{part.key}: {what} {value:g} is outside the trained {trained}")
     return found
