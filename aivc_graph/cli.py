@@ -15,7 +15,8 @@ from typing import Any
 
 from aivc_graph.errors import AivcError, ConfigError, StoreError
 
-DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+PATH_FAULTS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 Do = Callable[[argparse.Namespace], None]
 TERMINAL_ROWS = 60
 ENDINGS = (".csv", ".parquet", ".h5ad")
@@ -50,9 +51,10 @@ def _report(error: Exception) -> int:
     if isinstance(error, AivcError):
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return error.exit_code
-    if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+    if isinstance(error, OSError) and error.errno in (*DISK_FAULTS, *PATH_FAULTS):
         where = f"{error.filename}: " if error.filename is not None else ""
-        sys.stderr.write(f"StoreError: {where}{error.strerror or error}; free space, or choose another place\n")
+        mend = "free space" if error.errno in DISK_FAULTS else "check the path"
+        sys.stderr.write(f"StoreError: {where}{error.strerror or error}; {mend}, or choose another place\n")
         return StoreError.exit_code
     first = (str(error).splitlines() or [""])[0]
     sys.stderr.write(f"aivc: unexpected {type(error).__name__}: {first}; run again with --debug for the traceback\n")
@@ -305,7 +307,7 @@ def _lines(found: Any, indent: str = "") -> list[str]:
     for key, value in found.items():
         if isinstance(value, dict) and value:
             lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
-        elif isinstance(value, list) and value and key == "faults":
+        elif isinstance(value, list) and value and key in ("faults", "doubts"):
             lines += [f"{indent}{key}:", *(f"{indent}  {item}" for item in value)]
         else:
             shown = ", ".join(map(str, value)) or "none" if isinstance(value, list | dict) else value

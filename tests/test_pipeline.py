@@ -157,9 +157,9 @@ def test_answers_that_cannot_be_written_are_named(
     (tmp_path / "file").write_text("mine")
     for wrong, said in (
         (("--out", tmp_path / "folder.csv"), "found a folder"),
-        (("--out", tmp_path / "file/x.csv"), "while writing"),
+        (("--out", tmp_path / "file/x.csv"), "Not a directory: nothing can be written there"),
         (("--plot", tmp_path / "niches.xyz"), "expected .png or .pdf or .svg, found the ending '.xyz'"),
-        (("--plot", tmp_path / "file/niches.png"), "while writing"),
+        (("--plot", tmp_path / "file/niches.png"), "nothing can be written there; free space, or choose another"),
     ):
         code, _, err = say("query", made / "run", "niches", "--k", 2, *wrong)
         assert code == 2 and said in err and err.count("Error: ") == 1

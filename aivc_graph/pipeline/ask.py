@@ -9,8 +9,8 @@ import pandas as pd
 
 from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.io.h5ad_file import write_anndata
-from aivc_graph.io.staging import staged
-from aivc_graph.io.writing import write
+from aivc_graph.io.staging import check_place, staged
+from aivc_graph.io.writing import check_export, write
 from aivc_graph.pipeline.respond import respond
 from aivc_graph.query.virtual_tissue import VirtualTissue
 
@@ -22,6 +22,9 @@ def query(run: Path, question: str, out: Path | None = None, *, plot: Path | Non
     """Put a question to a run; write the answer where `out` says (``.csv``, ``.parquet``, ``.h5ad``) and return it."""
     if plot is not None and plot.suffix not in PICTURES:
         raise QueryError(str(plot), f"the ending {plot.suffix!r}", " or ".join(PICTURES), "rename the picture")
+    for place in (plot, out):
+        if place is not None:
+            check_place(Path(place))
     tissue = VirtualTissue.load(run)
     asked = {key: value for key, value in options.items() if value is not None}
     if question == "niches":
@@ -66,6 +69,7 @@ def save_answer(answer: Any, path: Path) -> Path:
 
 def export(run: Path, to: str, out: Path) -> Path:
     """Write the graph of a run with its niches in another tool's format."""
+    check_export(out, to)
     tissue = VirtualTissue.load(run)
     for level in tissue.graph.levels:
         tissue.graph[level].obs = tissue.graph.obs(level).assign(niche=tissue.niches(level=level).obs["niche"])
