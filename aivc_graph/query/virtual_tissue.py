@@ -174,7 +174,7 @@ class VirtualTissue:
                 f"ask at={measured[0]!r}",
             )
         panel = self.model.plan.counts[level][names.RNA]
-        chosen = list(panel) if genes is None else list(genes)
+        chosen = list(panel) if genes is None else list(dict.fromkeys(genes))
         for gene in chosen:
             if gene not in panel:
                 raise unknown_name(QueryError, f"expression at {level}", "measured gene", gene, panel)
