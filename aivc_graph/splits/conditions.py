@@ -79,8 +79,8 @@ def as_conditions(table: pd.DataFrame) -> pd.DataFrame:
     table
         ``condition``: text, parts joined by ``+``; ``control`` (or ``ctrl``, ``DMSO`` …) is no part. Optional:
         ``targets`` in place of what ``condition`` spells, as text or a sequence; ``dose`` and ``hours`` [h]: a number,
-        text such as ``1+0.5``, or one number a part; ``context``; ``smiles``: text, or one a part. A part of dose 0
-        was not given.
+        text such as ``1+0.5``, or one number a part; ``context``; ``smiles``: text, or one a part, None where a
+        molecule is not known and ``""`` for what is none, such as a knocked-out gene. A part of dose 0 was not given.
 
     Returns
     -------
@@ -146,6 +146,7 @@ def conditions_of(sections: Sequence[Any]) -> pd.DataFrame:
             TARGETS: tuple(given),
             DOSE: tuple(one.dose for one in given.values()),
             HOURS: tuple(one.hours for one in given.values()),
+            SMILES: tuple(one.smiles or (None if one.kind == "drug" else "") for one in given.values()),
             CONTEXT: metadata.get("donor") or metadata["section"],
         }
     return as_conditions(pd.DataFrame(list(rows.values()), index=pd.Index(rows, name="section")))
@@ -177,7 +178,8 @@ def _condition(given: dict[str, Any], source: str) -> dict[str, tuple[Any, ...]]
         if name in given:
             found[name] = _numbers(given[name], parts, name)
     if SMILES in given:
-        found[SMILES] = _one_each(given[SMILES], parts, SMILES)
+        molecules = _one_each(given[SMILES], parts, SMILES)
+        found[SMILES] = tuple(one if isinstance(one, str) else None for one in molecules)
     if parts and DOSE in found:
         kept = [dose != 0 for dose in found[DOSE]]
         if any(kept):
