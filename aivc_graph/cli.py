@@ -200,6 +200,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "KIND:NAME[@DOSE]",
         "help": "knockout, activation, drug or ligand; may be repeated, for a combination",
     },
+    "--readout": {"choices": ("genes", "pathways"), "help": "of what; pathways need --weights (genes)"},
+    "--weights": {
+        "type": Path,
+        "metavar": "FILE",
+        "help": "what tells of a pathway: source, target and weight, or gene sets as GMT",
+    },
     "--where": {"metavar": "PLACE", "help": "niche=3, section=NAME or disc=SECTION:X,Y,RADIUS [µm]; all if not given"},
     "--dose": {"type": float, "help": "of every part that does not say its own (1)"},
     "--hours": {"type": float, "help": "how long it lasts until the tissue is looked at (the longest in training)"},
@@ -212,7 +218,7 @@ QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "similar": ("the nodes most like a niche or a node", ("--to-niche", "--to-node", "--section", "--k", "--n")),
     "response": (
         "what an intervention would do to expression",
-        ("--intervention", "--where", "--dose", "--hours", "--at", "--genes", "--plot"),
+        ("--intervention", "--where", "--dose", "--hours", "--at", "--genes", "--readout", "--weights", "--plot"),
     ),
 }
 EXAMPLES = {

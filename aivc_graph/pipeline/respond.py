@@ -30,6 +30,8 @@ def respond(
     hours: float | None = None,
     at: str = "niche",
     genes: list[str] | None = None,
+    readout: str = "genes",
+    weights: Path | None = None,
     plot: Path | None = None,
 ) -> pd.DataFrame:
     """Return the effect of one intervention or of several together, a row a place and gene.
@@ -45,7 +47,7 @@ def respond(
         Of every part that does not say its own.
     hours
         As in `VirtualTissue.intervene`; by default the longest in training.
-    at, genes
+    at, genes, readout, weights
         As in `WhatIf.readout`.
     plot
         Picture of the effect on the first of `genes`.
@@ -54,12 +56,14 @@ def respond(
     answer = tissue.intervene(Combination(parts=parts), where=_where(tissue, where), hours=hours)
     for reason in answer.reasons:
         log.warning("%s", reason)
-    table = answer.readout("genes", by=at, genes=genes)
+    if plot is not None and readout != "genes" and not genes:
+        raise QueryError("--plot", "no gene", "the effect on a gene is drawn", "name one with --genes")
+    table = answer.readout(readout, by=at, genes=genes, weights=weights)
     for word in (*_treated_before(tissue, answer.where), *_mixed(table, at)):
         log.warning("%s", word)
     if plot is not None:
         with staged(plot) as beside:
-            figure = answer.plot(table["gene"].iloc[0]).figure
+            figure = answer.plot(genes[0] if genes else table["gene"].iloc[0]).figure
             figure.savefig(beside, dpi=150, bbox_inches="tight", format=plot.suffix[1:])
     return table
 

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy import sparse
+from scipy import sparse, stats
 
-from aivc_graph.errors import QueryError
+from aivc_graph.errors import AivcError, QueryError
 from aivc_graph.graph.build import build_graph
+from aivc_graph.io.footprints import read_footprints
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.pipeline.respond import respond
 from aivc_graph.query.virtual_tissue import VirtualTissue
@@ -214,6 +215,47 @@ def test_words_ask_the_same(tissue: VirtualTissue, tmp_path: Path) -> None:
     asked = tissue.intervene(drug("X", dose=0.3), where=only_test(tissue)).readout(by="region", genes=["G12"])
     pd.testing.assert_frame_equal(spoken, asked)
     assert (tmp_path / "effect.png").stat().st_size > 10_000
+
+
+def test_pathways_are_told_by_their_genes(tissue: VirtualTissue, tmp_path: Path) -> None:
+    file = tmp_path / "weights.csv"
+    follows = [("falling", gene, 1.0) for gene in ("G20", "G01", "G05", "G11", "G22")]
+    follows += [("against", gene, -weight) for _, gene, weight in follows]
+    pd.DataFrame([*follows, ("unmeasured", "XYZ", 1.0)], columns=["pathway", "gene", "weight"]).to_csv(
+        file, index=False
+    )
+    answer = tissue.intervene(knockout("G03"), where=only_test(tissue))
+    table = respond(tissue, ["knockout:G03"], where="section=test", at="region", readout="pathways", weights=file)
+    table = table[table["section"] == "test"].set_index("pathway")
+    assert list(table.index) == ["against", "falling"]
+    assert table.loc["falling", "upper"] < 0 < table.loc["against", "lower"]
+    assert table.loc["falling", "estimate"] == pytest.approx(-table.loc["against", "estimate"])
+    # Against an independent fit of the same line.
+    genes = answer.readout(by="region", section="test")
+    weight = genes["gene"].isin([gene for _, gene, _ in follows]).to_numpy(float)
+    change = np.log2(1 + genes["treated"]) - np.log2(1 + genes["untreated"])
+    assert table.loc["falling", "estimate"] == pytest.approx(stats.linregress(weight, change).slope)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("pathway,gene,weight\nA,Tgfb1,1\n", "same species"),
+        ("pathway,gene\nA,G01\n", "no column named 'weight'"),
+        ("pathway,gene,weight\nA,G01,1\nA,G01,2\n", "'G01' twice under 'A'"),
+        ("pathway,gene,weight\nA,G01,much\n", "'much' in row 1"),
+    ],
+)
+def test_faulty_weights_are_named(tissue: VirtualTissue, tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "w.csv").write_text(text)
+    with pytest.raises(AivcError, match=said):
+        tissue.intervene(knockout("G03")).readout("pathways", weights=tmp_path / "w.csv")
+
+
+def test_gene_sets_are_weights_of_one(tmp_path: Path) -> None:
+    (tmp_path / "sets.gmt").write_text("A\tabout A\tG01\tG02\tG01\nB\t\tG03\n")
+    found = read_footprints(tmp_path / "sets.gmt")
+    assert found.to_numpy().tolist() == [["A", "G01", 1.0], ["A", "G02", 1.0], ["B", "G03", 1.0]]
 
 
 def test_a_tissue_without_interventions_says_so(tmp_path: Path) -> None:
