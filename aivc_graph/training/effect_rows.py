@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,12 +47,30 @@ def make_rows(contrasts: Contrasts, courses: Sequence[Course], plan: Interventio
     return rows, joint
 
 
-def effects_of(rows: Rows, plan: InterventionPlan) -> tuple[JointEffects, list[JointEffects]]:
-    """Return the shrunken effects of all donors, and those without each."""
+@dataclass(frozen=True)
+class Effects:
+    """The effects of all donors, shrunken, those `without` each, and how each donor moves the effects not shrunken.
+
+    A shrunken effect moves less than it may be wrong by, so its interval is by the `moved` means and departures, left-out
+    less all (donor, column, …).
+    """
+
+    whole: JointEffects
+    without: list[JointEffects]
+    moved_mean: Floats
+    moved_departure: Floats
+
+
+def effects_of(rows: Rows, plan: InterventionPlan) -> Effects:
+    """Return the effects of all donors, and those without each."""
     n = len(plan.donors)
     given = np.array([(rows.x[rows.donor == d] != 0).any(axis=0) for d in range(n)])
     without = [joint_effects(rows.take(rows.donor != d), n, plan.components) for d in range(n)]
-    return shrink(joint_effects(rows, n, plan.components), without, given)
+    whole = joint_effects(rows, n, plan.components)
+    moved = {
+        name: np.array([getattr(w, name) - getattr(whole, name) for w in without]) for name in ("mean", "departure")
+    }
+    return Effects(*shrink(whole, without, given), moved["mean"], moved["departure"])
 
 
 def place_column(contrasts: Contrasts, plan: InterventionPlan, row: int) -> int:

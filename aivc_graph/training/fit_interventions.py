@@ -57,14 +57,15 @@ def fit_interventions(model: TissueModel, source: TissueGraph | GraphStore, size
     contrasts = make_contrasts(model, source, plan, size, seed)
     courses = choose_courses(contrasts, plan, _passed_on(model, plan))
     rows, _ = make_rows(contrasts, courses, plan)
-    joint, without = effects_of(rows, plan)
-    kept = _kept(rows, joint, without, plan)
+    effects = effects_of(rows, plan)
+    kept = _kept(rows, effects.whole, effects.without, plan)
     weight = model.count_operator(plan.level, plan.modality).weight.double().numpy()
     passed_on = _passed_on(model, plan) * np.array([[course.spread] for course in courses])
-    n = len(plan.keys) + len(plan.pairs)
-    for copy, found in enumerate((joint, *without)):
-        effect = (kept[:, 0, None, None] * found.mean[:, None] + kept[:, 1, None, None] * found.departure)[:n]
-        _store(shift, copy, effect, passed_on[:, None], weight)
+    mean, departure = kept[:, 0, None, None], kept[:, 1, None, None]
+    whole = mean * effects.whole.mean[:, None] + departure * effects.whole.departure
+    moved = effects.moved_mean[:, :, None] + departure * effects.moved_departure
+    for copy, effect in enumerate((whole, *(whole + moved))):
+        _store(shift, copy, effect[: len(plan.keys) + len(plan.pairs)], passed_on[:, None], weight)
     for row, (key, course) in enumerate(zip(plan.keys, courses, strict=True)):
         shift.course[row] = torch.tensor([getattr(course, name) for name in COURSE])
         amount = contrasts.nodes * np.clip(rows.x[:, row], 0, 1)
