@@ -49,16 +49,14 @@ def make_rows(contrasts: Contrasts, courses: Sequence[Course], plan: Interventio
 
 @dataclass(frozen=True)
 class Effects:
-    """The effects of all donors, shrunken, those `without` each, and how each donor moves the effects not shrunken.
+    """Shrunken effects of all donors and `without` each, and those without each as they are, `not_shrunken`.
 
-    A shrunken effect moves less than it may be wrong by, so its interval is by the `moved` means and departures, left-out
-    less all (donor, column, …).
+    A shrunken effect moves less than it may be wrong by, so intervals are by effects that are not.
     """
 
     whole: JointEffects
     without: list[JointEffects]
-    moved_mean: Floats
-    moved_departure: Floats
+    not_shrunken: list[JointEffects]
 
 
 def effects_of(rows: Rows, plan: InterventionPlan) -> Effects:
@@ -67,10 +65,7 @@ def effects_of(rows: Rows, plan: InterventionPlan) -> Effects:
     given = np.array([(rows.x[rows.donor == d] != 0).any(axis=0) for d in range(n)])
     without = [joint_effects(rows.take(rows.donor != d), n, plan.components) for d in range(n)]
     whole = joint_effects(rows, n, plan.components)
-    moved = {
-        name: np.array([getattr(w, name) - getattr(whole, name) for w in without]) for name in ("mean", "departure")
-    }
-    return Effects(*shrink(whole, without, given), moved["mean"], moved["departure"])
+    return Effects(*shrink(whole, without, given), without)
 
 
 def place_column(contrasts: Contrasts, plan: InterventionPlan, row: int) -> int:

@@ -61,11 +61,12 @@ def fit_interventions(model: TissueModel, source: TissueGraph | GraphStore, size
     kept = _kept(rows, effects.whole, effects.without, plan)
     weight = model.count_operator(plan.level, plan.modality).weight.double().numpy()
     passed_on = _passed_on(model, plan) * np.array([[course.spread] for course in courses])
-    mean, departure = kept[:, 0, None, None], kept[:, 1, None, None]
-    whole = mean * effects.whole.mean[:, None] + departure * effects.whole.departure
-    moved = effects.moved_mean[:, :, None] + departure * effects.moved_departure
-    for copy, effect in enumerate((whole, *(whole + moved))):
-        _store(shift, copy, effect[: len(plan.keys) + len(plan.pairs)], passed_on[:, None], weight)
+    n = len(plan.keys) + len(plan.pairs)
+    mean, departure = kept[:n, 0, None, None], kept[:n, 1, None, None]
+    whole = mean * effects.whole.mean[:n, None] + departure * effects.whole.departure[:n]
+    without = [found.mean[:n, None] + departure * found.departure[:n] for found in effects.not_shrunken]
+    for copy, effect in enumerate((whole, *without)):
+        _store(shift, copy, effect, passed_on[:, None], weight)
     for row, (key, course) in enumerate(zip(plan.keys, courses, strict=True)):
         shift.course[row] = torch.tensor([getattr(course, name) for name in COURSE])
         amount = contrasts.nodes * np.clip(rows.x[:, row], 0, 1)
