@@ -53,9 +53,8 @@ def evaluate(run: Path, truth: Path | None = None, out: Path | None = None) -> E
     """
     run = Path(run)
     place = (Path(out) if out is not None else run) / FILE
-    if out is not None:
-        check_place(place)
     tissue = VirtualTissue.load(run)
+    check_place(place)
     config = load_config(run / "config.yaml", [])
     if (run / METRICS).exists():
         run_metrics(run)  # the report will show them; what is torn is told before the work

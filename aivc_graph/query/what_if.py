@@ -111,13 +111,25 @@ class WhatIf:
         if section is not None:
             places, weight = self._inside(places, weight, section)
         untreated, copies = self.rollouts(weight, [panel.index(gene) for gene in chosen])
-        share = np.asarray(weight @ self.supported.astype(float)).ravel()
+        share = self._share_supported(weight)
         n_treated = np.asarray((weight != 0) @ self.where.astype(int)).ravel()
         places = places.assign(n_treated=n_treated)
         if footprints is None:
             return self._table(places, "gene", chosen, untreated, copies, share, f"counts per {PER:,.0f}")
         untreated, copies = footprints.activity(untreated), footprints.activity(copies)
         return self._table(places, "pathway", footprints.sources, untreated, copies, share, ACTIVITY_UNIT)
+
+    def _share_supported(self, weight: Any) -> np.ndarray:
+        """Return the share of what an intervention reaches in each place that is in support (place,); of all, if none.
+
+        Nodes that nothing reaches say nothing of whether the others are answered for.
+        """
+        reached = np.any([(f.strength > 0).numpy() | (f.exposure > 0).numpy() for f in self.fields.values()], axis=0)
+        part, answered = (
+            np.asarray(weight @ rows.astype(float)).ravel() for rows in (reached, reached & self.supported)
+        )
+        whole = np.asarray(weight @ self.supported.astype(float)).ravel()
+        return np.where(part > 0, answered / np.maximum(part, 1e-12), whole)
 
     def plot(self, gene: str, section: str | None = None) -> Any:
         """Draw the effect on one gene over the tissue, grey where unsupported; returns a matplotlib Axes."""
