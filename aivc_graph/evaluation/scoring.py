@@ -25,7 +25,7 @@ class Scored:
     measured
         (row, …) the truth, or what was measured; or a view of a table that the metrics know how to read.
     model
-        (row, …) the model's answer; or a view of it.
+        (row, …) the model's answer, or a view of it; None where there are only rules so far.
     baselines, ceilings, ablations
         Answers of others by name.
     metrics
@@ -43,7 +43,7 @@ class Scored:
     modality: str
     readout: str
     measured: Answers
-    model: Answers
+    model: Answers | None
     baselines: dict[str, Answers]
     metrics: tuple[str, ...]
     units: Units
@@ -67,7 +67,7 @@ def score(scored: Iterable[Scored]) -> tuple[list[Result], list[Comparison]]:
 
 def _score(one: Scored, name: str) -> tuple[list[Result], list[tuple[Comparison, float | None]]]:
     better, judge = higher_is_better(name), metric(name)
-    answers = {MODEL: ("model", one.model)}
+    answers = {} if one.model is None else {MODEL: ("model", one.model)}
     for kind, given in (("ablation", one.ablations), ("baseline", one.baselines), ("ceiling", one.ceilings)):
         answers |= {predictor: (kind, answer) for predictor, answer in given.items()}
     estimates = {
@@ -77,7 +77,7 @@ def _score(one: Scored, name: str) -> tuple[list[Result], list[tuple[Comparison,
         _result(one, name, better, predictor, answers[predictor][0], found) for predictor, found in estimates.items()
     ]
     rivals = {b: estimates[b].value for b in one.baselines if np.isfinite(estimates[b].value)}
-    if not rivals or not np.isfinite(estimates[MODEL].value):
+    if not rivals or MODEL not in estimates or not np.isfinite(estimates[MODEL].value):
         return results, []
     best = (max if better else min)(rivals, key=rivals.__getitem__)
     return results, [_compare(one, name, better, best, estimates[MODEL], estimates[best])]
