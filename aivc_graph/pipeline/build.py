@@ -21,7 +21,6 @@ from aivc_graph.graph.replacing import refuse_other
 from aivc_graph.graph.store import write_store
 from aivc_graph.io.reading import read
 from aivc_graph.modalities.histology import add_histology
-from aivc_graph.modalities.histology_features import HistologyFeatures
 from aivc_graph.splits.design import split_design
 from aivc_graph.splits.leakage import check_donors, duplicate_content
 from aivc_graph.tissue.intervention import set_interventions
@@ -49,9 +48,8 @@ def build(config: Config, out: Path | None = None) -> Path:
         log.info("reading %s (%d of %d)", section.name, number, len(config.task.sections))
         sections.append(read_section(section, config.task))
     hold_out(sections, config.task)
-    if config.task.features is not None:
-        for section in sections:
-            describe_windows(section, config.task.features, config.graph.patch_um)
+    for section in sections:  # once the sides are known: a slide's colours are those of its training side
+        describe_slide(section, config.task, config.graph.patch_um)
     graph = build_graph(sections, config.graph)
     for level, found in connectivity(graph).items():
         log.info("%s: %s", level, ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in found.items()))
@@ -75,7 +73,7 @@ def _refuse_trained(store: Path) -> None:
 
 
 def read_section(config: SectionConfig, task: TaskConfig) -> Any:
-    """Read, merge, register and check one section, and describe its tiles where the task asks for it."""
+    """Read, merge, register and check one section."""
     groups = {
         key: value for key in ("donor", "site", "platform", "batch") if (value := getattr(config, key)) is not None
     }
@@ -92,16 +90,16 @@ def read_section(config: SectionConfig, task: TaskConfig) -> Any:
     check_section(section)
     for warning in check_orientation(section):
         log.warning("%s", warning)
-    if task.features is not None and names.SLIDE in section.images and names.PATCH in section.shapes:
-        add_histology(section, features=task.features, cache=_cache_folder(), progress=sys.stderr.isatty())
     return section
 
 
-def describe_windows(section: Any, features: HistologyFeatures, edge_um: float) -> None:
-    """Describe the slide under the grid windows of a section that has cells and no patches, if it has a slide."""
-    if names.SLIDE in section.images and names.CELL in section.shapes and names.PATCH not in section.shapes:
-        lay_windows(section, edge_um)
-        add_histology(section, features=features, cache=_cache_folder(), progress=sys.stderr.isatty())
+def describe_slide(section: Any, task: TaskConfig, window_um: float) -> None:
+    """Describe the slide under the patches, where the task asks for it; grid windows are laid where there are none."""
+    if task.features is None or names.SLIDE not in section.images:
+        return
+    if names.PATCH not in section.shapes:
+        lay_windows(section, window_um)
+    add_histology(section, features=task.features, cache=_cache_folder(), progress=sys.stderr.isatty())
 
 
 def _cache_folder() -> Path | None:
