@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from aivc_graph.errors import AivcError, ConfigError, StoreError
+from aivc_graph.simulate.catalogue import CATALOGUE
 
-DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+PATH_FAULTS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 Do = Callable[[argparse.Namespace], None]
 TERMINAL_ROWS = 60
 ENDINGS = (".csv", ".parquet", ".h5ad")
@@ -50,9 +52,10 @@ def _report(error: Exception) -> int:
     if isinstance(error, AivcError):
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return error.exit_code
-    if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+    if isinstance(error, OSError) and error.errno in (*DISK_FAULTS, *PATH_FAULTS):
         where = f"{error.filename}: " if error.filename is not None else ""
-        sys.stderr.write(f"StoreError: {where}{error.strerror or error}; free space, or choose another place\n")
+        mend = "free space" if error.errno in DISK_FAULTS else "check the path"
+        sys.stderr.write(f"StoreError: {where}{error.strerror or error}; {mend}, or choose another place\n")
         return StoreError.exit_code
     first = (str(error).splitlines() or [""])[0]
     sys.stderr.write(f"aivc: unexpected {type(error).__name__}: {first}; run again with --debug for the traceback\n")
@@ -92,7 +95,10 @@ def _add_demo(verbs: Any) -> None:
 def _add_simulate(verbs: Any) -> None:
     text = "write a tissue with known ground truth as a vendor would deliver it"
     verb = _verb(verbs, "simulate", _simulate, text, "aivc simulate tiny --out tissue")
-    verb.add_argument("preset", metavar="PRESET", help="tiny, demo, perturb, cohort … (docs of simulate)")
+    width = max(map(len, CATALOGUE))
+    listed = "\n".join(f"  {name:{width}}  {what}" for name, what in CATALOGUE.items())
+    verb.formatter_class, verb.epilog = argparse.RawDescriptionHelpFormatter, f"presets:\n{listed}\n\n{verb.epilog}"
+    verb.add_argument("preset", metavar="PRESET", help="one of those below")
     verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="a folder that is absent or empty")
     verb.add_argument("--seed", type=int, default=0, help="of all random choices (%(default)s)")
 
@@ -101,6 +107,7 @@ def _add_inspect(verbs: Any) -> None:
     text = "say what a slide, section, graph or run is, and what is wrong with it"
     verb = _verb(verbs, "inspect", _inspect, text, "aivc inspect runs/demo")
     verb.add_argument("path", type=Path, metavar="PATH")
+    verb.add_argument("--mpp", type=float, metavar="UM", help="pixel size [µm] of a slide that does not state its own")
     verb.add_argument("--json", action="store_true", help="as JSON")
 
 
@@ -193,6 +200,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "KIND:NAME[@DOSE]",
         "help": "knockout, activation, drug or ligand; may be repeated, for a combination",
     },
+    "--readout": {"choices": ("genes", "pathways"), "help": "of what; pathways need --weights (genes)"},
+    "--weights": {
+        "type": Path,
+        "metavar": "FILE",
+        "help": "what tells of a pathway: source, target and weight, or gene sets as GMT",
+    },
     "--where": {"metavar": "PLACE", "help": "niche=3, section=NAME or disc=SECTION:X,Y,RADIUS [µm]; all if not given"},
     "--dose": {"type": float, "help": "of every part that does not say its own (1)"},
     "--hours": {"type": float, "help": "how long it lasts until the tissue is looked at (the longest in training)"},
@@ -200,12 +213,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
 QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "niches": ("the niche of every cell, patch or region", ("--k", "--resolution", "--level", "--plot")),
     "expression": ("predicted expression", ("--genes", "--at", "--k", "--resolution")),
-    "composition": ("what each niche is made of", ("--level", "--k", "--resolution")),
+    "composition": ("what each niche, patch or region is made of", ("--level", "--k", "--resolution")),
     "neighbours": ("which niches touch, against chance", ("--k", "--resolution")),
     "similar": ("the nodes most like a niche or a node", ("--to-niche", "--to-node", "--section", "--k", "--n")),
     "response": (
         "what an intervention would do to expression",
-        ("--intervention", "--where", "--dose", "--hours", "--at", "--genes", "--plot"),
+        ("--intervention", "--where", "--dose", "--hours", "--at", "--genes", "--readout", "--weights", "--plot"),
     ),
 }
 EXAMPLES = {
@@ -236,7 +249,7 @@ def _simulate(given: argparse.Namespace) -> None:
 def _inspect(given: argparse.Namespace) -> None:
     from aivc_graph.pipeline.inspect import inspect
 
-    found = inspect(given.path)
+    found = inspect(given.path, mpp=given.mpp)
     _say(json.dumps(found, indent=1, default=str) if given.json else "\n".join(_lines(found)))
 
 
@@ -299,7 +312,7 @@ def _lines(found: Any, indent: str = "") -> list[str]:
     for key, value in found.items():
         if isinstance(value, dict) and value:
             lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
-        elif isinstance(value, list) and value and key == "faults":
+        elif isinstance(value, list) and value and key in ("faults", "doubts"):
             lines += [f"{indent}{key}:", *(f"{indent}  {item}" for item in value)]
         else:
             shown = ", ".join(map(str, value)) or "none" if isinstance(value, list | dict) else value

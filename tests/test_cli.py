@@ -20,6 +20,8 @@ import pytest
 from aivc_graph import cli
 from aivc_graph.errors import TrainingError
 from aivc_graph.pipeline.ask import QUESTIONS
+from aivc_graph.simulate.catalogue import CATALOGUE
+from aivc_graph.simulate.presets import PRESETS
 
 VERBS = ("demo", "simulate", "inspect", "build", "train", "query", "export")
 AIVC = [sys.executable, "-m", "aivc_graph.cli"]
@@ -144,6 +146,22 @@ def test_simulate_writes_and_refuses_an_unknown_preset(tmp_path: Path, capsys: p
     assert "did you mean 'tiny'?" in capsys.readouterr().err
 
 
+def test_help_of_simulate_lists_every_preset_with_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(CATALOGUE) == set(PRESETS)
+    with pytest.raises(SystemExit):
+        cli.main(["simulate", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    for preset, what in CATALOGUE.items():
+        assert [line.split(None, 1)[1] for line in lines if line.split(None, 1)[:1] == [preset]] == [what]
+
+
+@pytest.mark.parametrize("given", [["simulate", "tiny"], ["demo"]])
+def test_where_no_folder_can_be_made_is_named(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*given, "--out", "/proc/nowhere", "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("StoreError: /proc/nowhere") and "while writing; free space, or choose another place" in said
+
+
 def test_question_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     calls = replace(monkeypatch, "ask.query", pd.DataFrame({"x": [1]}))
     assert (
@@ -195,11 +213,17 @@ def test_no_gene_between_the_commas_exits_2(capsys: pytest.CaptureFixture[str]) 
     assert "expected symbols, as in ACTA2,CD3E" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize(
+    ("number", "mend"),
+    [
+        *((number, "free space") for number in (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EACCES)),
+        *((number, "check the path") for number in (errno.ENOENT, errno.EISDIR, errno.ENAMETOOLONG)),
+    ],
+)
 def test_a_disk_that_refuses_is_no_surprise(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, mend: str
 ) -> None:
     replace(monkeypatch, "demo.demo", OSError(number, os.strerror(number), "runs/demo"))
     assert cli.main(["demo"]) == 2
-    said = f"StoreError: runs/demo: {os.strerror(number)}; free space, or choose another place\n"
+    said = f"StoreError: runs/demo: {os.strerror(number)}; {mend}, or choose another place\n"
     assert capsys.readouterr().err == said

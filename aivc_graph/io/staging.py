@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from aivc_graph.errors import StoreError
+
+OTHER = "free space, or choose another place"
 
 
 @contextmanager
@@ -43,6 +46,27 @@ def staged(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         _remove(beside)
+
+
+def check_place(path: Path, *, folder: bool = False) -> None:
+    """Raise a `StoreError` now if `path` could not be written later: before hours of work, not after.
+
+    What lies there already is not touched; folders above it that are missing are not made yet.
+
+    Parameters
+    ----------
+    folder
+        A folder is to be written there, or files into it.
+    """
+    above = next(place for place in (path.absolute(), *path.absolute().parents) if os.path.lexists(place))
+    if above == path.absolute() and not folder:
+        above = above.parent
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".aivc-", dir=above))
+        if not folder and path.is_dir() and not (path / "zarr.json").exists():
+            raise StoreError(str(path), "a folder", "a file, or nothing yet", "name another file, or move the folder")
+    except OSError as error:
+        raise StoreError(str(path), f"{error.strerror or error}: nothing can be written there", mend=OTHER) from error
 
 
 def file_name(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import pandas as pd
 
 from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.io.h5ad_file import write_anndata
-from aivc_graph.io.staging import staged
-from aivc_graph.io.writing import write
+from aivc_graph.io.staging import check_place, staged
+from aivc_graph.io.writing import check_export, write
 from aivc_graph.pipeline.respond import respond
 from aivc_graph.query.virtual_tissue import VirtualTissue
 
+log = logging.getLogger(__name__)
 QUESTIONS = ("niches", "expression", "composition", "neighbours", "similar", "response")
 PICTURES = (".png", ".pdf", ".svg")
 
@@ -22,6 +24,9 @@ def query(run: Path, question: str, out: Path | None = None, *, plot: Path | Non
     """Put a question to a run; write the answer where `out` says (``.csv``, ``.parquet``, ``.h5ad``) and return it."""
     if plot is not None and plot.suffix not in PICTURES:
         raise QueryError(str(plot), f"the ending {plot.suffix!r}", " or ".join(PICTURES), "rename the picture")
+    for place in (plot, out):
+        if place is not None:
+            check_place(Path(place))
     tissue = VirtualTissue.load(run)
     asked = {key: value for key, value in options.items() if value is not None}
     if question == "niches":
@@ -38,6 +43,8 @@ def query(run: Path, question: str, out: Path | None = None, *, plot: Path | Non
         answer, plot = respond(tissue, plot=plot, **asked), None
     else:
         raise unknown_name(QueryError, "aivc query", "question", question, QUESTIONS)
+    if (doubt := _uncounted(answer)) is not None:
+        log.warning("%s", doubt)
     if plot is not None:
         shown = {key: asked[key] for key in ("k", "resolution", "level") if key in asked}
         with staged(plot) as beside:
@@ -46,6 +53,20 @@ def query(run: Path, question: str, out: Path | None = None, *, plot: Path | Non
     if out is not None:
         save_answer(answer, Path(out))
     return answer
+
+
+def _uncounted(answer: Any) -> str | None:
+    """Say of which sections nothing was counted at the nodes of an answer."""
+    obs = getattr(answer, "obs", answer)
+    if not {"section", "supported"} <= set(obs) or "estimate" in obs:
+        return None
+    by_section = obs.groupby("section", observed=True)["supported"].any()
+    bare = ", ".join(by_section.index[~by_section].astype(str))
+    return (
+        f"nothing was counted in {bare}: what is said of it rests on the slide alone (supported = False)"
+        if bare
+        else None
+    )
 
 
 def save_answer(answer: Any, path: Path) -> Path:
@@ -66,6 +87,7 @@ def save_answer(answer: Any, path: Path) -> Path:
 
 def export(run: Path, to: str, out: Path) -> Path:
     """Write the graph of a run with its niches in another tool's format."""
+    check_export(out, to)
     tissue = VirtualTissue.load(run)
     for level in tissue.graph.levels:
         tissue.graph[level].obs = tissue.graph.obs(level).assign(niche=tissue.niches(level=level).obs["niche"])

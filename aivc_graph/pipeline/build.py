@@ -20,12 +20,14 @@ from aivc_graph.graph.observations import anchor_count
 from aivc_graph.graph.replacing import refuse_other
 from aivc_graph.graph.store import write_store
 from aivc_graph.io.reading import read
+from aivc_graph.io.staging import check_place
 from aivc_graph.modalities.histology import add_histology
+from aivc_graph.pipeline.doubts import doubts_of_content, doubts_of_paths, doubts_of_section
 from aivc_graph.splits.design import split_design
-from aivc_graph.splits.leakage import check_donors, duplicate_content
+from aivc_graph.splits.leakage import Duplicate, check_donors, duplicate_content
 from aivc_graph.tissue.intervention import set_interventions
 from aivc_graph.tissue.registration.method import registration_method
-from aivc_graph.tissue.registration.orientation import check_orientation
+from aivc_graph.tissue.registration.overlap import check_overlap
 from aivc_graph.tissue.registration.register import register
 from aivc_graph.tissue.schema import check_section
 from aivc_graph.tissue.section import merge_sections, metadata_of
@@ -34,6 +36,7 @@ from aivc_graph.training.run_folder import FACTS, run_facts
 
 log = logging.getLogger(__name__)
 RUNS = Path("runs")
+EVERYTHING = {"kind": "everything"}
 
 
 def build(config: Config, out: Path | None = None) -> Path:
@@ -43,18 +46,21 @@ def build(config: Config, out: Path | None = None) -> Path:
     out = Path(out) if out is not None else RUNS / config.task.name / "graph.zarr"
     refuse_other(out)  # before hours of reading, and again when it is written
     _refuse_trained(out)
-    sections = []
+    check_place(out.parent, folder=True)
+    split_design(**(config.task.split or EVERYTHING)).check([_groups_of(one) for one in config.task.sections])
+    sections, doubts = [], _told(doubts_of_paths(config.task))
     for number, section in enumerate(config.task.sections, 1):
         log.info("reading %s (%d of %d)", section.name, number, len(config.task.sections))
         sections.append(read_section(section, config.task))
-    hold_out(sections, config.task)
+        doubts += _told(doubts_of_section(sections[-1]))
+    doubts += _told(doubts_of_content(hold_out(sections, config.task)))
     for section in sections:  # once the sides are known: a slide's colours are those of its training side
         describe_slide(section, config.task, config.graph.patch_um)
     graph = build_graph(sections, config.graph)
     for level, found in connectivity(graph).items():
         log.info("%s: %s", level, ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in found.items()))
     slides = {metadata_of(s)["section"]: small for s in sections if (small := thumbnail(s)) is not None}
-    provenance = {"configuration": config.model_dump(mode="json"), "inputs": _input_hashes(config)}
+    provenance = {"configuration": config.model_dump(mode="json"), "inputs": _input_hashes(config), "doubts": doubts}
     write_store(graph, out, provenance, slides)
     log.info("anchors: %s", ", ".join(f"{k} {v:,}" for k, v in anchor_count(graph).items()) or "none")
     return out
@@ -74,23 +80,25 @@ def _refuse_trained(store: Path) -> None:
 
 def read_section(config: SectionConfig, task: TaskConfig) -> Any:
     """Read, merge, register and check one section."""
-    groups = {
-        key: value for key in ("donor", "site", "platform", "batch") if (value := getattr(config, key)) is not None
-    }
     parts = []
     for source in config.sources:
         try:
             parts.append(read(source.path, section=config.name, reader=source.reader, check=False, **source.options))
         except AivcError as error:
             raise type(error)(f"section {config.name}", str(error)) from error
-    section = merge_sections(config.name, parts, **groups)
+    section = merge_sections(config.name, parts, **{k: v for k, v in _groups_of(config).items() if k != "section"})
     for method in config.registration:
         register(section, method.moving, method.fixed, registration_method(method.kind, **method.options))
     set_interventions(section, config.interventions)
     check_section(section)
-    for warning in check_orientation(section):
-        log.warning("%s", warning)
+    check_overlap(section)
     return section
+
+
+def _groups_of(config: SectionConfig) -> dict[str, str]:
+    """Return what the configuration says a section is: its name, and donor, site, platform and batch where given."""
+    given = {key: getattr(config, key) for key in ("donor", "site", "platform", "batch")}
+    return {"section": config.name, **{key: value for key, value in given.items() if value is not None}}
 
 
 def describe_slide(section: Any, task: TaskConfig, window_um: float) -> None:
@@ -122,14 +130,20 @@ def _warn_once(text: str) -> None:
     log.warning("%s", text)
 
 
-def hold_out(sections: list[Any], task: TaskConfig) -> None:
-    """Label every node by the task's split; refuse donors or content on two sides of it."""
-    design = split_design(**(task.split or {"kind": "everything"}))
+def _told(doubts: list[str]) -> list[str]:
+    for doubt in doubts:
+        log.warning("%s", doubt)
+    return doubts
+
+
+def hold_out(sections: list[Any], task: TaskConfig) -> list[Duplicate]:
+    """Label every node by the task's split; refuse donors or content on two sides of it, return what is there twice."""
+    design = split_design(**(task.split or EVERYTHING))
     for level, labels in design(sections).items():
         log.info("split of %s: %s", level, ", ".join(f"{label} {n:,}" for label, n in labels.items() if n))
     if not getattr(design, "share_donors", True):
         check_donors(sections)
-    duplicate_content(sections)
+    return duplicate_content(sections)
 
 
 def _input_hashes(config: Config) -> dict[str, str]:

@@ -17,11 +17,12 @@ from aivc_graph.errors import QueryError
 from aivc_graph.evaluation.leakage import MEASURE
 from aivc_graph.evaluation.records import AXES, Evaluation, Result
 from aivc_graph.evaluation.scoring import Scored, score
-from aivc_graph.io.staging import staged
+from aivc_graph.io.staging import check_place, staged
 from aivc_graph.pipeline.tasks.task import TASKS, Asked
-from aivc_graph.pipeline.truth import find_truth
+from aivc_graph.pipeline.truth import check_truth, find_truth
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.registry import import_members
+from aivc_graph.training.run_folder import METRICS, run_metrics
 
 log = logging.getLogger(__name__)
 FILE = "evaluation.json"
@@ -46,14 +47,22 @@ def evaluate(run: Path, truth: Path | None = None, out: Path | None = None) -> E
     Raises
     ------
     StoreError, ReadError
-        If the run or the truth is missing or damaged.
+        If the run or the truth is missing or damaged, or the truth is of another study.
     QueryError
         If there is no task the run can be asked.
     """
     run = Path(run)
+    place = (Path(out) if out is not None else run) / FILE
+    if out is not None:
+        check_place(place)
     tissue = VirtualTissue.load(run)
     config = load_config(run / "config.yaml", [])
-    asked = Asked(tissue, config, find_truth(config, truth))
+    if (run / METRICS).exists():
+        run_metrics(run)  # the report will show them; what is torn is told before the work
+    known = find_truth(config, truth)
+    if known is not None:
+        check_truth(known, tissue.graph)
+    asked = Asked(tissue, config, known)
     import_members("aivc_graph.pipeline.tasks")
     scored = []
     for name in TASKS:
@@ -72,7 +81,6 @@ def evaluate(run: Path, truth: Path | None = None, out: Path | None = None) -> E
         results=tuple(results),
         comparisons=tuple(comparisons),
     )
-    place = (Path(out) if out is not None else run) / FILE
     with staged(place) as beside:
         beside.write_text(json.dumps(found_all.model_dump(mode="json"), indent=1) + "\n")
     return found_all

@@ -7,34 +7,46 @@ from typing import Any
 
 from aivc_graph import names
 from aivc_graph.errors import AivcError, ReadError
+from aivc_graph.evaluation.records import read_evaluation
 from aivc_graph.graph.connectivity import connectivity
 from aivc_graph.graph.observations import anchor_count
-from aivc_graph.graph.store import read_store
+from aivc_graph.graph.store import open_store, read_store, store_digest
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.io.reading import read
 from aivc_graph.io.slides import is_slide, open_slide
+from aivc_graph.tissue.label_agreement import check_labels
+from aivc_graph.tissue.registration.overlap import check_overlap
 from aivc_graph.tissue.schema import check_section, describe_section
-from aivc_graph.training.run_folder import run_facts
+from aivc_graph.training.run_folder import FACTS, run_facts, run_metrics
 
 
-def inspect(path: Path) -> dict[str, Any]:
-    """Say what a slide, section, graph store or run folder is, and what is wrong with it."""
+def inspect(path: Path, *, mpp: float | None = None) -> dict[str, Any]:
+    """Say what a slide, section, graph store or run folder is, and what is wrong with it.
+
+    Parameters
+    ----------
+    mpp
+        Pixel size [µm] of a slide, where it does not state its own or states it wrongly.
+    """
     path = Path(path)
-    if (path / "run.json").exists():
-        return {"kind": "run", **run_facts(path / "run.json", ()), **run_facts(path / "training.json", ())}
+    if mpp is not None and not is_slide(path):
+        raise ReadError(str(path), "no slide", "a slide, to go with a pixel size", "leave out --mpp")
+    if (path / FACTS).exists():
+        return describe_run(path)
     if (path / "levels").is_dir():
-        return {"kind": "graph", **describe_graph(read_store(path))}
+        built = open_store(path).facts.get("provenance", {})
+        return {"kind": "graph", **describe_graph(read_store(path)), "doubts": built.get("doubts", [])}
     if path.suffix in (".yaml", ".yml"):
         raise ReadError(
             str(path), "a configuration", "a slide, section, graph store or run", f"build it: aivc build {path}"
         )
-    if is_slide(path) and (unplaced := _slide_without_size(path)) is not None:
+    if is_slide(path) and mpp is None and (unplaced := _slide_without_size(path)) is not None:
         return unplaced
-    section = read(path, check=False)
-    found = describe_section(section)
+    section = read(path, check=False) if mpp is None else read(path, reader="slide", mpp=mpp, check=False)
+    found = describe_section(section) | {"faults": [], "doubts": []}
     try:
         check_section(section)
-        found["faults"] = []
+        found["doubts"] = [*check_overlap(section), *check_labels(section)]
     except AivcError as error:
         found["faults"] = str(error).splitlines()
     return found
@@ -46,10 +58,40 @@ def _slide_without_size(path: Path) -> dict[str, Any] | None:
     if um_per_pixel is not None:
         return None
     fault = ReadError(
-        "pixel size", "none in the file", "0.05–5 µm", f"give it in the YAML: {{path: {path.name}, mpp: 0.5}}"
+        "pixel size",
+        "none in the file",
+        "0.05–5 µm",
+        f"look again with --mpp 0.5, and give it as `mpp:` of the source {path.name} in the YAML",
     )
     shape = dict(zip("cyx", map(int, pixels.shape), strict=True))
     return {"kind": "slide", "shape": shape, "um_per_pixel": None, "faults": [str(fault)]}
+
+
+def describe_run(run: Path) -> dict[str, Any]:
+    """Return what a run was trained on and how far, whether it was evaluated, and what is wrong or doubtful about it.
+
+    Raises
+    ------
+    StoreError
+        If a file of the run is torn or lacks what it must say.
+    """
+    facts = run_facts(run / FACTS, ("graph", "seed"))
+    found = {"kind": "run", **facts, **run_facts(run / "training.json", ()), "epochs": len(run_metrics(run)) - 1}
+    scores = run / "evaluation.json"
+    if scores.exists():
+        evaluation = read_evaluation(scores)
+        scored = {kind: sorted({getattr(r, kind) for r in evaluation.results}) for kind in ("task", "split")}
+        found["evaluation"] = {"scores": len(evaluation.results), **scored}
+    else:
+        found["evaluation"] = "not evaluated"
+    graph = (run / facts["graph"]).resolve()
+    try:
+        found |= {"faults": [], "doubts": open_store(graph).facts.get("provenance", {}).get("doubts", [])}
+        if facts.get("graph_digest", digest := store_digest(graph)) != digest:
+            found["faults"] = [f"{graph}: another graph than the model was trained on"]
+    except AivcError as error:
+        found["faults"] = [str(error)]
+    return found
 
 
 def describe_graph(graph: TissueGraph) -> dict[str, Any]:

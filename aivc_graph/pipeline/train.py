@@ -20,12 +20,18 @@ from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.pipeline.build import RUNS, build
 from aivc_graph.plot.training_curve import training_curve
 from aivc_graph.query.virtual_tissue import VirtualTissue
-from aivc_graph.training.fit import HIDDEN, fit
-from aivc_graph.training.run_folder import built_alike, check_resumed, writing_run
+from aivc_graph.training.fit import fit
+from aivc_graph.training.run_folder import (
+    built_alike,
+    check_resumed,
+    held_out_words,
+    run_facts,
+    run_metrics,
+    writing_run,
+)
 
 log = logging.getLogger(__name__)
 LAZY_NODES = 400_000
-HELD_OUT = {names.VALIDATION: names.VALIDATION, HIDDEN: "hidden in training tissue"}
 
 
 @dataclass(frozen=True)
@@ -43,13 +49,14 @@ class Run:
     @property
     def metrics(self) -> pd.DataFrame:
         """Losses, one row an epoch."""
-        return pd.read_json(self.folder / "metrics.jsonl", lines=True)
+        return run_metrics(self.folder)
 
     def plot(self) -> Any:
         """Draw the loss in training and on what was held out against epochs; returns a matplotlib Axes."""
-        names_of = {"train_loss": names.TRAIN, "validation_loss": HELD_OUT[self.metrics["held_out"].iloc[0]]}
-        losses = self.metrics.rename(columns=names_of).melt("epoch", list(names_of.values()), "split").dropna()
-        best = json.loads((self.folder / "training.json").read_text())["best_epoch"]
+        metrics = self.metrics
+        names_of = {"train_loss": names.TRAIN, "validation_loss": held_out_words(metrics["held_out"].iloc[0])}
+        losses = metrics.rename(columns=names_of).melt("epoch", list(names_of.values()), "split").dropna()
+        best = run_facts(self.folder / "training.json", ("best_epoch",))["best_epoch"]
         return training_curve(losses.assign(term="negative log-likelihood"), x="epoch", best=best)
 
     @property
@@ -148,7 +155,7 @@ class _Bar:
         self._bar = tqdm(total=epochs, desc="training", unit="epoch") if sys.stderr.isatty() else None
 
     def show(self, record: dict[str, Any]) -> None:
-        text = f"loss {record['validation_loss']:.4f} ({HELD_OUT[record['held_out']]})"
+        text = f"loss {record['validation_loss']:.4f} ({held_out_words(record['held_out'])})"
         if self._bar is None:
             log.info("epoch %d: %s", record["epoch"], text)
         elif record["epoch"]:

@@ -10,11 +10,15 @@ import pandas as pd
 
 from aivc_graph import names
 from aivc_graph.config import Config
-from aivc_graph.errors import ReadError
+from aivc_graph.errors import Faults, ReadError
 from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.tissue.section import MIN_OVERLAP
 
 TRUTH = "truth"
 KEYS = {"cells": "cell_id", "cell_rates": "cell_id", "spots": names.BARCODE}
+OF_LEVEL = {"cells": names.CELL, "spots": names.PATCH}
+# A registered section may lie some tens of microns from where it was cut; another one's cells lie anywhere.
+ELSEWHERE_UM = 50.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,50 @@ class Truth:
             return None
         whole = pd.concat(parts).reindex(obs.index)
         return whole if whole.notna().any(axis=None) else None
+
+
+def check_truth(truth: Truth, graph: TissueGraph) -> None:
+    """Compare the truth with the counted cells and spots of the graph, by section, barcode and place.
+
+    Raises
+    ------
+    ReadError
+        If it is of none of the sections, or of a section does not know its barcodes or has them elsewhere: it is then
+        of another study whose sections are called alike. All faults at once.
+    """
+    faults, n_known = Faults(ReadError), 0
+    mend = "name the truth of the very study the run was trained on"
+    for section in graph.obs(names.SECTION).index.astype(str):
+        for name, level in OF_LEVEL.items():
+            table, rows = truth.table(section, name), _counted(graph, level, section)
+            if table is None or not rows.any():
+                continue
+            n_known += 1
+            where = str(truth.folder / section / f"{name}.parquet")
+            barcodes = graph.obs(level)[names.BARCODE].astype(str)[rows]
+            known = barcodes.isin(table.index).to_numpy()
+            if known.mean() < MIN_OVERLAP:
+                found = f"{known.mean():.0%} of the graph's {len(known):,} barcodes"
+                faults.add(where, found, f"≥ {MIN_OVERLAP:.0%}", mend)
+            elif {"x_um", "y_um"} <= set(table):
+                there = table[["x_um", "y_um"]].reindex(barcodes[known]).to_numpy(np.float64)
+                away = float(np.median(np.hypot(*(graph[level].pos.numpy()[rows][known] - there).T)))
+                if away > ELSEWHERE_UM:
+                    found = f"the same barcodes {away:,.0f} µm from where the graph has them"
+                    faults.add(where, found, f"≤ {ELSEWHERE_UM:g} µm", mend)
+    faults.raise_if_any()
+    if not n_known:
+        sections = ", ".join(graph.obs(names.SECTION).index.astype(str)[:5])
+        raise ReadError(str(truth.folder), f"the truth of none of the run's sections ({sections} …)", mend=mend)
+
+
+def _counted(graph: TissueGraph, level: str, section: str) -> np.ndarray:
+    """Return the nodes of a level in a section that were counted; windows laid over cells were not."""
+    mask = names.mask_name(names.RNA)
+    if level not in graph.levels or mask not in graph[level]:
+        return np.zeros(0, bool)
+    own: np.ndarray = (graph.obs(level)["section"].astype(str) == section).to_numpy()
+    return own & graph[level][mask].numpy()
 
 
 def find_truth(config: Config, given: Path | None) -> Truth | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +13,11 @@ from scipy import sparse, stats
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
+from aivc_graph.io.footprints import read_footprints
 from aivc_graph.operators.intervention.component_shift import ComponentShift, Field, exposure
 from aivc_graph.operators.product import SparseOperator, row_mean
 from aivc_graph.query.answers import MIN_UNITS, PER
+from aivc_graph.query.pathways import Footprints
 from aivc_graph.query.places import averaging
 from aivc_graph.query.states import run_windows
 from aivc_graph.tissue.intervention import Combination, Intervention
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 ENOUGH_TREATED = 20.0
+READOUTS = ("genes", "pathways")
+ACTIVITY_UNIT = "log2 expression a unit of weight"
+SLACK = 1e-6
 
 
 @dataclass(frozen=True)
@@ -55,48 +61,62 @@ class WhatIf:
     reasons: tuple[str, ...]
 
     def readout(
-        self, what: str = "genes", by: str = "niche", genes: list[str] | None = None, section: str | None = None
+        self,
+        what: str = "genes",
+        by: str = "niche",
+        genes: list[str] | None = None,
+        section: str | None = None,
+        weights: pd.DataFrame | str | Path | None = None,
     ) -> pd.DataFrame:
-        """Return the effect on expression, in counts per 10,000 of the measured panel.
+        """Return the effect on expression, or on the activity of pathways.
 
         Parameters
         ----------
         what
-            ``genes``.
+            ``genes``, in counts per 10,000 of the measured panel, or ``pathways``, as `Footprints` tells them.
         by
             ``cell``, ``patch``, ``region`` or ``niche``.
         genes
             Symbols; all measured ones if not given.
         section
             Only the nodes of this section; of all sections if not given.
+        weights
+            What tells of a pathway: a file as `read_footprints` takes it, or its table.
 
         Returns
         -------
         DataFrame
-            One row a place and gene: ``estimate`` (treated − untreated), ``untreated``, ``treated``, ``lower`` and
-            ``upper`` (95 %, jackknife over the training donors it was given to; NaN where they are fewer than five, or
-            out of support), ``n_units``, ``interval_over``, ``supported`` and ``unit``.
+            One row a place and ``gene`` or ``pathway``: ``n_treated`` (how many of the place's nodes it is done to),
+            ``estimate`` (treated − untreated), ``untreated``, ``treated``, ``lower`` and ``upper`` (95 %, jackknife
+            over the training donors it was given to; NaN where they are fewer than five), ``n_units``,
+            ``interval_over``, ``supported`` and ``unit``. Out of support there is no answer: ``estimate``, ``treated``
+            and the interval are NaN.
 
         References
         ----------
         Efron & Stein 1981, doi:10.1214/aos/1176345462 (the jackknife estimate of variance).
         """
-        if what != "genes":
-            raise unknown_name(QueryError, "readout", "readout", what, ("genes",))
+        if what not in READOUTS:
+            raise unknown_name(QueryError, "readout", "readout", what, READOUTS)
         plan = self.tissue.model.plan.interventions
         assert plan is not None
         panel = list(self.tissue.model.plan.counts[plan.level][plan.modality])
-        chosen = panel if genes is None else list(genes)
+        footprints = _footprints(weights, panel) if what == "pathways" else None
+        chosen = panel if genes is None or footprints is not None else list(dict.fromkeys(genes))
         for gene in chosen:
             if gene not in panel:
                 raise unknown_name(QueryError, "readout", "measured gene", gene, panel)
         places, weight = averaging(self.tissue, by)
         if section is not None:
             places, weight = self._inside(places, weight, section)
-        columns = [panel.index(gene) for gene in chosen]
-        untreated, copies = self.rollouts(weight, columns)
+        untreated, copies = self.rollouts(weight, [panel.index(gene) for gene in chosen])
         share = np.asarray(weight @ self.supported.astype(float)).ravel()
-        return self._table(places, chosen, untreated, copies, share)
+        n_treated = np.asarray((weight != 0) @ self.where.astype(int)).ravel()
+        places = places.assign(n_treated=n_treated)
+        if footprints is None:
+            return self._table(places, "gene", chosen, untreated, copies, share, f"counts per {PER:,.0f}")
+        untreated, copies = footprints.activity(untreated), footprints.activity(copies)
+        return self._table(places, "pathway", footprints.sources, untreated, copies, share, ACTIVITY_UNIT)
 
     def plot(self, gene: str, section: str | None = None) -> Any:
         """Draw the effect on one gene over the tissue, grey where unsupported; returns a matplotlib Axes."""
@@ -187,29 +207,43 @@ class WhatIf:
         return min(len(plan.seen_in[row]) for row in self.fields)
 
     def _table(
-        self, places: pd.DataFrame, genes: list[str], untreated: np.ndarray, copies: np.ndarray, share: np.ndarray
+        self,
+        places: pd.DataFrame,
+        kind: str,
+        of: list[str],
+        untreated: np.ndarray,
+        copies: np.ndarray,
+        share: np.ndarray,
+        unit: str,
     ) -> pd.DataFrame:
-        n_donors, n_genes = self._n_units(), len(genes)
+        n_donors, number = self._n_units(), len(of)
         estimate = copies[0] - untreated
-        table = places.loc[places.index.repeat(n_genes)].reset_index(drop=True)
-        table["gene"] = np.tile(genes, len(places))
-        supported = np.repeat(share > 0.5, n_genes)
+        table = places.loc[places.index.repeat(number)].reset_index(drop=True)
+        table[kind] = np.tile(of, len(places))
+        supported = np.repeat(share > 0.5, number)
         wide = np.full(estimate.size, np.nan)
         if n_donors >= MIN_UNITS:
             spread = np.sqrt((len(copies) - 2) * (copies[1:] - untreated).var(axis=0))
             wide = np.where(supported, (stats.t.ppf(0.5 + CONFIDENCE / 2, n_donors - 1) * spread).ravel(), np.nan)
-        values = estimate.ravel()
+        values = np.where(supported, estimate.ravel(), np.nan)
         return table.assign(
             estimate=values,
             untreated=untreated.ravel(),
-            treated=copies[0].ravel(),
+            treated=np.where(supported, copies[0].ravel(), np.nan),
             lower=values - wide,
             upper=values + wide,
             interval_over="donor",
             n_units=n_donors,
             supported=supported,
-            unit=f"counts per {PER:,.0f}",
+            unit=unit,
         )
+
+
+def _footprints(weights: pd.DataFrame | str | Path | None, panel: list[str]) -> Footprints:
+    if weights is None:
+        mend = "give a file of source, target and weight, such as PROGENy's or gene sets as GMT"
+        raise QueryError("readout of pathways", "no weights", "what tells of a pathway", mend)
+    return Footprints(weights if isinstance(weights, pd.DataFrame) else read_footprints(Path(weights)), panel)
 
 
 def what_if(tissue: VirtualTissue, given: Intervention | Combination, where: np.ndarray) -> WhatIf:
@@ -274,7 +308,8 @@ def _outside(plan: Any, part: Intervention, row: int) -> list[str]:
     """Say what of a dose or time lies outside the trained range; nothing is always inside."""
     found = []
     for what, value, (low, high) in (("dose", part.dose, plan.doses[row]), ("hours", part.hours, plan.hours[row])):
-        if value and not low <= value <= high:
+        # A little slack: the graph keeps doses and hours as float32.
+        if value and not low * (1 - SLACK) <= value <= high * (1 + SLACK):
             trained = f"{low:g}" if low == high else f"{low:g} to {high:g}"
             found.append(f"{part.key}: {what} {value:g} is outside the trained {trained}")
     return found

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from aivc_graph.errors import ConfigError, unknown_name
+from aivc_graph.errors import ConfigError, StoreError, unknown_name
 from aivc_graph.simulate.configuration import configuration
 from aivc_graph.simulate.core_array import write_core_array
 from aivc_graph.simulate.donors import draw_donor, draw_site, stream
@@ -51,6 +51,8 @@ def simulate(preset: str | Preset, out: str | Path, seed: int = 0) -> Path:
     ------
     ConfigError
         Unknown preset, negative seed, or a folder that already holds something.
+    StoreError
+        The file system refuses, as when the disk is full.
 
     Examples
     --------
@@ -72,6 +74,9 @@ def simulate(preset: str | Preset, out: str | Path, seed: int = 0) -> Path:
         if out.exists():
             out.rmdir()
         part.replace(out)
+    except OSError as error:
+        found = f"{error.strerror or error} while writing"
+        raise StoreError(str(out), found, mend="free space, or choose another place by --out") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return out

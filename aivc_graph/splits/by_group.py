@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from aivc_graph.errors import ConfigError, Faults
@@ -48,6 +48,12 @@ class GroupSplit(AbstractDrawnSplit):
         if not self.share_donors:
             check_donors(sections)
         return count_labels(sections)
+
+    def check(self, known: Sequence[Mapping[str, Any]]) -> None:
+        """Compare the groups with what is known before reading, where every section says its own."""
+        groups = [facts.get(self.key) for facts in known]
+        if None not in groups:
+            self.sides(sorted({str(group) for group in groups}))
 
     def _groups(self, sections: Sequence[Any]) -> list[str]:
         faults, groups = Faults(ConfigError), []

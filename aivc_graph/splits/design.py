@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,12 @@ class AbstractSplit(Settings, ABC):
         ------
         ConfigError
             If the design does not fit these sections.
+        """
+
+    def check(self, known: Sequence[Mapping[str, Any]]) -> None:
+        """Raise a `ConfigError` if the design cannot fit sections of which this is `known` before any is read.
+
+        `known` holds ``section`` and, where the user gave them, donor, site, platform and batch of each section.
         """
 
 

@@ -29,13 +29,14 @@ SIDES = (names.TRAIN, names.VALIDATION, names.TEST)
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Content at two places: `what` it is, the places, how many rows (or 1 image), and if a split parts them."""
+    """Content at two places: `what`, where, how many rows (or 1 image), if a split parts them, `share` of the fewer."""
 
     what: str
     a: str
     b: str
     n: int
     crosses: bool
+    share: float = 1.0
 
 
 def shared_groups(sections: Sequence[Any], key: str = "donor") -> dict[str, dict[str, list[str]]]:
@@ -122,8 +123,9 @@ def _shared_rows(a: _Hashed, b: _Hashed, twice: NDArray[np.uint64]) -> list[Dupl
     if not shared.any():
         return []
     crossing = shared & (sides & (sides - 1) != 0)  # more than one bit
-    least = max(MIN_ROWS, MAX_SHARE * min(len(a.hashes), len(b.hashes)))
-    return [Duplicate("rows of counts", a.where, b.where, int(shared.sum()), bool(crossing.sum() >= least))]
+    fewer = min(len(a.hashes), len(b.hashes))
+    crosses = bool(crossing.sum() >= max(MIN_ROWS, MAX_SHARE * fewer))
+    return [Duplicate("rows of counts", a.where, b.where, int(shared.sum()), crosses, float(shared.sum() / fewer))]
 
 
 def _hashed_tables(section: Any) -> list[_Hashed]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.spatial import cKDTree
 
 from aivc_graph import names
 from aivc_graph.graph.interventions import intervention_dose
@@ -41,19 +42,23 @@ LEAST_COUNTS = 200.0
 class Contrasts:
     """One row a group of nodes of one section and component, treated or not, at about one exposure.
 
-    Shapes: `donor` (row,) position among the plan's donors; `section` and `component` (row,); `log_ratio` (row,
-    molecule) against all untreated nodes of that component, with the `variance` of counting; `applied` (row, key) share
-    of treated nodes; `near` (row, key, handed on) mean exposure; `dose`, `hours` (row, key), zero where not given;
-    `nodes` (row,) their number.
+    Shapes: `donor` (row,) position among the plan's donors; `section` and `component` (row,); `counts` (row, molecule),
+    and what is `expected` of all untreated nodes of that component; `applied` (row, key) share of nodes treated, or
+    that lie in an untreated section where a section of that donor was treated; `near` (row, key, handed on) mean
+    exposure to those; `local` (row, key) whether that is a part of the section only; `tile` (row,) piece of an
+    untreated section, as large as what is treated of others, -1 in treated ones; `dose`, `hours` (row, key), zero where
+    not given; `nodes` (row,) their number.
     """
 
     donor: Rows
     section: Rows
     component: Rows
-    log_ratio: Floats
-    variance: Floats
+    counts: Floats
+    expected: Floats
     applied: Floats
     near: Floats
+    local: NDArray[np.bool_]
+    tile: Rows
     dose: Floats
     hours: Floats
     nodes: Floats
@@ -79,14 +84,19 @@ def make_contrasts(
     """
     graph = source if isinstance(source, TissueGraph) else source.structure
     strength = np.column_stack([intervention_dose(graph, plan.level, key) > 0 for key in plan.keys]).astype(np.float32)
+    section, done = graph[plan.level].section_index.numpy(), (strength > 0) @ (1 << np.arange(len(plan.keys)))
+    strength = _where_others_were(graph, plan, strength)
     near = _exposures(graph, plan, strength)
     bins = np.digitize(near[:, :, -1].max(axis=1), NEAR_BINS)
-    section, done = graph[plan.level].section_index.numpy(), (strength > 0) @ (1 << np.arange(len(plan.keys)))
+    number = np.bincount(section)
+    share = np.stack([np.bincount(section, column, len(number)) for column in strength.T], axis=1) / number[:, None]
+    local = (share > 0) & (share < 1)
+    tile = _tiles(graph, plan, done > 0, float(share[local].mean()) if local.any() else 1.0)
     labels, training = [], []
     for half in (0, 1):
         state = _gather(model, source, plan, size, partial(_half_state, model, seed=seed, half=half))
         component = _components(model, state)
-        labels.append(np.column_stack([section, component, done, bins]))
+        labels.append(np.column_stack([section, component, tile, done, bins]))
         training.append(graph.in_split(plan.level, names.TRAIN).numpy() & (component >= 0))
     groups, place = np.unique(np.concatenate(labels)[np.concatenate(training)], axis=0, return_inverse=True)
     group = np.full(2 * len(section), -1)
@@ -96,7 +106,44 @@ def make_contrasts(
     twice = averager[:, : len(section)] + averager[:, len(section) :]
     means = twice @ strength, (twice @ near.reshape(len(near), -1)).reshape(-1, *near.shape[1:])
     nodes = np.bincount(group[group >= 0], minlength=len(groups)) / 2
-    return _against_profile(graph, plan, groups[:, 0], groups[:, 1], counts, nodes, *means)
+    of = groups[:, 0], groups[:, 1], groups[:, 2]
+    return _against_profile(graph, plan, *of, local[groups[:, 0]], counts, nodes, *means)
+
+
+def _where_others_were(graph: TissueGraph, plan: InterventionPlan, strength: Floats) -> Floats:
+    """Return `strength` (node, key) with untreated sections as if treated where sections of their donor were.
+
+    Tissue is not alike in the middle and at the rim; what treated places have in common with the same places of
+    untreated sections, by their position between the section's borders, is not the treatment's doing.
+    """
+    section, pos = graph[plan.level].section_index.numpy(), graph[plan.level].pos.numpy()
+    rows = [np.flatnonzero(section == s) for s in range(section.max() + 1)]
+    relative = [
+        (pos[r] - pos[r].min(axis=0)) / np.maximum(np.ptp(pos[r], axis=0), 1e-6) if len(r) else pos[r] for r in rows
+    ]
+    donors = np.array(donor_of_sections(graph))
+    treated = np.array([bool(len(r)) and bool(strength[r].any()) for r in rows])
+    partly = np.array([t and bool((strength[r].any(axis=1) == 0).any()) for t, r in zip(treated, rows, strict=True)])
+    placed = strength.copy()
+    for s in np.flatnonzero(~treated):
+        for other in np.flatnonzero(partly & (donors == donors[s])):
+            if len(rows[s]):
+                nearest = cKDTree(relative[other]).query(relative[s])[1]
+                placed[rows[s]] = np.maximum(placed[rows[s]], strength[rows[other]][nearest])
+    return placed
+
+
+def _tiles(graph: TissueGraph, plan: InterventionPlan, treated: NDArray[np.bool_], share: float) -> Rows:
+    """Return the square piece of its section each node lies in (node,), about `share` of it; -1 in treated sections."""
+    section, pos = graph[plan.level].section_index.numpy(), graph[plan.level].pos.numpy()
+    tile = np.full(len(section), -1)
+    for s in set(section) - set(section[treated]):
+        rows = np.flatnonzero(section == s)
+        extent = np.ptp(pos[rows], axis=0) + 1e-6
+        pieces = np.maximum(np.round(extent / np.sqrt(extent.prod() * share)), 1)
+        across = ((pos[rows] - pos[rows].min(axis=0)) / extent * pieces).astype(int)
+        tile[rows] = across[:, 0] * int(pieces[1]) + across[:, 1]
+    return tile
 
 
 def _gather(model: TissueModel, source: TissueGraph | GraphStore, plan: InterventionPlan, size: int, of: Any) -> Floats:
@@ -128,6 +175,8 @@ def _against_profile(
     plan: InterventionPlan,
     section: Rows,
     component: Rows,
+    tile: Rows,
+    local: NDArray[np.bool_],
     counts: Floats,
     nodes: Floats,
     applied: Floats,
@@ -148,10 +197,12 @@ def _against_profile(
         donor=np.array([plan.donors.index(donors[s]) for s in section[rows]]),
         section=section[rows],
         component=component[rows],
-        log_ratio=np.log((counts[rows] + 0.5) / (expected + 0.5)),
-        variance=1 / (expected + 0.5),
+        counts=counts[rows],
+        expected=expected,
         applied=applied[rows],
         near=near[rows],
+        local=local[rows],
+        tile=tile[rows],
         dose=dose,
         hours=hours,
         nodes=nodes[rows],

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
 import torch
@@ -16,59 +14,22 @@ from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.intervention_plan import InterventionPlan, section_arms
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.intervention.component_shift import DIRECT, SPREAD, ComponentShift
-from aivc_graph.training.contrasts import HANDED_ON, Contrasts, encode_nodes, make_contrasts
-from aivc_graph.training.joint_effects import DONOR, JointEffects, Rows, joint_effects
-from aivc_graph.training.shrinkage import log_evidence
+from aivc_graph.training.choose_courses import choose_courses
+from aivc_graph.training.contrasts import encode_nodes, make_contrasts
+from aivc_graph.training.course import COURSE
+from aivc_graph.training.effect_rows import effects_of, make_rows
+from aivc_graph.training.joint_effects import DONOR, JointEffects, Rows
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.floating]
 
 SAMPLE_NODES = 20_000
-EXPONENTS = (1.0, 2.0)
-SHARPNESSES = (0.0, 3.0, 10.0, 30.0)
-SPREAD_SHARES = (0.5, 1.0)
 # What is lost or gained inside a cell is not passed on, only what follows from it.
 INSIDE = ("knockout", "activation")
-COURSES_HOURS = (2.0, 6.0, 12.0, 24.0, 96.0)
 # How much of a shrunken effect is kept: of its mean over components, and of each component's departure from it.
 KEPT = ((0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (1.0, 0.25), (1.0, 0.5), (1.0, 1.0))
-# Prior variances of natural-log effects: anything goes, but combinations are nearly additive.
-EFFECT, INTERACTION = 1e3, 0.05
 # No effect unless the squared error on left-out donors, in units of its variance, falls by this much.
 LEAST_GAIN = 6.0
-# No spread of an effect unless it is clear [nats].
-CLEAR_GAIN = 10.0
-
-
-# What of a course the model keeps, in this order.
-COURSE = ("half", "exponent", "hours", "full_dose", "full_hours", "handed_on", "sharpness")
-
-
-@dataclass(frozen=True)
-class Course:
-    """How an intervention's strength goes with dose and time, and how far and how sharply it spreads.
-
-    `spread`: how much of the effect comes by what is near, 0 none of it, 1 all.
-    """
-
-    half: float
-    exponent: float
-    hours: float
-    full_dose: float
-    full_hours: float
-    handed_on: float = 0.0
-    sharpness: float = 0.0
-    spread: float = 0.0
-
-    def strength(self, dose: Floats, hours: Floats) -> Floats:
-        """Return the strength (row,), 1 at the full dose and hours."""
-
-        def hill(amount: Floats | float) -> Floats:
-            raised = np.asarray(amount, float) ** self.exponent
-            return raised / (raised + self.half**self.exponent)
-
-        time = np.expm1(-hours / self.hours) / np.expm1(-self.full_hours / self.hours)
-        return np.asarray(hill(dose) / hill(self.full_dose) * time)
 
 
 @torch.no_grad()
@@ -94,16 +55,15 @@ def fit_interventions(model: TissueModel, source: TissueGraph | GraphStore, size
     graph = source if isinstance(source, TissueGraph) else source.structure
     _fit_components(shift, plan, graph, encode_nodes(model, source, plan, size), seed)
     contrasts = make_contrasts(model, source, plan, size, seed)
-    courses = _courses(contrasts, plan, _passed_on(model, plan))
-    rows = _rows(contrasts, courses, plan)
-    donors = range(len(plan.donors))
-    joint = joint_effects(rows, len(donors), plan.components)
-    without = [joint_effects(rows.take(rows.donor != d), len(donors), plan.components) for d in donors]
+    courses = choose_courses(contrasts, plan, _passed_on(model, plan))
+    rows, _ = make_rows(contrasts, courses, plan)
+    joint, without = effects_of(rows, plan)
     kept = _kept(rows, joint, without, plan)
     weight = model.count_operator(plan.level, plan.modality).weight.double().numpy()
     passed_on = _passed_on(model, plan) * np.array([[course.spread] for course in courses])
+    n = len(plan.keys) + len(plan.pairs)
     for copy, found in enumerate((joint, *without)):
-        effect = kept[:, 0, None, None] * found.mean[:, None] + kept[:, 1, None, None] * found.departure
+        effect = (kept[:, 0, None, None] * found.mean[:, None] + kept[:, 1, None, None] * found.departure)[:n]
         _store(shift, copy, effect, passed_on[:, None], weight)
     for row, (key, course) in enumerate(zip(plan.keys, courses, strict=True)):
         shift.course[row] = torch.tensor([getattr(course, name) for name in COURSE])
@@ -162,100 +122,14 @@ def _store(shift: ComponentShift, copy: int, effect: Floats, passed_on: Floats, 
     shift.molecule_pair[copy].copy_(torch.from_numpy(effect[n:] - latent @ weight.T))
 
 
-def _courses(contrasts: Contrasts, plan: InterventionPlan, passed_on: Floats) -> list[Course]:
-    """Choose each intervention's course by the evidence of what is left when the others are taken away.
-
-    What spreads is a share of the effect itself, so that one section treated in a part of it can tell how far.
-    """
-    courses = [_usual_course(contrasts, row) for row in range(len(plan.keys))]
-    rows = _rows(contrasts, courses, plan)
-    joint = joint_effects(rows, len(plan.donors), plan.components)
-    weight = 1 / (rows.variance + joint.surplus)
-    rest = rows.y - joint.base[rows.donor, rows.component] - rows.x @ joint.mean
-    for row, usual in enumerate(courses):
-        own = contrasts.dose[:, row] > 0
-        y, part = rest[own] + rows.x[own, row, None] * joint.mean[row], contrasts.take(own)
-        w = weight[own] * passed_on[row]
-        best = _fit_within(part, row, usual, y, w, joint.mean[row])
-        for reach, sharpness, spread in product(HANDED_ON, SHARPNESSES, SPREAD_SHARES):
-            spreading = replace(usual, handed_on=reach, sharpness=sharpness, spread=spread)
-            found = _fit_within(part, row, spreading, y, w, joint.mean[row]) - CLEAR_GAIN
-            if found > best:
-                courses[row], best = spreading, found
-        best = _evidence(part, row, courses[row], y, w)
-        for option in _course_options(part, row, courses[row]):
-            found = _evidence(part, row, option, y, w)
-            if found > best + 1e-6:
-                courses[row], best = option, found
-    return courses
-
-
-def _evidence(part: Contrasts, row: int, course: Course, y: Floats, weight: Floats) -> float:
-    x = _shown(part, row, course)[:, None]
-    return log_evidence((weight * x**2).sum(axis=0)[:, None, None], (weight * x * y).sum(axis=0)[:, None])
-
-
-def _fit_within(part: Contrasts, row: int, course: Course, y: Floats, weight: Floats, effect: Floats) -> float:
-    """Return the log-likelihood of where `effect` (molecule,) is found within each section and component.
-
-    The effect is what all sections say it is, so that tissue that happens to differ from here to there, in other
-    molecules, is not taken for its spread.
-    """
-    left = _about_mean(y - _shown(part, row, course)[:, None] * effect, weight, part.section, part.component)
-    return -0.5 * float((weight * left**2).sum())
-
-
-def _about_mean(values: Floats, weight: Floats, section: NDArray[np.int64], component: NDArray[np.int64]) -> Floats:
-    """Return values (row, molecule) less their weighted mean over the rows of each section and component."""
-    _, place = np.unique(np.column_stack([section, component]), axis=0, return_inverse=True)
-    one = np.eye(place.max() + 1)[place.reshape(-1)]
-    mean = (one.T @ (weight * values)) / np.maximum(one.T @ weight, 1e-12)
-    return np.asarray(values - one @ mean)
-
-
-def _shown(part: Contrasts, row: int, course: Course) -> Floats:
-    """Return how much of its effect each group shows (row,): by what was done, and by what is near."""
-    strength = course.strength(part.dose[:, row], part.hours[:, row])
-    near = strength * part.near[:, row, HANDED_ON.index(course.handed_on)]
-    near = (1 + course.sharpness) * near / (1 + course.sharpness * near)
-    return (1 - course.spread) * strength * part.applied[:, row] + course.spread * near
-
-
-def _usual_course(contrasts: Contrasts, row: int) -> Course:
-    dose, hours = (max(float(amount[:, row].max()), 1e-3) for amount in (contrasts.dose, contrasts.hours))
-    return Course(dose, 1.0, hours, dose, hours)
-
-
-def _course_options(part: Contrasts, row: int, usual: Course) -> list[Course]:
-    """Return what may be told from the doses and times there are: at least three doses, or two times."""
-    doses, hours = np.unique(part.dose[:, row]), np.unique(part.hours[:, row])
-    curves = [(usual.half, usual.exponent)]
-    if len(doses) > 2:
-        halves = np.geomspace(doses.min() / 2, doses.max() * 2, 7)
-        curves = [(float(half), exponent) for half, exponent in product(halves, EXPONENTS)]
-    times = COURSES_HOURS if len(hours) > 1 else (usual.hours,)
-    return [
-        replace(usual, half=half, exponent=exponent, hours=time) for (half, exponent), time in product(curves, times)
-    ]
-
-
-def _rows(contrasts: Contrasts, courses: list[Course], plan: InterventionPlan) -> Rows:
-    """Return the rows of the regression; a column an intervention, then one a pair."""
-    shown = np.column_stack([_shown(contrasts, row, course) for row, course in enumerate(courses)])
-    both = np.array([shown[:, plan.keys.index(a)] * shown[:, plan.keys.index(b)] for a, b in plan.pairs])
-    x = np.concatenate([shown, both.reshape(len(both), len(shown)).T], axis=1)
-    prior = np.r_[np.full(len(courses), EFFECT), np.full(len(both), INTERACTION)]
-    return Rows(contrasts.log_ratio, contrasts.variance, x, contrasts.donor, contrasts.component, prior)
-
-
 def _kept(rows: Rows, joint: JointEffects, without: list[JointEffects], plan: InterventionPlan) -> Floats:
     """Return how much of each column's mean and departures left-out donors support (column, 2).
 
     With fewer than two donors nothing shows what travels: an intervention keeps its mean, a combination stays additive.
     """
-    kept = np.zeros((rows.x.shape[1], 2))
-    weight = 1 / (rows.variance + joint.surplus)
-    for column in range(len(kept)):
+    kept = np.ones((rows.x.shape[1], 2))
+    weight = rows.weight(joint.surplus)
+    for column in range(len(plan.keys) + len(plan.pairs)):
         donors = [d for d in range(len(plan.donors)) if rows.x[rows.donor == d, column].any()]
         if len(donors) < 2:
             kept[column] = KEPT[2] if column < len(plan.keys) else KEPT[0]
@@ -263,9 +137,8 @@ def _kept(rows: Rows, joint: JointEffects, without: list[JointEffects], plan: In
         errors = np.zeros(len(KEPT))
         for d in donors:
             own, other = rows.take(rows.donor == d), without[d]
-            effect = other.mean[:, None] + other.departure
-            effect[column] = 0
-            rest = own.y - np.einsum("rk,krg->rg", own.x, effect[:, own.component])
+            effect = other.mean[column] + other.departure[column]
+            rest = own.y - other.of(own) + own.x[:, column, None] * effect[own.component]
             for i, (mean, departure) in enumerate(KEPT):
                 tried = mean * other.mean[column] + departure * other.departure[column]
                 left = rest - own.x[:, column, None] * tried[own.component]

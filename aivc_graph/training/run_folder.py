@@ -9,12 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from aivc_graph import names
 from aivc_graph.errors import ConfigError, StoreError
 from aivc_graph.graph.replacing import locked
 from aivc_graph.yaml_source import read_yaml
 
 UNFINISHED = "unfinished"
 FACTS = "run.json"
+METRICS = "metrics.jsonl"
+HELD_OUT = {names.VALIDATION: names.VALIDATION, "hidden": "hidden in training tissue"}
 # What may change between a kill and `--resume`: how long and where to train, and what the run is called.
 FREE = {"task.name", "training.epochs", "training.patience", "training.device"}
 
@@ -74,6 +79,32 @@ def run_facts(file: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     if missing:
         raise StoreError(str(file), f"no key {missing[0]!r}", mend="train the run again")
     return facts
+
+
+def run_metrics(run: Path) -> pd.DataFrame:
+    """Return the losses of a run, one row an epoch: ``epoch``, ``train_loss``, ``validation_loss`` and ``held_out``.
+
+    A run written before it said what its held-out loss is of reads ``""`` there.
+
+    Raises
+    ------
+    StoreError
+        If they are not there, torn, or lack a column.
+    """
+    file = run / METRICS
+    try:
+        table = pd.DataFrame([dict(json.loads(line)) for line in file.read_text().splitlines()])
+        missing = [column for column in ("epoch", "train_loss", "validation_loss") if column not in table]
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(str(file), f"unreadable ({error})", mend="train the run again") from error
+    if missing:
+        raise StoreError(str(file), f"no {missing[0]!r}", mend="train the run again")
+    return table if "held_out" in table else table.assign(held_out="")
+
+
+def held_out_words(kind: str) -> str:
+    """Return what the held-out loss of a run is of, in words, from what its metrics call it."""
+    return HELD_OUT.get(kind, "held out")
 
 
 def check_resumed(folder: Path, configuration: dict[str, Any]) -> None:

@@ -14,14 +14,15 @@ from pydantic import Field
 from aivc_graph import names
 from aivc_graph.errors import ReadError
 from aivc_graph.io.genes import Duplicates, name_genes
+from aivc_graph.io.labels import join_labels
 from aivc_graph.io.lattice import stated_um_per_unit, um_per_unit_of_array
 from aivc_graph.io.matrices import count_table
 from aivc_graph.io.painting import paint_boxes
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.slides import open_slide
-from aivc_graph.io.tables import first_lines, labels_of, matrix_of, need_columns, numbers, read_frame
+from aivc_graph.io.tables import first_lines, matrix_of, need_columns, numbers, read_frame
 from aivc_graph.tissue.frame import scale_affine
-from aivc_graph.tissue.section import MIN_OVERLAP, add_level, add_observation, add_slide, new_section
+from aivc_graph.tissue.section import add_level, add_observation, add_slide, new_section
 
 log = logging.getLogger(__name__)
 
@@ -182,10 +183,6 @@ def _labels(path: Path, barcodes: pd.Series) -> np.ndarray:
         raise ReadError(
             str(path), f"{clash.sum():,} spots with two labels, first {clash.index[clash][0]!r}", "one each"
         )
-    known = keys.isin(set(barcodes))
-    if known.mean() < MIN_OVERLAP:
-        found = f"{(~known).sum():,} of {len(keys):,} labels at no spot, first {keys[~known].iloc[0]!r}"
-        raise ReadError(str(path), found, f"≥ {MIN_OVERLAP:.0%} at one", "is this the file of the same section?")
-    left = f"{(~placed).sum()} rows without a place and {(~known).sum()} at no spot"
-    log.info("%s: %s labels; %s are left out", path, f"{known.sum():,}", left)
-    return labels_of(labels[~labels.index.duplicated()].reindex(barcodes.to_numpy()))
+    if not placed.all():
+        log.info("%s: %s rows without a place are left out", path, f"{(~placed).sum():,}")
+    return join_labels(labels[~labels.index.duplicated()], pd.Index(barcodes), path, names.PATCH)

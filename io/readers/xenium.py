@@ -12,12 +12,13 @@ import pandas as pd
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError
+from aivc_graph.io.labels import join_labels
 from aivc_graph.io.matrices import read_10x_h5, read_mtx_folder
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.slides import open_slide
-from aivc_graph.io.tables import BARCODE_NAMES, labels_of, need_columns, read_frame
+from aivc_graph.io.tables import BARCODE_NAMES, need_columns, read_frame
 from aivc_graph.tissue.frame import Matrix, scale_affine
-from aivc_graph.tissue.section import MIN_OVERLAP, add_level, add_observation, add_slide, add_transcripts, new_section
+from aivc_graph.tissue.section import add_level, add_observation, add_slide, add_transcripts, new_section
 
 log = logging.getLogger(__name__)
 
@@ -142,12 +143,7 @@ def _labels(path: Path, cells: pd.Series) -> np.ndarray:
         raise ReadError(
             str(path), f"cell {ids[ids.duplicated()].iloc[0]!r} twice", "one row a cell", "drop one of them"
         )
-    known = ids.isin(cells)
-    if known.mean() < MIN_OVERLAP:
-        found = f"{(~known).sum():,} of {len(ids):,} labelled cells are not in cells.csv or cells.parquet"
-        mend = f"compare {ids[~known].iloc[0]!r} with {cells.iloc[0]!r}: do both files belong together?"
-        raise ReadError(str(path), found, f"≥ {MIN_OVERLAP:.0%} to match", mend)
-    return labels_of(pd.Series(table[label].to_numpy(), index=ids).reindex(cells))
+    return join_labels(pd.Series(table[label].to_numpy(), index=ids), pd.Index(cells), path, names.CELL)
 
 
 def _as_text(ids: pd.Series) -> pd.Series:

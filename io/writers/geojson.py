@@ -34,7 +34,7 @@ _COLOURS = (
 _MPP_COLUMN = "um_per_pixel"
 
 
-@WRITERS.register("geojson")
+@WRITERS.register("geojson", endings=(".geojson", ".json"))
 def write_geojson(graph: Any, path: Path, *, um_per_pixel: float | None = None) -> Path:
     """Write each section as ``<section>.geojson`` into the folder `path`, or the only section to a ``.geojson`` file.
 

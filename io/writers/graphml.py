@@ -21,7 +21,7 @@ _EDGE_KEYS = {"relation": "string", "weight": "double", "distance_um": "double"}
 _UNWRITABLE = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF])
 
 
-@WRITERS.register("graphml")
+@WRITERS.register("graphml", endings=(".graphml",))
 def write_graphml(graph: Any, path: Path) -> Path:
     """Write a tissue graph to the file `path` (``.graphml`` is added where no ending is given).
 

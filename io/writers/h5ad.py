@@ -12,7 +12,7 @@ from aivc_graph.io.staging import staged
 from aivc_graph.io.writing import WRITERS
 
 
-@WRITERS.register("h5ad")
+@WRITERS.register("h5ad", endings=(".h5ad",))
 def write_h5ad(graph: Any, path: Path) -> Path:
     """Write each level of a tissue graph as ``<level>.h5ad`` into the folder `path`, or one level to a file.
 

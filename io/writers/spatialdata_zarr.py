@@ -18,7 +18,7 @@ from aivc_graph.tissue.section import add_level, add_observation, new_section
 _SECTION_COLUMN = "section"
 
 
-@WRITERS.register("spatialdata")
+@WRITERS.register("spatialdata", endings=(".zarr",), folder=True)
 def write_spatialdata(graph: Any, path: Path) -> Path:
     """Write each section of a tissue graph as ``<section>.zarr`` into the folder `path`.
 

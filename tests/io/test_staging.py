@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aivc_graph.errors import StoreError
-from aivc_graph.io.staging import file_names, staged
+from aivc_graph.io.staging import check_place, file_names, staged
 
 
 def test_a_file_never_takes_the_place_of_a_folder(tmp_path: Path) -> None:
@@ -30,6 +30,22 @@ def test_a_file_where_a_folder_is_due_is_named(tmp_path: Path) -> None:
     ):
         beside.write_text("new")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_place_is_tried_before_the_work_and_left_as_it_was(tmp_path: Path) -> None:
+    check_place(tmp_path / "new/deeper/a.csv")
+    check_place(tmp_path / "new", folder=True)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder.csv").mkdir()
+    check_place(tmp_path / "file")  # to be replaced when the new one is complete
+    for place, said in (
+        (tmp_path / "file/a.csv", "Not a directory: nothing can be written there"),
+        (Path("/proc/nowhere/a.csv"), "nothing can be written there; free space, or choose another place"),
+        (tmp_path / "folder.csv", "expected a file, or nothing yet, found a folder"),
+    ):
+        with pytest.raises(StoreError, match=said):
+            check_place(place)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.csv"]
 
 
 def test_sections_whose_names_differ_never_share_a_file() -> None:

@@ -143,6 +143,15 @@ def test_the_command_writes_prints_and_refuses(made: Path, tmp_path: Path, capsy
     assert (tmp_path / "scores/evaluation.json").read_bytes() == before
 
 
+def test_the_truth_of_another_study_is_refused(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = Path(shutil.copytree(made / "truth", tmp_path / "truth"))
+    cells = pd.read_parquet(truth / "s3/cells.parquet")
+    cells.assign(cell_id="other" + cells["cell_id"]).to_parquet(truth / "s3/cells.parquet")
+    assert cli.main(["evaluate", str(made / "run"), "--truth", str(truth), "--out", str(tmp_path)]) == 2
+    assert "s3/cells.parquet: expected ≥ 95%, found 0% of the graph's 400 barcodes" in capsys.readouterr().err
+    assert not (tmp_path / "evaluation.json").exists()
+
+
 def test_damaged_truth_is_named(made: Path, tmp_path: Path) -> None:
     truth = Path(shutil.copytree(made / "truth", tmp_path / "truth"))
     (truth / "s3/cells.parquet").write_bytes(b"torn")

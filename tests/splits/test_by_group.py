@@ -36,6 +36,19 @@ def sides(sections):
     return found
 
 
+def test_groups_that_no_section_is_of_are_told_before_reading():
+    known = [{"section": f"s{i}", "donor": d} for i, d in enumerate("AAB")]
+    GroupSplit(test=["B"]).check(known)
+    with pytest.raises(ConfigError, match=r"split · test: no donor named 'C' \(known: A, B\)"):
+        GroupSplit(test=["C"]).check(known)
+    with pytest.raises(ConfigError, match="all 2 groups by donor held out"):
+        GroupSplit(test=["A"], validation=["B"]).check(known)
+    with pytest.raises(ConfigError, match="no section named 'S0'"):
+        GroupSplit(key="section", test=["S0"], share_donors=True).check(known)
+    GroupSplit(test=["C"]).check([*known, {"section": "s3"}])  # its file may say the donor
+    split_design("everything").check(known)
+
+
 def test_named_groups_are_held_out_whole_at_every_level():
     sections = cohort()
     counts = GroupSplit(key="donor", test=["B"], validation=["C"])(sections)

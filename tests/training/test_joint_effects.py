@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import integrate
 
-from aivc_graph.training.joint_effects import Rows, joint_effects
+from aivc_graph.training.joint_effects import JointEffects, Rows, joint_effects, shrink
 from aivc_graph.training.shrinkage import FOR_NOTHING, SPREADS, log_evidence, shrunken
 
 DONORS, COMPONENTS, MOLECULES = 5, 3, 200
@@ -25,12 +27,21 @@ def study(seed: int, effect: float) -> tuple[Rows, np.ndarray]:
                 x.append(arm), donor.append(d), component.append(j)
                 y.append(base[d, j] + np.array(arm) @ true + rng.normal(0, 0.2, MOLECULES))
     variance = np.full((len(y), MOLECULES), 0.02)
-    return Rows(np.array(y), variance, np.array(x, float), np.array(donor), np.array(component), np.full(2, 1e3)), true
+    rows = Rows(
+        np.array(y), variance, np.array(x, float), np.array(donor), np.array(component), np.full(2, 1e3), variance**0
+    )
+    return rows, true
+
+
+def found_by(rows: Rows) -> JointEffects:
+    """Return the shrunken effects of all donors."""
+    without = [joint_effects(rows.take(rows.donor != d), DONORS, COMPONENTS) for d in range(DONORS)]
+    return shrink(joint_effects(rows, DONORS, COMPONENTS), without, np.ones((DONORS, 2), bool))[0]
 
 
 def test_known_effects_come_back_and_the_rest_is_nothing() -> None:
     rows, true = study(0, 1.0)
-    found = joint_effects(rows, DONORS, COMPONENTS)
+    found = found_by(rows)
     assert np.abs(found.mean - true)[true != 0].max() < 0.3
     assert np.abs(found.mean)[true == 0].max() < 0.15 and np.abs(found.departure).max() < 0.3
     # Counting explains half of the variance about the fit; the rest is told as surplus.
@@ -38,26 +49,41 @@ def test_known_effects_come_back_and_the_rest_is_nothing() -> None:
 
 
 def test_no_effect_gives_none() -> None:
-    found = joint_effects(study(1, 0.0)[0], DONORS, COMPONENTS)
+    found = found_by(study(1, 0.0)[0])
     assert np.abs(found.mean).max() < 0.05  # the noise of an estimate is 0.13
     assert np.sqrt((found.departure**2).mean()) < 0.02
+
+
+def test_what_donors_do_not_agree_on_is_nothing() -> None:
+    rows, _ = study(4, 0.0)
+    rng = np.random.default_rng(4)
+    # Each donor's treated sections differ as whole sections do: the same in all components, by chance in each donor.
+    batch = rng.normal(0, 0.6, (DONORS, 2, MOLECULES))
+    shaken = replace(rows, y=rows.y + np.einsum("rk,rkg->rg", rows.x, batch[rows.donor]))
+    by_counting = shrink(joint_effects(shaken, DONORS, COMPONENTS), [], np.zeros((0, 2), bool))[0].mean
+    assert (by_counting**2).mean() > 0.01
+    assert (found_by(shaken).mean ** 2).mean() < 0.2 * (by_counting**2).mean()
+
+
+def test_rows_that_err_together_count_for_less() -> None:
+    rows, _ = study(5, 1.0)
+    whole = joint_effects(rows, DONORS, COMPONENTS)
+    inflated = joint_effects(replace(rows, inflation=rows.inflation * 9), DONORS, COMPONENTS)
+    np.testing.assert_allclose(inflated.mean_error / whole.mean_error, 2, rtol=0.35)
 
 
 def test_order_of_rows_does_not_matter() -> None:
     rows, _ = study(2, 1.0)
     order = np.random.default_rng(0).permutation(len(rows.y))
-    mixed = Rows(
-        rows.y[order], rows.variance[order], rows.x[order], rows.donor[order], rows.component[order], rows.prior
-    )
+    mixed = rows.take(order)
     a, b = joint_effects(rows, DONORS, COMPONENTS), joint_effects(mixed, DONORS, COMPONENTS)
-    for name in ("mean", "departure", "base", "surplus"):
+    for name in ("mean", "mean_error", "departure", "base", "surplus"):
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), atol=1e-9)
 
 
 def test_a_donor_left_out_is_known_by_the_others_alone() -> None:
     rows, _ = study(3, 1.0)
-    other = Rows(rows.y.copy(), rows.variance, rows.x, rows.donor, rows.component, rows.prior)
-    other.y[rows.donor == 2] += 5.0
+    other = replace(rows, y=rows.y + 5.0 * (rows.donor == 2)[:, None])
     a, b = (joint_effects(given.take(given.donor != 2), DONORS, COMPONENTS) for given in (rows, other))
     np.testing.assert_array_equal(a.mean, b.mean)
     assert (a.base[2] == 0).all()

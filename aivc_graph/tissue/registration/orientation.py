@@ -10,8 +10,9 @@ import numpy as np
 from scipy import fft
 
 from aivc_graph import names
+from aivc_graph.errors import RegistrationError
 from aivc_graph.tissue.frame import Matrix, affine_of
-from aivc_graph.tissue.registration.layer import Layer, level_layer, slide_layer
+from aivc_graph.tissue.registration.layer import Layer, level_layer, shared_genes, slide_layer
 from aivc_graph.tissue.registration.maps import FieldMap, draw_map
 from aivc_graph.tissue.section import metadata_of
 
@@ -32,6 +33,8 @@ CLEARLY = 0.03
 ALIKE_UM = 150.0
 # Least correlation that says anything: below it all eight turns fit a little by chance, as on a square section.
 MEANINGFUL = 0.5
+# The same for the mean over genes, each of which is noisy; so many of them count as witnesses of their own.
+MEANINGFUL_GENES, N_GENES, WITNESSES = 0.3, 20, 4
 
 
 @dataclass(frozen=True)
@@ -86,40 +89,64 @@ def score_orientations(
 
 
 def check_orientation(section: Any) -> list[str]:
-    """Compare the slide's tissue with where spots and cells lie; return what looks wrong, and change nothing.
+    """Compare the slide's tissue with where spots and cells lie, and what cells express with the spots over them.
 
-    Empty if there is no slide, no placed level, or the present orientation explains them best.
+    Returns what looks wrong, and changes nothing. Empty if there is nothing placed to compare, or the present
+    orientation explains it best.
     """
+    levels = [v for v in names.LEVELS if v in section.shapes and affine_of(section, v) is not None]
+    warnings = _check_expression(section) if {names.CELL, names.PATCH} <= set(levels) else []
     if names.SLIDE not in section.images or affine_of(section, names.SLIDE) is None:
-        return []
+        return warnings
     slide = slide_layer(section)
     if not slide.values.any():
-        return [f"{metadata_of(section)['section']} · slide: no tissue found, so its orientation is not checked"]
-    levels = [v for v in names.LEVELS if v in section.shapes and affine_of(section, v) is not None]
-    return [warning for level in levels for warning in _check_level(section, level, slide)]
+        where = f"{metadata_of(section)['section']} · slide"
+        return [*warnings, f"{where}: no tissue found, so its orientation is not checked"]
+    for level in levels:
+        layer = level_layer(section, level)
+        pixel_um = max(slide.diagonal_um() / 128, layer.pitch_um())
+        where = f"{metadata_of(section)['section']} · {level}"
+        warnings += _compared(where, layer, slide, pixel_um, "the nodes fit the slide's tissue", MEANINGFUL, 1)
+    return warnings
 
 
-def _check_level(section: Any, level: str, slide: Layer) -> list[str]:
-    layer = level_layer(section, level)
-    pixel_um = max(slide.diagonal_um() / 128, layer.pitch_um())
-    fits = score_orientations(layer, slide, pixel_um)
-    where = f"{metadata_of(section)['section']} · {level}"
+def _check_expression(section: Any) -> list[str]:
+    """Compare the genes that cells and spots share, pooled to the spots' pitch."""
+    if not all(names.table_name(level, names.RNA) in section.tables for level in (names.CELL, names.PATCH)):
+        return []
+    try:
+        genes = shared_genes(section, names.CELL, names.PATCH, N_GENES)
+    except RegistrationError:  # two panels without a gene in common cannot be compared
+        return []
+    cells, patches = (level_layer(section, level, genes) for level in (names.CELL, names.PATCH))
+    pixel_um = max(cells.pitch_um(), patches.pitch_um())
+    where = f"{metadata_of(section)['section']} · {names.CELL}"
+    what = "the cells' genes fit those of the spots"
+    return _compared(where, cells, patches, pixel_um, what, MEANINGFUL_GENES, WITNESSES)
+
+
+def _compared(
+    where: str, moving: Layer, fixed: Layer, pixel_um: float, what: str, meaningful: float, witnesses: int
+) -> list[str]:
+    """Say whether `moving` would fit `fixed` clearly better turned, mirrored or shifted."""
+    fits = score_orientations(moving, fixed, pixel_um)
     best = max(fits, key=lambda name: fits[name].score)
     now = fits["identity"]
-    if fits[best].score < MEANINGFUL:
+    if fits[best].score < meaningful:
         return []
     # A correlation over n independent places is known to about 1/√n; the best of m is above the true by √(2 ln m / n).
-    places = min(len(layer.um()), int(np.prod(np.ptp(layer.um(), axis=0))) / ALIKE_UM**2)
+    places = witnesses * min(len(moving.um()), int(np.prod(np.ptp(moving.um(), axis=0))) / ALIKE_UM**2)
     if fits[best].score > now.score + max(CLEARLY, 1 / np.sqrt(places)):
         kind = "mirrored" if best in MIRRORED else "turned"
         scores = f"{fits[best].score:.2f} against {now.score:.2f} as placed"
-        found = f"the nodes fit the slide's tissue better {kind} by {best!r} ({scores})"
-        return [f"{where}: {found}; are x and y swapped, or the slide flipped?"]
+        return [
+            f"{where}: {what} better {kind} by {best!r} ({scores}); are x and y swapped, or one of the two flipped?"
+        ]
     shift = now.affine[:2, 2]
-    by_chance = np.sqrt(4 * np.log((slide.diagonal_um() / pixel_um) ** 2) / places)  # shifts share half of the places
+    by_chance = np.sqrt(4 * np.log((fixed.diagonal_um() / pixel_um) ** 2) / places)  # shifts share half of the places
     if now.score > now.present + max(2 * CLEARLY, by_chance) and np.hypot(*shift) > 3 * pixel_um:
         found = f"shifted by ({shift[0]:+,.0f}, {shift[1]:+,.0f}) µm ({now.present:.2f} → {now.score:.2f})"
-        return [f"{where}: the nodes fit the slide's tissue better {found}; check the slide's pixel size and origin"]
+        return [f"{where}: {what} better {found}; check the pixel sizes and origins"]
     return []
 
 

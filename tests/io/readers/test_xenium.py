@@ -149,7 +149,7 @@ def test_labels_are_joined_by_barcode(small: Path, tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("cell_id,label\n1,a\n1,b\n", "cell '1' twice"),
-        ("cell_id,label\n1-1,a\n2-1,b\n", "2 of 2 labelled cells are not in"),
+        ("cell_id,label\n1-1,a\n2-1,b\n", "2 of 2 labels at no cell"),
         ("cell_id,colour\n1,a\n", "label"),
     ],
 )

@@ -69,7 +69,7 @@ def test_the_check_warns_of_what_is_wrong_and_changes_nothing(name):
 
 def test_a_shifted_frame_is_reported_with_its_shift():
     (warning,) = check_orientation(planted(np.eye(2), shift=(600.0, -500.0)))
-    assert "shifted by (-6" in warning and "check the slide's pixel size" in warning
+    assert "shifted by (-6" in warning and "check the pixel sizes" in warning
 
 
 def test_blank_or_absent_slides_are_no_crash():

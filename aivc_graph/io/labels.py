@@ -1,0 +1,51 @@
+"""Labels that lie in a file of their own, joined to nodes by barcode, with nothing lost unsaid."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from aivc_graph.errors import ReadError
+from aivc_graph.io.tables import labels_of
+from aivc_graph.tissue.section import MIN_OVERLAP
+
+log = logging.getLogger(__name__)
+# A file that names fewer of the nodes than this is hardly theirs; one that names fewer than the second is worth a word.
+HARDLY, PART = 0.05, 0.5
+
+
+def join_labels(labels: pd.Series, nodes: pd.Index, path: Path, level: str) -> np.ndarray:
+    """Return the label of each of `nodes`, `None` where there is none, and say how many had no partner on either side.
+
+    Parameters
+    ----------
+    labels
+        Labels by barcode, each barcode once.
+    nodes
+        Barcodes of the nodes of `level`.
+
+    Raises
+    ------
+    ReadError
+        If fewer than 95 % of the labels are at a node, or they name fewer than 5 % of the nodes.
+    """
+    if len(labels) == 0:
+        raise ReadError(str(path), "no label", f"labels of the {level}s", "leave it out")
+    known, named = labels.index.isin(nodes), nodes.isin(labels.index)
+    both = f"do both files belong together? compare {labels.index[0]!r} with {nodes[0]!r}"
+    if known.mean() < MIN_OVERLAP:
+        found = f"{(~known).sum():,} of {len(known):,} labels at no {level}, first {labels.index[~known][0]!r}"
+        raise ReadError(str(path), found, f"≥ {MIN_OVERLAP:.0%} to match", both)
+    if named.mean() < HARDLY:
+        found = f"labels of {named.sum():,} of {len(named):,} {level}s"
+        raise ReadError(str(path), found, f"those of ≥ {HARDLY:.0%}", both)
+    joined = labels_of(labels.reindex(nodes))
+    without = int(pd.isna(joined).sum())
+    told = (
+        f"{len(joined) - without:,} {level}s with a label, {without:,} without; {(~known).sum():,} labels at no {level}"
+    )
+    log.log(logging.WARNING if without > (1 - PART) * len(joined) else logging.INFO, "%s: %s", path, told)
+    return joined

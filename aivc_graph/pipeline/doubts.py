@@ -1,0 +1,38 @@
+"""What is not wrong for certain, but worth a look before anything is trained on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from aivc_graph.config import TaskConfig
+from aivc_graph.errors import TissueError
+from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS, Duplicate
+from aivc_graph.tissue.label_agreement import check_labels
+from aivc_graph.tissue.registration.orientation import check_orientation
+from aivc_graph.tissue.registration.overlap import check_overlap
+
+ONCE = "each piece of tissue once"
+MEND = "drop one of the two, or it counts twice"
+
+
+def doubts_of_section(section: Any) -> list[str]:
+    """Say what of a section overlaps poorly, lies turned or shifted, or bears labels that say nothing of its counts."""
+    return [*check_overlap(section), *check_labels(section), *check_orientation(section)]
+
+
+def doubts_of_paths(task: TaskConfig) -> list[str]:
+    """Say which files and folders are given to two sections."""
+    found: dict[Path, list[str]] = {}
+    for section in task.sections:
+        for path in {source.path.resolve() for source in section.sources}:
+            found.setdefault(path, []).append(section.name)
+    twice = {path: sections for path, sections in found.items() if len(sections) > 1}
+    return [str(TissueError(" and ".join(of), f"the same source {path}", ONCE, MEND)) for path, of in twice.items()]
+
+
+def doubts_of_content(duplicates: Sequence[Duplicate]) -> list[str]:
+    """Say which tables hold the same pictures, or more than 1 % (and at least two) of the same rows of counts."""
+    telling = [one for one in duplicates if one.what == "image" or (one.n >= MIN_ROWS and one.share > MAX_SHARE)]
+    return [str(TissueError(one.a, f"the same {one.what} ({one.n:,}) as {one.b}", ONCE, MEND)) for one in telling]

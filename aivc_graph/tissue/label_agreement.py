@@ -1,0 +1,71 @@
+"""Whether labels say anything about the counts they stand beside; those of another section say nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from aivc_graph import names
+from aivc_graph.tissue.section import metadata_of
+
+ENOUGH = 100
+# A ratio of variances that unrelated labels stay below even where a few programmes move all genes together.
+UNRELATED = 1.3
+
+
+def variance_ratio(counts: sparse.csr_matrix, labels: np.ndarray) -> float:
+    r"""Return the variance between labels over that within, pooled over genes: 1 for labels at random.
+
+    .. math::
+
+        F = \frac{\sum_g \sum_k n_k (\bar x_{kg} - \bar x_g)^2 / (K - 1)}
+                 {\sum_g \sum_i (x_{ig} - \bar x_{k_i g})^2 / (N - K)}
+
+    with :math:`x` the log of counts per 10,000 plus one. Invariant to the order of nodes and of genes.
+
+    Parameters
+    ----------
+    counts
+        ``(node, gene)``.
+    labels
+        ``(node,)``, at least two different ones.
+    """
+    depth = np.asarray(counts.sum(axis=1)).ravel()
+    x = sparse.csr_matrix(sparse.diags(1e4 / np.maximum(depth, 1)) @ counts)
+    x.data = np.log1p(x.data)
+    codes, kinds = pd.factorize(labels)
+    n, k = len(codes), len(kinds)
+    member = sparse.csr_matrix((np.ones(n), (codes, np.arange(n))), (k, n))
+    of_label = np.bincount(codes, minlength=k)[:, None]
+    sums = (member @ x).toarray()
+    around_zero = float((sums**2 / of_label).sum())
+    between = around_zero - float((sums.sum(axis=0) ** 2).sum()) / n
+    within = float((x.data**2).sum()) - around_zero
+    return (between / (k - 1)) / max(within / (n - k), 1e-12)
+
+
+def check_labels(section: Any) -> list[str]:
+    """Compare the labels of each level with its counts; return which say nothing about them.
+
+    Only where at least a hundred nodes of two labels or more were counted: fewer cannot tell.
+    """
+    warnings = []
+    for level in names.LEVELS:
+        key = names.table_name(level, names.RNA)
+        if level not in section.shapes or names.LABEL not in section.shapes[level] or key not in section.tables:
+            continue
+        table = section.tables[key]
+        labels = section.shapes[level][names.LABEL].reindex(table.obs[names.BARCODE]).to_numpy()
+        counts = sparse.csr_matrix(table.X)
+        rows = ~pd.isna(labels) & (np.asarray(counts.sum(axis=1)).ravel() > 0)
+        kinds = len(pd.unique(labels[rows]))
+        if rows.sum() < ENOUGH or not 2 <= kinds <= rows.sum() / 2:
+            continue
+        ratio = variance_ratio(counts[rows], labels[rows])
+        if ratio < UNRELATED:
+            found = f"genes differ {ratio:.2g} times as much between the {kinds} labels as within (1 is chance)"
+            warnings.append(f"{metadata_of(section)['section']} · {level} · label: {found}; are they of this section?")
+    return warnings

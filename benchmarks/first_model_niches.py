@@ -1,0 +1,153 @@
+"""`first_model`: niches found without labels, beside regions, layers and the truth of simulated tissue."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from first_model_parts import CONFIGS, log, neighbour_mean, r, scaled_counts, trained
+from sklearn.metrics import adjusted_rand_score
+from sklearn.mixture import GaussianMixture
+
+from aivc_graph.config import load_config
+from aivc_graph.graph.build import build_graph
+from aivc_graph.pipeline.build import hold_out, read_section
+from aivc_graph.query.mixture import fit_mixture
+from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.simulate.simulate import simulate
+
+SEEDS = range(3)
+
+
+def regions() -> dict[str, Any]:
+    """Adjusted Rand index of niches with regions (osmFISH) and layers (DLPFC)."""
+    return {name: region_scores(name, level, k) for name, level, k in (("osmfish", "cell", 11), ("dlpfc", "patch", 7))}
+
+
+def region_scores(name: str, level: str, k: int) -> dict[str, Any]:
+    """ARI of the model's niches and of mixtures on own and neighbour-mean states; the interval is over blocks."""
+    config = load_config(CONFIGS / f"{name}.yaml")
+    section = read_section(config.task.sections[0], config.task)
+    hold_out([section], config.task)
+    graph = build_graph([section], config.graph)
+    model, diagnostics = trained(graph, config)
+    label = graph.obs(level)["label"].astype(object).to_numpy()
+    known = np.array([isinstance(v, str) and v not in ("nan", "Excluded") for v in label])
+    pos = graph[level].pos.numpy()
+    own = (scaled_counts(graph, level) - graph["section"][f"{level}_rna_mean"].numpy()) @ (
+        model.count_operator(level, "rna").loading.detach().numpy()
+    )
+    one = np.zeros(len(own), int)
+    total = ((own - own.mean(axis=0)) ** 2).sum()
+    means = {n: neighbour_mean(own, pos, one, n, own=False) for n in (6, 10, 18, 24, 30)}
+    error = {n: float(((own - m) ** 2).sum() / total) for n, m in means.items()}
+    best = min(error, key=error.__getitem__)
+    assigned = {"own state": [mixture(own, k, seed, 1) for seed in SEEDS]}
+    for n, mean in means.items():
+        assigned[f"mean of {n} neighbours"] = [mixture(mean, k, seed, n) for seed in SEEDS]
+    tissues = [VirtualTissue(graph, model, diagnostics, seed) for seed in SEEDS]
+    assigned["model"] = [t.niches(k=k, level=level).obs["niche"].cat.codes.to_numpy() for t in tissues]
+    nested = f"mean of {best} neighbours"
+    context, shared = tissues[0].states[level].context, config.model.rings[-1]
+    assigned["model, field off"] = [mixture(context, k, seed, shared) for seed in SEEDS]
+    assigned["model, field off, ten random starts, one scale"] = [random_starts(context, k, seed) for seed in SEEDS]
+    assigned[f"{nested}, ten random starts, one scale"] = [random_starts(means[best], k, seed) for seed in SEEDS]
+    part = [np.random.default_rng(seed).random(len(own)) < 0.9 for seed in SEEDS]
+    parts = {
+        "model, field off": [mixture(context, k, 0, shared, rows) for rows in part],
+        nested: [mixture(means[best], k, 0, best, rows) for rows in part],
+    }
+    default = tissues[0].niches(level=level).obs["niche"].cat.codes.to_numpy()
+    return {
+        "metric": "adjusted Rand index",
+        "labels": k,
+        "nested baseline": f"{nested} (least leave-one-out error)",
+        "leave_one_out_error": {str(n): r(e) for n, e in error.items()},
+        "over seeds": {key: spread(label[known], [a[known] for a in runs]) for key, runs in assigned.items()},
+        "fitted to 90 % of nodes": {key: spread(label[known], [a[known] for a in runs]) for key, runs in parts.items()},
+        "number of niches not given": {
+            "niches": int(default.max()) + 1,
+            "model": r(adjusted_rand_score(label[known], default[known])),
+        },
+        "model minus nested": block_interval(label, known, pos, assigned["model"], assigned[nested]),
+        "model minus own state": block_interval(label, known, pos, assigned["model"], assigned["own state"]),
+    }
+
+
+def spread(label: np.ndarray, runs: list[np.ndarray]) -> dict[str, float]:
+    """Return mean, least and greatest ARI over runs."""
+    scores = [adjusted_rand_score(label, run) for run in runs]
+    return {"mean": r(np.mean(scores)), "least": r(min(scores)), "greatest": r(max(scores))}
+
+
+def mixture(x: np.ndarray, k: int, seed: int, shared: int, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """Return the components, for all nodes, of the mixture the model's niches use, fitted to `rows`."""
+    return fit_mixture(x[rows], k, 1.0, seed, shared).log_density(x).argmax(axis=1)
+
+
+def random_starts(x: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """Return components of scikit-learn's mixture with one covariance, the best of ten random starts."""
+    return GaussianMixture(k, covariance_type="tied", n_init=10, random_state=seed).fit_predict(x)
+
+
+def simulated() -> dict[str, Any]:
+    """Return the number of niches found in three simulated studies of five, and their agreement with the truth."""
+    rows = []
+    for seed in SEEDS:
+        with tempfile.TemporaryDirectory() as folder:
+            study = Path(folder)
+            simulate("demo", study, seed=seed)
+            config = load_config(study / "config.yaml", ["task.features=null"])
+            sections = [read_section(s, config.task) for s in config.task.sections]
+            hold_out(sections, config.task)
+            tables = [
+                (s.name, pd.read_parquet(study / "truth" / s.name / "cells.parquet")) for s in config.task.sections
+            ]
+            graph = build_graph(sections, config.graph)
+        truth = pd.concat([t.set_index(f"{name}:" + t["cell_id"].astype(str))["niche"] for name, t in tables])
+        label = truth.reindex(graph.obs("cell").index).astype(str).to_numpy()
+        asked = VirtualTissue(graph, *trained(graph, config), seed)
+        row: dict[str, Any] = {"seed": seed, "true": truth.nunique()}
+        for name, k in (("number not given", None), ("true number given", truth.nunique())):
+            niche = asked.niches(k=k, level="cell").obs["niche"].cat.codes.to_numpy()
+            row[name] = {"niches": int(niche.max()) + 1, "model": r(adjusted_rand_score(label, niche))}
+        rows.append(row)
+        log.info("simulated %s", row)
+    return {"metric": "adjusted Rand index", "by_study": rows}
+
+
+def block_interval(
+    label: np.ndarray, known: np.ndarray, pos: np.ndarray, a: list[np.ndarray], b: list[np.ndarray]
+) -> dict[str, Any]:
+    """Return the difference in ARI, mean over seeds, and its interval over resampled blocks of tissue."""
+    edge = np.sqrt(np.prod(np.ptp(pos, axis=0)) / 30)
+    step = np.floor((pos - pos.min(axis=0)) / edge).astype(int)
+    block = np.unique(step, axis=0, return_inverse=True)[1].reshape(-1)
+    members = [np.flatnonzero((block == i) & known) for i in np.unique(block[known])]
+    rng, differences = np.random.default_rng(0), []
+    for _ in range(200):
+        rows = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
+        pairs = zip(a, b, strict=True)
+        differences.append(
+            np.mean(
+                [
+                    adjusted_rand_score(label[rows], x[rows]) - adjusted_rand_score(label[rows], y[rows])
+                    for x, y in pairs
+                ]
+            )
+        )
+    whole = np.mean(
+        [
+            adjusted_rand_score(label[known], x[known]) - adjusted_rand_score(label[known], y[known])
+            for x, y in zip(a, b, strict=True)
+        ]
+    )
+    return {
+        "mean": r(whole),
+        "lower": r(np.quantile(differences, 0.025)),
+        "upper": r(np.quantile(differences, 0.975)),
+        "n_units": len(members),
+    }

@@ -1,0 +1,81 @@
+"""The truth of another study whose sections are called alike is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aivc_graph.errors import ReadError
+from aivc_graph.graph.build import build_graph
+from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.pipeline.truth import Truth, check_truth
+
+
+@pytest.fixture(scope="module")
+def graph(striped_section: Callable[..., Any]) -> TissueGraph:
+    return build_graph([striped_section(name, n=200, levels=("cell", "patch"), seed=i) for i, name in enumerate("ab")])
+
+
+def write(graph: TissueGraph, folder: Path, sections: str = "ab") -> Truth:
+    """Write what the graph has as the truth of some of its sections."""
+    for level, name, key in (("cell", "cells", "cell_id"), ("patch", "spots", "barcode")):
+        obs = graph.obs(level)
+        table = pd.DataFrame(graph[level].pos.numpy(), columns=["x_um", "y_um"]).assign(niche="n")
+        table.insert(0, key, obs["barcode"].to_numpy())
+        for section in sections:
+            (folder / section).mkdir(parents=True, exist_ok=True)
+            mine = table[(obs["section"] == section).to_numpy()]
+            mine.sample(frac=1.0, random_state=0).to_parquet(folder / section / f"{name}.parquet", index=False)
+    return Truth(folder)
+
+
+def spoil(truth: Truth, name: str, change: Callable[[pd.DataFrame], pd.DataFrame], section: str = "b") -> None:
+    path = truth.folder / section / f"{name}.parquet"
+    change(pd.read_parquet(path)).to_parquet(path, index=False)
+
+
+def test_the_own_truth_is_accepted_whole_or_of_some_sections(graph: TissueGraph, tmp_path: Path) -> None:
+    check_truth(write(graph, tmp_path / "all"), graph)
+    check_truth(write(graph, tmp_path / "one", "b"), graph)
+    registered = write(graph, tmp_path / "registered")
+    spoil(registered, "cells", lambda table: table.assign(x_um=table["x_um"] + 15.0))
+    check_truth(registered, graph)
+
+
+def test_other_barcodes_and_other_places_are_refused_all_at_once(graph: TissueGraph, tmp_path: Path) -> None:
+    truth = write(graph, tmp_path)
+    spoil(truth, "cells", lambda table: table.assign(cell_id=np.roll(table["cell_id"], 7)))
+    spoil(truth, "spots", lambda table: table.assign(barcode="x" + table["barcode"]))
+    with pytest.raises(ReadError) as caught:
+        check_truth(truth, graph)
+    first, second = str(caught.value).splitlines()
+    assert (
+        "b/cells.parquet: expected ≤ 50 µm, found the same barcodes " in first and "from where the graph has" in first
+    )
+    assert "b/spots.parquet: expected ≥ 95%, found 0% of the graph's 25 barcodes" in second
+    assert "name the truth of the very study the run was trained on" in second
+
+
+def test_the_truth_of_no_section_is_refused(graph: TissueGraph, tmp_path: Path) -> None:
+    truth = write(graph, tmp_path)
+    for section in "ab":
+        (tmp_path / section).rename(tmp_path / f"{section}2")
+    with pytest.raises(ReadError, match="the truth of none of the run's sections"):
+        check_truth(truth, graph)
+
+
+def test_windows_over_cells_are_not_asked_for_the_barcodes_of_spots(
+    striped_section: Callable[..., Any], graph: TissueGraph, tmp_path: Path
+) -> None:
+    cells = build_graph([striped_section(name, n=200, seed=i) for i, name in enumerate("ab")])
+    truth = write(graph, tmp_path)
+    for section in "ab":
+        (tmp_path / section / "cells.parquet").unlink()
+    with pytest.raises(ReadError, match="the truth of none"):
+        check_truth(truth, cells)
+    check_truth(truth, graph)
