@@ -89,7 +89,10 @@ def test_questions_hold_out_what_they_say(table: Responses, questions: dict[str,
     asked = {name: set(table.condition[question.asked]) for name, question in questions.items()}
     assert asked["unseen_pair_2_seen"] == {"A+B", "C+D"}
     assert asked["unseen_pair_1_seen"] == {"A+X"} and asked["unseen_pair_0_seen"] == {"X+Y", "Y+Z"}
-    assert all(not table.design[fold.train][:, table.targets.index("Y")].any() for fold in questions["unseen_pair_0_seen"].folds)
+    assert all(
+        not table.design[fold.train][:, table.targets.index("Y")].any()
+        for fold in questions["unseen_pair_0_seen"].folds
+    )
 
 
 def test_no_baseline_reads_what_is_asked(table: Responses, questions: dict[str, Question]) -> None:
@@ -118,7 +121,10 @@ def test_sum_of_planted_effects_is_told_by_the_additive_rule(exam: Exam) -> None
     assert found["pearson_delta_profile", "model"].value > 0.8
     assert found["pearson_delta_profile", "model"].value == found["pearson_delta_profile", "additive"].value
     assert found["pearson_delta_profile", "no_change"].value == -1.0
-    assert found["pearson_delta_profile", "replicate_full_depth"].value > found["pearson_delta_profile", "replicate_half"].value
+    assert (
+        found["pearson_delta_profile", "replicate_full_depth"].value
+        > found["pearson_delta_profile", "replicate_half"].value
+    )
     assert found["energy_distance", "additive"].value < found["energy_distance", "no_change"].value
     assert found["r2_weighted", "global_mean"].value == 0.0
     assert {one.predictor for one in rows if one.kind == "baseline"} == RULES
@@ -128,7 +134,9 @@ def test_sum_of_planted_effects_is_told_by_the_additive_rule(exam: Exam) -> None
 def test_axes_are_fitted_without_the_rows_asked_about(table: Responses, questions: dict[str, Question]) -> None:
     question = questions["unseen_pair_2_seen"]
     asked = question.asked[table.cells.row]
-    cells = dataclasses.replace(table.cells, x=sparse.csr_matrix(table.cells.x.multiply(np.where(asked, 7.0, 1.0)[:, None])))
+    cells = dataclasses.replace(
+        table.cells, x=sparse.csr_matrix(table.cells.x.multiply(np.where(asked, 7.0, 1.0)[:, None]))
+    )
     one, two = (examine(given, question).axes for given in (table, dataclasses.replace(table, cells=cells)))
     assert one is not None and two is not None
     np.testing.assert_array_equal(one.weights, two.weights)
