@@ -18,7 +18,8 @@ from aivc_graph.evaluation.leakage import MEASURE
 from aivc_graph.evaluation.records import AXES, Evaluation, Result
 from aivc_graph.evaluation.scoring import Scored, score
 from aivc_graph.io.staging import check_place, staged
-from aivc_graph.pipeline.tasks.task import TASKS, Asked
+from aivc_graph.pipeline.audit import accepted_leaks, audit
+from aivc_graph.pipeline.tasks.task import HIDDEN, TASKS, Asked
 from aivc_graph.pipeline.truth import check_truth, find_truth
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.registry import import_members
@@ -76,7 +77,7 @@ def evaluate(run: Path, truth: Path | None = None, out: Path | None = None) -> E
     found_all = Evaluation(
         provenance=_provenance(run, asked),
         risk=_risk(results),
-        leakage=_leakage(asked, scored),
+        leakage=_leakage(run, asked, scored),
         results=tuple(results),
         comparisons=tuple(comparisons),
     )
@@ -126,7 +127,11 @@ def _risk(results: list[Result]) -> dict[str, Any]:
     return risk
 
 
-def _leakage(asked: Asked, scored: list[Scored]) -> dict[str, Any]:
+def _leakage(run: Path, asked: Asked, scored: list[Scored]) -> dict[str, Any]:
     by_split = {split: max(s.leakage for s in scored if s.split == split) for split in {s.split for s in scored}}
     by_level = {v: asked.leakage(v, asked.scored(v) & asked.counted(v)) for v in asked.model.plan.counts}
-    return {"measure": MEASURE, "by_split": by_split, "by_level": by_level}
+    accepted = accepted_leaks(run)
+    for leak in accepted:
+        log.warning("the split leaks: %s", leak)
+    found = {"measure": MEASURE, "by_split": by_split, "by_level": by_level, "accepted": accepted}
+    return found | (audit(asked) if asked.split != HIDDEN else {})
