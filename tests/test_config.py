@@ -11,6 +11,7 @@ import pytest
 from aivc_graph.config import Config, SectionConfig, SourceConfig, TaskConfig, dump_config, load_config
 from aivc_graph.errors import ConfigError
 from aivc_graph.io.reading import READERS, AbstractReader
+from aivc_graph.pipeline.table_settings import is_table_config, load_table_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 GOOD = """\
@@ -101,6 +102,11 @@ def test_without_data_folder_paths_start_here(write: Any, tmp_path: Path, monkey
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_configuration_loads(path: Path) -> None:
+    if is_table_config(path):
+        table = load_table_config(path)
+        named = table.screen or table.pairing
+        assert named is not None and named.name == path.stem
+        return
     config = load_config(path)
     assert config.task.sections and config.task.name != TaskConfig().name
 

@@ -31,7 +31,7 @@ def calibration_of(scored: Scored, *, trained_on: bool) -> dict[str, Any]:
     ----------
     Romano, Patterson & Candès 2019, doi:10.48550/arXiv.1905.03222 (conformalised quantile regression).
     """
-    assert scored.donor is not None
+    assert scored.donor is not None and scored.model is not None
     bounds, donor = central(scored.model, 1 - ALPHA), scored.donor.astype(str)
     missed = np.maximum(bounds[:, 0] - scored.measured, scored.measured - bounds[:, 1])
     names = np.unique(donor)

@@ -26,7 +26,7 @@ class Scored:
     measured
         (row, …) the truth, or what was measured; or a view of a table that the metrics know how to read.
     model
-        (row, …) the model's answer; or a view of it.
+        (row, …) the model's answer, or a view of it; None where there are only rules so far.
     baselines, ceilings, ablations
         Answers of others by name.
     metrics
@@ -50,7 +50,7 @@ class Scored:
     modality: str
     readout: str
     measured: Answers
-    model: Answers
+    model: Answers | None
     baselines: dict[str, Answers]
     metrics: tuple[str, ...]
     units: Units
@@ -91,8 +91,8 @@ def judge(scored: Iterable[Scored]) -> list[Judged]:
 
 
 def _judge(one: Scored, name: str) -> Judged:
-    kinds: dict[str, Kind] = {MODEL: "model"}
-    answers = {MODEL: one.model}
+    kinds: dict[str, Kind] = {} if one.model is None else {MODEL: "model"}
+    answers = {} if one.model is None else {MODEL: one.model}
     by_kind: tuple[tuple[Kind, dict[str, Answers]], ...] = (
         ("ablation", one.ablations),
         ("baseline", one.baselines),
@@ -119,7 +119,7 @@ def comparisons_of(judged: Iterable[Judged]) -> list[Comparison]:
     open_ = []
     for one in judged:
         rival = one.best("baseline")
-        if rival is not None and np.isfinite(one.estimates[MODEL].value):
+        if rival is not None and one.best("model") is not None:
             both = one.estimates[MODEL], one.estimates[rival]
             open_.append(_compare(one.task, one.metric, one.higher_is_better, rival, *both))
     adjusted = holm([p for _, p in open_])

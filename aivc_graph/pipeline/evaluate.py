@@ -21,6 +21,7 @@ from aivc_graph.evaluation.records import Evaluation
 from aivc_graph.evaluation.risk import risk_of
 from aivc_graph.evaluation.scoring import Scored, comparisons_of, judge, results_of, units_of_scores
 from aivc_graph.io.staging import check_place, staged
+from aivc_graph.pipeline.audit import accepted_leaks, audit
 from aivc_graph.pipeline.card import card_of
 from aivc_graph.pipeline.tasks.task import HIDDEN, TASKS, Asked
 from aivc_graph.pipeline.truth import check_truth, find_truth
@@ -57,9 +58,8 @@ def evaluate(run: Path, truth: Path | None = None, out: Path | None = None) -> E
     """
     run = Path(run)
     place = (Path(out) if out is not None else run) / FILE
-    if out is not None:
-        check_place(place)
     tissue = VirtualTissue.load(run)
+    check_place(place)
     config = load_config(run / "config.yaml", [])
     if (run / METRICS).exists():
         run_metrics(run)  # the report will show them; what is torn is told before the work
@@ -106,7 +106,7 @@ def _put_together(run: Path, asked: Asked, scored: list[Scored]) -> Evaluation:
     return Evaluation(
         provenance=_provenance(run, asked),
         risk=risk,
-        leakage=_leakage(asked, scored),
+        leakage=_leakage(run, asked, scored),
         results=tuple(results),
         comparisons=tuple(comparisons_of(judged)),
         units=tuple(units_of_scores(judged)),
@@ -134,7 +134,11 @@ def _provenance(run: Path, asked: Asked) -> dict[str, Any]:
     }
 
 
-def _leakage(asked: Asked, scored: list[Scored]) -> dict[str, Any]:
+def _leakage(run: Path, asked: Asked, scored: list[Scored]) -> dict[str, Any]:
     by_split = {split: max(s.leakage for s in scored if s.split == split) for split in {s.split for s in scored}}
     by_level = {v: asked.leakage(v, asked.scored(v) & asked.counted(v)) for v in asked.model.plan.counts}
-    return {"measure": MEASURE, "by_split": by_split, "by_level": by_level}
+    accepted = accepted_leaks(run)
+    for leak in accepted:
+        log.warning("the split leaks: %s", leak)
+    found = {"measure": MEASURE, "by_split": by_split, "by_level": by_level, "accepted": accepted}
+    return found | (audit(asked) if asked.split != HIDDEN else {})

@@ -76,6 +76,18 @@ class RmseOfLogExpression(_RootMeanSquare):
 
 
 @METRICS.register(
+    "rmse",
+    formula="root of the mean over rows and features of (predicted - measured)², in the units of the data",
+    best=0.0,
+    higher_is_better=False,
+    reference="Hastie, Tibshirani & Friedman 2009, doi:10.1007/978-0-387-84858-7",
+    weakness="features of large spread lead; rewards predictions that collapse to the mean",
+)
+class RmseOfFeatures(_RootMeanSquare):
+    """Root mean square error of features as they are given."""
+
+
+@METRICS.register(
     "rmse_effect",
     formula="root of the mean over rows and genes of (predicted - true effect)²",
     best=0.0,
