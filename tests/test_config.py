@@ -147,7 +147,10 @@ def test_unknown_key_names_line_nearest_and_known(write: Any) -> None:
 
 def test_unknown_part(write: Any) -> None:
     (message,) = faults(write("modle: {depth: 2}\n"))
-    assert message == "x.yaml:1: modle: unknown key; did you mean 'model'? (known: graph, model, task, training)"
+    assert (
+        message
+        == "x.yaml:1: modle: unknown key; did you mean 'model'? (known: evaluation, graph, model, task, training)"
+    )
 
 
 def test_all_faults_at_once_in_order_of_the_file(write: Any) -> None:
@@ -295,7 +298,7 @@ def test_key_that_is_no_word(write: Any) -> None:
         ("task:\n  name: [a\n", "x.yaml:3: "),
         ("task:\n\tname: a\n", "x.yaml:2: "),
         ("a: &x 1\nb: *x\n", "x.yaml:1: anchors and aliases are not read"),
-        ("[1, 2]\n", "x.yaml:1: expected the keys task, graph, model, training, found [1, 2]"),
+        ("[1, 2]\n", "x.yaml:1: expected the keys task, graph, model, training, evaluation, found [1, 2]"),
         ("[" * 5000, "x.yaml:1: not YAML"),
     ],
 )

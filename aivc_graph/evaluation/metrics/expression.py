@@ -42,6 +42,10 @@ class PearsonByGene(AbstractMetric):
         found = np.where(moves, (ab / n - a * b / n**2) / np.sqrt(np.where(moves, own * true, 1.0)), 0.0)
         return float(found[varies].mean())
 
+    def at_full_depth(self, half: float) -> float:
+        """Return 2 r / (1 + r), undefined for r ≤ 0 (Spearman 1910, doi:10.1111/j.2044-8295.1910.tb00206.x)."""
+        return 2 * half / (1 + half) if half > 0 else float("nan")
+
 
 class _RootMeanSquare(AbstractMetric):
     def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
@@ -53,6 +57,10 @@ class _RootMeanSquare(AbstractMetric):
     def value(self, total: Array) -> float:
         """Return the root of the mean squared error."""
         return float(np.sqrt(total[0] / total[1])) if total[1] else float("nan")
+
+    def at_full_depth(self, half: float) -> float:
+        """Return the error over √2: twice the counts, half the variance of their noise."""
+        return half / float(np.sqrt(2))
 
 
 @METRICS.register(
