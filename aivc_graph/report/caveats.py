@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from aivc_graph import names
+from aivc_graph.graph.store import open_store
 from aivc_graph.query.answers import counted_nodes
-from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.query.virtual_tissue import VirtualTissue, run_facts
 from aivc_graph.report.words import plural
 
 FEW_DONORS = 5
@@ -67,6 +69,13 @@ def caveats_of(tissue: VirtualTissue, *, simulated: bool, evaluated: bool) -> li
         )
     )
     return found
+
+
+def leaks_of(run: Path) -> list[str]:
+    """Return what stands on two sides of a run's split because its configuration accepts it, a sentence each."""
+    facts = run_facts(run / "run.json", ("graph",))
+    built = open_store((run / facts["graph"]).resolve()).facts.get("provenance", {})
+    return [str(leak) for leak in built.get("leaks", ())]
 
 
 def _uncounted(tissue: VirtualTissue) -> list[str]:

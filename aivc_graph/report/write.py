@@ -12,7 +12,7 @@ import numpy as np
 from aivc_graph.evaluation.records import read_evaluation
 from aivc_graph.io.staging import staged
 from aivc_graph.query.virtual_tissue import VirtualTissue, run_facts
-from aivc_graph.report.caveats import caveats_of, finding_of
+from aivc_graph.report.caveats import caveats_of, finding_of, leaks_of
 from aivc_graph.report.holdings import holdings_of
 from aivc_graph.report.learning import learning_of
 from aivc_graph.report.niches import SMALL_INCHES, contact_rows, maps_of, niches_of
@@ -73,6 +73,7 @@ def contents(run: Path, tissue: VirtualTissue, scores: Path | None) -> dict[str,
     return {
         "title": str(run_facts(run / "run.json", ("task",))["task"]),
         "finding": finding_of(tissue, niches),
+        "leaks": leaks_of(run),
         "level": tissue.base_level,
         "n_sections": int(tissue.graph["section"].num_nodes),
         "niches": niches,

@@ -57,7 +57,7 @@ class InterventionSplit(AbstractConditionSplit):
         conditions = as_conditions(table)
         given = list(conditions[TARGETS])
         if self.hold == "target":
-            side = self.sides(sorted({part for parts in given for part in parts}))
+            side = self.held_out(sorted({part for parts in given for part in parts}))
             return self.checked([_side_of({side[part] for part in parts}) for parts in given], conditions.index)
         alone = {parts[0] for parts in given if len(parts) == 1}
         side = self.held_out(sorted({joined(parts) for parts in given if self._eligible(parts, alone)}))

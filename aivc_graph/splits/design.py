@@ -19,7 +19,15 @@ Counts = dict[str, dict[str, int]]
 
 
 class AbstractSplit(Settings, ABC):
-    """What is held out. Its fields are the keys a YAML `split` may give beside ``kind``."""
+    """What is held out. Its fields are the keys a YAML `split` may give beside ``kind``.
+
+    Parameters
+    ----------
+    share_content
+        Accept that the same pictures or rows of counts stand on two sides; every page then says so.
+    """
+
+    share_content: bool = False
 
     @abstractmethod
     def __call__(self, sections: Sequence[Any]) -> Counts:

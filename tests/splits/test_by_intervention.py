@@ -135,7 +135,6 @@ def test_sections_are_labelled_by_what_was_done_to_them() -> None:
         ),
         ({"hold": "combination", "seen": 2, "test": ["KLF1+CEBPA"]}, r"\(known: KLF1\+MAPK1\)"),
         ({"test": ["KLF1"], "n_test": 1}, "give either `test` or `n_test`"),
-        ({"test": ["KLF1", "MAPK1"]}, "all 2 groups by target held out"),
         ({"seen": 1, "n_test": 1}, "`seen` counts parts of combinations"),
         ({"targets": ["KLF1"]}, "targets: Extra inputs are not permitted"),
     ],
