@@ -15,7 +15,7 @@ from sklearn.mixture import GaussianMixture
 from aivc_graph.config import load_config
 from aivc_graph.graph.build import build_graph
 from aivc_graph.pipeline.build import hold_out, read_section
-from aivc_graph.query.mixture import fit_mixture
+from aivc_graph.query.mixture import fit_mixtures
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.simulate.simulate import simulate
 
@@ -45,21 +45,15 @@ def region_scores(name: str, level: str, k: int) -> dict[str, Any]:
     means = {n: neighbour_mean(own, pos, one, n, own=False) for n in (6, 10, 18, 24, 30)}
     error = {n: float(((own - m) ** 2).sum() / total) for n, m in means.items()}
     best = min(error, key=error.__getitem__)
-    assigned = {"own state": [mixture(own, k, seed, 1) for seed in SEEDS]}
+    assigned = {"own state": [mixture(own, k, seed) for seed in SEEDS]}
     for n, mean in means.items():
-        assigned[f"mean of {n} neighbours"] = [mixture(mean, k, seed, n) for seed in SEEDS]
+        assigned[f"mean of {n} neighbours"] = [mixture(mean, k, seed) for seed in SEEDS]
     tissues = [VirtualTissue(graph, model, diagnostics, seed) for seed in SEEDS]
     assigned["model"] = [t.niches(k=k, level=level).obs["niche"].cat.codes.to_numpy() for t in tissues]
     nested = f"mean of {best} neighbours"
-    context, shared = tissues[0].states[level].context, config.model.rings[-1]
-    assigned["model, field off"] = [mixture(context, k, seed, shared) for seed in SEEDS]
-    assigned["model, field off, ten random starts, one scale"] = [random_starts(context, k, seed) for seed in SEEDS]
-    assigned[f"{nested}, ten random starts, one scale"] = [random_starts(means[best], k, seed) for seed in SEEDS]
-    part = [np.random.default_rng(seed).random(len(own)) < 0.9 for seed in SEEDS]
-    parts = {
-        "model, field off": [mixture(context, k, 0, shared, rows) for rows in part],
-        nested: [mixture(means[best], k, 0, best, rows) for rows in part],
-    }
+    context = tissues[0].states[level].context
+    assigned["mixture of the model's context"] = [mixture(context, k, seed) for seed in SEEDS]
+    assigned[f"{nested}, ten random starts"] = [random_starts(means[best], k, seed) for seed in SEEDS]
     default = tissues[0].niches(level=level).obs["niche"].cat.codes.to_numpy()
     return {
         "metric": "adjusted Rand index",
@@ -67,7 +61,6 @@ def region_scores(name: str, level: str, k: int) -> dict[str, Any]:
         "nested baseline": f"{nested} (least leave-one-out error)",
         "leave_one_out_error": {str(n): r(e) for n, e in error.items()},
         "over seeds": {key: spread(label[known], [a[known] for a in runs]) for key, runs in assigned.items()},
-        "fitted to 90 % of nodes": {key: spread(label[known], [a[known] for a in runs]) for key, runs in parts.items()},
         "number of niches not given": {
             "niches": int(default.max()) + 1,
             "model": r(adjusted_rand_score(label[known], default[known])),
@@ -83,9 +76,9 @@ def spread(label: np.ndarray, runs: list[np.ndarray]) -> dict[str, float]:
     return {"mean": r(np.mean(scores)), "least": r(min(scores)), "greatest": r(max(scores))}
 
 
-def mixture(x: np.ndarray, k: int, seed: int, shared: int, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
-    """Return the components, for all nodes, of the mixture the model's niches use, fitted to `rows`."""
-    return fit_mixture(x[rows], k, 1.0, seed, shared).log_density(x).argmax(axis=1)
+def mixture(x: np.ndarray, k: int, seed: int, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """Return the parts, for all nodes, of the library's mixture of states fitted to `rows`."""
+    return fit_mixtures(x[rows], seed, most=k)[k].log_density(x).argmax(axis=1)
 
 
 def random_starts(x: np.ndarray, k: int, seed: int) -> np.ndarray:

@@ -62,11 +62,8 @@ def _uncounted(answer: Any) -> str | None:
         return None
     by_section = obs.groupby("section", observed=True)["supported"].any()
     bare = ", ".join(by_section.index[~by_section].astype(str))
-    return (
-        f"nothing was counted in {bare}: what is said of it rests on the slide alone (supported = False)"
-        if bare
-        else None
-    )
+    told = "what is said of it, if anything, rests on the slide alone (supported = False)"
+    return f"nothing was counted in {bare}: {told}" if bare else None
 
 
 def save_answer(answer: Any, path: Path) -> Path:

@@ -21,11 +21,17 @@ WINDOW_NODES = 40_000
 
 @dataclass(frozen=True)
 class NodeStates:
-    """Arrays (node, latent) and (node,) of one level, in the graph's order."""
+    """Arrays (node, latent) and (node,) of one level, in the graph's order.
+
+    `own` is what a node's own measurements say, of those `measured`; `context` what its neighbours say; `z` the state
+    after all messages, of those `known`.
+    """
 
     z: NDArray[np.float32]
+    own: NDArray[np.float32]
     context: NDArray[np.float32]
     known: NDArray[np.bool_]
+    measured: NDArray[np.bool_]
 
 
 @torch.no_grad()
@@ -34,16 +40,19 @@ def node_states(model: TissueModel, graph: Any, hide: tuple[tuple[str, str], ...
     latent = model.plan.latent
     structure = graph if isinstance(graph, TissueGraph) else graph.structure
     size = {level: structure[level].num_nodes for level in model.plan.levels}
-    z = {level: np.zeros((n, latent), np.float32) for level, n in size.items()}
-    context = {level: np.zeros((n, latent), np.float32) for level, n in size.items()}
-    known = {level: np.zeros(n, bool) for level, n in size.items()}
-    for _, state, core, rows in run_windows(model, graph, hide):
+    found = {
+        level: NodeStates(*np.zeros((3, n, latent), np.float32), *np.zeros((2, n), bool)) for level, n in size.items()
+    }
+    for inputs, state, core, rows in run_windows(model, graph, hide):
+        alone = model.encode(inputs, hide_all(inputs, hide))
         for level, mask in core.items():
-            target = rows[level][mask].numpy()
-            z[level][target] = state.z[level][mask].numpy()
-            context[level][target] = state.context[level][mask].numpy()
-            known[level][target] = state.known[level][mask].numpy() > 0
-    return {level: NodeStates(z[level], context[level], known[level]) for level in size}
+            target, into = rows[level][mask].numpy(), found[level]
+            into.z[target] = state.z[level][mask].numpy()
+            into.own[target] = alone.z[level][mask].numpy()
+            into.context[target] = state.context[level][mask].numpy()
+            into.known[target] = state.known[level][mask].numpy() > 0
+            into.measured[target] = alone.own[level][mask].numpy() > 0
+    return found
 
 
 @torch.no_grad()

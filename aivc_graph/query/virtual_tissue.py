@@ -18,6 +18,7 @@ from aivc_graph.errors import QueryError, StoreError, unknown_name
 from aivc_graph.graph.store import read_store, read_thumbnails, store_digest
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.operators.lateral.ring_mean import split_rings
 from aivc_graph.query.answers import (
     composition_table,
     contact_table,
@@ -28,7 +29,7 @@ from aivc_graph.query.answers import (
 )
 from aivc_graph.query.composition import composition_beneath, predicted_composition
 from aivc_graph.query.drawing import drawn_once
-from aivc_graph.query.mixture import fit_mixture, smooth
+from aivc_graph.query.niches import Surroundings, find_niches
 from aivc_graph.query.places import NICHE, averaging, node_mask
 from aivc_graph.query.states import NodeStates, niche_level, niche_state, node_states
 from aivc_graph.query.what_if import WhatIf, what_if
@@ -123,7 +124,7 @@ class VirtualTissue:
         Parameters
         ----------
         k
-            Number of niches; by default the number with the least BIC.
+            Number of niches; by default as many as tell what kind a node left out is; one where there is no structure.
         resolution
             More niches above 1, fewer below, where `k` is not given.
         level
@@ -354,15 +355,22 @@ class VirtualTissue:
         relation = (self.base_level, names.NEAR, self.base_level)
         return to_scipy_csr(self.graph[relation].adj_t) if relation in self.graph.edge_types else None
 
+    def _surroundings(self) -> Surroundings:
+        level, states = self.base_level, self.states[self.base_level]
+        x, made_of = niche_state(states, self.diagnostics, level)
+        return Surroundings(level, made_of, x, states.own, states.known, states.measured, self._nearest())
+
+    def _nearest(self) -> sparse.csr_matrix:
+        """Return who is among a node's nearest neighbours, as many as the model's last ring reaches (node, node)."""
+        relation = (self.base_level, names.NEAR, self.base_level)
+        if relation not in self.graph.edge_types:
+            return sparse.csr_matrix((self.graph[self.base_level].num_nodes,) * 2)
+        near = self.graph[relation]
+        return to_scipy_csr(split_rings(near.adj_t, near.distance_um, self.model.plan.config.rings[-1:])[0])
+
     def _niche_shares(self, k: int | None, resolution: float) -> dict[str, np.ndarray]:
         if (k, resolution) not in self._niches:
-            x, made_of = niche_state(self.states[self.base_level], self.diagnostics, self.base_level)
-            shared = float(self.model.plan.config.rings[-1]) if made_of == "neighbourhood" else 1.0
-            known = self.states[self.base_level].known
-            mixture = fit_mixture(x[known], k, resolution, self.seed, shared)
-            posterior, _ = smooth(mixture.log_density(x), self._adjacency())
-            posterior = posterior * known[:, None]
-            posterior = posterior[:, np.argsort(-posterior.sum(axis=0), kind="stable")]
+            posterior = find_niches(self._surroundings(), k, resolution, self.seed)
             self._niches[k, resolution] = self._lift_shares(posterior)
         return self._niches[k, resolution]
 

@@ -1,4 +1,4 @@
-"""The first intervention operator on a table of conditions: the additive rule, and what left-out conditions add to it."""
+"""The first intervention operator on a table of conditions: the additive rule, and what left-out conditions add."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _alone(given: Conditions, row: int | np.integer) -> Floats:
     for part in np.flatnonzero(given.parts[row]):
         there = single & given.parts[:, part]
         here = there & (given.context == given.context[row])
-        rows = next((mask for mask in (here, there, single, given.train) if mask.any()))
+        rows = next(mask for mask in (here, there, single, given.train) if mask.any())
         found.append(given.effect[rows].mean(axis=0))
     return np.stack(found)
 

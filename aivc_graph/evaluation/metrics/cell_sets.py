@@ -68,7 +68,7 @@ class MmdRbf(_OfCells):
 
 
 def _kernel(x: Floats, y: Floats, bandwidths: Floats) -> Floats:
-    """Return the mean of kernels; each next bandwidth is half the one before, so its kernel is the fourth power."""
+    """Return the mean over bandwidths of Gaussian kernels between points (row of x, row of y)."""
     squares = cdist(x, y, "sqeuclidean")
     return np.mean([np.exp(-squares / (2 * s * s)) for s in bandwidths], axis=0)
 

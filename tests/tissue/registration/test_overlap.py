@@ -48,7 +48,7 @@ def test_a_shift_is_doubted_and_then_refused(section: Any) -> None:
     (doubt,) = check_overlap(section)
     assert "s1 · cell and patch" in doubt and "else register one" in doubt
     place(section, names.CELL, moved(shift=(5000.0, 0.0)))
-    with pytest.raises(TissueError, match="found 0% of either within reach of the other"):
+    with pytest.raises(TissueError, match="found 0% of either near the other"):
         check_overlap(section)
 
 
@@ -84,3 +84,4 @@ def test_cells_beside_their_slide_are_refused(section: Any) -> None:
         "cell and slide",
         "patch and slide",
     ]
+    assert str(caught.value).count("found 0% of the nodes on the slide") == 2

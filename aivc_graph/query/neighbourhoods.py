@@ -1,0 +1,120 @@
+"""Niches of cells: a mixture of neighbourhoods, each a count of the kinds of cell nearby."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from aivc_graph.query.mixture import (
+    FIRST,
+    STARTS,
+    Floats,
+    enough,
+    evenly,
+    group_sums,
+    plogp,
+    shares_and_likelihood,
+    spread_groups,
+)
+
+# Cells of a kind keep together inside a niche too: of eighteen neighbours about nine speak for themselves.
+INDEPENDENT = 0.5
+# A niche is drawn towards the whole tissue as if so many neighbourhoods of it had been added.
+PRIOR_WINDOWS = 3.0
+STEPS = 60
+
+
+@dataclass(frozen=True)
+class NeighbourhoodMixture:
+    r"""A mixture of niches, each with its own chances of meeting every kind of cell.
+
+    With :math:`n_{vt}` how many of the neighbours of v, itself not counted, are of kind t, :math:`\theta_{kt}` the
+    chance of that kind in niche k, :math:`\pi_k` its weight and a the share of neighbours independent of the rest,
+
+    .. math:: p(n_v) \propto \sum_k \pi_k \prod_t \theta_{kt}^{a\,n_{vt}}
+
+    Invariant to the order of nodes and to moving and rotating the section.
+
+    Shapes
+    ------
+    `chances` (niche, kind), `weight` (niche,)
+
+    References
+    ----------
+    Li & Zhou 2022, doi:10.1186/s13059-022-02734-7 (a niche is the kinds of cell it is made of).
+    """
+
+    chances: Floats
+    weight: Floats
+
+    def log_density(self, windows: Floats, own: Floats | None = None) -> Floats:
+        r"""Return log weight × chance of each niche (node, niche) given neighbours `windows` (node, kind).
+
+        Parameters
+        ----------
+        own
+            How likely each node's own state is under each kind, up to a factor a node (node, kind): the node then
+            counts in full beside its neighbours. A row of zeros says nothing.
+        """
+        density = np.log(self.weight) + INDEPENDENT * windows @ np.log(self.chances).T
+        if own is not None:
+            seen = own.any(axis=1)
+            density[seen] += np.log(np.maximum(own[seen] @ self.chances.T, 1e-300))
+        return density
+
+
+def fit_neighbourhoods(windows: Floats, seed: int, most: int = 0) -> dict[int, NeighbourhoodMixture]:
+    """Return the mixture of each number of niches, fitted as `fit_mixtures` fits states; a row is a neighbourhood."""
+    sample = windows[evenly(len(windows))]
+    found: dict[int, tuple[float, NeighbourhoodMixture]] = {}
+    first = min(max(FIRST, most + 10), len(sample))
+    with threadpool_limits(1):
+        for start in range(STARTS):
+            fitted = _maximise(sample, _first(sample, first, np.random.default_rng([seed, start])))
+            while True:
+                n = len(fitted[1].weight)
+                if n not in found or fitted[0] > found[n][0]:
+                    found[n] = fitted
+                if n == 1:
+                    break
+                fitted = _maximise(sample, _merge_nearest(fitted[1], INDEPENDENT * float(sample.sum(axis=1).mean())))
+    return {n: mixture for n, (_, mixture) in sorted(found.items())}
+
+
+def _first(windows: Floats, k: int, generator: np.random.Generator) -> NeighbourhoodMixture:
+    # Between roots of shares the Euclidean distance is Hellinger's.
+    group = spread_groups(np.sqrt(windows / windows.sum(axis=1, keepdims=True)), k, generator)
+    return NeighbourhoodMixture(_chances(group_sums(windows, group), windows), np.bincount(group) / len(windows))
+
+
+def _chances(counts: Floats, windows: Floats) -> Floats:
+    drawn = counts + PRIOR_WINDOWS * windows.mean(axis=0) + 1e-9
+    return drawn / drawn.sum(axis=1, keepdims=True)
+
+
+def _maximise(windows: Floats, mixture: NeighbourhoodMixture) -> tuple[float, NeighbourhoodMixture]:
+    """Return the mean log-likelihood a node and the mixture after expectation-maximisation."""
+    before, likelihood = -np.inf, -np.inf
+    for _ in range(STEPS):
+        posterior, likelihood = shares_and_likelihood(mixture.log_density(windows))
+        if likelihood - before < enough(len(mixture.weight)):
+            break
+        before = likelihood
+        size = posterior.sum(axis=0) + 1e-9
+        mixture = NeighbourhoodMixture(_chances(posterior.T @ windows, windows), size / size.sum())
+    return likelihood, mixture
+
+
+def _merge_nearest(mixture: NeighbourhoodMixture, strength: float) -> NeighbourhoodMixture:
+    """Return the mixture with those two niches made one that cost the least likelihood, were every node sure."""
+    chances, weight = mixture.chances, mixture.weight
+    a, b = np.triu_indices(len(weight), 1)
+    both = weight[a] + weight[b]
+    mean = (weight[a, None] * chances[a] + weight[b, None] * chances[b]) / both[:, None]
+    order = plogp(chances).sum(axis=1)
+    cost = strength * (weight[a] * order[a] + weight[b] * order[b] - both * plogp(mean).sum(axis=1))
+    pair = int(np.argmin(cost + plogp(weight[a]) + plogp(weight[b]) - plogp(both)))
+    rest = np.setdiff1d(np.arange(len(weight)), (a[pair], b[pair]))
+    return NeighbourhoodMixture(np.vstack([chances[rest], mean[pair]]), np.append(weight[rest], both[pair]))
