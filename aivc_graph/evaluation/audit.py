@@ -56,6 +56,23 @@ def audit_graph(
     return {**found, "receptive_field": receptive_field(graph, steps, train, asked)}
 
 
+def audit_profiles(profiles: Floats, train: Rows, asked: Rows) -> dict[str, Any]:
+    """Return ``similarity`` and ``nearest`` of a table without tissue.
+
+    Parameters
+    ----------
+    profiles
+        Log profiles (row, gene); the 1,000 genes of largest training mean and at most 8,000 rows a side are looked at.
+    train, asked
+        The sides (row,).
+    """
+    genes = np.sort(np.argsort(-profiles[train].mean(axis=0), kind="stable")[:GENES])
+    known, tested = (
+        profiles[np.flatnonzero(side)[spread_rows(int(side.sum()), SAMPLE)]][:, genes] for side in (train, asked)
+    )
+    return {"similarity": similarity_across(known, tested), "nearest": nearest_distance(known, tested)}
+
+
 def log_profiles(graph: TissueGraph, level: str, rows: NDArray[np.int64], n_train: int) -> Floats:
     """Return log1p scaled counts (row, gene) of the genes most counted in the first `n_train` rows."""
     counts = to_scipy_csr(graph.counts(level, names.RNA))[rows]

@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.spatial.distance import cdist
 
 from aivc_graph import names
-from aivc_graph.evaluation.audit import audit_graph
+from aivc_graph.evaluation.audit import audit_graph, audit_profiles
 from aivc_graph.evaluation.leakage import group_overlap
 from aivc_graph.evaluation.optimism import optimism_gap
 from aivc_graph.evaluation.receptive_field import reach_um, receptive_field, touched_by
@@ -187,3 +187,10 @@ def test_the_audit_of_a_graph_names_every_kind(striped_section: Callable[..., An
     assert planted["nearest"]["cell"]["ratio"] < 0.8 < clean["nearest"]["cell"]["ratio"]
     assert clean["receptive_field"]["cell"]["overlap"] == 0.0
     assert planted["optimism"]["cell"]["profile"]["gap"] < clean["optimism"]["cell"]["profile"]["gap"] + 0.05
+
+
+def test_a_table_without_tissue_is_audited_alike() -> None:
+    x, asked = np.concatenate([profiles([0, 1], 300), profiles([6, 7], 200, 1)]), np.arange(500) >= 300
+    found = audit_profiles(x, ~asked, asked)
+    assert found == {"similarity": similarity_across(x[:300], x[300:]), "nearest": nearest_distance(x[:300], x[300:])}
+    assert found["nearest"]["ratio"] > 1.2
