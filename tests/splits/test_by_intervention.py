@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from aivc_graph import names
 from aivc_graph.errors import ConfigError
 from aivc_graph.splits.by_intervention import InterventionSplit
-from aivc_graph.splits.conditions import as_conditions, parts_seen
+from aivc_graph.splits.conditions import as_conditions, conditions_of, parts_seen
 from aivc_graph.splits.design import split_design
-from aivc_graph.tissue.intervention import activation, drug, knockout
+from aivc_graph.tissue.intervention import activation, drug, knockout, ligand
 from tests.splits.screens import parts_of, screen, section_of
 
 HELD = (names.TEST, names.VALIDATION)
@@ -123,6 +123,26 @@ def test_sections_are_labelled_by_what_was_done_to_them() -> None:
     found = [section.shapes[names.CELL]["split"].unique().tolist() for section in sections]
     assert found == [["train"], ["test"], ["test"], ["test"], ["train"], ["train"]]
     assert counts == {"cell": {"train": 18, "test": 18}}
+
+
+def test_what_is_done_counts_for_parts_and_not_for_targets() -> None:
+    ifng, jak = ligand("IFNG"), drug("ruxolitinib", targets={"JAK1": -1})
+    sections = [
+        section_of("none"),
+        section_of("ko", knockout("IFNG")),
+        section_of("rux", jak),
+        section_of("both", ifng, jak),
+        section_of("tnf", knockout("TNF")),
+    ]
+    table = conditions_of(sections)
+    assert table["condition"].tolist()[3] == "drug:ruxolitinib+ligand:IFNG"
+    labels = InterventionSplit(hold="combination", n_test=1).label(table)
+    assert parts_seen(table, labels)["both"] == 1  # IFNG was only ever taken away
+    for seen in (0, 1):
+        labels = InterventionSplit(hold="combination", seen=seen, n_test=1).label(table)
+        assert labels["ko"] == names.UNUSED and labels["both"] == names.TEST
+        assert labels["rux"] == (names.TRAIN if seen else names.UNUSED)
+    assert InterventionSplit(test=["IFNG"]).label(table).tolist() == ["train", "test", "train", "test", "train"]
 
 
 @pytest.mark.parametrize(
