@@ -14,6 +14,7 @@ from aivc_graph.pipeline.build import build
 from aivc_graph.pipeline.doubts import doubts_of_registration
 from aivc_graph.pipeline.evaluate import evaluate
 from aivc_graph.pipeline.train import train_config
+from aivc_graph.report.caveats import seen_donors
 from aivc_graph.report.write import write_report
 from aivc_graph.simulate.simulate import simulate
 from tests.splits.screens import section_of
@@ -66,3 +67,11 @@ def test_a_section_placed_by_what_both_sides_hold_is_doubted(kind: str, told: in
     found = doubts_of_registration(task, [section])
     assert len(found) == told
     assert not found or "s: expected nothing fitted on two sides, found registration by intensity" in found[0]
+
+
+def test_a_completed_map_is_not_taken_for_a_new_donor() -> None:
+    ((short, told),) = seen_donors({"by_split": {"test": 1.0}, "by_level": {"cell": {"donors": 1.0}}})
+    assert short == "Donors stand on both sides." and told.startswith("100\N{NO-BREAK SPACE}%")
+    assert seen_donors({"by_split": {"test": 0.0}, "by_level": {"cell": {"donors": 0.0}}}) == []
+    assert seen_donors({"by_split": {"hidden": 1.0}, "by_level": {"cell": {"donors": 1.0}}}) == []
+    assert seen_donors({}) == []
