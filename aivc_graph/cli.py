@@ -66,7 +66,17 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of all verbs."""
     top = argparse.ArgumentParser(prog="aivc", description="A virtual tissue that you can question.")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for add in (_add_demo, _add_simulate, _add_inspect, _add_build, _add_train, _add_evaluate, _add_query, _add_export):
+    for add in (
+        _add_demo,
+        _add_simulate,
+        _add_inspect,
+        _add_build,
+        _add_train,
+        _add_evaluate,
+        _add_compare,
+        _add_query,
+        _add_export,
+    ):
         add(verbs)
     return top
 
@@ -151,6 +161,13 @@ def _add_evaluate(verbs: Any) -> None:
     given.add_argument("--split", metavar="COLUMN", help=text)
 
 
+def _add_compare(verbs: Any) -> None:
+    text = "paired differences between evaluated runs on the same units, with p-values adjusted for their number"
+    verb = _verb(verbs, "compare", _compare, text, "aivc compare runs/a runs/b --out differences.csv")
+    verb.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder, or an evaluation.json file")
+    verb.add_argument("--out", type=_differences_path, metavar="FILE", help="a .csv or .json file")
+
+
 def _add_query(verbs: Any) -> None:
     text = "put a question to a run; a table on the terminal, or a file by --out"
     verb = _verb(verbs, "query", _query, text, "aivc query runs/demo niches --out niches.csv")
@@ -181,6 +198,12 @@ def _config(verb: argparse.ArgumentParser) -> None:
 
 def _device(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(%(default)s)")
+
+
+def _differences_path(text: str) -> Path:
+    if Path(text).suffix not in (".csv", ".json"):
+        raise argparse.ArgumentTypeError(f"{text}: expected a file that ends in .csv or .json")
+    return Path(text)
 
 
 def _table_path(text: str) -> Path:
@@ -297,6 +320,13 @@ def _evaluate(given: argparse.Namespace) -> None:
     evaluation = evaluate(given.run, given.truth, given.out)
     write_report(given.run, (given.out or given.run) / PAGE)
     _say(score_table(evaluation).to_string(index=False, float_format="{:.3f}".format))
+
+
+def _compare(given: argparse.Namespace) -> None:
+    from aivc_graph.pipeline.compare import compare
+
+    table = compare(given.runs, given.out)
+    _say(given.out if given.out is not None else _table(table))
 
 
 def _evaluate_table(given: argparse.Namespace) -> None:

@@ -171,8 +171,13 @@ def faults_of(results: Iterable[Result], comparisons: Iterable[Comparison], leak
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON schema of ``evaluation.json``."""
-    return Evaluation.model_json_schema()
+    """Return the JSON schema of ``evaluation.json``; `schema_version` in it says which."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Evaluation.model_json_schema()}
+
+
+def schema_text() -> str:
+    """Return the JSON schema as the file that is published beside the documentation."""
+    return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
 def read_evaluation(path: Path) -> Evaluation:

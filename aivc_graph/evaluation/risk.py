@@ -16,10 +16,11 @@ from aivc_graph.evaluation.weighing import cvar, similarity_curve, weight_sensit
 CLIP = 3.0
 TAIL = 0.2
 NOT_EVALUATED = "not evaluated"
+NO_MODEL = "no model was asked, or it has no score"
 BEST_RULE = "best baseline"
 # The mean rule of a task, by preference; the best baseline where it has none of them.
 FLOORS = ("global_mean", "mean_shift", "context_mean", "identity", "own_mixture")
-CEILINGS = ("truth", "split_half", "replicate_full_depth", "replicate_half")
+CEILINGS = ("truth", "split_half", "replicate_half")
 DEFINITION = (
     "risk = 1 - s = (u - r) / (b - r): 0 at the ceiling r, 1 at the mean rule b, clipped at 3; b and r as found, "
     "without their own uncertainty; mean over metrics of a task, tasks of an axis, axes by weight"
@@ -74,7 +75,7 @@ def risk_of(judged: Iterable[Judged], weights: Mapping[Axis, float]) -> dict[str
         by_axis[one.task.axis].append((one, scale_of(one)))
     found: dict[str, Any] = {axis: _axis(rows) if rows else NOT_EVALUATED for axis, rows in by_axis.items()}
     usable = {axis: [row for row in rows if not row[1].reason] for axis, rows in by_axis.items()}
-    usable = {axis: [r for r in rows if np.isfinite(r[0].estimates[MODEL].value)] for axis, rows in usable.items()}
+    usable = {axis: [row for row in rows if _known(row[0], MODEL)] for axis, rows in usable.items()}
     given = {str(axis): weight for axis, weight in weights.items()}
     total = sum(given.get(axis, 0.0) for axis, rows in usable.items() if rows)
     used = {axis: given.get(axis, 0.0) / total for axis, rows in usable.items() if rows} if total > 0 else {}
@@ -96,14 +97,14 @@ def risk_of(judged: Iterable[Judged], weights: Mapping[Axis, float]) -> dict[str
 
 
 def _known(one: Judged, name: str) -> bool:
-    return bool(np.isfinite(one.estimates[name].value))
+    return name in one.estimates and bool(np.isfinite(one.estimates[name].value))
 
 
 def _axis(rows: list[tuple[Judged, Scale]]) -> dict[str, Any]:
     usable = [row for row in rows if not row[1].reason and _known(row[0], MODEL)]
     scores = []
     for one, scale in rows:
-        value = one.estimates[MODEL].value
+        value = one.estimates[MODEL].value if _known(one, MODEL) else float("nan")
         unclipped = None if scale.reason else rounded(scale.risk(value))
         key = {"task": one.task.task, "readout": one.task.readout, "metric": one.metric}
         ends = {"floor": scale.floor, "b": rounded(scale.b), "ceiling": scale.ceiling, "r": rounded(scale.r)}
@@ -116,7 +117,7 @@ def _axis(rows: list[tuple[Judged, Scale]]) -> dict[str, Any]:
         part = _risks(usable, MODEL)
         found |= {key: rounded(part[key]) for key in ("value", "unclipped", "lower", "upper")}
     else:
-        found |= {"value": None, "reason": "; ".join(sorted({scale.reason for _, scale in rows if scale.reason}))}
+        found |= {"value": None, "reason": "; ".join(sorted({s.reason or NO_MODEL for _, s in rows}))}
     return found | {"scores": scores}
 
 

@@ -119,7 +119,7 @@ def comparisons_of(judged: Iterable[Judged]) -> list[Comparison]:
     open_ = []
     for one in judged:
         rival = one.best("baseline")
-        if rival is not None and MODEL in one.estimates and np.isfinite(one.estimates[MODEL].value):
+        if rival is not None and one.best("model") is not None:
             both = one.estimates[MODEL], one.estimates[rival]
             open_.append(_compare(one.task, one.metric, one.higher_is_better, rival, *both))
     adjusted = holm([p for _, p in open_])

@@ -129,7 +129,8 @@ def _evaluate_pairing(pairing: PairingConfig, out: Path) -> Evaluation:
         pos_um=np.zeros((len(test), 2)),
         features=x,
     )
-    code = np.unique(donor[test], return_inverse=True)[1].reshape(-1)
+    donors, code = np.unique(donor[test], return_inverse=True)
+    units = Units(code.reshape(-1), "donor", np.zeros(len(code), np.int64), tuple(map(str, donors)))
     scored = Scored(
         task="cell_to_modality",
         axis="modality",
@@ -141,7 +142,7 @@ def _evaluate_pairing(pairing: PairingConfig, out: Path) -> Evaluation:
         model=None,
         baselines=run_baselines(scene, "modality"),
         metrics=("pearson_by_gene", "rmse", "foscttm"),
-        units=Units(code, "donor", np.zeros(len(code), np.int64)),
+        units=units,
         leakage=leakage(donor, ~test, test, sparse.csr_matrix(x))["any"],
     )
     facts = {"pairing": pairing.name, "files": [pairing.given.name, pairing.asked.name], "test": list(pairing.test)}

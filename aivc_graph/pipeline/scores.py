@@ -12,10 +12,13 @@ from typing import Any
 
 import pandas as pd
 
-from aivc_graph.evaluation.records import AXES, Evaluation, Result
+from aivc_graph.evaluation.inversions import inversions_of
+from aivc_graph.evaluation.records import Evaluation
 from aivc_graph.evaluation.responses.collapse import LEAST, distinctness
 from aivc_graph.evaluation.responses.views import Measured, Predicted
-from aivc_graph.evaluation.scoring import Scored, rounded, score
+from aivc_graph.evaluation.risk import risk_of
+from aivc_graph.evaluation.scoring import Scored, comparisons_of, judge, results_of, rounded, units_of_scores
+from aivc_graph.evaluation.settings import EvaluationConfig
 from aivc_graph.io.staging import staged
 
 log = logging.getLogger(__name__)
@@ -38,7 +41,8 @@ def write_scores(scored: Sequence[Scored], provenance: dict[str, Any], measure: 
         How leakage was measured.
     """
     started = time.perf_counter()
-    results, comparisons = score(scored)
+    judged = judge(scored)
+    results = results_of(judged)
     distinct = {one.task: share for one in scored if (share := _distinct(one)) is not None}
     for task, share in distinct.items():
         if share < LEAST:
@@ -50,13 +54,15 @@ def write_scores(scored: Sequence[Scored], provenance: dict[str, Any], measure: 
             "distinctness": {task: rounded(share) for task, share in distinct.items()},
             "collapsed": sorted(task for task, share in distinct.items() if share < LEAST),
         },
-        risk=_risk(results),
+        risk=risk_of(judged, EvaluationConfig().weights),
         leakage={
             "measure": measure,
             "by_split": {one: max(s.leakage for s in scored if s.split == one) for one in {s.split for s in scored}},
         },
         results=tuple(results),
-        comparisons=tuple(comparisons),
+        comparisons=tuple(comparisons_of(judged)),
+        units=tuple(units_of_scores(judged)),
+        inversions=tuple(inversions_of(results)),
     )
     place = Path(out) / FILE
     with staged(place) as beside:
@@ -106,11 +112,3 @@ def _distinct(one: Scored) -> float | None:
     if not isinstance(one.measured, Measured) or not isinstance(one.model, Predicted):
         return None
     return distinctness(one.model, one.measured)
-
-
-def _risk(results: Sequence[Result]) -> dict[str, Any]:
-    risk: dict[str, Any] = {}
-    for axis in AXES:
-        tasks = sorted({one.task for one in results if one.axis == axis})
-        risk[axis] = {"tasks": tasks, "value": None, "reason": "not aggregated"} if tasks else "not evaluated"
-    return risk

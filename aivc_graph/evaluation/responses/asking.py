@@ -125,7 +125,8 @@ class Exam:
         """Return everybody's answers as a task to be scored; conditions are resampled."""
         pairs = np.isfinite(self.measured.additive).all(axis=1).any()
         metrics = OF_PROFILES + (OF_PAIRS if pairs else ()) + (OF_CELLS if self.axes is not None else ())
-        code = np.unique(self.table.condition[self.rows], return_inverse=True)[1].reshape(-1)
+        kinds, code = np.unique(self.table.condition[self.rows], return_inverse=True)
+        units = Units(code.reshape(-1), "condition", np.zeros(len(code), np.int64), tuple(map(str, kinds)))
         return Scored(
             task=task or self.question.name,
             axis=self.question.axis,
@@ -139,7 +140,7 @@ class Exam:
             ceilings=self.replicates(),
             ablations=ablations or {},
             metrics=metrics,
-            units=Units(code, "condition", np.zeros(len(code), np.int64)),
+            units=units,
             leakage=leaked(self.table, self.question),
         )
 
