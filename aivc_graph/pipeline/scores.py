@@ -45,7 +45,11 @@ def write_scores(
         What else is known of it.
     """
     started = time.perf_counter()
-    judged = judge(scored)
+    judged = []
+    for one in scored:
+        began = time.perf_counter()
+        judged += judge([one])
+        log.info("%s: %d metrics, %.1f s", one.task, len(one.metrics), time.perf_counter() - began)
     results = results_of(judged)
     distinct = {one.task: share for one in scored if (share := _distinct(one)) is not None}
     for task, share in distinct.items():
