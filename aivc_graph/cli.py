@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from aivc_graph.errors import AivcError, ConfigError, StoreError
+from aivc_graph.simulate.catalogue import CATALOGUE
 
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 PATH_FAULTS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
@@ -94,7 +95,10 @@ def _add_demo(verbs: Any) -> None:
 def _add_simulate(verbs: Any) -> None:
     text = "write a tissue with known ground truth as a vendor would deliver it"
     verb = _verb(verbs, "simulate", _simulate, text, "aivc simulate tiny --out tissue")
-    verb.add_argument("preset", metavar="PRESET", help="tiny, demo, perturb, cohort … (docs of simulate)")
+    width = max(map(len, CATALOGUE))
+    listed = "\n".join(f"  {name:{width}}  {what}" for name, what in CATALOGUE.items())
+    verb.formatter_class, verb.epilog = argparse.RawDescriptionHelpFormatter, f"presets:\n{listed}\n\n{verb.epilog}"
+    verb.add_argument("preset", metavar="PRESET", help="one of those below")
     verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="a folder that is absent or empty")
     verb.add_argument("--seed", type=int, default=0, help="of all random choices (%(default)s)")
 
@@ -103,6 +107,7 @@ def _add_inspect(verbs: Any) -> None:
     text = "say what a slide, section, graph or run is, and what is wrong with it"
     verb = _verb(verbs, "inspect", _inspect, text, "aivc inspect runs/demo")
     verb.add_argument("path", type=Path, metavar="PATH")
+    verb.add_argument("--mpp", type=float, metavar="UM", help="pixel size [µm] of a slide that does not state its own")
     verb.add_argument("--json", action="store_true", help="as JSON")
 
 
@@ -208,7 +213,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "niches": ("the niche of every cell, patch or region", ("--k", "--resolution", "--level", "--plot")),
     "expression": ("predicted expression", ("--genes", "--at", "--k", "--resolution")),
-    "composition": ("what each niche is made of", ("--level", "--k", "--resolution")),
+    "composition": ("what each niche, patch or region is made of", ("--level", "--k", "--resolution")),
     "neighbours": ("which niches touch, against chance", ("--k", "--resolution")),
     "similar": ("the nodes most like a niche or a node", ("--to-niche", "--to-node", "--section", "--k", "--n")),
     "response": (
@@ -244,7 +249,7 @@ def _simulate(given: argparse.Namespace) -> None:
 def _inspect(given: argparse.Namespace) -> None:
     from aivc_graph.pipeline.inspect import inspect
 
-    found = inspect(given.path)
+    found = inspect(given.path, mpp=given.mpp)
     _say(json.dumps(found, indent=1, default=str) if given.json else "\n".join(_lines(found)))
 
 

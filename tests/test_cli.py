@@ -20,6 +20,8 @@ import pytest
 from aivc_graph import cli
 from aivc_graph.errors import TrainingError
 from aivc_graph.pipeline.ask import QUESTIONS
+from aivc_graph.simulate.catalogue import CATALOGUE
+from aivc_graph.simulate.presets import PRESETS
 
 VERBS = ("demo", "simulate", "inspect", "build", "train", "query", "export")
 AIVC = [sys.executable, "-m", "aivc_graph.cli"]
@@ -142,6 +144,15 @@ def test_simulate_writes_and_refuses_an_unknown_preset(tmp_path: Path, capsys: p
     assert (tmp_path / "tissue/truth").is_dir()
     assert cli.main(["simulate", "tinny", "--out", str(tmp_path / "other")]) == 2
     assert "did you mean 'tiny'?" in capsys.readouterr().err
+
+
+def test_help_of_simulate_lists_every_preset_with_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(CATALOGUE) == set(PRESETS)
+    with pytest.raises(SystemExit):
+        cli.main(["simulate", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    for preset, what in CATALOGUE.items():
+        assert [line.split(None, 1)[1] for line in lines if line.split(None, 1)[:1] == [preset]] == [what]
 
 
 @pytest.mark.parametrize("given", [["simulate", "tiny"], ["demo"]])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aivc_graph.evaluation.metrics.metric import AbstractMetric
+from aivc_graph.evaluation.metrics.metric import AbstractMetric, Answers
 
 MIN_UNITS = 5
 BLOCKS = 25
@@ -84,7 +84,7 @@ def resampled(units: Units, seed: int = 0) -> Floats | None:
     return rng.multinomial(units.n, np.full(units.n, 1 / units.n), size=DRAWS).astype(float)
 
 
-def estimate(metric: AbstractMetric, predicted: Floats, measured: Floats, units: Units) -> Estimate:
+def estimate(metric: AbstractMetric, predicted: Answers, measured: Answers, units: Units) -> Estimate:
     """Return the metric and its bootstrap draws; equal units give equal draws, so differences are paired.
 
     A metric that is taken within sections is averaged over them, each as often as it was drawn.

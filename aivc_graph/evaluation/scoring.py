@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from aivc_graph.evaluation.intervals import Estimate, Units, estimate, holm, p_of_difference
-from aivc_graph.evaluation.metrics.metric import Array, higher_is_better, metric
+from aivc_graph.evaluation.metrics.metric import Answers, higher_is_better, metric
 from aivc_graph.evaluation.records import Axis, Comparison, Result
 
 MODEL = "model"
@@ -23,9 +23,9 @@ class Scored:
     task, axis, split, scale, modality, readout
         As in `Result`.
     measured
-        (row, …) the truth, or what was measured.
+        (row, …) the truth, or what was measured; or a view of a table that the metrics know how to read.
     model
-        (row, …) the model's answer.
+        (row, …) the model's answer; or a view of it.
     baselines, ceilings, ablations
         Answers of others by name.
     metrics
@@ -42,14 +42,14 @@ class Scored:
     scale: str
     modality: str
     readout: str
-    measured: Array
-    model: Array
-    baselines: dict[str, Array]
+    measured: Answers
+    model: Answers
+    baselines: dict[str, Answers]
     metrics: tuple[str, ...]
     units: Units
     leakage: float
-    ceilings: dict[str, Array] = field(default_factory=dict)
-    ablations: dict[str, Array] = field(default_factory=dict)
+    ceilings: dict[str, Answers] = field(default_factory=dict)
+    ablations: dict[str, Answers] = field(default_factory=dict)
 
 
 def score(scored: Iterable[Scored]) -> tuple[list[Result], list[Comparison]]:

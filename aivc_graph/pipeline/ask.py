@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from aivc_graph.io.writing import check_export, write
 from aivc_graph.pipeline.respond import respond
 from aivc_graph.query.virtual_tissue import VirtualTissue
 
+log = logging.getLogger(__name__)
 QUESTIONS = ("niches", "expression", "composition", "neighbours", "similar", "response")
 PICTURES = (".png", ".pdf", ".svg")
 
@@ -41,6 +43,8 @@ def query(run: Path, question: str, out: Path | None = None, *, plot: Path | Non
         answer, plot = respond(tissue, plot=plot, **asked), None
     else:
         raise unknown_name(QueryError, "aivc query", "question", question, QUESTIONS)
+    if (doubt := _uncounted(answer)) is not None:
+        log.warning("%s", doubt)
     if plot is not None:
         shown = {key: asked[key] for key in ("k", "resolution", "level") if key in asked}
         with staged(plot) as beside:
@@ -49,6 +53,20 @@ def query(run: Path, question: str, out: Path | None = None, *, plot: Path | Non
     if out is not None:
         save_answer(answer, Path(out))
     return answer
+
+
+def _uncounted(answer: Any) -> str | None:
+    """Say of which sections nothing was counted at the nodes of an answer."""
+    obs = getattr(answer, "obs", answer)
+    if not {"section", "supported"} <= set(obs) or "estimate" in obs:
+        return None
+    by_section = obs.groupby("section", observed=True)["supported"].any()
+    bare = ", ".join(by_section.index[~by_section].astype(str))
+    return (
+        f"nothing was counted in {bare}: what is said of it rests on the slide alone (supported = False)"
+        if bare
+        else None
+    )
 
 
 def save_answer(answer: Any, path: Path) -> Path:

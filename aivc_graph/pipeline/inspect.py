@@ -20,9 +20,17 @@ from aivc_graph.tissue.schema import check_section, describe_section
 from aivc_graph.training.run_folder import FACTS, run_facts, run_metrics
 
 
-def inspect(path: Path) -> dict[str, Any]:
-    """Say what a slide, section, graph store or run folder is, and what is wrong with it."""
+def inspect(path: Path, *, mpp: float | None = None) -> dict[str, Any]:
+    """Say what a slide, section, graph store or run folder is, and what is wrong with it.
+
+    Parameters
+    ----------
+    mpp
+        Pixel size [µm] of a slide, where it does not state its own or states it wrongly.
+    """
     path = Path(path)
+    if mpp is not None and not is_slide(path):
+        raise ReadError(str(path), "no slide", "a slide, to go with a pixel size", "leave out --mpp")
     if (path / FACTS).exists():
         return describe_run(path)
     if (path / "levels").is_dir():
@@ -32,9 +40,9 @@ def inspect(path: Path) -> dict[str, Any]:
         raise ReadError(
             str(path), "a configuration", "a slide, section, graph store or run", f"build it: aivc build {path}"
         )
-    if is_slide(path) and (unplaced := _slide_without_size(path)) is not None:
+    if is_slide(path) and mpp is None and (unplaced := _slide_without_size(path)) is not None:
         return unplaced
-    section = read(path, check=False)
+    section = read(path, check=False) if mpp is None else read(path, reader="slide", mpp=mpp, check=False)
     found = describe_section(section) | {"faults": [], "doubts": []}
     try:
         check_section(section)
@@ -50,7 +58,10 @@ def _slide_without_size(path: Path) -> dict[str, Any] | None:
     if um_per_pixel is not None:
         return None
     fault = ReadError(
-        "pixel size", "none in the file", "0.05–5 µm", f"give it in the YAML: {{path: {path.name}, mpp: 0.5}}"
+        "pixel size",
+        "none in the file",
+        "0.05–5 µm",
+        f"look again with --mpp 0.5, and give it as `mpp:` of the source {path.name} in the YAML",
     )
     shape = dict(zip("cyx", map(int, pixels.shape), strict=True))
     return {"kind": "slide", "shape": shape, "um_per_pixel": None, "faults": [str(fault)]}

@@ -10,7 +10,9 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
+from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
+from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.io.staging import staged
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.tissue.intervention import Combination, Intervention, Kind
@@ -39,7 +41,8 @@ def respond(
     intervention
         Each ``KIND:NAME`` or ``KIND:NAME@DOSE``, such as ``knockout:TGFB1`` or ``drug:ruxolitinib@0.3``.
     where
-        ``niche=3``, ``section=NAME`` or ``disc=SECTION:X,Y,RADIUS`` [µm]; the whole tissue if not given.
+        ``niche=3``, ``section=NAME`` or ``disc=SECTION:X,Y,RADIUS`` [µm]; the whole tissue if not given. A row averages
+        over all nodes of its place, treated or not: ``n_treated`` says how many are.
     dose
         Of every part that does not say its own.
     hours
@@ -56,6 +59,8 @@ def respond(
     if plot is not None and readout != "genes" and not genes:
         raise QueryError("--plot", "no gene", "the effect on a gene is drawn", "name one with --genes")
     table = answer.readout(readout, by=at, genes=genes, weights=weights)
+    for word in (*_treated_before(tissue, answer.where), *_mixed(table, at)):
+        log.warning("%s", word)
     if plot is not None:
         with staged(plot) as beside:
             figure = answer.plot(genes[0] if genes else table["gene"].iloc[0]).figure
@@ -65,9 +70,13 @@ def respond(
 
 def _part(text: str, dose: float) -> Intervention:
     kind, colon, rest = text.partition(":")
-    name, _, amount = rest.partition("@")
+    name, at, amount = rest.partition("@")
     if not colon or not name:
         raise QueryError("intervention", repr(text), "KIND:NAME", "write it as in knockout:TGFB1")
+    if at and not amount:
+        raise QueryError(
+            f"intervention {text!r}", "no dose behind the '@'", "a number from 0", "leave out the '@' for 1"
+        )
     if kind not in get_args(Kind):
         raise unknown_name(QueryError, f"intervention {text!r}", "kind", kind, get_args(Kind))
     try:
@@ -91,24 +100,57 @@ def _where(tissue: VirtualTissue, text: str | None) -> Any:
     if text is None:
         return None
     place, _, value = text.partition("=")
-    graph, level = tissue.graph, tissue.base_level
-    sections = graph.obs(level)["section"].astype(str).to_numpy()
+    sections = tissue.graph.obs(tissue.base_level)["section"].astype(str).to_numpy()
     if place == "niche":
         return tissue.niche(value)
     if place == "section":
         return _in_section(sections, value)
     if place == "disc":
-        section, _, numbers = value.rpartition(":")
-        try:
-            x, y, radius = (float(number) for number in numbers.split(","))
-        except ValueError:
-            raise QueryError("where", repr(text), "disc=SECTION:X,Y,RADIUS in µm") from None
-        inside = np.hypot(*(graph[level].pos.numpy() - (x, y)).T) <= radius
-        found = inside & _in_section(sections, section)
-        if not found.any():
-            raise QueryError("where", f"no {level} within {radius:g} µm of ({x:g}, {y:g}) in {section}")
-        return found
+        return _disc(tissue, value, sections)
     raise unknown_name(QueryError, "where", "place", place, PLACES)
+
+
+def _disc(tissue: VirtualTissue, text: str, sections: np.ndarray) -> np.ndarray:
+    """Return the nodes within a disc that is written ``SECTION:X,Y,RADIUS`` [µm]."""
+    where, expected = f"where disc={text}", "disc=SECTION:X,Y,RADIUS in µm"
+    section, colon, numbers = text.rpartition(":")
+    if not colon or not section:
+        raise QueryError(where, "no section", expected, f"name one of {', '.join(np.unique(sections))}")
+    own = _in_section(sections, section)
+    try:
+        x, y, radius = (float(number) for number in numbers.split(","))
+    except ValueError:
+        raise QueryError(where, f"{numbers!r}", f"three numbers X,Y,RADIUS: {expected}") from None
+    if not (np.isfinite([x, y, radius]).all() and radius > 0):
+        raise QueryError(where, f"{numbers!r}", "finite numbers and a radius above 0 µm")
+    pos = tissue.graph[tissue.base_level].pos.numpy()
+    found: np.ndarray = own & (np.hypot(*(pos - (x, y)).T) <= radius)
+    if not found.any():
+        low, high = pos[own].min(axis=0), pos[own].max(axis=0)
+        lie = f"they lie at x {low[0]:,.0f} to {high[0]:,.0f} and y {low[1]:,.0f} to {high[1]:,.0f} µm"
+        raise QueryError(where, f"no {tissue.base_level} of {section} inside", "at least one", lie)
+    return found
+
+
+def _treated_before(tissue: VirtualTissue, where: np.ndarray) -> list[str]:
+    """Say which of the sections asked were treated when they were measured: their untreated state is unknown."""
+    graph, relation = tissue.graph, (names.INTERVENTION, names.APPLIED_TO, names.SECTION)
+    if relation not in graph.edge_types:
+        return []
+    given = np.diff(to_scipy_csr(graph[relation].adj_t).indptr) > 0
+    asked = np.unique(graph[tissue.base_level].section_index.numpy()[where])
+    sections = graph.obs(names.SECTION).index.astype(str)[asked[given[asked]]]
+    if not len(sections):
+        return []
+    shown = ", ".join(sections[:5]) + (f" and {len(sections) - 5} more" if len(sections) > 5 else "")
+    return [f"treated already when they were measured: {shown}; what is said of them comes on top of that"]
+
+
+def _mixed(table: pd.DataFrame, at: str) -> list[str]:
+    """Say where a row averages over treated and untreated nodes."""
+    if "n_nodes" not in table or not ((table["n_treated"] > 0) & (table["n_treated"] < table["n_nodes"])).any():
+        return []
+    return [f"rows average over all nodes of a {at}, treated or not: see n_treated of n_nodes"]
 
 
 def _in_section(sections: np.ndarray, name: str) -> np.ndarray:

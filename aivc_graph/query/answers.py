@@ -31,6 +31,18 @@ def node_table(graph: TissueGraph, level: str) -> pd.DataFrame:
     return obs
 
 
+def counted_nodes(model: TissueModel, graph: TissueGraph, level: str) -> np.ndarray:
+    """Return who of a level was counted, boolean (node,); all, where the model counts nothing there.
+
+    What is said of the others rests on the slide or on their neighbours alone.
+    """
+    modalities = model.plan.counts.get(level, {})
+    found: np.ndarray = np.full(int(graph[level].num_nodes), not modalities)
+    for modality in modalities:
+        found |= graph[level][names.mask_name(modality)].numpy()
+    return found
+
+
 def expression_table(
     model: TissueModel, graph: TissueGraph, level: str, genes: list[str], niche: pd.Series | None
 ) -> Any:
@@ -50,7 +62,10 @@ def expression_table(
     if niche is not None:
         return _by_niche(graph, level, genes, expected, measured, niche)
     answer = ad.AnnData(
-        X=expected, obs=node_table(graph, level), var=pd.DataFrame(index=genes), layers={"measured": measured}
+        X=expected,
+        obs=node_table(graph, level).assign(supported=counted_nodes(model, graph, level)),
+        var=pd.DataFrame(index=genes),
+        layers={"measured": measured},
     )
     answer.obsm["spatial"] = graph[level].pos.numpy()
     answer.uns["units"] = {"X": f"expected counts per {PER:,.0f} of the measured panel", "spatial": "µm"}

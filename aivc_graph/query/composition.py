@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
@@ -46,8 +47,36 @@ def predicted_composition(
         for part, names_ in zip(shares, columns, strict=True)
     ]
     table = pd.concat(tables, axis=1)
+    return _told(table, obs, by)
+
+
+def composition_beneath(
+    labels: pd.Series, weight: sparse.csr_matrix, obs: pd.DataFrame, by: str | None
+) -> pd.DataFrame:
+    """Return the shares of each label among the labelled nodes beneath, a row a place, or the means a row of `by`.
+
+    Parameters
+    ----------
+    labels
+        Label of each node (node,), missing where it has none.
+    weight
+        ``(place, node)``: how much of each node lies in each place; a place without a labelled node has no shares.
+    obs
+        Annotation of the places.
+    """
+    kinds = pd.Categorical(labels)
+    known = np.flatnonzero(kinds.codes >= 0)
+    shape = (len(labels), len(kinds.categories))
+    sums = (weight @ sparse.csr_matrix((np.ones(len(known)), (known, kinds.codes[known])), shape)).toarray()
+    total = sums.sum(axis=1, keepdims=True)
+    shares = np.where(total > 0, sums / np.maximum(total, 1e-12), np.nan)
+    return _told(pd.DataFrame(shares, obs.index, [str(kind) for kind in kinds.categories]), obs, by)
+
+
+def _told(table: pd.DataFrame, obs: pd.DataFrame, by: str | None) -> pd.DataFrame:
     if by is None:
-        return pd.concat([obs[[c for c in IDENTITY if c in obs]], table], axis=1).reset_index(drop=True)
+        first, last = ([c for c in columns if c in obs] for columns in (IDENTITY, ("supported",)))
+        return pd.concat([obs[first], table, obs[last]], axis=1).reset_index(drop=True)
     grouped = table.groupby(obs[by if by in obs else "section"], observed=True)
     means = grouped.mean()
     means.insert(0, "n_nodes", grouped.size())

@@ -19,8 +19,15 @@ from aivc_graph.graph.store import read_store, read_thumbnails, store_digest
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.lateral.ring_mean import split_rings
-from aivc_graph.query.answers import composition_table, contact_table, expression_table, nearest_nodes, node_table
-from aivc_graph.query.composition import predicted_composition
+from aivc_graph.query.answers import (
+    composition_table,
+    contact_table,
+    counted_nodes,
+    expression_table,
+    nearest_nodes,
+    node_table,
+)
+from aivc_graph.query.composition import composition_beneath, predicted_composition
 from aivc_graph.query.drawing import drawn_once
 from aivc_graph.query.niches import Surroundings, find_niches
 from aivc_graph.query.places import NICHE, averaging, node_mask
@@ -127,7 +134,8 @@ class VirtualTissue:
         -------
         AnnData
             X = share of each niche (node, niche); ``obs``: section, barcode, x_um, y_um, ``niche`` (1, 2, … by
-            size) and ``certainty`` (largest share); ``obsm["spatial"]`` in µm; ``uns`` says how they were found.
+            size), ``certainty`` (largest share) and ``supported`` (false where nothing was counted, so that the niche
+            rests on the slide or on neighbours alone); ``obsm["spatial"]`` in µm; ``uns`` says how they were found.
         """
         level = self._level(level or self.base_level)
         shares = self._niche_shares(k, resolution)[level]
@@ -137,6 +145,7 @@ class VirtualTissue:
         label = np.where(known, shares.argmax(axis=1), -1)
         obs[NICHE] = pd.Categorical.from_codes(label, categories=pd.Index(order))
         obs["certainty"] = np.where(known, shares.max(axis=1), np.nan)
+        obs["supported"] = known & counted_nodes(self.model, self.graph, level)
         answer = ad.AnnData(X=shares.astype(np.float32), obs=obs, var=pd.DataFrame(index=pd.Index(order, name=NICHE)))
         answer.obsm["spatial"] = self.graph[level].pos.numpy()
         answer.obsm["X_latent"] = self.states[level].z
@@ -154,9 +163,9 @@ class VirtualTissue:
         genes
             Symbols; all measured ones if not given.
         at
-            ``cell`` or ``patch``: AnnData (node, gene) with ``layers["measured"]`` beside the expectation; ``niche``: a
-            table with the mean, its 95 % interval over sections (or over regions, where there are fewer than five
-            sections) and the measured mean.
+            ``cell`` or ``patch``: AnnData (node, gene) with ``layers["measured"]`` beside the expectation, and
+            ``supported`` in ``obs`` as in `niches`; ``niche``: a table with the mean, its 95 % interval over sections
+            (or over regions, where there are fewer than five sections) and the measured mean.
 
         Raises
         ------
@@ -175,7 +184,7 @@ class VirtualTissue:
                 f"ask at={measured[0]!r}",
             )
         panel = self.model.plan.counts[level][names.RNA]
-        chosen = list(panel) if genes is None else list(genes)
+        chosen = list(panel) if genes is None else list(dict.fromkeys(genes))
         for gene in chosen:
             if gene not in panel:
                 raise unknown_name(QueryError, f"expression at {level}", "measured gene", gene, panel)
@@ -204,15 +213,30 @@ class VirtualTissue:
 
         Where nodes carry no label, the shares are those of the niches in each section. Of patches whose cells carry
         types, one row a patch unless `by` says otherwise: shares predicted from its counts alone, so that patches
-        without measured cells are answered too, and ``measured_<type>``, those of the cells beneath.
+        without measured cells are answered too, and ``measured_<type>``, those of the cells beneath. Of regions one row
+        a region: the labels of the nodes beneath.
+
+        Raises
+        ------
+        QueryError
+            A level that bears no labels, above nodes that bear none either.
         """
         level = self._level(level or self.base_level)
         obs = self.niches(k, resolution, level).obs
         children = [child for child, parent in self.model.plan.compositions if parent == level]
         if children:
             return predicted_composition(self.model, self.graph, children[0], level, obs, by)
+        if level != self.base_level and names.LABEL not in obs:
+            return self._composition_beneath(level, obs, by)
         by = by or NICHE
         return composition_table(obs, by if by in obs else "section")
+
+    def _composition_beneath(self, level: str, obs: pd.DataFrame, by: str | None) -> pd.DataFrame:
+        beneath = self.graph.obs(self.base_level)
+        if names.LABEL not in beneath:
+            mend = f"ask for the niches at {level}: each row has the shares of the niches there"
+            raise QueryError(f"composition at {level}", f"no label, nor at {self.base_level}", "labelled nodes", mend)
+        return composition_beneath(beneath[names.LABEL], averaging(self, level)[1], obs, by)
 
     def neighbours(self, k: int | None = None, resolution: float = 1.0) -> pd.DataFrame:
         """Return which niches touch: a row a pair, with contacts, those expected by chance, and their log2 ratio."""

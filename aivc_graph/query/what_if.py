@@ -29,6 +29,7 @@ CONFIDENCE = 0.95
 ENOUGH_TREATED = 20.0
 READOUTS = ("genes", "pathways")
 ACTIVITY_UNIT = "log2 expression a unit of weight"
+SLACK = 1e-6
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,11 @@ class WhatIf:
         Returns
         -------
         DataFrame
-            One row a place and ``gene`` or ``pathway``: ``estimate`` (treated − untreated), ``untreated``, ``treated``,
-            ``lower`` and ``upper`` (95 %, jackknife over the training donors it was given to; NaN where they are fewer
-            than five, or out of support), ``n_units``, ``interval_over``, ``supported`` and ``unit``.
+            One row a place and ``gene`` or ``pathway``: ``n_treated`` (how many of the place's nodes it is done to),
+            ``estimate`` (treated − untreated), ``untreated``, ``treated``, ``lower`` and ``upper`` (95 %, jackknife
+            over the training donors it was given to; NaN where they are fewer than five), ``n_units``,
+            ``interval_over``, ``supported`` and ``unit``. Out of support there is no answer: ``estimate``, ``treated``
+            and the interval are NaN.
 
         References
         ----------
@@ -99,7 +102,7 @@ class WhatIf:
         assert plan is not None
         panel = list(self.tissue.model.plan.counts[plan.level][plan.modality])
         footprints = _footprints(weights, panel) if what == "pathways" else None
-        chosen = panel if genes is None or footprints is not None else list(genes)
+        chosen = panel if genes is None or footprints is not None else list(dict.fromkeys(genes))
         for gene in chosen:
             if gene not in panel:
                 raise unknown_name(QueryError, "readout", "measured gene", gene, panel)
@@ -108,6 +111,8 @@ class WhatIf:
             places, weight = self._inside(places, weight, section)
         untreated, copies = self.rollouts(weight, [panel.index(gene) for gene in chosen])
         share = np.asarray(weight @ self.supported.astype(float)).ravel()
+        n_treated = np.asarray((weight != 0) @ self.where.astype(int)).ravel()
+        places = places.assign(n_treated=n_treated)
         if footprints is None:
             return self._table(places, "gene", chosen, untreated, copies, share, f"counts per {PER:,.0f}")
         untreated, copies = footprints.activity(untreated), footprints.activity(copies)
@@ -220,11 +225,11 @@ class WhatIf:
         if n_donors >= MIN_UNITS:
             spread = np.sqrt((len(copies) - 2) * (copies[1:] - untreated).var(axis=0))
             wide = np.where(supported, (stats.t.ppf(0.5 + CONFIDENCE / 2, n_donors - 1) * spread).ravel(), np.nan)
-        values = estimate.ravel()
+        values = np.where(supported, estimate.ravel(), np.nan)
         return table.assign(
             estimate=values,
             untreated=untreated.ravel(),
-            treated=copies[0].ravel(),
+            treated=np.where(supported, copies[0].ravel(), np.nan),
             lower=values - wide,
             upper=values + wide,
             interval_over="donor",
@@ -303,7 +308,8 @@ def _outside(plan: Any, part: Intervention, row: int) -> list[str]:
     """Say what of a dose or time lies outside the trained range; nothing is always inside."""
     found = []
     for what, value, (low, high) in (("dose", part.dose, plan.doses[row]), ("hours", part.hours, plan.hours[row])):
-        if value and not low <= value <= high:
+        # A little slack: the graph keeps doses and hours as float32.
+        if value and not low * (1 - SLACK) <= value <= high * (1 + SLACK):
             trained = f"{low:g}" if low == high else f"{low:g} to {high:g}"
             found.append(f"{part.key}: {what} {value:g} is outside the trained {trained}")
     return found

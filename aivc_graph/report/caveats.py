@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
+
 from aivc_graph import names
+from aivc_graph.query.answers import counted_nodes
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.report.words import plural
 
@@ -46,6 +49,14 @@ def caveats_of(tissue: VirtualTissue, *, simulated: bool, evaluated: bool) -> li
                 "All tissue was seen in training; only measurements hidden by turns decided when to stop.",
             )
         )
+    bare = _uncounted(tissue)
+    if bare:
+        found.append(
+            (
+                f"Nothing was counted in {', '.join(bare)}.",
+                "What is said of it rests on the slide alone, and may tell its stain more than its tissue.",
+            )
+        )
     if not evaluated:
         found.append(("The model was not evaluated.", "No score stands beside a baseline yet. Run: aivc evaluate RUN."))
     found.append(
@@ -56,6 +67,14 @@ def caveats_of(tissue: VirtualTissue, *, simulated: bool, evaluated: bool) -> li
         )
     )
     return found
+
+
+def _uncounted(tissue: VirtualTissue) -> list[str]:
+    """Return the sections of which no node was counted at the level where niches are found."""
+    level = tissue.base_level
+    counted = pd.Series(counted_nodes(tissue.model, tissue.graph, level))
+    by_section = counted.groupby(tissue.graph.obs(level)["section"].to_numpy(), observed=True).any()
+    return [str(name) for name in by_section.index[~by_section]]
 
 
 def section_counts(tissue: VirtualTissue) -> tuple[int, int | None]:
@@ -73,7 +92,10 @@ def finding_of(tissue: VirtualTissue, niches: list[Any]) -> str:
     if not niches:
         return f"No niche was found among {place}."
     if len(niches) == 1:
-        return f"All tissue is of one kind: no niches can be told apart among {place}."
+        return (
+            f"Left to itself the model tells no niches apart among {place}. Asked for a number of them (--k) it still "
+            "divides the tissue; a score of niches is of such a division."
+        )
     first, last = max(niches, key=lambda one: one.area), min(niches, key=lambda one: one.area)
     return (
         f"The tissue falls into {len(niches)} niches: the widest, {_named(first)}, covers {_per_cent(first.area)} "

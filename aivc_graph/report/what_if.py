@@ -93,7 +93,7 @@ def _moved_most(by_niche: pd.DataFrame, targets: set[str]) -> tuple[str, bool]:
     own = (table["estimate"] - common * (table["untreated"] + 1.0)).abs()
     chance = 2 * stats.t.sf(own / error.where(error > 0), freedom) * len(table)
     clear = (chance < 0.05) & table["supported"].astype(bool)
-    moved = own / (table["untreated"] + 1.0)
+    moved = (own / (table["untreated"] + 1.0)).fillna(0.0)  # out of support nothing is said
     of_gene = (moved.where(clear, 0.0) if clear.any() else moved).groupby(table["gene"]).mean()
     return str(of_gene.idxmax()), bool(clear.any())
 

@@ -61,6 +61,8 @@ class Intervention(Settings):
         When it began, and how long it lasted until the tissue was measured [h].
     where
         Part of the section; all of it if not given.
+    smiles
+        Structure of a drug, by which a split can hold out its scaffold.
 
     Examples
     --------
@@ -78,6 +80,7 @@ class Intervention(Settings):
     onset_hours: float = Field(0.0, ge=0, allow_inf_nan=False)
     hours: float = Field(24.0, ge=0, allow_inf_nan=False)
     where: Where | None = None
+    smiles: str | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -18,6 +18,9 @@ Floats = NDArray[np.floating]
 EFFECT, INTERACTION, PLACE = 1e3, 0.05, 0.25
 # Sweeps of the iterated least squares, and the largest log ratio that counts are taken about.
 SWEEPS, MOST = 4, 4.0
+# Counts that every group has on top, as if nothing had been done to it: one count where a hundredth was expected is
+# chance in one of a hundred groups, and no hundredfold rise.
+ON_TOP = 0.25
 
 
 def make_rows(contrasts: Contrasts, courses: Sequence[Course], plan: InterventionPlan) -> tuple[Rows, JointEffects]:
@@ -31,12 +34,14 @@ def make_rows(contrasts: Contrasts, courses: Sequence[Course], plan: Interventio
     McCullagh & Nelder 1989, doi:10.1007/978-1-4899-3242-6, section 2.5.
     """
     fitted: Floats = np.zeros(contrasts.counts.shape)
+    usual = fitted
     uneven: Floats = np.ones(contrasts.counts.shape[1])
     for _ in range(SWEEPS):
-        rows = _rows(contrasts, courses, plan, fitted, uneven)
+        rows = _rows(contrasts, courses, plan, usual, fitted, uneven)
         alone = np.zeros((0, rows.x.shape[1]), bool)
         joint, _ = shrink(joint_effects(rows, len(plan.donors), plan.components), [], alone)
-        fitted = joint.base[rows.donor, rows.component] + joint.of(rows)
+        usual = joint.base[rows.donor, rows.component]
+        fitted = usual + joint.of(rows)
         uneven = _unevenness(contrasts, rows.weight(joint.surplus) * rows.inflation, rows.y - fitted)
     return rows, joint
 
@@ -55,9 +60,14 @@ def place_column(contrasts: Contrasts, plan: InterventionPlan, row: int) -> int:
 
 
 def _rows(
-    contrasts: Contrasts, courses: Sequence[Course], plan: InterventionPlan, fitted: Floats, uneven: Floats
+    contrasts: Contrasts,
+    courses: Sequence[Course],
+    plan: InterventionPlan,
+    usual: Floats,
+    fitted: Floats,
+    uneven: Floats,
 ) -> Rows:
-    """Return the rows of the regression about `fitted` log ratios.
+    """Return the rows of the regression about `fitted` log ratios, with some counts as `usual` for the donor on top.
 
     A column an intervention, then one a pair, then one for each place that others were treated at.
 
@@ -72,9 +82,9 @@ def _rows(
     ]
     x = np.concatenate([part.reshape(-1, len(amount)).T for part in (amount.T, both, np.array(places))], axis=1)
     prior = np.repeat([EFFECT, INTERACTION, PLACE], [len(courses), len(both), len(places)])
-    fitted = np.clip(fitted, -MOST, MOST)
-    mean = contrasts.expected * np.exp(fitted)
-    y = fitted + contrasts.counts / mean - 1
+    usual, fitted = (np.clip(part, -MOST, MOST) for part in (usual, fitted))
+    mean = (contrasts.expected + ON_TOP) * np.exp(fitted)
+    y = fitted + (contrasts.counts + ON_TOP * np.exp(usual)) / mean - 1
     inflation = np.where(contrasts.local.any(axis=1, keepdims=True), uneven, 1.0)
     return Rows(y, 1 / mean, x, contrasts.donor, contrasts.component, prior, inflation)
 

@@ -27,16 +27,6 @@ from aivc_graph.training import fit as fitting
 SETTINGS = "model: {latent: 4, rings: [6, 12]}\ntraining: {epochs: 2, device: cpu}\n"
 
 
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def say(*given: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = cli.main([str(part) for part in given])
-        return code, *capsys.readouterr()
-
-    return say
-
-
 def write_config(path: Path, n_cells: int = 60) -> Path:
     """Write an AnnData of cells 20 µm apart and the configuration that trains on it."""
     counts = np.random.default_rng(0).poisson(3.0, (n_cells, 20)) + 1

@@ -10,7 +10,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from aivc_graph import cli
 from aivc_graph.simulate.simulate import simulate
 
 Say = Callable[..., tuple[int, str, str]]
@@ -32,16 +31,6 @@ def study(tissue: Path, tmp_path: Path) -> Path:
     sections = [f"{{name: a, donor: D1, sources: [{labelled}]}}", f"{{name: b, donor: D1, sources: [{other}]}}"]
     (tmp_path / "study.yaml").write_text(f"task: {{name: t, sections: [{', '.join(sections)}]}}\n")
     return tmp_path
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Say:
-    def say(*given: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = cli.main([str(part) for part in given])
-        return code, *capsys.readouterr()
-
-    return say
 
 
 def build(say: Say, study: Path, *more: object) -> tuple[int, str]:

@@ -98,7 +98,7 @@ def test_effects_are_found_where_they_are(tissue: VirtualTissue) -> None:
     assert found["G03"][stripe == 0].mean() == pytest.approx(-1.5, abs=0.3)
     assert found["G03"][stripe == 2].mean() == pytest.approx(0.0, abs=0.25)
     assert found["G20"].mean() == pytest.approx(-0.8, abs=0.2)
-    assert np.abs(found[["G05", "G11", "G22"]].to_numpy().mean(axis=0)).max() < 0.12
+    assert found[["G05", "G11", "G22"]].mean().abs().max() < 0.12
 
 
 def test_dose_zero_and_time_zero_change_nothing(tissue: VirtualTissue) -> None:
@@ -110,10 +110,10 @@ def test_dose_zero_and_time_zero_change_nothing(tissue: VirtualTissue) -> None:
 def test_dose_is_monotone_and_fitted(tissue: VirtualTissue) -> None:
     means = [
         effects(tissue, tissue.intervene(drug("X", dose=dose), where=only_test(tissue)))["G12"].mean()
-        for dose in (0.05, 0.1, 0.3, 0.6, 1.0)
+        for dose in (0.1, 0.2, 0.3, 0.6, 1.0)
     ]
     assert (np.diff(means) > 0).all()
-    assert means[1] / means[4] == pytest.approx(0.25, abs=0.12) and means[2] / means[4] == pytest.approx(0.5, abs=0.15)
+    assert means[0] / means[4] == pytest.approx(0.25, abs=0.12) and means[2] / means[4] == pytest.approx(0.5, abs=0.15)
 
 
 def test_what_lies_beyond_the_reach_does_not_move(tissue: VirtualTissue) -> None:
@@ -124,8 +124,9 @@ def test_what_lies_beyond_the_reach_does_not_move(tissue: VirtualTissue) -> None
     assert (table["estimate"].to_numpy()[other] == 0).all()
     away = np.hypot(table["x_um"] - 150, table["y_um"] - 150).to_numpy()[~other] - 70
     change = np.log(table["treated"] / table["untreated"]).to_numpy()[~other]
-    assert change[away < -20].mean() > 0.8 and 0.1 < change[(away > 5) & (away < 25)].mean() < change[away < 0].mean()
-    assert change[away > 90].mean() < 0.1
+    inside, around, rim = (np.nanmean(change[rows]) for rows in (away < 0, (away > 5) & (away < 25), away < -20))
+    assert rim > 0.8 and 0.1 < around < inside
+    assert np.nanmean(change[away > 90]) < 0.1
 
 
 def test_together_commutes_and_is_additive_without_interaction(tissue: VirtualTissue) -> None:
@@ -176,9 +177,14 @@ def test_one_after_the_other_is_said_to_be_out_of_support(tissue: VirtualTissue)
 def test_places_average_over_their_cells(tissue: VirtualTissue) -> None:
     answer = tissue.intervene(knockout("G03"))
     cells, niches = answer.readout(by="cell", genes=["G20"]), answer.readout(by="niche", genes=["G20"])
-    member = tissue.niches().obs["niche"].to_numpy()
-    for niche, estimate in zip(niches["niche"], niches["estimate"], strict=True):
-        assert estimate == pytest.approx(cells["estimate"][member == niche].mean(), rel=1e-5)
+    member, compared = tissue.niches().obs["niche"].to_numpy(), 0
+    for niche, untreated, estimate in niches[["niche", "untreated", "estimate"]].itertuples(index=False):
+        inside = cells[member == niche]
+        assert untreated == pytest.approx(inside["untreated"].mean(), rel=1e-5)
+        if inside["supported"].mean() > 0.99:  # the others have no answer of their own
+            assert estimate == pytest.approx(inside["estimate"].mean(), rel=1e-2)
+            compared += 1
+    assert compared
 
 
 @pytest.mark.parametrize(
@@ -193,7 +199,7 @@ def test_places_average_over_their_cells(tissue: VirtualTissue) -> None:
         ("knockout:G03", "niche=77", "no niche named '77'"),
         ("knockout:G03", "section=tset", "did you mean 'test'"),
         ("knockout:G03", "disc=test:1,2", "disc=SECTION:X,Y,RADIUS"),
-        ("knockout:G03", "disc=test:9999,2,5", "no cell within 5 µm"),
+        ("knockout:G03", "disc=test:9999,2,5", "no cell of test inside"),
         ("knockout:G03", "nische=3", "did you mean 'niche'"),
     ],
 )

@@ -88,6 +88,16 @@ def test_few_counts_are_not_taken_for_less() -> None:
     assert np.abs(effects(contrasts)[0]).max() < 0.05
 
 
+def test_one_count_where_none_is_expected_is_chance() -> None:
+    contrasts = study(6, 300.0, {})
+    contrasts.expected[:, 7], contrasts.counts[:, 7] = 0.01, 0.0
+    treated = np.flatnonzero((contrasts.applied[:, 0] > 0) & (contrasts.dose[:, 0] > 0))
+    contrasts.counts[treated[0], 7] = 1.0
+    rows, _ = make_rows(contrasts, [usual_course(contrasts, 0)], PLAN)
+    found, _ = effects_of(rows, PLAN)
+    assert np.abs(found.mean[0, 7] + found.departure[0, :, 7]).max() < 0.5  # log(1 / 0.01) is 4.6
+
+
 def test_an_effect_is_found_beside_what_is_usual_at_its_place() -> None:
     change = {0: lambda _, away, __: 0.6 * (away < 0), 1: lambda treated, away, __: 0.8 * (treated and away < 0)}
     effect, place, _ = effects(study(1, 3000.0, change))

@@ -38,6 +38,8 @@ class Scene:
         (node,) who has features; all if not given.
     counts, profiles
         (node, gene) counts of patches, and (k, gene) expected counts of a cell of each type.
+    parts, loadings
+        (node, part) what was done to each node, and (part, k) what is known of each part beforehand.
     """
 
     target: Array
@@ -50,6 +52,8 @@ class Scene:
     featured: Array | None = None
     counts: Array | None = None
     profiles: Array | None = None
+    parts: Array | None = None
+    loadings: Array | None = None
 
     def standard_features(self) -> Array:
         """Return features at zero mean and unit spread within each section (node, f)."""

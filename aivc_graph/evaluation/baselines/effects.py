@@ -7,7 +7,7 @@ import numpy as np
 from aivc_graph.evaluation.baselines.baseline import BASELINES, Array, Scene
 
 
-@BASELINES.register("no_change", answers=("effect",), rule="nothing changes")
+@BASELINES.register("no_change", answers=("effect", "response"), rule="nothing changes")
 def no_change(scene: Scene) -> Array | None:
     """Return no effect at all (asked, k)."""
     return np.zeros((int(scene.asked.sum()), scene.target.shape[1]))

@@ -7,7 +7,9 @@ import numpy as np
 from aivc_graph.evaluation.baselines.baseline import BASELINES, Array, Scene
 
 
-@BASELINES.register("global_mean", answers=("expression", "composition"), rule="the mean over training nodes")
+@BASELINES.register(
+    "global_mean", answers=("expression", "composition", "response"), rule="the mean over training nodes"
+)
 def global_mean(scene: Scene) -> Array | None:
     """Return the mean over training nodes, the same for all (asked, k)."""
     if not scene.train.any():
@@ -15,7 +17,7 @@ def global_mean(scene: Scene) -> Array | None:
     return np.repeat(scene.target[scene.train].mean(axis=0)[None], int(scene.asked.sum()), axis=0)
 
 
-@BASELINES.register("context_mean", answers=("expression", "composition"), rule="the mean over the section")
+@BASELINES.register("context_mean", answers=("expression", "composition", "response"), rule="the mean over the section")
 def context_mean(scene: Scene) -> Array | None:
     """Return the mean over visible nodes of the same section; None unless every asked section has some."""
     answer = np.zeros((int(scene.asked.sum()), scene.target.shape[1]))

@@ -12,6 +12,8 @@ from scipy import sparse
 from aivc_graph.registry import Registry, import_members
 
 Array = NDArray[Any]
+# Answers to a task, or what was measured: an array (row, …), or a view of a whole table of responses.
+Answers = Any
 
 
 class AbstractMetric(ABC):
@@ -21,7 +23,7 @@ class AbstractMetric(ABC):
     within_sections: ClassVar[bool] = False
 
     @abstractmethod
-    def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
+    def statistics(self, predicted: Answers, measured: Answers, group: Array, n_groups: int, section: Array) -> Array:
         """Return the sums each group of rows contributes (group, …); they add up over groups."""
 
     @abstractmethod

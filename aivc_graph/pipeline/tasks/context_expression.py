@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from aivc_graph import names
-from aivc_graph.evaluation.baselines.baseline import run_baselines
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.hiding import hide_observations
+from aivc_graph.pipeline.tasks.scored_expression import scored_expression
 from aivc_graph.pipeline.tasks.task import TASKS, Asked
-from aivc_graph.query.predictions import expected_log_expression, measured_log_expression
+from aivc_graph.query.predictions import measured_log_expression
 
 SHARE = 0.25
 MOST = 20_000
@@ -37,19 +37,4 @@ def context_to_expression(asked: Asked) -> list[Scored]:
     scene = asked.scene(
         level, np.where((train | visible)[:, None], target, np.nan), train=train, visible=visible, asked=rows
     )
-    return [
-        Scored(
-            task="context_to_expression",
-            axis="context",
-            split=asked.split,
-            scale=level,
-            modality="rna",
-            readout="genes",
-            measured=target[rows],
-            model=expected_log_expression(asked.model, left, level, rows),
-            baselines=run_baselines(scene, "expression"),
-            metrics=("pearson_by_gene", "rmse_log"),
-            units=asked.units(level, rows),
-            leakage=asked.leakage(level, rows)["any"],
-        )
-    ]
+    return [scored_expression(asked, "context_to_expression", "context", "rna", level, rows, left, scene)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from aivc_graph import names
-from aivc_graph.evaluation.baselines.baseline import run_baselines
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.hiding import hide_observations
+from aivc_graph.pipeline.tasks.scored_expression import scored_expression
 from aivc_graph.pipeline.tasks.task import TASKS, Asked
-from aivc_graph.query.predictions import expected_log_expression, measured_log_expression
+from aivc_graph.query.predictions import measured_log_expression
 
 
 @TASKS.register("image_to_expression", needs="patches with a tile and counts, some of them held out")
@@ -31,26 +31,11 @@ def image_to_expression(asked: Asked) -> list[Scored]:
     train = asked.training(level) & counted
     scene = asked.scene(
         level,
-        np.where((train)[:, None], target, np.nan),
+        np.where(train[:, None], target, np.nan),
         train=train,
         visible=np.zeros(len(train), bool),
         asked=rows,
         features=graph[level][names.HISTOLOGY].numpy(),
         featured=seen,
     )
-    return [
-        Scored(
-            task="image_to_expression",
-            axis="modality",
-            split=asked.split,
-            scale=level,
-            modality="histology → rna",
-            readout="genes",
-            measured=target[rows],
-            model=expected_log_expression(asked.model, left, level, rows),
-            baselines=run_baselines(scene, "expression"),
-            metrics=("pearson_by_gene", "rmse_log"),
-            units=asked.units(level, rows),
-            leakage=asked.leakage(level, rows)["any"],
-        )
-    ]
+    return [scored_expression(asked, "image_to_expression", "modality", "histology → rna", level, rows, left, scene)]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from scipy import sparse
 from scipy.spatial import cKDTree
 
 from aivc_graph import names
@@ -92,10 +93,14 @@ def _cases(asked: Asked, level: str, name: str, given: Combination) -> list[_Cas
     if not rates or not where.any() or len(where) * len(plan_panel(asked, level)) > MOST_VALUES:
         return []
     try:
-        table = asked.tissue.intervene(given, where=where).readout("genes", by=level)
+        answer = asked.tissue.intervene(given, where=where)
     except QueryError:
         return []
-    whole = table["estimate"].to_numpy().reshape(len(section), -1)
+    # What it would say out of support is scored too, though nobody is told it.
+    untreated, treated = answer.rollouts(
+        sparse.identity(len(where), format="csr"), list(range(len(plan_panel(asked, level))))
+    )
+    whole = treated[0] - untreated
     rules = run_baselines(_scene(asked, level, given, where), "effect")
     cases = []
     for row, (done, left) in rates.items():

@@ -1,0 +1,104 @@
+"""Sets of cells: how far predicted cells lie from measured ones, as distributions and one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial.distance import cdist
+
+from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMetric, Array, sums_by
+from aivc_graph.evaluation.responses.views import AbstractResponseMetric, Floats, Measured, Predicted, each
+
+CHUNK = 2_000
+
+
+class _OfCells(AbstractResponseMetric):
+    def rows(self, predicted: Predicted, measured: Measured) -> Floats:
+        """Return a distance a row; none where either side has no cells."""
+        said, true = predicted.space, measured.space
+        if said is None or true is None:
+            return np.zeros((len(measured), 2))
+        pairs = zip(said.points, true.points, strict=True)
+        return each(np.array([self.distance(x, y, true.bandwidths) for x, y in pairs]))
+
+    def distance(self, x: Floats, y: Floats, bandwidths: Floats) -> float:
+        """Return the distance of two sets of points (cell, dimension)."""
+        raise NotImplementedError
+
+
+@METRICS.register(
+    "energy_distance",
+    formula="mean over conditions of 2 E|X - Y| - E|X - X'| - E|Y - Y'|, Euclidean, not squared; U-statistic; up to 50 "
+    "principal components of training cells; at most 300 cells a side, drawn at random",
+    best=0.0,
+    higher_is_better=False,
+    reference="Székely & Rizzo 2013, doi:10.1016/j.jspi.2013.03.018; Peidli et al. 2024, "
+    "doi:10.1038/s41592-023-02144-y",
+    weakness="led by the spread of single cells; may fall a little below 0; 300 cells leave an error of some 1/300 of "
+    "the mean distance between cells",
+)
+class EnergyDistance(_OfCells):
+    """Energy distance between predicted and measured cells, unbiased: two draws of the same cells give 0 on average."""
+
+    def distance(self, x: Floats, y: Floats, bandwidths: Floats) -> float:
+        """Return the distance; not a number for fewer than two cells."""
+        if min(len(x), len(y)) < 2:
+            return float("nan")
+        within = sum(cdist(z, z).sum() / (len(z) * (len(z) - 1)) for z in (x, y))
+        return float(2 * cdist(x, y).mean() - within)
+
+
+@METRICS.register(
+    "mmd_rbf",
+    formula="mean over conditions of E k(X, X') + E k(Y, Y') - 2 E k(X, Y); k = mean over s of exp(-|x - y|² / 2 s²), "
+    "s the median distance of training cells times 1/4, 1/2, 1, 2, 4; U-statistic; space and cells as energy_distance",
+    best=0.0,
+    higher_is_better=False,
+    reference="Gretton et al. 2012, JMLR 13, 723-773",
+    weakness="depends on the bandwidths; far sets all look alike; may fall a little below 0",
+)
+class MmdRbf(_OfCells):
+    """Squared maximum mean discrepancy with a mean of Gaussian kernels."""
+
+    def distance(self, x: Floats, y: Floats, bandwidths: Floats) -> float:
+        """Return the discrepancy; not a number for fewer than two cells."""
+        if min(len(x), len(y)) < 2:
+            return float("nan")
+        within = sum((_kernel(z, z, bandwidths).sum() - len(z)) / (len(z) * (len(z) - 1)) for z in (x, y))
+        return float(within - 2 * _kernel(x, y, bandwidths).mean())
+
+
+def _kernel(x: Floats, y: Floats, bandwidths: Floats) -> Floats:
+    """Return the mean of kernels; each next bandwidth is half the one before, so its kernel is the fourth power."""
+    squares = cdist(x, y, "sqeuclidean")
+    return np.mean([np.exp(-squares / (2 * s * s)) for s in bandwidths], axis=0)
+
+
+@METRICS.register(
+    "foscttm",
+    formula="mean over cells of the share of others closer than the true match, both directions, Euclidean",
+    best=0.0,
+    higher_is_better=False,
+    reference="Liu et al. 2019, doi:10.4230/LIPIcs.WABI.2019.10; Cao & Gao 2022, doi:10.1038/s41587-022-01284-4",
+    weakness="chance is a half; cells of one type are alike, so that 0 is out of reach",
+)
+class Foscttm(AbstractMetric):
+    """Fraction of samples closer than the true match, of predicted to measured features (cell, feature) and back."""
+
+    def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
+        """Return (group, 2): sum of shares and number of cells."""
+        shares = (_closer(predicted, measured) + _closer(measured, predicted)) / 2
+        return sums_by(np.column_stack([shares, np.ones(len(shares))]), group, n_groups)
+
+    def value(self, total: Array) -> float:
+        """Return the mean share."""
+        return float(total[0] / total[1]) if total[1] else float("nan")
+
+
+def _closer(x: Floats, y: Floats) -> Floats:
+    """Return for each row of `x` the share of other rows of `y` that are closer than its own; a few rows at a time."""
+    shares = np.zeros(len(x))
+    for start in range(0, len(x), CHUNK):
+        far = cdist(x[start : start + CHUNK], y)
+        own = far[np.arange(len(far)), np.arange(start, start + len(far))]
+        shares[start : start + CHUNK] = (far < own[:, None]).sum(axis=1) / max(len(y) - 1, 1)
+    return shares

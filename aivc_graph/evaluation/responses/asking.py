@@ -1,0 +1,281 @@
+"""Put a question about a table of responses to a model and to every baseline, fold by fold, and lay out the answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
+from aivc_graph.evaluation.intervals import Units
+from aivc_graph.evaluation.responses.cells import Cells
+from aivc_graph.evaluation.responses.differential import LEAST_CPM, Differential, differential_of, told_by_profile
+from aivc_graph.evaluation.responses.questions import Fold, Question
+from aivc_graph.evaluation.responses.spread import Axes, Space, axes_of
+from aivc_graph.evaluation.responses.table import Responses, halves_of
+from aivc_graph.evaluation.responses.views import Measured, Predicted, Replicates
+from aivc_graph.evaluation.scoring import Scored
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
+
+# A predictor learns from the training rows of a fold and returns the effect of each asked row (asked, gene).
+Predictor = Callable[[Responses, Fold], Floats]
+READOUT = "response"
+LOADINGS = 10
+HALVINGS = 5
+MIN_VALUES = 10
+OF_PROFILES = (
+    "pearson_delta_profile",
+    "systema_delta",
+    "systema_delta_top20",
+    "mse_delta",
+    "rmse_delta",
+    "wmse",
+    "r2_weighted",
+    "unbiased_mse_ratio",
+    "centroid_accuracy",
+    "pds_cosine",
+    "pds_l1_2025",
+    "perturbench_rank",
+)
+OF_PAIRS = ("interaction",)
+OF_CELLS = (
+    "des_overlap",
+    "direction_fidelity",
+    "direction_reach",
+    "sig_jaccard",
+    "lfc_nmae",
+    "energy_distance",
+    "mmd_rbf",
+)
+
+
+@dataclass(frozen=True)
+class Exam:
+    """A question with all that was measured about it; whoever answers is laid out the same way.
+
+    Parameters
+    ----------
+    table, question
+        What is asked of what.
+    rows
+        The rows asked about, in the order of the table (row,).
+    measured
+        What was measured of them.
+    axes
+        The space cells are compared in, of controls and of rows that no fold asks for.
+    """
+
+    table: Responses
+    question: Question
+    rows: Ints
+    measured: Measured
+    axes: Axes | None
+
+    def answer(self, predictor: Predictor) -> Predicted:
+        """Return what a predictor says, fold by fold."""
+        return self.of_effects([predictor(self.table, fold) for fold in self.question.folds])
+
+    def baselines(self) -> dict[str, Predicted]:
+        """Return what every baseline says that has what it needs in every fold."""
+        found = [run_baselines(scene_of(self.table, fold), READOUT) for fold in self.question.folds]
+        everywhere = [name for name in found[0] if all(name in one for one in found)]
+        return {name: self.of_effects([one[name] for one in found]) for name in everywhere}
+
+    def of_effects(self, answers: list[Floats]) -> Predicted:
+        """Return effects by fold as the view of one prediction without cells."""
+        effect = np.zeros_like(self.measured.profile)
+        for fold, answer in zip(self.question.folds, answers, strict=True):
+            effect[np.searchsorted(self.rows, np.flatnonzero(fold.asked))] = answer
+        return self.of_profiles(self.measured.control + effect)
+
+    def of_profiles(self, profile: Floats) -> Predicted:
+        """Return profiles (row, gene) as the view of a prediction without cells."""
+        table, control = self.table, self.table.control[self.rows]
+        if self.axes is None:
+            return Predicted(profile)
+        tested = _mean_per_million(table.cells, control) > LEAST_CPM
+        called = told_by_profile(
+            profile,
+            self.measured.control,
+            self.measured.control_variance,
+            table.n_cells[control],
+            table.n_cells[self.rows],
+            tested,
+        )
+        points = self.axes.moved(table.cells, control, profile, self.measured.control)
+        return Predicted(profile, differential=called, space=Space(points, self.axes.bandwidths))
+
+    def replicates(self) -> dict[str, Replicates]:
+        """Return the ceilings: half of each row's cells as the prediction of the other, and that at full depth."""
+        pairs = tuple(_halved(self, seed) for seed in range(HALVINGS))
+        return {"replicate_half": Replicates(pairs), "replicate_full_depth": Replicates(pairs, full_depth=True)}
+
+    def scored(
+        self,
+        model: Predicted,
+        ablations: dict[str, Predicted] | None = None,
+        task: str | None = None,
+        split: str = "test",
+    ) -> Scored:
+        """Return everybody's answers as a task to be scored; conditions are resampled."""
+        pairs = np.isfinite(self.measured.additive).all(axis=1).any()
+        metrics = OF_PROFILES + (OF_PAIRS if pairs else ()) + (OF_CELLS if self.axes is not None else ())
+        code = np.unique(self.table.condition[self.rows], return_inverse=True)[1].reshape(-1)
+        return Scored(
+            task=task or self.question.name,
+            axis=self.question.axis,
+            split=split,
+            scale="cell population",
+            modality="rna",
+            readout=READOUT,
+            measured=self.measured,
+            model=model,
+            baselines=self.baselines(),
+            ceilings=self.replicates(),
+            ablations=ablations or {},
+            metrics=metrics,
+            units=Units(code, "condition", np.zeros(len(code), np.int64)),
+            leakage=leaked(self.table, self.question),
+        )
+
+
+def examine(table: Responses, question: Question, *, cells: bool = True) -> Exam:
+    """Return a question with what was measured of the rows it asks about; without `cells`, of profiles alone."""
+    rows = np.flatnonzero(question.asked)
+    control = table.control[rows]
+    never = np.flatnonzero(~question.asked)
+    axes = axes_of(table.cells, never) if cells else None
+    space = Space(axes.of_rows(table.cells, rows), axes.bandwidths) if axes is not None else None
+    measured = Measured(
+        profile=table.profile[rows],
+        control=table.profile[control],
+        reference=_reference(table, question, rows),
+        variance=table.variance[rows],
+        control_variance=table.variance[control],
+        distinction=_distinction(table, rows),
+        own=table.own[rows],
+        target=np.isin(table.genes, table.targets),
+        context=np.unique(table.context[rows], return_inverse=True)[1].reshape(-1),
+        additive=_additive(table, rows),
+        differential=differential_of(table.cells, rows, control) if cells else None,
+        space=space,
+    )
+    return Exam(table, question, rows, measured, axes)
+
+
+def scene_of(table: Responses, fold: Fold) -> Scene:
+    """Return what baselines may look at: effects of training rows, controls of all, and what was done to each row.
+
+    A part that is on the panel is known by its gene's loadings on ten components of the training effects, as in
+    Ahlmann-Eltze, Huber & Anders 2025, doi:10.1038/s41592-025-02772-6.
+    """
+    return Scene(
+        target=np.where(fold.train[:, None], table.effect, np.nan),
+        train=fold.train,
+        visible=fold.train,
+        asked=fold.asked,
+        section=np.unique(table.context, return_inverse=True)[1].reshape(-1),
+        pos_um=np.zeros((len(fold.train), 2)),
+        features=table.profile[table.control],
+        parts=table.design,
+        loadings=_loadings(table, fold.train),
+    )
+
+
+def leaked(table: Responses, question: Question) -> float:
+    """Return the share of asked cells whose condition in its context, or whose very values, training has too.
+
+    Cells are compared where at least ten genes were seen, by two random sums over their values.
+    """
+    x, row = table.cells.x, table.cells.row
+    mark = np.unique(x @ np.random.default_rng(0).random((x.shape[1], 2)), axis=0, return_inverse=True)[1].reshape(-1)
+    rich = np.diff(x.indptr) >= MIN_VALUES
+    n_asked = n_leaked = 0
+    for fold in question.folds:
+        train, asked = fold.train[row], fold.asked[row]
+        twice = rich & np.isin(mark, mark[train & rich])
+        n_asked += int(asked.sum())
+        n_leaked += int((asked & (train | twice)).sum())
+    return round(n_leaked / max(n_asked, 1), 6)
+
+
+def _loadings(table: Responses, train: NDArray[np.bool_]) -> Floats | None:
+    at = {gene: i for i, gene in enumerate(table.genes)}
+    on_panel = np.array([at.get(target, -1) for target in table.targets])
+    if (on_panel < 0).all() or train.sum() < 3:
+        return None
+    effects = table.effect[train]
+    _, size, axes = np.linalg.svd(effects - effects.mean(axis=0), full_matrices=False)
+    weights = (axes[:LOADINGS] * size[:LOADINGS, None]).T / max(float(size[0]), 1e-12)
+    return np.where((on_panel >= 0)[:, None], weights[on_panel], 0.0)
+
+
+def _reference(table: Responses, question: Question, rows: Ints) -> Floats:
+    found = np.zeros((len(rows), len(table.genes)))
+    for fold in question.folds:
+        for one in np.unique(table.context[fold.asked]):
+            here = fold.train & (table.context == one)
+            mean = table.effect[here if here.any() else fold.train].mean(axis=0)
+            asked = np.flatnonzero(fold.asked & (table.context == one))
+            found[np.searchsorted(rows, asked)] = table.profile[table.control[asked]] + mean
+    return found
+
+
+def _distinction(table: Responses, rows: Ints) -> Floats:
+    """Return how far each row is from the mean of all other conditions of its context, in standard errors."""
+    variance = np.nan_to_num(table.variance)
+    found = np.zeros((len(rows), len(table.genes)))
+    for one in np.unique(table.context[rows]):
+        here = (table.context == one) & ~table.is_control
+        n = here.sum() - 1
+        own = np.flatnonzero(table.context[rows] == one)
+        if n < 1:
+            continue
+        at = rows[own]
+        mean = (table.profile[here].sum(axis=0) - table.profile[at]) / n
+        error = variance[at] + (variance[here].sum(axis=0) - variance[at]) / n**2
+        found[own] = (table.profile[at] - mean) / np.sqrt(np.maximum(error, 1e-12))
+    return np.where(np.isfinite(table.variance[rows]), found, 0.0)
+
+
+def _additive(table: Responses, rows: Ints) -> Floats:
+    """Return the sum of measured effects of the parts of each pair alone, in the same context."""
+    at = {(table.context[i], parts): i for i, parts in enumerate(table.parts)}
+    found = np.full((len(rows), len(table.genes)), np.nan)
+    for i, row in enumerate(rows):
+        alone = [at[key] for part in table.parts[row] if (key := (table.context[row], (part,))) in at]
+        if len(alone) == len(table.parts[row]) > 1:
+            found[i] = table.effect[alone].sum(axis=0)
+    return found
+
+
+def _halved(exam: Exam, seed: int) -> tuple[Predicted, Measured]:
+    """Return one half as the prediction of the other; genes are called and cells compared in the first halving only."""
+    table, rows, n = exam.table, exam.rows, len(exam.table.parts)
+    first, second = table.halves(seed)
+    twice = 2 * exam.measured.variance
+    called: list[Differential | None] = [None, None]
+    space: list[Space | None] = [None, None]
+    if seed == 0 and exam.axes is not None:
+        control = table.is_control[table.cells.row]
+        half = np.where(control, 0, halves_of(table.cells.row, seed))
+        cells = Cells(table.cells.x, table.cells.row + n * half, table.cells.counts)
+        for k in (0, 1):
+            called[k] = differential_of(cells, rows + n * k, table.control[rows])
+            space[k] = Space(exam.axes.of_rows(cells, rows + n * k), exam.axes.bandwidths)
+    measured = dataclasses.replace(
+        exam.measured, profile=second[rows], variance=twice, differential=called[1], space=space[1]
+    )
+    return Predicted(first[rows], twice, called[0], space[0]), measured
+
+
+def _mean_per_million(cells: Cells, control: Ints) -> Floats:
+    means = {
+        one: np.asarray(cells.take(cells.of(one)).per_million().mean(axis=0)).ravel() for one in np.unique(control)
+    }
+    return np.stack([means[one] for one in control])

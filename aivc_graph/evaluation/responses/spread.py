@@ -1,0 +1,89 @@
+"""Cells as points in few dimensions fitted on training cells alone, for distances between sets of cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.spatial.distance import pdist
+
+from aivc_graph.evaluation.responses.cells import Cells, log_normalised
+
+Floats = NDArray[np.floating]
+
+DIMENSIONS = 50
+FITTED_ON = 5_000
+MOST_CELLS = 300
+# Of a profile of counts, what a gene absent from the control may be multiplied by at most.
+MOST_FOLD = 50.0
+
+
+@dataclass(frozen=True)
+class Space:
+    """The cells of each row as `points`, an array (cell, dimension) a row, and the `bandwidths` of kernels on them."""
+
+    points: tuple[Floats, ...]
+    bandwidths: Floats
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Principal axes `weights` (gene, dimension) of training cells around their `mean` (gene,); kernel `bandwidths`.
+
+    The bandwidths are the median distance between training cells times 1/4, 1/2, 1, 2 and 4 (Gretton et al. 2012, JMLR
+    13, 723–773).
+    """
+
+    weights: Floats
+    mean: Floats
+    bandwidths: Floats
+
+    def project(self, logged: sparse.csr_matrix) -> Floats:
+        """Return the points of cells (cell, dimension)."""
+        return np.asarray(logged @ self.weights) - self.mean @ self.weights
+
+    def of_rows(self, cells: Cells, rows: NDArray[np.integer], seed: int = 0) -> tuple[Floats, ...]:
+        """Return the points of each row, at most 300 cells of it drawn at random."""
+        return tuple(self.project(cells.take(_drawn(cells.of(row), row, seed)).logged()) for row in rows)
+
+    def moved(self, cells: Cells, control: NDArray[np.integer], said: Floats, base: Floats) -> tuple[Floats, ...]:
+        """Return the points of a predicted profile without cells: the control's cells, each moved as the profile says.
+
+        Counts of a gene are multiplied by the fold change between the profiles `said` and `base` (row, gene), at most
+        50; log-normalised values are shifted by their difference, which moves the mean by exactly that.
+        """
+        found: list[Floats] = []
+        drawn = {one: cells.take(_drawn(cells.of(one), one, 0)) for one in np.unique(control)}
+        at = {one: self.project(own.logged()) for one, own in drawn.items()}
+        for i, one in enumerate(control):
+            if not cells.counts:
+                found.append(at[one] + (said[i] - base[i]) @ self.weights)
+                continue
+            fold = np.expm1(np.maximum(said[i], 0)) / np.maximum(np.expm1(base[i]), 1e-9)
+            counts = drawn[one].x.astype(np.float64)
+            counts.data *= np.minimum(fold, MOST_FOLD)[counts.indices]
+            found.append(self.project(log_normalised(counts)))
+        return tuple(found)
+
+
+def axes_of(cells: Cells, rows: NDArray[np.integer], seed: int = 0) -> Axes:
+    """Return the principal axes of the cells of training `rows`; of at most 5,000 of them, drawn at random."""
+    from sklearn.decomposition import PCA
+    from threadpoolctl import threadpool_limits
+
+    mine = np.flatnonzero(np.isin(cells.row, rows))
+    rng = np.random.default_rng(seed)
+    logged = cells.take(np.sort(rng.permutation(mine)[:FITTED_ON])).logged().tocsr()
+    k = min(DIMENSIONS, min(logged.shape) - 1)
+    with threadpool_limits(1):
+        found = PCA(k, svd_solver="arpack", random_state=seed).fit(logged)
+    weights, mean = found.components_.T.copy(), np.asarray(logged.mean(axis=0)).ravel()
+    points = Axes(weights, mean, np.ones(1)).project(logged[: 4 * MOST_CELLS])
+    median = float(np.median(pdist(points))) or 1.0
+    return Axes(weights, mean, median * 2.0 ** np.arange(-2, 3))
+
+
+def _drawn(own: NDArray[np.intp], row: int, seed: int) -> NDArray[np.intp]:
+    return np.sort(np.random.default_rng([seed, int(row)]).permutation(own)[:MOST_CELLS])

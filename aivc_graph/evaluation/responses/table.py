@@ -1,0 +1,178 @@
+"""A table of responses: the profile of every condition in every context beside the control of that context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from aivc_graph.errors import ReadError, unknown_name
+from aivc_graph.evaluation.responses.cells import Cells, Floats, Ints, are_counts, jackknife, profiles_of, sums
+
+EVERYWHERE = "all"
+JOIN = "+"
+# What stands for the missing part where a single is written as a pair, beside the control's own name.
+NO_PART = ("ctrl", "control", "non-targeting", "nontargeting")
+
+
+@dataclass(frozen=True)
+class Responses:
+    """One row a condition in a context, controls among them.
+
+    Parameters
+    ----------
+    genes
+        Name of each gene.
+    condition, context
+        Name of each row's condition and of the context, such as a cell line, it was measured in (row,).
+    parts
+        What was done in each row, in alphabetical order; nothing in a control (row,).
+    n_cells
+        Cells behind each row (row,).
+    profile, variance
+        Profile of each row and its jackknife variance (row, gene); see `profiles_of` and `jackknife`.
+    control
+        The row that is each row's control (row,).
+    cells
+        The cells themselves.
+    """
+
+    genes: tuple[str, ...]
+    condition: NDArray[np.str_]
+    context: NDArray[np.str_]
+    parts: tuple[tuple[str, ...], ...]
+    n_cells: Floats
+    profile: Floats
+    variance: Floats
+    control: Ints
+    cells: Cells
+
+    @property
+    def is_control(self) -> NDArray[np.bool_]:
+        """Which rows are controls (row,)."""
+        return self.control == np.arange(len(self.control))
+
+    @cached_property
+    def effect(self) -> Floats:
+        """Profile less that of the control (row, gene)."""
+        return self.profile - self.profile[self.control]
+
+    @cached_property
+    def targets(self) -> tuple[str, ...]:
+        """Everything that was done anywhere, in alphabetical order."""
+        return tuple(sorted({part for parts in self.parts for part in parts}))
+
+    @cached_property
+    def design(self) -> NDArray[np.bool_]:
+        """Which target was part of which row (row, target)."""
+        return np.array([[target in parts for target in self.targets] for parts in self.parts], bool).reshape(
+            len(self.parts), len(self.targets)
+        )
+
+    @cached_property
+    def own(self) -> NDArray[np.bool_]:
+        """Which genes are themselves targets of a row (row, gene)."""
+        return np.array([np.isin(self.genes, parts) for parts in self.parts]).reshape(len(self.parts), len(self.genes))
+
+    def halves(self, seed: int) -> tuple[Floats, Floats]:
+        """Return the profiles of two random halves of each row's cells (row, gene), the replicates of a measurement."""
+        half, n = halves_of(self.cells.row, seed), len(self.parts)
+        both = sums(Cells(self.cells.x, self.cells.row + n * half, self.cells.counts), 2 * n)
+        profile = profiles_of(*both, self.cells.counts)
+        return profile[:n], profile[n:]
+
+
+def halves_of(row: Ints, seed: int) -> Ints:
+    """Return the half, 0 or 1, that each cell falls in (cell,), as even as can be within its row."""
+    shuffled = np.random.default_rng(seed).permutation(len(row))
+    order = shuffled[np.argsort(row[shuffled], kind="stable")]
+    starts = np.concatenate([[0], np.cumsum(np.bincount(row))])[row[order]]
+    half = np.empty(len(row), np.int64)
+    half[order] = (np.arange(len(row)) - starts) % 2
+    return half
+
+
+def responses_of(
+    table: Any, condition: str, control: str, context: str | None = None, *, layer: str | None = None, where: str = ""
+) -> Responses:
+    """Return the table of responses in an AnnData with one row a cell.
+
+    Parameters
+    ----------
+    table
+        AnnData (cell, gene) of counts or of log-normalised values; the values tell which.
+    condition, context
+        Columns of ``obs``; a pair is written ``A+B``. Without a context all cells are of one.
+    control
+        The condition to which nothing was done.
+    layer
+        Layer to read in place of ``X``.
+    where
+        What messages call the table, such as its file.
+
+    Raises
+    ------
+    ReadError
+        A column, condition or layer that is not there, a context without control, values that are neither kind.
+    """
+    where = where or "table of responses"
+    names = _column(table, condition, where)
+    contexts = np.full(len(names), EVERYWHERE) if context is None else _column(table, context, where)
+    if not (names == control).any():
+        raise unknown_name(ReadError, f"{where} · obs[{condition!r}]", "control", control, np.unique(names))
+    x = sparse.csr_matrix(_layer(table, layer, where))
+    keys, row = np.unique(np.column_stack([contexts, names]), axis=0, return_inverse=True)
+    at = {(one, name): i for i, (one, name) in enumerate(keys)}
+    alone = sorted({one for one, _ in keys if (one, control) not in at})
+    if alone:
+        mend = f"leave those cells out, or name another column than {context!r} as context"
+        raise ReadError(where, f"no cell of {control!r} in {', '.join(alone[:5])}", "a control in every context", mend)
+    cells = Cells(x, row.reshape(-1), are_counts(x, where))
+    total, n_cells = sums(cells, len(keys))
+    return Responses(
+        genes=tuple(map(str, table.var_names)),
+        condition=keys[:, 1],
+        context=keys[:, 0],
+        parts=tuple(parts_of(name, control) for _, name in keys),
+        n_cells=n_cells,
+        profile=profiles_of(total, n_cells, cells.counts),
+        variance=jackknife(cells, total, n_cells),
+        control=np.array([at[one, control] for one, _ in keys]),
+        cells=cells,
+    )
+
+
+def parts_of(condition: str, control: str) -> tuple[str, ...]:
+    """Return what was done, in alphabetical order: ``("A", "B")`` for ``B+A``, ``("A",)`` for ``A+ctrl``.
+
+    Examples
+    --------
+    >>> parts_of("KLF1+ctrl", "ctrl"), parts_of("ctrl", "ctrl")
+    (('KLF1',), ())
+    """
+    if condition == control:
+        return ()
+    found = {part.strip() for part in condition.split(JOIN)}
+    return tuple(sorted(part for part in found if part and part != control and part.lower() not in NO_PART))
+
+
+def _column(table: Any, name: str, where: str) -> NDArray[np.str_]:
+    if name not in table.obs:
+        raise unknown_name(ReadError, f"{where} · obs", "column", name, table.obs.columns)
+    if pd.isna(table.obs[name]).any():
+        found = f"{int(pd.isna(table.obs[name]).sum()):,} cells without a value"
+        raise ReadError(f"{where} · obs[{name!r}]", found, "a value for every cell", "leave those cells out")
+    return table.obs[name].astype(str).to_numpy().astype(str)
+
+
+def _layer(table: Any, layer: str | None, where: str) -> Any:
+    if layer is None:
+        return table.X
+    if layer not in table.layers:
+        raise unknown_name(ReadError, f"{where} · layers", "layer", layer, table.layers)
+    return table.layers[layer]

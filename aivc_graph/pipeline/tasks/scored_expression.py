@@ -1,0 +1,38 @@
+"""What the tasks that ask for expression share: who answers, against what, by which metrics."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
+from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.pipeline.tasks.task import Asked, Mask
+from aivc_graph.query.predictions import expected_log_expression, measured_log_expression
+
+
+def scored_expression(
+    asked: Asked,
+    task: str,
+    axis: Literal["modality", "context"],
+    modality: str,
+    level: str,
+    rows: Mask,
+    left: TissueGraph,
+    scene: Scene,
+) -> Scored:
+    """Return the log expression of `rows` of a level as predicted on the graph `left`, beside the rules on `scene`."""
+    return Scored(
+        task=task,
+        axis=axis,
+        split=asked.split,
+        scale=level,
+        modality=modality,
+        readout="genes",
+        measured=measured_log_expression(asked.model, asked.graph, level)[rows],
+        model=expected_log_expression(asked.model, left, level, rows),
+        baselines=run_baselines(scene, "expression"),
+        metrics=("pearson_by_gene", "rmse_log"),
+        units=asked.units(level, rows),
+        leakage=asked.leakage(level, rows)["any"],
+    )

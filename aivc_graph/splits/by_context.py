@@ -1,0 +1,30 @@
+"""Hold out whole contexts: cell lines, cell types, donors in which everything was done."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from aivc_graph.splits.conditions import CONTEXT, AbstractConditionSplit, as_conditions, column_of
+from aivc_graph.splits.design import DESIGNS
+
+
+@DESIGNS.register("by_context", needs="conditions of several contexts")
+class ContextSplit(AbstractConditionSplit):
+    """Every condition of a held-out context is held out, its control with it.
+
+    What is asked is the effect of a known intervention where it was never given. The control of the context may be
+    looked at when the question is put, as its starting point; nothing is fitted on it. The context of a section is its
+    donor.
+    """
+
+    @property
+    def unit(self) -> str:
+        """What a group is called."""
+        return CONTEXT
+
+    def label(self, table: pd.DataFrame) -> pd.Series:
+        """Label each row of a table of conditions by its context."""
+        conditions = as_conditions(table)
+        context = column_of(conditions, CONTEXT)
+        side = self.sides(sorted(set(context)))
+        return self.checked([side[one] for one in context], conditions.index)

@@ -1,0 +1,100 @@
+"""Hold out interventions that training never saw: whole targets, or combinations of which 0, 1 or 2 parts were seen."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, field_validator, model_validator
+
+from aivc_graph import names
+from aivc_graph.splits.conditions import TARGETS, AbstractConditionSplit, as_conditions, joined
+from aivc_graph.splits.design import DESIGNS
+
+HELD_OUT = (names.TEST, names.VALIDATION)
+Parts = tuple[str, ...]
+
+
+@DESIGNS.register("by_intervention", needs="several interventions, one a section or a row")
+class InterventionSplit(AbstractConditionSplit):
+    """No held-out target (or combination) is given in training.
+
+    ``hold: target``: every condition with a held-out target is held out with it, alone or combined; one that combines
+    targets of two held-out sides is unused. ``hold: combination``: whole combinations are held out while their parts
+    may train; with `seen`, exactly so many parts of each train alone, and what else holds the other parts is unused.
+    A held-out combination that cannot have `seen` parts beside the others is unused.
+
+    Parameters
+    ----------
+    hold
+        What a group is: ``target`` or ``combination``, such as ``KLF1+MAP2K6``.
+    seen
+        For combinations, how many parts train alone; as many as happen to if not given.
+    """
+
+    hold: Literal["target", "combination"] = "target"
+    seen: int | None = Field(default=None, ge=0)
+
+    @property
+    def unit(self) -> str:
+        """What a group is called."""
+        return self.hold
+
+    @field_validator("test", "validation", mode="after")
+    @classmethod
+    def _in_order(cls, given: Parts) -> Parts:
+        return tuple(joined([part.strip() for part in name.split("+")]) for name in given)
+
+    @model_validator(mode="after")
+    def _seen_is_of_combinations(self) -> Self:
+        if self.seen is not None and self.hold == "target":
+            raise ValueError("`seen` counts parts of combinations; give `hold: combination`, or leave it out")
+        return self
+
+    def label(self, table: pd.DataFrame) -> pd.Series:
+        """Label each row of a table of conditions."""
+        conditions = as_conditions(table)
+        given = list(conditions[TARGETS])
+        if self.hold == "target":
+            side = self.sides(sorted({part for parts in given for part in parts}))
+            return self.checked([_side_of({side[part] for part in parts}) for parts in given], conditions.index)
+        alone = {parts[0] for parts in given if len(parts) == 1}
+        side = self.held_out(sorted({joined(parts) for parts in given if self._eligible(parts, alone)}))
+        hidden: dict[str, str] = {}
+        if self.seen is not None:
+            hidden, possible = self._hide(side, alone)
+            side = {name: one if possible.get(name, True) else names.UNUSED for name, one in side.items()}
+        labels = []
+        for parts in given:
+            label = side.get(joined(parts), names.TRAIN)
+            labels.append(names.UNUSED if label == names.TRAIN and any(p in hidden for p in parts) else label)
+        return self.checked(labels, conditions.index)
+
+    def _eligible(self, parts: Parts, alone: set[str]) -> bool:
+        return len(parts) > 1 and (self.seen is None or self.seen <= len(alone.intersection(parts)))
+
+    def _hide(self, side: dict[str, str], alone: set[str]) -> tuple[dict[str, str], dict[str, bool]]:
+        """Return the parts that may not train, each with its side, and whether each held-out combination comes out."""
+        rng = np.random.default_rng(self.seed)
+        hidden: dict[str, str] = {}
+        kept: set[str] = set()
+        possible = {}
+        for of in HELD_OUT:
+            for name in sorted(name for name, label in side.items() if label == of):
+                parts = [str(part) for part in rng.permutation(name.split("+"))]
+                free = sorted((p for p in parts if p in alone and p not in hidden), key=lambda p: p not in kept)
+                keep = free[: self.seen]
+                rest = set(parts) - set(keep)
+                clash = rest & kept or any(hidden.get(part, of) != of for part in rest)
+                possible[name] = len(keep) == self.seen and not clash
+                if possible[name]:
+                    kept.update(keep)
+                    hidden |= dict.fromkeys(rest, of)
+        return hidden, possible
+
+
+def _side_of(sides: set[str]) -> str:
+    """Return the side of a condition from those of its parts: held out if any part is; unused if on both sides."""
+    held = [side for side in HELD_OUT if side in sides]
+    return names.TRAIN if not held else held[0] if len(held) == 1 else names.UNUSED

@@ -1,0 +1,213 @@
+"""A table of conditions, what was done to whom, from a plain table or from sections; and how many parts were seen.
+
+The doubles of a Perturb-seq screen, by how many of their parts train alone::
+
+    obs = screen.obs.rename(columns={"cell_type": "context"})  # with a column ``condition``
+    split = split_design("by_intervention", hold="combination", test=["KLF1+MAP2K6", "MAP2K3+SLC38A2"])
+    labels = split.label(obs)  # a label a row, be it a cell or a condition
+    seen = parts_seen(obs, labels)  # 2 for both: KLF1, MAP2K6, MAP2K3 and SLC38A2 train alone
+
+    split_design("by_intervention", hold="combination", seen=2, n_test=3)  # three doubles, both singles train
+    split_design("by_intervention", hold="combination", seen=1, n_test=3)  # one single of each is taken away as well
+    split_design("by_intervention", test=["KLF1", "MAP2K6"])  # neither was seen; KLF1+TGFBR2 has one seen
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aivc_graph import names
+from aivc_graph.errors import ConfigError, Faults, unknown_name
+from aivc_graph.splits.design import Counts, count_labels, levels_of, write_labels
+from aivc_graph.splits.drawn import AbstractDrawnSplit
+from aivc_graph.tissue.intervention import Intervention, interventions_of
+from aivc_graph.tissue.section import metadata_of
+
+CONDITION, TARGETS, CONTEXT = "condition", "targets", "context"
+DOSE, HOURS, SMILES = "dose", "hours", "smiles"
+CONTROL = "control"
+# What screens write where a part is nothing at all.
+NOTHING = {"", CONTROL, "ctrl", "dmso", "non-targeting", "none", "nan"}
+
+
+class AbstractConditionSplit(AbstractDrawnSplit):
+    """Holds out conditions; serves a table with a row a condition (or a cell), and sections by what was done to them.
+
+    What was done to nothing, the control, trains unless a design says otherwise: it bears no target that could leak.
+    """
+
+    @abstractmethod
+    def label(self, table: pd.DataFrame) -> pd.Series:
+        """Return the label of each row of `table` (see `as_conditions`), by its index.
+
+        Raises
+        ------
+        ConfigError
+            A column that is missing, a group that does not exist, or a side that is left empty.
+        """
+
+    def __call__(self, sections: Sequence[Any]) -> Counts:
+        """Label every node of a section by what was done to the section."""
+        for section, label in zip(sections, self.label(conditions_of(sections)), strict=True):
+            for level in levels_of(section):
+                write_labels(section, level, label)
+        return count_labels(sections)
+
+    def checked(self, labels: Sequence[str], index: pd.Index) -> pd.Series:
+        """Return labels by row; raise if a side that was asked for, or training, is left with nothing."""
+        found = pd.Series(labels, index=index, name=names.SPLIT.name, dtype=object)
+        faults = Faults(ConfigError)
+        asked = {names.TEST: self.test or self.n_test, names.VALIDATION: self.validation or self.n_validation}
+        for side in (names.TRAIN, *(side for side, wanted in asked.items() if wanted)):
+            if not (found == side).any():
+                mend = f"hold out fewer, or other, groups by {self.unit}"
+                faults.add("split", f"no condition left on the side {side!r}", mend=mend)
+        faults.raise_if_any()
+        return found
+
+
+def as_conditions(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of conditions in one form, row by row and with its index kept.
+
+    Parameters
+    ----------
+    table
+        ``condition``: text, parts joined by ``+``; ``control`` (or ``ctrl``, ``DMSO`` …) is no part. Optional:
+        ``targets`` in place of what ``condition`` spells, as text or a sequence; ``dose`` and ``hours`` [h]: a number,
+        text such as ``1+0.5``, or one number a part; ``context``; ``smiles``: text, or one a part, None where a
+        molecule is not known and ``""`` for what is none, such as a knocked-out gene. A part of dose 0 was not given.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``condition`` (parts in alphabetical order), ``targets``, and as far as given ``dose``, ``hours``, ``smiles``
+        (each a tuple, one entry a part; a control keeps its hours), and ``context``.
+
+    Raises
+    ------
+    ConfigError
+        If there is neither ``condition`` nor ``targets``, or a row has more doses than parts.
+    """
+    source = TARGETS if TARGETS in table else CONDITION
+    if source not in table:
+        raise unknown_name(ConfigError, "conditions", "column", CONDITION, table.columns)
+    given: dict[str, list[Any]] = {name: list(table[name]) for name in (source, DOSE, HOURS, SMILES) if name in table}
+    known: dict[Any, dict[str, tuple[Any, ...]]] = {}
+    rows = []
+    for values in zip(*given.values(), strict=True):
+        key = repr(values)
+        if key not in known:
+            known[key] = _condition(dict(zip(given, values, strict=True)), source)
+        rows.append(known[key])
+    out = pd.DataFrame(index=table.index)
+    for name in rows[0] if rows else ():
+        out[name] = pd.Series([row[name] for row in rows], index=table.index, dtype=object)
+    out.insert(0, CONDITION, [joined(parts) for parts in out[TARGETS]] if rows else [])
+    if CONTEXT in table:
+        out[CONTEXT] = table[CONTEXT].astype(str).to_numpy()
+    return out
+
+
+def joined(parts: Sequence[str]) -> str:
+    """Return the name of a combination, whatever the order of its parts; ``control`` for none.
+
+    Examples
+    --------
+    >>> joined(["MAP2K6", "KLF1"]), joined([])
+    ('KLF1+MAP2K6', 'control')
+    """
+    return "+".join(sorted(parts)) or CONTROL
+
+
+def column_of(conditions: pd.DataFrame, name: str) -> pd.Series:
+    """Return a column, or raise a `ConfigError` that lists what there is."""
+    if name not in conditions:
+        raise unknown_name(ConfigError, "conditions", "column", name, conditions.columns)
+    return conditions[name]
+
+
+def conditions_of(sections: Sequence[Any]) -> pd.DataFrame:
+    """Return a row a section, in the form of `as_conditions`; the parts are the names of its interventions.
+
+    The context of a section is its donor. An intervention in two places counts once, with its larger dose.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for section in sections:
+        given: dict[str, Intervention] = {}
+        for one in sorted(interventions_of(section), key=lambda one: one.dose):
+            given[one.name] = one
+        metadata = metadata_of(section)
+        rows[str(metadata["section"])] = {
+            TARGETS: tuple(given),
+            DOSE: tuple(one.dose for one in given.values()),
+            HOURS: tuple(one.hours for one in given.values()),
+            SMILES: tuple(one.smiles or (None if one.kind == "drug" else "") for one in given.values()),
+            CONTEXT: metadata.get("donor") or metadata["section"],
+        }
+    return as_conditions(pd.DataFrame(list(rows.values()), index=pd.Index(rows, name="section")))
+
+
+def parts_seen(table: pd.DataFrame, labels: pd.Series) -> pd.Series:
+    """Return how many parts of each condition train alone, in its own context where contexts are given.
+
+    A single that trains has seen 1, a double 0, 1 or 2; the control 0.
+
+    Parameters
+    ----------
+    table, labels
+        As `AbstractConditionSplit.label` takes and returns them.
+    """
+    conditions = as_conditions(table)
+    context = conditions[CONTEXT] if CONTEXT in conditions else pd.Series("", index=conditions.index)
+    training = (labels.to_numpy() == names.TRAIN) & (conditions[TARGETS].map(len) == 1).to_numpy()
+    alone = {(where, parts[0]) for where, parts in zip(context[training], conditions[TARGETS][training], strict=True)}
+    rows = zip(context, conditions[TARGETS], strict=True)
+    seen = [sum((where, part) in alone for part in parts) for where, parts in rows]
+    return pd.Series(seen, index=conditions.index, name="parts_seen", dtype=np.int64)
+
+
+def _condition(given: dict[str, Any], source: str) -> dict[str, tuple[Any, ...]]:
+    parts = _parts(given[source])
+    found: dict[str, tuple[Any, ...]] = {TARGETS: parts}
+    for name in (DOSE, HOURS):
+        if name in given:
+            found[name] = _numbers(given[name], parts, name)
+    if SMILES in given:
+        molecules = _one_each(given[SMILES], parts, SMILES)
+        found[SMILES] = tuple(one if isinstance(one, str) else None for one in molecules)
+    if parts and DOSE in found:
+        kept = [dose != 0 for dose in found[DOSE]]
+        if any(kept):
+            return {name: tuple(v for v, k in zip(values, kept, strict=True) if k) for name, values in found.items()}
+        return {name: values[:1] if name == HOURS else () for name, values in found.items()}
+    return found
+
+
+def _parts(value: Any) -> tuple[str, ...]:
+    parts = value.split("+") if isinstance(value, str) else value if isinstance(value, list | tuple) else ()
+    return tuple(dict.fromkeys(str(part).strip() for part in parts if str(part).strip().lower() not in NOTHING))
+
+
+def _numbers(value: Any, parts: tuple[str, ...], name: str) -> tuple[float, ...]:
+    if isinstance(value, str):
+        value = value.split("+")
+    try:
+        numbers = tuple(map(float, value)) if isinstance(value, list | tuple) else (float(value),)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"conditions · {joined(parts)}", f"{name} {value!r}", "a number, or one a part") from error
+    return _one_each(numbers if len(numbers) != 1 else numbers[0], parts, name)
+
+
+def _one_each(value: Any, parts: tuple[str, ...], name: str) -> tuple[Any, ...]:
+    """Return one value a part; a single one holds for all, and for a control."""
+    if not isinstance(value, list | tuple):
+        return (value,) * max(len(parts), 1)
+    if len(value) != len(parts) and parts:
+        found = f"{len(value)} values of {name} for {len(parts)} parts"
+        raise ConfigError(f"conditions · {joined(parts)}", found, "one a part, or one for all")
+    return tuple(value)

@@ -1,0 +1,106 @@
+"""Groups held out by name or by lot: what every design that parts groups has in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from aivc_graph import names
+from aivc_graph.errors import ConfigError, unknown_name
+from aivc_graph.splits.design import AbstractSplit
+
+
+class AbstractDrawnSplit(AbstractSplit):
+    """Either name the held-out groups, or let them be drawn.
+
+    The groups are put in an order by `seed` and cut in folds of `n_test`; fold `fold` is tested, and the next
+    `n_validation` groups validate. Over all folds each group is tested once.
+
+    Parameters
+    ----------
+    test, validation
+        Groups by name.
+    n_test, n_validation
+        In place of names, how many groups to draw.
+    fold, seed
+        Which draw.
+    """
+
+    test: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    n_test: int = Field(default=0, ge=0)
+    n_validation: int = Field(default=0, ge=0)
+    fold: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0)
+
+    @property
+    @abstractmethod
+    def unit(self) -> str:
+        """What a group is called in messages, such as ``donor``."""
+
+    @field_validator("test", "validation", mode="before")
+    @classmethod
+    def _as_names(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        return [f"{v:g}" if isinstance(v, float) else str(v) for v in value]
+
+    @model_validator(mode="after")
+    def _sides_are_disjoint(self) -> Self:
+        both = sorted(set(self.test) & set(self.validation))
+        if both:
+            raise ValueError(f"{self.unit} {both[0]!r} is on both sides, test and validation; keep it on one")
+        for named, drawn, side in (
+            (self.test, self.n_test, "test"),
+            (self.validation, self.n_validation, "validation"),
+        ):
+            if named and drawn:
+                raise ValueError(f"give either `{side}` or `n_{side}`")
+        return self
+
+    def sides(self, groups: Sequence[str]) -> dict[str, str]:
+        """Return the label of each group; `groups` has each once, in an order that depends on nothing but the names.
+
+        Raises
+        ------
+        ConfigError
+            A named group that does not exist, more to draw than there is, or nothing left to train on.
+        """
+        label = self.held_out(groups)
+        if names.TRAIN not in label.values():
+            found = f"all {len(groups)} groups by {self.unit} held out"
+            raise ConfigError("split", found, "at least one group to train on", "hold out fewer")
+        return label
+
+    def held_out(self, groups: Sequence[str]) -> dict[str, str]:
+        """Return the same as `sides`, though nothing may be left to train on."""
+        for side, named in (("test", self.test), ("validation", self.validation)):
+            for name in named:
+                if name not in groups:
+                    raise unknown_name(ConfigError, f"split · {side}", self.unit, name, groups)
+        test, validation = self._drawn(groups)
+        label = dict.fromkeys(groups, names.TRAIN)
+        return label | dict.fromkeys(test, names.TEST) | dict.fromkeys(validation, names.VALIDATION)
+
+    def _drawn(self, groups: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Complete the named groups with the drawn ones."""
+        rest = [group for group in groups if group not in {*self.test, *self.validation}]
+        order = [rest[i] for i in np.random.default_rng(self.seed).permutation(len(rest))]
+        n_folds = -(-len(order) // self.n_test) if self.n_test else 1
+        if self.fold >= n_folds:
+            found = f"fold {self.fold} of {n_folds}"
+            raise ConfigError(
+                "split · fold", found, f"0–{n_folds - 1}", f"there are {len(order)} groups by {self.unit}"
+            )
+        start = self.fold * self.n_test
+        around = order[start:] + order[:start]
+        n_test = min(self.n_test, len(order) - start)
+        if n_test + self.n_validation > len(order):
+            found = f"{n_test} + {self.n_validation} groups to draw out of {len(order)} by {self.unit}"
+            raise ConfigError("split", found, mend="draw fewer")
+        drawn = tuple(around[:n_test]), tuple(around[n_test : n_test + self.n_validation])
+        return self.test or drawn[0], self.validation or drawn[1]

@@ -1,0 +1,79 @@
+"""Responses of Norman 2019 and McFaline-Figueroa 2023 (500 genes): every question, every rule, and the ceilings.
+
+    AIVC_DATA=… python benchmarks/responses.py
+
+Writes ``benchmarks/results/responses.json``: the five pairs with both parts seen one by one, and all scores of all
+questions. Norman et al. 2019, doi:10.1126/science.aax4438; subset of Wu et al. 2024, doi:10.48550/arXiv.2408.10609.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+
+from aivc_graph.config import data_folder
+from aivc_graph.evaluation.metrics.metric import metric
+from aivc_graph.evaluation.responses.asking import Exam, examine
+from aivc_graph.evaluation.responses.questions import QUESTIONS, unseen_pair
+from aivc_graph.evaluation.responses.table import Responses, responses_of
+from aivc_graph.evaluation.responses.views import Predicted, Replicates
+from aivc_graph.evaluation.scoring import rounded, score
+
+FILE = "norman19-mcfaline23-devel/devel.h5ad"
+OUT = Path(__file__).parent / "results" / "responses.json"
+
+
+def main() -> None:
+    """Score everything and write the figures."""
+    table = responses_of(ad.read_h5ad(data_folder() / FILE), "condition", "control", "cell_type", where=FILE)
+    in_norman = ~table.is_control & (table.context == "k562")
+    exam = next(examine(table, question) for question in unseen_pair(table, in_norman))
+    found = {"pairs_with_both_parts_seen": pairs(exam), "questions": questions(table, in_norman)}
+    OUT.write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps(found["pairs_with_both_parts_seen"]["mean"], indent=1))
+
+
+def pairs(exam: Exam) -> dict[str, Any]:
+    """Return Pearson delta and squared error of every rule pair by pair, and their means."""
+    names = list(exam.table.condition[exam.rows])
+    answers: dict[str, Predicted | Replicates] = {**exam.baselines(), **exam.replicates()}
+    by_pair: dict[str, Any] = {name: {} for name in names}
+    mean: dict[str, Any] = {}
+    for predictor, answer in answers.items():
+        for judged in ("pearson_delta_profile", "mse_delta"):
+            each = scores(judged, answer, exam)
+            mean.setdefault(predictor, {})[judged] = rounded(float(np.mean(each)))
+            for name, value in zip(names, each, strict=True):
+                by_pair[name].setdefault(predictor, {})[judged] = rounded(float(value))
+    return {"mean": mean, "by_pair": by_pair}
+
+
+def scores(judged: str, answer: Predicted | Replicates, exam: Exam) -> np.ndarray:
+    """Return the score of each row."""
+    n = len(exam.rows)
+    sums = metric(judged).statistics(answer, exam.measured, np.arange(n), n, np.zeros(n))
+    with np.errstate(invalid="ignore"):
+        return sums[:, 0] / sums[:, 1]
+
+
+def questions(table: Responses, in_norman: np.ndarray) -> dict[str, Any]:
+    """Return the scores of everybody on every question, by metric."""
+    found: dict[str, Any] = {}
+    for kind, ask in QUESTIONS.items():
+        among = ~table.is_control if kind == "unseen_context" else in_norman
+        for question in ask(table, among, 0):
+            exam = examine(table, question)
+            results, _ = score([exam.scored(exam.baselines()["additive"])])
+            rows = found.setdefault(question.name, {"conditions": len(exam.rows), "scores": {}})["scores"]
+            for one in results:
+                if one.kind != "model":
+                    rows.setdefault(one.metric, {})[one.predictor] = [one.value, one.lower, one.upper]
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Questions hold out what they say they do; nobody who answers sees what was measured of the rows asked about."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from aivc_graph.evaluation.baselines.baseline import run_baselines
+from aivc_graph.evaluation.baselines.responses import additive
+from aivc_graph.evaluation.responses.asking import Exam, examine, leaked, scene_of
+from aivc_graph.evaluation.responses.questions import Question, unseen_context, unseen_gene, unseen_pair
+from aivc_graph.evaluation.responses.table import Responses, responses_of
+from aivc_graph.evaluation.scoring import score
+
+SINGLES = ("A", "B", "C", "D", "E", "F")
+PAIRS = ("A+B", "C+D", "A+X", "X+Y", "Y+Z")
+RULES = {
+    "no_change",
+    "global_mean",
+    "context_mean",
+    "additive",
+    "saturating",
+    "bilinear_ridge",
+    "kernel_ridge",
+    "knn",
+    "label_shuffled",
+}
+
+
+def screen(contexts: tuple[str, ...] = ("a", "b"), cells: int = 30, genes: int = 40) -> ad.AnnData:
+    rng = np.random.default_rng(0)
+    effect = {part: rng.normal(size=genes) * (rng.random(genes) < 0.4) for part in "ABCDEFXYZ"}
+    rows, names, lines = [], [], []
+    for line in contexts:
+        base = np.log(rng.gamma(2.0, 2.0, genes))
+        for name in ("ctrl", *SINGLES, *(PAIRS if line == "a" else ())):
+            rate = np.exp(base + sum((effect[part] for part in name.split("+") if part in effect), np.zeros(genes)))
+            rows.append(rng.poisson(rate, (cells, genes)))
+            names += [name] * cells
+            lines += [line] * cells
+    made = ad.AnnData(
+        sparse.csr_matrix(np.concatenate(rows).astype(float)),
+        obs=pd.DataFrame({"condition": names, "line": lines}, index=[str(i) for i in range(len(names))]),
+    )
+    made.var_names = [*"ABCDEF", *(f"G{i}" for i in range(6, genes))]
+    return made
+
+
+@pytest.fixture(scope="module")
+def table() -> Responses:
+    return responses_of(screen(), "condition", "ctrl", "line")
+
+
+@pytest.fixture(scope="module")
+def questions(table: Responses) -> dict[str, Question]:
+    here = ~table.is_control & (table.context == "a")
+    asked = [*unseen_gene(table, here), *unseen_pair(table, here), *unseen_context(table, ~table.is_control)]
+    return {question.name: question for question in asked}
+
+
+@pytest.fixture(scope="module")
+def exam(table: Responses, questions: dict[str, Question]) -> Exam:
+    return examine(table, questions["unseen_pair_2_seen"])
+
+
+def test_questions_hold_out_what_they_say(table: Responses, questions: dict[str, Question]) -> None:
+    assert set(questions) == {
+        "unseen_gene",
+        "unseen_pair_2_seen",
+        "unseen_pair_1_seen",
+        "unseen_pair_0_seen",
+        "unseen_context",
+    }
+    for question in questions.values():
+        for fold in question.folds:
+            assert not (fold.train & fold.asked).any() and not (fold.train & table.is_control).any()
+            if question.name != "unseen_context":
+                names = {table.parts[row] for row in np.flatnonzero(fold.asked)}
+                assert not names & {table.parts[row] for row in np.flatnonzero(fold.train)}
+    for fold in questions["unseen_gene"].folds:
+        assert not (table.design[fold.train].any(axis=0) & table.design[fold.asked].any(axis=0)).any()
+    for fold in questions["unseen_context"].folds:
+        assert not set(table.context[fold.train]) & set(table.context[fold.asked])
+    asked = {name: set(table.condition[question.asked]) for name, question in questions.items()}
+    assert asked["unseen_pair_2_seen"] == {"A+B", "C+D"}
+    assert asked["unseen_pair_1_seen"] == {"A+X"} and asked["unseen_pair_0_seen"] == {"X+Y", "Y+Z"}
+    assert all(not table.design[fold.train][:, table.targets.index("Y")].any() for fold in questions["unseen_pair_0_seen"].folds)
+
+
+def test_no_baseline_reads_what_is_asked(table: Responses, questions: dict[str, Question]) -> None:
+    for question in questions.values():
+        for fold in question.folds:
+            scene = scene_of(table, fold)
+            assert np.isnan(scene.target[~fold.train]).all()
+            answers = run_baselines(scene, "response")
+            assert set(answers) >= RULES - {"context_mean"}
+            assert all(np.isfinite(answer).all() and len(answer) == fold.asked.sum() for answer in answers.values())
+
+
+def test_what_was_measured_of_asked_rows_moves_no_answer(table: Responses, questions: dict[str, Question]) -> None:
+    for question in questions.values():
+        fold = question.folds[0]
+        other = np.where(fold.asked[:, None], table.profile + 1.0, table.profile)
+        changed = dataclasses.replace(table, profile=other)
+        one, two = (run_baselines(scene_of(given, fold), "response") for given in (table, changed))
+        for name in one:
+            np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+
+
+def test_sum_of_planted_effects_is_told_by_the_additive_rule(exam: Exam) -> None:
+    rows, _ = score([exam.scored(exam.answer(lambda table, fold: additive(scene_of(table, fold))))])
+    found = {(one.metric, one.predictor): one for one in rows}
+    assert found["pearson_delta_profile", "model"].value > 0.8
+    assert found["pearson_delta_profile", "model"].value == found["pearson_delta_profile", "additive"].value
+    assert found["pearson_delta_profile", "no_change"].value == -1.0
+    assert found["pearson_delta_profile", "replicate_full_depth"].value > found["pearson_delta_profile", "replicate_half"].value
+    assert found["energy_distance", "additive"].value < found["energy_distance", "no_change"].value
+    assert found["r2_weighted", "global_mean"].value == 0.0
+    assert {one.predictor for one in rows if one.kind == "baseline"} == RULES
+    assert {one.unit for one in rows} == {"condition"} and {one.leakage for one in rows} == {0.0}
+
+
+def test_axes_are_fitted_without_the_rows_asked_about(table: Responses, questions: dict[str, Question]) -> None:
+    question = questions["unseen_pair_2_seen"]
+    asked = question.asked[table.cells.row]
+    cells = dataclasses.replace(table.cells, x=sparse.csr_matrix(table.cells.x.multiply(np.where(asked, 7.0, 1.0)[:, None])))
+    one, two = (examine(given, question).axes for given in (table, dataclasses.replace(table, cells=cells)))
+    assert one is not None and two is not None
+    np.testing.assert_array_equal(one.weights, two.weights)
+    np.testing.assert_array_equal(one.bandwidths, two.bandwidths)
+
+
+def test_planted_leaks_are_counted(table: Responses, questions: dict[str, Question]) -> None:
+    question = questions["unseen_pair_2_seen"]
+    assert leaked(table, question) == 0.0
+    fold = question.folds[0]
+    open_ = dataclasses.replace(question, folds=(dataclasses.replace(fold, train=fold.train | fold.asked),))
+    assert leaked(table, open_) == 1.0
+    row = table.cells.row
+    asked, trained = np.flatnonzero(fold.asked[row]), np.flatnonzero(fold.train[row])
+    order = np.arange(len(row))
+    order[asked[0]] = trained[0]
+    copied = dataclasses.replace(table, cells=dataclasses.replace(table.cells, x=table.cells.x[order]))
+    assert leaked(copied, dataclasses.replace(question, folds=(fold,))) == pytest.approx(1 / len(asked))
+
+
+def test_a_profile_without_cells_moves_the_controls_cells(exam: Exam) -> None:
+    still = exam.of_profiles(exam.measured.control)
+    assert still.space is not None and exam.axes is not None and still.differential is not None
+    control = exam.axes.of_rows(exam.table.cells, exam.table.control[exam.rows])
+    np.testing.assert_allclose(still.space.points[0], control[0], atol=1e-9)
+    assert not still.differential.significant.any() and (still.differential.lfc == 0).all()

@@ -1,0 +1,67 @@
+"""The whole way by one command: the same bytes again, and nobody's study lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+
+from aivc_graph.config import load_config
+from aivc_graph.pipeline.demo import demo
+
+pytestmark = pytest.mark.usefixtures("where_data_lies")
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+TABLES = ("niches", "markers", "expression", "contacts")
+PICTURES = ("niches", "contacts", "training")
+
+
+def test_a_study_of_ones_own_is_neither_trained_into_nor_replaced(
+    made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]]
+) -> None:
+    (tmp_path / "tissue/truth").mkdir(parents=True)
+    (tmp_path / "tissue/config.yaml").write_text("mine")
+    code, _, err = say("demo", "--out", tmp_path)
+    assert code == 2 and "already holds something" in err
+    code, _, err = say("train", made / "tiny.yaml", "--graph", made / "graph.zarr", "--out", tmp_path / "tissue")
+    assert code == 2 and "a simulated study" in err
+    assert (tmp_path / "tissue/config.yaml").read_text() == "mine"
+
+
+def test_the_demo_gives_the_same_bytes_again_and_replaces_an_older_one(
+    tiny_demo: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "aivc_graph.pipeline.demo")
+    (tmp_path / "demo/tissue/truth").mkdir(parents=True)
+    (tmp_path / "demo/checkpoints").mkdir()
+    (tmp_path / "demo/tissue/old").write_text("of an earlier demo")
+    out = demo(tmp_path / "demo", device="cpu", preset="tiny")
+    assert not (out / "tissue/old").exists()
+    files = [
+        *(f"{name}.csv" for name in TABLES),
+        *(f"{name}.png" for name in PICTURES),
+        "evaluation.json",
+        "report.html",
+    ]
+    assert [name for name in files if (out / name).read_bytes() != (tiny_demo / name).read_bytes()] == []
+    stages = [r.getMessage().split(":")[0] for r in caplog.records if r.name == "aivc_graph.pipeline.demo"]
+    assert stages == ["simulate", "inspect", "build", "train", "evaluate", "query", "report"]
+    truth = [pd.read_parquet(file) for file in out.glob("tissue/truth/*/cells.parquet")]
+    assert len(pd.read_csv(out / "niches.csv")) == sum(map(len, truth))
+    assert all(len(pd.read_csv(out / f"{name}.csv")) for name in ("expression", "contacts"))
+    assert "log2_ratio" in pd.read_csv(out / "markers.csv")  # none where so little tissue is of one niche
+    assert all(np.ptp(imread(out / f"{name}.png")[..., :3]) > 0.5 for name in PICTURES)
+    assert "Found and true" in (out / "report.html").read_text()
+
+
+def test_the_demos_configuration_is_the_one_shipped(made: Path) -> None:
+    shipped = {section.name: section for section in load_config(CONFIGS / "demo.yaml").task.sections}
+    written = {section.name: section for section in load_config(made / "tissue/config.yaml").task.sections}
+    assert len(shipped) == 3 and set(shipped) < set(written)
+    for name, section in shipped.items():
+        assert section.sources == written[name].sources and section.donor == written[name].donor
+        assert [part.key for part in section.interventions] == [part.key for part in written[name].interventions]

@@ -1,0 +1,112 @@
+"""A response asked in words: who is treated in each row, what lies out of support, and which words are refused."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aivc_graph.config import Config
+from aivc_graph.errors import QueryError
+from aivc_graph.graph.build import build_graph
+from aivc_graph.model.settings import ModelConfig
+from aivc_graph.pipeline.respond import respond
+from aivc_graph.pipeline.train import train
+from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.report.what_if import what_if_of
+from aivc_graph.report.write import write_report
+from aivc_graph.tissue.intervention import knockout, set_interventions
+from aivc_graph.training.settings import TrainingConfig
+
+CONFIG = Config(model=ModelConfig(latent=4, rings=(6, 12)), training=TrainingConfig(epochs=1, device="cpu"))
+ASKED = ["knockout:G3"]
+
+
+@pytest.fixture(scope="module")
+def run(striped_section: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the run of two donors with an untreated and a treated section each."""
+    sections = []
+    for i, donor in enumerate("ab"):
+        sections += [striped_section(f"{donor}_{what}", n=600, seed=i, donor=donor) for what in ("none", "done")]
+        set_interventions(sections[-1], (knockout("G3", hours=24),))
+        # Other counts than its untreated twin's.
+        sections[-1].tables["cell_rna"].X = sections[-1].tables["cell_rna"].X[:, ::-1].copy()
+    return train(build_graph(sections), CONFIG, tmp_path_factory.mktemp("respond") / "run").folder
+
+
+@pytest.fixture(scope="module")
+def tissue(run: Path) -> VirtualTissue:
+    return VirtualTissue.load(run)
+
+
+def test_each_row_says_how_many_of_its_nodes_are_treated(
+    tissue: VirtualTissue, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = respond(tissue, ASKED, where="section=a_none", at="niche", genes=["G3", "G5"])
+    niches = tissue.niches().obs
+    treated = niches[niches["section"] == "a_none"]["niche"].value_counts()
+    for row in table.itertuples():
+        assert row.n_treated == treated.get(row.niche, 0) < row.n_nodes
+    assert table["n_treated"].sum() == 2 * 600
+    assert caplog.text.count("rows average over all nodes of a niche, treated or not: see n_treated of n_nodes") == 1
+    assert "treated already" not in caplog.text
+    cells = respond(tissue, ASKED, where="section=a_none", at="cell", genes=["G3"])
+    assert ((cells["n_treated"] == 1) == (cells["section"] == "a_none")).all()
+    caplog.clear()
+    whole = respond(tissue, ASKED, at="niche", genes=["G3"])
+    assert (whole["n_treated"] == whole["n_nodes"]).all() and "rows average" not in caplog.text
+
+
+def test_sections_treated_when_measured_are_named(tissue: VirtualTissue, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        respond(tissue, ASKED, at="niche", genes=["G3"])
+    assert "treated already when they were measured: a_done, b_done; what is said of them comes on top" in caplog.text
+
+
+def test_out_of_support_there_is_no_number_anywhere(
+    run: Path, tissue: VirtualTissue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for at in ("niche", "cell"):
+        table = respond(tissue, ["knockout:G3@50"], at=at, genes=["G3"])
+        assert not table["supported"].any()
+        assert table[["estimate", "treated", "lower", "upper"]].isna().all(axis=None)
+        assert np.isfinite(table["untreated"]).all()
+    original = VirtualTissue.intervene
+    monkeypatch.setattr(
+        VirtualTissue, "intervene", lambda self, asked: original(self, asked.model_copy(update={"dose": 50.0}))
+    )
+    found = what_if_of(tissue)
+    assert found is not None and not found["certain"] and found["share_supported"] == 0.0
+    page = write_report(run).read_text()
+    section = page[page.index('<section id="what-if"') :].split("</section>")[0]
+    assert section.count("no answer") == tissue.niches().n_vars
+
+
+def test_a_gene_named_twice_is_told_once(tissue: VirtualTissue) -> None:
+    once, twice = (respond(tissue, ASKED, at="niche", genes=genes) for genes in (["G3"], ["G3", "G3"]))
+    pd.testing.assert_frame_equal(once, twice)
+    assert list(tissue.expression(["G3", "G5", "G3"], at="cell").var_names) == ["G3", "G5"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "where", "said"),
+    [
+        ("knockout:G3@", None, "expected a number from 0, found no dose behind the '@'; leave out the '@' for 1"),
+        ("knockout:G3", "disc=", "where disc=: expected disc=SECTION:X,Y,RADIUS in µm, found no section; name one of"),
+        ("knockout:G3", "disc=:1,2,3", "found no section; name one of a_done, a_none"),
+        ("knockout:G3", "disc=a_non:1,2,3", "did you mean 'a_none'"),
+        ("knockout:G3", "disc=a_none:1,2", "expected three numbers X,Y,RADIUS: disc=SECTION:X,Y,RADIUS .*found '1,2'"),
+        ("knockout:G3", "disc=a_none:1,b,2", "expected three numbers"),
+        ("knockout:G3", "disc=a_none:1,2,-5", "expected finite numbers and a radius above 0 µm, found '1,2,-5'"),
+        ("knockout:G3", "disc=a_none:nan,2,5", "finite numbers"),
+        ("knockout:G3", "disc=a_none:9000,2,5", r"found no cell of a_none inside; they lie at x \d+ to 29\d and y"),
+    ],
+)
+def test_unclear_words_are_refused_clearly(tissue: VirtualTissue, asked: str, where: str | None, said: str) -> None:
+    with pytest.raises(QueryError, match=said):
+        respond(tissue, [asked], where=where)
