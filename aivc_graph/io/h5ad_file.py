@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,14 @@ def read_anndata(path: Path) -> Any:
     ReadError
         There is no such file, it is no whole HDF5 file of an AnnData, or it holds what could run code.
     """
-    from anndata import read_h5ad
+    from anndata import OldFormatWarning, read_h5ad
 
     if not path.is_file():
         raise ReadError(str(path), "no such file", "an .h5ad file", "check the path")
     check_hdf5(path)
     try:
-        return read_h5ad(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OldFormatWarning)  # what older versions wrote is read all the same
+            return read_h5ad(path)
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise ReadError(str(path), f"no AnnData ({error})", mend="write it again by anndata's write_h5ad") from error

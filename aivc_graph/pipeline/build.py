@@ -47,7 +47,8 @@ def build(config: Config, out: Path | None = None) -> Path:
     refuse_other(out)  # before hours of reading, and again when it is written
     _refuse_trained(out)
     check_place(out.parent, folder=True)
-    split_design(**(config.task.split or EVERYTHING)).check([_groups_of(one) for one in config.task.sections])
+    known = [_groups_of(one) | {names.INTERVENTIONS: one.interventions} for one in config.task.sections]
+    split_design(**(config.task.split or EVERYTHING)).check(known)
     sections, doubts = [], _told(doubts_of_paths(config.task))
     for number, section in enumerate(config.task.sections, 1):
         log.info("reading %s (%d of %d)", section.name, number, len(config.task.sections))
@@ -98,7 +99,7 @@ def read_section(config: SectionConfig, task: TaskConfig) -> Any:
     return section
 
 
-def _groups_of(config: SectionConfig) -> dict[str, str]:
+def _groups_of(config: SectionConfig) -> dict[str, Any]:
     """Return what the configuration says a section is: its name, and donor, site, platform and batch where given."""
     given = {key: getattr(config, key) for key in ("donor", "site", "platform", "batch")}
     return {"section": config.name, **{key: value for key, value in given.items() if value is not None}}

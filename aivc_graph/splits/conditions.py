@@ -15,7 +15,7 @@ The doubles of a Perturb-seq screen, by how many of their parts train alone::
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,11 @@ class AbstractConditionSplit(AbstractDrawnSplit):
             for level in levels_of(section):
                 write_labels(section, level, label)
         return count_labels(sections)
+
+    def check(self, known: Sequence[Mapping[str, Any]]) -> None:
+        """Try the design on what was done to each section, which its configuration says."""
+        given = [(one["section"], one.get("donor"), one[names.INTERVENTIONS]) for one in known]
+        self.label(_conditions(given))
 
     def checked(self, labels: Sequence[str], index: pd.Index) -> pd.Series:
         """Return labels by row; raise if a side that was asked for, or training, is left with nothing."""
@@ -136,18 +141,21 @@ def conditions_of(sections: Sequence[Any]) -> pd.DataFrame:
 
     The context of a section is its donor. An intervention in two places counts once, with its larger dose.
     """
+    facts = [(metadata_of(section), interventions_of(section)) for section in sections]
+    return _conditions([(metadata["section"], metadata.get("donor"), given) for metadata, given in facts])
+
+
+def _conditions(sections: Sequence[tuple[str, str | None, Sequence[Intervention]]]) -> pd.DataFrame:
+    """Return a row a section from its name, its donor and what was done to it."""
     rows: dict[str, dict[str, Any]] = {}
-    for section in sections:
-        given: dict[str, Intervention] = {}
-        for one in sorted(interventions_of(section), key=lambda one: one.dose):
-            given[one.name] = one
-        metadata = metadata_of(section)
-        rows[str(metadata["section"])] = {
+    for section, donor, done in sections:
+        given = {one.name: one for one in sorted(done, key=lambda one: one.dose)}
+        rows[str(section)] = {
             TARGETS: tuple(given),
             DOSE: tuple(one.dose for one in given.values()),
             HOURS: tuple(one.hours for one in given.values()),
             SMILES: tuple(one.smiles or (None if one.kind == "drug" else "") for one in given.values()),
-            CONTEXT: metadata.get("donor") or metadata["section"],
+            CONTEXT: donor or section,
         }
     return as_conditions(pd.DataFrame(list(rows.values()), index=pd.Index(rows, name="section")))
 

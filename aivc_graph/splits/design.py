@@ -44,7 +44,8 @@ class AbstractSplit(Settings, ABC):
     def check(self, known: Sequence[Mapping[str, Any]]) -> None:
         """Raise a `ConfigError` if the design cannot fit sections of which this is `known` before any is read.
 
-        `known` holds ``section`` and, where the user gave them, donor, site, platform and batch of each section.
+        `known` holds for each section ``section``, its ``interventions`` and, where the user gave them, donor, site,
+        platform and batch.
         """
 
 

@@ -16,6 +16,7 @@ from aivc_graph.evaluation.responses.asking import Exam, examine, leaked, scene_
 from aivc_graph.evaluation.responses.questions import Question, unseen_context, unseen_gene, unseen_pair
 from aivc_graph.evaluation.responses.table import Responses, responses_of
 from aivc_graph.evaluation.scoring import score
+from aivc_graph.splits.design import split_design
 
 SINGLES = ("A", "B", "C", "D", "E", "F")
 PAIRS = ("A+B", "C+D", "A+X", "X+Y", "Y+Z")
@@ -163,3 +164,23 @@ def test_a_profile_without_cells_moves_the_controls_cells(exam: Exam) -> None:
     control = exam.axes.of_rows(exam.table.cells, exam.table.control[exam.rows])
     np.testing.assert_allclose(still.space.points[0], control[0], atol=1e-9)
     assert not still.differential.significant.any() and (still.differential.lfc == 0).all()
+
+
+def test_folds_are_those_of_the_general_designs(table: Responses, questions: dict[str, Question]) -> None:
+    among = ~table.is_control
+    frame = pd.DataFrame({"targets": list(table.parts), "context": table.context})
+    for name, question in questions.items():
+        for fold in question.folds:
+            asked = [table.condition[row] for row in np.flatnonzero(fold.asked)]
+            if name == "unseen_context":
+                labels = split_design("by_context", test=sorted(set(table.context[fold.asked]))).label(frame)
+                here = among
+            elif name == "unseen_gene":
+                labels = split_design("by_intervention", hold="target", test=sorted(set(asked))).label(frame)
+                here = among & (table.context == "a")
+            else:
+                seen = int(name.split("_")[2])
+                labels = split_design("by_intervention", hold="combination", test=asked, seen=seen).label(frame)
+                here = among & (table.context == "a")
+            np.testing.assert_array_equal(fold.train, (labels == "train").to_numpy() & here)
+            assert (labels[fold.asked] == "test").all()

@@ -73,6 +73,16 @@ def test_cells_turned_in_place_are_told_by_their_genes(section: Any, orientation
         assert len(found) == 1
 
 
+@pytest.mark.parametrize("level", ["cell", "patch"])
+def test_what_was_not_counted_or_is_too_little_is_not_compared(
+    striped_section: Callable[..., Any], section: Any, level: str
+) -> None:
+    section.tables[f"{level}_rna"].X = section.tables[f"{level}_rna"].X * 0
+    assert check_orientation(section) == []
+    one = striped_section("s1", n=2, levels=("cell", "patch"))
+    assert check_orientation(one) == [] and check_overlap(one) == []
+
+
 def test_cells_beside_their_slide_are_refused(section: Any) -> None:
     image = np.random.default_rng(0).integers(0, 255, (3, 60, 60)).astype(np.uint8)
     add_slide(section, da.from_array(image), moved(np.eye(2) * 6, shift=(0.0, 0.0)))
