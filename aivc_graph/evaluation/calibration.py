@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from aivc_graph.evaluation.conformal import INSUFFICIENT, left_out_coverage, units_needed
-from aivc_graph.evaluation.metrics.distribution import central
+from aivc_graph.evaluation.metrics.distribution import LEVELS, central
+from aivc_graph.evaluation.metrics.metric import Array
 from aivc_graph.evaluation.scoring import Scored, rounded
 from aivc_graph.evaluation.selective import risk_coverage
 
@@ -47,6 +48,7 @@ def calibration_of(scored: Scored, *, trained_on: bool) -> dict[str, Any]:
         "level": 1 - ALPHA,
         "n_units": len(names),
         "units_needed": needed,
+        "coverage": {f"{level:.0%}": _covered(scored.model, scored.measured, level) for level in LEVELS},
         "stated": _summary(stated),
         "conformal": None,
         "withheld": {key: rounded(getattr(curve, key)) for key in ("area", "best", "chance")},
@@ -56,6 +58,12 @@ def calibration_of(scored: Scored, *, trained_on: bool) -> dict[str, Any]:
     if len(names) < needed:
         return found | {"reason": f"{INSUFFICIENT}: {len(names)} held-out donors, {needed} needed"}
     return found | {"conformal": _summary(left_out_coverage(missed, donor, ALPHA))}
+
+
+def _covered(draws: Array, measured: Array, level: float) -> float | None:
+    """Return the share of values inside the central interval of the draws, over all donors."""
+    low, high = np.moveaxis(central(draws, level), 1, 0)
+    return rounded(float(((low <= measured + 1e-6) & (measured <= high + 1e-6)).mean()))
 
 
 def _summary(by_unit: dict[str, float | None]) -> dict[str, Any]:

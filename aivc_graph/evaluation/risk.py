@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from aivc_graph.evaluation.intervals import DRAWS
 from aivc_graph.evaluation.metrics.metric import Array
 from aivc_graph.evaluation.records import AXES, Axis
 from aivc_graph.evaluation.scoring import MODEL, Judged, rounded
@@ -115,23 +116,34 @@ def _axis(rows: list[tuple[Judged, Scale]]) -> dict[str, Any]:
     found: dict[str, Any] = {"tasks": sorted({one.task.task for one, _ in rows})}
     if usable:
         part = _risks(usable, MODEL)
-        found |= {key: rounded(part[key]) for key in ("value", "unclipped", "lower", "upper")}
+        found |= {key: rounded(part[key]) for key in ("value", "unclipped")}
+        found |= _interval(part["draws"], part["n_scores"], part["held"])
     else:
         found |= {"value": None, "reason": "; ".join(sorted({s.reason or NO_MODEL for _, s in rows}))}
     return found | {"scores": scores}
 
 
 def _risks(rows: list[tuple[Judged, Scale]], who: str) -> dict[str, Any]:
-    """Return the risk over the scores of an axis, tasks alike, with its draws where every score has some."""
+    """Return the risk over the scores of an axis, tasks alike, and its draws; a score without draws stays as found."""
     shares = _shares(rows)
     values = np.array([scale.risk(one.estimates[who].value) for one, scale in rows])
-    draws = [(one.estimates[who].draws, scale) for one, scale in rows]
-    drawn = None
-    if all(d is not None and np.isfinite(d).all() for d, _ in draws):
-        drawn = sum(share * np.minimum(s.risk(d), CLIP) for share, (d, s) in zip(shares, draws, strict=True))
-    lower, upper = (None, None) if drawn is None else map(float, np.quantile(drawn, [0.025, 0.975]))
-    clipped = float(shares @ np.minimum(values, CLIP))
-    return {"value": clipped, "unclipped": float(shares @ values), "lower": lower, "upper": upper, "draws": drawn}
+    drawn, held = np.zeros(DRAWS), 0
+    for share, value, (one, scale) in zip(shares, values, rows, strict=True):
+        draws = one.estimates[who].draws
+        fixed = draws is None or not np.isfinite(draws).all()
+        held += fixed
+        drawn += share * np.minimum(value if fixed else scale.risk(draws), CLIP)
+    clipped, unclipped = float(shares @ np.minimum(values, CLIP)), float(shares @ values)
+    return {"value": clipped, "unclipped": unclipped, "draws": drawn, "n_scores": len(rows), "held": held}
+
+
+def _interval(drawn: Array, n_scores: int, held: int) -> dict[str, Any]:
+    """Return the bounds of draws, and how many of the scores stand as found in them."""
+    if held == n_scores:
+        return {"lower": None, "upper": None, "interval": "too few units to resample"}
+    low, high = map(float, np.quantile(drawn, [0.025, 0.975]))
+    said = f"{held} of {n_scores} scores held as found: too few units to resample" if held else "over units"
+    return {"lower": rounded(low), "upper": rounded(high), "interval": said}
 
 
 def _shares(rows: list[tuple[Judged, Scale]]) -> Array:
@@ -142,12 +154,8 @@ def _shares(rows: list[tuple[Judged, Scale]]) -> Array:
 
 def _weighted(parts: dict[str, dict[str, Any]], weights: dict[str, float]) -> dict[str, Any]:
     found = {key: rounded(sum(weights[a] * parts[a][key] for a in weights)) for key in ("value", "unclipped")}
-    draws = [parts[axis]["draws"] for axis in weights]
-    if any(one is None for one in draws):
-        return found | {"lower": None, "upper": None, "reason": "too few units for an interval"}
-    drawn = sum(weights[axis] * parts[axis]["draws"] for axis in weights)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return found | {"lower": rounded(float(low)), "upper": rounded(float(high))}
+    counted = [sum(parts[axis][key] for axis in weights) for key in ("n_scores", "held")]
+    return found | _interval(sum(weights[axis] * parts[axis]["draws"] for axis in weights), *counted)
 
 
 def _groups(usable: dict[str, list[tuple[Judged, Scale]]], weights: dict[str, float]) -> Array:

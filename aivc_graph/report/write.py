@@ -16,6 +16,7 @@ from aivc_graph.report.caveats import caveats_of, finding_of, leaks_of, seen_don
 from aivc_graph.report.holdings import holdings_of
 from aivc_graph.report.learning import learning_of
 from aivc_graph.report.niches import SMALL_INCHES, contact_rows, maps_of, niches_of
+from aivc_graph.report.overview import overview_of
 from aivc_graph.report.page import render
 from aivc_graph.report.provenance import provenance_of
 from aivc_graph.report.recovery import TRUTH, recovery_of
@@ -86,6 +87,8 @@ def contents(run: Path, tissue: VirtualTissue, scores: Path | None) -> dict[str,
         "evaluation": evaluation,
         "boards": boards,
         "summary": summary_of(boards),
+        "overview": overview_of(evaluation) if evaluation is not None else None,
+        "card": evaluation.card if evaluation is not None else None,
         "recovery": recovery_of(tissue, run, maps.section, SMALL_INCHES),
         "what_if": what_if_of(tissue),
         "caveats": [

@@ -37,6 +37,7 @@ def test_a_band_from_other_donors_holds_what_the_stated_interval_does_not(spread
     found = calibration_of(task(30, spread), trained_on=False)
     stated = {0.4: (0.4, 0.6), 1.0: (0.86, 0.92), 3.0: (0.99, 1.0)}[spread]
     assert stated[0] < found["stated"]["coverage"] <= stated[1]
+    assert found["coverage"]["90%"] == pytest.approx(found["stated"]["coverage"], abs=1e-4)
     assert 0.89 < found["conformal"]["coverage"] < 0.96
     assert found["conformal"]["worst"]["coverage"] < found["conformal"]["coverage"]
 

@@ -164,3 +164,15 @@ def test_weights_that_weigh_nothing_are_refused(weights: dict[str, float], said:
     with pytest.raises(ValidationError, match=said):
         EvaluationConfig(weights=weights)
     assert EvaluationConfig().weights == ALIKE
+
+
+def test_a_score_of_few_units_is_held_and_said_to_be() -> None:
+    few = Units(np.repeat([0, 1], 30), "section", np.repeat([0, 1], 30))
+    off = 0.3 * np.random.default_rng(3).random((60, 1))
+    tasks = [replace(task(0.0), model=TRUE + off), task(0.4, task="u", axis="context", units=few)]
+    found = risk_of(judge(tasks), ALIKE)
+    assert found["context"]["lower"] is None and "too few units" in found["context"]["interval"]
+    assert (
+        found["total"]["interval"].startswith("1 of 2 scores held")
+        and found["total"]["lower"] < found["total"]["upper"]
+    )

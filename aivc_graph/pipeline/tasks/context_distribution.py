@@ -6,7 +6,6 @@ import numpy as np
 
 from aivc_graph import names
 from aivc_graph.evaluation.baselines.baseline import run_baselines
-from aivc_graph.evaluation.metrics.distribution import LEVELS
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.hiding import hide_observations
 from aivc_graph.graph.tissue_graph import to_scipy_csr
@@ -49,7 +48,7 @@ def context_distribution(asked: Asked) -> list[Scored]:
             measured=target[rows][:, columns],
             model=drawn_log_expression(asked.model, shares, total, level, columns, DRAWS),
             baselines=run_baselines(scene, "distribution"),
-            metrics=("crps", "pit_chi_square", *(f"coverage_{100 * one:.0f}" for one in LEVELS)),
+            metrics=("crps", "pit_chi_square"),
             units=asked.units(level, rows),
             leakage=asked.leakage(level, rows)["any"],
             no_ceiling="a distribution has no replicate",
