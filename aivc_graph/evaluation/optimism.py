@@ -85,7 +85,8 @@ def _by_place(profiles: Floats, pos_um: Floats, section: NDArray[np.int64], aske
 def _mean_pearson(told: Floats, true: Floats) -> float:
     """Return the mean correlation over genes that vary; 0 where an answer does not."""
     a, b = told - told.mean(axis=0), true - true.mean(axis=0)
-    spread = np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0)
-    varies = np.linalg.norm(b, axis=0) > 1e-9
-    r = np.where(spread > 1e-9, (a * b).sum(axis=0) / np.maximum(spread, 1e-12), 0.0)
+    length, wanted = np.linalg.norm(a, axis=0), np.linalg.norm(b, axis=0)
+    varies = wanted > 1e-9
+    told_apart = length > 1e-5 * wanted  # below that it is rounding
+    r = np.where(told_apart, (a * b).sum(axis=0) / np.maximum(length * wanted, 1e-12), 0.0)
     return float(r[varies].mean()) if varies.any() else 0.0
