@@ -3,7 +3,8 @@
 - her2st labels: the pathologist's label from the latent, leave-donor-out, macro-F1 (logistic regression everywhere).
 - her2st image → expression: train on donor C, test on B, and back; per-gene Pearson over the 250 best-expressed genes.
 - osmFISH regions, DLPFC layers: adjusted Rand index of niches found without labels, baselines with the same mixture.
-- simulated demo, three studies: number of niches and their agreement with the true ones, nothing given.
+- simulated demo and cohort, six studies each: agreement of niches with the true ones on held-out donors, and how many
+  are found where nothing is given; three studies without niches.
 - Xenium → Visium: counts of spots in held-out blocks from the cells beneath; median per-gene Pearson.
 
     python benchmarks/first_model.py [--out FILE] [--only labels image regions simulated spots]

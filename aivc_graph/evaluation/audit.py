@@ -44,7 +44,8 @@ def audit_graph(
         if not rows.any() or not train[level].any():
             continue
         section = graph[level].section_index.numpy()
-        found["groups"][level] = group_overlap(obs, section, train[level], rows)
+        groups = group_overlap(obs, section, train[level], rows) | _interventions(graph, section, train[level], rows)
+        found["groups"][level] = groups
         known, tested = (np.flatnonzero(side)[spread_rows(int(side.sum()), SAMPLE)] for side in (train[level], rows))
         used = np.concatenate([known, tested])
         profiles, n = log_profiles(graph, level, used, len(known)), len(known)
@@ -54,6 +55,35 @@ def audit_graph(
         pos = graph[level].pos.numpy()[used]
         found["optimism"][level] = optimism_gap(profiles, pos, section[used], side, ~side, seed)
     return {**found, "receptive_field": receptive_field(graph, steps, train, asked)}
+
+
+def _interventions(graph: TissueGraph, section: NDArray[np.integer[Any]], train: Rows, asked: Rows) -> dict[str, float]:
+    """Return the share of asked nodes of treated sections of which training has every intervention."""
+    relation = (names.INTERVENTION, names.APPLIED_TO, names.SECTION)
+    if relation not in graph.edge_types:
+        return {}
+    given = to_scipy_csr(graph[relation].adj_t).toarray() > 0
+    unseen = ~given[np.unique(section[train])].any(axis=0)
+    treated = asked & given.any(axis=1)[section]
+    new = (given & unseen).any(axis=1)[section]
+    return {"intervention": round(float((~new[treated]).mean()), 6)} if treated.any() else {}
+
+
+def audit_profiles(profiles: Floats, train: Rows, asked: Rows) -> dict[str, Any]:
+    """Return ``similarity`` and ``nearest`` of a table without tissue.
+
+    Parameters
+    ----------
+    profiles
+        Log profiles (row, gene); the 1,000 genes of largest training mean and at most 8,000 rows a side are looked at.
+    train, asked
+        The sides (row,).
+    """
+    genes = np.sort(np.argsort(-profiles[train].mean(axis=0), kind="stable")[:GENES])
+    known, tested = (
+        profiles[np.flatnonzero(side)[spread_rows(int(side.sum()), SAMPLE)]][:, genes] for side in (train, asked)
+    )
+    return {"similarity": similarity_across(known, tested), "nearest": nearest_distance(known, tested)}
 
 
 def log_profiles(graph: TissueGraph, level: str, rows: NDArray[np.int64], n_train: int) -> Floats:

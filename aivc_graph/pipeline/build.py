@@ -22,7 +22,7 @@ from aivc_graph.graph.store import write_store
 from aivc_graph.io.reading import read
 from aivc_graph.io.staging import check_place
 from aivc_graph.modalities.histology import add_histology
-from aivc_graph.pipeline.doubts import doubts_of_content, doubts_of_paths, doubts_of_section
+from aivc_graph.pipeline.doubts import doubts_of_content, doubts_of_paths, doubts_of_registration, doubts_of_section
 from aivc_graph.splits.design import split_design
 from aivc_graph.splits.leakage import Duplicate, accepted_leaks, check_donors, duplicate_content
 from aivc_graph.tissue.intervention import set_interventions
@@ -55,7 +55,7 @@ def build(config: Config, out: Path | None = None) -> Path:
         sections.append(read_section(section, config.task))
         doubts += _told(doubts_of_section(sections[-1]))
     twice = hold_out(sections, config.task)
-    doubts += _told(doubts_of_content(twice))
+    doubts += _told([*doubts_of_content(twice), *doubts_of_registration(config.task, sections)])
     leaks = _told(leaks_of(sections, config.task, twice))
     for section in sections:  # once the sides are known: a slide's colours are those of its training side
         describe_slide(section, config.task, config.graph.patch_um)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from aivc_graph.errors import ConfigError, ReadError, unknown_name
+from aivc_graph.evaluation.audit import audit_profiles
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.evaluation.intervals import Units
 from aivc_graph.evaluation.leakage import MEASURE, leakage
@@ -146,7 +147,7 @@ def _evaluate_pairing(pairing: PairingConfig, out: Path) -> Evaluation:
         leakage=leakage(donor, ~test, test, sparse.csr_matrix(x))["any"],
     )
     facts = {"pairing": pairing.name, "files": [pairing.given.name, pairing.asked.name], "test": list(pairing.test)}
-    return write_scores([scored], facts | {"cells": int(given.n_obs)}, MEASURE, out)
+    return write_scores([scored], facts | {"cells": int(given.n_obs)}, MEASURE, out, audit_profiles(x, ~test, test))
 
 
 def _dense(x: Any) -> Floats:

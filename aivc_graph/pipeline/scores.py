@@ -28,7 +28,9 @@ CEILING = "replicate_half"
 MEAN = "global_mean"
 
 
-def write_scores(scored: Sequence[Scored], provenance: dict[str, Any], measure: str, out: Path) -> Evaluation:
+def write_scores(
+    scored: Sequence[Scored], provenance: dict[str, Any], measure: str, out: Path, audit: dict[str, Any] | None = None
+) -> Evaluation:
     """Score what was asked, write ``evaluation.json`` into the folder `out`, and return what it holds.
 
     Parameters
@@ -39,9 +41,15 @@ def write_scores(scored: Sequence[Scored], provenance: dict[str, Any], measure: 
         What the scores rest on; versions, and how distinct the model's predictions are, are added.
     measure
         How leakage was measured.
+    audit
+        What else is known of it.
     """
     started = time.perf_counter()
-    judged = judge(scored)
+    judged = []
+    for one in scored:
+        began = time.perf_counter()
+        judged += judge([one])
+        log.info("%s: %d metrics, %.1f s", one.task, len(one.metrics), time.perf_counter() - began)
     results = results_of(judged)
     distinct = {one.task: share for one in scored if (share := _distinct(one)) is not None}
     for task, share in distinct.items():
@@ -58,6 +66,7 @@ def write_scores(scored: Sequence[Scored], provenance: dict[str, Any], measure: 
         leakage={
             "measure": measure,
             "by_split": {one: max(s.leakage for s in scored if s.split == one) for one in {s.split for s in scored}},
+            **(audit or {}),
         },
         results=tuple(results),
         comparisons=tuple(comparisons_of(judged)),

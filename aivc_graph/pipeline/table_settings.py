@@ -114,6 +114,9 @@ def load_table_config(path: Path) -> TableConfig:
     faults = SettingFaults(source)
     if not isinstance(source.data, dict):
         raise ConfigError(source.where(()), f"{source.data!r:.60}", "`screen:` or `pairing:`", "start with one of them")
+    if "task" in source.data:
+        mend = "that is of a tissue: train it, and evaluate its run folder"
+        raise ConfigError(source.where(("task",)), "`task:`", "`screen:` or `pairing:`", mend)
     folder, base = path.absolute().parent, data_folder()
     data = {kind: _beside(part, folder) for kind, part in source.data.items()}
     try:

@@ -19,7 +19,8 @@ from aivc_graph.query.mixture import (
     spread_groups,
 )
 
-# Cells of a kind keep together inside a niche too: of eighteen neighbours about nine speak for themselves.
+# Cells of a kind keep together inside a niche too: of eighteen neighbours about nine speak for themselves. Between 0.3
+# and 0.5 the agreement with simulated niches hardly changes; below, niches fall together.
 INDEPENDENT = 0.5
 # A niche is drawn towards the whole tissue as if so many neighbourhoods of it had been added.
 PRIOR_WINDOWS = 3.0

@@ -43,8 +43,7 @@ def number_of_niches(
     known = kinds.sum(axis=0) / max(kinds.sum(), 1e-12)
     noise = 0.5 * (kinds.shape[1] - 1) * np.log(max(n_nodes, 2)) / n_nodes
     price = max(LEAST_SHARE * float(-plogp(known).sum()), noise) / resolution
-    most = min(n for n in (max(numbers), MAX_NICHES))
-    told = {n: information(given_context(n), kinds) - (n - 1) * price for n in sorted(numbers) if n <= most}
+    told = {n: information(given_context(n), kinds) - (n - 1) * price for n in sorted(numbers) if n <= MAX_NICHES}
     return max(told, key=told.__getitem__)
 
 

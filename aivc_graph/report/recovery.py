@@ -22,7 +22,8 @@ TRUTH = Path("tissue") / "truth"
 def recovery_of(tissue: VirtualTissue, run: Path, section: str, inches: tuple[float, float]) -> dict[str, Any] | None:
     """Return how found niches lie to true ones: adjusted Rand index, a table of shares, a map of the truth.
 
-    None where the run folder holds no truth, or niches were not found among cells.
+    None where the run folder holds no truth, niches were not found among cells, or one niche is both true and found:
+    that they are the same is then said by their number.
 
     Parameters
     ----------
@@ -42,7 +43,7 @@ def recovery_of(tissue: VirtualTissue, run: Path, section: str, inches: tuple[fl
     if truth is None:
         return None
     both = obs.merge(truth, on=["section", "barcode"]).dropna(subset=[NICHE])
-    if both.empty:
+    if both.empty or max(both["true"].nunique(), both[NICHE].nunique()) < 2:
         return None
     table = pd.crosstab(both["true"], both[NICHE].astype(str), normalize="index")
     table = table[sorted(map(str, table.columns), key=lambda name: int(str(name)))]

@@ -12,7 +12,7 @@ import numpy as np
 from aivc_graph.evaluation.records import read_evaluation
 from aivc_graph.io.staging import staged
 from aivc_graph.query.virtual_tissue import VirtualTissue, run_facts
-from aivc_graph.report.caveats import caveats_of, finding_of, leaks_of
+from aivc_graph.report.caveats import caveats_of, finding_of, leaks_of, seen_donors
 from aivc_graph.report.holdings import holdings_of
 from aivc_graph.report.learning import learning_of
 from aivc_graph.report.niches import SMALL_INCHES, contact_rows, maps_of, niches_of
@@ -91,6 +91,9 @@ def contents(run: Path, tissue: VirtualTissue, scores: Path | None) -> dict[str,
         "card": evaluation.card if evaluation is not None else None,
         "recovery": recovery_of(tissue, run, maps.section, SMALL_INCHES),
         "what_if": what_if_of(tissue),
-        "caveats": caveats_of(tissue, simulated=simulated, evaluated=evaluation is not None),
+        "caveats": [
+            *caveats_of(tissue, simulated=simulated, evaluated=evaluation is not None),
+            *seen_donors(evaluation.leakage if evaluation is not None else {}),
+        ],
         "provenance": provenance_of(run),
     }

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ from aivc_graph import names
 from aivc_graph.errors import ConfigError, Faults, unknown_name
 from aivc_graph.splits.design import Counts, count_labels, levels_of, write_labels
 from aivc_graph.splits.drawn import AbstractDrawnSplit
-from aivc_graph.tissue.intervention import Intervention, interventions_of
+from aivc_graph.tissue.intervention import Intervention, Kind, interventions_of
 from aivc_graph.tissue.section import metadata_of
 
 CONDITION, TARGETS, CONTEXT = "condition", "targets", "context"
@@ -129,6 +129,18 @@ def joined(parts: Sequence[str]) -> str:
     return "+".join(sorted(parts)) or CONTROL
 
 
+def target_of(part: str) -> str:
+    """Return what a part acts on or is called, whatever is done with it.
+
+    Examples
+    --------
+    >>> target_of("knockout:TP53"), target_of("TP53"), target_of("poly(I:C)")
+    ('TP53', 'TP53', 'poly(I:C)')
+    """
+    kind, _, name = part.partition(":")
+    return name if kind in get_args(Kind) else part
+
+
 def column_of(conditions: pd.DataFrame, name: str) -> pd.Series:
     """Return a column, or raise a `ConfigError` that lists what there is."""
     if name not in conditions:
@@ -137,7 +149,7 @@ def column_of(conditions: pd.DataFrame, name: str) -> pd.Series:
 
 
 def conditions_of(sections: Sequence[Any]) -> pd.DataFrame:
-    """Return a row a section, in the form of `as_conditions`; the parts are the names of its interventions.
+    """Return a row a section, in the form of `as_conditions`; parts are its interventions, such as ``knockout:TP53``.
 
     The context of a section is its donor. An intervention in two places counts once, with its larger dose.
     """
@@ -149,7 +161,7 @@ def _conditions(sections: Sequence[tuple[str, str | None, Sequence[Intervention]
     """Return a row a section from its name, its donor and what was done to it."""
     rows: dict[str, dict[str, Any]] = {}
     for section, donor, done in sections:
-        given = {one.name: one for one in sorted(done, key=lambda one: one.dose)}
+        given = {one.key: one for one in sorted(done, key=lambda one: one.dose)}
         rows[str(section)] = {
             TARGETS: tuple(given),
             DOSE: tuple(one.dose for one in given.values()),

@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.spatial.distance import cdist
 
 from aivc_graph import names
-from aivc_graph.evaluation.audit import audit_graph
+from aivc_graph.evaluation.audit import audit_graph, audit_profiles
 from aivc_graph.evaluation.leakage import group_overlap
 from aivc_graph.evaluation.optimism import optimism_gap
 from aivc_graph.evaluation.receptive_field import reach_um, receptive_field, touched_by
@@ -21,6 +21,7 @@ from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.splits.by_block import BlockSplit
+from aivc_graph.tissue.intervention import activation, knockout, set_interventions
 
 RNG = np.random.default_rng(0)
 KINDS = RNG.normal(size=(8, 60))
@@ -187,3 +188,21 @@ def test_the_audit_of_a_graph_names_every_kind(striped_section: Callable[..., An
     assert planted["nearest"]["cell"]["ratio"] < 0.8 < clean["nearest"]["cell"]["ratio"]
     assert clean["receptive_field"]["cell"]["overlap"] == 0.0
     assert planted["optimism"]["cell"]["profile"]["gap"] < clean["optimism"]["cell"]["profile"]["gap"] + 0.05
+
+
+def test_interventions_that_training_has_are_counted(striped_section: Callable[..., Any]) -> None:
+    done = [(), (knockout("G1"),), (knockout("G1"),), (knockout("G1"), activation("G2"))]
+    sections = [striped_section(f"s{i}", n=100, seed=i, donor=f"d{i}") for i in range(4)]
+    for one, given, split in zip(sections, done, ("train", "train", "test", "test"), strict=True):
+        set_interventions(one, given)
+        one.shapes["cell"]["split"] = split
+    graph = build_graph(sections, GRAPH)
+    sides = [{"cell": graph.in_split("cell", split).numpy()} for split in ("train", "test")]
+    assert audit_graph(graph, *sides, ())["groups"]["cell"]["intervention"] == 0.5
+
+
+def test_a_table_without_tissue_is_audited_alike() -> None:
+    x, asked = np.concatenate([profiles([0, 1], 300), profiles([6, 7], 200, 1)]), np.arange(500) >= 300
+    found = audit_profiles(x, ~asked, asked)
+    assert found == {"similarity": similarity_across(x[:300], x[300:]), "nearest": nearest_distance(x[:300], x[300:])}
+    assert found["nearest"]["ratio"] > 1.2

@@ -8,14 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from aivc_graph.config import Config, load_config
+from aivc_graph.config import Config, TaskConfig, load_config
 from aivc_graph.errors import TissueError
 from aivc_graph.pipeline.build import build
+from aivc_graph.pipeline.doubts import doubts_of_registration
 from aivc_graph.pipeline.evaluate import evaluate
 from aivc_graph.pipeline.train import train_config
+from aivc_graph.report.caveats import seen_donors
 from aivc_graph.report.write import write_report
 from aivc_graph.simulate.simulate import simulate
+from tests.splits.screens import section_of
 
+SPLIT_HALF = ["train", "train", "train", "test", "test", "unused"]
 SETTINGS = ("model.latent=4", "model.rings=[6,12]", "training.epochs=1", "training.device=cpu")
 
 
@@ -49,3 +53,25 @@ def test_content_under_two_names_fails_unless_accepted_and_then_every_page_says_
     assert found["receptive_field"]["cell"]["overlap"] == 0.0
     page = write_report(run).read_text()
     assert "What is scored here was partly seen in training:" in page and "holds the same rows of counts" in page
+
+
+@pytest.mark.parametrize(("kind", "told"), [("intensity", 1), ("affine_file", 0)])
+def test_a_section_placed_by_what_both_sides_hold_is_doubted(kind: str, told: int) -> None:
+    source = {"path": "x", "reader": "slide"}
+    made = {"name": "s", "sources": [source], "registration": [{"kind": kind, "moving": "slide", "fixed": "cell"}]}
+    task = TaskConfig.model_validate({"sections": [made]})
+    section = section_of("s")
+    section.shapes["cell"]["split"] = "train"
+    assert doubts_of_registration(task, [section]) == []
+    section.shapes["cell"]["split"] = SPLIT_HALF
+    found = doubts_of_registration(task, [section])
+    assert len(found) == told
+    assert not found or "s: expected nothing fitted on two sides, found registration by intensity" in found[0]
+
+
+def test_a_completed_map_is_not_taken_for_a_new_donor() -> None:
+    ((short, told),) = seen_donors({"by_split": {"test": 1.0}, "by_level": {"cell": {"donors": 1.0}}})
+    assert short == "Donors stand on both sides." and told.startswith("100\N{NO-BREAK SPACE}%")
+    assert seen_donors({"by_split": {"test": 0.0}, "by_level": {"cell": {"donors": 0.0}}}) == []
+    assert seen_donors({"by_split": {"hidden": 1.0}, "by_level": {"cell": {"donors": 1.0}}}) == []
+    assert seen_donors({}) == []

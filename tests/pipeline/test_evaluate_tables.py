@@ -169,6 +169,7 @@ def test_what_is_measured_as_logarithm_needs_predictions_of_the_kind(written: Pa
     ("text", "said"),
     [
         (YAML.replace("unseen_pair", "unseen_pairs"), "small.yaml:7: screen.questions[0].ask"),
+        ("task: {name: a}\n", "train it, and evaluate its run folder"),
         (YAML.replace("condition: condition", "conditon: x"), "did you mean 'condition'"),
         (YAML + "pairing: {name: a, given: ./a, asked: ./b, donor: d, test: [x]}\n", "keep one of the two"),
     ],

@@ -26,7 +26,6 @@ from aivc_graph.tissue.section import metadata_of
 
 SPLITS = {
     "donor": {"kind": "by_group", "key": "donor", "test": ["D2"]},
-    "intervention": {"kind": "by_intervention", "test": ["TGFB1"]},
     "block": {"kind": "by_block", "block_um": 130, "buffer_um": 60, "test_share": 0.25, "validation_share": 0.1},
 }
 SETTINGS = ["graph.n_genes=25", "model.latent=6", "model.rings=[6,12]", "training.epochs=1", "training.device=cpu"]
