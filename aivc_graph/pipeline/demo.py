@@ -22,6 +22,7 @@ from aivc_graph.plot.contact_graph import contact_graph
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.report.write import write_report
 from aivc_graph.simulate.simulate import simulate
+from aivc_graph.training.run_folder import FACTS
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ def demo(out: Path, *, device: str = "auto", seed: int = 0, preset: str = "demo"
     earlier = any((out / mark).is_dir() for mark in ("graph.zarr", "checkpoints"))
     if earlier and (tissue_folder / "truth").is_dir():  # a study beside no run is somebody's own, and stays
         shutil.rmtree(tissue_folder)
+        (out / FACTS).unlink(missing_ok=True)  # a run whose tissue is gone is none
     with stage("simulate"):
         simulate(preset, tissue_folder, seed=seed)
     config = load_config(tissue_folder / "config.yaml", [f"training.seed={seed}"])
