@@ -126,7 +126,6 @@ def _provenance(run: Path, asked: Asked) -> dict[str, Any]:
         "task": facts.get("task", ""),
         "seed": facts["seed"],
         "graph": facts["graph"],
-        "graph_digest": facts.get("graph_digest"),
         "split": asked.split,
         "truth": asked.truth is not None,
         "sections": [str(name) for name in asked.graph.obs(names.SECTION).index],

@@ -33,8 +33,8 @@ class _OfCells(AbstractResponseMetric):
     higher_is_better=False,
     reference="Székely & Rizzo 2013, doi:10.1016/j.jspi.2013.03.018; Peidli et al. 2024, "
     "doi:10.1038/s41592-023-02144-y",
-    weakness="led by the spread of single cells; may fall a little below 0; 300 cells leave an error of some 1/300 of "
-    "the mean distance between cells",
+    weakness="led by the spread of single cells; may fall a little below 0; 300 cells leave a standard "
+    "error of some thousandth of the mean distance between cells",
 )
 class EnergyDistance(_OfCells):
     """Energy distance between predicted and measured cells, unbiased: two draws of the same cells give 0 on average."""
