@@ -84,7 +84,7 @@ def _by_place(profiles: Floats, pos_um: Floats, section: NDArray[np.int64], aske
 
 def _mean_pearson(told: Floats, true: Floats) -> float:
     """Return the mean correlation over genes that vary; 0 where an answer does not."""
-    a, b = told - told.mean(axis=0), true - true.mean(axis=0)
+    a, b = (values - values.mean(axis=0, dtype=np.float64) for values in (told, true))
     length, wanted = np.linalg.norm(a, axis=0), np.linalg.norm(b, axis=0)
     varies = wanted > 1e-9
     told_apart = length > 1e-5 * wanted  # below that it is rounding
