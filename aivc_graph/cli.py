@@ -66,7 +66,17 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of all verbs."""
     top = argparse.ArgumentParser(prog="aivc", description="A virtual tissue that you can question.")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for add in (_add_demo, _add_simulate, _add_inspect, _add_build, _add_train, _add_evaluate, _add_query, _add_export):
+    for add in (
+        _add_demo,
+        _add_simulate,
+        _add_inspect,
+        _add_build,
+        _add_train,
+        _add_evaluate,
+        _add_compare,
+        _add_query,
+        _add_export,
+    ):
         add(verbs)
     return top
 
@@ -130,12 +140,32 @@ def _add_train(verbs: Any) -> None:
 
 
 def _add_evaluate(verbs: Any) -> None:
-    text = "score a run on held-out tissue, with baselines beside every number; writes evaluation.json and report.html"
-    verb = _verb(verbs, "evaluate", _evaluate, text, "aivc evaluate runs/demo")
-    verb.add_argument("run", type=Path, metavar="RUN")
+    text = (
+        "score a run on held-out tissue, a screen of interventions, or anybody's predictions of one, with baselines "
+        "beside every number; writes evaluation.json, and of a run report.html"
+    )
+    verb = _verb(verbs, "evaluate", _evaluate, text, "aivc evaluate runs/demo; aivc evaluate configs/norman.yaml")
+    text = "a run, or a YAML file with `screen:` or `pairing:`"
+    verb.add_argument("run", type=Path, metavar="RUN|CONFIG", nargs="?", help=text)
     text = "truth folder of a simulated tissue; found by itself where it lies beside the sections"
     verb.add_argument("--truth", type=Path, metavar="DIR", help=text)
-    verb.add_argument("--out", type=Path, metavar="DIR", help="where to write them (RUN)")
+    verb.add_argument("--out", type=Path, metavar="DIR", help="where to write them (RUN, or runs/<name of the screen>)")
+    given = verb.add_argument_group("predictions of responses", "in place of a run: two .h5ad files")
+    text = "one row a condition, or several cells of each"
+    given.add_argument("--predictions", type=Path, metavar="H5AD", help=text)
+    given.add_argument("--measured", type=Path, metavar="H5AD", help="one row a cell, controls among them")
+    given.add_argument("--condition", default="condition", metavar="COLUMN", help="of obs in both (%(default)s)")
+    given.add_argument("--control", default="control", metavar="NAME", help="the condition without any (%(default)s)")
+    given.add_argument("--context", metavar="COLUMN", help="such as cell line, of obs in both; one if not given")
+    text = "of measured obs, says train or test (split, else what is predicted is tested and all else trains)"
+    given.add_argument("--split", metavar="COLUMN", help=text)
+
+
+def _add_compare(verbs: Any) -> None:
+    text = "paired differences between evaluated runs on the same units, with p-values adjusted for their number"
+    verb = _verb(verbs, "compare", _compare, text, "aivc compare runs/a runs/b --out differences.csv")
+    verb.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder, or an evaluation.json file")
+    verb.add_argument("--out", type=_differences_path, metavar="FILE", help="a .csv or .json file")
 
 
 def _add_query(verbs: Any) -> None:
@@ -168,6 +198,12 @@ def _config(verb: argparse.ArgumentParser) -> None:
 
 def _device(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(%(default)s)")
+
+
+def _differences_path(text: str) -> Path:
+    if Path(text).suffix not in (".csv", ".json"):
+        raise argparse.ArgumentTypeError(f"{text}: expected a file that ends in .csv or .json")
+    return Path(text)
 
 
 def _table_path(text: str) -> Path:
@@ -270,12 +306,43 @@ def _train(given: argparse.Namespace) -> None:
 
 
 def _evaluate(given: argparse.Namespace) -> None:
+    files = [name for name in ("predictions", "measured") if getattr(given, name) is not None]
+    if (given.run is not None) == bool(files) or len(files) == 1:
+        mend = "give one of them, as in aivc evaluate runs/demo"
+        found = "both or neither, or half of the latter"
+        raise ConfigError("aivc evaluate", found, "RUN, a YAML file, or --predictions with --measured", mend)
+    if files or given.run.suffix in (".yaml", ".yml"):
+        _evaluate_table(given)
+        return
     from aivc_graph.pipeline.evaluate import evaluate, score_table
     from aivc_graph.report.write import PAGE, write_report
 
     evaluation = evaluate(given.run, given.truth, given.out)
     write_report(given.run, (given.out or given.run) / PAGE)
     _say(score_table(evaluation).to_string(index=False, float_format="{:.3f}".format))
+
+
+def _compare(given: argparse.Namespace) -> None:
+    from aivc_graph.pipeline.compare import compare
+
+    table = compare(given.runs, given.out)
+    _say(given.out if given.out is not None else _table(table))
+
+
+def _evaluate_table(given: argparse.Namespace) -> None:
+    from aivc_graph.pipeline.scores import board
+
+    if given.predictions is not None:
+        from aivc_graph.pipeline.evaluate_predictions import evaluate_predictions
+
+        columns = {name: getattr(given, name) for name in ("condition", "control", "context", "split")}
+        out = given.out or Path("runs") / given.predictions.stem
+        evaluation = evaluate_predictions(given.predictions, given.measured, out, **columns)
+    else:
+        from aivc_graph.pipeline.evaluate_tables import evaluate_table
+
+        evaluation = evaluate_table(given.run, given.out)
+    _say(board(evaluation).to_string(index=False, na_rep="", float_format="{:.4g}".format))
 
 
 def _query(given: argparse.Namespace) -> None:
@@ -312,7 +379,7 @@ def _lines(found: Any, indent: str = "") -> list[str]:
     for key, value in found.items():
         if isinstance(value, dict) and value:
             lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
-        elif isinstance(value, list) and value and key in ("faults", "doubts"):
+        elif isinstance(value, list) and value and key in ("faults", "doubts", "leaks"):
             lines += [f"{indent}{key}:", *(f"{indent}  {item}" for item in value)]
         else:
             shown = ", ".join(map(str, value)) or "none" if isinstance(value, list | dict) else value

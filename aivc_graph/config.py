@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from aivc_graph import names
 from aivc_graph.errors import ConfigError, ReadError
+from aivc_graph.evaluation.settings import EvaluationConfig
 from aivc_graph.graph.build import GraphConfig
 from aivc_graph.graph.edges.rule import EDGES
 from aivc_graph.io.reading import known_readers, recognise
@@ -144,6 +145,7 @@ class Config(Settings):
     graph: GraphConfig = GraphConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -71,9 +71,8 @@ def repetition(seed: int) -> dict[str, Any]:
         used = (donor >= FITTED) & (donor < FITTED + count)
         for level in LEVELS if count == max(CALIBRATED) else (0.9,):
             found[f"{count} donors, {level:.0%}"] = coverage(error, donor, niche, used, tested, 1 - level)
-    alone = np.arange(len(donor))
-    found["the fitted donors' own errors, 90%"] = coverage(error, alone, niche, fitted, tested, 0.1)
-    everyone = np.full(len(niche), "all")
+    alone, everyone = np.arange(len(donor)), np.full(len(niche), "all")
+    found["the fitted donors' own errors, 90%"] = coverage(error, alone, everyone, fitted, tested, 0.1)
     used = (donor >= FITTED) & ~tested
     for name, group in (("a bound for each niche", niche), ("one bound for all niches", everyone)):
         parts = [coverage(error, donor, group, used, tested & (niche == one), 0.1) for one in np.unique(niche[tested])]

@@ -22,6 +22,7 @@ from aivc_graph.evaluation.responses.questions import QUESTIONS, unseen_pair
 from aivc_graph.evaluation.responses.table import Responses, responses_of
 from aivc_graph.evaluation.responses.views import Predicted, Replicates
 from aivc_graph.evaluation.scoring import rounded, score
+from aivc_graph.pipeline.evaluate_tables import predict
 
 FILE = "norman19-mcfaline23-devel/devel.h5ad"
 OUT = Path(__file__).parent / "results" / "responses.json"
@@ -40,7 +41,11 @@ def main() -> None:
 def pairs(exam: Exam) -> dict[str, Any]:
     """Return Pearson delta and squared error of every rule pair by pair, and their means."""
     names = list(exam.table.condition[exam.rows])
-    answers: dict[str, Predicted | Replicates] = {**exam.baselines(), **exam.replicates()}
+    answers: dict[str, Predicted | Replicates] = {
+        "model": exam.answer(predict),
+        **exam.baselines(),
+        **exam.replicates(),
+    }
     by_pair: dict[str, Any] = {name: {} for name in names}
     mean: dict[str, Any] = {}
     for predictor, answer in answers.items():
@@ -67,11 +72,10 @@ def questions(table: Responses, in_norman: np.ndarray) -> dict[str, Any]:
         among = ~table.is_control if kind == "unseen_context" else in_norman
         for question in ask(table, among, 0):
             exam = examine(table, question)
-            results, _ = score([exam.scored(exam.baselines()["additive"])])
+            results, _ = score([exam.scored(exam.answer(predict))])
             rows = found.setdefault(question.name, {"conditions": len(exam.rows), "scores": {}})["scores"]
             for one in results:
-                if one.kind != "model":
-                    rows.setdefault(one.metric, {})[one.predictor] = [one.value, one.lower, one.upper]
+                rows.setdefault(one.metric, {})[one.predictor] = [one.value, one.lower, one.upper]
     return found
 
 

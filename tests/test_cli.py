@@ -23,7 +23,7 @@ from aivc_graph.pipeline.ask import QUESTIONS
 from aivc_graph.simulate.catalogue import CATALOGUE
 from aivc_graph.simulate.presets import PRESETS
 
-VERBS = ("demo", "simulate", "inspect", "build", "train", "query", "export")
+VERBS = ("demo", "simulate", "inspect", "build", "train", "evaluate", "compare", "query", "export")
 AIVC = [sys.executable, "-m", "aivc_graph.cli"]
 
 
@@ -71,7 +71,15 @@ def test_every_question_has_help_with_an_example(question: str, capsys: pytest.C
 
 
 @pytest.mark.parametrize(
-    "given", [[], ["buidl"], ["build"], ["query", "run", "mood"], ["query", "r", "niches", "--out", "a.xls"]]
+    "given",
+    [
+        [],
+        ["buidl"],
+        ["build"],
+        ["query", "run", "mood"],
+        ["query", "r", "niches", "--out", "a.xls"],
+        ["compare", "a", "b", "--out", "a.xls"],
+    ],
 )
 def test_wrong_usage_exits_2(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as done:

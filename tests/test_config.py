@@ -11,6 +11,7 @@ import pytest
 from aivc_graph.config import Config, SectionConfig, SourceConfig, TaskConfig, dump_config, load_config
 from aivc_graph.errors import ConfigError
 from aivc_graph.io.reading import READERS, AbstractReader
+from aivc_graph.pipeline.table_settings import is_table_config, load_table_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 GOOD = """\
@@ -101,6 +102,11 @@ def test_without_data_folder_paths_start_here(write: Any, tmp_path: Path, monkey
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_configuration_loads(path: Path) -> None:
+    if is_table_config(path):
+        table = load_table_config(path)
+        named = table.screen or table.pairing
+        assert named is not None and named.name == path.stem
+        return
     config = load_config(path)
     assert config.task.sections and config.task.name != TaskConfig().name
 
@@ -141,7 +147,10 @@ def test_unknown_key_names_line_nearest_and_known(write: Any) -> None:
 
 def test_unknown_part(write: Any) -> None:
     (message,) = faults(write("modle: {depth: 2}\n"))
-    assert message == "x.yaml:1: modle: unknown key; did you mean 'model'? (known: graph, model, task, training)"
+    assert (
+        message
+        == "x.yaml:1: modle: unknown key; did you mean 'model'? (known: evaluation, graph, model, task, training)"
+    )
 
 
 def test_all_faults_at_once_in_order_of_the_file(write: Any) -> None:
@@ -289,7 +298,7 @@ def test_key_that_is_no_word(write: Any) -> None:
         ("task:\n  name: [a\n", "x.yaml:3: "),
         ("task:\n\tname: a\n", "x.yaml:2: "),
         ("a: &x 1\nb: *x\n", "x.yaml:1: anchors and aliases are not read"),
-        ("[1, 2]\n", "x.yaml:1: expected the keys task, graph, model, training, found [1, 2]"),
+        ("[1, 2]\n", "x.yaml:1: expected the keys task, graph, model, training, evaluation, found [1, 2]"),
         ("[" * 5000, "x.yaml:1: not YAML"),
     ],
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,19 @@ Ints = NDArray[np.integer]
 
 @dataclass(frozen=True)
 class Units:
-    """Who is resampled: `code` (row,) 0 … n-1, `name` of such a unit, and the `section` (row,) each row is of."""
+    """Who is resampled: `code` (row,) 0 … n-1, `name` of such a unit, and the `section` (row,) each row is of.
+
+    `labels` (unit,) tell one unit from another in words; their codes if not given.
+    """
 
     code: Ints
     name: str
     section: Ints
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.labels:
+            object.__setattr__(self, "labels", tuple(map(str, range(self.n))))
 
     @property
     def n(self) -> int:
@@ -38,11 +47,11 @@ def units_of(donor: NDArray[np.generic], section: NDArray[np.generic], pos_um: F
     Blocks tell how sure a score is for the tissue at hand; of other donors they tell nothing. Without positions, the
     sections it is, however few.
     """
-    _, section_code = np.unique(section, return_inverse=True)
+    sections, section_code = np.unique(section, return_inverse=True)
     for name, values in (("donor", donor), ("section", section)):
         kinds, code = np.unique(values, return_inverse=True)
         if len(kinds) >= MIN_UNITS or (name == "section" and pos_um is None):
-            return Units(code.reshape(-1), name, section_code.reshape(-1))
+            return Units(code.reshape(-1), name, section_code.reshape(-1), tuple(map(str, kinds)))
     assert pos_um is not None
     n_sections = int(section_code.max()) + 1 if len(section_code) else 0
     keys = np.zeros((len(section_code), 3), np.int64)
@@ -52,16 +61,29 @@ def units_of(donor: NDArray[np.generic], section: NDArray[np.generic], pos_um: F
         corner, extent = pos_um[rows].min(axis=0), np.ptp(pos_um[rows], axis=0)
         edge = max(float(np.sqrt(extent.prod() / max(BLOCKS / n_sections, MIN_UNITS))), 1e-6)
         keys[rows, 1:] = np.floor((pos_um[rows] - corner) / edge)
-    code = np.unique(keys, axis=0, return_inverse=True)[1]
-    return Units(code.reshape(-1), "block", section_code.reshape(-1))
+    blocks, code = np.unique(keys, axis=0, return_inverse=True)
+    labels = tuple(f"{sections[one]}:{x},{y}" for one, x, y in blocks)
+    return Units(code.reshape(-1), "block", section_code.reshape(-1), labels)
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Two halves (row, …) of one measurement, drawn apart: one as the prediction of the other is the ceiling."""
+
+    one: Floats
+    other: Floats
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score and its values over the resampled units; no draws where units are fewer than five."""
+    """A score, its values over the resampled units, and that of each unit alone (unit,).
+
+    No draws where units are fewer than five.
+    """
 
     value: float
     draws: Floats | None
+    by_unit: Floats = field(default_factory=lambda: np.zeros(0))
 
     def bounds(self) -> tuple[float | None, float | None]:
         """Return the 95 % interval, or nothing where the draws do not support one."""
@@ -87,31 +109,37 @@ def resampled(units: Units, seed: int = 0) -> Floats | None:
 def estimate(metric: AbstractMetric, predicted: Answers, measured: Answers, units: Units) -> Estimate:
     """Return the metric and its bootstrap draws; equal units give equal draws, so differences are paired.
 
-    A metric that is taken within sections is averaged over them, each as often as it was drawn.
+    A metric that is taken within sections is averaged over them, each as often as it was drawn. Two halves of a
+    measurement are compared with each other and brought to full depth.
     """
-    n = units.n
+    n, read = units.n, metric.value
+    if isinstance(predicted, Halves):
+        predicted, measured = predicted.one, predicted.other
+        read = lambda total: metric.at_full_depth(metric.value(total))  # noqa: E731
     stratum = units.section if metric.within_sections else np.zeros(len(units.code), np.int64)
     pieces, place = np.unique(np.column_stack([stratum, units.code]), axis=0, return_inverse=True)
     sums = metric.statistics(predicted, measured, place.reshape(-1), len(pieces), units.section)
     flat = sums.reshape(len(pieces), -1)
     strata = [(flat[pieces[:, 0] == s], pieces[pieces[:, 0] == s, 1]) for s in np.unique(pieces[:, 0])]
-    shape = sums.shape[1:]
-    whole = _mean_over(strata, np.ones((1, n)), metric, shape)[0]
-    weights = resampled(units)
-    if weights is None:
-        return Estimate(float(whole), None)
-    draws = [_mean_over(strata, weights[i : i + CHUNK], metric, shape) for i in range(0, len(weights), CHUNK)]
-    return Estimate(float(whole), np.concatenate(draws))
+
+    def weighted(weights: Floats) -> Floats:
+        parts = [weights[i : i + CHUNK] for i in range(0, len(weights), CHUNK)]
+        return np.concatenate([_mean_over(strata, part, read, sums.shape[1:]) for part in parts])
+
+    whole, drawn = weighted(np.ones((1, n)))[0], resampled(units)
+    return Estimate(float(whole), None if drawn is None else weighted(drawn), weighted(np.eye(n)))
 
 
 def _mean_over(
-    strata: list[tuple[Floats, Ints]], weights: Floats, metric: AbstractMetric, shape: tuple[int, ...]
+    strata: list[tuple[Floats, Ints]], weights: Floats, read: Callable[[Floats], float], shape: tuple[int, ...]
 ) -> Floats:
     total, number = np.zeros(len(weights)), np.zeros(len(weights))
     for sums, code in strata:
         drawn = weights[:, code]
         often = drawn.mean(axis=1)
-        found = np.array([metric.value(row.reshape(shape)) for row in drawn @ sums])
+        found = np.array(
+            [read(row.reshape(shape)) if some else np.nan for row, some in zip(drawn @ sums, often, strict=True)]
+        )
         counts = (often > 0) & np.isfinite(found)
         total += np.where(counts, often * np.where(counts, found, 0.0), 0.0)
         number += np.where(counts, often, 0.0)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
 MIN_FEATURES = 10
+GROUPS = ("donor", "site", "platform", "batch")
 MEASURE = "share of the scored nodes whose donor, or whose very counts, training saw too"
 
 
@@ -28,6 +30,31 @@ def leakage(
         twice = np.array([mark in known for mark in _fingerprints(counts[asked])], bool)
     found = {"donors": shared, "duplicates": twice, "any": shared | twice}
     return {name: round(float(rows.sum() / n), 6) for name, rows in found.items()}
+
+
+def group_overlap(
+    sections: pd.DataFrame, section: NDArray[np.integer], train: NDArray[np.bool_], asked: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Return by kind of group, such as ``donor``, the share (0–1) of asked nodes whose group has training nodes too.
+
+    Parameters
+    ----------
+    sections
+        A row a section: ``donor``, ``site``, ``platform``, ``batch``, as far as given.
+    section
+        Row of each node's section (node,).
+    train, asked
+        The sides (node,).
+    """
+    kinds: dict[str, NDArray[np.generic]] = {"section": np.arange(len(sections)).astype(str)}
+    for kind in GROUPS:
+        if kind in sections and sections[kind].notna().any():
+            kinds[kind] = sections[kind].fillna("").astype(str).to_numpy(str)
+    found = {}
+    for kind, group in kinds.items():
+        trained = np.setdiff1d(group[section[train]], [""])
+        found[kind] = round(float(np.isin(group[section[asked]], trained).mean()), 6) if asked.any() else 0.0
+    return found
 
 
 def _fingerprints(counts: sparse.csr_matrix) -> list[str]:

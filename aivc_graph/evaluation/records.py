@@ -13,8 +13,8 @@ from aivc_graph.errors import StoreError
 from aivc_graph.settings import Settings
 
 SCHEMA_VERSION = 1
-AXES = ("modality", "scale", "context", "intervention")
 Axis = Literal["modality", "scale", "context", "intervention"]
+AXES: tuple[Axis, ...] = ("modality", "scale", "context", "intervention")
 Kind = Literal["model", "ablation", "baseline", "ceiling"]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
@@ -77,6 +77,38 @@ class Comparison(Settings):
     n_units: int = Field(ge=0)
 
 
+class UnitScores(Settings):
+    """What everybody scores on each unit of one task by one metric: the pairs that two runs are compared by.
+
+    Parameters
+    ----------
+    asked
+        Hash of what was measured; two runs with another one were asked something else.
+    names
+        The units, in the order of `values`.
+    values
+        By predictor; null where the metric says nothing of a unit.
+    """
+
+    task: Text
+    readout: Text
+    metric: Text
+    split: Text
+    scale: Text
+    higher_is_better: bool
+    asked: Text
+    unit: Text
+    names: tuple[str, ...]
+    values: dict[str, tuple[Number | None, ...]]
+
+    @model_validator(mode="after")
+    def _a_value_a_unit(self) -> Self:
+        odd = [who for who, values in self.values.items() if len(values) != len(self.names)]
+        if odd:
+            raise ValueError(f"{len(self.names)} units, but not as many values of {', '.join(odd)}")
+        return self
+
+
 class Evaluation(Settings):
     """All scores of one run.
 
@@ -88,6 +120,14 @@ class Evaluation(Settings):
         What each of the four axes says; an axis that was not run reads ``"not evaluated"``.
     leakage
         How leakage was measured, and its figure by split.
+    units
+        Scores unit by unit.
+    calibration
+        By task: how often intervals hold, and the band that donors held out would need.
+    inversions
+        Where ranking by a readout and by reconstruction error disagree.
+    card
+        What the run assumes, what it was trained and scored on, and what was not evaluated.
     """
 
     schema_version: Literal[1] = 1
@@ -96,6 +136,10 @@ class Evaluation(Settings):
     leakage: dict[str, Any]
     results: tuple[Result, ...] = Field(min_length=1)
     comparisons: tuple[Comparison, ...] = ()
+    units: tuple[UnitScores, ...] = ()
+    calibration: tuple[dict[str, Any], ...] = ()
+    inversions: tuple[dict[str, Any], ...] = ()
+    card: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _stands_beside_baselines(self) -> Self:
@@ -127,8 +171,13 @@ def faults_of(results: Iterable[Result], comparisons: Iterable[Comparison], leak
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON schema of ``evaluation.json``."""
-    return Evaluation.model_json_schema()
+    """Return the JSON schema of ``evaluation.json``; `schema_version` in it says which."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Evaluation.model_json_schema()}
+
+
+def schema_text() -> str:
+    """Return the JSON schema as the file that is published beside the documentation."""
+    return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
 def read_evaluation(path: Path) -> Evaluation:

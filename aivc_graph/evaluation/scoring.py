@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from aivc_graph.evaluation.intervals import Estimate, Units, estimate, holm, p_of_difference
-from aivc_graph.evaluation.metrics.metric import Answers, higher_is_better, metric
-from aivc_graph.evaluation.records import Axis, Comparison, Result
+from aivc_graph.evaluation.metrics.metric import Answers, Array, higher_is_better, metric
+from aivc_graph.evaluation.records import Axis, Comparison, Kind, Result, UnitScores
 
 MODEL = "model"
 
@@ -25,7 +26,7 @@ class Scored:
     measured
         (row, …) the truth, or what was measured; or a view of a table that the metrics know how to read.
     model
-        (row, …) the model's answer; or a view of it.
+        (row, …) the model's answer, or a view of it; None where there are only rules so far.
     baselines, ceilings, ablations
         Answers of others by name.
     metrics
@@ -34,6 +35,12 @@ class Scored:
         Who is resampled.
     leakage
         Share of the rows whose donor, or whose very counts, training saw too.
+    similarity
+        How like the nearest training unit each unit of `units` is, by its label.
+    no_ceiling
+        Why there is no ceiling, where there is none.
+    donor
+        Donor of each row (row,), where rows are of tissue.
     """
 
     task: str
@@ -43,47 +50,113 @@ class Scored:
     modality: str
     readout: str
     measured: Answers
-    model: Answers
+    model: Answers | None
     baselines: dict[str, Answers]
     metrics: tuple[str, ...]
     units: Units
     leakage: float
     ceilings: dict[str, Answers] = field(default_factory=dict)
     ablations: dict[str, Answers] = field(default_factory=dict)
+    similarity: dict[str, float] = field(default_factory=dict)
+    no_ceiling: str = "no replicate was measured"
+    donor: Array | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One task by one metric: the estimate of every predictor, and of which kind each is."""
+
+    task: Scored
+    metric: str
+    higher_is_better: bool
+    estimates: dict[str, Estimate]
+    kinds: dict[str, Kind]
+
+    def best(self, kind: Kind) -> str | None:
+        """Return the best predictor of a kind that has a score, the first of equals."""
+        known = {name: self.estimates[name].value for name, of in self.kinds.items() if of == kind}
+        known = {name: value for name, value in known.items() if np.isfinite(value)}
+        return (max if self.higher_is_better else min)(known, key=known.__getitem__) if known else None
 
 
 def score(scored: Iterable[Scored]) -> tuple[list[Result], list[Comparison]]:
     """Return the results of all tasks, and the comparisons with their p-values adjusted for their number."""
-    results: list[Result] = []
-    open_: list[tuple[Comparison, float | None]] = []
-    for one in scored:
-        for name in one.metrics:
-            found, compared = _score(one, name)
-            results += found
-            open_ += compared
-    adjusted = holm([p for _, p in open_])
-    return results, [c.model_copy(update={"p_adjusted": p}) for (c, _), p in zip(open_, adjusted, strict=True)]
+    judged = judge(scored)
+    return results_of(judged), comparisons_of(judged)
 
 
-def _score(one: Scored, name: str) -> tuple[list[Result], list[tuple[Comparison, float | None]]]:
-    better, judge = higher_is_better(name), metric(name)
-    answers = {MODEL: ("model", one.model)}
-    for kind, given in (("ablation", one.ablations), ("baseline", one.baselines), ("ceiling", one.ceilings)):
-        answers |= {predictor: (kind, answer) for predictor, answer in given.items()}
-    estimates = {
-        predictor: estimate(judge, answer, one.measured, one.units) for predictor, (_, answer) in answers.items()
-    }
-    results = [
-        _result(one, name, better, predictor, answers[predictor][0], found) for predictor, found in estimates.items()
+def judge(scored: Iterable[Scored]) -> list[Judged]:
+    """Return the estimates of everybody by every metric of every task."""
+    return [_judge(one, name) for one in scored for name in one.metrics]
+
+
+def _judge(one: Scored, name: str) -> Judged:
+    kinds: dict[str, Kind] = {} if one.model is None else {MODEL: "model"}
+    answers = {} if one.model is None else {MODEL: one.model}
+    by_kind: tuple[tuple[Kind, dict[str, Answers]], ...] = (
+        ("ablation", one.ablations),
+        ("baseline", one.baselines),
+        ("ceiling", one.ceilings),
+    )
+    for kind, given in by_kind:
+        answers |= given
+        kinds |= dict.fromkeys(given, kind)
+    found = {who: estimate(metric(name), answer, one.measured, one.units) for who, answer in answers.items()}
+    return Judged(one, name, higher_is_better(name), found, kinds)
+
+
+def results_of(judged: Iterable[Judged]) -> list[Result]:
+    """Return a row for every predictor."""
+    return [
+        _result(one.task, one.metric, one.higher_is_better, who, one.kinds[who], found)
+        for one in judged
+        for who, found in one.estimates.items()
     ]
-    rivals = {b: estimates[b].value for b in one.baselines if np.isfinite(estimates[b].value)}
-    if not rivals or not np.isfinite(estimates[MODEL].value):
-        return results, []
-    best = (max if better else min)(rivals, key=rivals.__getitem__)
-    return results, [_compare(one, name, better, best, estimates[MODEL], estimates[best])]
 
 
-def _result(one: Scored, name: str, better: bool, predictor: str, kind: str, found: Estimate) -> Result:
+def comparisons_of(judged: Iterable[Judged]) -> list[Comparison]:
+    """Return the model beside its best baseline wherever both have a score, p-values adjusted for their number."""
+    open_ = []
+    for one in judged:
+        rival = one.best("baseline")
+        if rival is not None and one.best("model") is not None:
+            both = one.estimates[MODEL], one.estimates[rival]
+            open_.append(_compare(one.task, one.metric, one.higher_is_better, rival, *both))
+    adjusted = holm([p for _, p in open_])
+    return [c.model_copy(update={"p_adjusted": p}) for (c, _), p in zip(open_, adjusted, strict=True)]
+
+
+def units_of_scores(judged: Iterable[Judged]) -> list[UnitScores]:
+    """Return what everybody scores on each unit alone, so that runs can be compared unit by unit."""
+    return [
+        UnitScores(
+            task=one.task.task,
+            readout=one.task.readout,
+            metric=one.metric,
+            split=one.task.split,
+            scale=one.task.scale,
+            higher_is_better=one.higher_is_better,
+            asked=fingerprint(one.task.measured),
+            unit=one.task.units.name,
+            names=one.task.units.labels,
+            values={
+                who: tuple(rounded(float(value)) for value in found.by_unit)
+                for who, found in one.estimates.items()
+                if one.kinds[who] != "ceiling"
+            },
+        )
+        for one in judged
+    ]
+
+
+def fingerprint(measured: Answers) -> str:
+    """Return a hash of what was measured, to five decimals: equal where two runs were asked the same."""
+    values = measured if isinstance(measured, np.ndarray) else np.asarray(measured.profile)
+    rounded_off = np.round(values.astype(np.float64), 5) + 0.0
+    return hashlib.blake2b(repr(values.shape).encode() + rounded_off.tobytes(), digest_size=8).hexdigest()
+
+
+def _result(one: Scored, name: str, better: bool, predictor: str, kind: Kind, found: Estimate) -> Result:
     lower, upper = found.bounds()
     return Result(
         task=one.task,
@@ -95,7 +168,7 @@ def _result(one: Scored, name: str, better: bool, predictor: str, kind: str, fou
         metric=name,
         higher_is_better=better,
         predictor=predictor,
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         value=rounded(found.value),
         lower=rounded(lower),
         upper=rounded(upper),

@@ -1,10 +1,14 @@
-"""Write an AnnData as one act of the file system."""
+"""Read an AnnData that holds nothing but data, and write one as one act of the file system."""
 
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
+
+from aivc_graph.errors import ReadError
+from aivc_graph.io.hdf5_guard import check_hdf5
 
 
 def write_anndata(table: Any, path: Path, *, compression: str | None = None) -> None:
@@ -20,3 +24,24 @@ def write_anndata(table: Any, path: Path, *, compression: str | None = None) -> 
         table.strings_to_categoricals()
         write_elem(file, "/", table, dataset_kwargs={"compression": compression})
     path.write_bytes(composed.getbuffer())
+
+
+def read_anndata(path: Path) -> Any:
+    """Return the AnnData in the ``.h5ad`` file `path`; a sparse matrix stays sparse.
+
+    Raises
+    ------
+    ReadError
+        There is no such file, it is no whole HDF5 file of an AnnData, or it holds what could run code.
+    """
+    from anndata import OldFormatWarning, read_h5ad
+
+    if not path.is_file():
+        raise ReadError(str(path), "no such file", "an .h5ad file", "check the path")
+    check_hdf5(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OldFormatWarning)  # what older versions wrote is read all the same
+            return read_h5ad(path)
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ReadError(str(path), f"no AnnData ({error})", mend="write it again by anndata's write_h5ad") from error

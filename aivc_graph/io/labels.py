@@ -35,10 +35,10 @@ def join_labels(labels: pd.Series, nodes: pd.Index, path: Path, level: str) -> n
     if len(labels) == 0:
         raise ReadError(str(path), "no label", f"labels of the {level}s", "leave it out")
     known, named = labels.index.isin(nodes), nodes.isin(labels.index)
-    both = f"do both files belong together? compare {labels.index[0]!r} with {nodes[0]!r}"
+    both = "do both files belong together?"
     if known.mean() < MIN_OVERLAP:
         found = f"{(~known).sum():,} of {len(known):,} labels at no {level}, first {labels.index[~known][0]!r}"
-        raise ReadError(str(path), found, f"≥ {MIN_OVERLAP:.0%} to match", both)
+        raise ReadError(str(path), found, f"≥ {MIN_OVERLAP:.0%} to match", f"{both} a {level} is called {nodes[0]!r}")
     if named.mean() < HARDLY:
         found = f"labels of {named.sum():,} of {len(named):,} {level}s"
         raise ReadError(str(path), found, f"those of ≥ {HARDLY:.0%}", both)

@@ -42,7 +42,8 @@ def add_histology(
 
     A node whose tile holds too little tissue is unmeasured: it has no row. A feature that a tile does not have, such as
     the shape of nuclei where there is none, is the section's median. ``uns["histology"]`` counts both and holds the
-    tile's edge and pixel size [µm].
+    tile's edge and pixel size [µm]. Where the section is labelled by a split and has nodes that train, the slide's
+    colours and those medians are theirs alone.
 
     Parameters
     ----------
@@ -72,7 +73,8 @@ def add_histology(
     centres, diameter = positions_um(section, level), float(np.median(diameters_um(section, level)))
     reader = slide_reader(section, slide, wanted_mpp=features.geometry(diameter, 0.0).mpp)
     geometry = features.geometry(diameter, reader.mpp)
-    frame = fit_stains(_sample(reader, centres, geometry))
+    training = _training(section, level)
+    frame = fit_stains(_sample(reader, centres[training], geometry))
     extractor = features.extractor(frame, geometry, where)
     store = TileCache(cache, extractor.key(), extractor.names)
     cut = _with_bar(reader.tiles(centres, geometry), len(centres), where, progress)
@@ -82,7 +84,8 @@ def add_histology(
     store.save()
     rows = np.array(sorted(values))
     log.info("%s: %d of %d measured, %d features; %s", where, len(rows), len(centres), len(extractor.names), tiles)
-    table = _table(section.shapes[level].index[rows], np.array([values[row] for row in rows]), extractor.names)
+    found = np.array([values[row] for row in rows])
+    table = _table(section.shapes[level].index[rows], found, training[rows], extractor.names)
     table.uns["histology"] = {
         "off_tissue": tiles.off_tissue,
         "undecodable": tiles.undecodable,
@@ -161,14 +164,26 @@ def _measure(
     return values
 
 
-def _table(barcodes: pd.Index, values: NDArray[np.float32], feature_names: tuple[str, ...]) -> Any:
-    """AnnData ``(node, feature)`` without gaps: what a tile does not have takes the median of the others."""
+def _training(section: Any, level: str) -> NDArray[np.bool_]:
+    """Return the nodes (node,) that set what is normal on this slide: those that train, or all where none does."""
+    shapes = section.shapes[level]
+    if names.SPLIT.name not in shapes:
+        return np.ones(len(shapes), bool)
+    training = (shapes[names.SPLIT.name] == names.TRAIN).to_numpy()
+    return training if training.any() else ~training
+
+
+def _table(
+    barcodes: pd.Index, values: NDArray[np.float32], training: NDArray[np.bool_], feature_names: tuple[str, ...]
+) -> Any:
+    """AnnData ``(node, feature)`` without gaps: what a tile does not have takes the median of the training ones."""
     from anndata import AnnData
 
     absent = ~np.isfinite(values)
-    known = ~absent.all(axis=0)
+    basis = values[training] if training.any() else values
+    known = np.isfinite(basis).any(axis=0)
     middle = np.zeros(values.shape[1], np.float32)
-    middle[known] = np.nanmedian(values[:, known], axis=0)
+    middle[known] = np.nanmedian(basis[:, known], axis=0)
     obs, var = pd.DataFrame(index=barcodes), pd.DataFrame(index=list(feature_names))
     return AnnData(np.where(absent, middle, values), obs=obs, var=var, uns={"filled": int(absent.sum())})
 

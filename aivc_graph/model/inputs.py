@@ -65,6 +65,10 @@ class Inputs:
         """Device all tensors live on."""
         return next(iter(self.section.values())).device
 
+    def in_training(self, level: str) -> Tensor:
+        """Return who of `level` trains (node,), halo and core alike."""
+        return self.split[level] == names.SPLITS.index(names.TRAIN)
+
 
 def prepare(graph: TissueGraph, plan: ModelPlan, device: torch.device | str = "cpu") -> Inputs:
     """Return the inputs of `graph` for a model of `plan`; the graph itself is not changed."""

@@ -17,6 +17,7 @@ from aivc_graph.query.virtual_tissue import VirtualTissue
 
 log = logging.getLogger(__name__)
 QUESTIONS = ("niches", "expression", "composition", "neighbours", "similar", "response")
+TABLES = ("composition", "neighbours", "similar", "response")
 PICTURES = (".png", ".pdf", ".svg")
 
 
@@ -27,8 +28,10 @@ def query(run: Path, question: str, out: Path | None = None, *, plot: Path | Non
     for place in (plot, out):
         if place is not None:
             check_place(Path(place))
-    tissue = VirtualTissue.load(run)
     asked = {key: value for key, value in options.items() if value is not None}
+    if out is not None and (question in TABLES or asked.get("at") == "niche"):
+        _refuse_table(Path(out))
+    tissue = VirtualTissue.load(run)
     if question == "niches":
         answer = tissue.niches(**asked)
     elif question == "expression":
@@ -62,11 +65,8 @@ def _uncounted(answer: Any) -> str | None:
         return None
     by_section = obs.groupby("section", observed=True)["supported"].any()
     bare = ", ".join(by_section.index[~by_section].astype(str))
-    return (
-        f"nothing was counted in {bare}: what is said of it rests on the slide alone (supported = False)"
-        if bare
-        else None
-    )
+    told = "what is said of it, if anything, rests on the slide alone (supported = False)"
+    return f"nothing was counted in {bare}: {told}" if bare else None
 
 
 def save_answer(answer: Any, path: Path) -> Path:
@@ -74,8 +74,8 @@ def save_answer(answer: Any, path: Path) -> Path:
     table = answer if isinstance(answer, pd.DataFrame) else None
     if path.suffix not in (".csv", ".parquet", ".h5ad"):
         raise QueryError(str(path), f"unknown ending {path.suffix!r}", ".csv, .parquet or .h5ad", "rename the output")
-    if path.suffix == ".h5ad" and table is not None:
-        raise QueryError(str(path), "a table cannot be an .h5ad", mend="name a .csv or .parquet file")
+    if table is not None:
+        _refuse_table(path)
     with staged(path) as beside:
         if path.suffix == ".h5ad":
             write_anndata(answer, beside)
@@ -83,6 +83,11 @@ def save_answer(answer: Any, path: Path) -> Path:
             frame = table if table is not None else flat(answer)
             frame.to_csv(beside) if path.suffix == ".csv" else frame.to_parquet(beside)
     return path
+
+
+def _refuse_table(path: Path) -> None:
+    if path.suffix == ".h5ad":
+        raise QueryError(str(path), "a table cannot be an .h5ad", mend="name a .csv or .parquet file")
 
 
 def export(run: Path, to: str, out: Path) -> Path:

@@ -22,10 +22,9 @@ from aivc_graph.graph.store import write_store
 from aivc_graph.io.reading import read
 from aivc_graph.io.staging import check_place
 from aivc_graph.modalities.histology import add_histology
-from aivc_graph.modalities.histology_features import HistologyFeatures
-from aivc_graph.pipeline.doubts import doubts_of_content, doubts_of_paths, doubts_of_section
+from aivc_graph.pipeline.doubts import doubts_of_content, doubts_of_paths, doubts_of_registration, doubts_of_section
 from aivc_graph.splits.design import split_design
-from aivc_graph.splits.leakage import Duplicate, check_donors, duplicate_content
+from aivc_graph.splits.leakage import Duplicate, accepted_leaks, check_donors, duplicate_content
 from aivc_graph.tissue.intervention import set_interventions
 from aivc_graph.tissue.registration.method import registration_method
 from aivc_graph.tissue.registration.overlap import check_overlap
@@ -48,22 +47,25 @@ def build(config: Config, out: Path | None = None) -> Path:
     refuse_other(out)  # before hours of reading, and again when it is written
     _refuse_trained(out)
     check_place(out.parent, folder=True)
-    split_design(**(config.task.split or EVERYTHING)).check([_groups_of(one) for one in config.task.sections])
+    known = [_groups_of(one) | {names.INTERVENTIONS: one.interventions} for one in config.task.sections]
+    split_design(**(config.task.split or EVERYTHING)).check(known)
     sections, doubts = [], _told(doubts_of_paths(config.task))
     for number, section in enumerate(config.task.sections, 1):
         log.info("reading %s (%d of %d)", section.name, number, len(config.task.sections))
         sections.append(read_section(section, config.task))
         doubts += _told(doubts_of_section(sections[-1]))
-    doubts += _told(doubts_of_content(hold_out(sections, config.task)))
-    if config.task.features is not None:
-        for section in sections:
-            describe_windows(section, config.task.features, config.graph.patch_um)
+    twice = hold_out(sections, config.task)
+    doubts += _told([*doubts_of_content(twice), *doubts_of_registration(config.task, sections)])
+    leaks = _told(leaks_of(sections, config.task, twice))
+    for section in sections:  # once the sides are known: a slide's colours are those of its training side
+        describe_slide(section, config.task, config.graph.patch_um)
     graph = build_graph(sections, config.graph)
     for level, found in connectivity(graph).items():
         log.info("%s: %s", level, ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in found.items()))
     slides = {metadata_of(s)["section"]: small for s in sections if (small := thumbnail(s)) is not None}
-    provenance = {"configuration": config.model_dump(mode="json"), "inputs": _input_hashes(config), "doubts": doubts}
-    write_store(graph, out, provenance, slides)
+    facts: dict[str, Any] = {"configuration": config.model_dump(mode="json"), "inputs": _input_hashes(config)}
+    facts |= {"doubts": doubts, "leaks": leaks}
+    write_store(graph, out, facts, slides)
     log.info("anchors: %s", ", ".join(f"{k} {v:,}" for k, v in anchor_count(graph).items()) or "none")
     return out
 
@@ -81,7 +83,7 @@ def _refuse_trained(store: Path) -> None:
 
 
 def read_section(config: SectionConfig, task: TaskConfig) -> Any:
-    """Read, merge, register and check one section, and describe its tiles where the task asks for it."""
+    """Read, merge, register and check one section."""
     parts = []
     for source in config.sources:
         try:
@@ -94,22 +96,22 @@ def read_section(config: SectionConfig, task: TaskConfig) -> Any:
     set_interventions(section, config.interventions)
     check_section(section)
     check_overlap(section)
-    if task.features is not None and names.SLIDE in section.images and names.PATCH in section.shapes:
-        add_histology(section, features=task.features, cache=_cache_folder(), progress=sys.stderr.isatty())
     return section
 
 
-def _groups_of(config: SectionConfig) -> dict[str, str]:
+def _groups_of(config: SectionConfig) -> dict[str, Any]:
     """Return what the configuration says a section is: its name, and donor, site, platform and batch where given."""
     given = {key: getattr(config, key) for key in ("donor", "site", "platform", "batch")}
     return {"section": config.name, **{key: value for key, value in given.items() if value is not None}}
 
 
-def describe_windows(section: Any, features: HistologyFeatures, edge_um: float) -> None:
-    """Describe the slide under the grid windows of a section that has cells and no patches, if it has a slide."""
-    if names.SLIDE in section.images and names.CELL in section.shapes and names.PATCH not in section.shapes:
-        lay_windows(section, edge_um)
-        add_histology(section, features=features, cache=_cache_folder(), progress=sys.stderr.isatty())
+def describe_slide(section: Any, task: TaskConfig, window_um: float) -> None:
+    """Describe the slide under the patches, where the task asks for it; grid windows are laid where there are none."""
+    if task.features is None or names.SLIDE not in section.images:
+        return
+    if names.PATCH not in section.shapes:
+        lay_windows(section, window_um)
+    add_histology(section, features=task.features, cache=_cache_folder(), progress=sys.stderr.isatty())
 
 
 def _cache_folder() -> Path | None:
@@ -139,13 +141,22 @@ def _told(doubts: list[str]) -> list[str]:
 
 
 def hold_out(sections: list[Any], task: TaskConfig) -> list[Duplicate]:
-    """Label every node by the task's split; refuse donors or content on two sides of it, return what is there twice."""
+    """Label every node by the task's split; refuse donors or content on two sides of it, return what is there twice.
+
+    What the split's ``share_donors`` or ``share_content`` accepts is not refused; see `leaks_of`.
+    """
     design = split_design(**(task.split or EVERYTHING))
     for level, labels in design(sections).items():
         log.info("split of %s: %s", level, ", ".join(f"{label} {n:,}" for label, n in labels.items() if n))
     if not getattr(design, "share_donors", True):
         check_donors(sections)
-    return duplicate_content(sections)
+    return duplicate_content(sections, accept=design.share_content)
+
+
+def leaks_of(sections: list[Any], task: TaskConfig, duplicates: list[Duplicate]) -> list[str]:
+    """Say what leaks across the task's split because the task accepts it."""
+    design = split_design(**(task.split or EVERYTHING))
+    return accepted_leaks(sections, duplicates, share_donors=getattr(design, "share_donors", False))
 
 
 def _input_hashes(config: Config) -> dict[str, str]:

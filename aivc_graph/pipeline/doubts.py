@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from aivc_graph import names
 from aivc_graph.config import TaskConfig
 from aivc_graph.errors import TissueError
+from aivc_graph.splits.design import labels_of, levels_of
 from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS, Duplicate
 from aivc_graph.tissue.label_agreement import check_labels
 from aivc_graph.tissue.registration.orientation import check_orientation
 from aivc_graph.tissue.registration.overlap import check_overlap
 
 ONCE = "each piece of tissue once"
+# Registrations that look at what the tissue holds; the others know where it lies.
+FITTED = {"intensity"}
 MEND = "drop one of the two, or it counts twice"
 
 
@@ -36,3 +40,16 @@ def doubts_of_content(duplicates: Sequence[Duplicate]) -> list[str]:
     """Say which tables hold the same pictures, or more than 1 % (and at least two) of the same rows of counts."""
     telling = [one for one in duplicates if one.what == "image" or (one.n >= MIN_ROWS and one.share > MAX_SHARE)]
     return [str(TissueError(one.a, f"the same {one.what} ({one.n:,}) as {one.b}", ONCE, MEND)) for one in telling]
+
+
+def doubts_of_registration(task: TaskConfig, sections: Sequence[Any]) -> list[str]:
+    """Say which sections are parted by the split, though what both sides hold placed their layers."""
+    found = []
+    for config, section in zip(task.sections, sections, strict=True):
+        sides = set().union(*(labels_of(section, level) for level in levels_of(section))) - {names.UNUSED}
+        fitted = sorted({method.kind for method in config.registration} & FITTED)
+        if fitted and len(sides) > 1:
+            held = f"registration by {fitted[0]} of tissue on the sides {', '.join(sorted(sides))}"
+            mend = "place it by landmarks or a known transform, or hold out whole sections"
+            found.append(str(TissueError(config.name, held, "nothing fitted on two sides", mend)))
+    return found

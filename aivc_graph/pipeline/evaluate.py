@@ -14,11 +14,16 @@ import pandas as pd
 from aivc_graph import names
 from aivc_graph.config import load_config
 from aivc_graph.errors import QueryError
+from aivc_graph.evaluation.calibration import calibration_of
+from aivc_graph.evaluation.inversions import inversions_of
 from aivc_graph.evaluation.leakage import MEASURE
-from aivc_graph.evaluation.records import AXES, Evaluation, Result
-from aivc_graph.evaluation.scoring import Scored, score
+from aivc_graph.evaluation.records import Evaluation
+from aivc_graph.evaluation.risk import risk_of
+from aivc_graph.evaluation.scoring import Scored, comparisons_of, judge, results_of, units_of_scores
 from aivc_graph.io.staging import check_place, staged
-from aivc_graph.pipeline.tasks.task import TASKS, Asked
+from aivc_graph.pipeline.audit import accepted_leaks, audit
+from aivc_graph.pipeline.card import card_of
+from aivc_graph.pipeline.tasks.task import HIDDEN, TASKS, Asked
 from aivc_graph.pipeline.truth import check_truth, find_truth
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.registry import import_members
@@ -53,9 +58,8 @@ def evaluate(run: Path, truth: Path | None = None, out: Path | None = None) -> E
     """
     run = Path(run)
     place = (Path(out) if out is not None else run) / FILE
-    if out is not None:
-        check_place(place)
     tissue = VirtualTissue.load(run)
+    check_place(place)
     config = load_config(run / "config.yaml", [])
     if (run / METRICS).exists():
         run_metrics(run)  # the report will show them; what is torn is told before the work
@@ -73,14 +77,7 @@ def evaluate(run: Path, truth: Path | None = None, out: Path | None = None) -> E
     if not scored:
         needs = "; ".join(f"{name}: {_needs(name)}" for name in TASKS)
         raise QueryError(str(run), "nothing it could be asked", mend=f"what the tasks need: {needs}")
-    results, comparisons = score(scored)
-    found_all = Evaluation(
-        provenance=_provenance(run, asked),
-        risk=_risk(results),
-        leakage=_leakage(asked, scored),
-        results=tuple(results),
-        comparisons=tuple(comparisons),
-    )
+    found_all = _put_together(run, asked, scored)
     with staged(place) as beside:
         beside.write_text(json.dumps(found_all.model_dump(mode="json"), indent=1) + "\n")
     return found_all
@@ -101,6 +98,24 @@ def score_table(evaluation: Evaluation) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _put_together(run: Path, asked: Asked, scored: list[Scored]) -> Evaluation:
+    judged = judge(scored)
+    results, risk = results_of(judged), risk_of(judged, asked.config.evaluation.weights)
+    trained_on = asked.split == HIDDEN
+    not_asked = {name: _needs(name) for name in TASKS if name not in {one.task for one in scored}}
+    return Evaluation(
+        provenance=_provenance(run, asked),
+        risk=risk,
+        leakage=_leakage(run, asked, scored),
+        results=tuple(results),
+        comparisons=tuple(comparisons_of(judged)),
+        units=tuple(units_of_scores(judged)),
+        calibration=tuple(calibration_of(s, trained_on=trained_on) for s in scored if "crps" in s.metrics),
+        inversions=tuple(inversions_of(results)),
+        card=card_of(asked, scored, risk, not_asked),
+    )
+
+
 def _needs(name: str) -> str:
     return str(TASKS.facts[name].get("needs", ""))
 
@@ -118,16 +133,11 @@ def _provenance(run: Path, asked: Asked) -> dict[str, Any]:
     }
 
 
-def _risk(results: list[Result]) -> dict[str, Any]:
-    """Say of each axis which tasks were run; the scale of risk needs a replicate ceiling, which no task has yet."""
-    risk: dict[str, Any] = {}
-    for axis in AXES:
-        tasks = sorted({r.task for r in results if r.axis == axis})
-        risk[axis] = {"tasks": tasks, "value": None, "reason": "no replicate ceiling"} if tasks else "not evaluated"
-    return risk
-
-
-def _leakage(asked: Asked, scored: list[Scored]) -> dict[str, Any]:
+def _leakage(run: Path, asked: Asked, scored: list[Scored]) -> dict[str, Any]:
     by_split = {split: max(s.leakage for s in scored if s.split == split) for split in {s.split for s in scored}}
     by_level = {v: asked.leakage(v, asked.scored(v) & asked.counted(v)) for v in asked.model.plan.counts}
-    return {"measure": MEASURE, "by_split": by_split, "by_level": by_level}
+    accepted = accepted_leaks(run)
+    for leak in accepted:
+        log.warning("the split leaks: %s", leak)
+    found = {"measure": MEASURE, "by_split": by_split, "by_level": by_level, "accepted": accepted}
+    return found | (audit(asked) if asked.split != HIDDEN else {})

@@ -34,8 +34,7 @@ def inspect(path: Path, *, mpp: float | None = None) -> dict[str, Any]:
     if (path / FACTS).exists():
         return describe_run(path)
     if (path / "levels").is_dir():
-        built = open_store(path).facts.get("provenance", {})
-        return {"kind": "graph", **describe_graph(read_store(path)), "doubts": built.get("doubts", [])}
+        return {"kind": "graph", **describe_graph(read_store(path)), **_said_of(path)}
     if path.suffix in (".yaml", ".yml"):
         raise ReadError(
             str(path), "a configuration", "a slide, section, graph store or run", f"build it: aivc build {path}"
@@ -86,12 +85,18 @@ def describe_run(run: Path) -> dict[str, Any]:
         found["evaluation"] = "not evaluated"
     graph = (run / facts["graph"]).resolve()
     try:
-        found |= {"faults": [], "doubts": open_store(graph).facts.get("provenance", {}).get("doubts", [])}
+        found |= {"faults": [], **_said_of(graph)}
         if facts.get("graph_digest", digest := store_digest(graph)) != digest:
             found["faults"] = [f"{graph}: another graph than the model was trained on"]
     except AivcError as error:
         found["faults"] = [str(error)]
     return found
+
+
+def _said_of(store: Path) -> dict[str, list[str]]:
+    """Return what was doubted when a graph was built, and what its split was let share."""
+    built = open_store(store).facts.get("provenance", {})
+    return {key: list(built.get(key, [])) for key in ("doubts", "leaks")}
 
 
 def describe_graph(graph: TissueGraph) -> dict[str, Any]:

@@ -26,19 +26,50 @@ def expected_log_expression(model: TissueModel, graph: TissueGraph, level: str, 
     rate, whose log is larger than the mean log of counts around it: there the negative binomial is averaged over.
     """
     operator = model.count_operator(level, names.RNA)
-    depth = float(operator.target_depth)
-    spread = operator.log_dispersion.detach().exp().numpy()
     # A direct look was fitted to log counts; the state was fitted to counts.
     direct = any((v, m) == (level, names.RNA) for v, _, m in model.plan.tiles)
     direct |= any((v, m) == (level, names.RNA) for _, v, m in model.plan.pools)
+    found = expected_shares(model, graph, level, rows) * float(operator.target_depth)
+    return np.log1p(found) if direct else mean_log1p(found, operator.log_dispersion.detach().exp().numpy())
+
+
+def expected_shares(model: TissueModel, graph: TissueGraph, level: str, rows: NDArray[np.bool_]) -> Floats:
+    """Return the share of each molecule in what is expected of the nodes in `rows` (asked, molecule)."""
     out = np.zeros((len(rows), len(model.plan.counts[level][names.RNA])), np.float32)
     for inputs, state, core, places in run_windows(model, graph):
         inside = core[level].clone()
         inside[core[level]] = torch.from_numpy(rows[places[level][core[level]].numpy()])
         with torch.no_grad():
-            found = model.expression(state, inputs, level)[inside].numpy() * depth
-        out[places[level][inside].numpy()] = np.log1p(found) if direct else mean_log1p(found, spread)
+            out[places[level][inside].numpy()] = model.expression(state, inputs, level)[inside].numpy()
     return out[rows]
+
+
+def drawn_log_expression(
+    model: TissueModel,
+    shares: Floats,
+    total: Floats,
+    level: str,
+    columns: NDArray[np.integer],
+    draws: int,
+    seed: int = 0,
+) -> NDArray[np.float32]:
+    r"""Return draws of log1p of counts scaled to the level's depth (node, draw, molecule), of the molecules `columns`.
+
+    Negative binomial around what is expected at each node's own depth, as the model was trained on:
+    :math:`y \sim \mathrm{Poisson}(\lambda), \lambda \sim \Gamma(\theta_g, n_i p_{ig} / \theta_g)`.
+
+    Parameters
+    ----------
+    shares
+        Expected share of each molecule (node, molecule), as of `expected_shares`.
+    total
+        Counts of each node (node,), at least one.
+    """
+    operator, rng = model.count_operator(level, names.RNA), np.random.default_rng(seed)
+    spread = operator.log_dispersion.detach().exp().numpy().astype(np.float64)[columns]
+    mean = (shares[:, columns].astype(np.float64) * total[:, None])[:, None]
+    rate = rng.standard_gamma(spread, (len(shares), draws, len(columns))) * mean / spread
+    return np.log1p(rng.poisson(rate) * (float(operator.target_depth) / total[:, None, None])).astype(np.float32)
 
 
 def measured_log_expression(

@@ -88,7 +88,8 @@ class WhatIf:
         DataFrame
             One row a place and ``gene`` or ``pathway``: ``n_treated`` (how many of the place's nodes it is done to),
             ``estimate`` (treated − untreated), ``untreated``, ``treated``, ``lower`` and ``upper`` (95 %, jackknife
-            over the training donors it was given to; NaN where they are fewer than five), ``n_units``,
+            over the training donors it was given to, of effects that are not shrunken as the estimate is; NaN where
+            they are fewer than five), ``n_units``,
             ``interval_over``, ``supported`` and ``unit``. Out of support there is no answer: ``estimate``, ``treated``
             and the interval are NaN.
 
@@ -110,13 +111,25 @@ class WhatIf:
         if section is not None:
             places, weight = self._inside(places, weight, section)
         untreated, copies = self.rollouts(weight, [panel.index(gene) for gene in chosen])
-        share = np.asarray(weight @ self.supported.astype(float)).ravel()
+        share = self._share_supported(weight)
         n_treated = np.asarray((weight != 0) @ self.where.astype(int)).ravel()
         places = places.assign(n_treated=n_treated)
         if footprints is None:
             return self._table(places, "gene", chosen, untreated, copies, share, f"counts per {PER:,.0f}")
         untreated, copies = footprints.activity(untreated), footprints.activity(copies)
         return self._table(places, "pathway", footprints.sources, untreated, copies, share, ACTIVITY_UNIT)
+
+    def _share_supported(self, weight: Any) -> np.ndarray:
+        """Return the share of what an intervention reaches in each place that is in support (place,); of all, if none.
+
+        Nodes that nothing reaches say nothing of whether the others are answered for.
+        """
+        reached = np.any([(f.strength > 0).numpy() | (f.exposure > 0).numpy() for f in self.fields.values()], axis=0)
+        part, answered = (
+            np.asarray(weight @ rows.astype(float)).ravel() for rows in (reached, reached & self.supported)
+        )
+        whole = np.asarray(weight @ self.supported.astype(float)).ravel()
+        return np.where(part > 0, answered / np.maximum(part, 1e-12), whole)
 
     def plot(self, gene: str, section: str | None = None) -> Any:
         """Draw the effect on one gene over the tissue, grey where unsupported; returns a matplotlib Axes."""
@@ -165,8 +178,8 @@ class WhatIf:
         columns
             Positions of molecules in the panel.
 
-        The first copy is by the effects of all training donors, each other without one of them; it is the first alone
-        where fewer than five donors were given one of the parts.
+        The first copy is by the effects of all training donors, each other without one of them and not shrunken; it is
+        the first alone where fewer than five donors were given one of the parts.
         """
         model, plan = self.tissue.model, self.tissue.model.plan.interventions
         shift = model.interventions
@@ -221,17 +234,19 @@ class WhatIf:
         table = places.loc[places.index.repeat(number)].reset_index(drop=True)
         table[kind] = np.tile(of, len(places))
         supported = np.repeat(share > 0.5, number)
-        wide = np.full(estimate.size, np.nan)
+        lower, upper = (np.full(estimate.size, np.nan) for _ in range(2))
         if n_donors >= MIN_UNITS:
-            spread = np.sqrt((len(copies) - 2) * (copies[1:] - untreated).var(axis=0))
-            wide = np.where(supported, (stats.t.ppf(0.5 + CONFIDENCE / 2, n_donors - 1) * spread).ravel(), np.nan)
+            effects = copies[1:] - untreated
+            wide = stats.t.ppf(0.5 + CONFIDENCE / 2, n_donors - 1) * np.sqrt((len(effects) - 1) * effects.var(axis=0))
+            lower = np.minimum(effects.mean(axis=0) - wide, estimate).ravel()
+            upper = np.maximum(effects.mean(axis=0) + wide, estimate).ravel()
         values = np.where(supported, estimate.ravel(), np.nan)
         return table.assign(
             estimate=values,
             untreated=untreated.ravel(),
             treated=np.where(supported, copies[0].ravel(), np.nan),
-            lower=values - wide,
-            upper=values + wide,
+            lower=np.where(supported, lower, np.nan),
+            upper=np.where(supported, upper, np.nan),
             interval_over="donor",
             n_units=n_donors,
             supported=supported,

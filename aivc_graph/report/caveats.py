@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from aivc_graph import names
+from aivc_graph.graph.store import open_store
 from aivc_graph.query.answers import counted_nodes
-from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.query.virtual_tissue import VirtualTissue, run_facts
 from aivc_graph.report.words import plural
 
 FEW_DONORS = 5
@@ -67,6 +70,26 @@ def caveats_of(tissue: VirtualTissue, *, simulated: bool, evaluated: bool) -> li
         )
     )
     return found
+
+
+def seen_donors(leakage: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what scores cannot say of new donors where training saw those that are scored, from an evaluation."""
+    by_level = leakage.get("by_level", {})
+    donors = max((float(one.get("donors", 0.0)) for one in by_level.values()), default=0.0)
+    if not donors or "hidden" in leakage.get("by_split", {}):
+        return []
+    told = (
+        f"{100 * donors:.0f}\N{NO-BREAK SPACE}% of what is scored is of donors that training saw in other places. "
+        "The scores say how well a tissue that is partly known is completed, not what to expect of the next donor."
+    )
+    return [("Donors stand on both sides.", told)]
+
+
+def leaks_of(run: Path) -> list[str]:
+    """Return what stands on two sides of a run's split because its configuration accepts it, a sentence each."""
+    facts = run_facts(run / "run.json", ("graph",))
+    built = open_store((run / facts["graph"]).resolve()).facts.get("provenance", {})
+    return [str(leak) for leak in built.get("leaks", ())]
 
 
 def _uncounted(tissue: VirtualTissue) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from aivc_graph.report.colour import shade
+from aivc_graph.report.overview import WIDTH as OVERVIEW_WIDTH
 from aivc_graph.report.scores import QUESTIONS, WIDTH
 from aivc_graph.report.words import plural, words
 
@@ -26,6 +27,7 @@ def render(**contents: Any) -> str:
     )
     environment.filters |= {"count": count, "percent": percent, "number": number, "signed": signed, "words": words}
     environment.globals |= {"shade": shade, "plural": plural, "questions": QUESTIONS, "forest_width": WIDTH}
+    environment.globals["overview_width"] = OVERVIEW_WIDTH
     return environment.get_template("report.html").render(**contents)
 
 

@@ -12,10 +12,11 @@ import numpy as np
 from aivc_graph.evaluation.records import read_evaluation
 from aivc_graph.io.staging import staged
 from aivc_graph.query.virtual_tissue import VirtualTissue, run_facts
-from aivc_graph.report.caveats import caveats_of, finding_of
+from aivc_graph.report.caveats import caveats_of, finding_of, leaks_of, seen_donors
 from aivc_graph.report.holdings import holdings_of
 from aivc_graph.report.learning import learning_of
 from aivc_graph.report.niches import SMALL_INCHES, contact_rows, maps_of, niches_of
+from aivc_graph.report.overview import overview_of
 from aivc_graph.report.page import render
 from aivc_graph.report.provenance import provenance_of
 from aivc_graph.report.recovery import TRUTH, recovery_of
@@ -73,6 +74,7 @@ def contents(run: Path, tissue: VirtualTissue, scores: Path | None) -> dict[str,
     return {
         "title": str(run_facts(run / "run.json", ("task",))["task"]),
         "finding": finding_of(tissue, niches),
+        "leaks": leaks_of(run),
         "level": tissue.base_level,
         "n_sections": int(tissue.graph["section"].num_nodes),
         "niches": niches,
@@ -85,8 +87,13 @@ def contents(run: Path, tissue: VirtualTissue, scores: Path | None) -> dict[str,
         "evaluation": evaluation,
         "boards": boards,
         "summary": summary_of(boards),
+        "overview": overview_of(evaluation) if evaluation is not None else None,
+        "card": evaluation.card if evaluation is not None else None,
         "recovery": recovery_of(tissue, run, maps.section, SMALL_INCHES),
         "what_if": what_if_of(tissue),
-        "caveats": caveats_of(tissue, simulated=simulated, evaluated=evaluation is not None),
+        "caveats": [
+            *caveats_of(tissue, simulated=simulated, evaluated=evaluation is not None),
+            *seen_donors(evaluation.leakage if evaluation is not None else {}),
+        ],
         "provenance": provenance_of(run),
     }

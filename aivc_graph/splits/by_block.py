@@ -24,7 +24,8 @@ class BlockSplit(AbstractSplit):
     block_um
         Edge of a block [µm].
     buffer_um
-        Least distance of two nodes of different labels [µm]; as wide as the model's receptive field.
+        Least distance of two nodes of different labels [µm]; as wide as the model's receptive field, or it is cut edges
+        alone that keep the sides apart: an evaluation says how far messages reach.
     test_share, validation_share
         Share of each section's nodes, before the gap is taken from the tissue that trains.
     seed

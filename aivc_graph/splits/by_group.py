@@ -21,7 +21,8 @@ class GroupSplit(AbstractDrawnSplit):
     key
         What makes a group: ``"donor"``, ``"site"``, ``"platform"``, ``"section"`` or ``"batch"``.
     share_donors
-        Accept that a donor has sections on two sides, as when other sections of the same donors are asked for.
+        Accept that a donor has sections on two sides, as when other sections of the same donors are asked for; every
+        page then says so.
     """
 
     key: Literal["donor", "site", "platform", "section", "batch"] = "donor"

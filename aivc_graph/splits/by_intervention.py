@@ -9,7 +9,7 @@ import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from aivc_graph import names
-from aivc_graph.splits.conditions import TARGETS, AbstractConditionSplit, as_conditions, joined
+from aivc_graph.splits.conditions import TARGETS, AbstractConditionSplit, as_conditions, joined, target_of
 from aivc_graph.splits.design import DESIGNS
 
 HELD_OUT = (names.TEST, names.VALIDATION)
@@ -28,7 +28,8 @@ class InterventionSplit(AbstractConditionSplit):
     Parameters
     ----------
     hold
-        What a group is: ``target`` or ``combination``, such as ``KLF1+MAP2K6``.
+        What a group is: ``target``, such as ``TP53`` whatever is done with it, or ``combination``, such as
+        ``KLF1+MAP2K6``, or ``drug:ruxolitinib+knockout:TP53`` of sections.
     seen
         For combinations, how many parts train alone; as many as happen to if not given.
     """
@@ -57,8 +58,9 @@ class InterventionSplit(AbstractConditionSplit):
         conditions = as_conditions(table)
         given = list(conditions[TARGETS])
         if self.hold == "target":
-            side = self.sides(sorted({part for parts in given for part in parts}))
-            return self.checked([_side_of({side[part] for part in parts}) for parts in given], conditions.index)
+            side = self.held_out(sorted({target_of(part) for parts in given for part in parts}))
+            labels = [_side_of({side[target_of(part)] for part in parts}) for parts in given]
+            return self.checked(labels, conditions.index)
         alone = {parts[0] for parts in given if len(parts) == 1}
         side = self.held_out(sorted({joined(parts) for parts in given if self._eligible(parts, alone)}))
         hidden: dict[str, str] = {}
@@ -68,14 +70,16 @@ class InterventionSplit(AbstractConditionSplit):
         labels = []
         for parts in given:
             label = side.get(joined(parts), names.TRAIN)
-            labels.append(names.UNUSED if label == names.TRAIN and any(p in hidden for p in parts) else label)
+            labels.append(
+                names.UNUSED if label == names.TRAIN and any(target_of(p) in hidden for p in parts) else label
+            )
         return self.checked(labels, conditions.index)
 
     def _eligible(self, parts: Parts, alone: set[str]) -> bool:
         return len(parts) > 1 and (self.seen is None or self.seen <= len(alone.intersection(parts)))
 
     def _hide(self, side: dict[str, str], alone: set[str]) -> tuple[dict[str, str], dict[str, bool]]:
-        """Return the parts that may not train, each with its side, and whether each held-out combination comes out."""
+        """Return the targets that may not train, each with its side, and which held-out combinations come out."""
         rng = np.random.default_rng(self.seed)
         hidden: dict[str, str] = {}
         kept: set[str] = set()
@@ -83,13 +87,14 @@ class InterventionSplit(AbstractConditionSplit):
         for of in HELD_OUT:
             for name in sorted(name for name, label in side.items() if label == of):
                 parts = [str(part) for part in rng.permutation(name.split("+"))]
-                free = sorted((p for p in parts if p in alone and p not in hidden), key=lambda p: p not in kept)
-                keep = free[: self.seen]
-                rest = set(parts) - set(keep)
-                clash = rest & kept or any(hidden.get(part, of) != of for part in rest)
+                free = [part for part in parts if part in alone and target_of(part) not in hidden]
+                keep = sorted(free, key=lambda part: target_of(part) not in kept)[: self.seen]
+                seen = {target_of(part) for part in keep}
+                rest = {target_of(part) for part in parts if part not in keep}
+                clash = rest & (kept | seen) or any(hidden.get(target, of) != of for target in rest)
                 possible[name] = len(keep) == self.seen and not clash
                 if possible[name]:
-                    kept.update(keep)
+                    kept |= seen
                     hidden |= dict.fromkeys(rest, of)
         return hidden, possible
 

@@ -15,8 +15,8 @@ The doubles of a Perturb-seq screen, by how many of their parts train alone::
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ from aivc_graph import names
 from aivc_graph.errors import ConfigError, Faults, unknown_name
 from aivc_graph.splits.design import Counts, count_labels, levels_of, write_labels
 from aivc_graph.splits.drawn import AbstractDrawnSplit
-from aivc_graph.tissue.intervention import Intervention, interventions_of
+from aivc_graph.tissue.intervention import Intervention, Kind, interventions_of
 from aivc_graph.tissue.section import metadata_of
 
 CONDITION, TARGETS, CONTEXT = "condition", "targets", "context"
@@ -57,6 +57,11 @@ class AbstractConditionSplit(AbstractDrawnSplit):
             for level in levels_of(section):
                 write_labels(section, level, label)
         return count_labels(sections)
+
+    def check(self, known: Sequence[Mapping[str, Any]]) -> None:
+        """Try the design on what was done to each section, which its configuration says."""
+        given = [(one["section"], one.get("donor"), one[names.INTERVENTIONS]) for one in known]
+        self.label(_conditions(given))
 
     def checked(self, labels: Sequence[str], index: pd.Index) -> pd.Series:
         """Return labels by row; raise if a side that was asked for, or training, is left with nothing."""
@@ -124,6 +129,18 @@ def joined(parts: Sequence[str]) -> str:
     return "+".join(sorted(parts)) or CONTROL
 
 
+def target_of(part: str) -> str:
+    """Return what a part acts on or is called, whatever is done with it.
+
+    Examples
+    --------
+    >>> target_of("knockout:TP53"), target_of("TP53"), target_of("poly(I:C)")
+    ('TP53', 'TP53', 'poly(I:C)')
+    """
+    kind, _, name = part.partition(":")
+    return name if kind in get_args(Kind) else part
+
+
 def column_of(conditions: pd.DataFrame, name: str) -> pd.Series:
     """Return a column, or raise a `ConfigError` that lists what there is."""
     if name not in conditions:
@@ -132,22 +149,25 @@ def column_of(conditions: pd.DataFrame, name: str) -> pd.Series:
 
 
 def conditions_of(sections: Sequence[Any]) -> pd.DataFrame:
-    """Return a row a section, in the form of `as_conditions`; the parts are the names of its interventions.
+    """Return a row a section, in the form of `as_conditions`; parts are its interventions, such as ``knockout:TP53``.
 
     The context of a section is its donor. An intervention in two places counts once, with its larger dose.
     """
+    facts = [(metadata_of(section), interventions_of(section)) for section in sections]
+    return _conditions([(metadata["section"], metadata.get("donor"), given) for metadata, given in facts])
+
+
+def _conditions(sections: Sequence[tuple[str, str | None, Sequence[Intervention]]]) -> pd.DataFrame:
+    """Return a row a section from its name, its donor and what was done to it."""
     rows: dict[str, dict[str, Any]] = {}
-    for section in sections:
-        given: dict[str, Intervention] = {}
-        for one in sorted(interventions_of(section), key=lambda one: one.dose):
-            given[one.name] = one
-        metadata = metadata_of(section)
-        rows[str(metadata["section"])] = {
+    for section, donor, done in sections:
+        given = {one.key: one for one in sorted(done, key=lambda one: one.dose)}
+        rows[str(section)] = {
             TARGETS: tuple(given),
             DOSE: tuple(one.dose for one in given.values()),
             HOURS: tuple(one.hours for one in given.values()),
             SMILES: tuple(one.smiles or (None if one.kind == "drug" else "") for one in given.values()),
-            CONTEXT: metadata.get("donor") or metadata["section"],
+            CONTEXT: donor or section,
         }
     return as_conditions(pd.DataFrame(list(rows.values()), index=pd.Index(rows, name="section")))
 

@@ -19,7 +19,15 @@ Counts = dict[str, dict[str, int]]
 
 
 class AbstractSplit(Settings, ABC):
-    """What is held out. Its fields are the keys a YAML `split` may give beside ``kind``."""
+    """What is held out. Its fields are the keys a YAML `split` may give beside ``kind``.
+
+    Parameters
+    ----------
+    share_content
+        Accept that the same pictures or rows of counts stand on two sides; every page then says so.
+    """
+
+    share_content: bool = False
 
     @abstractmethod
     def __call__(self, sections: Sequence[Any]) -> Counts:
@@ -36,7 +44,8 @@ class AbstractSplit(Settings, ABC):
     def check(self, known: Sequence[Mapping[str, Any]]) -> None:
         """Raise a `ConfigError` if the design cannot fit sections of which this is `known` before any is read.
 
-        `known` holds ``section`` and, where the user gave them, donor, site, platform and batch of each section.
+        `known` holds for each section ``section``, its ``interventions`` and, where the user gave them, donor, site,
+        platform and batch.
         """
 
 

@@ -68,8 +68,8 @@ def check_donors(sections: Sequence[Any]) -> None:
     faults.raise_if_any()
 
 
-def duplicate_content(sections: Sequence[Any]) -> list[Duplicate]:
-    """Return the content that is there twice, within a section or in two; raise if a split parts it.
+def duplicate_content(sections: Sequence[Any], *, accept: bool = False) -> list[Duplicate]:
+    """Return the content that is there twice, within a section or in two; raise if a split parts it, unless accepted.
 
     Rows of counts are compared by a hash of feature names and values, whatever their order and barcode, where at least
     ten features were seen. Pictures are compared by a hash of their size and of 64 tiles of their finest pixels.
@@ -77,16 +77,38 @@ def duplicate_content(sections: Sequence[Any]) -> list[Duplicate]:
     Raises
     ------
     TissueError
-        If the two sides of a split share a picture, or more than 1 % (and at least two) of a table's rows.
+        If the two sides of a split share a picture, or more than 1 % (and at least two) of a table's rows, and that is
+        not to `accept`.
     """
     found = [*_duplicate_rows(sections), *_duplicate_images(sections)]
     faults = Faults(TissueError)
     for twice in found:
         if twice.crosses:
             both = f"the same {twice.what} ({twice.n:,}) as {twice.b}, on another side of the split"
-            faults.add(twice.a, both, "no content on two sides", "drop one of the two, or keep both on one side")
-    faults.raise_if_any()
+            mend = "drop one of the two, keep both on one side, or set `share_content: true` if that is the question"
+            faults.add(twice.a, both, "no content on two sides", mend)
+    if not accept:
+        faults.raise_if_any()
     return found
+
+
+def accepted_leaks(sections: Sequence[Any], duplicates: Sequence[Duplicate], *, share_donors: bool) -> list[str]:
+    """Say in a sentence each what stands on two sides of the split because the user accepts it; none in a clean split.
+
+    Parameters
+    ----------
+    duplicates
+        As `duplicate_content` returns them.
+    share_donors
+        Whether donors were to be apart, but for the user's word.
+    """
+    told = []
+    for donor, sides in shared_groups(sections).items() if share_donors else ():
+        told.append(f"donor {donor} has sections on the sides {' and '.join(sides)}")
+    for one in duplicates:
+        if one.crosses:
+            told.append(f"{one.a} holds the same {one.what} ({one.n:,}) as {one.b}, on another side")
+    return told
 
 
 @dataclass(frozen=True)

@@ -158,9 +158,11 @@ def _gather(model: TissueModel, source: TissueGraph | GraphStore, plan: Interven
 
 
 def _halves(model: TissueModel, inputs: Inputs, key: tuple[str, str], seed: int) -> tuple[CountInput, CountInput]:
-    """Split the counts of a window in two, each time in the same way."""
-    data, depth = inputs.counts[key], float(model.count_operator(*key).target_depth)
-    return thin(data, depth, 0.5, np.random.default_rng([seed, data.counts.values().numel()]))
+    """Split the counts of a window's training nodes in two, each time in the same way."""
+    data, training = inputs.counts[key], inputs.in_training(key[0])
+    number = int(data.counts.crow_indices().diff()[training].sum())
+    depth = float(model.count_operator(*key).target_depth)
+    return thin(data, training, depth, 0.5, np.random.default_rng([seed, number]))
 
 
 def _half_state(model: TissueModel, inputs: Inputs, level: str, modality: str, *, seed: int, half: int) -> torch.Tensor:

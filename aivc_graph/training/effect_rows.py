@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,12 +47,25 @@ def make_rows(contrasts: Contrasts, courses: Sequence[Course], plan: Interventio
     return rows, joint
 
 
-def effects_of(rows: Rows, plan: InterventionPlan) -> tuple[JointEffects, list[JointEffects]]:
-    """Return the shrunken effects of all donors, and those without each."""
+@dataclass(frozen=True)
+class Effects:
+    """Shrunken effects of all donors and `without` each, and those without each as they are, `not_shrunken`.
+
+    A shrunken effect moves less than it may be wrong by, so intervals are by effects that are not.
+    """
+
+    whole: JointEffects
+    without: list[JointEffects]
+    not_shrunken: list[JointEffects]
+
+
+def effects_of(rows: Rows, plan: InterventionPlan) -> Effects:
+    """Return the effects of all donors, and those without each."""
     n = len(plan.donors)
     given = np.array([(rows.x[rows.donor == d] != 0).any(axis=0) for d in range(n)])
     without = [joint_effects(rows.take(rows.donor != d), n, plan.components) for d in range(n)]
-    return shrink(joint_effects(rows, n, plan.components), without, given)
+    whole = joint_effects(rows, n, plan.components)
+    return Effects(*shrink(whole, without, given), without)
 
 
 def place_column(contrasts: Contrasts, plan: InterventionPlan, row: int) -> int:

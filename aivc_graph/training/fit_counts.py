@@ -54,11 +54,17 @@ def encode(operator: NegativeBinomialMeasurement, data: CountInput, section: Ten
     return operator.encode(data.scaled, data.section_mean, section)
 
 
-def thin(data: CountInput, depth: float, share: float, generator: np.random.Generator) -> tuple[CountInput, CountInput]:
-    """Split counts binomially into two independent parts, each scaled as if it were whole."""
+def thin(
+    data: CountInput, training: Tensor, depth: float, share: float, generator: np.random.Generator
+) -> tuple[CountInput, CountInput]:
+    """Split counts of `training` nodes (node,) binomially into two independent parts, each scaled as if it were whole.
+
+    Other nodes are not drawn for, so that what they hold does not move the lot of those that train.
+    """
     csr = to_scipy_csr(data.counts.cpu())
+    drawn = np.repeat(training.cpu().numpy(), np.diff(csr.indptr))
     kept = csr.copy()
-    kept.data = generator.binomial(np.maximum(csr.data, 0).astype(np.int64), share).astype(np.float32)
+    kept.data[drawn] = generator.binomial(np.maximum(csr.data[drawn], 0).astype(np.int64), share).astype(np.float32)
     rest = csr.copy()
     rest.data = csr.data - kept.data
     parts = []
@@ -79,7 +85,7 @@ def thinning_noise(
     for fold in folds:
         data, section = fold.inputs.counts[key], fold.inputs.section[key[0]]
         rows = fold.training(key[0], data.mask)
-        halves = thin(data, float(operator.target_depth), 0.5, generator)
+        halves = thin(data, fold.inputs.in_training(key[0]), float(operator.target_depth), 0.5, generator)
         difference = (encode(operator, halves[0], section) - encode(operator, halves[1], section)).cpu().numpy()[rows]
         squares += (difference**2).sum(axis=0)
         number += len(rows)

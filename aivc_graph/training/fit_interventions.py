@@ -57,13 +57,15 @@ def fit_interventions(model: TissueModel, source: TissueGraph | GraphStore, size
     contrasts = make_contrasts(model, source, plan, size, seed)
     courses = choose_courses(contrasts, plan, _passed_on(model, plan))
     rows, _ = make_rows(contrasts, courses, plan)
-    joint, without = effects_of(rows, plan)
-    kept = _kept(rows, joint, without, plan)
+    effects = effects_of(rows, plan)
+    kept = _kept(rows, effects.whole, effects.without, plan)
     weight = model.count_operator(plan.level, plan.modality).weight.double().numpy()
     passed_on = _passed_on(model, plan) * np.array([[course.spread] for course in courses])
     n = len(plan.keys) + len(plan.pairs)
-    for copy, found in enumerate((joint, *without)):
-        effect = (kept[:, 0, None, None] * found.mean[:, None] + kept[:, 1, None, None] * found.departure)[:n]
+    mean, departure = kept[:n, 0, None, None], kept[:n, 1, None, None]
+    whole = mean * effects.whole.mean[:n, None] + departure * effects.whole.departure[:n]
+    without = [found.mean[:n, None] + departure * found.departure[:n] for found in effects.not_shrunken]
+    for copy, effect in enumerate((whole, *without)):
         _store(shift, copy, effect, passed_on[:, None], weight)
     for row, (key, course) in enumerate(zip(plan.keys, courses, strict=True)):
         shift.course[row] = torch.tensor([getattr(course, name) for name in COURSE])

@@ -50,7 +50,8 @@ def _fit_share(
         own, context, target = [], [], []
         for fold in folds:
             data, section = fold.inputs.counts[key], fold.inputs.section[level]
-            kept, rest = thin(data, float(operator.target_depth), share, generator)
+            training = fold.inputs.in_training(level)
+            kept, rest = thin(data, training, float(operator.target_depth), share, generator)
             rows = fold.training(level, data.mask)
             state = operator.encode(kept.scaled, kept.section_mean, section)
             near, _ = lateral.context(state, data.mask, fold.inputs.rings[level])

@@ -1,4 +1,4 @@
-"""The first intervention operator on a table of conditions: the additive rule, and what left-out conditions add to it."""
+"""The first intervention operator on a table of conditions: the additive rule, and what left-out conditions add."""
 
 from __future__ import annotations
 
@@ -69,6 +69,7 @@ def predict_responses(given: Conditions, asked: Mask, seed: int = 0) -> Floats:
     ----------
     Breiman 1996, doi:10.1007/BF00117832 (stacked regressions).
     """
+    given = Conditions(np.where(given.train[:, None], given.effect, 0.0), given.parts, given.context, given.train)
     rows = np.flatnonzero(asked)
     kinds = [kind_of(given, row) for row in rows]
     answer = np.zeros((len(rows), given.effect.shape[1]))
@@ -105,34 +106,37 @@ def gates(given: Conditions, kind: tuple[int, int, bool], seed: int = 0) -> Floa
 
 
 def rules(given: Conditions, row: int | np.integer) -> Floats:
-    """Return what each of `RULES` says of one row (rule, gene)."""
+    """Return what each of `RULES` says of one row (rule, gene); all but saturation are means over training rows."""
     here = given.train & (given.context == given.context[row])
     pool = here if here.any() else given.train
-    mean = given.effect[pool].mean(axis=0)
-    alone = _alone(given, row)
-    rise, fall = alone.clip(min=0).max(axis=0), alone.clip(max=0).min(axis=0)
-    ridge = [_ridge(given, pool, row, penalty) for penalty in PENALTIES]
-    return np.stack([alone.sum(axis=0), rise + fall, *ridge, mean, np.zeros_like(mean)])
+    shares = [*_alone(given, row), *(_ridge(given, pool, row, penalty) for penalty in PENALTIES), pool / pool.sum()]
+    said = np.stack(shares) @ given.effect
+    alone, others = said[: -1 - len(PENALTIES)], said[-1 - len(PENALTIES) :]
+    larger = alone.clip(min=0).max(axis=0) + alone.clip(max=0).min(axis=0)
+    return np.stack([alone.sum(axis=0), larger, *others, np.zeros_like(larger)])
 
 
-def _alone(given: Conditions, row: int | np.integer) -> Floats:
-    """Return the effect of each part alone (part, gene): here, else elsewhere, else the mean of all parts alone."""
+def _alone(given: Conditions, row: int | np.integer) -> list[Floats]:
+    """Return the rows that tell each part's effect alone: here, else elsewhere, else the mean of all parts alone."""
     single = given.train & (given.parts.sum(axis=1) == 1)
     found = []
     for part in np.flatnonzero(given.parts[row]):
         there = single & given.parts[:, part]
         here = there & (given.context == given.context[row])
-        rows = next((mask for mask in (here, there, single, given.train) if mask.any()))
-        found.append(given.effect[rows].mean(axis=0))
-    return np.stack(found)
+        rows = next(mask for mask in (here, there, single, given.train) if mask.any())
+        found.append(rows / rows.sum())
+    return found
 
 
 def _ridge(given: Conditions, pool: Mask, row: int | np.integer, penalty: float) -> Floats:
-    x, effect = given.parts[pool].astype(float), given.effect[pool]
+    """Return the weight of each row in ridge on the parts around the mean of the `pool` (row,)."""
+    x = given.parts[pool].astype(float)
     centre = x.mean(axis=0)
-    x = x - centre
-    shares = np.linalg.solve(x @ x.T + penalty * np.eye(len(x)), x @ (given.parts[row] - centre))
-    return effect.mean(axis=0) + shares @ (effect - effect.mean(axis=0))
+    x -= centre
+    own = np.linalg.solve(x @ x.T + penalty * np.eye(len(x)), x @ (given.parts[row] - centre))
+    shares = np.zeros(len(pool))
+    shares[pool] = own + (1 - own.sum()) / len(own)
+    return shares
 
 
 def _left_out(given: Conditions, kind: tuple[int, int, bool], seed: int) -> Iterator[tuple[np.integer, Conditions]]:

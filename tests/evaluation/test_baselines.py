@@ -28,7 +28,7 @@ def scene(**changes: object) -> Scene:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("readout", ["expression", "composition", "domains"])
+@pytest.mark.parametrize("readout", ["expression", "composition", "domains", "distribution"])
 def test_no_baseline_reads_the_answer(readout: str) -> None:
     one = scene(counts=np.random.default_rng(1).poisson(5.0, (N, 8)), profiles=np.random.default_rng(2).random((3, 8)))
     if readout == "domains":

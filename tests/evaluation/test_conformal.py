@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aivc_graph.evaluation.conformal import INSUFFICIENT, conformal, left_out_coverage, units_needed
@@ -29,6 +29,7 @@ def test_one_row_a_unit_is_the_usual_quantile_by_hand() -> None:
     assert conformal(scores, np.arange(19), 0.25)["all"].value == pytest.approx(15.0)
 
 
+@settings(deadline=None)
 @given(st.integers(9, 40), st.integers(0, 10_000))
 def test_order_of_rows_and_number_of_copies_do_not_matter(n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

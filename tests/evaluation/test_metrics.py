@@ -22,6 +22,8 @@ CLASSES = RNG.integers(0, 4, N)
 TRUE_OF = {
     "pearson_by_gene": VALUES,
     "rmse_log": VALUES,
+    "rmse": VALUES,
+    "foscttm": VALUES,
     "rmse_effect": VALUES,
     "pearson_delta": VALUES,
     "effect_sign": VALUES,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aivc_graph.errors import StoreError
-from aivc_graph.evaluation.records import AXES, Evaluation, json_schema, read_evaluation
+from aivc_graph.evaluation.records import AXES, Evaluation, json_schema, read_evaluation, schema_text
 
 RESULT: dict[str, Any] = {
     "task": "t",
@@ -95,3 +95,22 @@ def test_schema_names_what_must_be_there() -> None:
     schema = json_schema()
     assert {"provenance", "risk", "leakage", "results"} <= set(schema["required"])
     assert {"split", "leakage", "kind", "unit"} <= set(schema["$defs"]["Result"]["required"])
+
+
+def test_the_published_schema_is_current() -> None:
+    file = Path(__file__).resolve().parents[2] / "docs" / "evaluation-1.schema.json"
+    anew = "write it anew, from aivc_graph.evaluation.records.schema_text()"
+    assert file.read_text() == schema_text(), anew
+    assert json_schema()["properties"]["schema_version"]["const"] == 1
+
+
+def test_a_value_is_there_for_every_unit(tmp_path: Path) -> None:
+    unit = {key: RESULT[key] for key in ("task", "readout", "metric", "split", "scale", "unit", "higher_is_better")}
+    unit |= {"asked": "a", "names": ["d1", "d2"], "values": {"model": [0.1, None]}}
+    assert (
+        read_evaluation(written(tmp_path / "evaluation.json", content(units=[unit]))).units[0].values["model"][1]
+        is None
+    )
+    unit["values"] = {"model": [0.1]}
+    with pytest.raises(StoreError, match="2 units, but not as many values of model"):
+        read_evaluation(written(tmp_path / "evaluation.json", content(units=[unit])))

@@ -52,7 +52,9 @@ def test_questions_as_tables(
     assert columns <= set(table) and len(table)
     code, shown, _ = say("query", made / "run", *asked)
     assert code == 0 and all(name in shown for name in columns)
-    code, _, err = say("query", made / "run", *asked, "--out", tmp_path / "answer.h5ad")
+    code, _, err = say(
+        "query", tmp_path / "no run", *asked, "--out", tmp_path / "answer.h5ad"
+    )  # said before it is read
     assert code == 2 and "a table cannot be an .h5ad; name a .csv or .parquet file" in err
 
 

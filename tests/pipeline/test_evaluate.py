@@ -76,6 +76,7 @@ def test_every_task_stands_beside_its_baselines(made: Path, found: Evaluation) -
     assert read_evaluation(made / "run/evaluation.json") == found
     tasks = {(r.task, r.readout) for r in found.results}
     assert {task for task, _ in tasks} == {
+        "context_distribution",
         "context_to_expression",
         "image_to_expression",
         "niches",
@@ -88,6 +89,39 @@ def test_every_task_stands_beside_its_baselines(made: Path, found: Evaluation) -
     table = score_table(found)
     assert len(table) == len(found.comparisons) and table["difference"].notna().all()
     np.testing.assert_allclose(table["model"] - table["baseline"], table["difference"], rtol=1e-3, atol=1e-5)
+
+
+def test_scores_come_to_a_risk_between_floor_and_ceiling(found: Evaluation) -> None:
+    risk = found.risk
+    assert set(risk["weights"]) == {"modality", "scale", "context"}
+    assert sum(risk["weights"].values()) == pytest.approx(1, abs=1e-5)
+    assert risk["total"]["lower"] < risk["total"]["value"] <= risk["worst_axis"]["value"]
+    # Clear stripes: better than the mean rule, but for niches, where cells tell of theirs without their neighbours.
+    assert risk["modality"]["value"] < 1.0 and risk["context"]["value"] < 1.0
+    halves = {r.metric: r.value for r in found.results if r.predictor == "split_half" and "image" in r.task}
+    assert 0.5 < halves["pearson_by_gene"] < 1.0 and halves["rmse_log"] > 0
+    beneath = [s for s in risk["scale"]["scores"] if s["readout"] == "composition, cells beneath"]
+    assert beneath and all(s["risk"] is None and "typed once" in s["reason"] for s in beneath)
+
+
+def test_what_was_not_evaluated_and_what_is_assumed_is_on_the_card(found: Evaluation) -> None:
+    card = found.card
+    assert card["not_evaluated"]["axes"] == ["intervention"]
+    assert set(card["not_evaluated"]["tasks"]) == {"registration", "response"}
+    assert card["split"]["donors_scored"] == ["d3"] and card["data"]["donors"] == 4
+    said = {one["about"]: one["says"] for one in card["assumptions"]}
+    assert "association" in said["identifiability"] and "do not vary" in said["confounding"]
+
+
+def test_units_and_calibration_stand_beside_the_scores(found: Evaluation) -> None:
+    one = next(u for u in found.units if (u.task, u.metric) == ("context_to_expression", "rmse_log"))
+    assert one.unit == "block" and len(one.names) == len(set(one.names)) >= 5
+    assert "split_half" not in one.values and all(value is not None for value in one.values["model"])
+    (calibration,) = found.calibration
+    assert calibration["reason"].startswith("insufficient groups: 1 held-out donors, 10 needed")
+    assert calibration["conformal"] is None and 0.7 < calibration["stated"]["coverage"] <= 1.0
+    assert list(calibration["coverage"]) == ["50%", "80%", "90%", "95%"]
+    assert calibration["withheld"]["best"] <= calibration["withheld"]["area"]
 
 
 def test_clear_structure_is_recovered(found: Evaluation) -> None:
@@ -124,7 +158,7 @@ def test_without_truth_and_held_out_nodes_leakage_is_said(striped_section: Calla
     run = train(build_graph(sections_of(striped_section, ("train",)), GRAPH), CONFIG, tmp_path / "run").folder
     found = evaluate(run)
     assert {r.split for r in found.results} == {"hidden"} and {r.leakage for r in found.results} == {1.0}
-    assert {r.task for r in found.results} == {"context_to_expression", "spot_to_composition"}
+    assert {r.task for r in found.results} == {"context_distribution", "context_to_expression", "spot_to_composition"}
     assert {r.unit for r in found.results} == {"block"} and found.provenance["truth"] is False
 
 
@@ -167,7 +201,7 @@ def test_a_run_that_can_be_asked_nothing_says_why(striped_section: Callable[...,
     section = striped_section("s0", n=400, levels=("patch",))
     del section.tables["patch_rna"]
     run = train(build_graph([section], GRAPH), CONFIG, tmp_path / "run").folder
-    with pytest.raises(QueryError, match="nothing it could be asked; what the tasks need: context_to_expression"):
+    with pytest.raises(QueryError, match="nothing it could be asked; what the tasks need: context_distribution"):
         evaluate(run)
 
 
@@ -186,7 +220,14 @@ def test_effects_are_scored_against_what_truly_would_have_been(study: Path, tmp_
     assert found.provenance["truth"] is True and {r.split for r in found.results} == {"test"}
     effects = [r for r in found.results if r.task == "response"]
     assert {r.readout for r in effects} == {"effect, cells", "effect, regions", "effect, profile over distance"}
-    assert {r.predictor for r in effects} == {"model", "no_change", "mean_shift"}
+    assert {r.predictor for r in effects} == {"model", "no_change", "mean_shift", "truth"}
+    assert {(r.metric, r.value) for r in effects if r.kind == "ceiling"} == {
+        ("pearson_delta", 1.0),
+        ("effect_sign", 1.0),
+        ("rmse_effect", 0.0),
+    }
+    assert "untreated tissue of the same donor, which 2 donors have" in found.card["assumptions"][0]["says"]
+    assert "one donor only" not in str(found.card["assumptions"])
     still = {r.metric: r.value for r in effects if r.predictor == "no_change" and r.readout == "effect, cells"}
     assert still["effect_sign"] == 0.0 and still["pearson_delta"] == -1.0 and still["rmse_effect"] > 0
     assert {r.axis for r in effects} == {"intervention"} and found.risk["intervention"]["tasks"] == ["response"]

@@ -98,6 +98,12 @@ def test_a_held_out_donor_that_is_nobodys_is_told_before_reading(study: Path, sa
     assert code == 2 and "split · test: no donor named 'D9'" in err and "reading" not in err
 
 
+def test_a_held_out_intervention_that_nobody_was_given_is_told_before_reading(study: Path, say: Say) -> None:
+    shutil.rmtree(study / "D1_untreated")
+    code, err = build(say, study, "--set", "task.split={kind: by_intervention, test: [TGFB1]}")
+    assert code == 2 and "no target named 'TGFB1'" in err and "reading" not in err
+
+
 def test_where_nothing_can_be_written_is_told_before_reading(study: Path, say: Say) -> None:
     code, _, err = say("build", study / "study.yaml", "--out", "/proc/nowhere/graph.zarr")
     assert code == 2 and "/proc/nowhere: " in err and "nothing can be written there" in err and "reading" not in err
@@ -111,3 +117,6 @@ def test_one_folder_under_two_names_is_told(study: Path, say: Say) -> None:
     assert len([one for one in doubts(say, study / "graph.zarr") if "each piece of tissue once" in one]) == 2
     code, err = build(say, study)
     assert code == 0 and "each piece of tissue once" not in err
+    split = "task.split={kind: by_group, key: section, test: [b], share_donors: true}"
+    assert build(say, study, "--quiet", "--set", split)[0] == 0
+    assert len(json.loads(say("inspect", study / "graph.zarr", "--json")[1])["leaks"]) == 1

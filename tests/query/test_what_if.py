@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,8 @@ def test_interval_covers_and_says_its_unit(tissue: VirtualTissue) -> None:
     table = tissue.intervene(knockout("G03"), where=only_test(tissue)).readout(by="region", genes=["G20", "G03"])
     table = table[table["section"] == "test"]
     assert set(table["interval_over"]) == {"donor"} and set(table["n_units"]) == {6}
-    assert (table["lower"] < table["estimate"]).all() and (table["estimate"] < table["upper"]).all()
+    assert (table["lower"] <= table["estimate"]).all() and (table["estimate"] <= table["upper"]).all()
+    assert (table["lower"] < table["upper"]).all()
     assert (table[table["gene"] == "G20"]["upper"] < 0).all()
 
 
@@ -165,6 +167,17 @@ def test_out_of_support_is_said(tissue: VirtualTissue) -> None:
         assert not answer.supported.any() and "outside the trained" in answer.reasons[0]
         table = answer.readout(by="niche", genes=["G03"])
         assert table["lower"].isna().all() and not table["supported"].any()
+
+
+def test_nodes_that_nothing_reaches_do_not_answer_for_those_treated(tissue: VirtualTissue) -> None:
+    """Few nodes of a place are treated, none of them in support: the many that are left alone are no ground."""
+    answer = tissue.intervene(knockout("G03"), where=only_test(tissue))
+    first = np.flatnonzero(only_test(tissue))[:20]
+    reached = np.isin(np.arange(len(answer.where)), first)
+    field = {row: type(f)(f.strength * torch.from_numpy(reached), f.exposure * 0) for row, f in answer.fields.items()}
+    told = replace(answer, fields=field, where=reached, supported=~reached).readout(by="niche", genes=["G03"])
+    assert (told["n_treated"] > 0).any() and ((told["n_treated"] > 0) == ~told["supported"]).all()
+    assert told["estimate"].isna().equals(told["n_treated"] > 0)
 
 
 def test_one_after_the_other_is_said_to_be_out_of_support(tissue: VirtualTissue) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from aivc_graph.report.write import write_report
-from tests.report.runs import NASTY, SCORES, small_run, write_scores
+from tests.report.full import full_evaluation
+from tests.report.runs import NASTY, small_run, write_scores
 
 BROWSER = shutil.which("chromium")
 FLAGS = [
@@ -39,7 +40,7 @@ MEASURES = """() => ({
 def report(tmp_path_factory: pytest.TempPathFactory, striped_section: Callable[..., Any]) -> Path:
     sections = [striped_section(name, levels=("cell", "patch"), seed=i) for i, name in enumerate((NASTY, "s" * 120))]
     run = small_run(tmp_path_factory.mktemp("browser") / "run", sections)
-    write_scores(run, SCORES)
+    write_scores(run, full_evaluation().model_dump(mode="json"))
     return write_report(run)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aivc_graph.evaluation.records import Comparison, Result
@@ -82,6 +82,7 @@ def boards(results: list[Any], comparisons: list[Any] | None = None) -> dict[str
     return boards_of([Result(**one) for one in results], [Comparison(**one) for one in comparisons or []])
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=6), st.booleans())
 def test_the_best_baseline_stands_first_and_all_marks_lie_on_the_axis(values: list[float], higher: bool) -> None:
     rows = [result("model", "model", 0.5, None, higher_is_better=higher)]

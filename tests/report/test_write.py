@@ -14,6 +14,7 @@ import pytest
 
 from aivc_graph.errors import StoreError
 from aivc_graph.report.write import write_report
+from tests.report.full import full_evaluation
 from tests.report.runs import NASTY, SCORES, small_run, write_scores
 
 VOID = {"meta", "link", "img", "br", "path", "circle", "rect"}
@@ -146,3 +147,21 @@ def test_one_niche_one_section_no_slide_no_label(striped_section: Callable[..., 
     said = Page(write_report(small_run(tmp_path / "run", [section], epochs=0)).read_text()).text
     assert "as stained" not in said and "Other sections" not in said
     assert "the model tells no niches apart" in said or "The tissue falls into" in said
+
+
+def test_a_full_evaluation_is_told_at_a_glance_and_on_a_card(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "evaluation.json").write_text(json.dumps(full_evaluation().model_dump(mode="json")))
+    page = Page(write_report(run, tmp_path / "page.html").read_text())
+    said = " ".join(page.text.split())
+    assert page.open == []
+    for words in (
+        "mean rule",
+        "Together",
+        "Weights: modality 0.50, scale 0.50",
+        "insufficient groups",
+        "nobody measured it",
+    ):
+        assert words in said, words
+    assert "Card of this run" in said and "test d6, d7" in said and "response (needs truth & <more>)" in said
+    drawn = [tag["aria-label"] or "" for tag in page.all("svg") if tag.get("role") == "img"]
+    assert len(drawn) == 5 and all("best baseline" in label for label in drawn)

@@ -64,7 +64,7 @@ def test_the_configuration_says_what_was_simulated(files: Path) -> None:
     for section in config.task.sections:
         assert all(source.path.is_dir() for source in section.sources)
         arm = section.name.removeprefix(f"{section.donor}_")
-        done = [given.model_dump(exclude={"where"}) for given in section.interventions]
+        done = [given.model_dump(exclude={"where"}, exclude_none=True) for given in section.interventions]
         assert done == [{k: v for k, v in given.items() if k != "where"} for given in known.get(arm, [])]
         treated = pd.read_parquet(files / "truth" / section.name / "cells.parquet")
         away = np.hypot(treated["x_um"] - 200, treated["y_um"] - 200)

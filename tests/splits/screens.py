@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,3 +43,18 @@ def section_of(name: str, *given: Intervention, donor: str = "d") -> Any:
 def parts_of(condition: str) -> set[str]:
     """Return the parts of a condition, none of a control."""
     return set() if condition == "control" else set(condition.split("+"))
+
+
+def plate(path: Path) -> pd.DataFrame:
+    """Return the conditions of a plate in GCT 1.3, a row a well: compound, dose, hours, and its SMILES if given."""
+    with path.open() as lines:
+        next(lines)
+        n_rows_before, n_fields = (int(part) for part in next(lines).split("\t")[2:4])
+        rows = [next(lines).rstrip("\n").split("\t") for _ in range(1 + n_fields)]
+    fields = {row[0]: row[1 + n_rows_before :] for row in rows}
+    table = pd.DataFrame({"condition": fields["pert_iname"]})
+    table["dose"] = [0.0 if value == "-666" else float(value) for value in fields["pert_dose"]]
+    table["hours"] = [float(value) for value in fields["pert_time"]]
+    if "isomeric_smiles" in fields:
+        table["smiles"] = [None if value == "-666" else value for value in fields["isomeric_smiles"]]
+    return table

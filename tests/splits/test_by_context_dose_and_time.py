@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -15,7 +17,7 @@ from aivc_graph.splits.by_time import TimeSplit
 from aivc_graph.splits.design import DESIGNS, split_design
 from aivc_graph.splits.ranges import place_in_range
 from aivc_graph.tissue.intervention import drug
-from tests.splits.screens import doses, screen, section_of
+from tests.splits.screens import doses, plate, screen, section_of
 
 
 def test_a_context_is_held_out_whole_with_its_control() -> None:
@@ -108,3 +110,18 @@ def test_all_designs_are_known_by_name() -> None:
     with pytest.raises(ConfigError, match="did you mean 'by_dose'"):
         split_design("by_doses")
     assert {"by_intervention", "by_context", "by_dose", "by_time"} <= set(DESIGNS)
+
+
+def test_doses_of_a_real_plate(data_dir: Path) -> None:
+    path = data_dir / "l1000-a375-kinase-dose/LJP005_A375_24H_X1_B19_test_l1000.gct"
+    if not path.exists():
+        pytest.skip(f"absent: {path}")
+    table = plate(path)
+    inside = DoseSplit(place="inside", n_test=2, n_validation=1).label(table)
+    where = place_in_range(table, inside, "dose")
+    held = inside.isin([names.TEST, names.VALIDATION])
+    assert held.sum() > 100 and set(where[held]) == {"inside"} and set(inside[table["dose"] == 0]) == {names.TRAIN}
+    outside = DoseSplit(place="outside", n_test=1).label(table)
+    assert set(table["dose"][outside == names.TEST]) == {10.0} and (outside == names.TEST).sum() > 50
+    with pytest.raises(ConfigError, match=r"no hours named '6' \(known: 24\)"):
+        TimeSplit(test=[6]).label(table)

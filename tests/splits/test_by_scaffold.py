@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from aivc_graph.splits.by_scaffold import ScaffoldSplit
 from aivc_graph.splits.design import split_design
 from aivc_graph.splits.molecules import butina_clusters, parse_molecules, scaffold_of, similarity_of
 from aivc_graph.tissue.intervention import drug, knockout
-from tests.splits.screens import section_of
+from tests.splits.screens import plate, section_of
 
 pytest.importorskip("rdkit")
 SIDES = (names.TRAIN, names.VALIDATION, names.TEST)
@@ -138,11 +139,30 @@ def test_without_rdkit_it_is_said_how_to_get_it(monkeypatch) -> None:
         ScaffoldSplit(n_test=1).label(molecules())
 
 
-def test_the_kinases_of_a_real_plate(data_dir) -> None:
+def test_the_compounds_of_a_real_plate(data_dir: Path) -> None:
+    path = data_dir / "p100-mcf7-phospho/P-0029_MCF7_3H_test_p100.gct"
+    if not path.exists():
+        pytest.skip(f"absent: {path}")
+    table = plate(path)
+    table["condition"] = table["condition"].str.replace("+", " ")
+    for by in ("scaffold", "cluster"):
+        labels = ScaffoldSplit(by=by, n_test=6, n_validation=3).label(table)
+        assert set(labels[table["condition"] == "DMSO"]) == {names.TRAIN}
+        assert labels.groupby(table["condition"]).nunique().max() == 1 and (labels == names.TEST).sum() >= 18
+        structures = {side: set(table["smiles"][(labels == side) & (table["condition"] != "DMSO")]) for side in SIDES}
+        of = {side: {scaffold_of(m) for m in parse_molecules(found).values()} for side, found in structures.items()}
+        if by == "scaffold":
+            assert not of["test"] & (of["train"] | of["validation"])
+        like = similarity_of(list(parse_molecules([*structures["test"], *structures["train"]]).values()))
+        n = len(structures["test"])
+        assert by == "scaffold" or like[:n, n:].max() < 0.4
+
+
+def test_thousands_of_drugs_are_read(data_dir: Path) -> None:
     drugs = data_dir / "priors/repurposing_drugs_smiles.csv.gz"
     if not drugs.exists():
         pytest.skip(f"absent: {drugs}")
     table = pd.read_csv(drugs).rename(columns={"pert_iname": "condition"}).head(400)
-    table["condition"] = table["condition"].str.replace("+", "-")
+    table["condition"] = table["condition"].str.replace("+", " ")
     labels = ScaffoldSplit(n_test=60, n_validation=20).label(table)
     assert labels.value_counts()[names.TEST] >= 60 and set(labels) <= set(SIDES)

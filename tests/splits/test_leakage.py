@@ -12,7 +12,7 @@ from scipy import sparse
 from aivc_graph import names
 from aivc_graph.errors import TissueError
 from aivc_graph.splits.by_group import GroupSplit
-from aivc_graph.splits.leakage import duplicate_content, shared_groups
+from aivc_graph.splits.leakage import accepted_leaks, duplicate_content, shared_groups
 from aivc_graph.tissue.section import add_level, add_observation, add_slide, new_section
 
 GENES = [f"G{i}" for i in range(80)]
@@ -133,3 +133,20 @@ def test_a_section_without_labels_counts_as_training():
     sections[1].shapes[names.CELL]["split"] = "test"
     with pytest.raises(TissueError, match="same rows of counts"):
         duplicate_content(sections)
+
+
+def test_what_is_accepted_is_told_and_nothing_else() -> None:
+    counts, image = some_counts(1), some_image(1)
+    sections = [counted(name, counts, image=image, donor="A") for name in ("first", "copy")]
+    sections.append(counted("other", some_counts(2), donor="B"))
+    GroupSplit(key="section", test=["copy"], share_donors=True)(sections)
+    with pytest.raises(TissueError, match="or set `share_content: true` if that is the question"):
+        duplicate_content(sections)
+    told = accepted_leaks(sections, duplicate_content(sections, accept=True), share_donors=True)
+    assert told[0] == "donor A has sections on the sides train and test"
+    assert sorted(part.split(" holds ")[1] for part in told[1:]) == [
+        "the same image (1) as copy · image 'slide', on another side",
+        "the same rows of counts (200) as copy · table 'cell_rna', on another side",
+    ]
+    GroupSplit(test=["B"])(sections)
+    assert accepted_leaks(sections, duplicate_content(sections), share_donors=False) == []

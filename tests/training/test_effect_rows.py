@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from aivc_graph.model.intervention_plan import InterventionPlan
 from aivc_graph.training.choose_courses import choose_courses
@@ -76,7 +77,7 @@ def study(seed: int, counts_a_group: float, change: dict[int, object], uneven: i
 def effects(contrasts: Contrasts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the effect and the place's difference (molecule,), and the inflation of what is found in a part."""
     rows, _ = make_rows(contrasts, [usual_course(contrasts, 0)], PLAN)
-    found, _ = effects_of(rows, PLAN)
+    found = effects_of(rows, PLAN).whole
     return found.mean[0], found.mean[place_column(contrasts, PLAN, 0)], rows.inflation.max(axis=0)
 
 
@@ -94,7 +95,7 @@ def test_one_count_where_none_is_expected_is_chance() -> None:
     treated = np.flatnonzero((contrasts.applied[:, 0] > 0) & (contrasts.dose[:, 0] > 0))
     contrasts.counts[treated[0], 7] = 1.0
     rows, _ = make_rows(contrasts, [usual_course(contrasts, 0)], PLAN)
-    found, _ = effects_of(rows, PLAN)
+    found = effects_of(rows, PLAN).whole
     assert np.abs(found.mean[0, 7] + found.departure[0, :, 7]).max() < 0.5  # log(1 / 0.01) is 4.6
 
 
@@ -104,6 +105,22 @@ def test_an_effect_is_found_beside_what_is_usual_at_its_place() -> None:
     assert effect[1] == pytest.approx(0.8, abs=0.1) and abs(place[1]) < 0.1
     assert place[0] == pytest.approx(0.6, abs=0.1) and abs(effect[0]) < 0.1
     assert np.abs(effect[2:]).max() < 0.05
+
+
+def test_effects_that_are_not_shrunken_reach_the_truth() -> None:
+    centre, errors, shrunken = [], [], []
+    for seed in range(20, 26):
+        contrasts = study(seed, 300.0, {m: lambda treated, away, _: 0.25 * (treated and away < 0) for m in range(10)})
+        rows, _ = make_rows(contrasts, [usual_course(contrasts, 0)], PLAN)
+        effects = effects_of(rows, PLAN)
+        without = np.array([found.mean[0] for found in effects.not_shrunken])
+        centre.append(without.mean(axis=0))
+        errors.append(np.sqrt((DONORS - 1) * without.var(axis=0)))
+        shrunken.append(effects.whole.mean[0])
+    true = np.where(np.arange(MOLECULES) < 10, 0.25, 0.0)
+    covered = np.abs(np.array(centre) - true) < stats.t.ppf(0.975, DONORS - 1) * np.array(errors)
+    assert covered[:, :10].mean() > 0.85 and covered[:, 10:].mean() > 0.9
+    assert np.abs(np.array(shrunken)[:, :10]).mean() < 0.2  # the estimates themselves fall short of it
 
 
 def test_uneven_tissue_makes_one_place_say_less() -> None:

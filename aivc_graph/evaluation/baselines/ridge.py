@@ -11,7 +11,9 @@ PENALTIES = np.logspace(-3, 4, 12)
 STRETCHES = 5
 
 
-@BASELINES.register("ridge", answers=("expression",), rule="ridge on features, penalty chosen on sections left out")
+@BASELINES.register(
+    "ridge", answers=("expression", "modality"), rule="ridge on features, penalty chosen on sections left out"
+)
 def ridge(scene: Scene) -> Array | None:
     """Return what ridge on the standardised features says of each asked node (asked, k).
 

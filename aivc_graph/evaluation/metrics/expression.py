@@ -42,6 +42,10 @@ class PearsonByGene(AbstractMetric):
         found = np.where(moves, (ab / n - a * b / n**2) / np.sqrt(np.where(moves, own * true, 1.0)), 0.0)
         return float(found[varies].mean())
 
+    def at_full_depth(self, half: float) -> float:
+        """Return 2 r / (1 + r), undefined for r ≤ 0 (Spearman 1910, doi:10.1111/j.2044-8295.1910.tb00206.x)."""
+        return 2 * half / (1 + half) if half > 0 else float("nan")
+
 
 class _RootMeanSquare(AbstractMetric):
     def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
@@ -54,6 +58,10 @@ class _RootMeanSquare(AbstractMetric):
         """Return the root of the mean squared error."""
         return float(np.sqrt(total[0] / total[1])) if total[1] else float("nan")
 
+    def at_full_depth(self, half: float) -> float:
+        """Return the error over √2: twice the counts, half the variance of their noise."""
+        return half / float(np.sqrt(2))
+
 
 @METRICS.register(
     "rmse_log",
@@ -65,6 +73,18 @@ class _RootMeanSquare(AbstractMetric):
 )
 class RmseOfLogExpression(_RootMeanSquare):
     """Root mean square error of log expression."""
+
+
+@METRICS.register(
+    "rmse",
+    formula="root of the mean over rows and features of (predicted - measured)², in the units of the data",
+    best=0.0,
+    higher_is_better=False,
+    reference="Hastie, Tibshirani & Friedman 2009, doi:10.1007/978-0-387-84858-7",
+    weakness="features of large spread lead; rewards predictions that collapse to the mean",
+)
+class RmseOfFeatures(_RootMeanSquare):
+    """Root mean square error of features as they are given."""
 
 
 @METRICS.register(

@@ -30,6 +30,10 @@ class AbstractMetric(ABC):
     def value(self, total: Array) -> float:
         """Return the score of summed statistics; NaN where it is undefined."""
 
+    def at_full_depth(self, half: float) -> float:
+        """Return what two whole measurements would score, given what their halves do; NaN where no rule is known."""
+        return float("nan")
+
 
 METRICS: Registry[type[AbstractMetric]] = Registry("metric")
 

@@ -183,28 +183,6 @@ class UnbiasedMseRatio(AbstractResponseMetric):
         )
 
 
-@METRICS.register(
-    "interaction",
-    formula="mean over pairs of corr over genes (d̂_ab - d_a - d_b, d_ab - d_a - d_b); 0 where none is predicted",
-    best=1.0,
-    higher_is_better=True,
-    reference="Norman et al. 2019, doi:10.1126/science.aax4438",
-    weakness="noise of the two singles is in both sides and adds to it; most pairs deviate little",
-)
-class Interaction(AbstractResponseMetric):
-    """Correlation of the deviation from the additive rule, where both parts were measured alone."""
-
-    is_correlation = True
-
-    def rows(self, predicted: Predicted, measured: Measured) -> Floats:
-        """Return a correlation a row; none where a part was not measured alone."""
-        said = predicted.profile - measured.control - measured.additive
-        true = measured.effect - measured.additive
-        there = np.isfinite(true).all(axis=1)
-        found = correlations(np.nan_to_num(said), np.nan_to_num(true), ~measured.own, flat=0.0)
-        return each(np.where(there, found, np.nan))
-
-
 def weighted(error: Floats, measured: Measured) -> Floats:
     """Return the squared error of each row weighted by how the gene sets the row apart (row,)."""
     weight = np.where(measured.own, 0.0, np.nan_to_num(np.abs(measured.distinction)))

@@ -42,7 +42,7 @@ OF_PROFILES = (
     "pds_l1_2025",
     "perturbench_rank",
 )
-OF_PAIRS = ("interaction",)
+OF_PAIRS = ("interaction", "interaction_size", "interaction_class")
 OF_CELLS = (
     "des_overlap",
     "direction_fidelity",
@@ -125,7 +125,8 @@ class Exam:
         """Return everybody's answers as a task to be scored; conditions are resampled."""
         pairs = np.isfinite(self.measured.additive).all(axis=1).any()
         metrics = OF_PROFILES + (OF_PAIRS if pairs else ()) + (OF_CELLS if self.axes is not None else ())
-        code = np.unique(self.table.condition[self.rows], return_inverse=True)[1].reshape(-1)
+        kinds, code = np.unique(self.table.condition[self.rows], return_inverse=True)
+        units = Units(code.reshape(-1), "condition", np.zeros(len(code), np.int64), tuple(map(str, kinds)))
         return Scored(
             task=task or self.question.name,
             axis=self.question.axis,
@@ -139,7 +140,7 @@ class Exam:
             ceilings=self.replicates(),
             ablations=ablations or {},
             metrics=metrics,
-            units=Units(code, "condition", np.zeros(len(code), np.int64)),
+            units=units,
             leakage=leaked(self.table, self.question),
         )
 
@@ -161,7 +162,7 @@ def examine(table: Responses, question: Question, *, cells: bool = True) -> Exam
         own=table.own[rows],
         target=np.isin(table.genes, table.targets),
         context=np.unique(table.context[rows], return_inverse=True)[1].reshape(-1),
-        additive=_additive(table, rows),
+        alone=_alone(table, rows),
         differential=differential_of(table.cells, rows, control) if cells else None,
         space=space,
     )
@@ -243,14 +244,14 @@ def _distinction(table: Responses, rows: Ints) -> Floats:
     return np.where(np.isfinite(table.variance[rows]), found, 0.0)
 
 
-def _additive(table: Responses, rows: Ints) -> Floats:
-    """Return the sum of measured effects of the parts of each pair alone, in the same context."""
+def _alone(table: Responses, rows: Ints) -> Floats:
+    """Return the measured effects of both parts of each pair alone, in the same context (row, 2, gene)."""
     at = {(table.context[i], parts): i for i, parts in enumerate(table.parts)}
-    found = np.full((len(rows), len(table.genes)), np.nan)
+    found = np.full((len(rows), 2, len(table.genes)), np.nan)
     for i, row in enumerate(rows):
         alone = [at[key] for part in table.parts[row] if (key := (table.context[row], (part,))) in at]
-        if len(alone) == len(table.parts[row]) > 1:
-            found[i] = table.effect[alone].sum(axis=0)
+        if len(alone) == len(table.parts[row]) == 2:
+            found[i] = table.effect[alone]
     return found
 
 

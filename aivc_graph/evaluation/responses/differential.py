@@ -54,7 +54,7 @@ class RankSums:
         gene = np.repeat(np.arange(self.n_genes), self._stored)
         order = np.lexsort((columns.data, gene))
         self._start = columns.indptr.astype(np.int64)
-        self._key = gene + 1j * columns.data[order]  # complex numbers sort by gene, then by value
+        self._value = columns.data[order]
         starts, size = _runs(gene, columns.data[order])
         self._ties = np.bincount(gene[starts], size**3 - size, minlength=self.n_genes)
 
@@ -79,10 +79,15 @@ class RankSums:
             z = np.where(variance > 1e-9, moved / np.sqrt(np.maximum(variance, 0)), 0.0)
         return z, 2 * ndtr(-np.abs(z))
 
-    def _places(self, gene: NDArray[np.integer], value: Floats) -> list[NDArray[np.intp]]:
+    def _places(self, gene: NDArray[np.integer], value: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return for each value how many of the control's stored values of that gene are below, and not above it."""
-        sought = gene + 1j * value
-        return [np.searchsorted(self._key, sought, side) - self._start[gene] for side in ("left", "right")]
+        below, upto = np.zeros(len(gene), np.int64), np.zeros(len(gene), np.int64)
+        ends = np.concatenate([[0], np.cumsum(np.bincount(gene, minlength=self.n_genes))])
+        for one in np.flatnonzero((np.diff(ends) > 0) & (self._stored > 0)):
+            own = slice(ends[one], ends[one + 1])
+            control = self._value[self._start[one] : self._start[one + 1]]
+            below[own], upto[own] = control.searchsorted(value[own]), control.searchsorted(value[own], "right")
+        return below, upto
 
     def _new_ties(self, gene: NDArray[np.integer], value: Floats, with_control: Floats) -> Floats:
         """Return by how much the group's stored values add to the control's sum of t³ - t."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,22 @@ class Space:
 
     points: tuple[Floats, ...]
     bandwidths: Floats
+
+    @cached_property
+    def within(self) -> Floats:
+        """Mean distance and mean kernel between two different cells of each row (row, 2); none for one cell."""
+        found = np.full((len(self.points), 2), np.nan)
+        for i, x in enumerate(self.points):
+            if len(x) > 1:
+                apart = ~np.eye(len(x), dtype=bool)
+                squares = squared_distances(x, x)[apart]
+                found[i] = np.sqrt(squares).mean(), kernels(squares, self.bandwidths).mean()
+        return found
+
+    def between(self, other: Space) -> Iterator[Floats]:
+        """Yield the squared distances of the cells of each row to those of the same row of another (cell, cell)."""
+        for x, y in zip(self.points, other.points, strict=True):
+            yield squared_distances(x, y)
 
 
 @dataclass(frozen=True)
@@ -83,6 +101,19 @@ def axes_of(cells: Cells, rows: NDArray[np.integer], seed: int = 0) -> Axes:
     points = Axes(weights, mean, np.ones(1)).project(logged[: 4 * MOST_CELLS])
     median = float(np.median(pdist(points))) or 1.0
     return Axes(weights, mean, median * 2.0 ** np.arange(-2, 3))
+
+
+def squared_distances(x: Floats, y: Floats) -> Floats:
+    """Return squared Euclidean distances of points (row of x, row of y), by products of matrices."""
+    return np.maximum((x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * x @ y.T, 0.0)
+
+
+def kernels(squares: Floats, bandwidths: Floats) -> Floats:
+    """Return the mean over bandwidths s of exp(-d² / 2 s²) for squared distances d² of any shape."""
+    found = np.zeros_like(squares)
+    for s in bandwidths:
+        found += np.exp(squares * (-0.5 / (s * s)))
+    return found / len(bandwidths)
 
 
 def _drawn(own: NDArray[np.intp], row: int, seed: int) -> NDArray[np.intp]:

@@ -121,8 +121,8 @@ def responses_of(
         A column, condition or layer that is not there, a context without control, values that are neither kind.
     """
     where = where or "table of responses"
-    names = _column(table, condition, where)
-    contexts = np.full(len(names), EVERYWHERE) if context is None else _column(table, context, where)
+    names = column_of(table, condition, where)
+    contexts = np.full(len(names), EVERYWHERE) if context is None else column_of(table, context, where)
     if not (names == control).any():
         raise unknown_name(ReadError, f"{where} · obs[{condition!r}]", "control", control, np.unique(names))
     x = sparse.csr_matrix(_layer(table, layer, where))
@@ -161,7 +161,8 @@ def parts_of(condition: str, control: str) -> tuple[str, ...]:
     return tuple(sorted(part for part in found if part and part != control and part.lower() not in NO_PART))
 
 
-def _column(table: Any, name: str, where: str) -> NDArray[np.str_]:
+def column_of(table: Any, name: str, where: str) -> NDArray[np.str_]:
+    """Return a column of ``obs`` as words; a missing column or value is an error that names it."""
     if name not in table.obs:
         raise unknown_name(ReadError, f"{where} · obs", "column", name, table.obs.columns)
     if pd.isna(table.obs[name]).any():

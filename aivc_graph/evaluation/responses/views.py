@@ -37,8 +37,8 @@ class Measured:
         Genes that are targets of any row of the table (gene,).
     context
         Code of the context (row,).
-    additive
-        Sum of the measured effects of the parts alone; not a number where one was not measured (row, gene).
+    alone
+        Measured effects of the two parts of a pair alone; not a number where one was not measured (row, 2, gene).
     differential
         Genes called, from cells; None where there are none.
     space
@@ -54,7 +54,7 @@ class Measured:
     own: Mask
     target: Mask
     context: NDArray[np.integer]
-    additive: Floats
+    alone: Floats
     differential: Differential | None = None
     space: Space | None = None
 
@@ -62,6 +62,11 @@ class Measured:
     def effect(self) -> Floats:
         """Profile less control (row, gene)."""
         return self.profile - self.control
+
+    @property
+    def additive(self) -> Floats:
+        """Sum of the effects of both parts alone (row, gene)."""
+        return self.alone.sum(axis=1)
 
     def __len__(self) -> int:
         return len(self.profile)

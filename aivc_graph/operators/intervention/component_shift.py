@@ -44,7 +44,7 @@ class ComponentShift(nn.Module):
     n_keys, n_pairs, n_components, latent, n_molecules
         Interventions, pairs of them seen together, components, size of the state, molecules.
     n_replicates
-        Copies of the effects: the first from all training donors, each other without one of them.
+        Copies of the effects: the first from all training donors, each other without one of them and not shrunken.
 
     Shapes
     ------

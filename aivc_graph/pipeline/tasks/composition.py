@@ -15,6 +15,7 @@ from aivc_graph.pipeline.tasks.task import TASKS, Asked
 from aivc_graph.query.composition import measured_shares, predicted_shares
 
 Floats = NDArray[np.float64]
+TRUE_SHARES = "true shares"
 
 
 @TASKS.register("spot_to_composition", needs="patches with counts, and labelled cells beneath some of them")
@@ -26,7 +27,7 @@ def spot_to_composition(asked: Asked) -> list[Scored]:
         references = {"cells beneath": measured}
         true = _true_shares(asked, child, parent)
         if true is not None:
-            references["true shares"] = true
+            references[TRUE_SHARES] = true
         train = asked.training(parent) & counted & (measured.sum(axis=1) > 0)
         left = hide_observations(asked.graph, {(child, names.RNA): asked.scored(child)})
         predicted = predicted_shares(asked.model, left, child, parent)
@@ -64,6 +65,9 @@ def _scored(
         metrics=("jsd", "rmse_shares"),
         units=asked.units(parent, rows),
         leakage=asked.leakage(parent, rows)["any"],
+        ceilings={"truth": reference[rows]} if readout == TRUE_SHARES else {},
+        similarity=asked.similarity(parent, rows),
+        no_ceiling="the cells beneath were typed once: no replicate of their labels",
     )
 
 

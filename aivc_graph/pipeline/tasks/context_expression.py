@@ -8,7 +8,7 @@ from aivc_graph import names
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.hiding import hide_observations
 from aivc_graph.pipeline.tasks.scored_expression import scored_expression
-from aivc_graph.pipeline.tasks.task import TASKS, Asked
+from aivc_graph.pipeline.tasks.task import TASKS, Asked, Mask
 from aivc_graph.query.predictions import measured_log_expression
 
 SHARE = 0.25
@@ -21,15 +21,10 @@ def context_to_expression(asked: Asked) -> list[Scored]:
 
     Asked at the finest level that was counted. Its neighbours, and what else was seen of it, stay visible.
     """
-    level = next((v for v in names.LEVELS if v in asked.model.plan.counts and v in asked.model.plan.laterals), None)
-    if level is None or names.RNA not in asked.model.plan.counts[level]:
-        return []
-    counted = asked.counted(level)
-    rows = asked.scored(level) & counted
-    share = min(SHARE, MOST / max(rows.sum(), 1))
-    rows &= np.random.default_rng(asked.tissue.seed).random(len(rows)) < share
+    level, rows = hidden_rows(asked)
     if not rows.any():
         return []
+    counted = asked.counted(level)
     left = hide_observations(asked.graph, {(level, names.RNA): rows})
     target = measured_log_expression(asked.model, asked.graph, level)
     visible = asked.scored(level) & counted & ~rows
@@ -38,3 +33,13 @@ def context_to_expression(asked: Asked) -> list[Scored]:
         level, np.where((train | visible)[:, None], target, np.nan), train=train, visible=visible, asked=rows
     )
     return [scored_expression(asked, "context_to_expression", "context", "rna", level, rows, left, scene)]
+
+
+def hidden_rows(asked: Asked) -> tuple[str, Mask]:
+    """Return the finest level that was counted and has neighbours, and who is hidden there (node,), often nobody."""
+    level = next((v for v in names.LEVELS if v in asked.model.plan.counts and v in asked.model.plan.laterals), None)
+    if level is None or names.RNA not in asked.model.plan.counts[level]:
+        return names.CELL, np.zeros(0, bool)
+    rows = asked.scored(level) & asked.counted(level)
+    share = min(SHARE, MOST / max(rows.sum(), 1))
+    return level, rows & (np.random.default_rng(asked.tissue.seed).random(len(rows)) < share)

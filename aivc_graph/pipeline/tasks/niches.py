@@ -52,5 +52,6 @@ def niches(asked: Asked) -> list[Scored]:
             metrics=("ari",),
             units=asked.units(level, rows),
             leakage=asked.leakage(level, rows)["any"],
+            ceilings={"truth": np.asarray(true.codes)[rows]},
         )
     ]

@@ -52,6 +52,7 @@ def registration(asked: Asked) -> list[Scored]:
             metrics=("registration_um",),
             units=units_of(donor, section, true),
             leakage=0.0,
+            ceilings={"truth": true},
         )
     ]
 

@@ -198,6 +198,7 @@ def _scored(asked: Asked, level: str, readout: str, views: list[View]) -> Scored
     effects = {name: np.concatenate([view[0][name] for view in views]) for name in sorted(predictors)}
     section = np.concatenate([np.full(len(true), one) for _, true, _, one in views])
     pos = np.concatenate([place for _, _, place, _ in views])
+    true = np.concatenate([true for _, true, _, _ in views])
     return Scored(
         task="response",
         axis="intervention",
@@ -205,10 +206,11 @@ def _scored(asked: Asked, level: str, readout: str, views: list[View]) -> Scored
         scale="region" if readout == "regions" else level,
         modality="rna",
         readout=f"effect, {readout}",
-        measured=np.concatenate([true for _, true, _, _ in views]),
+        measured=true,
         model=effects.pop(MODEL),
         baselines=effects,
         metrics=METRICS,
         units=units_of(asked.donor[section], section, pos if readout != "profile over distance" else None),
         leakage=asked.leakage(level, asked.scored(level) & asked.counted(level))["any"],
+        ceilings={"truth": true},
     )

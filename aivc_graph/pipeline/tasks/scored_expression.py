@@ -7,6 +7,7 @@ from typing import Literal
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.pipeline.tasks.ceiling import split_half
 from aivc_graph.pipeline.tasks.task import Asked, Mask
 from aivc_graph.query.predictions import expected_log_expression, measured_log_expression
 
@@ -35,4 +36,7 @@ def scored_expression(
         metrics=("pearson_by_gene", "rmse_log"),
         units=asked.units(level, rows),
         leakage=asked.leakage(level, rows)["any"],
+        ceilings=split_half(asked, level, rows),
+        similarity=asked.similarity(level, rows),
+        no_ceiling="what was measured are no counts, so no replicate can be drawn from them",
     )

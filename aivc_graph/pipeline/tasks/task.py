@@ -15,10 +15,12 @@ from aivc_graph.config import Config
 from aivc_graph.evaluation.baselines.baseline import Scene
 from aivc_graph.evaluation.intervals import Units, units_of
 from aivc_graph.evaluation.leakage import leakage
+from aivc_graph.evaluation.metrics.metric import sums_by
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.pipeline.truth import Truth
+from aivc_graph.query.predictions import measured_log_expression
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.registry import Registry
 
@@ -106,6 +108,25 @@ class Asked:
         if self.split == HIDDEN:  # its own row is no duplicate of itself; its donor says it all
             counts = None
         return leakage(donor, self.training(level), rows, counts)
+
+    def similarity(self, level: str, rows: Mask) -> dict[str, float]:
+        """Return how like training each unit of `rows` is: its best correlation with a training donor, by label.
+
+        Of mean log expression, over genes. Nothing where the scored nodes themselves were trained on.
+        """
+        train = self.training(level) & self.counted(level)
+        if self.split == HIDDEN or not train.any():
+            return {}
+        units, donor = self.units(level, rows), self.donor[self.graph[level].section_index.numpy()]
+        seen, code = np.unique(donor[train], return_inverse=True)
+        known = self._mean_profiles(level, train, code.reshape(-1), len(seen))
+        asked = self._mean_profiles(level, rows, units.code, units.n)
+        alike = np.corrcoef(asked, known)[: units.n, units.n :].max(axis=1)
+        return {label: float(one) for label, one in zip(units.labels, alike, strict=True) if np.isfinite(one)}
+
+    def _mean_profiles(self, level: str, rows: Mask, code: NDArray[Any], n: int) -> NDArray[Any]:
+        profiles = measured_log_expression(self.model, self.graph, level, rows)
+        return sums_by(profiles, code, n) / np.bincount(code, minlength=n)[:, None]
 
     def scene(self, level: str, target: NDArray[Any], *, train: Mask, visible: Mask, asked: Mask, **more: Any) -> Scene:
         """Return what baselines may look at."""

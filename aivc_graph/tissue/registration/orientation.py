@@ -33,6 +33,7 @@ CLEARLY = 0.03
 ALIKE_UM = 150.0
 # Least correlation that says anything: below it all eight turns fit a little by chance, as on a square section.
 MEANINGFUL = 0.5
+FEWEST = 3
 # The same for the mean over genes, each of which is noisy; so many of them count as witnesses of their own.
 MEANINGFUL_GENES, N_GENES, WITNESSES = 0.3, 20, 4
 
@@ -119,6 +120,8 @@ def _check_expression(section: Any) -> list[str]:
     except RegistrationError:  # two panels without a gene in common cannot be compared
         return []
     cells, patches = (level_layer(section, level, genes) for level in (names.CELL, names.PATCH))
+    if any(len(layer.xy) < FEWEST or not layer.values.any() for layer in (cells, patches)):
+        return []
     pixel_um = max(cells.pitch_um(), patches.pitch_um())
     where = f"{metadata_of(section)['section']} · {names.CELL}"
     what = "the cells' genes fit those of the spots"

@@ -50,7 +50,11 @@ def check_overlap(section: Any) -> list[str]:
     where = str(metadata_of(section)["section"])
     for a, b, share in _shares(section):
         if share < POOR:
-            found = f"{share:.0%} of either within reach of the other"
+            found = (
+                f"{share:.0%} of the nodes on the slide"
+                if b == names.SLIDE
+                else f"{share:.0%} of either near the other"
+            )
             part = TissueError(f"{where} · {a} and {b}", found, f"≥ {POOR:.0%} in one frame", MEND)
             if share < NOWHERE:
                 faults.messages.append(str(part))

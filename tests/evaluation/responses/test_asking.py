@@ -16,6 +16,7 @@ from aivc_graph.evaluation.responses.asking import Exam, examine, leaked, scene_
 from aivc_graph.evaluation.responses.questions import Question, unseen_context, unseen_gene, unseen_pair
 from aivc_graph.evaluation.responses.table import Responses, responses_of
 from aivc_graph.evaluation.scoring import score
+from aivc_graph.splits.design import split_design
 
 SINGLES = ("A", "B", "C", "D", "E", "F")
 PAIRS = ("A+B", "C+D", "A+X", "X+Y", "Y+Z")
@@ -89,7 +90,10 @@ def test_questions_hold_out_what_they_say(table: Responses, questions: dict[str,
     asked = {name: set(table.condition[question.asked]) for name, question in questions.items()}
     assert asked["unseen_pair_2_seen"] == {"A+B", "C+D"}
     assert asked["unseen_pair_1_seen"] == {"A+X"} and asked["unseen_pair_0_seen"] == {"X+Y", "Y+Z"}
-    assert all(not table.design[fold.train][:, table.targets.index("Y")].any() for fold in questions["unseen_pair_0_seen"].folds)
+    assert all(
+        not table.design[fold.train][:, table.targets.index("Y")].any()
+        for fold in questions["unseen_pair_0_seen"].folds
+    )
 
 
 def test_no_baseline_reads_what_is_asked(table: Responses, questions: dict[str, Question]) -> None:
@@ -118,7 +122,10 @@ def test_sum_of_planted_effects_is_told_by_the_additive_rule(exam: Exam) -> None
     assert found["pearson_delta_profile", "model"].value > 0.8
     assert found["pearson_delta_profile", "model"].value == found["pearson_delta_profile", "additive"].value
     assert found["pearson_delta_profile", "no_change"].value == -1.0
-    assert found["pearson_delta_profile", "replicate_full_depth"].value > found["pearson_delta_profile", "replicate_half"].value
+    assert (
+        found["pearson_delta_profile", "replicate_full_depth"].value
+        > found["pearson_delta_profile", "replicate_half"].value
+    )
     assert found["energy_distance", "additive"].value < found["energy_distance", "no_change"].value
     assert found["r2_weighted", "global_mean"].value == 0.0
     assert {one.predictor for one in rows if one.kind == "baseline"} == RULES
@@ -128,7 +135,9 @@ def test_sum_of_planted_effects_is_told_by_the_additive_rule(exam: Exam) -> None
 def test_axes_are_fitted_without_the_rows_asked_about(table: Responses, questions: dict[str, Question]) -> None:
     question = questions["unseen_pair_2_seen"]
     asked = question.asked[table.cells.row]
-    cells = dataclasses.replace(table.cells, x=sparse.csr_matrix(table.cells.x.multiply(np.where(asked, 7.0, 1.0)[:, None])))
+    cells = dataclasses.replace(
+        table.cells, x=sparse.csr_matrix(table.cells.x.multiply(np.where(asked, 7.0, 1.0)[:, None]))
+    )
     one, two = (examine(given, question).axes for given in (table, dataclasses.replace(table, cells=cells)))
     assert one is not None and two is not None
     np.testing.assert_array_equal(one.weights, two.weights)
@@ -146,7 +155,7 @@ def test_planted_leaks_are_counted(table: Responses, questions: dict[str, Questi
     order = np.arange(len(row))
     order[asked[0]] = trained[0]
     copied = dataclasses.replace(table, cells=dataclasses.replace(table.cells, x=table.cells.x[order]))
-    assert leaked(copied, dataclasses.replace(question, folds=(fold,))) == pytest.approx(1 / len(asked))
+    assert leaked(copied, dataclasses.replace(question, folds=(fold,))) == pytest.approx(1 / len(asked), abs=1e-6)
 
 
 def test_a_profile_without_cells_moves_the_controls_cells(exam: Exam) -> None:
@@ -155,3 +164,23 @@ def test_a_profile_without_cells_moves_the_controls_cells(exam: Exam) -> None:
     control = exam.axes.of_rows(exam.table.cells, exam.table.control[exam.rows])
     np.testing.assert_allclose(still.space.points[0], control[0], atol=1e-9)
     assert not still.differential.significant.any() and (still.differential.lfc == 0).all()
+
+
+def test_folds_are_those_of_the_general_designs(table: Responses, questions: dict[str, Question]) -> None:
+    among = ~table.is_control
+    frame = pd.DataFrame({"targets": list(table.parts), "context": table.context})
+    for name, question in questions.items():
+        for fold in question.folds:
+            asked = [table.condition[row] for row in np.flatnonzero(fold.asked)]
+            if name == "unseen_context":
+                labels = split_design("by_context", test=sorted(set(table.context[fold.asked]))).label(frame)
+                here = among
+            elif name == "unseen_gene":
+                labels = split_design("by_intervention", hold="target", test=sorted(set(asked))).label(frame)
+                here = among & (table.context == "a")
+            else:
+                seen = int(name.split("_")[2])
+                labels = split_design("by_intervention", hold="combination", test=asked, seen=seen).label(frame)
+                here = among & (table.context == "a")
+            np.testing.assert_array_equal(fold.train, (labels == "train").to_numpy() & here)
+            assert (labels[fold.asked] == "test").all()

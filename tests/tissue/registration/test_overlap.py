@@ -48,7 +48,7 @@ def test_a_shift_is_doubted_and_then_refused(section: Any) -> None:
     (doubt,) = check_overlap(section)
     assert "s1 · cell and patch" in doubt and "else register one" in doubt
     place(section, names.CELL, moved(shift=(5000.0, 0.0)))
-    with pytest.raises(TissueError, match="found 0% of either within reach of the other"):
+    with pytest.raises(TissueError, match="found 0% of either near the other"):
         check_overlap(section)
 
 
@@ -73,6 +73,16 @@ def test_cells_turned_in_place_are_told_by_their_genes(section: Any, orientation
         assert len(found) == 1
 
 
+@pytest.mark.parametrize("level", ["cell", "patch"])
+def test_what_was_not_counted_or_is_too_little_is_not_compared(
+    striped_section: Callable[..., Any], section: Any, level: str
+) -> None:
+    section.tables[f"{level}_rna"].X = section.tables[f"{level}_rna"].X * 0
+    assert check_orientation(section) == []
+    one = striped_section("s1", n=2, levels=("cell", "patch"))
+    assert check_orientation(one) == [] and check_overlap(one) == []
+
+
 def test_cells_beside_their_slide_are_refused(section: Any) -> None:
     image = np.random.default_rng(0).integers(0, 255, (3, 60, 60)).astype(np.uint8)
     add_slide(section, da.from_array(image), moved(np.eye(2) * 6, shift=(0.0, 0.0)))
@@ -84,3 +94,4 @@ def test_cells_beside_their_slide_are_refused(section: Any) -> None:
         "cell and slide",
         "patch and slide",
     ]
+    assert str(caught.value).count("found 0% of the nodes on the slide") == 2

@@ -1,0 +1,39 @@
+"""Distributions by rule: what training nodes express, and what the nearest nodes do."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from aivc_graph.evaluation.baselines.baseline import BASELINES, Array, Scene
+
+DRAWS = 99
+NEAREST = 18
+
+
+@BASELINES.register("climatology", answers=("distribution",), rule="training nodes, drawn evenly, for everyone alike")
+def climatology(scene: Scene) -> Array | None:
+    """Return the quantiles of each target over training nodes, the same for all (asked, draw, k).
+
+    References
+    ----------
+    Gneiting & Raftery 2007, doi:10.1198/016214506000001437 (the reference forecast of skill scores).
+    """
+    if not scene.train.any():
+        return None
+    quantiles = np.quantile(scene.target[scene.train], (np.arange(DRAWS) + 0.5) / DRAWS, axis=0)
+    return np.repeat(quantiles[None], int(scene.asked.sum()), axis=0)
+
+
+@BASELINES.register("values_of_18_neighbours", answers=("distribution",), rule="the 18 nearest visible nodes, as draws")
+def values_of_neighbours(scene: Scene) -> Array | None:
+    """Return the values of the nearest visible nodes (asked, draw, k); None unless every asked section has enough."""
+    answer = np.zeros((int(scene.asked.sum()), NEAREST, scene.target.shape[1]))
+    for section in np.unique(scene.section[scene.asked]):
+        seen = np.flatnonzero(scene.visible & ~scene.asked & (scene.section == section))
+        if len(seen) < NEAREST:
+            return None
+        rows = scene.section[scene.asked] == section
+        near = cKDTree(scene.pos_um[seen]).query(scene.pos_um[scene.asked][rows], k=NEAREST)[1]
+        answer[rows] = scene.target[seen][near]
+    return answer

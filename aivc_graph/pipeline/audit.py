@@ -1,0 +1,27 @@
+"""What leaks in a run: what its data tell, and what its configuration accepted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from aivc_graph import names
+from aivc_graph.evaluation.audit import audit_graph
+from aivc_graph.graph.store import open_store
+from aivc_graph.pipeline.tasks.task import Asked
+from aivc_graph.training.run_folder import FACTS, run_facts
+
+
+def audit(asked: Asked) -> dict[str, Any]:
+    """Return the audit of a run's split; see `audit_graph`."""
+    levels = [level for level, by in asked.model.plan.counts.items() if names.RNA in by]
+    train, asked_of = (
+        {level: rows(level) & asked.counted(level) for level in levels} for rows in (asked.training, asked.scored)
+    )
+    return audit_graph(asked.graph, train, asked_of, asked.model.plan.steps, asked.tissue.seed)
+
+
+def accepted_leaks(run: Path) -> list[str]:
+    """Return what stands on two sides of the run's split because its configuration accepts it, a sentence each."""
+    place = (run / run_facts(run / FACTS, ("graph",))["graph"]).resolve()
+    return [str(leak) for leak in open_store(place).facts.get("provenance", {}).get("leaks", ())]

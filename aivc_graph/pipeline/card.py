@@ -1,0 +1,135 @@
+"""The card of a run: what it was trained and scored on, what must hold for its answers, and what was not evaluated."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aivc_graph import names
+from aivc_graph.evaluation.risk import NOT_EVALUATED
+from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.graph.tissue_graph import to_scipy_csr
+from aivc_graph.pipeline.tasks.task import HIDDEN, Asked
+
+GROUPS = ("site", "platform", "batch")
+
+
+def card_of(asked: Asked, scored: list[Scored], risk: dict[str, Any], not_asked: dict[str, str]) -> dict[str, Any]:
+    """Return data, split, assumptions and gaps of a run, each in plain sentences or counts.
+
+    Parameters
+    ----------
+    scored
+        What was asked.
+    risk
+        What each axis came to.
+    not_asked
+        Tasks that were not asked, and what each needs.
+
+    References
+    ----------
+    Mitchell et al. 2019, doi:10.1145/3287560.3287596 (model cards).
+    """
+    axes = [axis for axis, found in risk.items() if found == NOT_EVALUATED]
+    unscaled = [
+        f"{axis}: {one['reason']}"
+        for axis, one in risk.items()
+        if isinstance(one, dict) and "scores" in one and one["value"] is None
+    ]
+    return {
+        "data": _data(asked),
+        "split": _split(asked),
+        "assumptions": [*_identifiability(asked), *_confounding(asked), *_measurement(asked), *_units(scored)],
+        "not_evaluated": {"axes": axes, "without_risk": unscaled, "tasks": not_asked},
+    }
+
+
+def _data(asked: Asked) -> dict[str, Any]:
+    graph = asked.graph
+    return {
+        "sections": len(asked.donor),
+        "donors": len(np.unique(asked.donor)),
+        "nodes": {level: int(graph[level].num_nodes) for level in graph.levels},
+        "measured": {level: sorted(graph.modalities(level)) for level in graph.levels if graph.modalities(level)},
+        "simulated": asked.truth is not None,
+    }
+
+
+def _split(asked: Asked) -> dict[str, Any]:
+    design = asked.config.task.split
+    level = asked.tissue.base_level
+    nodes = {side: int(asked.graph.in_split(level, side).sum()) for side in names.SPLITS}
+    donor = asked.donor[asked.graph[level].section_index.numpy()]
+    return {
+        "design": dict(design) if design else "as labelled in the data, or nothing held out",
+        "scored": "training nodes whose own observation was taken away" if asked.split == HIDDEN else asked.split,
+        "level": level,
+        "nodes": {side: n for side, n in nodes.items() if n},
+        "donors_scored": sorted(set(map(str, donor[asked.scored(level)]))),
+    }
+
+
+def _identifiability(asked: Asked) -> list[dict[str, str]]:
+    graph = asked.graph
+    if names.INTERVENTION not in graph.node_types:
+        said = "Nothing was done to this tissue. What is learned is association; no answer says what would happen if."
+        return [{"about": "identifiability", "says": said}]
+    given = to_scipy_csr(graph[names.INTERVENTION, names.APPLIED_TO, names.SECTION].adj_t)
+    treated = np.asarray((given > 0).sum(axis=1)).ravel() > 0
+    both = sorted(set(asked.donor[treated]) & set(asked.donor[~treated]))
+    of_donor = [
+        np.unique(asked.donor[np.asarray((given[:, [i]] > 0).todense()).ravel()]) for i in range(given.shape[1])
+    ]
+    kinds = [str(name) for name in graph.obs(names.INTERVENTION)["name"]]
+    alone = sorted({name for name, donors in zip(kinds, of_donor, strict=True) if len(donors) == 1})
+    said = (
+        f"Effects are treated less untreated tissue of the same donor, which {len(both)} "
+        f"{'donor has' if len(both) == 1 else 'donors have'}; "
+        "they are causal only if nothing else differed between the two."
+    )
+    found = [{"about": "identifiability", "says": said}]
+    if alone:
+        said = f"Given to one donor only, so that the effect cannot be told from the donor's own: {', '.join(alone)}."
+        found.append({"about": "identifiability", "says": said})
+    return found
+
+
+def _confounding(asked: Asked) -> list[dict[str, str]]:
+    obs = asked.graph.obs(names.SECTION)
+    found = []
+    for group in GROUPS:
+        if group not in obs or obs[group].nunique() < 2:
+            continue
+        table = pd.crosstab(np.asarray(asked.donor), obs[group].astype(str).to_numpy()) > 0
+        apart = bool((table.sum(axis=1) == 1).all())
+        said = (
+            f"Every donor was measured at one {group} only: donors and {group}s cannot be told apart."
+            if apart
+            else f"Some donors were measured at more than one {group}: the two can be told apart."
+        )
+        found.append({"about": "confounding", "says": said})
+    if not found:
+        said = "Site, platform and batch are not named or do not vary: what they bring cannot be told from the donors."
+        found.append({"about": "confounding", "says": said})
+    return found
+
+
+def _measurement(asked: Asked) -> list[dict[str, str]]:
+    said = (
+        "Counts are taken as negative binomial given the depth of a node, its depth as no news of its state. "
+        "A gene that was not counted is unknown, not absent."
+    )
+    return [{"about": "measurement", "says": said}]
+
+
+def _units(scored: list[Scored]) -> list[dict[str, str]]:
+    kinds = Counter((one.units.name, one.units.n) for one in scored)
+    listed = ", ".join(f"{n} {name}{'' if n == 1 else 's'}" for name, n in sorted(kinds))
+    found = [{"about": "intervals", "says": f"Intervals resample {listed}, taken as a fair draw of those to come."}]
+    if any(name == "block" for name, _ in kinds):
+        said = "Blocks are of the same tissue: such intervals say how even it is, nothing about another donor."
+        found.append({"about": "intervals", "says": said})
+    return found

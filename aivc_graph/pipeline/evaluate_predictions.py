@@ -1,0 +1,90 @@
+"""Anybody's predictions beside what was measured → ``evaluation.json``, with every baseline learned from the rest."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+
+from aivc_graph.evaluation.records import Axis, Evaluation
+from aivc_graph.evaluation.responses.asking import examine
+from aivc_graph.evaluation.responses.predictions import keys_of, shared_genes, sides_of, view_of
+from aivc_graph.evaluation.responses.questions import Fold, Question
+from aivc_graph.evaluation.responses.table import Responses, responses_of
+from aivc_graph.io.h5ad_file import read_anndata
+from aivc_graph.io.staging import check_place
+from aivc_graph.pipeline.evaluate_tables import LEAKED
+from aivc_graph.pipeline.scores import FILE, write_scores
+
+log = logging.getLogger(__name__)
+TASK = "predictions"
+SPLIT = "split"
+
+
+def evaluate_predictions(
+    predictions: Path,
+    measured: Path,
+    out: Path,
+    *,
+    condition: str = "condition",
+    control: str = "control",
+    context: str | None = None,
+    split: str | None = None,
+) -> Evaluation:
+    """Score predictions of responses against measured cells, and write ``evaluation.json`` into the folder `out`.
+
+    Parameters
+    ----------
+    predictions
+        An ``.h5ad`` file with one row a condition, or several cells of each; genes are matched by name.
+    measured
+        An ``.h5ad`` file with one row a cell, controls among them.
+    condition, control, context
+        Columns of ``obs`` in both, and the condition to which nothing was done.
+    split
+        Column of the measured ``obs`` that says ``train`` or ``test`` of each condition; ``split`` where there is one,
+        else all that is predicted is tested and all else trains.
+
+    Raises
+    ------
+    ReadError
+        What cannot be matched or told apart: genes, conditions, contexts, sides, kinds of values.
+    """
+    started = time.perf_counter()
+    check_place(Path(out) / FILE)
+    said, true = read_anndata(Path(predictions)), read_anndata(Path(measured))
+    where = f"{predictions} against {measured}"
+    genes = shared_genes(said, true, where)
+    n_measured = true.n_vars
+    said, true = said[:, genes].copy(), true[:, genes].copy()
+    table = responses_of(true, condition, control, context, where=str(measured))
+    keys = keys_of(said, condition, context, str(predictions))
+    if split is None and SPLIT in true.obs:
+        split = SPLIT
+    names = {(str(one), str(name)) for one, name in keys}
+    train, asked = sides_of(true, table, split, names, where)
+    axis = _axis(table, train, asked)
+    exam = examine(table, Question(TASK, axis, (Fold(train, asked),)))
+    view = view_of(said, keys, exam, str(predictions))
+    unknown = names - set(zip(table.context.tolist(), table.condition.tolist(), strict=True))
+    shown = (len(genes), n_measured, int(asked.sum()), int(train.sum()), len(unknown), time.perf_counter() - started)
+    log.info("matched %d of %d genes; %d conditions asked, %d train, %d predicted ones not measured; %.1f s", *shown)
+    facts = {
+        "predictions": Path(predictions).name,
+        "measured": Path(measured).name,
+        "genes": {"matched": len(genes), "measured": n_measured, "predicted": int(said.n_vars)},
+        "conditions": {
+            "asked": int(asked.sum()),
+            "train": int(train.sum()),
+            "predicted but not measured": len(unknown),
+        },
+        "split": f"obs[{split!r}]" if split is not None else "what is predicted is tested, all else trains",
+    }
+    return write_scores([exam.scored(view)], facts, LEAKED, Path(out))
+
+
+def _axis(table: Responses, train: np.ndarray, asked: np.ndarray) -> Axis:
+    """Say what the test asks: of contexts that training lacks, or of interventions that it lacks."""
+    return "intervention" if set(table.context[asked]) & set(table.context[train]) else "context"

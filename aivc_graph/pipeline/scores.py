@@ -1,0 +1,123 @@
+"""Scores of tables: composed as ``evaluation.json``, written, and shown as a table."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from aivc_graph.evaluation.inversions import inversions_of
+from aivc_graph.evaluation.records import Evaluation
+from aivc_graph.evaluation.responses.collapse import LEAST, distinctness
+from aivc_graph.evaluation.responses.views import Measured, Predicted
+from aivc_graph.evaluation.risk import risk_of
+from aivc_graph.evaluation.scoring import Scored, comparisons_of, judge, results_of, rounded, units_of_scores
+from aivc_graph.evaluation.settings import EvaluationConfig
+from aivc_graph.io.staging import staged
+
+log = logging.getLogger(__name__)
+FILE = "evaluation.json"
+LIBRARIES = ("aivc-graph", "numpy", "scipy", "scikit-learn")
+CEILING = "replicate_half"
+MEAN = "global_mean"
+
+
+def write_scores(
+    scored: Sequence[Scored], provenance: dict[str, Any], measure: str, out: Path, audit: dict[str, Any] | None = None
+) -> Evaluation:
+    """Score what was asked, write ``evaluation.json`` into the folder `out`, and return what it holds.
+
+    Parameters
+    ----------
+    scored
+        Tasks with everybody's answers.
+    provenance
+        What the scores rest on; versions, and how distinct the model's predictions are, are added.
+    measure
+        How leakage was measured.
+    audit
+        What else is known of it.
+    """
+    started = time.perf_counter()
+    judged = []
+    for one in scored:
+        began = time.perf_counter()
+        judged += judge([one])
+        log.info("%s: %d metrics, %.1f s", one.task, len(one.metrics), time.perf_counter() - began)
+    results = results_of(judged)
+    distinct = {one.task: share for one in scored if (share := _distinct(one)) is not None}
+    for task, share in distinct.items():
+        if share < LEAST:
+            log.warning("%s: predictions are all alike (%.2g of the measured differences between them)", task, share)
+    found = Evaluation(
+        provenance={
+            **provenance,
+            "libraries": {name: version(name) for name in LIBRARIES},
+            "distinctness": {task: rounded(share) for task, share in distinct.items()},
+            "collapsed": sorted(task for task, share in distinct.items() if share < LEAST),
+        },
+        risk=risk_of(judged, EvaluationConfig().weights),
+        leakage={
+            "measure": measure,
+            "by_split": {one: max(s.leakage for s in scored if s.split == one) for one in {s.split for s in scored}},
+            **(audit or {}),
+        },
+        results=tuple(results),
+        comparisons=tuple(comparisons_of(judged)),
+        units=tuple(units_of_scores(judged)),
+        inversions=tuple(inversions_of(results)),
+    )
+    place = Path(out) / FILE
+    with staged(place) as beside:
+        beside.write_text(json.dumps(found.model_dump(mode="json"), indent=1) + "\n")
+    log.info("%d scores in %.1f s; wrote %s", len(results), time.perf_counter() - started, place)
+    return found
+
+
+def board(evaluation: Evaluation) -> pd.DataFrame:
+    """Return a row a task and metric: the model, the best and the mean baseline, the ceiling, and the scaled score.
+
+    The scale is s = (u - b) / (r - b): 0 the mean of training effects, 1 a replicate at half the cells.
+    """
+    rows = []
+    keys = dict.fromkeys((one.task, one.metric) for one in evaluation.results)
+    for task, metric in keys:
+        found = [one for one in evaluation.results if (one.task, one.metric) == (task, metric)]
+        value = {one.predictor: one.value for one in found if one.value is not None}
+        rules = {one.predictor: one.value for one in found if one.kind == "baseline" and one.value is not None}
+        if not rules:
+            continue
+        best = (max if found[0].higher_is_better else min)(rules, key=lambda name: float(rules[name] or 0.0))
+        rows.append(
+            {
+                "task": task,
+                "metric": metric,
+                "model": value.get("model"),
+                "best baseline": best,
+                "baseline": rules[best],
+                "mean": value.get(MEAN),
+                "ceiling": value.get(CEILING),
+                "scaled": scaled(value.get("model"), value.get(MEAN), value.get(CEILING)),
+                "conditions": found[0].n_units,
+            }
+        )
+    return pd.DataFrame(rows).dropna(axis=1, how="all")
+
+
+def scaled(score_: float | None, base: float | None, ceiling: float | None) -> float | None:
+    """Return s = (u - b) / (r - b); None where there is no ceiling, or none above the base."""
+    if score_ is None or base is None or ceiling is None or ceiling == base:
+        return None
+    return (score_ - base) / (ceiling - base)
+
+
+def _distinct(one: Scored) -> float | None:
+    if not isinstance(one.measured, Measured) or not isinstance(one.model, Predicted):
+        return None
+    return distinctness(one.model, one.measured)

@@ -1,0 +1,57 @@
+"""How sure the model is of nodes whose counts were taken away: its whole predictive distribution."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aivc_graph import names
+from aivc_graph.evaluation.baselines.baseline import run_baselines
+from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.graph.hiding import hide_observations
+from aivc_graph.graph.tissue_graph import to_scipy_csr
+from aivc_graph.model.plan import panel_columns
+from aivc_graph.pipeline.tasks.context_expression import hidden_rows
+from aivc_graph.pipeline.tasks.task import TASKS, Asked
+from aivc_graph.query.predictions import drawn_log_expression, expected_shares, measured_log_expression
+
+DRAWS, MOST_NODES, MOST_GENES = 99, 400, 40
+
+
+@TASKS.register("context_distribution", needs="nodes with counts and neighbours")
+def context_distribution(asked: Asked) -> list[Scored]:
+    """Ask for draws of what hidden nodes express: of 400 nodes, and the 40 genes with most counts in training."""
+    level, hidden = hidden_rows(asked)
+    if not hidden.any():
+        return []
+    shown = np.flatnonzero(hidden)
+    rows = np.zeros(len(hidden), bool)
+    rows[shown[np.unique(np.linspace(0, len(shown) - 1, min(len(shown), MOST_NODES)).astype(int))]] = True
+    target, counted = measured_log_expression(asked.model, asked.graph, level), asked.counted(level)
+    train, visible = asked.training(level) & counted & ~hidden, asked.scored(level) & counted & ~hidden
+    if not train.any():
+        return []
+    columns = np.sort(np.argsort(-target[train].mean(axis=0), kind="stable")[:MOST_GENES])
+    left = hide_observations(asked.graph, {(level, names.RNA): hidden})
+    counts = to_scipy_csr(asked.graph.counts(level, names.RNA))[:, panel_columns(asked.graph, level, names.RNA).numpy()]
+    total = np.maximum(np.asarray(counts[rows].sum(axis=1), np.float64).ravel(), 1.0)
+    shares = expected_shares(asked.model, left, level, rows)
+    known = np.where((train | visible)[:, None], target[:, columns], np.nan)
+    scene = asked.scene(level, known, train=train, visible=visible, asked=rows)
+    return [
+        Scored(
+            task="context_distribution",
+            axis="context",
+            split=asked.split,
+            scale=level,
+            modality="rna",
+            readout="genes, distribution",
+            measured=target[rows][:, columns],
+            model=drawn_log_expression(asked.model, shares, total, level, columns, DRAWS),
+            baselines=run_baselines(scene, "distribution"),
+            metrics=("crps", "pit_chi_square"),
+            units=asked.units(level, rows),
+            leakage=asked.leakage(level, rows)["any"],
+            no_ceiling="a distribution has no replicate",
+            donor=asked.donor[asked.graph[level].section_index.numpy()[rows]],
+        )
+    ]

@@ -1,0 +1,72 @@
+"""The figures known of Norman 2019 come out: pairs with both parts seen, 500 genes, by rule and by replicate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aivc_graph.evaluation.baselines.responses import additive, saturating
+from aivc_graph.evaluation.metrics.metric import metric
+from aivc_graph.evaluation.responses.asking import Exam, examine, scene_of
+from aivc_graph.evaluation.responses.questions import unseen_pair
+from aivc_graph.evaluation.responses.table import responses_of
+from aivc_graph.evaluation.responses.views import Predicted, Replicates
+from aivc_graph.io.h5ad_file import read_anndata
+from aivc_graph.pipeline.evaluate_tables import evaluate_table, predict
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def exam(data_dir: Path) -> Exam:
+    data = read_anndata(data_dir / "norman19-mcfaline23-devel/devel.h5ad")
+    table = responses_of(data[data.obs["cell_type"] == "k562"].copy(), "condition", "control")
+    return examine(table, next(unseen_pair(table, ~table.is_control)), cells=False)
+
+
+def scores(name: str, answer: Predicted | Replicates, exam: Exam) -> np.ndarray:
+    n = len(exam.rows)
+    sums = metric(name).statistics(answer, exam.measured, np.arange(n), n, np.zeros(n))
+    return sums[:, 0] / sums[:, 1]
+
+
+def test_rules_reach_their_known_scores(exam: Exam) -> None:
+    assert exam.table.condition[exam.rows].tolist() == [
+        "KLF1+MAP2K6",
+        "KLF1+TGFBR2",
+        "MAP2K3+MAP2K6",
+        "MAP2K3+SLC38A2",
+        "MAPK1+TGFBR2",
+    ]
+    sums, larger = (
+        exam.answer(lambda table, fold, rule=rule: rule(scene_of(table, fold))) for rule in (additive, saturating)
+    )
+    by_pair = scores("pearson_delta_profile", sums, exam)
+    np.testing.assert_allclose(by_pair, [0.981, 0.987, 0.727, 0.708, 0.946], atol=1e-3)
+    assert by_pair.mean() == pytest.approx(0.870, abs=5e-4)
+    assert scores("pearson_delta_profile", larger, exam).mean() == pytest.approx(0.878, abs=5e-4)
+    assert 1e3 * scores("mse_delta", sums, exam).mean() == pytest.approx(0.403, abs=1e-3)
+    assert 1e3 * scores("mse_delta", larger, exam).mean() == pytest.approx(0.318, abs=1e-3)
+
+
+def test_the_mean_rule_is_far_below_and_replicates_bound_it(exam: Exam) -> None:
+    mean = scores("pearson_delta_profile", exam.baselines()["global_mean"], exam)
+    np.testing.assert_allclose([mean.min(), mean.max()], [-0.53, 0.83], atol=0.01)
+    half = scores("pearson_delta_profile", exam.replicates()["replicate_half"], exam)
+    assert 0.65 < half.min() < 0.78 and 0.96 < half.max() < 0.99
+
+
+def test_the_operator_does_not_lose_to_the_additive_rule(exam: Exam) -> None:
+    model = exam.answer(predict)
+    rule = exam.answer(lambda table, fold: additive(scene_of(table, fold)))
+    for name, better in (("pearson_delta_profile", 1), ("systema_delta", 1), ("mse_delta", -1), ("wmse", -1)):
+        assert better * scores(name, model, exam).mean() > better * scores(name, rule, exam).mean()
+
+
+def test_protein_from_rna_of_another_donor(data_dir: Path, tmp_path: Path) -> None:
+    found = evaluate_table(ROOT / "configs/bmmc.yaml", tmp_path)
+    value = {(one.metric, one.predictor): one.value for one in found.results}
+    assert value["rmse", "global_mean"] == pytest.approx(0.794, abs=1e-3)
+    assert max(value["rmse", name] for name in ("ridge", "kernel_ridge_of_features", "knn_of_features")) < 0.65

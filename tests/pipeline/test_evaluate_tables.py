@@ -1,0 +1,230 @@
+"""Screens, pairings and anybody's predictions become a valid ``evaluation.json``; what cannot be matched is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from aivc_graph import cli
+from aivc_graph.errors import ConfigError, ReadError
+from aivc_graph.evaluation.records import Evaluation, read_evaluation
+from aivc_graph.pipeline.evaluate_predictions import evaluate_predictions
+from aivc_graph.pipeline.evaluate_tables import evaluate_table
+from aivc_graph.pipeline.scores import board, scaled
+from aivc_graph.pipeline.table_settings import load_table_config
+
+GENES, CELLS = 40, 24
+NAMES = ("control", "A", "B", "C", "D", "E", "A+B", "C+D", "A+C", "B+D", "D+E")
+YAML = """\
+screen:
+  name: small
+  path: ./screen.h5ad
+  condition: condition
+  control: control
+  questions:
+    - {ask: unseen_pair}
+"""
+
+
+def effects(seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    alone = {part: rng.normal(size=GENES) * (rng.random(GENES) < 0.4) for part in "ABCDE"}
+    return {name: sum((alone[p] for p in name.split("+") if p in alone), np.zeros(GENES)) for name in NAMES}
+
+
+def measured(seed: int = 0) -> ad.AnnData:
+    rng = np.random.default_rng(seed)
+    base = np.log(np.random.default_rng(9).gamma(2.0, 2.0, GENES))
+    x = np.concatenate([rng.poisson(np.exp(base + effect), (CELLS, GENES)) for effect in effects().values()])
+    return table(x, np.repeat(NAMES, CELLS).tolist())
+
+
+def table(x: Any, names: list[str], **columns: Any) -> ad.AnnData:
+    obs = pd.DataFrame({"condition": names, **columns}, index=[f"c{i}" for i in range(len(names))])
+    made = ad.AnnData(sparse.csr_matrix(np.asarray(x, float)), obs=obs)
+    made.var_names = [f"G{i}" for i in range(GENES)]
+    return made
+
+
+def sided(given: ad.AnnData, names: tuple[str, ...] = ("A+B", "C+D")) -> ad.AnnData:
+    given.obs["split"] = ["test" if name in names else "train" for name in given.obs["condition"]]
+    return given
+
+
+def profiles(names: tuple[str, ...] = ("A+B", "C+D")) -> ad.AnnData:
+    """Return true expected profiles as log1p of counts per 10,000, one row a condition."""
+    base = np.log(np.random.default_rng(9).gamma(2.0, 2.0, GENES))
+    rate = np.exp(base + np.stack([effects()[name] for name in names]))
+    return table(np.log1p(1e4 * rate / rate.sum(axis=1, keepdims=True)), list(names))
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    sided(measured()).write_h5ad(tmp_path / "screen.h5ad")
+    profiles().write_h5ad(tmp_path / "said.h5ad")
+    (tmp_path / "small.yaml").write_text(YAML)
+    return tmp_path
+
+
+def values(found: Evaluation) -> dict[tuple[str, str], float | None]:
+    return {(one.metric, one.predictor): one.value for one in found.results}
+
+
+def test_a_screen_is_asked_scored_and_written(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = written / "out"
+    assert cli.main(["evaluate", str(written / "small.yaml"), "--out", str(out)]) == 0
+    shown = capsys.readouterr()
+    assert "unseen_pair_2_seen" in shown.out and "pearson_delta_profile" in shown.out
+    assert "unseen_pair_2_seen: 5 conditions in 5 folds" in shown.err
+    found = read_evaluation(out / "evaluation.json")
+    assert {one.kind for one in found.results} == {"model", "baseline", "ceiling"}
+    assert found.risk["intervention"]["tasks"] == ["unseen_pair_2_seen"] and found.risk["scale"] == "not evaluated"
+    assert found.provenance["collapsed"] == [] and found.leakage["by_split"] == {"test": 0.0}
+    assert {one.unit for one in found.results} == {"condition"} and {one.n_units for one in found.results} == {5}
+    before = (out / "evaluation.json").read_bytes()
+    evaluate_table(written / "small.yaml", out)
+    assert (out / "evaluation.json").read_bytes() == before
+
+
+def test_predictions_of_profiles_are_matched_by_name_at_any_depth(written: Path) -> None:
+    said = profiles()[:, ::-1].copy()
+    said.write_h5ad(written / "said.h5ad")
+    found = evaluate_predictions(written / "said.h5ad", written / "screen.h5ad", written / "out")
+    rows = values(found)
+    assert rows["pearson_delta_profile", "model"] > 0.9 > rows["pearson_delta_profile", "global_mean"]
+    assert (
+        rows["pds_cosine", "model"] == 1.0 and rows["energy_distance", "model"] < rows["energy_distance", "no_change"]
+    )
+    assert found.provenance["conditions"] == {"asked": 2, "train": 8, "predicted but not measured": 0}
+    assert read_evaluation(written / "out/evaluation.json") == found
+
+
+def test_predicted_cells_are_judged_as_cells(written: Path) -> None:
+    again = measured(seed=1)
+    again[again.obs["condition"].isin(["A+B", "C+D", "control"])].copy().write_h5ad(written / "said.h5ad")
+    rows = values(evaluate_predictions(written / "said.h5ad", written / "screen.h5ad", written / "out"))
+    assert rows["pearson_delta_profile", "model"] > 0.9 and abs(rows["energy_distance", "model"]) < 0.3
+    assert rows["unbiased_mse_ratio", "model"] < 0.1
+    assert rows["sig_jaccard", "model"] > 0.4
+
+
+def test_predictions_all_alike_are_said_aloud(written: Path, caplog: pytest.LogCaptureFixture) -> None:
+    alike = profiles(("A+B", "A+B"))
+    alike.obs["condition"] = ["A+B", "C+D"]
+    alike.write_h5ad(written / "said.h5ad")
+    with caplog.at_level("WARNING", logger="aivc_graph"):
+        found = evaluate_predictions(written / "said.h5ad", written / "screen.h5ad", written / "out")
+    assert found.provenance["collapsed"] == ["predictions"] and "all alike" in caplog.text
+
+
+def test_without_a_split_what_is_predicted_is_tested(written: Path) -> None:
+    measured().write_h5ad(written / "screen.h5ad")
+    found = evaluate_predictions(written / "said.h5ad", written / "screen.h5ad", written / "out")
+    assert found.provenance["split"] == "what is predicted is tested, all else trains"
+    assert found.provenance["conditions"]["train"] == 8
+
+
+def refused(written: Path, said: ad.AnnData | None = None, true: ad.AnnData | None = None, **given: Any) -> str:
+    for name, one in (("said", said), ("screen", true)):
+        if one is not None:
+            one.write_h5ad(written / f"{name}.h5ad")
+    with pytest.raises(ReadError) as raised:
+        evaluate_predictions(written / "said.h5ad", written / "screen.h5ad", written / "out", **given)
+    assert not (written / "out/evaluation.json").exists()
+    return str(raised.value)
+
+
+def test_what_cannot_be_matched_is_refused(written: Path) -> None:
+    other = profiles()
+    other.var_names = [f"ENSG{i}" for i in range(GENES)]
+    assert "0 of the 40 measured genes, such as 'G0'" in refused(written, said=other)
+    assert "no prediction of 1 tested conditions, such as 'C+D'" in refused(written, said=profiles(("A+B",)))
+    assert "did you mean 'condition'" in refused(written, said=profiles(), condition="conditions")
+    large = profiles()
+    large.X = large.X * 100.0
+    assert "expected profiles up to 20" in refused(written, said=large)
+    torn = sided(measured())
+    torn.obs.iloc[-1, 1] = "test"
+    assert "'D+E' has cells that train and cells that test" in refused(written, said=profiles(), true=torn)
+    mine = sided(measured(), NAMES[1:])
+    everything = refused(written, said=profiles(NAMES[1:]), true=mine)
+    assert "no condition to train on" in everything
+
+
+def test_what_is_measured_as_logarithm_needs_predictions_of_the_kind(written: Path) -> None:
+    true = sided(measured())
+    true.X = sparse.csr_matrix(np.log1p(true.X.toarray()))
+    again = measured(seed=1)
+    message = refused(written, said=again[again.obs["condition"].isin(["A+B", "C+D"])].copy(), true=true)
+    assert "expected log-normalised values, as measured, found counts" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (YAML.replace("unseen_pair", "unseen_pairs"), "small.yaml:7: screen.questions[0].ask"),
+        ("task: {name: a}\n", "train it, and evaluate its run folder"),
+        (YAML.replace("condition: condition", "conditon: x"), "did you mean 'condition'"),
+        (YAML + "pairing: {name: a, given: ./a, asked: ./b, donor: d, test: [x]}\n", "keep one of the two"),
+    ],
+)
+def test_faults_of_the_file_are_told_with_their_line(written: Path, text: str, said: str) -> None:
+    (written / "small.yaml").write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        load_table_config(written / "small.yaml")
+    assert said in str(raised.value)
+
+
+def test_a_screen_that_can_be_asked_nothing_says_so(written: Path) -> None:
+    (written / "small.yaml").write_text(YAML.replace("unseen_pair", "unseen_context"))
+    with pytest.raises(ConfigError, match="nothing to ask by unseen_context"):
+        evaluate_table(written / "small.yaml", written / "out")
+    (written / "small.yaml").write_text(YAML.replace("{ask: unseen_pair}", "{ask: unseen_pair, within: [al]}"))
+    with pytest.raises(ConfigError, match="no context named 'al'; did you mean 'all'"):
+        evaluate_table(written / "small.yaml", written / "out")
+
+
+@pytest.mark.parametrize(
+    "given", [[], ["runs/x", "--measured", "a.h5ad"], ["--measured", "a.h5ad"], ["--predictions", "a.h5ad"]]
+)
+def test_one_thing_is_scored_at_a_time(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["evaluate", *given]) == 2
+    assert "RUN, a YAML file, or --predictions with --measured" in capsys.readouterr().err
+
+
+def test_a_pairing_tells_one_modality_from_the_other(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    state = rng.normal(size=(160, 3))
+    donor = np.repeat(["d1", "d2"], 80).tolist()
+    for name, k in (("rna", 30), ("protein", 8)):
+        x = state @ np.random.default_rng(k).normal(size=(3, k)) + 0.1 * rng.normal(size=(160, k))
+        made = ad.AnnData(x, obs=pd.DataFrame({"donor": donor}, index=[f"c{i}" for i in range(160)]))
+        made.write_h5ad(tmp_path / f"{name}.h5ad")
+    text = "pairing: {name: p, given: ./rna.h5ad, asked: ./protein.h5ad, donor: donor, test: [d2]}\n"
+    (tmp_path / "p.yaml").write_text(text)
+    found = evaluate_table(tmp_path / "p.yaml", tmp_path / "out")
+    rows = values(found)
+    assert {predictor for _, predictor in rows} == {
+        "global_mean",
+        "ridge",
+        "kernel_ridge_of_features",
+        "knn_of_features",
+    }
+    assert rows["pearson_by_gene", "ridge"] > 0.9 and rows["foscttm", "ridge"] < 0.05
+    assert rows["rmse", "ridge"] < 0.3 * rows["rmse", "global_mean"] and found.comparisons == ()
+    (tmp_path / "p.yaml").write_text(text.replace("[d2]", "[d3]"))
+    with pytest.raises(ConfigError, match="no donor named 'd3'"):
+        evaluate_table(tmp_path / "p.yaml", tmp_path / "out")
+
+
+def test_scores_are_put_between_the_mean_rule_and_the_ceiling(written: Path) -> None:
+    assert scaled(0.8, 0.5, 0.9) == pytest.approx(0.75) and scaled(0.8, None, 0.9) is None
+    shown = board(evaluate_table(written / "small.yaml", written / "out")).set_index("metric")
+    one = shown.loc["pearson_delta_profile"]
+    assert one["scaled"] == pytest.approx((one["model"] - one["mean"]) / (one["ceiling"] - one["mean"]))
