@@ -129,6 +129,7 @@ def _evaluate_pairing(pairing: PairingConfig, out: Path) -> Evaluation:
         section=np.unique(donor, return_inverse=True)[1].reshape(-1),
         pos_um=np.zeros((len(test), 2)),
         features=x,
+        comparable=True,
     )
     donors, code = np.unique(donor[test], return_inverse=True)
     units = Units(code.reshape(-1), "donor", np.zeros(len(code), np.int64), tuple(map(str, donors)))

@@ -36,6 +36,9 @@ class Scene:
         (node, f) what is known of every node, such as features of its tile; None where there are none.
     featured
         (node,) who has features; all if not given.
+    comparable
+        Features are of one scale, in all sections, as log-normalised counts are: their spread and their differences
+        between sections are kept.
     counts, profiles
         (node, gene) counts of patches, and (k, gene) expected counts of a cell of each type.
     parts, loadings
@@ -50,14 +53,17 @@ class Scene:
     pos_um: Array
     features: Array | None = None
     featured: Array | None = None
+    comparable: bool = False
     counts: Array | None = None
     profiles: Array | None = None
     parts: Array | None = None
     loadings: Array | None = None
 
     def standard_features(self) -> Array:
-        """Return features at zero mean and unit spread within each section (node, f)."""
+        """Return features at zero mean and unit spread within each section (node, f), comparable ones about a mean."""
         assert self.features is not None
+        if self.comparable:
+            return np.asarray(self.features - self.features[self.train].mean(axis=0), np.float64)
         out = np.zeros_like(self.features, dtype=np.float64)
         rows_with = np.ones(len(out), bool) if self.featured is None else self.featured
         for section in np.unique(self.section):
