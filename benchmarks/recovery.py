@@ -82,7 +82,11 @@ def rows_of(scores: Evaluation) -> list[dict[str, Any]]:
         model, baseline = value[(*key, c.a)], value[(*key, c.b)]
         row = {"task": c.task, "readout": c.readout, "metric": c.metric, "model": model, "best_baseline": c.b}
         row |= {"baseline": baseline, "difference": c.difference, "lower": c.lower, "upper": c.upper, "unit": c.unit}
-        others = {r.predictor: r.value for r in scores.results if (r.task, r.readout, r.metric) == key}
+        others = {
+            r.predictor: r.value
+            for r in scores.results
+            if (r.task, r.readout, r.metric) == key and r.kind in ("model", "baseline")
+        }
         rows.append({**row, "all": others})
     return rows
 
