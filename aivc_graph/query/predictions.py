@@ -17,31 +17,53 @@ from aivc_graph.query.states import run_windows
 Floats = NDArray[np.floating]
 GRID = np.concatenate([[0.0], np.geomspace(1e-3, 200.0, 60)])
 MOST_COUNTS = 2000
+DEPTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
 def expected_log_expression(model: TissueModel, graph: TissueGraph, level: str, rows: NDArray[np.bool_]) -> Floats:
     """Return the expected log1p of counts scaled to the level's depth, for the nodes in `rows` (asked, molecule).
 
     A direct look at a node (its tile, or the cells beneath it) speaks of log counts already; what the state says is a
-    rate, whose log is larger than the mean log of counts around it: there the negative binomial is averaged over.
+    rate, whose log is larger than the mean log of counts around it: there the negative binomial is averaged over, at
+    the depths at which the nodes of the same section were counted.
     """
     operator = model.count_operator(level, names.RNA)
-    # A direct look was fitted to log counts; the state was fitted to counts.
-    direct = any((v, m) == (level, names.RNA) for v, _, m in model.plan.tiles)
-    direct |= any((v, m) == (level, names.RNA) for _, v, m in model.plan.pools)
-    found = expected_shares(model, graph, level, rows) * float(operator.target_depth)
-    return np.log1p(found) if direct else mean_log1p(found, operator.log_dispersion.detach().exp().numpy())
+    depth = float(operator.target_depth)
+    shares, looked_at = _expected(model, graph, level, rows)
+    dispersion = operator.log_dispersion.detach().exp().numpy()
+    section = graph[level].section_index.numpy()
+    total = np.asarray(to_scipy_csr(graph.counts(level, names.RNA)).sum(axis=1)).ravel()
+    out = np.log1p(shares * depth)
+    for one in np.unique(section[rows][~looked_at]):
+        here, counted = (section[rows] == one) & ~looked_at, total[(section == one) & (total > 0)]
+        depths = np.quantile(counted, DEPTHS) if len(counted) else np.array([depth])
+        out[here] = np.mean([mean_log1p(shares[here] * n, dispersion, depth / n) for n in depths], axis=0)
+    return out
 
 
 def expected_shares(model: TissueModel, graph: TissueGraph, level: str, rows: NDArray[np.bool_]) -> Floats:
     """Return the share of each molecule in what is expected of the nodes in `rows` (asked, molecule)."""
+    return _expected(model, graph, level, rows)[0]
+
+
+def _expected(
+    model: TissueModel, graph: TissueGraph, level: str, rows: NDArray[np.bool_]
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return expected shares (asked, molecule), and which of them rest on a direct look at the node (asked,)."""
     out = np.zeros((len(rows), len(model.plan.counts[level][names.RNA])), np.float32)
+    looked_at = np.zeros(len(rows), bool)
     for inputs, state, core, places in run_windows(model, graph):
         inside = core[level].clone()
         inside[core[level]] = torch.from_numpy(rows[places[level][core[level]].numpy()])
+        mine = places[level][inside].numpy()
         with torch.no_grad():
-            out[places[level][inside].numpy()] = model.expression(state, inputs, level)[inside].numpy()
-    return out[rows]
+            out[mine] = model.expression(state, inputs, level)[inside].numpy()
+        tiles = [(v, f) for v, f, m in model.plan.tiles if (v, m) == (level, names.RNA) and (v, f) in inputs.features]
+        seen = [inputs.features[key].mask for key in tiles]
+        seen += [pool.covered for key, pool in inputs.pools.items() if key[1:] == (level, names.RNA)]
+        for one in seen:
+            looked_at[mine] |= one[inside].numpy() > 0
+    return out[rows], looked_at[rows]
 
 
 def drawn_log_expression(
@@ -82,8 +104,10 @@ def measured_log_expression(
     return scale_counts(counts, float(model.count_operator(level, names.RNA).target_depth)).toarray()
 
 
-def mean_log1p(mean: Floats, dispersion: Floats) -> Floats:
-    """Return the mean of log1p of negative binomial counts with `mean` (node, molecule) and `dispersion` (molecule,).
+def mean_log1p(mean: Floats, dispersion: Floats, scale: float = 1.0) -> Floats:
+    """Return the mean of log1p of `scale` times negative binomial counts.
+
+    The counts have `mean` (node, molecule) and `dispersion` (molecule,).
 
     Summed over counts on a grid of means for dispersions rounded to a tenth of an e-fold, and interpolated.
     """
@@ -93,10 +117,10 @@ def mean_log1p(mean: Floats, dispersion: Floats) -> Floats:
     for theta in np.unique(rounded):
         size = np.exp(theta)
         mass = nbinom.pmf(counts[None], size, size / (size + GRID[:, None]))
-        table = mass @ np.log1p(counts)
+        table = mass @ np.log1p(scale * counts)
         columns = rounded == theta
         values = mean[:, columns]
         # Beyond the grid the curve is a shifted logarithm.
-        beyond = table[-1] + np.log1p(values) - np.log1p(GRID[-1])
+        beyond = table[-1] + np.log1p(scale * values) - np.log1p(scale * GRID[-1])
         out[:, columns] = np.where(values > GRID[-1], beyond, np.interp(values, GRID, table))
     return out
