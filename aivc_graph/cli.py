@@ -331,6 +331,7 @@ def _compare(given: argparse.Namespace) -> None:
 
 def _evaluate_table(given: argparse.Namespace) -> None:
     from aivc_graph.pipeline.scores import board
+    from aivc_graph.report.write import write_scored_table
 
     if given.predictions is not None:
         from aivc_graph.pipeline.evaluate_predictions import evaluate_predictions
@@ -342,6 +343,9 @@ def _evaluate_table(given: argparse.Namespace) -> None:
         from aivc_graph.pipeline.evaluate_tables import evaluate_table
 
         evaluation = evaluate_table(given.run, given.out)
+        facts = evaluation.provenance
+        out = given.out or Path("runs") / str(facts.get("screen", facts.get("pairing")))
+    write_scored_table(out)
     _say(board(evaluation).to_string(index=False, na_rep="", float_format="{:.4g}".format))
 
 

@@ -69,8 +69,8 @@ def _interventions(graph: TissueGraph, section: NDArray[np.integer[Any]], train:
     return {"intervention": round(float((~new[treated]).mean()), 6)} if treated.any() else {}
 
 
-def audit_profiles(profiles: Floats, train: Rows, asked: Rows) -> dict[str, Any]:
-    """Return ``similarity`` and ``nearest`` of a table without tissue.
+def audit_profiles(profiles: Floats, train: Rows, asked: Rows, level: str = names.CELL) -> dict[str, Any]:
+    """Return ``similarity`` and ``nearest`` of a table without tissue, each by level as of a graph.
 
     Parameters
     ----------
@@ -78,12 +78,15 @@ def audit_profiles(profiles: Floats, train: Rows, asked: Rows) -> dict[str, Any]
         Log profiles (row, gene); the 1,000 genes of largest training mean and at most 8,000 rows a side are looked at.
     train, asked
         The sides (row,).
+    level
+        What a row is.
     """
     genes = np.sort(np.argsort(-profiles[train].mean(axis=0), kind="stable")[:GENES])
     known, tested = (
         profiles[np.flatnonzero(side)[spread_rows(int(side.sum()), SAMPLE)]][:, genes] for side in (train, asked)
     )
-    return {"similarity": similarity_across(known, tested), "nearest": nearest_distance(known, tested)}
+    found = {"similarity": similarity_across(known, tested), "nearest": nearest_distance(known, tested)}
+    return {name: {level: one} for name, one in found.items()}
 
 
 def log_profiles(graph: TissueGraph, level: str, rows: NDArray[np.int64], n_train: int) -> Floats:

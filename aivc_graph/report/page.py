@@ -16,7 +16,7 @@ from aivc_graph.report.words import plural, words
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render(**contents: Any) -> str:
+def render(template: str = "report.html", **contents: Any) -> str:
     """Return the page that tells `contents`, the keys of `aivc_graph.report.write.contents`."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -28,7 +28,7 @@ def render(**contents: Any) -> str:
     environment.filters |= {"count": count, "percent": percent, "number": number, "signed": signed, "words": words}
     environment.globals |= {"shade": shade, "plural": plural, "questions": QUESTIONS, "forest_width": WIDTH}
     environment.globals["overview_width"] = OVERVIEW_WIDTH
-    return environment.get_template("report.html").render(**contents)
+    return environment.get_template(template).render(**contents)
 
 
 def count(value: float) -> str:

@@ -22,6 +22,7 @@ from aivc_graph.report.provenance import provenance_of
 from aivc_graph.report.recovery import TRUTH, recovery_of
 from aivc_graph.report.scores import boards_of, summary_of
 from aivc_graph.report.what_if import what_if_of
+from aivc_graph.report.words import words
 
 log = logging.getLogger(__name__)
 EVALUATION = "evaluation.json"
@@ -61,6 +62,35 @@ def write_report(run: str | Path, out: str | Path | None = None, *, tissue: Virt
         beside.write_text(page, encoding="utf-8")
     log.info("wrote %s (%.1f MB) in %.1f s", out, len(page) / 1e6, time.perf_counter() - started)
     return out
+
+
+def write_scored_table(folder: Path) -> Path:
+    """Write the scores in a folder's ``evaluation.json`` as one page, where there is no tissue; return where.
+
+    Raises
+    ------
+    StoreError
+        The scores are damaged, or the file cannot be written.
+    """
+    evaluation = read_evaluation(folder / EVALUATION)
+    boards = boards_of(evaluation.results, evaluation.comparisons)
+    asked = list(dict.fromkeys(words(one.task) for one in evaluation.results))
+    alike = evaluation.provenance.get("collapsed") or []
+    finding = f"Asked: {', '.join(asked)}."
+    if alike:
+        finding += f" Predictions are all alike in {', '.join(map(words, alike))}."
+    page = render(
+        "scored_table.html",
+        title=folder.name,
+        finding=finding,
+        evaluation=evaluation,
+        boards=boards,
+        summary=summary_of(boards),
+        overview=overview_of(evaluation),
+    )
+    with staged(folder / PAGE) as beside:
+        beside.write_text(page, encoding="utf-8")
+    return folder / PAGE
 
 
 def contents(run: Path, tissue: VirtualTissue, scores: Path | None) -> dict[str, Any]:

@@ -204,5 +204,6 @@ def test_interventions_that_training_has_are_counted(striped_section: Callable[.
 def test_a_table_without_tissue_is_audited_alike() -> None:
     x, asked = np.concatenate([profiles([0, 1], 300), profiles([6, 7], 200, 1)]), np.arange(500) >= 300
     found = audit_profiles(x, ~asked, asked)
-    assert found == {"similarity": similarity_across(x[:300], x[300:]), "nearest": nearest_distance(x[:300], x[300:])}
-    assert found["nearest"]["ratio"] > 1.2
+    assert found["similarity"] == {"cell": similarity_across(x[:300], x[300:])}
+    assert found["nearest"] == {"cell": nearest_distance(x[:300], x[300:])}
+    assert found["nearest"]["cell"]["ratio"] > 1.2

@@ -79,6 +79,8 @@ def values(found: Evaluation) -> dict[tuple[str, str], float | None]:
 def test_a_screen_is_asked_scored_and_written(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = written / "out"
     assert cli.main(["evaluate", str(written / "small.yaml"), "--out", str(out)]) == 0
+    page = (out / "report.html").read_text()
+    assert "How well it predicts" in page and "unseen pair 2 seen" in page and "<script" not in page
     shown = capsys.readouterr()
     assert "unseen_pair_2_seen" in shown.out and "pearson_delta_profile" in shown.out
     assert "unseen_pair_2_seen: 5 conditions in 5 folds" in shown.err
