@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 import numpy as np
 
-from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMetric, Array, sums_by
+from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMean, Array, sums_by
 
 
-class MeanOfValues(AbstractMetric, ABC):
+class MeanOfValues(AbstractMean):
     """The mean over all values of a score that each has by itself."""
 
     @abstractmethod
@@ -20,10 +20,6 @@ class MeanOfValues(AbstractMetric, ABC):
         """Return (group, 2): sum of scores and number of values."""
         flat = self.each(predicted, measured).reshape(len(measured), -1).astype(np.float64)
         return sums_by(np.column_stack([flat.sum(axis=1), np.full(len(flat), flat.shape[1])]), group, n_groups)
-
-    def value(self, total: Array) -> float:
-        """Return the mean."""
-        return float(total[0] / total[1]) if total[1] else float("nan")
 
 
 @METRICS.register(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import numpy as np
 
 from aivc_graph.evaluation.metrics.metric import METRICS
@@ -22,9 +24,9 @@ class _OfCalls(AbstractResponseMetric):
             return np.zeros((len(measured), 2))
         return each(np.array([self.score(*one) for one in _each_row(predicted.differential, measured)]))
 
+    @abstractmethod
     def score(self, called: Mask, lfc: Floats, true: Mask, true_lfc: Floats) -> float:
         """Return the score of one condition, targets left out; not a number where it is undefined."""
-        raise NotImplementedError
 
 
 @METRICS.register(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMetric, Array, sums_by
+from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMean, Array, sums_by
 from aivc_graph.evaluation.responses.spread import Space, kernels
 from aivc_graph.evaluation.responses.views import AbstractResponseMetric, Floats, Measured, Predicted, each
 
@@ -20,9 +22,9 @@ class _OfCells(AbstractResponseMetric):
             return np.zeros((len(measured), 2))
         return each(self.distances(said, true))
 
+    @abstractmethod
     def distances(self, said: Space, true: Space) -> Floats:
         """Return the distance of the two sets of cells of each row (row,)."""
-        raise NotImplementedError
 
 
 @METRICS.register(
@@ -71,17 +73,13 @@ class MmdRbf(_OfCells):
     reference="Liu et al. 2019, doi:10.4230/LIPIcs.WABI.2019.10; Cao & Gao 2022, doi:10.1038/s41587-022-01284-4",
     weakness="chance is a half; cells of one type are alike, so that 0 is out of reach",
 )
-class Foscttm(AbstractMetric):
+class Foscttm(AbstractMean):
     """Fraction of samples closer than the true match, of predicted to measured features (cell, feature) and back."""
 
     def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
         """Return (group, 2): sum of shares and number of cells."""
         shares = (_closer(predicted, measured) + _closer(measured, predicted)) / 2
         return sums_by(np.column_stack([shares, np.ones(len(shares))]), group, n_groups)
-
-    def value(self, total: Array) -> float:
-        """Return the mean share."""
-        return float(total[0] / total[1]) if total[1] else float("nan")
 
 
 def _closer(x: Floats, y: Floats) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMetric, Array, sums_by
+from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMean, AbstractRootMean, Array, sums_by
 
 
 @METRICS.register(
@@ -15,7 +15,7 @@ from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMetric, Array,
     reference="Endres & Schindelin 2003, doi:10.1109/TIT.2003.813506",
     weakness="few cells beneath a patch make a noisy reference; rare types weigh little",
 )
-class JensenShannonDistance(AbstractMetric):
+class JensenShannonDistance(AbstractMean):
     """Mean Jensen–Shannon distance of compositions (patch, type), 0 equal to 1 disjoint."""
 
     def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
@@ -24,10 +24,6 @@ class JensenShannonDistance(AbstractMetric):
         divergence = _entropy((p + q) / 2) - (_entropy(p) + _entropy(q)) / 2
         distance = np.sqrt(np.maximum(divergence, 0.0))
         return sums_by(np.column_stack([distance, np.ones(len(p))]), group, n_groups)
-
-    def value(self, total: Array) -> float:
-        """Return the mean distance."""
-        return float(total[0] / total[1]) if total[1] else float("nan")
 
 
 @METRICS.register(
@@ -38,17 +34,13 @@ class JensenShannonDistance(AbstractMetric):
     reference="Li et al. 2022, doi:10.1038/s41592-022-01480-9",
     weakness="types with large shares lead",
 )
-class RmseOfShares(AbstractMetric):
+class RmseOfShares(AbstractRootMean):
     """Root mean square error of shares (patch, type)."""
 
     def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
         """Return (group, 2): sum over patches of the mean squared error, and their number."""
         error = ((np.asarray(predicted, np.float64) - measured) ** 2).mean(axis=1)
         return sums_by(np.column_stack([error, np.ones(len(error))]), group, n_groups)
-
-    def value(self, total: Array) -> float:
-        """Return the root of the mean squared error."""
-        return float(np.sqrt(total[0] / total[1])) if total[1] else float("nan")
 
 
 def _entropy(shares: Array) -> Array:

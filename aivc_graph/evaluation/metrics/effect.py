@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMetric, Array, sums_by
+from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMean, Array, sums_by
 
 # A true effect this share of the largest is one that a prediction can be held to.
 CLEAR = 0.1
-
-
-class _MeanOverRows(AbstractMetric):
-    def value(self, total: Array) -> float:
-        """Return the mean."""
-        return float(total[0] / total[1]) if total[1] else float("nan")
 
 
 @METRICS.register(
@@ -24,7 +18,7 @@ class _MeanOverRows(AbstractMetric):
     reference="Ahlmann-Eltze, Huber & Anders 2025, doi:10.1038/s41592-025-02772-6",
     weakness="blind to the size of the effect; an effect common to all perturbations scores high",
 )
-class PearsonDelta(_MeanOverRows):
+class PearsonDelta(AbstractMean):
     """Correlation of effects over genes, each with the measured control on both sides.
 
     A row whose true effect is shorter than a tenth of the longest has none to correlate with, and is out.
@@ -49,7 +43,7 @@ class PearsonDelta(_MeanOverRows):
     reference="Dixon & Mood 1946, doi:10.1080/01621459.1946.10501898",
     weakness="blind to size; a half is chance",
 )
-class EffectSign(_MeanOverRows):
+class EffectSign(AbstractMean):
     """Share of clear effects whose direction is right."""
 
     def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:

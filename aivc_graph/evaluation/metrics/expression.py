@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMetric, Array, sums_by
+from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMetric, AbstractRootMean, Array, sums_by
 
 
 @METRICS.register(
@@ -47,16 +47,12 @@ class PearsonByGene(AbstractMetric):
         return 2 * half / (1 + half) if half > 0 else float("nan")
 
 
-class _RootMeanSquare(AbstractMetric):
+class _RootMeanSquare(AbstractRootMean):
     def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
         """Return (group, 2): sum of squared errors and their number."""
         error = ((predicted - measured) ** 2).reshape(len(predicted), -1)
         both = np.column_stack([error.sum(axis=1), np.full(len(error), error.shape[1])])
         return sums_by(both, group, n_groups)
-
-    def value(self, total: Array) -> float:
-        """Return the root of the mean squared error."""
-        return float(np.sqrt(total[0] / total[1])) if total[1] else float("nan")
 
     def at_full_depth(self, half: float) -> float:
         """Return the error over √2: twice the counts, half the variance of their noise."""

@@ -26,7 +26,7 @@ KINDS = ("new", "one leads", "weaker", "additive", "stronger")
     formula="mean over pairs of corr over genes (d̂_ab - d_a - d_b, d_ab - d_a - d_b); 0 where none is predicted",
     best=1.0,
     higher_is_better=True,
-    reference="Norman et al. 2019, doi:10.1126/science.aax4438",
+    reference=NORMAN,
     weakness="noise of the two singles is in both sides and adds to it; most pairs deviate little",
 )
 class Interaction(AbstractResponseMetric):

@@ -35,6 +35,22 @@ class AbstractMetric(ABC):
         return float("nan")
 
 
+class AbstractMean(AbstractMetric):
+    """A score that is a ratio of two sums, such as a mean over rows."""
+
+    def value(self, total: Array) -> float:
+        """Return the ratio."""
+        return float(total[0] / total[1]) if total[1] else float("nan")
+
+
+class AbstractRootMean(AbstractMean):
+    """A score that is the root of such a ratio, such as a root mean square error."""
+
+    def value(self, total: Array) -> float:
+        """Return the root of the ratio."""
+        return float(np.sqrt(super().value(total)))
+
+
 METRICS: Registry[type[AbstractMetric]] = Registry("metric")
 
 

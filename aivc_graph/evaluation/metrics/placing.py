@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMetric, Array, sums_by
+from aivc_graph.evaluation.metrics.metric import METRICS, AbstractRootMean, Array, sums_by
 
 
 @METRICS.register(
@@ -15,14 +15,10 @@ from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMetric, Array,
     reference="Fitzpatrick & West 2001, doi:10.1109/42.952729",
     weakness="says nothing of the tissue between the points",
 )
-class TargetRegistrationError(AbstractMetric):
+class TargetRegistrationError(AbstractRootMean):
     """Root mean square distance [µm] of points (point, 2) from their true places."""
 
     def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
         """Return (group, 2): sum of squared distances and number of points."""
         squared = ((predicted - measured) ** 2).sum(axis=1)
         return sums_by(np.column_stack([squared, np.ones(len(squared))]), group, n_groups)
-
-    def value(self, total: Array) -> float:
-        """Return the root of the mean squared distance."""
-        return float(np.sqrt(total[0] / total[1])) if total[1] else float("nan")

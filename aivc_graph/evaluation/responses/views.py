@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from aivc_graph.evaluation.metrics.metric import AbstractMetric, Array, sums_by
+from aivc_graph.evaluation.metrics.metric import AbstractMean, Array, sums_by
 from aivc_graph.evaluation.responses.differential import Differential
 from aivc_graph.evaluation.responses.spread import Space
 
@@ -97,7 +97,7 @@ class Replicates:
     full_depth: bool = False
 
 
-class AbstractResponseMetric(AbstractMetric):
+class AbstractResponseMetric(AbstractMean):
     """A score of whole tables of responses: each row is judged with all rows in sight, and rows are resampled.
 
     It is a ratio of sums over rows; a mean where the denominators are one, and a row that has none is left out.
@@ -124,10 +124,6 @@ class AbstractResponseMetric(AbstractMetric):
                 each[..., 0] = np.where(r > 0, 2 * r / (1 + r), np.nan)
             each = known(each)
         return sums_by(each.mean(axis=0), group, n_groups)
-
-    def value(self, total: Array) -> float:
-        """Return the ratio of sums."""
-        return float(total[0] / total[1]) if total[1] else float("nan")
 
 
 def known(rows: Floats) -> Floats:
