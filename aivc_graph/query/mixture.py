@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +16,24 @@ STARTS = 3
 FIRST = 30
 SAMPLE_ROWS = 10_000
 STEPS, TOLERANCE = 100, 1e-4
-# What is merged on before it can be an answer need not be fitted to the end.
 MOST_ANSWERED, ROUGH = 20, 10.0
 COUPLINGS = (0.0, 0.5, 1.0, 2.0, 3.0)
 MEAN_FIELD_STEPS = 20
 Floats = NDArray[np.floating]
+
+
+class Mixture(Protocol):
+    """What can be fitted and merged: parts with a `weight` (part,)."""
+
+    @property
+    def weight(self) -> Floats:
+        """Share of each part (part,)."""
+
+    def log_density(self, x: Floats) -> Floats:
+        """Return log weight × density of each part (node, part)."""
+
+
+M = TypeVar("M", bound=Mixture)
 
 
 @dataclass(frozen=True)
@@ -82,29 +97,65 @@ def fit_mixtures(x: Floats, seed: int, most: int = 0, starts: int = STARTS, leas
     sample = x[evenly(len(x))]
     middle = sample.mean(axis=0, dtype=float)
     sample = sample - middle
-    first = min(max(FIRST, most + 10), len(sample))
-    found: dict[int, tuple[float, StateMixture]] = {}
+    moment, ridge = sample.T @ sample / len(sample), _ridge(sample)
+
+    def of_shares(posterior: Floats) -> StateMixture:
+        size = posterior.sum(axis=0) + 1e-9
+        means, weight = posterior.T @ sample / size[:, None], size / size.sum()
+        return StateMixture(means, moment - (means.T * weight) @ means + ridge, weight)
+
+    def first(k: int, generator: np.random.Generator) -> StateMixture:
+        group = spread_groups(sample, k, generator)
+        size = np.bincount(group)
+        means, weight = group_sums(sample, group) / size[:, None], size / len(sample)
+        return StateMixture(means, moment - (means.T * weight) @ means + ridge, weight)
+
+    found = likeliest(sample, first, of_shares, _merge_nearest, seed, most, starts, least)
+    return {n: _by_size(mixture, middle) for n, mixture in found.items()}
+
+
+def likeliest(
+    x: Floats,
+    first: Callable[[int, np.random.Generator], M],
+    of_shares: Callable[[Floats], M],
+    merged: Callable[[M], M],
+    seed: int,
+    most: int,
+    starts: int = STARTS,
+    least: int = 1,
+) -> dict[int, M]:
+    """Return the likeliest mixture of each number of parts over several descents from many parts to `least`.
+
+    Parameters
+    ----------
+    x
+        What is seen of every node (node, …).
+    first
+        A mixture of a number of parts to start from.
+    of_shares
+        The mixture under which nodes have given shares of the parts (node, part).
+    merged
+        The mixture with two of its parts made one.
+    """
+    found: dict[int, tuple[float, M]] = {}
     # The matrices are small: threads that wait for each other take longer than the work.
     with threadpool_limits(1):
         for start in range(starts):
-            for likelihood, mixture in _descent(sample, first, least, np.random.default_rng([seed, start])):
-                n = len(mixture.weight)
-                if n not in found or likelihood > found[n][0]:
-                    found[n] = likelihood, mixture
-    return {n: _by_size(mixture, middle) for n, (_, mixture) in sorted(found.items())}
+            k = min(max(FIRST, most + 10), len(x))
+            fitted = _maximise(x, first(k, np.random.default_rng([seed, start])), of_shares)
+            while True:
+                n = len(fitted[1].weight)
+                if n not in found or fitted[0] > found[n][0]:
+                    found[n] = fitted
+                if n <= least:
+                    break
+                fitted = _maximise(x, merged(fitted[1]), of_shares)
+    return {n: mixture for n, (_, mixture) in sorted(found.items())}
 
 
 def _by_size(mixture: StateMixture, middle: Floats) -> StateMixture:
     order = np.argsort(-mixture.weight, kind="stable")
     return StateMixture(mixture.means[order] + middle, mixture.covariance, mixture.weight[order])
-
-
-def _descent(x: Floats, k: int, least: int, generator: np.random.Generator) -> list[tuple[float, StateMixture]]:
-    """Return (mean log-likelihood a node, mixture) of `k` parts, then of each smaller number, merged from the last."""
-    fitted = [_maximise(x, _first(x, k, generator))]
-    while len(fitted[-1][1].weight) > least:
-        fitted.append(_maximise(x, _merge_nearest(fitted[-1][1])))
-    return fitted
 
 
 def spread_groups(x: Floats, k: int, generator: np.random.Generator) -> NDArray[np.int_]:
@@ -129,44 +180,46 @@ def group_sums(x: Floats, group: NDArray[np.int_]) -> Floats:
     return np.asarray(member @ x)
 
 
-def _first(x: Floats, k: int, generator: np.random.Generator) -> StateMixture:
-    group = spread_groups(x, k, generator)
-    size = np.bincount(group)
-    means, weight = group_sums(x, group) / size[:, None], size / len(x)
-    return StateMixture(means, x.T @ x / len(x) - (means.T * weight) @ means + _ridge(x), weight)
-
-
-def _maximise(x: Floats, mixture: StateMixture) -> tuple[float, StateMixture]:
+def _maximise(x: Floats, mixture: M, of_shares: Callable[[Floats], M]) -> tuple[float, M]:
     """Return the mean log-likelihood a node and the mixture after expectation-maximisation."""
-    before, likelihood, total, ridge = -np.inf, -np.inf, x.T @ x / len(x), _ridge(x)
+    before, likelihood = -np.inf, -np.inf
+    # What is merged on before it can be an answer need not be fitted to the end.
+    enough = TOLERANCE * (1.0 if len(mixture.weight) <= MOST_ANSWERED else ROUGH)
     for _ in range(STEPS):
         posterior, likelihood = shares_and_likelihood(mixture.log_density(x))
-        if likelihood - before < enough(len(mixture.weight)):
+        if likelihood - before < enough:
             break
         before = likelihood
-        size = posterior.sum(axis=0) + 1e-9
-        means, weight = posterior.T @ x / size[:, None], size / size.sum()
-        mixture = StateMixture(means, total - (means.T * weight) @ means + ridge, weight)
+        mixture = of_shares(posterior)
     return likelihood, mixture
-
-
-def enough(n: int) -> float:
-    """Return the gain in likelihood below which a mixture of `n` parts is fitted."""
-    return TOLERANCE * (1.0 if n <= MOST_ANSWERED else ROUGH)
 
 
 def _merge_nearest(mixture: StateMixture) -> StateMixture:
     """Return the mixture with those two parts made one that cost the least likelihood, were every node sure."""
     means, weight = mixture.means, mixture.weight
     a, b = np.triu_indices(len(weight), 1)
-    apart, both = means[a] - means[b], weight[a] + weight[b]
+    apart = means[a] - means[b]
     distance = np.einsum("pd,pd->p", apart @ np.linalg.inv(mixture.covariance), apart)
-    cost = 0.5 * weight[a] * weight[b] / both * distance
-    pair = int(np.argmin(cost + plogp(weight[a]) + plogp(weight[b]) - plogp(both)))
-    i, j = a[pair], b[pair]
-    rest = np.setdiff1d(np.arange(len(weight)), (i, j))
-    mean = (weight[i] * means[i] + weight[j] * means[j]) / both[pair]
-    return StateMixture(np.vstack([means[rest], mean]), mixture.covariance, np.append(weight[rest], both[pair]))
+    i, j, rest = cheapest_pair(weight, 0.5 * weight[a] * weight[b] / (weight[a] + weight[b]) * distance)
+    both = weight[i] + weight[j]
+    mean = (weight[i] * means[i] + weight[j] * means[j]) / both
+    return StateMixture(np.vstack([means[rest], mean]), mixture.covariance, np.append(weight[rest], both))
+
+
+def cheapest_pair(weight: Floats, cost: Floats) -> tuple[int, int, NDArray[np.int_]]:
+    """Return the two parts whose merging costs least, and the others.
+
+    Parameters
+    ----------
+    weight
+        Of the parts (part,).
+    cost
+        What is lost of what the parts say of their nodes (pair,), pairs as `numpy.triu_indices` orders them; what is
+        lost of the weights themselves comes on top.
+    """
+    a, b = np.triu_indices(len(weight), 1)
+    pair = int(np.argmin(cost + plogp(weight[a]) + plogp(weight[b]) - plogp(weight[a] + weight[b])))
+    return int(a[pair]), int(b[pair]), np.setdiff1d(np.arange(len(weight)), (a[pair], b[pair]))
 
 
 def plogp(p: Floats) -> Floats:

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from aivc_graph.query.mixture import (
-    FIRST,
-    STARTS,
-    Floats,
-    enough,
-    evenly,
-    group_sums,
-    plogp,
-    shares_and_likelihood,
-    spread_groups,
-)
+from aivc_graph.query.mixture import Floats, cheapest_pair, evenly, group_sums, likeliest, plogp, spread_groups
 
 # Cells of a kind keep together inside a niche too: of eighteen neighbours about nine speak for themselves. Between 0.3
 # and 0.5 the agreement with simulated niches hardly changes; below, niches fall together.
 INDEPENDENT = 0.5
 # A niche is drawn towards the whole tissue as if so many neighbourhoods of it had been added.
 PRIOR_WINDOWS = 3.0
-STEPS = 60
 
 
 @dataclass(frozen=True)
@@ -69,43 +58,23 @@ class NeighbourhoodMixture:
 def fit_neighbourhoods(windows: Floats, seed: int, most: int = 0) -> dict[int, NeighbourhoodMixture]:
     """Return the mixture of each number of niches, fitted as `fit_mixtures` fits states; a row is a neighbourhood."""
     sample = windows[evenly(len(windows))]
-    found: dict[int, tuple[float, NeighbourhoodMixture]] = {}
-    first = min(max(FIRST, most + 10), len(sample))
-    with threadpool_limits(1):
-        for start in range(STARTS):
-            fitted = _maximise(sample, _first(sample, first, np.random.default_rng([seed, start])))
-            while True:
-                n = len(fitted[1].weight)
-                if n not in found or fitted[0] > found[n][0]:
-                    found[n] = fitted
-                if n == 1:
-                    break
-                fitted = _maximise(sample, _merge_nearest(fitted[1], INDEPENDENT * float(sample.sum(axis=1).mean())))
-    return {n: mixture for n, (_, mixture) in sorted(found.items())}
 
+    def of_shares(posterior: Floats) -> NeighbourhoodMixture:
+        size = posterior.sum(axis=0) + 1e-9
+        return NeighbourhoodMixture(_chances(posterior.T @ sample, sample), size / size.sum())
 
-def _first(windows: Floats, k: int, generator: np.random.Generator) -> NeighbourhoodMixture:
-    # Between roots of shares the Euclidean distance is Hellinger's.
-    group = spread_groups(np.sqrt(windows / windows.sum(axis=1, keepdims=True)), k, generator)
-    return NeighbourhoodMixture(_chances(group_sums(windows, group), windows), np.bincount(group) / len(windows))
+    def first(k: int, generator: np.random.Generator) -> NeighbourhoodMixture:
+        # Between roots of shares the Euclidean distance is Hellinger's.
+        group = spread_groups(np.sqrt(sample / sample.sum(axis=1, keepdims=True)), k, generator)
+        return NeighbourhoodMixture(_chances(group_sums(sample, group), sample), np.bincount(group) / len(sample))
+
+    strength = INDEPENDENT * float(sample.sum(axis=1).mean())
+    return likeliest(sample, first, of_shares, partial(_merge_nearest, strength=strength), seed, most)
 
 
 def _chances(counts: Floats, windows: Floats) -> Floats:
     drawn = counts + PRIOR_WINDOWS * windows.mean(axis=0) + 1e-9
     return drawn / drawn.sum(axis=1, keepdims=True)
-
-
-def _maximise(windows: Floats, mixture: NeighbourhoodMixture) -> tuple[float, NeighbourhoodMixture]:
-    """Return the mean log-likelihood a node and the mixture after expectation-maximisation."""
-    before, likelihood = -np.inf, -np.inf
-    for _ in range(STEPS):
-        posterior, likelihood = shares_and_likelihood(mixture.log_density(windows))
-        if likelihood - before < enough(len(mixture.weight)):
-            break
-        before = likelihood
-        size = posterior.sum(axis=0) + 1e-9
-        mixture = NeighbourhoodMixture(_chances(posterior.T @ windows, windows), size / size.sum())
-    return likelihood, mixture
 
 
 def _merge_nearest(mixture: NeighbourhoodMixture, strength: float) -> NeighbourhoodMixture:
@@ -116,6 +85,6 @@ def _merge_nearest(mixture: NeighbourhoodMixture, strength: float) -> Neighbourh
     mean = (weight[a, None] * chances[a] + weight[b, None] * chances[b]) / both[:, None]
     order = plogp(chances).sum(axis=1)
     cost = strength * (weight[a] * order[a] + weight[b] * order[b] - both * plogp(mean).sum(axis=1))
-    pair = int(np.argmin(cost + plogp(weight[a]) + plogp(weight[b]) - plogp(both)))
-    rest = np.setdiff1d(np.arange(len(weight)), (a[pair], b[pair]))
-    return NeighbourhoodMixture(np.vstack([chances[rest], mean[pair]]), np.append(weight[rest], both[pair]))
+    i, j, rest = cheapest_pair(weight, cost)
+    one = (weight[i] * chances[i] + weight[j] * chances[j]) / (weight[i] + weight[j])
+    return NeighbourhoodMixture(np.vstack([chances[rest], one]), np.append(weight[rest], weight[i] + weight[j]))
