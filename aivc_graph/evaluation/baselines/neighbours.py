@@ -21,13 +21,20 @@ def mean_of_18_neighbours(scene: Scene) -> Array | None:
 
 
 def neighbour_mean(scene: Scene, k: int) -> Array | None:
-    """Return the mean over the `k` nearest visible nodes; None unless every asked section has that many."""
-    answer = np.zeros((int(scene.asked.sum()), scene.target.shape[1]))
+    """Return the mean over the `k` nearest visible nodes (asked, target); None where a section has fewer."""
+    near = nearest_visible(scene, k)
+    if near is None:
+        return None
+    return np.asarray(np.mean([scene.target[one] for one in near.T], axis=0, dtype=np.float64))
+
+
+def nearest_visible(scene: Scene, k: int) -> Array | None:
+    """Return the `k` nearest visible nodes of the section (asked, k); None unless every asked section has that many."""
+    near = np.zeros((int(scene.asked.sum()), k), np.int64)
     for section in np.unique(scene.section[scene.asked]):
         seen = np.flatnonzero(scene.visible & ~scene.asked & (scene.section == section))
         if len(seen) < k:
             return None
         rows = scene.section[scene.asked] == section
-        near = cKDTree(scene.pos_um[seen]).query(scene.pos_um[scene.asked][rows], k=k)[1]
-        answer[rows] = scene.target[seen][near].mean(axis=1)
-    return answer
+        near[rows] = seen[cKDTree(scene.pos_um[seen]).query(scene.pos_um[scene.asked][rows], k=k)[1]]
+    return near

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from aivc_graph.evaluation.baselines.baseline import BASELINES, Array, Scene
+from aivc_graph.evaluation.baselines.neighbours import nearest_visible
 
 DRAWS = 99
 NEAREST = 18
@@ -28,12 +28,5 @@ def climatology(scene: Scene) -> Array | None:
 @BASELINES.register("values_of_18_neighbours", answers=("distribution",), rule="the 18 nearest visible nodes, as draws")
 def values_of_neighbours(scene: Scene) -> Array | None:
     """Return the values of the nearest visible nodes (asked, draw, k); None unless every asked section has enough."""
-    answer = np.zeros((int(scene.asked.sum()), NEAREST, scene.target.shape[1]))
-    for section in np.unique(scene.section[scene.asked]):
-        seen = np.flatnonzero(scene.visible & ~scene.asked & (scene.section == section))
-        if len(seen) < NEAREST:
-            return None
-        rows = scene.section[scene.asked] == section
-        near = cKDTree(scene.pos_um[seen]).query(scene.pos_um[scene.asked][rows], k=NEAREST)[1]
-        answer[rows] = scene.target[seen][near]
-    return answer
+    near = nearest_visible(scene, NEAREST)
+    return None if near is None else scene.target[near].astype(np.float64)
