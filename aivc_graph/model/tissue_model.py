@@ -92,6 +92,10 @@ class Block(nn.Module):
         return state
 
 
+# Where something is seen from, where it tells of, and of what.
+Key = tuple[str, str, str]
+
+
 class TissueModel(nn.Module):
     """Measurement operators around blocks of message passing.
 
@@ -226,13 +230,26 @@ class TissueModel(nn.Module):
         """
         shares = self.decoded(state, inputs, level, modality)
         depth = float(self.count_operator(level, modality).target_depth)
-        tiles = [k for k in self.plan.tiles if (k[0], k[2]) == (level, modality) and (k[0], k[1]) in inputs.features]
-        looks = [(key, self.tile_look(inputs, key)) for key in tiles]
-        looks += [(key, self.pooled(inputs, key)) for key in inputs.pools if key[1:] == (level, modality)]
+        tiles, pools = self._looks(inputs, level, modality)
+        looks = [
+            *((key, self.tile_look(inputs, key)) for key in tiles),
+            *((key, self.pooled(inputs, key)) for key in pools),
+        ]
         for key, (direct, columns, seen) in looks:
             mixed = self.readout(key)(shares, direct, columns, depth)
             shares = torch.where(((1 - state.counted[level]) * seen)[:, None] > 0, mixed, shares)
         return shares
+
+    def looked_at(self, inputs: Inputs, level: str, modality: str = names.RNA) -> Tensor:
+        """Return of which nodes something tells expression directly: a tile, or counted cells beneath (node,)."""
+        tiles, pools = self._looks(inputs, level, modality)
+        seen = [inputs.features[key[0], key[1]].mask for key in tiles] + [inputs.pools[key].covered for key in pools]
+        none = torch.zeros_like(inputs.counts[level, modality].mask, dtype=torch.bool)
+        return torch.stack([none, *(mask > 0 for mask in seen)]).any(dim=0)
+
+    def _looks(self, inputs: Inputs, level: str, modality: str) -> tuple[list[Key], list[Key]]:
+        tiles = [k for k in self.plan.tiles if (k[0], k[2]) == (level, modality) and (k[0], k[1]) in inputs.features]
+        return tiles, [key for key in inputs.pools if key[1:] == (level, modality)]
 
     def pooled(self, inputs: Inputs, key: tuple[str, str, str]) -> tuple[Tensor, Tensor, Tensor]:
         """Return log shares of pooled counts of the cells beneath, the columns they reach, and who has cells."""

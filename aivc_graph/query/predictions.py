@@ -58,11 +58,7 @@ def _expected(
         mine = places[level][inside].numpy()
         with torch.no_grad():
             out[mine] = model.expression(state, inputs, level)[inside].numpy()
-        tiles = [(v, f) for v, f, m in model.plan.tiles if (v, m) == (level, names.RNA) and (v, f) in inputs.features]
-        seen = [inputs.features[key].mask for key in tiles]
-        seen += [pool.covered for key, pool in inputs.pools.items() if key[1:] == (level, names.RNA)]
-        for one in seen:
-            looked_at[mine] |= one[inside].numpy() > 0
+        looked_at[mine] = model.looked_at(inputs, level)[inside].numpy()
     return out[rows], looked_at[rows]
 
 
