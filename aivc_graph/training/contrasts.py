@@ -88,7 +88,7 @@ def make_contrasts(
     strength = _where_others_were(graph, plan, strength)
     near = _exposures(graph, plan, strength)
     bins = np.digitize(near[:, :, -1].max(axis=1), NEAR_BINS)
-    number = np.bincount(section)
+    number = np.maximum(np.bincount(section), 1)
     share = np.stack([np.bincount(section, column, len(number)) for column in strength.T], axis=1) / number[:, None]
     local = (share > 0) & (share < 1)
     tile = _tiles(graph, plan, done > 0, float(share[local].mean()) if local.any() else 1.0)
@@ -118,19 +118,18 @@ def _where_others_were(graph: TissueGraph, plan: InterventionPlan, strength: Flo
     """
     section, pos = graph[plan.level].section_index.numpy(), graph[plan.level].pos.numpy()
     rows = [np.flatnonzero(section == s) for s in range(section.max() + 1)]
-    relative = [
-        (pos[r] - pos[r].min(axis=0)) / np.maximum(np.ptp(pos[r], axis=0), 1e-6) if len(r) else pos[r] for r in rows
-    ]
-    donors = np.array(donor_of_sections(graph))
-    treated = np.array([bool(len(r)) and bool(strength[r].any()) for r in rows])
-    partly = np.array([t and bool((strength[r].any(axis=1) == 0).any()) for t, r in zip(treated, rows, strict=True)])
-    placed = strength.copy()
-    for s in np.flatnonzero(~treated):
-        for other in np.flatnonzero(partly & (donors == donors[s])):
-            if len(rows[s]):
-                nearest = cKDTree(relative[other]).query(relative[s])[1]
-                placed[rows[s]] = np.maximum(placed[rows[s]], strength[rows[other]][nearest])
+    share = np.array([strength[r].any(axis=1).mean() if len(r) else np.nan for r in rows])
+    donors, placed = np.array(donor_of_sections(graph))[: len(rows)], strength.copy()
+    for s in np.flatnonzero(share == 0):
+        for other in np.flatnonzero((share > 0) & (share < 1) & (donors == donors[s])):
+            nearest = cKDTree(_between_borders(pos[rows[other]])).query(_between_borders(pos[rows[s]]))[1]
+            placed[rows[s]] = np.maximum(placed[rows[s]], strength[rows[other]][nearest])
     return placed
+
+
+def _between_borders(pos: Floats) -> Floats:
+    """Return positions as shares of their extent (node, 2)."""
+    return np.asarray((pos - pos.min(axis=0)) / np.maximum(np.ptp(pos, axis=0), 1e-6))
 
 
 def _tiles(graph: TissueGraph, plan: InterventionPlan, treated: NDArray[np.bool_], share: float) -> Rows:
@@ -139,9 +138,9 @@ def _tiles(graph: TissueGraph, plan: InterventionPlan, treated: NDArray[np.bool_
     tile = np.full(len(section), -1)
     for s in set(section) - set(section[treated]):
         rows = np.flatnonzero(section == s)
-        extent = np.ptp(pos[rows], axis=0) + 1e-6
+        extent = np.maximum(np.ptp(pos[rows], axis=0), 1e-6)
         pieces = np.maximum(np.round(extent / np.sqrt(extent.prod() * share)), 1)
-        across = ((pos[rows] - pos[rows].min(axis=0)) / extent * pieces).astype(int)
+        across = np.minimum(_between_borders(pos[rows]) * pieces, pieces - 1).astype(int)
         tile[rows] = across[:, 0] * int(pieces[1]) + across[:, 1]
     return tile
 

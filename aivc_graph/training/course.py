@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from aivc_graph.operators.intervention.component_shift import sharpened
 from aivc_graph.training.contrasts import HANDED_ON, Contrasts
 
 Floats = NDArray[np.floating]
@@ -53,11 +54,11 @@ def shown(part: Contrasts, row: int, course: Course) -> Floats:
 def footprint(part: Contrasts, row: int, course: Course) -> Floats:
     """Return how much of an intervention at full strength reaches each group (row,): by what was done, and near it."""
     near = part.near[:, row, HANDED_ON.index(course.handed_on)]
-    near = (1 + course.sharpness) * near / (1 + course.sharpness * near)
-    return (1 - course.spread) * part.applied[:, row] + course.spread * near
+    return np.asarray((1 - course.spread) * part.applied[:, row] + course.spread * sharpened(near, course.sharpness))
 
 
 def usual_course(contrasts: Contrasts, row: int) -> Course:
+    """Return the course of an intervention that does not spread, by its largest dose and time."""
     dose, hours = (max(float(amount[:, row].max()), 1e-3) for amount in (contrasts.dose, contrasts.hours))
     return Course(dose, 1.0, hours, dose, hours)
 

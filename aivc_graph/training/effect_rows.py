@@ -37,8 +37,9 @@ def make_rows(contrasts: Contrasts, courses: Sequence[Course], plan: Interventio
     fitted: Floats = np.zeros(contrasts.counts.shape)
     usual = fitted
     uneven: Floats = np.ones(contrasts.counts.shape[1])
+    design = _design(contrasts, courses, plan)
     for _ in range(SWEEPS):
-        rows = _rows(contrasts, courses, plan, usual, fitted, uneven)
+        rows = _rows(contrasts, *design, usual, fitted, uneven)
         alone = np.zeros((0, rows.x.shape[1]), bool)
         joint, _ = shrink(joint_effects(rows, len(plan.donors), plan.components), [], alone)
         usual = joint.base[rows.donor, rows.component]
@@ -73,29 +74,27 @@ def place_column(contrasts: Contrasts, plan: InterventionPlan, row: int) -> int:
     return len(plan.keys) + len(plan.pairs) + int(contrasts.local[:, :row].any(axis=0).sum())
 
 
-def _rows(
-    contrasts: Contrasts,
-    courses: Sequence[Course],
-    plan: InterventionPlan,
-    usual: Floats,
-    fitted: Floats,
-    uneven: Floats,
-) -> Rows:
-    """Return the rows of the regression about `fitted` log ratios, with some counts as `usual` for the donor on top.
+def _design(contrasts: Contrasts, courses: Sequence[Course], plan: InterventionPlan) -> tuple[Floats, Floats]:
+    """Return how much of each effect the groups show (row, column), and the prior variance of each (column,).
 
     A column an intervention, then one a pair, then one for each place that others were treated at.
-
-    `uneven` (molecule,) is how much the variance of what is found in a part of a section is inflated.
     """
-    amount = np.column_stack([shown(contrasts, row, course) for row, course in enumerate(courses)])
-    both = np.array([amount[:, plan.keys.index(a)] * amount[:, plan.keys.index(b)] for a, b in plan.pairs])
+    amount = [shown(contrasts, row, course) for row, course in enumerate(courses)]
+    both = [amount[plan.keys.index(a)] * amount[plan.keys.index(b)] for a, b in plan.pairs]
     places = [
         contrasts.local[:, row] * footprint(contrasts, row, course)
         for row, course in enumerate(courses)
         if contrasts.local[:, row].any()
     ]
-    x = np.concatenate([part.reshape(-1, len(amount)).T for part in (amount.T, both, np.array(places))], axis=1)
-    prior = np.repeat([EFFECT, INTERACTION, PLACE], [len(courses), len(both), len(places)])
+    prior = np.repeat([EFFECT, INTERACTION, PLACE], [len(amount), len(both), len(places)])
+    return np.column_stack([*amount, *both, *places]), prior
+
+
+def _rows(contrasts: Contrasts, x: Floats, prior: Floats, usual: Floats, fitted: Floats, uneven: Floats) -> Rows:
+    """Return the rows of the regression about `fitted` log ratios, with some counts as `usual` for the donor on top.
+
+    `uneven` (molecule,) is how much the variance of what is found in a part of a section is inflated.
+    """
     usual, fitted = (np.clip(part, -MOST, MOST) for part in (usual, fitted))
     mean = (contrasts.expected + ON_TOP) * np.exp(fitted)
     y = fitted + (contrasts.counts + ON_TOP * np.exp(usual)) / mean - 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -146,7 +147,12 @@ def exposure(strength: Tensor, near: SparseOperator, handed_on: float, hops: int
     for hop in range(hops):
         near_by = near @ near_by
         total = total + whole * handed_on**hop * near_by[:, 0]
-    return (1 + sharpness) * total / (1 + sharpness * total)
+    return sharpened(total, sharpness)
+
+
+def sharpened(near: Any, sharpness: float) -> Any:
+    """Return what is near, of any shape, as it acts where a little is nearly enough; 0 at 0 and 1 at 1."""
+    return (1 + sharpness) * near / (1 + sharpness * near)
 
 
 def _hill(dose: Tensor, half: Tensor, exponent: Tensor) -> Tensor:
