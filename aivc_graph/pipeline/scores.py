@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from aivc_graph.evaluation.inversions import inversions_of
-from aivc_graph.evaluation.records import Evaluation
+from aivc_graph.evaluation.records import AXES, Evaluation
 from aivc_graph.evaluation.responses.collapse import LEAST, distinctness
 from aivc_graph.evaluation.responses.views import Measured, Predicted
 from aivc_graph.evaluation.risk import risk_of
@@ -24,8 +24,6 @@ from aivc_graph.io.staging import staged
 log = logging.getLogger(__name__)
 FILE = "evaluation.json"
 LIBRARIES = ("aivc-graph", "numpy", "scipy", "scikit-learn")
-CEILING = "replicate_half"
-MEAN = "global_mean"
 
 
 def write_scores(
@@ -81,40 +79,30 @@ def write_scores(
 
 
 def board(evaluation: Evaluation) -> pd.DataFrame:
-    """Return a row a task and metric: the model, the best and the mean baseline, the ceiling, and the scaled score.
+    """Return a row a task and metric: the model, the best baseline, and the model between mean rule and ceiling.
 
-    The scale is s = (u - b) / (r - b): 0 the mean of training effects, 1 a replicate at half the cells.
+    The scale is that of the risk: s = (u - b) / (r - b), 0 the mean rule b, 1 a replicate r.
     """
+    scales = {
+        (one["task"], one["metric"]): one
+        for axis in AXES
+        if isinstance(evaluation.risk[axis], dict)
+        for one in evaluation.risk[axis]["scores"]
+    }
     rows = []
-    keys = dict.fromkeys((one.task, one.metric) for one in evaluation.results)
-    for task, metric in keys:
+    for task, metric in dict.fromkeys((one.task, one.metric) for one in evaluation.results):
         found = [one for one in evaluation.results if (one.task, one.metric) == (task, metric)]
-        value = {one.predictor: one.value for one in found if one.value is not None}
-        rules = {one.predictor: one.value for one in found if one.kind == "baseline" and one.value is not None}
-        if not rules:
-            continue
-        best = (max if found[0].higher_is_better else min)(rules, key=lambda name: float(rules[name] or 0.0))
-        rows.append(
-            {
-                "task": task,
-                "metric": metric,
-                "model": value.get("model"),
-                "best baseline": best,
-                "baseline": rules[best],
-                "mean": value.get(MEAN),
-                "ceiling": value.get(CEILING),
-                "scaled": scaled(value.get("model"), value.get(MEAN), value.get(CEILING)),
-                "conditions": found[0].n_units,
-            }
-        )
+        known = [one for one in found if one.kind == "baseline" and one.value is not None]
+        if known:
+            best = (max if found[0].higher_is_better else min)(known, key=lambda one: one.value or 0.0)
+            scale = scales.get((task, metric), {})
+            risk = scale.get("unclipped")
+            ends = {"mean rule": scale.get("b"), "ceiling": scale.get("r")}
+            model = {"model": next((one.value for one in found if one.kind == "model"), None)}
+            rules = {"best baseline": best.predictor, "baseline": best.value}
+            scaled = {"scaled": None if risk is None else 1 - risk, best.unit + "s": best.n_units}
+            rows.append({"task": task, "metric": metric, **model, **rules, **ends, **scaled})
     return pd.DataFrame(rows).dropna(axis=1, how="all")
-
-
-def scaled(score_: float | None, base: float | None, ceiling: float | None) -> float | None:
-    """Return s = (u - b) / (r - b); None where there is no ceiling, or none above the base."""
-    if score_ is None or base is None or ceiling is None or ceiling == base:
-        return None
-    return (score_ - base) / (ceiling - base)
 
 
 def _distinct(one: Scored) -> float | None:
