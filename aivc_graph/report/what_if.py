@@ -19,8 +19,8 @@ from aivc_graph.tissue.intervention import Intervention
 def what_if_of(tissue: VirtualTissue) -> dict[str, Any] | None:
     """Ask for the intervention that was given most often, over all tissue; None where none was given.
 
-    Drawn and listed is the gene that moves furthest relative to itself, on the first section to which the intervention
-    was not given.
+    Drawn and listed is the gene that moves furthest relative to itself, or most surely where none is beyond doubt, on
+    the first section to which the intervention was not given.
     """
     graph = tissue.graph
     if names.INTERVENTION not in graph.node_types:
@@ -84,17 +84,20 @@ def _moved_most(by_niche: pd.DataFrame, targets: set[str]) -> tuple[str, bool]:
 
     Counts are shares: where some genes fall all others rise by a like part, the median over genes, which is taken off.
     Beyond doubt is an interval that excludes no change even when widened for all genes and niches looked at; of many
-    intervals of 95 % some exclude it by chance. Where no gene is, the furthest of all is told; a target is no news.
+    intervals of 95 % some exclude it by chance. Where no gene is, the surest of all is told, and without intervals the
+    furthest; a target is no news.
     """
     table = by_niche[~by_niche["gene"].isin(targets)] if set(by_niche["gene"]) - targets else by_niche
     freedom = (table["n_units"] - 1).clip(lower=1)
     error = (table["upper"] - table["lower"]) / 2 / stats.t.ppf(0.975, freedom)
     common = (table["estimate"] / (table["untreated"] + 1.0)).groupby(table["niche"], observed=True).transform("median")
     own = (table["estimate"] - common * (table["untreated"] + 1.0)).abs()
-    chance = 2 * stats.t.sf(own / error.where(error > 0), freedom) * len(table)
+    sure = own / error.where(error > 0)
+    chance = 2 * stats.t.sf(sure, freedom) * len(table)
     clear = (chance < 0.05) & table["supported"].astype(bool)
     moved = (own / (table["untreated"] + 1.0)).fillna(0.0)  # out of support nothing is said
-    of_gene = (moved.where(clear, 0.0) if clear.any() else moved).groupby(table["gene"]).mean()
+    told = moved.where(clear, 0.0) if clear.any() else sure if sure.notna().any() else moved
+    of_gene = told.groupby(table["gene"]).mean()
     return str(of_gene.idxmax()), bool(clear.any())
 
 
