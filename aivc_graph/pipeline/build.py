@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from aivc_graph.graph.nodes import lay_windows
 from aivc_graph.graph.observations import anchor_count
 from aivc_graph.graph.replacing import refuse_other
 from aivc_graph.graph.store import write_store
+from aivc_graph.io.cache_folder import cache_folder
 from aivc_graph.io.reading import read
 from aivc_graph.io.staging import check_place
 from aivc_graph.modalities.histology import add_histology
@@ -111,27 +110,7 @@ def describe_slide(section: Any, task: TaskConfig, window_um: float) -> None:
         return
     if names.PATCH not in section.shapes:
         lay_windows(section, window_um)
-    add_histology(section, features=task.features, cache=_cache_folder(), progress=sys.stderr.isatty())
-
-
-def _cache_folder() -> Path | None:
-    """Return the folder that remembers tiles between builds; without it, where it cannot be written."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "aivc-graph"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-        reason = "not writable"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    _warn_once(f"{folder}: {reason}; tiles are not remembered (XDG_CACHE_HOME names another place)")
-    return None
-
-
-@functools.cache
-def _warn_once(text: str) -> None:
-    """Say once what is true of every section."""
-    log.warning("%s", text)
+    add_histology(section, features=task.features, cache=cache_folder(), progress=sys.stderr.isatty())
 
 
 def _told(doubts: list[str]) -> list[str]:

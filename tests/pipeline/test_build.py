@@ -37,7 +37,7 @@ def test_without_a_writable_cache_tissue_is_built_and_it_is_said_once(
     build = ("build", made / "tiny.yaml", "--out", tmp_path / "graph.zarr", "--quiet")
     (code, _, err), (again, _, silent) = say(*build), say(*build)
     assert code == again == 0 and silent == ""
-    assert err.count("tiles are not remembered (XDG_CACHE_HOME names another place)") == 1
+    assert err.count("tiles and baselines are not remembered (XDG_CACHE_HOME names another place)") == 1
     assert f"{tmp_path}/file/aivc-graph: Not a directory" in err
 
 
