@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from aivc_graph import names
-from aivc_graph.evaluation.risk import NOT_EVALUATED
+from aivc_graph.evaluation.risk import gaps_of
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.pipeline.tasks.task import HIDDEN, Asked
@@ -33,17 +33,11 @@ def card_of(asked: Asked, scored: list[Scored], risk: dict[str, Any], not_asked:
     ----------
     Mitchell et al. 2019, doi:10.1145/3287560.3287596 (model cards).
     """
-    axes = [axis for axis, found in risk.items() if found == NOT_EVALUATED]
-    unscaled = [
-        f"{axis}: {one['reason']}"
-        for axis, one in risk.items()
-        if isinstance(one, dict) and "scores" in one and one["value"] is None
-    ]
     return {
         "data": _data(asked),
         "split": _split(asked),
         "assumptions": [*_identifiability(asked), *_confounding(asked), *_measurement(asked), *_units(scored)],
-        "not_evaluated": {"axes": axes, "without_risk": unscaled, "tasks": not_asked},
+        "not_evaluated": {**gaps_of(risk), "tasks": not_asked},
     }
 
 
