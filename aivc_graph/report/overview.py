@@ -14,6 +14,8 @@ from aivc_graph.report.words import plural, words
 WIDTH, INSET = 320, 10
 LEFT, RIGHT = -0.5, 1.25
 Key = tuple[str, str, str]
+# Scores of one task that are drawn at once; further ones are folded away below them.
+SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,15 @@ class Mark:
     said: str
 
 
+@dataclass(frozen=True)
+class Group:
+    """The marks of one task: those drawn at once, and those folded away."""
+
+    task: str
+    shown: tuple[Mark, ...]
+    folded: tuple[Mark, ...]
+
+
 def overview_of(evaluation: Evaluation) -> dict[str, Any]:
     """Return what the page says before the single scores."""
     scores = [score for axis in AXES for score in _axis(evaluation, axis).get("scores", ())]
@@ -41,14 +52,14 @@ def overview_of(evaluation: Evaluation) -> dict[str, Any]:
         results.setdefault((result.task, result.readout, result.metric), []).append(result)
     scaled = [s for s in scores if s["risk"] is not None]
     return {
-        "marks": [_mark(s, results[(s["task"], s["readout"], s["metric"])]) for s in scaled],
+        "groups": _groups(scaled, results),
         "unscaled": _unscaled([s for s in scores if s["risk"] is None]),
         "ticks": {name: place(value) for name, value in (("mean rule", 0.0), ("ceiling", 1.0))},
         "axes": [_axis_row(axis, _axis(evaluation, axis)) for axis in AXES],
         "total": _total(evaluation.risk),
         "leaks": _leaks(evaluation.leakage),
         "calibration": [_calibration(one) for one in evaluation.calibration],
-        "inversions": [_inversion(one) for one in evaluation.inversions if one["inverted"]],
+        "inversions": [_inversion(one) for one in _by_first_error(evaluation) if one["inverted"]],
         "n_inversions": len(evaluation.inversions),
     }
 
@@ -62,6 +73,14 @@ def place(scaled: float) -> float:
 def _axis(evaluation: Evaluation, axis: str) -> dict[str, Any]:
     found = evaluation.risk[axis]
     return found if isinstance(found, dict) else {}
+
+
+def _groups(scaled: list[dict[str, Any]], results: dict[Key, list[Result]]) -> list[Group]:
+    """Return marks by task, in the order of the scores."""
+    of: dict[str, list[Mark]] = {}
+    for score in scaled:
+        of.setdefault(score["task"], []).append(_mark(score, results[score["task"], score["readout"], score["metric"]]))
+    return [Group(words(task), tuple(marks[:SHOWN]), tuple(marks[SHOWN:])) for task, marks in of.items()]
 
 
 def _mark(score: dict[str, Any], results: list[Result]) -> Mark:
@@ -179,6 +198,14 @@ def _worst_group(one: dict[str, Any]) -> str:
         elif one["conformal"] is not None:
             said += f" No {band[2:]}: {next(iter(one['by_group'].values()))['reason']}."
     return said
+
+
+def _by_first_error(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return what disagrees with the first error of each task; further errors say much the same."""
+    first: dict[str, Any] = {}
+    for one in evaluation.inversions:
+        first.setdefault(one["task"], one["error"])
+    return [one for one in evaluation.inversions if one["error"] == first[one["task"]]]
 
 
 def _inversion(one: dict[str, Any]) -> dict[str, Any]:
