@@ -67,7 +67,7 @@ def evaluate(run: Path, truth: Path | None = None, out: Path | None = None) -> E
         run_metrics(run)  # the report will show them; what is torn is told before the work
     known = find_truth(config, truth)
     if known is not None:
-        check_truth(known, tissue.graph)
+        check_truth(known, tissue.graph, built_facts(run).get("inputs"))
     asked = Asked(tissue, config, known)
     import_members("aivc_graph.pipeline.tasks")
     scored = []
