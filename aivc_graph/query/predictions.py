@@ -23,17 +23,16 @@ DEPTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
 def expected_log_expression(model: TissueModel, graph: TissueGraph, level: str, rows: NDArray[np.bool_]) -> Floats:
     """Return the expected log1p of counts scaled to the level's depth, for the nodes in `rows` (asked, molecule).
 
-    A direct look at a node (its tile, or the cells beneath it) speaks of log counts already; what the state says is a
-    rate, whose log is larger than the mean log of counts around it: there the negative binomial is averaged over, at
-    the depths at which the nodes of the same section were counted.
+    A direct look at a node (its tile, the cells beneath, its neighbours) speaks of log counts already; what the state
+    says is a rate, whose log is larger than the mean log of counts around it: there the negative binomial is averaged
+    over, at the depths at which the nodes of the same section were counted.
     """
     operator = model.count_operator(level, names.RNA)
     depth = float(operator.target_depth)
-    shares, looked_at = _expected(model, graph, level, rows)
+    shares, out, looked_at = _expected(model, graph, level, rows)
     dispersion = operator.log_dispersion.detach().exp().numpy()
     section = graph[level].section_index.numpy()
     total = np.asarray(to_scipy_csr(graph.counts(level, names.RNA)).sum(axis=1)).ravel()
-    out = np.log1p(shares * depth)
     for one in np.unique(section[rows][~looked_at]):
         here, counted = (section[rows] == one) & ~looked_at, total[(section == one) & (total > 0)]
         depths = np.quantile(counted, DEPTHS) if len(counted) else np.array([depth])
@@ -48,18 +47,18 @@ def expected_shares(model: TissueModel, graph: TissueGraph, level: str, rows: ND
 
 def _expected(
     model: TissueModel, graph: TissueGraph, level: str, rows: NDArray[np.bool_]
-) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return expected shares (asked, molecule), and which of them rest on a direct look at the node (asked,)."""
-    out = np.zeros((len(rows), len(model.plan.counts[level][names.RNA])), np.float32)
+) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Return expected shares and log counts (asked, molecule), and which rest on a direct look (asked,)."""
+    out = np.zeros((2, len(rows), len(model.plan.counts[level][names.RNA])), np.float32)
     looked_at = np.zeros(len(rows), bool)
     for inputs, state, core, places in run_windows(model, graph):
         inside = core[level].clone()
         inside[core[level]] = torch.from_numpy(rows[places[level][core[level]].numpy()])
         mine = places[level][inside].numpy()
         with torch.no_grad():
-            out[mine] = model.expression(state, inputs, level)[inside].numpy()
-        looked_at[mine] = model.looked_at(inputs, level)[inside].numpy()
-    return out[rows], looked_at[rows]
+            told = model.expected(state, inputs, level)
+        out[0, mine], out[1, mine], looked_at[mine] = told.shares[inside], told.logs[inside], told.looked_at[inside]
+    return out[0, rows], out[1, rows], looked_at[rows]
 
 
 def drawn_log_expression(
