@@ -42,12 +42,14 @@ class State:
 class Expected:
     """Shares of each molecule, and log1p of scaled counts (node, molecule): what is expected where `looked_at`.
 
-    Elsewhere the logarithm of what is expected. `looked_at` (node,): something tells expression directly.
+    Elsewhere the logarithm of what is expected. `looked_at` (node,): something tells expression directly; `around`
+    (node,): the counts of neighbours do.
     """
 
     shares: Tensor
     logs: Tensor
     looked_at: Tensor
+    around: Tensor
 
 
 @dataclass(frozen=True)
@@ -253,12 +255,12 @@ class TissueModel(nn.Module):
         depth = self._depth(level, modality)
         logs = torch.log1p(depth * shares)
         if (level, modality) not in self.plan.neighbours:
-            return Expected(shares, logs, looked_at)
+            return Expected(shares, logs, looked_at, torch.zeros_like(looked_at))
         readout = self.neighbour_readout(level, modality)
         mean, seen = readout.mean(*self.around(state, inputs, level, modality))
         mixed, here = readout(logs, mean), (state.counted[level] == 0) & seen
         shares = torch.where(here[:, None], readout.shares(mixed, depth), shares)
-        return Expected(shares, torch.where(here[:, None], mixed, logs), looked_at | here)
+        return Expected(shares, torch.where(here[:, None], mixed, logs), looked_at | here, here)
 
     def apart(self, state: State, inputs: Inputs, level: str, modality: str = names.RNA) -> tuple[Tensor, Tensor]:
         """Return shares of each molecule (node, molecule) by all but the counts of neighbours.

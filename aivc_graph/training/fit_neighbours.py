@@ -8,17 +8,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import lsq_linear
+from scipy.special import gammaln
 from torch import Tensor
 
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.model.tissue_model import Hidden, TissueModel
+from aivc_graph.operators.measurement.negative_binomial import NegativeBinomialMeasurement
 from aivc_graph.operators.measurement.neighbour_readout import NeighbourReadout
 from aivc_graph.training.folds import Fold
 
 TURNS = 4
 MOST_VALUES = 4_000_000
 LEAST_NODES = 10
+DISPERSIONS = np.linspace(np.log(0.05), np.log(100.0), 16)
 Floats = NDArray[np.floating]
 
 
@@ -26,13 +29,15 @@ Floats = NDArray[np.floating]
 class Seen:
     """Hidden nodes: log1p of scaled counts `said` without neighbours, the mean of each ring, and what was measured.
 
-    `said`, `measured` (node, molecule), `rings` (ring, node, molecule), `numbers` (ring, node), `section` (node,).
+    `said`, `measured` (node, molecule), `rings` (ring, node, molecule), `numbers` (ring, node), `total` counts and
+    `section` (node,).
     """
 
     said: Floats
     rings: Floats
     numbers: Floats
     measured: Floats
+    total: Floats
     section: NDArray[np.int64]
 
 
@@ -51,7 +56,9 @@ def fit_neighbours(model: TissueModel, training: list[Fold], held_out: list[Fold
             continue
         _set_shares(readout, asked, model.plan.config.rings)
         trained = None if held_out is training else _seen(model, training, key, seed)
-        _set_levels(readout, [asked, *([trained] if trained is not None else [])])
+        everyone = [asked, *([trained] if trained is not None else [])]
+        _set_levels(readout, everyone)
+        _set_dispersion(readout, everyone, model.count_operator(*key))
 
 
 def _seen(model: TissueModel, folds: list[Fold], key: tuple[str, str], seed: int) -> Seen | None:
@@ -60,13 +67,14 @@ def _seen(model: TissueModel, folds: list[Fold], key: tuple[str, str], seed: int
     counted = [
         (fold, fold.training(level, fold.inputs.counts[key].mask)) for fold in folds if key in fold.inputs.counts
     ]
-    most = MOST_VALUES // len(model.plan.counts[level][modality])
-    every = max(1, -(-sum(len(rows) for _, rows in counted) // most))
-    generator, parts = np.random.default_rng([seed, every]), []
+    share = MOST_VALUES / len(model.plan.counts[level][modality]) / max(sum(len(rows) for _, rows in counted), 1)
+    turns = min(TURNS, max(1, int(np.ceil(share * TURNS))))
+    every = max(1, int(np.ceil(turns / TURNS / share)))
+    generator, parts = np.random.default_rng(seed), []
     for fold, rows in counted:
         turn = generator.integers(0, TURNS, fold.inputs.n_nodes[level])
-        for now in range(TURNS):
-            asked = rows[::every][turn[rows[::every]] == now]
+        for now in range(turns):
+            asked = rows[turn[rows] == now][::every]
             if len(asked):
                 parts.append(_hidden_by_turn(model, fold, key, torch.from_numpy(turn == now), asked))
     if sum(len(part.measured) for part in parts) < LEAST_NODES:
@@ -76,6 +84,7 @@ def _seen(model: TissueModel, folds: list[Fold], key: tuple[str, str], seed: int
         rings=np.concatenate([part.rings for part in parts], axis=1),
         numbers=np.concatenate([part.numbers for part in parts], axis=1),
         measured=np.concatenate([part.measured for part in parts]),
+        total=np.concatenate([part.total for part in parts]),
         section=np.concatenate([part.section for part in parts]),
     )
 
@@ -92,11 +101,13 @@ def _hidden_by_turn(
     kept = (number > 0).all(dim=0).cpu().numpy()
     rows, number = asked[kept], number[:, torch.from_numpy(kept)]
     depth = float(model.count_operator(*key).target_depth)
+    counts = to_scipy_csr(inputs.counts[key].counts.cpu())[rows]
     return Seen(
         said=torch.log1p(depth * shares[rows]).cpu().numpy(),
         rings=torch.stack([total[rows] for total in sums]).div(number[:, :, None]).cpu().numpy(),
         numbers=number.cpu().numpy(),
-        measured=scale_counts(to_scipy_csr(inputs.counts[key].counts.cpu())[rows], depth).toarray(),
+        measured=scale_counts(counts, depth).toarray(),
+        total=np.asarray(counts.sum(axis=1)).ravel(),
         section=inputs.section[level].cpu().numpy()[rows],
     )
 
@@ -133,6 +144,34 @@ def _set_levels(readout: NeighbourReadout, seen: list[Seen]) -> None:
     log_rate = np.log((np.expm1(measured).mean(axis=0) + one) / (rate + one))
     for parameter, value in ((readout.factor, factor), (readout.offset, offset), (readout.log_rate, log_rate)):
         parameter.copy_(torch.from_numpy(value).float())
+
+
+def _set_dispersion(readout: NeighbourReadout, seen: list[Seen], operator: NegativeBinomialMeasurement) -> None:
+    """Set by maximum likelihood how far counts of hidden nodes scatter, from what is so of nodes that were seen."""
+    depth, known = float(operator.target_depth), operator.log_dispersion.double().cpu().numpy()
+    loss = 0.5 * (DISPERSIONS[:, None] - known) ** 2
+    for part in seen:
+        rows = np.linspace(0, len(part.total) - 1, min(len(part.total), MOST_VALUES // 4 // len(known))).astype(int)
+        mixed = torch.from_numpy(_mixed(readout, part)[rows]).to(readout.factor)
+        shares = readout.shares(readout.offset + readout.factor * mixed, depth).double().cpu().numpy()
+        total = part.total[rows].astype(float)[:, None]
+        counts = np.rint(np.expm1(part.measured[rows].astype(float)) * total / depth)
+        loss += [_scatter_loss(np.exp(one), shares * total, counts) for one in DISPERSIONS]
+    best = np.clip(loss.argmin(axis=0), 1, len(DISPERSIONS) - 2)
+    low, middle, high = (np.take_along_axis(loss, best[None] + step, 0)[0] for step in (-1, 0, 1))
+    # The lowest point of the parabola through the best of the grid and its neighbours.
+    step = np.clip((low - high) / np.maximum(2 * (low - 2 * middle + high), 1e-12), -1.0, 1.0)
+    found = DISPERSIONS[best] + step * (DISPERSIONS[1] - DISPERSIONS[0])
+    readout.log_dispersion.copy_(torch.from_numpy(found).float())
+
+
+def _scatter_loss(dispersion: float, mean: Floats, counts: Floats) -> Floats:
+    """Return the negative log-likelihood of each molecule (molecule,), but for what does not depend on dispersion."""
+    nothing = np.log1p(mean / dispersion)
+    some = counts > 0
+    loss = (dispersion + counts) * nothing
+    loss[some] += counts[some] * np.log(dispersion) + gammaln(dispersion) - gammaln(dispersion + counts[some])
+    return np.asarray(loss.sum(axis=0))
 
 
 def _slope(x: Floats, y: Floats) -> Floats:

@@ -20,7 +20,11 @@ from aivc_graph.model.inputs import prepare
 from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import TissueModel
-from aivc_graph.query.predictions import expected_log_expression, expected_shares, measured_log_expression
+from aivc_graph.query.predictions import (
+    expected,
+    expected_log_expression,
+    measured_log_expression,
+)
 from aivc_graph.training.closed_form import fit_closed_form
 from aivc_graph.training.fit_neighbours import fit_neighbours
 from aivc_graph.training.folds import Fold
@@ -90,7 +94,8 @@ def test_what_was_fitted_beats_the_state_and_the_mean_of_neighbours(graph: Tissu
     fitted = error(expected_log_expression(model, left, "cell", asked))
     around = min(error(_mean(graph, model, asked, k)) for k in (6, 18))
     assert fitted < 0.98 * min(alone, around)
-    shares = expected_shares(model, left, "cell", asked)
+    told = expected(model, left, "cell", asked)
+    shares = told.shares.numpy()
     counts = np.expm1(true) / float(model.count_operator("cell", "rna").target_depth)
     np.testing.assert_allclose(shares.sum(axis=1).mean(), 1.0, atol=0.03)
     np.testing.assert_allclose(shares.mean(axis=0), counts.mean(axis=0), rtol=0.2)
@@ -132,3 +137,18 @@ def test_a_model_made_before_neighbours_told_anything_still_loads(graph: TissueG
     hidden = _hidden(graph, 0.25)
     left = hide_observations(graph, {("cell", "rna"): hidden})
     assert np.isfinite(expected_log_expression(load_model(tmp_path), left, "cell", hidden)).all()
+
+
+def test_hidden_counts_scatter_as_they_were_drawn(striped_section: Callable[..., Any]) -> None:
+    section, rng = striped_section("a", n=900, structure=False), np.random.default_rng(0)
+    true = np.repeat([0.8, 4.0], 15)
+    table = section.tables["cell_rna"]
+    table.X = type(table.X)(rng.poisson(8.0 * rng.gamma(true, 1 / true, table.shape)).astype(np.float32))
+    graph = build_graph([section], GraphConfig(edges={"cell": {"kind": "knn", "k": 18}}))
+    model = _model(graph)
+    fold = _fold(graph, model, np.ones(900, bool))
+    fit_neighbours(model, [fold], [fold], seed=0)
+    found = model.neighbour_readout("cell", "rna").log_dispersion.detach().exp().numpy()
+    # Shares of a total that scatters with its parts scatter a little less than the parts.
+    np.testing.assert_allclose(np.median(found[:15]), 0.8, rtol=0.25)
+    np.testing.assert_allclose(np.median(found[15:]), 4.0, rtol=0.25)

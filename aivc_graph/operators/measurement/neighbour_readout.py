@@ -21,7 +21,8 @@ class NeighbourReadout(nn.Module):
 
     With a = f = 1, b = o = 0, the start, it is what was said already. With a = 0, b = 1 it is the mean of neighbours:
     those of the first ring for w = (1, 0, …), all of them for w = (1, 1, …). Invariant to the order of nodes and to
-    moving and rotating the section.
+    moving and rotating the section. Counts are negative binomial around it as in `NegativeBinomialMeasurement`, with a
+    dispersion of their own: less is known of such a node than of one that was counted.
 
     Parameters
     ----------
@@ -48,6 +49,7 @@ class NeighbourReadout(nn.Module):
         self.factor = nn.Parameter(torch.ones(n_molecules))
         self.offset = nn.Parameter(torch.zeros(n_molecules))
         self.log_rate = nn.Parameter(torch.zeros(n_molecules))
+        self.log_dispersion = nn.Parameter(torch.zeros(n_molecules))
 
     def mean(self, sums: list[Tensor], numbers: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the mean of visible neighbours (node, molecule), and who has any (node,), from `ring_sums`."""
