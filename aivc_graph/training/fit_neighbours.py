@@ -54,7 +54,7 @@ def fit_neighbours(model: TissueModel, training: list[Fold], held_out: list[Fold
         asked = _seen(model, held_out, key, seed)
         if asked is None:
             continue
-        _set_shares(readout, asked, model.plan.config.rings)
+        _set_shares(readout, asked)
         trained = None if held_out is training else _seen(model, training, key, seed)
         everyone = [asked, *([trained] if trained is not None else [])]
         _set_levels(readout, everyone)
@@ -62,7 +62,7 @@ def fit_neighbours(model: TissueModel, training: list[Fold], held_out: list[Fold
 
 
 def _seen(model: TissueModel, folds: list[Fold], key: tuple[str, str], seed: int) -> Seen | None:
-    """Return the measured nodes of `folds` with a visible node in each ring while they are hidden; None if too few."""
+    """Return the measured nodes of `folds` with a visible node in each ring while hidden; None if too few."""
     level, modality = key
     counted = [
         (fold, fold.training(level, fold.inputs.counts[key].mask)) for fold in folds if key in fold.inputs.counts
@@ -98,13 +98,15 @@ def _hidden_by_turn(
     shares, _ = model.apart(state, inputs, *key)
     sums, numbers = model.around(state, inputs, *key)
     number = torch.stack(numbers)[:, asked]
-    kept = (number > 0).all(dim=0).cpu().numpy()
+    # A ring that nobody has, as where edges are fewer than rings hold, keeps no node out.
+    there = number.sum(dim=1) > 0
+    kept = ((number[there] > 0).all(dim=0) & there.any()).cpu().numpy()
     rows, number = asked[kept], number[:, torch.from_numpy(kept)]
     depth = float(model.count_operator(*key).target_depth)
     counts = to_scipy_csr(inputs.counts[key].counts.cpu())[rows]
     return Seen(
         said=torch.log1p(depth * shares[rows]).cpu().numpy(),
-        rings=torch.stack([total[rows] for total in sums]).div(number[:, :, None]).cpu().numpy(),
+        rings=torch.stack([total[rows] for total in sums]).div(number[:, :, None].clamp_min(1)).cpu().numpy(),
         numbers=number.cpu().numpy(),
         measured=scale_counts(counts, depth).toarray(),
         total=np.asarray(counts.sum(axis=1)).ravel(),
@@ -112,7 +114,7 @@ def _hidden_by_turn(
     )
 
 
-def _set_shares(readout: NeighbourReadout, seen: Seen, rings: tuple[int, ...]) -> None:
+def _set_shares(readout: NeighbourReadout, seen: Seen) -> None:
     """Regress measured on predicted log counts within sections, a share of 0 to 1 each, and of each ring its weight."""
     wanted = _within(seen.measured, seen.section)
     # Molecules count alike, but for those that hardly vary: their spread is mostly counting noise.
@@ -123,7 +125,8 @@ def _set_shares(readout: NeighbourReadout, seen: Seen, rings: tuple[int, ...]) -
     near = [(_within(ring, seen.section) / spread).ravel() for ring in seen.rings]
     ring_share = _least_squares([said, *near], wanted)[1:]
     if ring_share.max() > 0:
-        weight = ring_share / np.diff([0, *rings])
+        members = seen.numbers.mean(axis=1)
+        weight = np.where(members > 0, ring_share / np.maximum(members, 1e-6), 0.0)
         readout.ring_weight.copy_(torch.from_numpy(weight / weight.max()).float())
     mean = (_within(_mean(readout, seen), seen.section) / spread).ravel()
     said_share, neighbour_share = _least_squares([said, mean], wanted)

@@ -110,6 +110,14 @@ def test_where_neighbours_tell_nothing_they_are_not_followed(striped_section: Ca
     assert model.neighbour_readout("cell", "rna").neighbour_share.item() < 0.1
 
 
+def test_fewer_edges_than_rings_hold_are_enough(striped_section: Callable[..., Any]) -> None:
+    graph = build_graph([striped_section("a")], GraphConfig(edges={"cell": {"kind": "knn", "k": 5}}))
+    model = _model(graph)
+    fold = _fold(graph, model, np.ones(400, bool))
+    fit_neighbours(model, [fold], [fold], seed=0)
+    assert model.neighbour_readout("cell", "rna").neighbour_share.item() > 0.5
+
+
 def test_counts_of_nodes_not_fitted_on_do_not_move_the_fit(graph: TissueGraph) -> None:
     changed = hide_observations(graph, {})
     relation, fitted = ("gene", names.OBSERVED_IN, "cell"), (graph["cell"].section_index == 0).numpy()
