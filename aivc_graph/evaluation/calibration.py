@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aivc_graph.evaluation.conformal import INSUFFICIENT, left_out_coverage, units_needed
-from aivc_graph.evaluation.metrics.distribution import LEVELS, central
+from aivc_graph.evaluation.metrics.distribution import LEVELS, central, held
 from aivc_graph.evaluation.metrics.metric import Array
 from aivc_graph.evaluation.responses.views import Measured, Predicted
 from aivc_graph.evaluation.scoring import Scored, rounded
@@ -20,6 +20,9 @@ Names = NDArray[np.str_]
 
 def calibration_of(scored: Scored, *, trained_on: bool) -> dict[str, Any]:
     """Return coverage of the model's own 90 % intervals by donor and kind, and after conformal calibration.
+
+    Coverage is that of `held`, exact for counts too. The calibrated band is made of values, ends included, so of counts
+    it holds rather more than it says.
 
     Each held-out donor is covered by a band from all the others: the stated interval moved outward or inward by the
     same amount at both ends, gene by gene. ``by_group`` does the same within each kind of node, so that no kind is paid
@@ -41,14 +44,17 @@ def calibration_of(scored: Scored, *, trained_on: bool) -> dict[str, Any]:
     missed = np.maximum(bounds[:, 0] - scored.measured, scored.measured - bounds[:, 1])
     middle, unsure = np.median(scored.model, axis=1), scored.model.std(axis=1)
     curve = risk_coverage(np.abs(middle - scored.measured), unsure)
+    inside = held(scored.model, scored.measured, 1 - ALPHA)
     found = _facts(scored, "donor", donor) | {
-        "coverage": {f"{level:.0%}": _covered(scored.model, scored.measured, level) for level in LEVELS},
-        "stated": _summary({str(one): _held(missed[donor == one]) for one in np.unique(donor)}),
+        "coverage": {
+            f"{level:.0%}": rounded(float(held(scored.model, scored.measured, level).mean())) for level in LEVELS
+        },
+        "stated": _summary({str(one): float(inside[donor == one].mean()) for one in np.unique(donor)}),
         "withheld": {key: rounded(getattr(curve, key)) for key in ("area", "best", "chance")},
     }
     if trained_on:
         return found | {"conformal": None, "reason": "the donors asked were trained on: they calibrate nothing"}
-    return found | _band(missed, donor, "donor", scored.group, stated=True)
+    return found | _band(missed, donor, "donor", scored.group, inside)
 
 
 def bands_of(scored: Scored) -> dict[str, Any] | None:
@@ -64,7 +70,7 @@ def bands_of(scored: Scored) -> dict[str, Any] | None:
     unit = np.asarray(scored.group if across else np.array(scored.units.labels)[scored.units.code]).astype(str)
     missed = np.abs(scored.measured.profile - scored.model.profile)
     group = None if across else scored.group
-    return _facts(scored, kind, unit) | {"stated": None} | _band(missed, unit, kind, group, stated=False)
+    return _facts(scored, kind, unit) | {"stated": None} | _band(missed, unit, kind, group)
 
 
 def _facts(scored: Scored, kind: str, unit: Names) -> dict[str, Any]:
@@ -72,28 +78,31 @@ def _facts(scored: Scored, kind: str, unit: Names) -> dict[str, Any]:
     return named | {"level": 1 - ALPHA, "n_units": len(np.unique(unit)), "units_needed": units_needed(ALPHA)}
 
 
-def _band(missed: Array, unit: Names, kind: str, group: Names | None, *, stated: bool) -> dict[str, Any]:
-    """Return coverage of each unit by the band of the others, or why there is none; and the same within each kind."""
+def _band(missed: Array, unit: Names, kind: str, group: Names | None, inside: Array | None = None) -> dict[str, Any]:
+    """Return coverage of each unit by the band of the others, or why there is none; and the same within each kind.
+
+    `inside` (node, gene) is how much of the truth lies in the stated interval, where there is one.
+    """
     found: dict[str, Any] = {"conformal": None}
     if reason := _too_few(unit, kind):
         found["reason"] = reason
     else:
         found["conformal"] = _summary(left_out_coverage(missed, unit, ALPHA))
     if group is not None and len(kinds := np.unique(group)) > 1:
-        parts = {str(one): _within(missed[group == one], unit[group == one], kind, stated=stated) for one in kinds}
+        parts = {str(one): _within(missed[group == one], unit[group == one], kind) for one in kinds}
+        if inside is not None:
+            parts = {one: part | {"stated": rounded(float(inside[group == one].mean()))} for one, part in parts.items()}
         found["by_group"] = parts
         found["worst_group"] = {
             key: None if not known else {"group": min(known, key=known.__getitem__), "coverage": min(known.values())}
-            for key in (("stated", "conformal") if stated else ("conformal",))
+            for key in (("stated", "conformal") if inside is not None else ("conformal",))
             for known in [{name: part[key] for name, part in parts.items() if part[key] is not None}]
         }
     return found
 
 
-def _within(missed: Array, unit: Names, kind: str, *, stated: bool) -> dict[str, Any]:
+def _within(missed: Array, unit: Names, kind: str) -> dict[str, Any]:
     found: dict[str, Any] = {"n_units": len(np.unique(unit)), "conformal": None}
-    if stated:
-        found["stated"] = rounded(_held(missed))
     if reason := _too_few(unit, kind):
         return found | {"reason": reason}
     known = [value for value in left_out_coverage(missed, unit, ALPHA).values() if value is not None]
@@ -106,16 +115,6 @@ def _too_few(unit: Names, kind: str) -> str:
     if n < needed:
         return f"{INSUFFICIENT}: {n} of {needed} {kind}s"
     return "" if n > needed else f"{INSUFFICIENT}: {n} {kind}s give a band, one more is needed to look at it"
-
-
-def _held(missed: Array) -> float:
-    return float((missed <= 1e-6).mean())
-
-
-def _covered(draws: Array, measured: Array, level: float) -> float | None:
-    """Return the share of values inside the central interval of the draws, over all donors."""
-    low, high = np.moveaxis(central(draws, level), 1, 0)
-    return rounded(float(((low <= measured + 1e-6) & (measured <= high + 1e-6)).mean()))
 
 
 def _summary(by_unit: dict[str, float | None]) -> dict[str, Any]:

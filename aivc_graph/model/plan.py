@@ -29,6 +29,8 @@ class ModelPlan(Settings):
         Modality by level: the molecules of a count panel, the names of dense features.
     laterals, withins
         Relations messages travel along: near, and (child, within, parent) from fine to coarse.
+    neighbours
+        (level, modality) where the counts of neighbours tell expression directly.
     labels
         Types by level that training nodes are labelled with, where a coarser level counts the same molecules.
     interventions
@@ -43,6 +45,7 @@ class ModelPlan(Settings):
     features: dict[str, dict[str, tuple[str, ...]]]
     laterals: tuple[str, ...]
     withins: tuple[tuple[str, str], ...]
+    neighbours: tuple[tuple[str, str], ...] = ()
     labels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     interventions: InterventionPlan | None = None
 
@@ -68,6 +71,7 @@ class ModelPlan(Settings):
             features=features,
             laterals=laterals,
             withins=withins,
+            neighbours=tuple((v, m) for v in laterals for m in counts.get(v, {})),
             interventions=InterventionPlan.of(graph),
         )
         children = sorted({child for child, _, modality in plan.pools if modality == names.RNA})

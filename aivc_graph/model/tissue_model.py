@@ -17,6 +17,7 @@ from aivc_graph.operators.lift.set_summary import SetSummaryLift
 from aivc_graph.operators.measurement.direct_readout import DirectReadout, log_shares
 from aivc_graph.operators.measurement.gaussian import GaussianMeasurement
 from aivc_graph.operators.measurement.negative_binomial import NegativeBinomialMeasurement
+from aivc_graph.operators.measurement.neighbour_readout import NeighbourReadout, ring_sums
 from aivc_graph.operators.project.broadcast import BroadcastProject
 from aivc_graph.operators.project.composition import CompositionProject
 
@@ -35,6 +36,20 @@ class State:
     counted: dict[str, Tensor] = field(default_factory=dict)
     known: dict[str, Tensor] = field(default_factory=dict)
     context: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Shares of each molecule, and log1p of scaled counts (node, molecule): what is expected where `looked_at`.
+
+    Elsewhere the logarithm of what is expected. `looked_at` (node,): something tells expression directly; `around`
+    (node,): the counts of neighbours do.
+    """
+
+    shares: Tensor
+    logs: Tensor
+    looked_at: Tensor
+    around: Tensor
 
 
 @dataclass(frozen=True)
@@ -92,10 +107,6 @@ class Block(nn.Module):
         return state
 
 
-# Where something is seen from, where it tells of, and of what.
-Key = tuple[str, str, str]
-
-
 class TissueModel(nn.Module):
     """Measurement operators around blocks of message passing.
 
@@ -124,6 +135,10 @@ class TissueModel(nn.Module):
         reached = {"_".join(key): len(plan.shared_columns(*key)[0]) for key in plan.pools}
         reached |= {"_".join(key): len(counts[key[0], key[2]]) for key in plan.tiles}
         self.readouts = nn.ModuleDict({key: DirectReadout(n) for key, n in reached.items()})
+        rings = len(plan.config.rings)
+        self.neighbours = nn.ModuleDict(
+            {f"{v}_{m}": NeighbourReadout(len(counts[v, m]), rings) for v, m in plan.neighbours}
+        )
         sizes = {"_".join(k): (len(features[k[0], k[1]]), len(counts[k[0], k[2]])) for k in plan.tiles}
         self.tile_maps = nn.ParameterDict({key: nn.Parameter(torch.zeros(size)) for key, size in sizes.items()})
         self.compositions = nn.ModuleDict(
@@ -222,34 +237,59 @@ class TissueModel(nn.Module):
         """Return the direct readout of (child, parent, modality) or (level, features, modality)."""
         return cast(DirectReadout, self.readouts["_".join(key)])
 
+    def neighbour_readout(self, level: str, modality: str) -> NeighbourReadout:
+        """Return the readout of the counts of neighbours of `modality` at `level`."""
+        return cast(NeighbourReadout, self.neighbours[f"{level}_{modality}"])
+
     def expression(self, state: State, inputs: Inputs, level: str, modality: str = names.RNA) -> Tensor:
         """Return expected shares of each molecule (node, molecule) at `level`; rows sum to one, or nearly.
 
-        A node whose own counts were not seen is predicted from its state and from what else was seen there: its tile,
-        or, where there are any, the counts of the cells beneath it.
+        A node whose own counts were not seen is predicted from its state and from what else was seen: its tile, the
+        counts of the cells beneath it where there are any, and those of its neighbours.
         """
-        shares = self.decoded(state, inputs, level, modality)
-        depth = float(self.count_operator(level, modality).target_depth)
-        tiles, pools = self._looks(inputs, level, modality)
+        return self.expected(state, inputs, level, modality).shares
+
+    def expected(self, state: State, inputs: Inputs, level: str, modality: str = names.RNA) -> Expected:
+        """Return what is expected of the nodes of `level`, as shares and as log counts."""
+        shares, looked_at = self.apart(state, inputs, level, modality)
+        depth = self._depth(level, modality)
+        logs = torch.log1p(depth * shares)
+        if (level, modality) not in self.plan.neighbours:
+            return Expected(shares, logs, looked_at, torch.zeros_like(looked_at))
+        readout = self.neighbour_readout(level, modality)
+        mean, seen = readout.mean(*self.around(state, inputs, level, modality))
+        mixed, here = readout(logs, mean), (state.counted[level] == 0) & seen
+        shares = torch.where(here[:, None], readout.shares(mixed, depth), shares)
+        return Expected(shares, torch.where(here[:, None], mixed, logs), looked_at | here, here)
+
+    def apart(self, state: State, inputs: Inputs, level: str, modality: str = names.RNA) -> tuple[Tensor, Tensor]:
+        """Return shares of each molecule (node, molecule) by all but the counts of neighbours.
+
+        And of which nodes a tile, or counted cells beneath, tell them directly (node,).
+        """
+        shares, depth = self.decoded(state, inputs, level, modality), self._depth(level, modality)
+        looked_at = torch.zeros_like(state.counted[level], dtype=torch.bool)
+        tiles = [k for k in self.plan.tiles if (k[0], k[2]) == (level, modality) and (k[0], k[1]) in inputs.features]
+        pools = [key for key in inputs.pools if key[1:] == (level, modality)]
         looks = [
             *((key, self.tile_look(inputs, key)) for key in tiles),
             *((key, self.pooled(inputs, key)) for key in pools),
         ]
         for key, (direct, columns, seen) in looks:
-            mixed = self.readout(key)(shares, direct, columns, depth)
-            shares = torch.where(((1 - state.counted[level]) * seen)[:, None] > 0, mixed, shares)
-        return shares
+            here = (state.counted[level] == 0) & (seen > 0)
+            shares = torch.where(here[:, None], self.readout(key)(shares, direct, columns, depth), shares)
+            looked_at = looked_at | here
+        return shares, looked_at
 
-    def looked_at(self, inputs: Inputs, level: str, modality: str = names.RNA) -> Tensor:
-        """Return of which nodes something tells expression directly: a tile, or counted cells beneath (node,)."""
-        tiles, pools = self._looks(inputs, level, modality)
-        seen = [inputs.features[key[0], key[1]].mask for key in tiles] + [inputs.pools[key].covered for key in pools]
-        none = torch.zeros_like(inputs.counts[level, modality].mask, dtype=torch.bool)
-        return torch.stack([none, *(mask > 0 for mask in seen)]).any(dim=0)
+    def around(
+        self, state: State, inputs: Inputs, level: str, modality: str = names.RNA
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return, a ring of neighbours, the sum of their log counts (node, molecule) and their number (node,)."""
+        data = inputs.counts[level, modality]
+        return ring_sums(data.scaled, data.mask * state.counted[level], inputs.rings[level])
 
-    def _looks(self, inputs: Inputs, level: str, modality: str) -> tuple[list[Key], list[Key]]:
-        tiles = [k for k in self.plan.tiles if (k[0], k[2]) == (level, modality) and (k[0], k[1]) in inputs.features]
-        return tiles, [key for key in inputs.pools if key[1:] == (level, modality)]
+    def _depth(self, level: str, modality: str) -> float:
+        return float(self.count_operator(level, modality).target_depth)
 
     def pooled(self, inputs: Inputs, key: tuple[str, str, str]) -> tuple[Tensor, Tensor, Tensor]:
         """Return log shares of pooled counts of the cells beneath, the columns they reach, and who has cells."""

@@ -11,7 +11,7 @@ from aivc_graph import names
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.plan import panel_columns
-from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.model.tissue_model import Expected, TissueModel
 from aivc_graph.query.states import run_windows
 
 Floats = NDArray[np.floating]
@@ -23,17 +23,17 @@ DEPTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
 def expected_log_expression(model: TissueModel, graph: TissueGraph, level: str, rows: NDArray[np.bool_]) -> Floats:
     """Return the expected log1p of counts scaled to the level's depth, for the nodes in `rows` (asked, molecule).
 
-    A direct look at a node (its tile, or the cells beneath it) speaks of log counts already; what the state says is a
-    rate, whose log is larger than the mean log of counts around it: there the negative binomial is averaged over, at
-    the depths at which the nodes of the same section were counted.
+    A direct look at a node (its tile, the cells beneath, its neighbours) speaks of log counts already; what the state
+    says is a rate, whose log is larger than the mean log of counts around it: there the negative binomial is averaged
+    over, at the depths at which the nodes of the same section were counted.
     """
     operator = model.count_operator(level, names.RNA)
     depth = float(operator.target_depth)
-    shares, looked_at = _expected(model, graph, level, rows)
+    told = expected(model, graph, level, rows)
+    shares, out, looked_at = told.shares.numpy(), told.logs.numpy(), told.looked_at.numpy()
     dispersion = operator.log_dispersion.detach().exp().numpy()
     section = graph[level].section_index.numpy()
     total = np.asarray(to_scipy_csr(graph.counts(level, names.RNA)).sum(axis=1)).ravel()
-    out = np.log1p(shares * depth)
     for one in np.unique(section[rows][~looked_at]):
         here, counted = (section[rows] == one) & ~looked_at, total[(section == one) & (total > 0)]
         depths = np.quantile(counted, DEPTHS) if len(counted) else np.array([depth])
@@ -41,30 +41,25 @@ def expected_log_expression(model: TissueModel, graph: TissueGraph, level: str, 
     return out
 
 
-def expected_shares(model: TissueModel, graph: TissueGraph, level: str, rows: NDArray[np.bool_]) -> Floats:
-    """Return the share of each molecule in what is expected of the nodes in `rows` (asked, molecule)."""
-    return _expected(model, graph, level, rows)[0]
-
-
-def _expected(
-    model: TissueModel, graph: TissueGraph, level: str, rows: NDArray[np.bool_]
-) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return expected shares (asked, molecule), and which of them rest on a direct look at the node (asked,)."""
-    out = np.zeros((len(rows), len(model.plan.counts[level][names.RNA])), np.float32)
-    looked_at = np.zeros(len(rows), bool)
+def expected(model: TissueModel, graph: TissueGraph, level: str, rows: NDArray[np.bool_]) -> Expected:
+    """Return what is expected of the nodes in `rows`, as of `TissueModel.expected`, in their order."""
+    size = (len(rows), len(model.plan.counts[level][names.RNA]))
+    out = Expected(*torch.zeros(2, *size), *torch.zeros(2, len(rows), dtype=torch.bool))
     for inputs, state, core, places in run_windows(model, graph):
         inside = core[level].clone()
         inside[core[level]] = torch.from_numpy(rows[places[level][core[level]].numpy()])
-        mine = places[level][inside].numpy()
+        mine = places[level][inside]
         with torch.no_grad():
-            out[mine] = model.expression(state, inputs, level)[inside].numpy()
-        looked_at[mine] = model.looked_at(inputs, level)[inside].numpy()
-    return out[rows], looked_at[rows]
+            told = model.expected(state, inputs, level)
+        for whole, part in zip(vars(out).values(), vars(told).values(), strict=True):
+            whole[mine] = part[inside]
+    asked = torch.from_numpy(rows)
+    return Expected(*(whole[asked] for whole in vars(out).values()))
 
 
 def drawn_log_expression(
     model: TissueModel,
-    shares: Floats,
+    told: Expected,
     total: Floats,
     level: str,
     columns: NDArray[np.integer],
@@ -73,20 +68,25 @@ def drawn_log_expression(
 ) -> NDArray[np.float32]:
     r"""Return draws of log1p of counts scaled to the level's depth (node, draw, molecule), of the molecules `columns`.
 
-    Negative binomial around what is expected at each node's own depth, as the model was trained on:
-    :math:`y \sim \mathrm{Poisson}(\lambda), \lambda \sim \Gamma(\theta_g, n_i p_{ig} / \theta_g)`.
+    Negative binomial around what is expected at each node's own depth,
+    :math:`y \sim \mathrm{Poisson}(\lambda), \lambda \sim \Gamma(\theta_g, n_i p_{ig} / \theta_g)`, with the dispersion
+    the model was trained on, or that of nodes told by their neighbours.
 
     Parameters
     ----------
-    shares
-        Expected share of each molecule (node, molecule), as of `expected_shares`.
+    told
+        What is expected of each node, as of `expected`.
     total
         Counts of each node (node,), at least one.
     """
     operator, rng = model.count_operator(level, names.RNA), np.random.default_rng(seed)
-    spread = operator.log_dispersion.detach().exp().numpy().astype(np.float64)[columns]
-    mean = (shares[:, columns].astype(np.float64) * total[:, None])[:, None]
-    rate = rng.standard_gamma(spread, (len(shares), draws, len(columns))) * mean / spread
+    dispersion = operator.log_dispersion.detach().expand(len(total), -1)
+    if (level, names.RNA) in model.plan.neighbours:
+        scatter = model.neighbour_readout(level, names.RNA).log_dispersion.detach()
+        dispersion = torch.where(told.around[:, None], scatter, dispersion)
+    spread = dispersion.exp().numpy().astype(np.float64)[:, None, columns]
+    mean = (told.shares.numpy()[:, columns].astype(np.float64) * total[:, None])[:, None]
+    rate = rng.standard_gamma(spread, (len(total), draws, len(columns))) * mean / spread
     return np.log1p(rng.poisson(rate) * (float(operator.target_depth) / total[:, None, None])).astype(np.float32)
 
 

@@ -27,6 +27,7 @@ from aivc_graph.training.checkpoint import load_tensors, optimiser_tensors, rest
 from aivc_graph.training.closed_form import fit_closed_form
 from aivc_graph.training.fit_composition import fit_composition
 from aivc_graph.training.fit_interventions import fit_interventions
+from aivc_graph.training.fit_neighbours import fit_neighbours
 from aivc_graph.training.fit_readouts import fit_readouts
 from aivc_graph.training.folds import Fold
 from aivc_graph.training.gates import choose_gates
@@ -128,6 +129,7 @@ class _Fit:
         training = self._folds()
         held_out = self._folds(names.VALIDATION) if self._has_validation() else training
         fit_readouts(self.model, training, held_out, other_donors=self._validates_other_donors())
+        fit_neighbours(self.model, training, held_out, self.config.seed)
         fit_composition(self.model, windows(self.source, self.plan.steps, CACHED_NODES))
         fit_interventions(self.model, self.source, self.window_nodes, self.config.seed)
         log.info(

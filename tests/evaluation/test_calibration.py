@@ -67,6 +67,26 @@ def test_counts_with_ties_are_spread_over_their_place() -> None:
     assert value("pit_chi_square", draws + 1, measured) > 0.5
 
 
+@pytest.mark.parametrize("mean", [0.05, 0.7, 30.0])
+def test_intervals_of_counts_hold_what_they_say(mean: float) -> None:
+    rng = np.random.default_rng(2)
+    draws, measured = rng.poisson(mean, (4000, 300, 1)), rng.poisson(mean, (4000, 1))
+    for level in (50, 80, 90, 95):
+        assert value(f"coverage_{level}", draws, measured) == pytest.approx(level / 100, abs=0.02)
+    # Of two draws below, four alike and two above, the place of these is [1/4, 3/4]: all of it is central.
+    one = np.array([[0, 0, 1, 1, 1, 1, 2, 2]])[..., None]
+    assert [value("coverage_50", one, np.array([[y]])) for y in (0, 1, 2)] == [0.0, 1.0, 0.0]
+    assert value("coverage_80", one, np.array([[2]])) == pytest.approx((0.9 - 0.75) / 0.25)
+
+
+def test_values_rounded_differently_are_still_tied() -> None:
+    rng = np.random.default_rng(3)
+    draws, measured = (np.log1p(rng.poisson(0.7, size) * 3.7) for size in ((2000, 99, 1), (2000, 1)))
+    rounded = measured + 1e-7 * rng.choice([-1, 1], measured.shape)
+    for name in ("pit_chi_square", "coverage_50"):
+        assert value(name, draws, rounded) == pytest.approx(value(name, draws, measured))
+
+
 def test_pit_of_the_extremes_by_hand() -> None:
     draws = np.arange(10.0)[None, :, None].repeat(2, axis=0)
     # Both above every draw: all in the last tenth. (1 - 0.1)² x 10 + 9 x 0.1² x 10 = 9.

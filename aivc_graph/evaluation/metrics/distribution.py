@@ -5,16 +5,44 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from aivc_graph.evaluation.metrics.calibration import Coverage, MeanOfValues
+from aivc_graph.evaluation.metrics.calibration import MeanOfValues
 from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMetric, Array, sums_by
 
 BINS = 10
 LEVELS = (0.5, 0.8, 0.9, 0.95)
+TIE = 1e-5  # Values closer than this are one value that was rounded differently.
 
 
 def central(draws: Array, level: float) -> Array:
     """Return the central interval (row, 2, …) of draws (row, draw, …) that holds the share `level` of them."""
     return np.moveaxis(np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=1), 0, 1)
+
+
+def places(draws: Array, measured: Array) -> tuple[Array, Array]:
+    """Return the shares of draws (row, draw, …) below, and up to, what was measured (row, …)."""
+    difference = draws - measured[:, None]
+    return (difference < -TIE).mean(axis=1), (difference <= TIE).mean(axis=1)
+
+
+def held(draws: Array, measured: Array, level: float) -> Array:
+    """Return how much of the truth lies in the central `level` of its prediction (row, …): 0, 1, or a share.
+
+    Counts have few values, and an interval between two of them holds more than it says. So the truth is spread evenly
+    over its place, from P(x < y) to P(x ≤ y), and what lies within the central `level` of probability counts.
+
+    References
+    ----------
+    Czado, Gneiting & Held 2009, doi:10.1111/j.1541-0420.2009.01191.x.
+    """
+    below, up_to = places(draws, measured)
+    return _reached(below, up_to, (1 + level) / 2) - _reached(below, up_to, (1 - level) / 2)
+
+
+def _reached(below: Array, up_to: Array, edge: float) -> Array:
+    """Return the share of [below, up_to] that lies below `edge`; where these are one, whether it does."""
+    width = up_to - below
+    spread = np.clip((edge - below) / np.where(width > 0, width, 1.0), 0, 1)
+    return np.where(width > 0, spread, (below < edge) | (edge == 1))
 
 
 def crps_normal(mean: Array, sd: Array, measured: Array) -> Array:
@@ -67,18 +95,8 @@ class ProbabilityIntegralTransform(AbstractMetric):
 
     def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
         """Return (group, bin): how much of the truth falls into each tenth of its prediction."""
-        below = (predicted < measured[:, None]).mean(axis=1).reshape(len(measured), -1)
-        up_to = (predicted <= measured[:, None]).mean(axis=1).reshape(len(measured), -1)
-        edges = np.linspace(0, 1, BINS + 1)
-        width = up_to - below
-        reached = [
-            np.where(
-                width > 0,
-                np.clip((edge - below) / np.where(width > 0, width, 1.0), 0, 1),
-                (below < edge) | (edge == 1),
-            ).sum(axis=1)
-            for edge in edges
-        ]
+        below, up_to = (place.reshape(len(measured), -1) for place in places(predicted, measured))
+        reached = [_reached(below, up_to, edge).sum(axis=1) for edge in np.linspace(0, 1, BINS + 1)]
         return sums_by(np.diff(np.column_stack(reached), axis=1), group, n_groups)
 
     def value(self, total: Array) -> float:
@@ -87,20 +105,20 @@ class ProbabilityIntegralTransform(AbstractMetric):
         return float(((share - 1 / BINS) ** 2 * BINS).sum())
 
 
-class _CentralCoverage(Coverage):
+class _CentralCoverage(MeanOfValues):
     level: float
 
     def each(self, predicted: Array, measured: Array) -> Array:
-        """Return which values lie in the central interval of their draws."""
-        return super().each(central(predicted, self.level), measured)
+        """Return how much of each value lies in the central part of its draws."""
+        return held(predicted, measured, self.level)
 
 
 for _level in LEVELS:
     METRICS.register(
         f"coverage_{100 * _level:.0f}",
-        formula=f"share of measured values in the central {_level:.0%} of the draws, ends included",
+        formula=f"share of F(y), spread evenly over [P(x < y), P(x ≤ y)] of the draws x, in their central {_level:.0%}",
         best=_level,
         higher_is_better=True,
-        reference="Gneiting, Balabdaoui & Raftery 2007, doi:10.1111/j.1467-9868.2007.00587.x",
+        reference="Czado, Gneiting & Held 2009, doi:10.1111/j.1541-0420.2009.01191.x",
         weakness="best is the nominal level, not 1: more is not better beyond it; says nothing of the width",
     )(type(f"Coverage{100 * _level:.0f}", (_CentralCoverage,), {"level": _level, "__doc__": f"At {_level:.0%}."}))

@@ -12,7 +12,7 @@ from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.model.plan import panel_columns
 from aivc_graph.pipeline.tasks.context_expression import hidden_rows
 from aivc_graph.pipeline.tasks.task import TASKS, Asked
-from aivc_graph.query.predictions import drawn_log_expression, expected_shares, measured_log_expression
+from aivc_graph.query.predictions import drawn_log_expression, expected, measured_log_expression
 
 DRAWS, MOST_NODES, MOST_GENES = 99, 400, 40
 
@@ -34,7 +34,7 @@ def context_distribution(asked: Asked) -> list[Scored]:
     left = hide_observations(asked.graph, {(level, names.RNA): hidden})
     counts = to_scipy_csr(asked.graph.counts(level, names.RNA))[:, panel_columns(asked.graph, level, names.RNA).numpy()]
     total = np.maximum(np.asarray(counts[rows].sum(axis=1), np.float64).ravel(), 1.0)
-    shares = expected_shares(asked.model, left, level, rows)
+    told = expected(asked.model, left, level, rows)
     known = np.where((train | visible)[:, None], target[:, columns], np.nan)
     scene = asked.scene(level, known, train=train, visible=visible, asked=rows)
     return [
@@ -46,7 +46,7 @@ def context_distribution(asked: Asked) -> list[Scored]:
             modality="rna",
             readout="genes, distribution",
             measured=target[rows][:, columns],
-            model=drawn_log_expression(asked.model, shares, total, level, columns, DRAWS),
+            model=drawn_log_expression(asked.model, told, total, level, columns, DRAWS),
             baselines=run_baselines(scene, "distribution"),
             metrics=("crps", "pit_chi_square"),
             units=asked.units(level, rows),

@@ -1,0 +1,216 @@
+"""Closed form of what neighbours tell of expression: how far a node follows their counts, and how far its state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import lsq_linear
+from scipy.special import gammaln
+from torch import Tensor
+
+from aivc_graph.graph.profiles import scale_counts
+from aivc_graph.graph.tissue_graph import to_scipy_csr
+from aivc_graph.model.tissue_model import Hidden, TissueModel
+from aivc_graph.operators.measurement.negative_binomial import NegativeBinomialMeasurement
+from aivc_graph.operators.measurement.neighbour_readout import NeighbourReadout
+from aivc_graph.training.folds import Fold
+
+TURNS = 4
+MOST_VALUES = 4_000_000
+LEAST_NODES = 10
+DISPERSIONS = np.linspace(np.log(0.05), np.log(100.0), 16)
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Hidden nodes: log1p of scaled counts `said` without neighbours, the mean of each ring, and what was measured.
+
+    `said`, `measured` (node, molecule), `rings` (ring, node, molecule), `numbers` (ring, node), `total` counts and
+    `section` (node,).
+    """
+
+    said: Floats
+    rings: Floats
+    numbers: Floats
+    measured: Floats
+    total: Floats
+    section: NDArray[np.int64]
+
+
+@torch.no_grad()
+def fit_neighbours(model: TissueModel, training: list[Fold], held_out: list[Fold], seed: int) -> None:
+    """Fit every readout of neighbours, on nodes whose own counts are hidden by turns, a quarter at a time.
+
+    The weights of rings and the shares of state and neighbours are fitted on `held_out` nodes: the state has learned
+    from training nodes, the mean of neighbours has not, and there it would be trusted too much. What turns their
+    mixture into expected log counts and into shares is fitted on all.
+    """
+    for key in model.plan.neighbours:
+        readout = model.neighbour_readout(*key)
+        asked = _seen(model, held_out, key, seed)
+        if asked is None:
+            continue
+        _set_shares(readout, asked)
+        trained = None if held_out is training else _seen(model, training, key, seed)
+        everyone = [asked, *([trained] if trained is not None else [])]
+        _set_levels(readout, everyone)
+        _set_dispersion(readout, everyone, model.count_operator(*key))
+
+
+def _seen(model: TissueModel, folds: list[Fold], key: tuple[str, str], seed: int) -> Seen | None:
+    """Return the measured nodes of `folds` with a visible node in each ring while hidden; None if too few."""
+    level, modality = key
+    counted = [
+        (fold, fold.training(level, fold.inputs.counts[key].mask)) for fold in folds if key in fold.inputs.counts
+    ]
+    share = MOST_VALUES / len(model.plan.counts[level][modality]) / max(sum(len(rows) for _, rows in counted), 1)
+    turns = min(TURNS, max(1, int(np.ceil(share * TURNS))))
+    every = max(1, int(np.ceil(turns / TURNS / share)))
+    generator, parts = np.random.default_rng(seed), []
+    for fold, rows in counted:
+        turn = generator.integers(0, TURNS, fold.inputs.n_nodes[level])
+        for now in range(turns):
+            asked = rows[turn[rows] == now][::every]
+            if len(asked):
+                parts.append(_hidden_by_turn(model, fold, key, torch.from_numpy(turn == now), asked))
+    if sum(len(part.measured) for part in parts) < LEAST_NODES:
+        return None
+    return Seen(
+        said=np.concatenate([part.said for part in parts]),
+        rings=np.concatenate([part.rings for part in parts], axis=1),
+        numbers=np.concatenate([part.numbers for part in parts], axis=1),
+        measured=np.concatenate([part.measured for part in parts]),
+        total=np.concatenate([part.total for part in parts]),
+        section=np.concatenate([part.section for part in parts]),
+    )
+
+
+def _hidden_by_turn(
+    model: TissueModel, fold: Fold, key: tuple[str, str], hidden: Tensor, asked: NDArray[np.int64]
+) -> Seen:
+    level, inputs = key[0], fold.inputs
+    mask = hidden.float().to(inputs.device)
+    state = model(inputs, Hidden(nodes={other: mask for other in inputs.counts if other[0] == level}))
+    shares, _ = model.apart(state, inputs, *key)
+    sums, numbers = model.around(state, inputs, *key)
+    number = torch.stack(numbers)[:, asked]
+    # A ring that nobody has, as where edges are fewer than rings hold, keeps no node out.
+    there = number.sum(dim=1) > 0
+    kept = ((number[there] > 0).all(dim=0) & there.any()).cpu().numpy()
+    rows, number = asked[kept], number[:, torch.from_numpy(kept)]
+    depth = float(model.count_operator(*key).target_depth)
+    counts = to_scipy_csr(inputs.counts[key].counts.cpu())[rows]
+    return Seen(
+        said=torch.log1p(depth * shares[rows]).cpu().numpy(),
+        rings=torch.stack([total[rows] for total in sums]).div(number[:, :, None].clamp_min(1)).cpu().numpy(),
+        numbers=number.cpu().numpy(),
+        measured=scale_counts(counts, depth).toarray(),
+        total=np.asarray(counts.sum(axis=1)).ravel(),
+        section=inputs.section[level].cpu().numpy()[rows],
+    )
+
+
+def _set_shares(readout: NeighbourReadout, seen: Seen) -> None:
+    """Regress measured on predicted log counts within sections, a share of 0 to 1 each, and of each ring its weight."""
+    wanted = _within(seen.measured, seen.section)
+    # Molecules count alike, but for those that hardly vary: their spread is mostly counting noise.
+    spread = wanted.std(axis=0)
+    spread = np.maximum(spread, max(float(np.median(spread)), 1e-6))
+    said = (_within(seen.said, seen.section) / spread).ravel()
+    wanted = (wanted / spread).ravel()
+    near = [(_within(ring, seen.section) / spread).ravel() for ring in seen.rings]
+    ring_share = _least_squares([said, *near], wanted)[1:]
+    if ring_share.max() > 0:
+        members = seen.numbers.mean(axis=1)
+        weight = np.where(members > 0, ring_share / np.maximum(members, 1e-6), 0.0)
+        readout.ring_weight.copy_(torch.from_numpy(weight / weight.max()).float())
+    mean = (_within(_mean(readout, seen), seen.section) / spread).ravel()
+    said_share, neighbour_share = _least_squares([said, mean], wanted)
+    readout.said_share.fill_(float(said_share))
+    readout.neighbour_share.fill_(float(neighbour_share))
+
+
+def _set_levels(readout: NeighbourReadout, seen: list[Seen]) -> None:
+    """Set factor and offset of each molecule, so that mean and slope are right, and the rate that goes with them."""
+    readout.factor.fill_(1.0)
+    readout.offset.zero_()
+    mixed = np.concatenate([_mixed(readout, part) for part in seen])
+    measured = np.concatenate([part.measured for part in seen]).astype(float)
+    factor = _slope(mixed - mixed.mean(axis=0), measured - measured.mean(axis=0))
+    offset = measured.mean(axis=0) - factor * mixed.mean(axis=0)
+    rate = np.expm1(np.clip(offset + factor * mixed, 1e-6, 20.0)).mean(axis=0)
+    one = 1.0 / len(measured)  # a molecule that was hardly seen keeps its rate
+    log_rate = np.log((np.expm1(measured).mean(axis=0) + one) / (rate + one))
+    for parameter, value in ((readout.factor, factor), (readout.offset, offset), (readout.log_rate, log_rate)):
+        parameter.copy_(torch.from_numpy(value).float())
+
+
+def _set_dispersion(readout: NeighbourReadout, seen: list[Seen], operator: NegativeBinomialMeasurement) -> None:
+    """Set by maximum likelihood how far counts of hidden nodes scatter, from what is so of nodes that were seen."""
+    depth, known = float(operator.target_depth), operator.log_dispersion.double().cpu().numpy()
+    loss = 0.5 * (DISPERSIONS[:, None] - known) ** 2
+    for part in seen:
+        rows = np.linspace(0, len(part.total) - 1, min(len(part.total), MOST_VALUES // 4 // len(known))).astype(int)
+        mixed = torch.from_numpy(_mixed(readout, part)[rows]).to(readout.factor)
+        shares = readout.shares(readout.offset + readout.factor * mixed, depth).double().cpu().numpy()
+        total = part.total[rows].astype(float)[:, None]
+        counts = np.rint(np.expm1(part.measured[rows].astype(float)) * total / depth)
+        loss += [_scatter_loss(np.exp(one), shares * total, counts) for one in DISPERSIONS]
+    best = np.clip(loss.argmin(axis=0), 1, len(DISPERSIONS) - 2)
+    low, middle, high = (np.take_along_axis(loss, best[None] + step, 0)[0] for step in (-1, 0, 1))
+    # The lowest point of the parabola through the best of the grid and its neighbours.
+    step = np.clip((low - high) / np.maximum(2 * (low - 2 * middle + high), 1e-12), -1.0, 1.0)
+    found = DISPERSIONS[best] + step * (DISPERSIONS[1] - DISPERSIONS[0])
+    readout.log_dispersion.copy_(torch.from_numpy(found).float())
+
+
+def _scatter_loss(dispersion: float, mean: Floats, counts: Floats) -> Floats:
+    """Return the negative log-likelihood of each molecule (molecule,), but for what does not depend on dispersion."""
+    nothing = np.log1p(mean / dispersion)
+    some = counts > 0
+    loss = (dispersion + counts) * nothing
+    loss[some] += counts[some] * np.log(dispersion) + gammaln(dispersion) - gammaln(dispersion + counts[some])
+    return np.asarray(loss.sum(axis=0))
+
+
+def _slope(x: Floats, y: Floats) -> Floats:
+    """Return the slope of y on x of each molecule, shrunk towards one as far as slopes differ by chance alone.
+
+    References
+    ----------
+    Morris 1983, doi:10.1080/01621459.1983.10477920 (parametric empirical Bayes).
+    """
+    energy = np.maximum((x**2).sum(axis=0), 1e-12)
+    raw = (x * y).sum(axis=0) / energy
+    noise = ((y - raw * x) ** 2).mean(axis=0) / energy + 1e-12
+    spread = max(float(((raw - 1) ** 2 - noise) @ (1 / noise) / (1 / noise).sum()), 0.0)
+    return np.asarray(1 + (raw - 1) * spread / (spread + noise))
+
+
+def _mixed(readout: NeighbourReadout, seen: Seen) -> Floats:
+    return readout.said_share.item() * seen.said.astype(float) + readout.neighbour_share.item() * _mean(readout, seen)
+
+
+def _mean(readout: NeighbourReadout, seen: Seen) -> Floats:
+    weight = readout.ring_weight.double().cpu().numpy()[:, None] * seen.numbers
+    return np.asarray(np.einsum("rn,rng->ng", weight / weight.sum(axis=0), seen.rings))
+
+
+def _within(values: Floats, section: NDArray[np.int64]) -> Floats:
+    """Return values (node, molecule) less the mean of their section."""
+    _, code = np.unique(section, return_inverse=True)
+    sums = np.zeros((code.max(initial=0) + 1, values.shape[1]))
+    np.add.at(sums, code, values)
+    return np.asarray(values - (sums / np.bincount(code)[:, None])[code])
+
+
+def _least_squares(said: list[Floats], wanted: Floats) -> Floats:
+    """Return the share of each prediction, from 0 to 1."""
+    columns = np.stack(said, axis=1)
+    # The normal equations have the same solution, and a few rows in place of one a node and molecule.
+    root = np.linalg.cholesky(columns.T @ columns + 1e-9 * len(wanted) * np.eye(len(said))).T
+    return np.asarray(lsq_linear(root, np.linalg.solve(root.T, columns.T @ wanted), bounds=(0.0, 1.0)).x)

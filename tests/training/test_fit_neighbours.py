@@ -1,0 +1,162 @@
+"""What neighbours tell of a hidden node: the baseline is nested, and what is fitted does not lose to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from aivc_graph import names
+from aivc_graph.evaluation.baselines.baseline import Scene
+from aivc_graph.evaluation.baselines.neighbours import neighbour_mean
+from aivc_graph.graph.build import GraphConfig, build_graph
+from aivc_graph.graph.hiding import hide_observations
+from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
+from aivc_graph.model.inputs import prepare
+from aivc_graph.model.plan import ModelPlan
+from aivc_graph.model.settings import ModelConfig
+from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.query.predictions import (
+    expected,
+    expected_log_expression,
+    measured_log_expression,
+)
+from aivc_graph.training.closed_form import fit_closed_form
+from aivc_graph.training.fit_neighbours import fit_neighbours
+from aivc_graph.training.folds import Fold
+
+CONFIG = ModelConfig(latent=3, rings=(6, 18))
+
+
+@pytest.fixture(scope="module")
+def graph(striped_section: Callable[..., Any]) -> TissueGraph:
+    sections = [striped_section("a", n=700, donor="d1"), striped_section("b", n=700, seed=1, donor="d2")]
+    return build_graph(sections, GraphConfig(edges={"cell": {"kind": "knn", "k": 18}}))
+
+
+def _model(graph: TissueGraph) -> TissueModel:
+    plan = ModelPlan.of(graph, CONFIG)
+    model = TissueModel(plan, {("cell", "rna"): float(graph["cell"].rna_depth)}).eval()
+    with torch.no_grad():
+        model.count_operator("cell", "rna").log_profile.copy_(graph["cell"].rna_common)
+    return model
+
+
+def _fold(graph: TissueGraph, model: TissueModel, rows: np.ndarray) -> Fold:
+    nobody = {level: torch.zeros(int(graph[level].num_nodes)) for level in graph.levels}
+    return Fold(prepare(graph, model.plan), nobody | {"cell": torch.from_numpy(rows).float()})
+
+
+def _hidden(graph: TissueGraph, share: float) -> np.ndarray:
+    return np.random.default_rng(5).random(int(graph["cell"].num_nodes)) < share
+
+
+def _mean(graph: TissueGraph, model: TissueModel, hidden: np.ndarray, k: int) -> np.ndarray:
+    section, pos = graph["cell"].section_index.numpy(), graph["cell"].pos.numpy()
+    target = measured_log_expression(model, graph, "cell")
+    found = neighbour_mean(Scene(target, ~hidden, ~hidden, hidden, section, pos), k)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(("weight", "k"), [((1.0, 0.0), 6), ((1.0, 1.0), 18)])
+def test_the_mean_of_neighbours_is_nested(graph: TissueGraph, weight: tuple[float, float], k: int) -> None:
+    model = _model(graph)
+    hidden = np.zeros(int(graph["cell"].num_nodes), bool)
+    hidden[[3, 350, 900]] = True  # far apart: all their neighbours are visible, as the baseline's are
+    readout = model.neighbour_readout("cell", "rna")
+    with torch.no_grad():
+        readout.ring_weight.copy_(torch.tensor(weight))
+        readout.said_share.zero_()
+        readout.neighbour_share.fill_(1.0)
+    left = hide_observations(graph, {("cell", "rna"): hidden})
+    said = expected_log_expression(model, left, "cell", hidden)
+    np.testing.assert_allclose(said, _mean(graph, model, hidden, k), atol=1e-5)
+
+
+def test_what_was_fitted_beats_the_state_and_the_mean_of_neighbours(graph: TissueGraph) -> None:
+    model, train = _model(graph), (graph["cell"].section_index == 0).numpy()
+    fold = _fold(graph, model, train)
+    fit_closed_form(model, [fold], seed=0)
+    asked = _hidden(graph, 0.25) & ~train
+    left = hide_observations(graph, {("cell", "rna"): asked})
+    true = measured_log_expression(model, graph, "cell", asked)
+
+    def error(said: np.ndarray) -> float:
+        return float(((said - true) ** 2).mean())
+
+    alone = error(expected_log_expression(model, left, "cell", asked))
+    fit_neighbours(model, [fold], [fold], seed=0)
+    fitted = error(expected_log_expression(model, left, "cell", asked))
+    around = min(error(_mean(graph, model, asked, k)) for k in (6, 18))
+    assert fitted < 0.98 * min(alone, around)
+    told = expected(model, left, "cell", asked)
+    shares = told.shares.numpy()
+    counts = np.expm1(true) / float(model.count_operator("cell", "rna").target_depth)
+    np.testing.assert_allclose(shares.sum(axis=1).mean(), 1.0, atol=0.03)
+    np.testing.assert_allclose(shares.mean(axis=0), counts.mean(axis=0), rtol=0.2)
+
+
+def test_where_neighbours_tell_nothing_they_are_not_followed(striped_section: Callable[..., Any]) -> None:
+    section = striped_section("a", n=700, structure=False)
+    graph = build_graph([section], GraphConfig(edges={"cell": {"kind": "knn", "k": 18}}))
+    model = _model(graph)
+    fold = _fold(graph, model, np.ones(700, bool))
+    fit_neighbours(model, [fold], [fold], seed=0)
+    assert model.neighbour_readout("cell", "rna").neighbour_share.item() < 0.1
+
+
+def test_fewer_edges_than_rings_hold_are_enough(striped_section: Callable[..., Any]) -> None:
+    graph = build_graph([striped_section("a")], GraphConfig(edges={"cell": {"kind": "knn", "k": 5}}))
+    model = _model(graph)
+    fold = _fold(graph, model, np.ones(400, bool))
+    fit_neighbours(model, [fold], [fold], seed=0)
+    assert model.neighbour_readout("cell", "rna").neighbour_share.item() > 0.5
+
+
+def test_counts_of_nodes_not_fitted_on_do_not_move_the_fit(graph: TissueGraph) -> None:
+    changed = hide_observations(graph, {})
+    relation, fitted = ("gene", names.OBSERVED_IN, "cell"), (graph["cell"].section_index == 0).numpy()
+    counts = to_scipy_csr(graph[relation].adj_t).tolil()
+    counts[~fitted] = counts[~fitted][:, ::-1]
+    changed[relation].adj_t = to_torch_csr(counts.tocsr())
+    found = []
+    for one in (graph, changed):
+        model = _model(one)
+        fold = _fold(one, model, fitted)
+        fit_neighbours(model, [fold], [fold], seed=0)
+        found.append(model.neighbours.state_dict())
+    for name, tensor in found[0].items():
+        assert torch.equal(tensor, found[1][name]), name
+
+
+def test_a_model_made_before_neighbours_told_anything_still_loads(graph: TissueGraph, tmp_path: Path) -> None:
+    from aivc_graph.training.checkpoint import load_model, save_model
+
+    plan = ModelPlan.of(graph, CONFIG).model_copy(update={"neighbours": ()})
+    save_model(TissueModel(plan), tmp_path)
+    text = (tmp_path / "model.json").read_text().replace(' "neighbours": [],\n', "")
+    assert "neighbours" not in text
+    (tmp_path / "model.json").write_text(text)
+    hidden = _hidden(graph, 0.25)
+    left = hide_observations(graph, {("cell", "rna"): hidden})
+    assert np.isfinite(expected_log_expression(load_model(tmp_path), left, "cell", hidden)).all()
+
+
+def test_hidden_counts_scatter_as_they_were_drawn(striped_section: Callable[..., Any]) -> None:
+    section, rng = striped_section("a", n=900, structure=False), np.random.default_rng(0)
+    true = np.repeat([0.8, 4.0], 15)
+    table = section.tables["cell_rna"]
+    table.X = type(table.X)(rng.poisson(8.0 * rng.gamma(true, 1 / true, table.shape)).astype(np.float32))
+    graph = build_graph([section], GraphConfig(edges={"cell": {"kind": "knn", "k": 18}}))
+    model = _model(graph)
+    fold = _fold(graph, model, np.ones(900, bool))
+    fit_neighbours(model, [fold], [fold], seed=0)
+    found = model.neighbour_readout("cell", "rna").log_dispersion.detach().exp().numpy()
+    # Shares of a total that scatters with its parts scatter a little less than the parts.
+    np.testing.assert_allclose(np.median(found[:15]), 0.8, rtol=0.25)
+    np.testing.assert_allclose(np.median(found[15:]), 4.0, rtol=0.25)
