@@ -95,8 +95,8 @@ def _hidden_by_turn(
     level, inputs = key[0], fold.inputs
     mask = hidden.float().to(inputs.device)
     state = model(inputs, Hidden(nodes={other: mask for other in inputs.counts if other[0] == level}))
-    shares, _ = model.apart(state, inputs, *key)
     sums, numbers = model.around(state, inputs, *key)
+    shares, _ = model.apart(state, inputs, *key, near=torch.stack(numbers).sum(dim=0) > 0)
     number = torch.stack(numbers)[:, asked]
     # A ring that nobody has, as where edges are fewer than rings hold, keeps no node out.
     there = number.sum(dim=1) > 0
