@@ -42,9 +42,9 @@ def calibration_of(scored: Scored, *, trained_on: bool) -> dict[str, Any]:
     assert scored.donor is not None and scored.model is not None
     bounds, donor = central(scored.model, 1 - ALPHA), scored.donor.astype(str)
     missed = np.maximum(bounds[:, 0] - scored.measured, scored.measured - bounds[:, 1])
+    inside = held(scored.model, scored.measured, 1 - ALPHA)
     middle, unsure = np.median(scored.model, axis=1), scored.model.std(axis=1)
     curve = risk_coverage(np.abs(middle - scored.measured), unsure)
-    inside = held(scored.model, scored.measured, 1 - ALPHA)
     found = _facts(scored, "donor", donor) | {
         "coverage": {
             f"{level:.0%}": rounded(float(held(scored.model, scored.measured, level).mean())) for level in LEVELS
@@ -81,7 +81,7 @@ def _facts(scored: Scored, kind: str, unit: Names) -> dict[str, Any]:
 def _band(missed: Array, unit: Names, kind: str, group: Names | None, inside: Array | None = None) -> dict[str, Any]:
     """Return coverage of each unit by the band of the others, or why there is none; and the same within each kind.
 
-    `inside` (node, gene) is how much of the truth lies in the stated interval, where there is one.
+    `inside` says how much of each value the stated interval holds, where there is one.
     """
     found: dict[str, Any] = {"conformal": None}
     if reason := _too_few(unit, kind):
@@ -89,20 +89,21 @@ def _band(missed: Array, unit: Names, kind: str, group: Names | None, inside: Ar
     else:
         found["conformal"] = _summary(left_out_coverage(missed, unit, ALPHA))
     if group is not None and len(kinds := np.unique(group)) > 1:
-        parts = {str(one): _within(missed[group == one], unit[group == one], kind) for one in kinds}
-        if inside is not None:
-            parts = {one: part | {"stated": rounded(float(inside[group == one].mean()))} for one, part in parts.items()}
+        stated = {one: None if inside is None else inside[group == one] for one in kinds}
+        parts = {str(one): _within(missed[group == one], unit[group == one], kind, stated[one]) for one in kinds}
         found["by_group"] = parts
         found["worst_group"] = {
             key: None if not known else {"group": min(known, key=known.__getitem__), "coverage": min(known.values())}
-            for key in (("stated", "conformal") if inside is not None else ("conformal",))
+            for key in (("conformal",) if inside is None else ("stated", "conformal"))
             for known in [{name: part[key] for name, part in parts.items() if part[key] is not None}]
         }
     return found
 
 
-def _within(missed: Array, unit: Names, kind: str) -> dict[str, Any]:
+def _within(missed: Array, unit: Names, kind: str, inside: Array | None) -> dict[str, Any]:
     found: dict[str, Any] = {"n_units": len(np.unique(unit)), "conformal": None}
+    if inside is not None:
+        found["stated"] = rounded(float(inside.mean()))
     if reason := _too_few(unit, kind):
         return found | {"reason": reason}
     known = [value for value in left_out_coverage(missed, unit, ALPHA).values() if value is not None]
