@@ -67,7 +67,7 @@ def fit_readouts(model: TissueModel, training: list[Fold], held_out: list[Fold],
         travels = seen is not None and len(set(new_donor[seen.section]) - {-1}) >= LEAST_DONORS
         _set_shares(model.readout(tile), seen, state=travels)
         _fit_map(model, everyone, tile)
-        _set_offset(model.readout(tile), _seen(model, everyone, key, look))
+        _set_offset(model.readout(tile), _seen(model, everyone, key, look), _mean_measured(model, everyone, key))
 
 
 def _fit_map(model: TissueModel, folds: list[Fold], tile: tuple[str, str, str]) -> None:
@@ -110,6 +110,23 @@ def _seen(model: TissueModel, folds: list[Fold], key: tuple[str, str], look: Loo
     return Seen(*(np.concatenate(p).astype(float) for p in (states, directs, targets)), np.concatenate(sections))
 
 
+def _mean_measured(model: TissueModel, folds: list[Fold], key: tuple[str, str]) -> Floats:
+    """Return the mean log count of every molecule over all counted nodes, those without a look as well (molecule,).
+
+    Slides are few donors more often than counts are, and features are standardised in each: they know no level.
+    """
+    depth, total, number = float(model.count_operator(*key).target_depth), np.zeros(1), 0
+    for fold in folds:
+        if key in fold.inputs.counts:
+            counted = fold.inputs.counts[key]
+            rows = fold.training(key[0], counted.mask)
+            total = (
+                total + np.asarray(scale_counts(to_scipy_csr(counted.counts.cpu())[rows], depth).sum(axis=0)).ravel()
+            )
+            number += len(rows)
+    return total / max(number, 1)
+
+
 def _set_shares(readout: DirectReadout, seen: Seen | None, *, state: bool) -> None:
     """Regress measured on predicted log expression: a share of 0 to 1 each; else the look alone.
 
@@ -127,10 +144,11 @@ def _set_shares(readout: DirectReadout, seen: Seen | None, *, state: bool) -> No
     readout.direct_share.fill_(float(direct_share))
 
 
-def _set_offset(readout: DirectReadout, seen: Seen | None) -> None:
-    """Set what is added to each molecule, so that the mean over all nodes seen is right."""
+def _set_offset(readout: DirectReadout, seen: Seen | None, level: Floats | None = None) -> None:
+    """Set what is added to each molecule, so that its mean is the `level`, that of the nodes seen if not given."""
     if seen is None:
         return
     state, look = readout.state_share.item(), readout.direct_share.item()
-    offset = seen.measured.mean(axis=0) - state * seen.state.mean(axis=0) - look * seen.look.mean(axis=0)
+    wanted = seen.measured.mean(axis=0) if level is None else level
+    offset = wanted - state * seen.state.mean(axis=0) - look * seen.look.mean(axis=0)
     readout.offset.copy_(torch.from_numpy(offset).float())
