@@ -258,7 +258,9 @@ class TissueModel(nn.Module):
             return Expected(shares, logs, looked_at, torch.zeros_like(looked_at))
         readout = self.neighbour_readout(level, modality)
         mean, seen = readout.mean(*self.around(state, inputs, level, modality))
-        mixed, here = readout(logs, mean), (state.counted[level] == 0) & seen
+        # A readout that follows no neighbour leaves the state its own word.
+        here = (state.counted[level] == 0) & seen & (readout.neighbour_share > 0)
+        mixed = readout(logs, mean)
         shares = torch.where(here[:, None], readout.shares(mixed, depth), shares)
         return Expected(shares, torch.where(here[:, None], mixed, logs), looked_at | here, here)
 
