@@ -257,9 +257,11 @@ class TissueModel(nn.Module):
             return Expected(shares, torch.log1p(depth * shares), looked_at, torch.zeros_like(looked_at))
         readout = self.neighbour_readout(level, modality)
         mean, seen = readout.mean(*self.around(state, inputs, level, modality))
-        shares, looked_at = self.apart(state, inputs, level, modality, near=seen)
+        # A readout that follows no neighbour leaves the state, or the tile, its own word.
+        heard = seen & (readout.neighbour_share > 0)
+        shares, looked_at = self.apart(state, inputs, level, modality, near=heard)
         logs = torch.log1p(depth * shares)
-        mixed, here = readout(logs, mean), (state.counted[level] == 0) & seen
+        mixed, here = readout(logs, mean), (state.counted[level] == 0) & heard
         shares = torch.where(here[:, None], readout.shares(mixed, depth), shares)
         return Expected(shares, torch.where(here[:, None], mixed, logs), looked_at | here, here)
 

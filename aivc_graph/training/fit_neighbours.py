@@ -53,11 +53,11 @@ def fit_neighbours(model: TissueModel, training: list[Fold], held_out: list[Fold
     """
     for key in model.plan.neighbours:
         readout = model.neighbour_readout(*key)
-        asked = _seen(model, held_out, key, seed)
-        if asked is None:
+        trained = _seen(model, training, key, seed)
+        asked = trained if held_out is training else _seen(model, held_out, key, seed) or trained
+        if asked is None or trained is None:
             continue
-        trained = None if held_out is training else _seen(model, training, key, seed)
-        everyone = [asked, *([trained] if trained is not None else [])]
+        everyone = [asked, *([trained] if asked is not trained else [])]
         _set_shares(readout, everyone)
         _set_levels(readout, everyone)
         _set_dispersion(readout, everyone, model.count_operator(*key))
@@ -102,10 +102,11 @@ def _hidden_by_turn(
     number = torch.stack(numbers)[:, asked]
     # A ring that nobody has, as where edges are fewer than rings hold, keeps no node out.
     there = number.sum(dim=1) > 0
-    kept = ((number[there] > 0).all(dim=0) & there.any()).cpu().numpy()
-    rows, number = asked[kept], number[:, torch.from_numpy(kept)]
+    surrounded = ((number[there] > 0).all(dim=0) & there.any()).cpu().numpy()
+    counts = to_scipy_csr(inputs.counts[key].counts.cpu())[asked]
+    kept = surrounded & (np.asarray(counts.sum(axis=1)).ravel() > 0)
+    rows, number, counts = asked[kept], number[:, torch.from_numpy(kept)], counts[kept]
     depth = float(model.count_operator(*key).target_depth)
-    counts = to_scipy_csr(inputs.counts[key].counts.cpu())[rows]
     return Seen(
         said=torch.log1p(depth * shares[rows]).cpu().numpy(),
         rings=torch.stack([total[rows] for total in sums]).div(number[:, :, None].clamp_min(1)).cpu().numpy(),
