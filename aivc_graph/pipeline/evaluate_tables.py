@@ -17,7 +17,7 @@ from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.evaluation.intervals import Units
 from aivc_graph.evaluation.leakage import MEASURE, leakage
 from aivc_graph.evaluation.records import Evaluation
-from aivc_graph.evaluation.responses.asking import examine
+from aivc_graph.evaluation.responses.asking import conditions_in, examine
 from aivc_graph.evaluation.responses.questions import QUESTIONS, Fold
 from aivc_graph.evaluation.responses.table import Responses, column_of, responses_of
 from aivc_graph.evaluation.scoring import Scored
@@ -25,7 +25,8 @@ from aivc_graph.io.h5ad_file import read_anndata
 from aivc_graph.io.staging import check_place
 from aivc_graph.pipeline.scores import FILE, write_scores
 from aivc_graph.pipeline.table_settings import PairingConfig, QuestionConfig, ScreenConfig, load_table_config
-from aivc_graph.training.fit_responses import Conditions, predict_responses
+from aivc_graph.training.fit_modality import predict_modality
+from aivc_graph.training.fit_responses import predict_responses
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.floating]
@@ -59,10 +60,8 @@ def evaluate_table(config: Path, out: Path | None = None) -> Evaluation:
 
 
 def predict(table: Responses, fold: Fold) -> Floats:
-    """Return what the first intervention operator says of the asked rows of a fold (asked, gene)."""
-    context = np.unique(table.context, return_inverse=True)[1].reshape(-1)
-    effect = np.where(fold.train[:, None], table.effect, np.nan)
-    return predict_responses(Conditions(effect, table.design, context, fold.train), fold.asked)
+    """Return what the intervention operator says of the asked rows of a fold (asked, gene)."""
+    return predict_responses(conditions_in(table, fold), fold.asked)
 
 
 def _evaluate_screen(screen: ScreenConfig, out: Path) -> Evaluation:
@@ -141,7 +140,7 @@ def _evaluate_pairing(pairing: PairingConfig, out: Path) -> Evaluation:
         modality=pairing.label,
         readout="features",
         measured=target[test],
-        model=None,
+        model=predict_modality(x, scene.target, scene.train, scene.asked, scene.section),
         baselines=run_baselines(scene, "modality"),
         metrics=("pearson_by_gene", "rmse", "foscttm"),
         units=units,
