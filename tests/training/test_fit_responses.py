@@ -126,6 +126,15 @@ def test_effects_that_are_not_trained_on_are_not_read() -> None:
     np.testing.assert_array_equal(predict_responses(blind, asked), predict_responses(given, asked))
 
 
+def test_rows_that_neither_train_nor_are_asked_move_nothing() -> None:
+    whole = screen("saturates", n_contexts=2)
+    here = whole.context == 0
+    asked = held_out(whole)[1] & here
+    given = conditions_of(whole.effect, whole.parts, whole.context, here & ~asked)
+    alone = conditions_of(whole.effect[here], whole.parts[here], whole.context[here], (here & ~asked)[here])
+    np.testing.assert_allclose(predict_responses(given, asked), predict_responses(alone, asked[here]), atol=1e-12)
+
+
 def test_parts_never_seen_fall_back_on_the_mean_of_all_parts() -> None:
     whole = screen("adds")
     touched = whole.parts[:, 0]

@@ -32,6 +32,8 @@ class Conditions:
         Rows to learn from (row,).
     panel
         Which gene each part is among those measured, -1 for none (part,).
+    by_context
+        Whether there is training in several contexts, so that something can be said of how they differ.
     """
 
     effect: Floats
@@ -40,6 +42,7 @@ class Conditions:
     context: Ints
     train: Mask
     panel: Ints
+    by_context: bool
 
     def without(self, left: Mask) -> Conditions:
         """Return the same with fewer training rows."""
@@ -54,7 +57,7 @@ def conditions_of(effect: Floats, parts: Mask, context: Ints, train: Mask, panel
     """Return a table of conditions; effects of rows that do not train are not read."""
     seen = np.where(train[:, None], effect, 0.0)
     panel = np.full(parts.shape[1], -1) if panel is None else panel
-    return Conditions(seen, seen @ seen.T, parts, context, train, panel)
+    return Conditions(seen, seen @ seen.T, parts, context, train, panel, len(np.unique(context[train])) > 1)
 
 
 def components(given: Conditions) -> tuple[Floats, Floats]:

@@ -19,7 +19,7 @@ def likenesses(given: Conditions, known: Floats | None) -> Floats:
     """Return how alike rows are by each source of variance (source, row, row).
 
     What all conditions share; that in proportion to the number of parts; each part; with loadings, those of the parts;
-    with several contexts, the context, each part within a context, and each combination across contexts.
+    with training in several contexts, the context, each part within a context, and each combination across contexts.
     """
     own = given.parts.astype(float)
     number = own.sum(axis=1)
@@ -28,7 +28,7 @@ def likenesses(given: Conditions, known: Floats | None) -> Floats:
     if known is not None:
         likeness = (own @ known) @ (own @ known).T
         found.append(likeness / max(float(np.diag(likeness).mean()), 1e-12))
-    if len(np.unique(given.context)) > 1:
+    if given.by_context:
         here = given.context[:, None] == given.context
         same = (shared == number) & (shared == number[:, None]) & (number > 1)
         found += [here.astype(float), shared * here, same.astype(float)]
