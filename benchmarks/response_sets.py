@@ -29,6 +29,11 @@ def sets_in(folder: Path) -> dict[str, Callable[[], Responses]]:
         "hepg2 midas": partial(hepg2, folder / "hepg2-signalling-midas/LiverDataDREAMMIDAS.csv"),
         "mathews14": partial(mathews, folder / "mathews14-drug-combo/mathews_DLBCL.csv"),
         **{f"gi fitness {seed}": partial(fitness, folder / "norman19-gi-fitness", seed) for seed in range(5)},
+        **{
+            f"korkut15 thinned {seed}": partial(thinned, korkut, seed, folder / "korkut15-cellbox") for seed in (10, 11)
+        },
+        "gi fitness 3 thinned": partial(thinned, fitness, 10, folder / "norman19-gi-fitness", 3),
+        "gi fitness 4 thinned": partial(thinned, fitness, 10, folder / "norman19-gi-fitness", 4),
         "l1000 shrna": partial(knock_downs, folder / "l1000-shrna-plate/kd_gct.h5ad"),
         "p100": partial(phosphosites, folder / "p100-mcf7-phospho/P-0029_MCF7_3H_test_p100.gct"),
         **{f"l1000 a375 {dose} uM": partial(kinases, folder / "l1000-a375-kinase-dose", (dose,)) for dose in doses},
@@ -94,6 +99,14 @@ def fitness(folder: Path, seed: int, n_genes: int = 24, n_pairs: int = 40) -> Re
     kept = np.isfinite(effect).all(axis=1)
     done = [one for one, keep in zip(done, kept, strict=True) if keep]
     return table_of(["replicate 1", "replicate 2"], done, ["k562"] * len(done), np.array(effect)[kept])
+
+
+def thinned(read: Callable[..., Responses], seed: int, *given: Any) -> Responses:
+    """Leave out half of the single perturbations of a screen, so that parts of pairs were never seen alone."""
+    table = read(*given)
+    rng = np.random.default_rng(seed)
+    kept = [i for i, parts in enumerate(table.parts) if len(parts) > 1 or (len(parts) == 1 and rng.random() < 0.5)]
+    return table_of(table.genes, [table.parts[i] for i in kept], table.context[kept].tolist(), table.effect[kept])
 
 
 def knock_downs(path: Path) -> Responses:

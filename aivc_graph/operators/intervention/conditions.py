@@ -49,8 +49,8 @@ class Conditions:
         return replace(self, train=self.train & ~left)
 
     def told(self, shares: Floats) -> Floats:
-        """Return what weights of training rows (asked, row) say (asked, gene)."""
-        return np.asarray(shares[:, self.train] @ self.effect[self.train])
+        """Return what weights of training rows (asked, row), zero for all others, say (asked, gene)."""
+        return np.asarray(shares @ self.effect)
 
 
 def conditions_of(effect: Floats, parts: Mask, context: Ints, train: Mask, panel: Ints | None = None) -> Conditions:
@@ -81,7 +81,7 @@ def loadings(given: Conditions) -> Floats | None:
     if (given.panel < 0).all() or given.train.sum() < 3:
         return None
     axes, sizes = components(given)
-    own = given.effect[given.train][:, given.panel]
+    own = given.effect[np.ix_(given.train, given.panel)]
     found = (own - own.mean(axis=0)).T @ axes / max(float(sizes[0]), 1e-12)
     return np.where((given.panel >= 0)[:, None], found, 0.0)
 
