@@ -20,8 +20,9 @@ from aivc_graph.evaluation.leakage import MEASURE
 from aivc_graph.evaluation.records import Evaluation
 from aivc_graph.evaluation.risk import risk_of
 from aivc_graph.evaluation.scoring import Scored, comparisons_of, judge, results_of, units_of_scores
+from aivc_graph.io.h5ad_file import file_hashes
 from aivc_graph.io.staging import check_place, staged
-from aivc_graph.pipeline.audit import accepted_leaks, audit
+from aivc_graph.pipeline.audit import accepted_leaks, audit, built_facts
 from aivc_graph.pipeline.card import card_of
 from aivc_graph.pipeline.tasks.task import HIDDEN, TASKS, Asked
 from aivc_graph.pipeline.truth import check_truth, find_truth
@@ -31,6 +32,7 @@ from aivc_graph.training.run_folder import METRICS, run_metrics
 
 log = logging.getLogger(__name__)
 FILE = "evaluation.json"
+MODEL = "model.safetensors"
 LIBRARIES = ("aivc-graph", "numpy", "scipy", "torch", "scikit-learn")
 
 
@@ -65,7 +67,7 @@ def evaluate(run: Path, truth: Path | None = None, out: Path | None = None) -> E
         run_metrics(run)  # the report will show them; what is torn is told before the work
     known = find_truth(config, truth)
     if known is not None:
-        check_truth(known, tissue.graph)
+        check_truth(known, tissue.graph, built_facts(run).get("inputs"))
     asked = Asked(tissue, config, known)
     import_members("aivc_graph.pipeline.tasks")
     scored = []
@@ -103,16 +105,17 @@ def _put_together(run: Path, asked: Asked, scored: list[Scored]) -> Evaluation:
     results, risk = results_of(judged), risk_of(judged, asked.config.evaluation.weights)
     trained_on = asked.split == HIDDEN
     not_asked = {name: _needs(name) for name in TASKS if name not in {one.task for one in scored}}
+    leaks = _leakage(run, asked, scored)
     return Evaluation(
         provenance=_provenance(run, asked),
         risk=risk,
-        leakage=_leakage(run, asked, scored),
+        leakage=leaks,
         results=tuple(results),
         comparisons=tuple(comparisons_of(judged)),
         units=tuple(units_of_scores(judged)),
         calibration=tuple(calibration_of(s, trained_on=trained_on) for s in scored if "crps" in s.metrics),
         inversions=tuple(inversions_of(results)),
-        card=card_of(asked, scored, risk, not_asked),
+        card=card_of(asked, scored, risk, not_asked, leaks),
     )
 
 
@@ -126,6 +129,8 @@ def _provenance(run: Path, asked: Asked) -> dict[str, Any]:
         "task": facts.get("task", ""),
         "seed": facts["seed"],
         "graph": facts["graph"],
+        "graph_digest": facts.get("graph_digest"),
+        "files": file_hashes(run / MODEL) | built_facts(run).get("inputs", {}),
         "split": asked.split,
         "truth": asked.truth is not None,
         "sections": [str(name) for name in asked.graph.obs(names.SECTION).index],
@@ -140,4 +145,5 @@ def _leakage(run: Path, asked: Asked, scored: list[Scored]) -> dict[str, Any]:
     for leak in accepted:
         log.warning("the split leaks: %s", leak)
     found = {"measure": MEASURE, "by_split": by_split, "by_level": by_level, "accepted": accepted}
+    found["reach_um"] = built_facts(run).get("reach_um", {})
     return found | (audit(asked) if asked.split != HIDDEN else {})

@@ -125,11 +125,18 @@ def _bootstrap(values: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def composition_table(obs: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Return shares (rows of `by`, columns labels) that sum to one, with the number of nodes behind each row."""
+    """Return shares (rows of `by`, columns labels) among labelled nodes, with how many nodes each row has.
+
+    Of labels ``n_labelled`` says how many of the ``n_nodes`` bear one; a row of which none does has no shares.
+    """
     column = names.LABEL if names.LABEL in obs and by != names.LABEL else "section" if by != "section" else "niche"
-    table = pd.crosstab(obs[by], obs[column].astype(str))
-    n_nodes = table.sum(axis=1)
-    shares = table.div(n_nodes.clip(lower=1), axis=0)
+    n_nodes = obs.groupby(by, observed=True).size()
+    labelled = obs[obs[column].notna()]
+    table = pd.crosstab(labelled[by], labelled[column].astype(str)).reindex(n_nodes.index, fill_value=0)
+    n_labelled = table.sum(axis=1)
+    shares = table.div(n_labelled.where(n_labelled > 0), axis=0)
+    if column == names.LABEL:
+        shares.insert(0, "n_labelled", n_labelled)
     shares.insert(0, "n_nodes", n_nodes)
     return shares.reset_index()
 

@@ -22,6 +22,8 @@ from aivc_graph.report.sections import section_notes
 MARKERS = 5
 MAX_SECTIONS = 8
 MAIN_INCHES, SMALL_INCHES = (7.2, 6.6), (4.0, 3.7)
+# A niche of which fewer nodes bear a label is not said to be made of anything.
+LEAST_LABELLED = 0.5
 LEAST_PART = 0.005
 TOUCHING, APART, MIN_CONTACTS, PARTNERS = 0.5, -1.0, 20, 3
 
@@ -130,7 +132,8 @@ def _markers(tissue: VirtualTissue) -> dict[str, list[dict[str, Any]]]:
 def _parts(tissue: VirtualTissue, obs: pd.DataFrame) -> dict[str, tuple[Part, ...]]:
     if names.LABEL not in obs:
         return {}
-    table = tissue.composition().set_index(NICHE).drop(columns="n_nodes")
+    table = tissue.composition().set_index(NICHE)
+    table = table[table["n_labelled"] >= LEAST_LABELLED * table["n_nodes"]].drop(columns=["n_nodes", "n_labelled"])
     colour = {str(label): nth_colour(i) for i, label in enumerate(table.columns)}
     found = {}
     for name, row in table.iterrows():

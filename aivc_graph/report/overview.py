@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from aivc_graph import names
 from aivc_graph.evaluation.records import AXES, Evaluation, Result
 from aivc_graph.report.scores import QUESTIONS
 from aivc_graph.report.words import plural, words
@@ -13,6 +14,8 @@ from aivc_graph.report.words import plural, words
 WIDTH, INSET = 320, 10
 LEFT, RIGHT = -0.5, 1.25
 Key = tuple[str, str, str]
+# Scores of one task that are drawn at once; further ones are folded away below them.
+SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,15 @@ class Mark:
     said: str
 
 
+@dataclass(frozen=True)
+class Group:
+    """The marks of one task: those drawn at once, and those folded away."""
+
+    task: str
+    shown: tuple[Mark, ...]
+    folded: tuple[Mark, ...]
+
+
 def overview_of(evaluation: Evaluation) -> dict[str, Any]:
     """Return what the page says before the single scores."""
     scores = [score for axis in AXES for score in _axis(evaluation, axis).get("scores", ())]
@@ -40,14 +52,14 @@ def overview_of(evaluation: Evaluation) -> dict[str, Any]:
         results.setdefault((result.task, result.readout, result.metric), []).append(result)
     scaled = [s for s in scores if s["risk"] is not None]
     return {
-        "marks": [_mark(s, results[(s["task"], s["readout"], s["metric"])]) for s in scaled],
+        "groups": _groups(scaled, results),
         "unscaled": _unscaled([s for s in scores if s["risk"] is None]),
         "ticks": {name: place(value) for name, value in (("mean rule", 0.0), ("ceiling", 1.0))},
         "axes": [_axis_row(axis, _axis(evaluation, axis)) for axis in AXES],
         "total": _total(evaluation.risk),
         "leaks": _leaks(evaluation.leakage),
         "calibration": [_calibration(one) for one in evaluation.calibration],
-        "inversions": [_inversion(one) for one in evaluation.inversions if one["inverted"]],
+        "inversions": [_inversion(one) for one in _by_first_error(evaluation) if one["inverted"]],
         "n_inversions": len(evaluation.inversions),
     }
 
@@ -61,6 +73,14 @@ def place(scaled: float) -> float:
 def _axis(evaluation: Evaluation, axis: str) -> dict[str, Any]:
     found = evaluation.risk[axis]
     return found if isinstance(found, dict) else {}
+
+
+def _groups(scaled: list[dict[str, Any]], results: dict[Key, list[Result]]) -> list[Group]:
+    """Return marks by task, in the order of the scores."""
+    of: dict[str, list[Mark]] = {}
+    for score in scaled:
+        of.setdefault(score["task"], []).append(_mark(score, results[score["task"], score["readout"], score["metric"]]))
+    return [Group(words(task), tuple(marks[:SHOWN]), tuple(marks[SHOWN:])) for task, marks in of.items()]
 
 
 def _mark(score: dict[str, Any], results: list[Result]) -> Mark:
@@ -133,24 +153,59 @@ def _leaks(leakage: dict[str, Any]) -> list[tuple[str, str]]:
     for level, one in leakage.get("similarity", {}).items():
         if _number(one.get("value")) is not None and _number(one.get("by_chance")) is not None:
             said = f"{one['value']:.2f}, by chance {one['by_chance']:.2f}"
-            found.append((f"{plural(2, level)}: share of all likeness that lies across the split", said))
+            found.append((f"{_looked_at(level)}: share of all likeness that lies across the split", said))
+    for level, one in leakage.get("nearest", {}).items():
+        if _number(one.get("ratio")) is not None:
+            told = "from the nearest that trained, over that among themselves"
+            found.append((f"{_looked_at(level)}: distance {told}", f"{one['ratio']:.2f}"))
     for level, probes in leakage.get("optimism", {}).items():
         for name, one in probes.items():
             if _number(one.get("gap")) is not None:
                 said = f"{one['gap']:+.2f}".replace("-", "−")
-                found.append((f"{plural(2, level)}: how much better a random split would have looked, by {name}", said))
+                found.append(
+                    (f"{_looked_at(level)}: how much better a random split would have looked, by {name}", said)
+                )
     return found
 
 
+def _looked_at(name: str) -> str:
+    """Return the nodes of a level as a word, or the name of a question."""
+    return plural(2, name) if name in names.LEVELS else words(name)
+
+
 def _calibration(one: dict[str, Any]) -> str:
-    said = (
-        f"{words(one['task'])}: stated intervals of {one['level']:.0%} hold {one['stated']['coverage']:.0%} "
-        f"of what was measured, {one['stated']['worst']['coverage']:.0%} in the {one['unit']} that fares worst. "
-    )
+    said, band = f"{words(one['task'])}: ", "A band around the answer, calibrated on"
+    if one["stated"] is not None:
+        said += (
+            f"stated intervals of {one['level']:.0%} hold {one['stated']['coverage']:.0%} of what was measured, "
+            f"{one['stated']['worst']['coverage']:.0%} in the {one['unit']} that fares worst. "
+        )
+        band = "Widened by"
     if one["conformal"] is None:
-        return f"{said}No band for new {one['unit']}s: {one['reason']}."
+        return f"{said}No band for new {one['unit']}s: {one['reason']}.{_worst_group(one)}"
     calibrated, worst = (part["coverage"] for part in (one["conformal"], one["conformal"]["worst"]))
-    return f"{said}Widened by the other {one['unit']}s they hold {calibrated:.0%}, at worst {worst:.0%}."
+    said += f"{band} the other {one['unit']}s {'holds' if one['stated'] is None else 'they hold'} {calibrated:.0%}"
+    return f"{said}, at worst {worst:.0%}.{_worst_group(one)}"
+
+
+def _worst_group(one: dict[str, Any]) -> str:
+    """Say how the kind of node fares that is covered worst, by what is stated and by a band of its own."""
+    said = ""
+    for what, worst in one.get("worst_group", {}).items():
+        band = "intervals as stated" if what == "stated" else "a band for each kind"
+        if worst is not None:
+            said += f" By {band}, {worst['group']} fares worst: {worst['coverage']:.0%}."
+        elif one["conformal"] is not None:
+            said += f" No {band[2:]}: {next(iter(one['by_group'].values()))['reason']}."
+    return said
+
+
+def _by_first_error(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return what disagrees with the first error of each task; further errors say much the same."""
+    first: dict[str, Any] = {}
+    for one in evaluation.inversions:
+        first.setdefault(one["task"], one["error"])
+    return [one for one in evaluation.inversions if one["error"] == first[one["task"]]]
 
 
 def _inversion(one: dict[str, Any]) -> dict[str, Any]:

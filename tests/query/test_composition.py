@@ -43,6 +43,19 @@ def test_composition_without_labels_is_that_of_sections(tissue: VirtualTissue) -
     np.testing.assert_allclose(table[["s1", "s2"]].sum(axis=1), 1.0)
 
 
+def test_nodes_without_a_label_are_no_kind_of_their_own(tissue: VirtualTissue) -> None:
+    obs = tissue.niches(k=3).obs
+    bare = (obs["niche"] == obs["niche"].cat.categories[0]).to_numpy()
+    some = bare | (np.arange(len(obs)) % 5 == 0)
+    obs["label"] = obs["label"].astype(object).where(~some, np.nan)
+    table = composition_table(obs, "niche")
+    assert list(table.columns) == ["niche", "n_nodes", "n_labelled", *(f"stripe {i}" for i in range(3))]
+    assert table["n_labelled"].tolist() == [int((~some[obs["niche"] == name]).sum()) for name in table["niche"]]
+    shares = table[[f"stripe {i}" for i in range(3)]].to_numpy()
+    assert np.isnan(shares[0]).all() and table["n_nodes"].sum() == 1000
+    np.testing.assert_allclose(shares[1:].sum(axis=1), 1.0)
+
+
 def test_regions_are_answered_one_by_one_from_the_labels_beneath(tissue: VirtualTissue) -> None:
     table = tissue.composition(level="region", k=3)
     types = [f"stripe {i}" for i in range(3)]

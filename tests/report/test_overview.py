@@ -7,9 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aivc_graph.evaluation.records import Evaluation
+from aivc_graph.evaluation.risk import risk_of
+from aivc_graph.evaluation.scoring import judge, results_of
+from aivc_graph.evaluation.settings import EvaluationConfig
 from aivc_graph.report.overview import WIDTH, Mark, overview_of, place
 from aivc_graph.report.words import plural
-from tests.report.full import full_evaluation
+from tests.report.full import full_evaluation, task
 from tests.report.runs import SCORES
 
 
@@ -19,7 +22,7 @@ def found() -> Evaluation:
 
 
 def marks_of(found: Evaluation) -> list[Mark]:
-    return overview_of(found)["marks"]
+    return [mark for group in overview_of(found)["groups"] for mark in (*group.shown, *group.folded)]
 
 
 def test_marks_lie_between_the_mean_rule_and_the_ceiling(found: Evaluation) -> None:
@@ -28,6 +31,14 @@ def test_marks_lie_between_the_mean_rule_and_the_ceiling(found: Evaluation) -> N
     ticks = overview["ticks"]
     assert ticks["mean rule"] < good.rule < good.lower <= good.model <= good.upper < ticks["ceiling"]
     assert "model 0.8" in good.said and "best baseline 0.6" in good.said and good.beyond == 0
+
+
+def test_the_first_scores_of_a_task_are_drawn_and_the_rest_is_folded() -> None:
+    judged = judge([task(name, "modality", 0.2, readout=f"r{i}") for name in "ab" for i in range(3)])
+    scores = {"risk": risk_of(judged, EvaluationConfig().weights), "results": tuple(results_of(judged))}
+    one = full_evaluation().model_copy(update=scores)
+    groups = overview_of(one)["groups"]
+    assert [(group.task, len(group.shown), len(group.folded)) for group in groups] == [("a", 4, 2), ("b", 4, 2)]
 
 
 def test_what_lies_beyond_the_picture_is_an_arrow(found: Evaluation) -> None:
@@ -71,7 +82,7 @@ def test_leakage_calibration_and_inversions_are_told_in_words(found: Evaluation)
 
 def test_an_evaluation_of_bare_scores_has_no_marks() -> None:
     overview = overview_of(Evaluation(**SCORES))
-    assert overview["marks"] == [] and overview["total"] is None and overview["inversions"] == []
+    assert overview["groups"] == [] and overview["total"] is None and overview["inversions"] == []
     assert [row["reason"] for row in overview["axes"]] == ["not evaluated"] * 4
 
 

@@ -99,6 +99,10 @@ def test_the_best_baseline_stands_first_and_all_marks_lie_on_the_axis(values: li
         ([compared("model", "ridge", 0.02)], "Better than the best baseline, ridge: gain +0.020 [+0.010, +0.030]."),
         ([compared("ridge", "model", 0.02)], "Worse than the best baseline, ridge: gain −0.020 [−0.030, −0.010]."),
         ([compared("model", "ridge", 0.02, 0.05)], "No clear difference from the best baseline, ridge"),
+        (
+            [compared("model", "ridge", 2e-4, 1e-4)],
+            "Better than the best baseline, ridge: gain +0.00020 [+0.00010, +0.00030].",
+        ),
         ([compared("model", "ridge", 0.02, None)], "Against the best baseline, ridge: +0.020; too few units"),
         ([compared("model", "mean", 0.3)], "The best baseline is ridge; the two were not compared"),
         ([compared("model", "ridge", 0.02, metric="r2")], "The best baseline is ridge; the two were not compared"),

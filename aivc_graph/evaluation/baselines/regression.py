@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from aivc_graph.evaluation.baselines.baseline import BASELINES, Array, Scene
 from aivc_graph.operators.regressions import NEIGHBOURS, gaussian_ridge, nearest_mean, principal_axes
 
@@ -11,7 +9,10 @@ PENALTY = 1.0
 
 
 @BASELINES.register(
-    "kernel_ridge_of_features", answers=("modality",), rule="ridge with a Gaussian kernel on 50 components of features"
+    "kernel_ridge_of_features",
+    answers=("expression", "modality"),
+    rule="ridge with a Gaussian kernel on 50 components of features",
+    costly=True,
 )
 def kernel_ridge_of_features(scene: Scene) -> Array | None:
     """Return kernel ridge around the training mean (asked, k); of at most 4,000 training cells, evenly taken."""
@@ -24,8 +25,9 @@ def kernel_ridge_of_features(scene: Scene) -> Array | None:
 
 @BASELINES.register(
     "knn_of_features",
-    answers=("modality",),
+    answers=("expression", "modality"),
     rule="the mean of the 25 nearest training cells by 50 components of features",
+    costly=True,
 )
 def nearest_cells(scene: Scene) -> Array | None:
     """Return the mean over the 25 nearest training cells (asked, k)."""
@@ -38,9 +40,11 @@ def nearest_cells(scene: Scene) -> Array | None:
 
 def components(scene: Scene) -> tuple[Array, Array] | None:
     """Return training rows and principal components (node, component), the axes fitted on training rows."""
-    if scene.features is None or scene.train.sum() < 20:
+    if scene.features is None:
+        return None
+    rows = scene.fitted()
+    if len(rows) < 20:
         return None
     x = scene.standard_features()
-    rows = np.flatnonzero(scene.train)
     centred = x - x[rows].mean(axis=0)
     return rows, centred @ principal_axes(centred[rows])

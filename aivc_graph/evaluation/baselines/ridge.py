@@ -11,14 +11,17 @@ STRETCHES = 5
 
 
 @BASELINES.register(
-    "ridge", answers=("expression", "modality"), rule="ridge on features, penalty chosen on sections left out"
+    "ridge",
+    answers=("expression", "modality"),
+    rule="ridge on features, penalty chosen on sections left out",
+    costly=True,
 )
 def ridge(scene: Scene) -> Array | None:
     """Return what ridge on the standardised features says of each asked node (asked, k)."""
     if scene.features is None:
         return None
     x = scene.standard_features()
-    rows = np.flatnonzero(scene.train & (True if scene.featured is None else scene.featured))
+    rows = scene.fitted()
     if len(rows) < 20:
         return None
     target = scene.target[rows].astype(np.float64)

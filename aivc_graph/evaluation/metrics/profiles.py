@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aivc_graph.evaluation.metrics.metric import METRICS
 from aivc_graph.evaluation.responses.views import (
@@ -154,7 +155,8 @@ class WeightedR2(AbstractResponseMetric):
 @METRICS.register(
     "unbiased_mse_ratio",
     formula="sum N / sum D; N = (|b̂ - b|² - ρ min(Ĉ, C) - C) / G, D = (|b - b_control|² - C - C_control) / G; C delete-"
-    "one jackknife variances; ρ = min(1, spread of the predictions over conditions / mean Ĉ)",
+    "one jackknife variances; ρ = min(1, sum of squares of the predictions around their mean / sum of min(Ĉ, C)), each "
+    "condition weighing one over its number of genes",
     best=0.0,
     higher_is_better=False,
     reference="cell-eval2 (Arc Institute, vcc2026), github.com/ArcInstitute/cell-eval; jackknife after Efron & Stein "
@@ -170,17 +172,14 @@ class UnbiasedMseRatio(AbstractResponseMetric):
         n = np.maximum(kept.sum(axis=1), 1)
         noise, control_noise = (_sum(v, kept) for v in (measured.variance, measured.control_variance))
         own = np.zeros(len(measured)) if predicted.variance is None else _sum(predicted.variance, kept)
-        spread = np.array(
-            [
-                ((said - said.mean(axis=0)) ** 2).sum(axis=1).mean()
-                for said in (predicted.profile[measured.context == one] for one in measured.context)
-            ]
+        claimed = np.minimum(own, noise)
+        spread = sum(
+            _squares_around_mean(predicted.profile[here], kept[here]) for here in _each_context(measured.context)
         )
-        rho = min(MOST_CREDIT, float(spread.mean() / own.mean())) if own.mean() > 0 else 0.0
+        total = float((claimed / n).sum())
+        rho = min(MOST_CREDIT, spread / total) if total > 0 else 0.0
         error, effect = _sum((predicted.profile - measured.profile) ** 2, kept), _sum(measured.effect**2, kept)
-        return (
-            np.column_stack([error - rho * np.minimum(own, noise) - noise, effect - noise - control_noise]) / n[:, None]
-        )
+        return np.column_stack([error - rho * claimed - noise, effect - noise - control_noise]) / n[:, None]
 
 
 def weighted(error: Floats, measured: Measured) -> Floats:
@@ -189,6 +188,17 @@ def weighted(error: Floats, measured: Measured) -> Floats:
     total = weight.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return (weight * error**2).sum(axis=1) / np.where(total > 0, total, np.nan)
+
+
+def _each_context(context: NDArray[np.integer]) -> list[NDArray[np.intp]]:
+    return [np.flatnonzero(context == one) for one in np.unique(context)]
+
+
+def _squares_around_mean(profile: Floats, kept: Mask) -> float:
+    """Return the sum of squares over rows and genes around each gene's mean; a row weighs one over its genes."""
+    weight = np.where(kept, 1 / np.maximum(kept.sum(axis=1, keepdims=True), 1), 0.0)
+    mean = (weight * profile).sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-300)
+    return float((weight * (profile - mean) ** 2)[:, kept.sum(axis=0) > 1].sum())
 
 
 def _sum(values: Floats, kept: Mask) -> Floats:

@@ -33,8 +33,7 @@ class RankSums:
     """Two-sided Wilcoxon rank-sum tests of groups of cells against one control, in normal approximation with ties.
 
     Values are kept sparse: zeros tie with each other and with nothing else, and all others of the control are sorted
-    once, so that a group costs its own stored values alone. No correction for continuity, as in scipy's ``ranksums``
-    and ``mannwhitneyu(use_continuity=False)``.
+    once, so that a group costs its own stored values alone. Corrected for continuity, as scipy's ``mannwhitneyu`` is.
 
     Parameters
     ----------
@@ -76,7 +75,8 @@ class RankSums:
         variance = m * n / 12 * (total + 1 - ties / max(total * (total - 1), 1))
         moved = wins - m * n / 2
         with np.errstate(divide="ignore", invalid="ignore"):
-            z = np.where(variance > 1e-9, moved / np.sqrt(np.maximum(variance, 0)), 0.0)
+            nearer = np.sign(moved) * np.maximum(np.abs(moved) - 0.5, 0.0)
+            z = np.where(variance > 1e-9, nearer / np.sqrt(np.maximum(variance, 0)), 0.0)
         return z, 2 * ndtr(-np.abs(z))
 
     def _places(self, gene: NDArray[np.integer], value: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -190,6 +190,30 @@ def test_noise_claimed_by_a_collapsed_prediction_earns_nothing() -> None:
     assert value("unbiased_mse_ratio", boastful, true) == pytest.approx(value("unbiased_mse_ratio", honest, true))
 
 
+def test_credit_for_noise_is_bounded_by_how_far_predictions_differ() -> None:
+    true, rng = case(), np.random.default_rng(5)
+    said = Predicted(true.control + 0.02 * rng.normal(size=(N, GENES)), np.full((N, GENES), 0.7))
+    true = replace(true, variance=np.full((N, GENES), 0.2))
+    claims, errors, effects, spread = [], [], [], 0.0
+    for p in range(N):
+        own = ~true.own[p]
+        claims.append(min(said.variance[p, own].sum(), true.variance[p, own].sum()) / own.sum())
+        errors.append((((said.profile - true.profile)[p, own] ** 2).sum() - true.variance[p, own].sum()) / own.sum())
+        noise = true.variance[p, own] + true.control_variance[p, own]
+        effects.append((true.effect[p, own] ** 2 - noise).sum() / own.sum())
+    share = np.array([1 / (~true.own[p]).sum() for p in range(N)])
+    for one in np.unique(true.context):
+        for g in range(GENES):
+            rows = np.flatnonzero(~true.own[:, g] & (true.context == one))
+            if len(rows) > 1:
+                mean = np.average(said.profile[rows, g], weights=share[rows])
+                spread += (share[rows] * (said.profile[rows, g] - mean) ** 2).sum()
+    credit = min(1.0, spread / sum(claims))
+    assert 0 < credit < 1
+    expected = (sum(errors) - credit * sum(claims)) / sum(effects)
+    assert value("unbiased_mse_ratio", said, true) == pytest.approx(expected)
+
+
 def test_weights_lead_where_a_condition_stands_out() -> None:
     true = case()
     weight = np.where(true.own, 0, np.abs(true.distinction))
