@@ -18,7 +18,7 @@ from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.evaluation.intervals import Units
 from aivc_graph.evaluation.leakage import MEASURE, leakage
 from aivc_graph.evaluation.records import Axis, Evaluation
-from aivc_graph.evaluation.responses.asking import examine
+from aivc_graph.evaluation.responses.asking import conditions_in, examine
 from aivc_graph.evaluation.responses.audit import audit_question
 from aivc_graph.evaluation.responses.leaks import Leaks
 from aivc_graph.evaluation.responses.questions import QUESTIONS, Fold, Question
@@ -30,7 +30,8 @@ from aivc_graph.pipeline.scores import FILE, write_scores
 from aivc_graph.pipeline.table_card import card_of_pairing, card_of_screen
 from aivc_graph.pipeline.table_settings import PairingConfig, QuestionConfig, ScreenConfig, load_table_config
 from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS, row_hashes
-from aivc_graph.training.fit_responses import Conditions, predict_responses
+from aivc_graph.training.fit_modality import predict_modality
+from aivc_graph.training.fit_responses import predict_responses
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.floating]
@@ -69,10 +70,8 @@ def evaluate_table(config: Path, out: Path | None = None, overrides: Sequence[st
 
 
 def predict(table: Responses, fold: Fold) -> Floats:
-    """Return what the first intervention operator says of the asked rows of a fold (asked, gene)."""
-    context = np.unique(table.context, return_inverse=True)[1].reshape(-1)
-    effect = np.where(fold.train[:, None], table.effect, np.nan)
-    return predict_responses(Conditions(effect, table.design, context, fold.train), fold.asked)
+    """Return what the intervention operator says of the asked rows of a fold (asked, gene)."""
+    return predict_responses(conditions_in(table, fold), fold.asked)
 
 
 def leakage_of(
@@ -176,7 +175,7 @@ def _evaluate_pairing(pairing: PairingConfig, out: Path, weights: Weights) -> Ev
         modality=pairing.label,
         readout="features",
         measured=target[test],
-        model=None,
+        model=predict_modality(x, scene.target, scene.train, scene.asked, scene.section),
         baselines=run_baselines(scene, "modality"),
         metrics=("pearson_by_gene", "rmse", "foscttm"),
         units=units,

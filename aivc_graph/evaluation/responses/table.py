@@ -75,6 +75,12 @@ class Responses:
         )
 
     @cached_property
+    def panel(self) -> Ints:
+        """Which gene each target is among those measured, -1 for none (target,)."""
+        at = {gene: i for i, gene in enumerate(self.genes)}
+        return np.array([at.get(target, -1) for target in self.targets], np.int64)
+
+    @cached_property
     def own(self) -> NDArray[np.bool_]:
         """Which genes are themselves targets of a row (row, gene)."""
         return np.array([np.isin(self.genes, parts) for parts in self.parts]).reshape(len(self.parts), len(self.genes))
