@@ -149,6 +149,7 @@ def _add_evaluate(verbs: Any) -> None:
     verb.add_argument("run", type=Path, metavar="RUN|CONFIG", nargs="?", help=text)
     text = "truth folder of a simulated tissue; found by itself where it lies beside the sections"
     verb.add_argument("--truth", type=Path, metavar="DIR", help=text)
+    verb.add_argument("--weights", type=Path, metavar="FILE", help="of pathways, which are then scored too")
     verb.add_argument("--out", type=Path, metavar="DIR", help="where to write them (RUN, or runs/<name of the screen>)")
     given = verb.add_argument_group("predictions of responses", "in place of a run: two .h5ad files")
     text = "one row a condition, or several cells of each"
@@ -317,7 +318,7 @@ def _evaluate(given: argparse.Namespace) -> None:
     from aivc_graph.pipeline.evaluate import evaluate, score_table
     from aivc_graph.report.write import PAGE, write_report
 
-    evaluation = evaluate(given.run, given.truth, given.out)
+    evaluation = evaluate(given.run, given.truth, given.out, given.weights)
     write_report(given.run, (given.out or given.run) / PAGE)
     _say(score_table(evaluation).to_string(index=False, float_format="{:.3f}".format))
 
@@ -336,13 +337,13 @@ def _evaluate_table(given: argparse.Namespace) -> None:
     if given.predictions is not None:
         from aivc_graph.pipeline.evaluate_predictions import evaluate_predictions
 
-        columns = {name: getattr(given, name) for name in ("condition", "control", "context", "split")}
+        columns = {name: getattr(given, name) for name in ("condition", "control", "context", "split", "weights")}
         out = given.out or Path("runs") / given.predictions.stem
         evaluation = evaluate_predictions(given.predictions, given.measured, out, **columns)
     else:
         from aivc_graph.pipeline.evaluate_tables import evaluate_table
 
-        evaluation = evaluate_table(given.run, given.out)
+        evaluation = evaluate_table(given.run, given.out, given.weights)
         facts = evaluation.provenance
         out = given.out or Path("runs") / str(facts.get("screen", facts.get("pairing")))
     write_scored_table(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pandas as pd
@@ -38,6 +39,13 @@ def read_footprints(path: Path) -> pd.DataFrame:
         source, target = found.loc[twice, ["source", "target"]].iloc[0]
         raise ReadError(str(path), f"{target!r} twice under {source!r}", "each target once a source")
     return found
+
+
+def facts_of_weights(path: Path | None) -> dict[str, dict[str, str]]:
+    """Return as ``pathways`` what tells one file of weights from another, its name and the SHA-256 of its bytes."""
+    if path is None:
+        return {}
+    return {"pathways": {"file": Path(path).name, "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()}}
 
 
 def _table(path: Path) -> pd.DataFrame:

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.evaluation.records import Axis, Evaluation
 from aivc_graph.evaluation.responses.asking import examine
 from aivc_graph.evaluation.responses.predictions import keys_of, shared_genes, sides_of, view_of
 from aivc_graph.evaluation.responses.questions import Fold, Question
 from aivc_graph.evaluation.responses.table import Responses, responses_of
+from aivc_graph.io.footprints import facts_of_weights, read_footprints
 from aivc_graph.io.h5ad_file import read_anndata
 from aivc_graph.io.staging import check_place
-from aivc_graph.pipeline.evaluate_tables import LEAKED
+from aivc_graph.pipeline.evaluate_tables import LEAKED, read_too
 from aivc_graph.pipeline.scores import FILE, write_scores
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ def evaluate_predictions(
     control: str = "control",
     context: str | None = None,
     split: str | None = None,
+    weights: Path | None = None,
 ) -> Evaluation:
     """Score predictions of responses against measured cells, and write ``evaluation.json`` into the folder `out`.
 
@@ -46,6 +49,8 @@ def evaluate_predictions(
     split
         Column of the measured ``obs`` that says ``train`` or ``test`` of each condition; ``split`` where there is one,
         else all that is predicted is tested and all else trains.
+    weights
+        What tells of pathways: activities are then scored beside genes.
 
     Raises
     ------
@@ -82,7 +87,9 @@ def evaluate_predictions(
         },
         "split": f"obs[{split!r}]" if split is not None else "what is predicted is tested, all else trains",
     }
-    return write_scores([exam.scored(view)], facts, LEAKED, Path(out))
+    footprints = None if weights is None else Footprints(read_footprints(weights), table.genes)
+    scored = read_too([exam.scored(view)], footprints)
+    return write_scores(scored, facts | facts_of_weights(weights), LEAKED, Path(out))
 
 
 def _axis(table: Responses, train: np.ndarray, asked: np.ndarray) -> Axis:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ from aivc_graph.evaluation.audit import audit_profiles
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.evaluation.intervals import Units
 from aivc_graph.evaluation.leakage import MEASURE, leakage
+from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.evaluation.records import Evaluation
+from aivc_graph.evaluation.responses.activities import in_pathways
 from aivc_graph.evaluation.responses.asking import examine
 from aivc_graph.evaluation.responses.questions import QUESTIONS, Fold
 from aivc_graph.evaluation.responses.table import Responses, column_of, responses_of
 from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.io.footprints import facts_of_weights, read_footprints
 from aivc_graph.io.h5ad_file import read_anndata
 from aivc_graph.io.staging import check_place
 from aivc_graph.pipeline.scores import FILE, write_scores
@@ -32,7 +36,7 @@ Floats = NDArray[np.floating]
 LEAKED = "share of the asked cells whose condition, in its context, or whose very values training has too"
 
 
-def evaluate_table(config: Path, out: Path | None = None) -> Evaluation:
+def evaluate_table(config: Path, out: Path | None = None, weights: Path | None = None) -> Evaluation:
     """Put the questions of a YAML file to the model and to every baseline, and write ``evaluation.json``.
 
     Parameters
@@ -41,6 +45,8 @@ def evaluate_table(config: Path, out: Path | None = None) -> Evaluation:
         A YAML file with ``screen:`` or ``pairing:``.
     out
         Folder for ``evaluation.json``; ``runs/<name>`` if not given.
+    weights
+        What tells of pathways, in place of ``screen.pathways``.
 
     Raises
     ------
@@ -53,7 +59,7 @@ def evaluate_table(config: Path, out: Path | None = None) -> Evaluation:
     out = Path("runs") / named.name if out is None else Path(out)
     check_place(out / FILE)
     if found.screen is not None:
-        return _evaluate_screen(found.screen, out)
+        return _evaluate_screen(found.screen, out, weights or found.screen.pathways)
     assert found.pairing is not None
     return _evaluate_pairing(found.pairing, out)
 
@@ -65,7 +71,7 @@ def predict(table: Responses, fold: Fold) -> Floats:
     return predict_responses(Conditions(effect, table.design, context, fold.train), fold.asked)
 
 
-def _evaluate_screen(screen: ScreenConfig, out: Path) -> Evaluation:
+def _evaluate_screen(screen: ScreenConfig, out: Path, weights: Path | None) -> Evaluation:
     started = time.perf_counter()
     data = read_anndata(screen.path)
     table = responses_of(
@@ -73,6 +79,7 @@ def _evaluate_screen(screen: ScreenConfig, out: Path) -> Evaluation:
     )
     shown = (data.n_obs, len(table.genes), len(table.parts), time.perf_counter() - started)
     log.info("read %d cells of %d genes in %d conditions in %.1f s", *shown)
+    footprints = None if weights is None else Footprints(read_footprints(weights), table.genes)
     scored = [one for asked in screen.questions for one in _ask(table, asked, screen.seed)]
     if not scored:
         names = ", ".join(one.ask for one in screen.questions)
@@ -88,7 +95,12 @@ def _evaluate_screen(screen: ScreenConfig, out: Path) -> Evaluation:
         "contexts": sorted(set(table.context.tolist())),
         "seed": screen.seed,
     }
-    return write_scores(scored, facts, LEAKED, out)
+    return write_scores(read_too(scored, footprints), facts | facts_of_weights(weights), LEAKED, out)
+
+
+def read_too(scored: Sequence[Scored], footprints: Footprints | None) -> list[Scored]:
+    """Return each task as it is and, where there are footprints, in terms of pathways."""
+    return [one for task in scored for one in (task, *([] if footprints is None else [in_pathways(task, footprints)]))]
 
 
 def _ask(table: Responses, asked: QuestionConfig, seed: int) -> list[Scored]:

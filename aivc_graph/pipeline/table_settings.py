@@ -46,6 +46,9 @@ class ScreenConfig(Settings):
         Layer in place of ``X``.
     questions
         What is asked.
+    pathways
+        Weights of pathways or transcription factors, as `read_footprints` takes them; activities are then scored beside
+        genes.
     seed
         Of folds and of conditions left out.
     """
@@ -57,6 +60,7 @@ class ScreenConfig(Settings):
     context: str | None = None
     layer: str | None = None
     questions: tuple[QuestionConfig, ...] = Field(min_length=1)
+    pathways: Path | None = None
     seed: int = Field(default=0, ge=0)
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from aivc_graph import names
@@ -16,6 +17,7 @@ from aivc_graph.evaluation.baselines.baseline import Scene
 from aivc_graph.evaluation.intervals import Units, units_of
 from aivc_graph.evaluation.leakage import leakage
 from aivc_graph.evaluation.metrics.metric import sums_by
+from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
@@ -38,11 +40,14 @@ class Asked:
         The run.
     truth
         What is known of it, where it was simulated.
+    weights
+        What tells of pathways: columns ``source``, ``target``, ``weight``.
     """
 
     tissue: VirtualTissue
     config: Config
     truth: Truth | None = None
+    weights: pd.DataFrame | None = None
 
     @property
     def graph(self) -> TissueGraph:
@@ -83,6 +88,16 @@ class Asked:
         if found.any():
             found &= np.asarray(to_scipy_csr(self.graph.counts(level, names.RNA)).sum(axis=1)).ravel() > 0
         return found
+
+    def footprints(self, level: str) -> Footprints | None:
+        """Return which genes of a level tell of which pathway, None without weights.
+
+        Raises
+        ------
+        QueryError
+            If no source has at least five targets among them.
+        """
+        return None if self.weights is None else Footprints(self.weights, self.model.plan.counts[level][names.RNA])
 
     def units(self, level: str, rows: Mask) -> Units:
         """Return who is resampled among `rows` of `level`."""
