@@ -111,6 +111,8 @@ def _put_together(
     results, risk = results_of(judged), risk_of(judged, asked.config.evaluation.weights)
     trained_on = asked.split == HIDDEN
     not_asked = {name: _needs(name) for name in TASKS if name not in {one.task for one in scored}}
+    if asked.weights is None:
+        not_asked["pathways"] = "weights: `evaluation.pathways`, or --weights"
     return Evaluation(
         provenance=provenance,
         risk=risk,

@@ -113,7 +113,7 @@ def test_scores_come_to_a_risk_between_floor_and_ceiling(found: Evaluation) -> N
 def test_what_was_not_evaluated_and_what_is_assumed_is_on_the_card(found: Evaluation) -> None:
     card = found.card
     assert card["not_evaluated"]["axes"] == ["intervention"]
-    assert set(card["not_evaluated"]["tasks"]) == {"endpoint", "registration", "response"}
+    assert set(card["not_evaluated"]["tasks"]) == {"endpoint", "pathways", "registration", "response"}
     assert card["split"]["donors_scored"] == ["d3"] and card["data"]["donors"] == 4
     said = {one["about"]: one["says"] for one in card["assumptions"]}
     assert "association" in said["identifiability"] and "do not vary" in said["confounding"]

@@ -18,6 +18,7 @@ from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.registry import Registry, import_members
 
 Array = NDArray[Any]
+CHUNK = 500
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,13 @@ class Ground:
     def mean_around(self, values: Array) -> Array:
         """Return the mean around each asked node (asked, column): of predicted values there, of measured ones else."""
         assert self.near is not None and self.known is not None and self.asked is not None
-        completed = self.known.copy()
-        completed[self.asked] = values
-        return np.asarray(np.mean([completed[one] for one in self.near.T], axis=0))
+        inside, means = np.cumsum(self.asked) - 1, np.empty(np.shape(values))
+        for start in range(0, len(values), CHUNK):
+            near = self.near[start : start + CHUNK]
+            around, predicted = self.known[near], self.asked[near]
+            around[predicted] = values[inside[near[predicted]]]
+            means[start : start + CHUNK] = around.mean(axis=1)
+        return means
 
 
 # Values (asked, column) by one predictor, and the ground → what is decided on (row, …). Kinds of values: `expression`

@@ -36,7 +36,7 @@ def read_all(asked: Asked, level: str, rows: Mask, scored: Scored, scene: Scene,
     region = asked.graph[level].region_index.numpy()[rows]
     ground = Ground(
         footprints=asked.footprints(level),
-        known=np.where(rows[:, None], np.nan, target),
+        known=target,
         asked=rows,
         near=nearest(asked, level, rows, known | rows, AROUND),
         niches=_niche_rule(asked, level, scene.train & ~rows, known, target),
