@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from aivc_graph.errors import AivcError, ConfigError, StoreError
+from aivc_graph.pipeline.catalogue import COMPARE, EVALUATE
 from aivc_graph.simulate.catalogue import CATALOGUE
 
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 PATH_FAULTS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 Do = Callable[[argparse.Namespace], None]
 TERMINAL_ROWS = 60
+YAML = (".yaml", ".yml")
 ENDINGS = (".csv", ".parquet", ".h5ad")
 LEVELS = ("cell", "patch", "region")
 FORMATS = ("h5ad", "spatialdata", "geojson", "graphml")
@@ -66,23 +68,19 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of all verbs."""
     top = argparse.ArgumentParser(prog="aivc", description="A virtual tissue that you can question.")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for add in (
-        _add_demo,
-        _add_simulate,
-        _add_inspect,
-        _add_build,
-        _add_train,
-        _add_evaluate,
-        _add_compare,
-        _add_query,
-        _add_export,
-    ):
+    for add in (_add_demo, _add_simulate, _add_inspect, _add_build, _add_train, _add_evaluate, _add_compare):
+        add(verbs)
+    for add in (_add_query, _add_export):
         add(verbs)
     return top
 
 
 def _verb(verbs: Any, name: str, do: Do, text: str, example: str) -> argparse.ArgumentParser:
-    verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text, epilog=f"example: {example}")
+    several = "\n" in example
+    shown = "examples:\n  " + example.replace("\n", "\n  ") if several else f"example: {example}"
+    verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text, epilog=shown)
+    if several:
+        verb.formatter_class = argparse.RawDescriptionHelpFormatter
     verb.set_defaults(do=do, debug=False, quiet=False)
     _loudness(verb)
     return verb
@@ -141,32 +139,31 @@ def _add_train(verbs: Any) -> None:
 
 def _add_evaluate(verbs: Any) -> None:
     text = (
-        "score a run on held-out tissue, a screen of interventions, or anybody's predictions of one, with baselines "
-        "beside every number; writes evaluation.json, and of a run report.html"
+        "score a run, a screen, a pairing or anybody's predictions beside all baselines: evaluation.json, report.html"
     )
-    verb = _verb(verbs, "evaluate", _evaluate, text, "aivc evaluate runs/demo; aivc evaluate configs/norman.yaml")
-    text = "a run, or a YAML file with `screen:` or `pairing:`"
-    verb.add_argument("run", type=Path, metavar="RUN|CONFIG", nargs="?", help=text)
-    text = "truth folder of a simulated tissue; found by itself where it lies beside the sections"
-    verb.add_argument("--truth", type=Path, metavar="DIR", help=text)
+    verb = _verb(verbs, "evaluate", _evaluate, text, EVALUATE)
+    verb.add_argument("run", type=Path, metavar="RUN|CONFIG", nargs="?", help="or YAML with `screen:` or `pairing:`")
+    verb.add_argument("--truth", type=Path, metavar="DIR", help="of a simulated tissue; found beside its sections")
     verb.add_argument("--weights", type=Path, metavar="FILE", help="of pathways, which are then scored too")
     verb.add_argument("--out", type=Path, metavar="DIR", help="where to write them (RUN, or runs/<name of the screen>)")
+    _overrides(verb, "put one setting over the YAML file's; may be repeated")
     given = verb.add_argument_group("predictions of responses", "in place of a run: two .h5ad files")
-    text = "one row a condition, or several cells of each"
-    given.add_argument("--predictions", type=Path, metavar="H5AD", help=text)
+    given.add_argument("--predictions", type=Path, metavar="H5AD", help="one row a condition, or several cells of each")
     given.add_argument("--measured", type=Path, metavar="H5AD", help="one row a cell, controls among them")
     given.add_argument("--condition", default="condition", metavar="COLUMN", help="of obs in both (%(default)s)")
     given.add_argument("--control", default="control", metavar="NAME", help="the condition without any (%(default)s)")
     given.add_argument("--context", metavar="COLUMN", help="such as cell line, of obs in both; one if not given")
     text = "of measured obs, says train or test (split, else what is predicted is tested and all else trains)"
     given.add_argument("--split", metavar="COLUMN", help=text)
+    text = "accept that what is tested trains under another name; the page says so"
+    given.add_argument("--share-content", action="store_true", help=text)
 
 
 def _add_compare(verbs: Any) -> None:
     text = "paired differences between evaluated runs on the same units, with p-values adjusted for their number"
-    verb = _verb(verbs, "compare", _compare, text, "aivc compare runs/a runs/b --out differences.csv")
+    verb = _verb(verbs, "compare", _compare, text, COMPARE)
     verb.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder, or an evaluation.json file")
-    verb.add_argument("--out", type=_differences_path, metavar="FILE", help="a .csv or .json file")
+    verb.add_argument("--out", type=_ends_in(".csv", ".json"), metavar="FILE", help="a .csv or .json file")
 
 
 def _add_query(verbs: Any) -> None:
@@ -177,7 +174,7 @@ def _add_query(verbs: Any) -> None:
     for name, (text, options) in QUESTIONS.items():
         example = f"example: aivc query runs/demo {name} {EXAMPLES[name]}"
         question = asked.add_parser(name, help=text, description=text, epilog=example)
-        question.add_argument("--out", type=_table_path, metavar="FILE", help="a .csv, .parquet or .h5ad file")
+        question.add_argument("--out", type=_ends_in(*ENDINGS), metavar="FILE", help="a .csv, .parquet or .h5ad file")
         _loudness(question)
         for option in options:
             question.add_argument(option, **OPTIONS[option])
@@ -193,7 +190,10 @@ def _add_export(verbs: Any) -> None:
 
 def _config(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("config", type=Path, metavar="CONFIG", help="YAML file")
-    text = "put one setting over the file's; may be repeated"
+    _overrides(verb, "put one setting over the file's; may be repeated")
+
+
+def _overrides(verb: argparse.ArgumentParser, text: str) -> None:
     verb.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help=text)
 
 
@@ -201,16 +201,13 @@ def _device(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(%(default)s)")
 
 
-def _differences_path(text: str) -> Path:
-    if Path(text).suffix not in (".csv", ".json"):
-        raise argparse.ArgumentTypeError(f"{text}: expected a file that ends in .csv or .json")
-    return Path(text)
+def _ends_in(*endings: str) -> Callable[[str], Path]:
+    def path(text: str) -> Path:
+        if Path(text).suffix not in endings:
+            raise argparse.ArgumentTypeError(f"{text}: expected a file that ends in {', '.join(endings)}")
+        return Path(text)
 
-
-def _table_path(text: str) -> Path:
-    if Path(text).suffix not in ENDINGS:
-        raise argparse.ArgumentTypeError(f"{text}: expected a file that ends in {', '.join(ENDINGS)}")
-    return Path(text)
+    return path
 
 
 def _symbols(text: str) -> list[str]:
@@ -310,9 +307,12 @@ def _evaluate(given: argparse.Namespace) -> None:
     files = [name for name in ("predictions", "measured") if getattr(given, name) is not None]
     if (given.run is not None) == bool(files) or len(files) == 1:
         mend = "give one of them, as in aivc evaluate runs/demo"
-        found = "both or neither, or half of the latter"
-        raise ConfigError("aivc evaluate", found, "RUN, a YAML file, or --predictions with --measured", mend)
-    if files or given.run.suffix in (".yaml", ".yml"):
+        expected = "RUN, a YAML file, or --predictions with --measured"
+        raise ConfigError("aivc evaluate", "both or neither, or half of the latter", expected, mend)
+    if given.overrides and (files or given.run.suffix not in YAML):
+        expected, mend = "a YAML file with `screen:` or `pairing:`", "a run's settings are those it was trained with"
+        raise ConfigError("aivc evaluate --set", "a run, or predictions", expected, mend)
+    if files or given.run.suffix in YAML:
         _evaluate_table(given)
         return
     from aivc_graph.pipeline.evaluate import evaluate, score_table
@@ -331,23 +331,23 @@ def _compare(given: argparse.Namespace) -> None:
 
 
 def _evaluate_table(given: argparse.Namespace) -> None:
-    from aivc_graph.pipeline.scores import board
+    from aivc_graph.pipeline.scores import board, board_text
     from aivc_graph.report.write import write_scored_table
 
     if given.predictions is not None:
         from aivc_graph.pipeline.evaluate_predictions import evaluate_predictions
 
-        columns = {name: getattr(given, name) for name in ("condition", "control", "context", "split", "weights")}
+        columns = {name: getattr(given, name) for name in ("condition", "control", "context", "split", "share_content")}
+        columns["pathways"] = given.weights
         out = given.out or Path("runs") / given.predictions.stem
         evaluation = evaluate_predictions(given.predictions, given.measured, out, **columns)
     else:
         from aivc_graph.pipeline.evaluate_tables import evaluate_table
 
-        evaluation = evaluate_table(given.run, given.out, given.weights)
-        facts = evaluation.provenance
-        out = given.out or Path("runs") / str(facts.get("screen", facts.get("pairing")))
+        evaluation = evaluate_table(given.run, given.out, given.overrides, given.weights)
+        out = given.out or Path("runs") / str(evaluation.provenance.get("screen", evaluation.provenance.get("pairing")))
     write_scored_table(out)
-    _say(board(evaluation).to_string(index=False, na_rep="", float_format="{:.4g}".format))
+    _say(board_text(board(evaluation)))
 
 
 def _query(given: argparse.Namespace) -> None:

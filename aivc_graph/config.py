@@ -174,9 +174,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         keys = ", ".join(Config.model_fields)
         raise ConfigError(source.where(()), f"{data!r:.60}", f"the keys {keys}", "start with `task:`")
     for override in overrides:
-        _override(data, override, faults)
+        put_over(data, override, faults)
     for part in {"task", "evaluation"} & set(data):
-        data[part] = _beside(data[part], Path(path).absolute().parent)
+        data[part] = beside(data[part], Path(path).absolute().parent)
     _check_members(data, base, faults)
     try:
         config = Config.model_validate(faults.without_faulty(data))
@@ -201,16 +201,16 @@ def data_folder() -> Path:
     return shared if shared.is_dir() else Path.cwd()
 
 
-def _beside(value: Any, folder: Path) -> Any:
+def beside(value: Any, folder: Path) -> Any:
     """Return plain data with every text that begins with ``./`` made a path below `folder`."""
     if isinstance(value, dict):
-        return {key: _beside(item, folder) for key, item in value.items()}
+        return {key: beside(item, folder) for key, item in value.items()}
     if isinstance(value, list):
-        return [_beside(item, folder) for item in value]
+        return [beside(item, folder) for item in value]
     return str(folder / value) if isinstance(value, str) and value.startswith("./") else value
 
 
-def _override(data: dict[str, Any], override: str, faults: SettingFaults) -> None:
+def put_over(data: dict[str, Any], override: str, faults: SettingFaults) -> None:
     """Put ``KEY=VALUE`` into `data`; the value is read as YAML."""
     name, equals, text = (part.strip() for part in override.partition("="))
     if not equals or not name:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -59,7 +60,28 @@ def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFi
         cli.main([verb, "--help"])
     assert done.value.code == 0
     shown = capsys.readouterr().out
-    assert f"example: aivc {verb}" in " ".join(shown.split()) and "--debug" in shown and "--quiet" in shown
+    assert re.search(rf"examples?: aivc {verb}", " ".join(shown.split())) and "--debug" in shown and "--quiet" in shown
+
+
+@pytest.mark.parametrize(
+    ("verb", "forms"),
+    [
+        (
+            "evaluate",
+            ("runs/demo", "configs/norman.yaml --set", "configs/bmmc.yaml", "--predictions mine.h5ad --measured"),
+        ),
+        ("compare", ("runs/a runs/b\n", "--out differences.csv", "evaluation.json --out differences.json")),
+    ],
+)
+def test_a_verb_of_several_forms_shows_them_all(
+    verb: str, forms: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit):
+        cli.main([verb, "--help"])
+    shown = capsys.readouterr().out
+    assert all(f"aivc {verb}" in line for line in shown.split("examples:")[1].strip().splitlines())
+    assert all(form in shown for form in forms)
 
 
 @pytest.mark.parametrize("question", QUESTIONS)

@@ -69,8 +69,10 @@ def _interventions(graph: TissueGraph, section: NDArray[np.integer[Any]], train:
     return {"intervention": round(float((~new[treated]).mean()), 6)} if treated.any() else {}
 
 
-def audit_profiles(profiles: Floats, train: Rows, asked: Rows, level: str = names.CELL) -> dict[str, Any]:
-    """Return ``similarity`` and ``nearest`` of a table without tissue, each by level as of a graph.
+def audit_profiles(
+    profiles: Floats, train: Rows, asked: Rows, level: str = names.CELL, seed: int = 0
+) -> dict[str, Any]:
+    """Return ``similarity``, ``nearest`` and ``optimism`` of a table without tissue, each by level as of a graph.
 
     Parameters
     ----------
@@ -80,12 +82,19 @@ def audit_profiles(profiles: Floats, train: Rows, asked: Rows, level: str = name
         The sides (row,).
     level
         What a row is.
+    seed
+        Of the random splits that optimism is measured against.
     """
     genes = np.sort(np.argsort(-profiles[train].mean(axis=0), kind="stable")[:GENES])
     known, tested = (
         profiles[np.flatnonzero(side)[spread_rows(int(side.sum()), SAMPLE)]][:, genes] for side in (train, asked)
     )
-    found = {"similarity": similarity_across(known, tested), "nearest": nearest_distance(known, tested)}
+    both, side = np.concatenate([known, tested]), np.arange(len(known) + len(tested)) < len(known)
+    found = {
+        "similarity": similarity_across(known, tested),
+        "nearest": nearest_distance(known, tested),
+        "optimism": optimism_gap(both, None, np.zeros(len(both), np.int64), side, ~side, seed),
+    }
     return {name: {level: one} for name, one in found.items()}
 
 

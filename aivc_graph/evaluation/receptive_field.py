@@ -60,7 +60,7 @@ def touched_by(graph: TissueGraph, steps: Sequence[Step], source: Mapping[str, R
 
 
 def reach_um(graph: TissueGraph, steps: Sequence[Step]) -> dict[str, float]:
-    """Return by level the distance [µm] from which no message of all steps can come to a node: longest edges added up.
+    """Return by level the distance [µm] beyond which no message of all steps comes to a node: longest edges added up.
 
     A chain of messages is as long as its steps in their order allow: neighbours, up to the patch, along patches, down.
     """

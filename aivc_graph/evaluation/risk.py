@@ -102,6 +102,18 @@ def risk_of(judged: Iterable[Judged], weights: Mapping[Axis, float]) -> dict[str
     }
 
 
+def gaps_of(risk: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the axes that were not evaluated, and those that were but came to no risk, each with why."""
+    return {
+        "axes": [axis for axis, found in risk.items() if found == NOT_EVALUATED],
+        "without_risk": [
+            f"{axis}: {one['reason']}"
+            for axis, one in risk.items()
+            if isinstance(one, dict) and "scores" in one and one["value"] is None
+        ],
+    }
+
+
 def _known(one: Judged, name: str) -> bool:
     return name in one.estimates and bool(np.isfinite(one.estimates[name].value))
 

@@ -41,6 +41,8 @@ class Scored:
         Why there is no ceiling, where there is none.
     donor
         Donor of each row (row,), where rows are of tissue.
+    group
+        Kind of each row (row,), such as its label or its context, where it has one.
     """
 
     task: str
@@ -60,6 +62,7 @@ class Scored:
     similarity: dict[str, float] = field(default_factory=dict)
     no_ceiling: str = "no replicate was measured"
     donor: Array | None = None
+    group: Array | None = None
 
 
 @dataclass(frozen=True)

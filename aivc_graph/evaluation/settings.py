@@ -16,7 +16,7 @@ def _all_alike() -> dict[Axis, float]:
     return dict.fromkeys(AXES, 1.0)
 
 
-class EvaluationConfig(Settings):
+class ScoringConfig(Settings):
     """What answers are read as, and how scores are put together.
 
     Parameters
@@ -27,17 +27,10 @@ class EvaluationConfig(Settings):
     pathways
         Weights of pathways or transcription factors, as `read_footprints` takes them; activities are then scored beside
         genes.
-    annotation
-        Column of the nodes in which an expert named the regions; niches are scored against it where the truth is not
-        known. None where it is something else, such as the kind of a cell.
-    endpoint
-        Trait of the sections, such as a stage of disease; told from their niches with each donor left out.
     """
 
     weights: dict[Axis, float] = Field(default_factory=_all_alike)
     pathways: Path | None = None
-    annotation: str | None = names.LABEL
-    endpoint: str | None = Field(default=None, min_length=1)
 
     @field_validator("weights")
     @classmethod
@@ -48,3 +41,19 @@ class EvaluationConfig(Settings):
         if not sum(weights.values()) > 0:
             raise ValueError("all weights are 0; give one axis a weight above")
         return weights
+
+
+class EvaluationConfig(ScoringConfig):
+    """The same of a tissue, and what is known of it beside its measurements.
+
+    Parameters
+    ----------
+    annotation
+        Column of the nodes in which an expert named the regions; niches are scored against it where the truth is not
+        known. None where it is something else, such as the kind of a cell.
+    endpoint
+        Trait of the sections, such as a stage of disease; told from their niches with each donor left out.
+    """
+
+    annotation: str | None = names.LABEL
+    endpoint: str | None = Field(default=None, min_length=1)

@@ -87,6 +87,17 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None) -> Tissu
     """
     config = config or GraphConfig()
     started = time.perf_counter()
+    graph = lay_graph(sections, config)
+    add_observations(graph, sections, n_genes=config.n_genes, keep_genes=config.keep_genes)
+    add_interventions(graph, sections)
+    add_section_profiles(graph)
+    check_graph(graph)
+    log.info("built %s in %.1f s", summary_line(graph), time.perf_counter() - started)
+    return graph
+
+
+def lay_graph(sections: list[Any], config: GraphConfig) -> TissueGraph:
+    """Return the nodes and edges of the graph over all `sections`, without what was measured."""
     _check_names(sections)
     graph = TissueGraph()
     groups = [{k: v for k, v in metadata_of(s).items() if k != names.INTERVENTIONS} for s in sections]
@@ -101,11 +112,6 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None) -> Tissu
             _add_nodes(graph, level, nodes)
             _add_lateral(graph, level, nodes, config.edges.get(level))
     _add_within(graph, cells, patches, config.patch_reach_um)
-    add_observations(graph, sections, n_genes=config.n_genes, keep_genes=config.keep_genes)
-    add_interventions(graph, sections)
-    add_section_profiles(graph)
-    check_graph(graph)
-    log.info("built %s in %.1f s", summary_line(graph), time.perf_counter() - started)
     return graph
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import pandas as pd
 
 from aivc_graph.errors import ReadError
+from aivc_graph.io.h5ad_file import file_hashes
 from aivc_graph.io.tables import need_columns, numbers, read_frame
 
 # Column names that the field's resources use: decoupler, PROGENy, DoRothEA and CollecTRI.
@@ -41,11 +41,9 @@ def read_footprints(path: Path) -> pd.DataFrame:
     return found
 
 
-def facts_of_weights(path: Path | None) -> dict[str, dict[str, str]]:
-    """Return as ``pathways`` what tells one file of weights from another, its name and the SHA-256 of its bytes."""
-    if path is None:
-        return {}
-    return {"pathways": {"file": Path(path).name, "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()}}
+def hashes_of_weights(path: Path | None) -> dict[str, dict[str, str]]:
+    """Return the SHA-256 of a file of weights by its name, under ``pathways``; nothing without one."""
+    return {} if path is None else {"pathways": file_hashes(Path(path))}
 
 
 def _table(path: Path) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import warnings
 from pathlib import Path
@@ -24,6 +25,17 @@ def write_anndata(table: Any, path: Path, *, compression: str | None = None) -> 
         table.strings_to_categoricals()
         write_elem(file, "/", table, dataset_kwargs={"compression": compression})
     path.write_bytes(composed.getbuffer())
+
+
+def file_hashes(*paths: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file by its name; the folders above where two are called alike."""
+    several = len({path.name for path in paths}) < len(paths)
+    found = {}
+    for path in paths:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        found[str(path) if several else path.name] = digest
+    return found
 
 
 def read_anndata(path: Path) -> Any:

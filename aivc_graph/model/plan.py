@@ -58,10 +58,7 @@ class ModelPlan(Settings):
                 else:
                     features.setdefault(level, {})[modality] = tuple(graph[level][f"{modality}_names"])
         widths = [len(p) for by in counts.values() for p in by.values()]
-        laterals = tuple(v for v in graph.levels if (v, names.NEAR, v) in graph.edge_types)
-        withins = tuple((s, t) for s, name, t in graph.edge_types if name == names.WITHIN and t != names.SECTION)
-        order = {level: i for i, level in enumerate(names.LEVELS)}
-        withins = tuple(sorted(withins, key=lambda st: (order[st[0]], order[st[1]])))
+        laterals, withins = relations_of(graph)
         latent = min([config.latent, *[max(w - 1, 1) for w in widths]])
         plan = cls(
             config=config,
@@ -106,10 +103,7 @@ class ModelPlan(Settings):
     @property
     def steps(self) -> list[Step]:
         """The message-passing steps of the model in order, as (relation, reverse), for exact window halos."""
-        lateral = [((v, names.NEAR, v), False) for v in self.laterals]
-        lift: list[Step] = [((s, names.WITHIN, t), False) for s, t in self.withins]
-        project: list[Step] = [((s, names.WITHIN, t), True) for s, t in reversed(self.withins)]
-        return (lateral + lift + project) * self.config.depth
+        return steps_over(self.laterals, self.withins, self.config.depth)
 
     def check(self, graph: TissueGraph) -> None:
         """Raise `ModelError` if `graph` does not carry what the model was trained on."""
@@ -127,6 +121,22 @@ class ModelPlan(Settings):
                         "the panel the model was trained on",
                         "build the graph with the run's config.yaml",
                     )
+
+
+def relations_of(graph: TissueGraph) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """Return the levels with neighbours, and the pairs (child, parent) of levels below the section, finest first."""
+    laterals = tuple(v for v in graph.levels if (v, names.NEAR, v) in graph.edge_types)
+    withins = [(s, t) for s, name, t in graph.edge_types if name == names.WITHIN and t != names.SECTION]
+    order = {level: i for i, level in enumerate(names.LEVELS)}
+    return laterals, tuple(sorted(withins, key=lambda st: (order[st[0]], order[st[1]])))
+
+
+def steps_over(laterals: tuple[str, ...], withins: tuple[tuple[str, str], ...], depth: int) -> list[Step]:
+    """Return (relation, reverse) of every message: along each level, up, and down again, `depth` times."""
+    lateral = [((v, names.NEAR, v), False) for v in laterals]
+    lift: list[Step] = [((s, names.WITHIN, t), False) for s, t in withins]
+    project: list[Step] = [((s, names.WITHIN, t), True) for s, t in reversed(withins)]
+    return (lateral + lift + project) * depth
 
 
 def panel(graph: TissueGraph, level: str, modality: str) -> tuple[str, ...]:

@@ -21,7 +21,13 @@ def audit(asked: Asked) -> dict[str, Any]:
     return audit_graph(asked.graph, train, asked_of, asked.model.plan.steps, asked.tissue.seed)
 
 
+def built_facts(run: Path) -> dict[str, Any]:
+    """Return what the run's graph says of how it was built: configuration, inputs, doubts, leaks, reach of messages."""
+    place = (run / run_facts(run / FACTS, ("graph",))["graph"]).resolve()
+    found: dict[str, Any] = open_store(place).facts.get("provenance", {})
+    return found
+
+
 def accepted_leaks(run: Path) -> list[str]:
     """Return what stands on two sides of the run's split because its configuration accepts it, a sentence each."""
-    place = (run / run_facts(run / FACTS, ("graph",))["graph"]).resolve()
-    return [str(leak) for leak in open_store(place).facts.get("provenance", {}).get("leaks", ())]
+    return [str(leak) for leak in built_facts(run).get("leaks", ())]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,17 +11,26 @@ from typing import Any
 from aivc_graph import names
 from aivc_graph.config import Config, SectionConfig, TaskConfig
 from aivc_graph.errors import AivcError, ConfigError, StoreError
-from aivc_graph.graph.build import build_graph
+from aivc_graph.evaluation.receptive_field import reach_um
+from aivc_graph.graph.build import build_graph, lay_graph
 from aivc_graph.graph.connectivity import connectivity
 from aivc_graph.graph.nodes import lay_windows
 from aivc_graph.graph.observations import anchor_count
 from aivc_graph.graph.replacing import refuse_other
 from aivc_graph.graph.store import write_store
+from aivc_graph.io.cache_folder import cache_folder
 from aivc_graph.io.reading import read
 from aivc_graph.io.staging import check_place
 from aivc_graph.modalities.histology import add_histology
-from aivc_graph.pipeline.doubts import doubts_of_content, doubts_of_paths, doubts_of_registration, doubts_of_section
-from aivc_graph.splits.design import split_design
+from aivc_graph.model.plan import relations_of, steps_over
+from aivc_graph.pipeline.doubts import (
+    doubts_of_content,
+    doubts_of_paths,
+    doubts_of_reach,
+    doubts_of_registration,
+    doubts_of_section,
+)
+from aivc_graph.splits.design import levels_of, split_design, write_labels
 from aivc_graph.splits.leakage import Duplicate, accepted_leaks, check_donors, duplicate_content
 from aivc_graph.tissue.intervention import set_interventions
 from aivc_graph.tissue.registration.method import registration_method
@@ -54,7 +61,9 @@ def build(config: Config, out: Path | None = None) -> Path:
         log.info("reading %s (%d of %d)", section.name, number, len(config.task.sections))
         sections.append(read_section(section, config.task))
         doubts += _told(doubts_of_section(sections[-1]))
-    twice = hold_out(sections, config.task)
+    reach = reach_of(sections, config)
+    twice = hold_out(sections, config.task, max(reach.values(), default=0.0))
+    doubts += _told(doubts_of_reach(config.task, reach))
     doubts += _told([*doubts_of_content(twice), *doubts_of_registration(config.task, sections)])
     leaks = _told(leaks_of(sections, config.task, twice))
     for section in sections:  # once the sides are known: a slide's colours are those of its training side
@@ -64,7 +73,7 @@ def build(config: Config, out: Path | None = None) -> Path:
         log.info("%s: %s", level, ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in found.items()))
     slides = {metadata_of(s)["section"]: small for s in sections if (small := thumbnail(s)) is not None}
     facts: dict[str, Any] = {"configuration": config.model_dump(mode="json"), "inputs": _input_hashes(config)}
-    facts |= {"doubts": doubts, "leaks": leaks}
+    facts |= {"doubts": doubts, "leaks": leaks, "reach_um": reach}
     write_store(graph, out, facts, slides)
     log.info("anchors: %s", ", ".join(f"{k} {v:,}" for k, v in anchor_count(graph).items()) or "none")
     return out
@@ -111,27 +120,7 @@ def describe_slide(section: Any, task: TaskConfig, window_um: float) -> None:
         return
     if names.PATCH not in section.shapes:
         lay_windows(section, window_um)
-    add_histology(section, features=task.features, cache=_cache_folder(), progress=sys.stderr.isatty())
-
-
-def _cache_folder() -> Path | None:
-    """Return the folder that remembers tiles between builds; without it, where it cannot be written."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "aivc-graph"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-        reason = "not writable"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    _warn_once(f"{folder}: {reason}; tiles are not remembered (XDG_CACHE_HOME names another place)")
-    return None
-
-
-@functools.cache
-def _warn_once(text: str) -> None:
-    """Say once what is true of every section."""
-    log.warning("%s", text)
+    add_histology(section, features=task.features, cache=cache_folder(), progress=sys.stderr.isatty())
 
 
 def _told(doubts: list[str]) -> list[str]:
@@ -140,12 +129,29 @@ def _told(doubts: list[str]) -> list[str]:
     return doubts
 
 
-def hold_out(sections: list[Any], task: TaskConfig) -> list[Duplicate]:
+def reach_of(sections: list[Any], config: Config) -> dict[str, float]:
+    """Return by level how far messages come from [µm] before any edge is cut; nothing where no section is parted."""
+    if not split_design(**(config.task.split or EVERYTHING)).parts_sections:
+        return {}
+    for section in sections:
+        for level in levels_of(section):
+            write_labels(section, level, names.TRAIN)
+    graph = lay_graph(sections, config.graph)
+    reach = reach_um(graph, steps_over(*relations_of(graph), config.model.depth))
+    return {level: round(reach[level], 1) for level in graph.levels if level != names.REGION}
+
+
+def hold_out(sections: list[Any], task: TaskConfig, within_um: float = 0.0) -> list[Duplicate]:
     """Label every node by the task's split; refuse donors or content on two sides of it, return what is there twice.
 
     What the split's ``share_donors`` or ``share_content`` accepts is not refused; see `leaks_of`.
+
+    Parameters
+    ----------
+    within_um
+        How far messages come from [µm], for a design that leaves its gap open.
     """
-    design = split_design(**(task.split or EVERYTHING))
+    design = split_design(**(task.split or EVERYTHING)).within_reach(within_um)
     for level, labels in design(sections).items():
         log.info("split of %s: %s", level, ", ".join(f"{label} {n:,}" for label, n in labels.items() if n))
     if not getattr(design, "share_donors", True):

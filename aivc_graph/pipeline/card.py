@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from aivc_graph import names
-from aivc_graph.evaluation.risk import NOT_EVALUATED
+from aivc_graph.evaluation.risk import gaps_of
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.pipeline.tasks.task import HIDDEN, Asked
@@ -17,7 +17,9 @@ from aivc_graph.pipeline.tasks.task import HIDDEN, Asked
 GROUPS = ("site", "platform", "batch")
 
 
-def card_of(asked: Asked, scored: list[Scored], risk: dict[str, Any], not_asked: dict[str, str]) -> dict[str, Any]:
+def card_of(
+    asked: Asked, scored: list[Scored], risk: dict[str, Any], not_asked: dict[str, str], leakage: dict[str, Any]
+) -> dict[str, Any]:
     """Return data, split, assumptions and gaps of a run, each in plain sentences or counts.
 
     Parameters
@@ -28,22 +30,24 @@ def card_of(asked: Asked, scored: list[Scored], risk: dict[str, Any], not_asked:
         What each axis came to.
     not_asked
         Tasks that were not asked, and what each needs.
+    leakage
+        What may leak, with how far messages reach.
 
     References
     ----------
     Mitchell et al. 2019, doi:10.1145/3287560.3287596 (model cards).
     """
-    axes = [axis for axis, found in risk.items() if found == NOT_EVALUATED]
-    unscaled = [
-        f"{axis}: {one['reason']}"
-        for axis, one in risk.items()
-        if isinstance(one, dict) and "scores" in one and one["value"] is None
-    ]
     return {
         "data": _data(asked),
         "split": _split(asked),
-        "assumptions": [*_identifiability(asked), *_confounding(asked), *_measurement(asked), *_units(scored)],
-        "not_evaluated": {"axes": axes, "without_risk": unscaled, "tasks": not_asked},
+        "assumptions": [
+            *_identifiability(asked),
+            *_confounding(asked),
+            *_measurement(asked),
+            *_gaps(leakage),
+            *_units(scored),
+        ],
+        "not_evaluated": {**gaps_of(risk), "tasks": not_asked},
     }
 
 
@@ -123,6 +127,20 @@ def _measurement(asked: Asked) -> list[dict[str, str]]:
         "A gene that was not counted is unknown, not absent."
     )
     return [{"about": "measurement", "says": said}]
+
+
+def _gaps(leakage: dict[str, Any]) -> list[dict[str, str]]:
+    """Say by level how far the sides lie apart and how far messages would reach, where sides part a section."""
+    found = []
+    for level, reach in leakage.get("reach_um", {}).items():
+        gap = leakage.get("receptive_field", {}).get(level, {}).get("gap_um")
+        if gap is not None:
+            apart = "no edge had to be cut" if gap > reach else "cut edges alone keep the sides apart"
+            said = (
+                f"Tested {level}s lie {gap:.0f} µm or more from what trained; messages reach {reach:.0f} µm: {apart}."
+            )
+            found.append({"about": "gap", "says": said})
+    return found
 
 
 def _units(scored: list[Scored]) -> list[dict[str, str]]:

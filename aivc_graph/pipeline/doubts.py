@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from aivc_graph import names
 from aivc_graph.config import TaskConfig
 from aivc_graph.errors import TissueError
-from aivc_graph.splits.design import labels_of, levels_of
+from aivc_graph.splits.design import labels_of, levels_of, split_design
 from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS, Duplicate
 from aivc_graph.tissue.label_agreement import check_labels
 from aivc_graph.tissue.registration.orientation import check_orientation
@@ -40,6 +40,14 @@ def doubts_of_content(duplicates: Sequence[Duplicate]) -> list[str]:
     """Say which tables hold the same pictures, or more than 1 % (and at least two) of the same rows of counts."""
     telling = [one for one in duplicates if one.what == "image" or (one.n >= MIN_ROWS and one.share > MAX_SHARE)]
     return [str(TissueError(one.a, f"the same {one.what} ({one.n:,}) as {one.b}", ONCE, MEND)) for one in telling]
+
+
+def doubts_of_reach(task: TaskConfig, reach_um: Mapping[str, float]) -> list[str]:
+    """Say that the sides of the task's split are closer than messages reach, by level, where they part a section."""
+    if not task.split or not reach_um:
+        return []
+    found = split_design(**task.split).doubt(max(reach_um.values()))
+    return [found] if found else []
 
 
 def doubts_of_registration(task: TaskConfig, sections: Sequence[Any]) -> list[str]:

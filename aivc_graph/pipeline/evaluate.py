@@ -20,9 +20,10 @@ from aivc_graph.evaluation.leakage import MEASURE
 from aivc_graph.evaluation.records import Evaluation
 from aivc_graph.evaluation.risk import risk_of
 from aivc_graph.evaluation.scoring import Scored, comparisons_of, judge, results_of, units_of_scores
-from aivc_graph.io.footprints import facts_of_weights, read_footprints
+from aivc_graph.io.footprints import hashes_of_weights, read_footprints
+from aivc_graph.io.h5ad_file import file_hashes
 from aivc_graph.io.staging import check_place, staged
-from aivc_graph.pipeline.audit import accepted_leaks, audit
+from aivc_graph.pipeline.audit import accepted_leaks, audit, built_facts
 from aivc_graph.pipeline.card import card_of
 from aivc_graph.pipeline.tasks.task import HIDDEN, TASKS, Asked
 from aivc_graph.pipeline.truth import check_truth, find_truth
@@ -32,10 +33,11 @@ from aivc_graph.training.run_folder import METRICS, run_metrics
 
 log = logging.getLogger(__name__)
 FILE = "evaluation.json"
+MODEL = "model.safetensors"
 LIBRARIES = ("aivc-graph", "numpy", "scipy", "torch", "scikit-learn")
 
 
-def evaluate(run: Path, truth: Path | None = None, out: Path | None = None, weights: Path | None = None) -> Evaluation:
+def evaluate(run: Path, truth: Path | None = None, out: Path | None = None, pathways: Path | None = None) -> Evaluation:
     """Score a run on every task it can be asked, write ``evaluation.json``, and return what it holds.
 
     Nodes scored are those of the test split, else of the validation split; where nothing was held out, training nodes
@@ -49,7 +51,7 @@ def evaluate(run: Path, truth: Path | None = None, out: Path | None = None, weig
         The ``truth`` folder of a simulated tissue; found by itself where it lies beside the run's sections.
     out
         Folder for ``evaluation.json``; the run folder if not given.
-    weights
+    pathways
         What tells of pathways, in place of ``evaluation.pathways`` of the run's configuration.
 
     Raises
@@ -68,8 +70,8 @@ def evaluate(run: Path, truth: Path | None = None, out: Path | None = None, weig
         run_metrics(run)  # the report will show them; what is torn is told before the work
     known = find_truth(config, truth)
     if known is not None:
-        check_truth(known, tissue.graph)
-    given = weights or config.evaluation.pathways
+        check_truth(known, tissue.graph, built_facts(run).get("inputs"))
+    given = pathways or config.evaluation.pathways
     asked = Asked(tissue, config, known, None if given is None else read_footprints(given))
     import_members("aivc_graph.pipeline.tasks")
     scored = []
@@ -82,7 +84,7 @@ def evaluate(run: Path, truth: Path | None = None, out: Path | None = None, weig
         needs = "; ".join(f"{name}: {_needs(name)}" for name in TASKS)
         raise QueryError(str(run), "nothing it could be asked", mend=f"what the tasks need: {needs}")
     found_all = _put_together(
-        asked, scored, _provenance(run, asked) | facts_of_weights(given), _leakage(run, asked, scored)
+        asked, scored, _provenance(run, asked) | hashes_of_weights(given), _leakage(run, asked, scored)
     )
     with staged(place) as beside:
         beside.write_text(json.dumps(found_all.model_dump(mode="json"), indent=1) + "\n")
@@ -104,9 +106,7 @@ def score_table(evaluation: Evaluation) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _put_together(
-    asked: Asked, scored: list[Scored], provenance: dict[str, Any], leakage: dict[str, Any]
-) -> Evaluation:
+def _put_together(asked: Asked, scored: list[Scored], provenance: dict[str, Any], leaks: dict[str, Any]) -> Evaluation:
     judged = judge(scored)
     results, risk = results_of(judged), risk_of(judged, asked.config.evaluation.weights)
     trained_on = asked.split == HIDDEN
@@ -116,13 +116,13 @@ def _put_together(
     return Evaluation(
         provenance=provenance,
         risk=risk,
-        leakage=leakage,
+        leakage=leaks,
         results=tuple(results),
         comparisons=tuple(comparisons_of(judged)),
         units=tuple(units_of_scores(judged)),
         calibration=tuple(calibration_of(s, trained_on=trained_on) for s in scored if "crps" in s.metrics),
         inversions=tuple(inversions_of(results)),
-        card=card_of(asked, scored, risk, not_asked),
+        card=card_of(asked, scored, risk, not_asked, leaks),
     )
 
 
@@ -136,6 +136,8 @@ def _provenance(run: Path, asked: Asked) -> dict[str, Any]:
         "task": facts.get("task", ""),
         "seed": facts["seed"],
         "graph": facts["graph"],
+        "graph_digest": facts.get("graph_digest"),
+        "files": file_hashes(run / MODEL) | built_facts(run).get("inputs", {}),
         "split": asked.split,
         "truth": asked.truth is not None,
         "sections": [str(name) for name in asked.graph.obs(names.SECTION).index],
@@ -150,4 +152,5 @@ def _leakage(run: Path, asked: Asked, scored: list[Scored]) -> dict[str, Any]:
     for leak in accepted:
         log.warning("the split leaks: %s", leak)
     found = {"measure": MEASURE, "by_split": by_split, "by_level": by_level, "accepted": accepted}
+    found["reach_um"] = built_facts(run).get("reach_um", {})
     return found | (audit(asked) if asked.split != HIDDEN else {})

@@ -8,21 +8,23 @@ from pathlib import Path
 
 import numpy as np
 
-from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.evaluation.records import Axis, Evaluation
 from aivc_graph.evaluation.responses.asking import examine
 from aivc_graph.evaluation.responses.predictions import keys_of, shared_genes, sides_of, view_of
 from aivc_graph.evaluation.responses.questions import Fold, Question
 from aivc_graph.evaluation.responses.table import Responses, responses_of
-from aivc_graph.io.footprints import facts_of_weights, read_footprints
-from aivc_graph.io.h5ad_file import read_anndata
+from aivc_graph.evaluation.settings import EvaluationConfig
+from aivc_graph.io.footprints import hashes_of_weights
+from aivc_graph.io.h5ad_file import file_hashes, read_anndata
 from aivc_graph.io.staging import check_place
-from aivc_graph.pipeline.evaluate_tables import LEAKED, read_too
+from aivc_graph.pipeline.evaluate_tables import footprints_of, leakage_of, read_too
 from aivc_graph.pipeline.scores import FILE, write_scores
+from aivc_graph.pipeline.table_card import card_of_screen
 
 log = logging.getLogger(__name__)
 TASK = "predictions"
 SPLIT = "split"
+ACCEPT = "drop one of the two, keep both on one side, or give --share-content if that is the question"
 
 
 def evaluate_predictions(
@@ -34,7 +36,8 @@ def evaluate_predictions(
     control: str = "control",
     context: str | None = None,
     split: str | None = None,
-    weights: Path | None = None,
+    share_content: bool = False,
+    pathways: Path | None = None,
 ) -> Evaluation:
     """Score predictions of responses against measured cells, and write ``evaluation.json`` into the folder `out`.
 
@@ -49,13 +52,16 @@ def evaluate_predictions(
     split
         Column of the measured ``obs`` that says ``train`` or ``test`` of each condition; ``split`` where there is one,
         else all that is predicted is tested and all else trains.
-    weights
-        What tells of pathways: activities are then scored beside genes.
+    share_content
+        Accept that what is tested trains under another name; the page then says so.
+    pathways
+        What tells of pathways, which are then scored beside genes.
 
     Raises
     ------
     ReadError
-        What cannot be matched or told apart: genes, conditions, contexts, sides, kinds of values.
+        What cannot be matched or told apart: genes, conditions, contexts, sides, kinds of values. Cells that stand on
+        two sides, where that is not accepted.
     """
     started = time.perf_counter()
     check_place(Path(out) / FILE)
@@ -65,13 +71,16 @@ def evaluate_predictions(
     n_measured = true.n_vars
     said, true = said[:, genes].copy(), true[:, genes].copy()
     table = responses_of(true, condition, control, context, where=str(measured))
+    footprints = footprints_of(pathways, table)
     keys = keys_of(said, condition, context, str(predictions))
     if split is None and SPLIT in true.obs:
         split = SPLIT
     names = {(str(one), str(name)) for one, name in keys}
     train, asked = sides_of(true, table, split, names, where)
     axis = _axis(table, train, asked)
-    exam = examine(table, Question(TASK, axis, (Fold(train, asked),)))
+    question = Question(TASK, axis, (Fold(train, asked),))
+    leaks = leakage_of(table, [question], str(measured), accept=share_content, mend=ACCEPT)
+    exam = examine(table, question)
     view = view_of(said, keys, exam, str(predictions))
     unknown = names - set(zip(table.context.tolist(), table.condition.tolist(), strict=True))
     shown = (len(genes), n_measured, int(asked.sum()), int(train.sum()), len(unknown), time.perf_counter() - started)
@@ -79,6 +88,7 @@ def evaluate_predictions(
     facts = {
         "predictions": Path(predictions).name,
         "measured": Path(measured).name,
+        "files": file_hashes(Path(predictions), Path(measured)),
         "genes": {"matched": len(genes), "measured": n_measured, "predicted": int(said.n_vars)},
         "conditions": {
             "asked": int(asked.sum()),
@@ -87,9 +97,14 @@ def evaluate_predictions(
         },
         "split": f"obs[{split!r}]" if split is not None else "what is predicted is tested, all else trains",
     }
-    footprints = None if weights is None else Footprints(read_footprints(weights), table.genes)
-    scored = read_too([exam.scored(view)], footprints)
-    return write_scores(scored, facts | facts_of_weights(weights), LEAKED, Path(out))
+    return write_scores(
+        read_too([exam.scored(view)], footprints),
+        Path(out),
+        provenance=facts | hashes_of_weights(pathways),
+        leakage=leaks,
+        card=card_of_screen(table, [question], whose=f"the predictions in {Path(predictions).name}"),
+        weights=EvaluationConfig().weights,
+    )
 
 
 def _axis(table: Responses, train: np.ndarray, asked: np.ndarray) -> Axis:

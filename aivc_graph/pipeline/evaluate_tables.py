@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,56 +12,67 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from aivc_graph.errors import ConfigError, ReadError, unknown_name
+from aivc_graph.errors import ConfigError, Faults, ReadError, unknown_name
 from aivc_graph.evaluation.audit import audit_profiles
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.evaluation.intervals import Units
 from aivc_graph.evaluation.leakage import MEASURE, leakage
 from aivc_graph.evaluation.readouts.footprints import Footprints
-from aivc_graph.evaluation.records import Evaluation
+from aivc_graph.evaluation.records import Axis, Evaluation
 from aivc_graph.evaluation.responses.activities import in_pathways
 from aivc_graph.evaluation.responses.asking import examine
-from aivc_graph.evaluation.responses.questions import QUESTIONS, Fold
+from aivc_graph.evaluation.responses.audit import audit_question
+from aivc_graph.evaluation.responses.leaks import Leaks
+from aivc_graph.evaluation.responses.questions import QUESTIONS, Fold, Question
 from aivc_graph.evaluation.responses.table import Responses, column_of, responses_of
 from aivc_graph.evaluation.scoring import Scored
-from aivc_graph.io.footprints import facts_of_weights, read_footprints
-from aivc_graph.io.h5ad_file import read_anndata
+from aivc_graph.io.footprints import hashes_of_weights, read_footprints
+from aivc_graph.io.h5ad_file import file_hashes, read_anndata
 from aivc_graph.io.staging import check_place
 from aivc_graph.pipeline.scores import FILE, write_scores
+from aivc_graph.pipeline.table_card import card_of_pairing, card_of_screen
 from aivc_graph.pipeline.table_settings import PairingConfig, QuestionConfig, ScreenConfig, load_table_config
+from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS, row_hashes
 from aivc_graph.training.fit_responses import Conditions, predict_responses
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.floating]
-LEAKED = "share of the asked cells whose condition, in its context, or whose very values training has too"
+Weights = Mapping[Axis, float]
+LEAKED = "share of the asked cells whose condition, in its context, or whose very values are known beforehand"
+ACCEPT = "drop one of the two, keep both on one side, or set `share_content: true` if that is the question"
 
 
-def evaluate_table(config: Path, out: Path | None = None, weights: Path | None = None) -> Evaluation:
+def evaluate_table(
+    config: Path, out: Path | None = None, overrides: Sequence[str] = (), pathways: Path | None = None
+) -> Evaluation:
     """Put the questions of a YAML file to the model and to every baseline, and write ``evaluation.json``.
 
     Parameters
     ----------
     config
-        A YAML file with ``screen:`` or ``pairing:``.
+        A YAML file with ``screen:`` or ``pairing:``, and ``evaluation:`` if axes weigh unlike or pathways are read.
     out
         Folder for ``evaluation.json``; ``runs/<name>`` if not given.
-    weights
-        What tells of pathways, in place of ``screen.pathways``.
+    overrides
+        ``KEY=VALUE`` over what the file says.
+    pathways
+        What tells of pathways, in place of ``evaluation.pathways``.
 
     Raises
     ------
     ConfigError, ReadError
-        The file, or the data it names, is not as it says; all faults at once.
+        The file, or the data it names, is not as it says; all faults at once. What is asked stands on the other side
+        of the split as well, and that is not accepted.
     """
-    found = load_table_config(Path(config))
+    found = load_table_config(Path(config), overrides)
     named = found.screen or found.pairing
     assert named is not None
     out = Path("runs") / named.name if out is None else Path(out)
     check_place(out / FILE)
     if found.screen is not None:
-        return _evaluate_screen(found.screen, out, weights or found.screen.pathways)
+        return _evaluate_screen(found.screen, out, found.evaluation.weights, pathways or found.evaluation.pathways)
     assert found.pairing is not None
-    return _evaluate_pairing(found.pairing, out)
+    return _evaluate_pairing(found.pairing, out, found.evaluation.weights)
 
 
 def predict(table: Responses, fold: Fold) -> Floats:
@@ -71,7 +82,34 @@ def predict(table: Responses, fold: Fold) -> Floats:
     return predict_responses(Conditions(effect, table.design, context, fold.train), fold.asked)
 
 
-def _evaluate_screen(screen: ScreenConfig, out: Path, weights: Path | None) -> Evaluation:
+def leakage_of(
+    table: Responses, questions: Sequence[Question], where: str, *, accept: bool, mend: str = ACCEPT, seed: int = 0
+) -> dict[str, Any]:
+    """Return what leaks in questions to a screen, and their audit, each by question.
+
+    Raises
+    ------
+    ReadError
+        Cells of an asked condition, or the condition itself, stand on the other side too and that is not to `accept`.
+    """
+    told = list(dict.fromkeys(leak for one in questions for leak in Leaks(table, one).told))
+    refuse(told, where, mend, accept=accept)
+    found: dict[str, Any] = {"measure": LEAKED, "accepted": told}
+    for question in questions:
+        for what, one in audit_question(table, question, seed).items():
+            found.setdefault(what, {})[question.name] = one
+    return found
+
+
+def refuse(leaks: Sequence[str], where: str, mend: str, *, accept: bool) -> None:
+    """Raise a `ReadError` of all leaks at once unless they are accepted."""
+    faults = Faults(ReadError)
+    for leak in leaks if not accept else ():
+        faults.add(where, leak, "nothing asked stands on two sides", mend)
+    faults.raise_if_any()
+
+
+def _evaluate_screen(screen: ScreenConfig, out: Path, weights: Weights, pathways: Path | None) -> Evaluation:
     started = time.perf_counter()
     data = read_anndata(screen.path)
     table = responses_of(
@@ -79,23 +117,27 @@ def _evaluate_screen(screen: ScreenConfig, out: Path, weights: Path | None) -> E
     )
     shown = (data.n_obs, len(table.genes), len(table.parts), time.perf_counter() - started)
     log.info("read %d cells of %d genes in %d conditions in %.1f s", *shown)
-    footprints = None if weights is None else Footprints(read_footprints(weights), table.genes)
-    scored = [one for asked in screen.questions for one in _ask(table, asked, screen.seed)]
-    if not scored:
+    questions = [one for asked in screen.questions for one in _questions(table, asked, screen.seed)]
+    if not questions:
         names = ", ".join(one.ask for one in screen.questions)
         mend = "a screen of singles has no pairs, and one context no others; ask something else"
         raise ConfigError("screen · questions", f"nothing to ask by {names}", mend=mend)
-    facts = {
-        "screen": screen.name,
-        "file": screen.path.name,
-        "cells": int(data.n_obs),
-        "genes": len(table.genes),
-        "values": "counts" if table.cells.counts else "log-normalised",
-        "conditions": int((~table.is_control).sum()),
-        "contexts": sorted(set(table.context.tolist())),
-        "seed": screen.seed,
-    }
-    return write_scores(read_too(scored, footprints), facts | facts_of_weights(weights), LEAKED, out)
+    footprints = footprints_of(pathways, table)
+    leaks = leakage_of(table, questions, str(screen.path), accept=screen.share_content, seed=screen.seed)
+    facts = {"screen": screen.name, "files": file_hashes(screen.path), "seed": screen.seed}
+    return write_scores(
+        read_too([_asked(table, one) for one in questions], footprints),
+        out,
+        provenance=facts | hashes_of_weights(pathways),
+        leakage=leaks,
+        card=card_of_screen(table, questions),
+        weights=weights,
+    )
+
+
+def footprints_of(pathways: Path | None, table: Responses) -> Footprints | None:
+    """Return which genes of a table tell of which pathway, None without weights."""
+    return None if pathways is None else Footprints(read_footprints(pathways), table.genes)
 
 
 def read_too(scored: Sequence[Scored], footprints: Footprints | None) -> list[Scored]:
@@ -103,35 +145,34 @@ def read_too(scored: Sequence[Scored], footprints: Footprints | None) -> list[Sc
     return [one for task in scored for one in (task, *([] if footprints is None else [in_pathways(task, footprints)]))]
 
 
-def _ask(table: Responses, asked: QuestionConfig, seed: int) -> list[Scored]:
+def _questions(table: Responses, asked: QuestionConfig, seed: int) -> list[Question]:
     for name in asked.within:
         if name not in table.context:
             raise unknown_name(ConfigError, f"questions · {asked.ask} · within", "context", name, set(table.context))
     among = ~table.is_control & (np.isin(table.context, asked.within) if asked.within else True)
-    found = []
-    for question in QUESTIONS[asked.ask](table, among, seed):
-        started = time.perf_counter()
-        exam = examine(table, question)
-        found.append(exam.scored(exam.answer(predict)))
-        shown = (question.name, len(exam.rows), len(question.folds), time.perf_counter() - started)
-        log.info("%s: %d conditions in %d folds, %.1f s", *shown)
+    found = list(QUESTIONS[asked.ask](table, among, seed))
     if not found:
         log.info("%s: not asked, there is nothing of the kind", asked.ask)
     return found
 
 
-def _evaluate_pairing(pairing: PairingConfig, out: Path) -> Evaluation:
+def _asked(table: Responses, question: Question) -> Scored:
+    started = time.perf_counter()
+    exam = examine(table, question)
+    found = exam.scored(exam.answer(predict))
+    shown = (question.name, len(exam.rows), len(question.folds), time.perf_counter() - started)
+    log.info("%s: %d conditions in %d folds, %.1f s", *shown)
+    return found
+
+
+def _evaluate_pairing(pairing: PairingConfig, out: Path, weights: Weights) -> Evaluation:
     given, asked = (read_anndata(path) for path in (pairing.given, pairing.asked))
     if not given.obs_names.equals(asked.obs_names):
         found = f"cells that differ from those of {pairing.given}"
         raise ReadError(str(pairing.asked), found, "the same cells in the same order", "select and sort both alike")
-    donor = column_of(given, pairing.donor, str(pairing.given))
-    for name in pairing.test:
-        if name not in donor:
-            raise unknown_name(ConfigError, "pairing · test", "donor", name, set(donor))
-    test = np.isin(donor, pairing.test)
-    if test.all():
-        raise ConfigError("pairing · test", "all donors held out", "at least one to train on", "hold out fewer")
+    donor, test = _donors(pairing, given, asked)
+    leaks = _shared_cells(pairing, given, asked, donor, test)
+    refuse(leaks, f"{pairing.given.name} and {pairing.asked.name}", ACCEPT, accept=pairing.share_content)
     target, x = _dense(asked.X), _dense(given.X)
     scene = Scene(
         target=np.where(test[:, None], np.nan, target),
@@ -159,8 +200,46 @@ def _evaluate_pairing(pairing: PairingConfig, out: Path) -> Evaluation:
         units=units,
         leakage=leakage(donor, ~test, test, sparse.csr_matrix(x))["any"],
     )
-    facts = {"pairing": pairing.name, "files": [pairing.given.name, pairing.asked.name], "test": list(pairing.test)}
-    return write_scores([scored], facts | {"cells": int(given.n_obs)}, MEASURE, out, audit_profiles(x, ~test, test))
+    facts = {"pairing": pairing.name, "files": file_hashes(pairing.given, pairing.asked), "test": list(pairing.test)}
+    return write_scores(
+        [scored],
+        out,
+        provenance=facts,
+        leakage={"measure": MEASURE, "accepted": leaks, **audit_profiles(x, ~test, test)},
+        card=card_of_pairing(donor, test, (x.shape[1], target.shape[1]), pairing.label),
+        weights=weights,
+    )
+
+
+def _donors(pairing: PairingConfig, given: Any, asked: Any) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
+    """Return the donor of each cell, the same in both files, and who is held out."""
+    donor = column_of(given, pairing.donor, str(pairing.given))
+    if pairing.donor in asked.obs:
+        other = column_of(asked, pairing.donor, str(pairing.asked))
+        if (other != donor).any():
+            found = f"{int((other != donor).sum()):,} cells of another {pairing.donor} than in {pairing.given.name}"
+            raise ReadError(str(pairing.asked), found, "one donor a cell", "correct one of the two files")
+    for name in pairing.test:
+        if name not in donor:
+            raise unknown_name(ConfigError, "pairing · test", "donor", name, set(donor))
+    test = np.isin(donor, pairing.test)
+    if test.all():
+        raise ConfigError("pairing · test", "all donors held out", "at least one to train on", "hold out fewer")
+    return donor, test
+
+
+def _shared_cells(pairing: PairingConfig, given: Any, asked: Any, donor: Any, test: NDArray[np.bool_]) -> list[str]:
+    """Say which donors' cells are there twice, on two sides of the split, in either modality."""
+    told = []
+    for path, table in ((pairing.given, given), (pairing.asked, asked)):
+        hashes, rich = row_hashes(table.X, table.var_names)
+        twice = test & rich & np.isin(hashes, hashes[~test & rich])
+        for one in np.unique(donor[twice]):
+            mine = twice & (donor == one)
+            if mine.sum() >= max(MIN_ROWS, MAX_SHARE * (donor == one).sum()):
+                others = ", ".join(np.unique(donor[~test & np.isin(hashes, hashes[mine])]))
+                told.append(f"{one} holds the same cells ({int(mine.sum()):,}) as {others}, which trains ({path.name})")
+    return told
 
 
 def _dense(x: Any) -> Floats:

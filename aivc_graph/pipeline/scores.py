@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from aivc_graph.evaluation.calibration import bands_of
 from aivc_graph.evaluation.inversions import inversions_of
-from aivc_graph.evaluation.records import AXES, Evaluation
+from aivc_graph.evaluation.records import AXES, Axis, Evaluation
 from aivc_graph.evaluation.responses.asking import READOUT
 from aivc_graph.evaluation.responses.collapse import LEAST, distinctness
 from aivc_graph.evaluation.responses.views import Measured, Predicted
-from aivc_graph.evaluation.risk import risk_of
+from aivc_graph.evaluation.risk import gaps_of, risk_of
 from aivc_graph.evaluation.scoring import Scored, comparisons_of, judge, results_of, rounded, units_of_scores
-from aivc_graph.evaluation.settings import EvaluationConfig
 from aivc_graph.io.staging import staged
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,13 @@ LIBRARIES = ("aivc-graph", "numpy", "scipy", "scikit-learn")
 
 
 def write_scores(
-    scored: Sequence[Scored], provenance: dict[str, Any], measure: str, out: Path, audit: dict[str, Any] | None = None
+    scored: Sequence[Scored],
+    out: Path,
+    *,
+    provenance: dict[str, Any],
+    leakage: dict[str, Any],
+    card: dict[str, Any],
+    weights: Mapping[Axis, float],
 ) -> Evaluation:
     """Score what was asked, write ``evaluation.json`` into the folder `out`, and return what it holds.
 
@@ -38,10 +44,12 @@ def write_scores(
         Tasks with everybody's answers.
     provenance
         What the scores rest on; versions, and how distinct the model's predictions are, are added.
-    measure
-        How leakage was measured.
-    audit
-        What else is known of it.
+    leakage
+        How leakage was measured, what leaks and was accepted, and the audit; the figure by split is added.
+    card
+        Data, split, assumptions and gaps; axes that were not evaluated are added.
+    weights
+        Of the axes in the risk.
     """
     started = time.perf_counter()
     judged = []
@@ -55,6 +63,9 @@ def write_scores(
     for task, share in distinct.items():
         if share < LEAST:
             log.warning("%s: predictions are all alike (%.2g of the measured differences between them)", task, share)
+    for leak in leakage.get("accepted", ()):
+        log.warning("the split leaks: %s", leak)
+    risk = risk_of(judged, weights)
     found = Evaluation(
         provenance={
             **provenance,
@@ -62,16 +73,17 @@ def write_scores(
             "distinctness": {task: rounded(share) for task, share in distinct.items()},
             "collapsed": sorted(task for task, share in distinct.items() if share < LEAST),
         },
-        risk=risk_of(judged, EvaluationConfig().weights),
+        risk=risk,
         leakage={
-            "measure": measure,
+            **leakage,
             "by_split": {one: max(s.leakage for s in scored if s.split == one) for one in {s.split for s in scored}},
-            **(audit or {}),
         },
         results=tuple(results),
         comparisons=tuple(comparisons_of(judged)),
         units=tuple(units_of_scores(judged)),
+        calibration=tuple(found for one in scored if (found := bands_of(one)) is not None),
         inversions=tuple(inversions_of(results)),
+        card={**card, "not_evaluated": {**card["not_evaluated"], **gaps_of(risk)}},
     )
     place = Path(out) / FILE
     with staged(place) as beside:
@@ -106,6 +118,11 @@ def board(evaluation: Evaluation) -> pd.DataFrame:
             named = dict(zip(("task", "readout", "metric"), key, strict=True))
             rows.append({**named, **model, **rules, **ends, **scaled})
     return pd.DataFrame(rows).dropna(axis=1, how="all")
+
+
+def board_text(table: pd.DataFrame) -> str:
+    """Return a board as lines of at most 120 characters, broken between columns where it is wider."""
+    return table.to_string(index=False, na_rep="", float_format="{:.4g}".format, line_width=120)
 
 
 def _distinct(one: Scored) -> float | None:

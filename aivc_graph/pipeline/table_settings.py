@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from aivc_graph.config import data_folder
+from aivc_graph.config import beside, data_folder, put_over
 from aivc_graph.errors import ConfigError
+from aivc_graph.evaluation.settings import ScoringConfig
 from aivc_graph.setting_faults import SettingFaults
 from aivc_graph.settings import Settings
 from aivc_graph.yaml_source import read_yaml
@@ -46,11 +48,10 @@ class ScreenConfig(Settings):
         Layer in place of ``X``.
     questions
         What is asked.
-    pathways
-        Weights of pathways or transcription factors, as `read_footprints` takes them; activities are then scored beside
-        genes.
     seed
         Of folds and of conditions left out.
+    share_content
+        Accept that cells of an asked condition train under another name; the page then says so.
     """
 
     name: str = Field(min_length=1)
@@ -60,8 +61,8 @@ class ScreenConfig(Settings):
     context: str | None = None
     layer: str | None = None
     questions: tuple[QuestionConfig, ...] = Field(min_length=1)
-    pathways: Path | None = None
     seed: int = Field(default=0, ge=0)
+    share_content: bool = False
 
 
 class PairingConfig(Settings):
@@ -77,6 +78,8 @@ class PairingConfig(Settings):
         Column of ``obs`` and the donors that are held out.
     label
         What the two are called in the results, such as ``rna → protein``.
+    share_content
+        Accept that the same cells stand on both sides; the page then says so.
     """
 
     name: str = Field(min_length=1)
@@ -85,18 +88,22 @@ class PairingConfig(Settings):
     donor: str
     test: tuple[str, ...] = Field(min_length=1)
     label: str = "rna → protein"
+    share_content: bool = False
 
 
 class TableConfig(Settings):
-    """Exactly one of the two."""
+    """A screen or a pairing, exactly one of the two, and how its scores are put together."""
 
     screen: ScreenConfig | None = None
     pairing: PairingConfig | None = None
+    evaluation: ScoringConfig = ScoringConfig()
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:
         if (self.screen is None) == (self.pairing is None):
             raise ValueError("expected either `screen:` or `pairing:` with its settings; keep one of the two")
+        if self.pairing is not None and self.evaluation.pathways is not None:
+            raise ValueError("found `evaluation.pathways` of a pairing; pathways are told by the responses of a screen")
         return self
 
 
@@ -106,8 +113,10 @@ def is_table_config(path: Path) -> bool:
     return isinstance(data, dict) and any(kind in data for kind in KINDS)
 
 
-def load_table_config(path: Path) -> TableConfig:
-    """Read a YAML file with ``screen:`` or ``pairing:`` at its top; relative paths start from ``AIVC_DATA``.
+def load_table_config(path: Path, overrides: Sequence[str] = ()) -> TableConfig:
+    """Read a YAML file with ``screen:`` or ``pairing:`` at its top, and put `overrides` (``"screen.seed=1"``) over it.
+
+    Relative paths start from ``AIVC_DATA``, those that begin with ``./`` from the folder of the file.
 
     Raises
     ------
@@ -121,23 +130,16 @@ def load_table_config(path: Path) -> TableConfig:
     if "task" in source.data:
         mend = "that is of a tissue: train it, and evaluate its run folder"
         raise ConfigError(source.where(("task",)), "`task:`", "`screen:` or `pairing:`", mend)
-    folder, base = path.absolute().parent, data_folder()
-    data = {kind: _beside(part, folder) for kind, part in source.data.items()}
+    for override in overrides:
+        put_over(source.data, override, faults)
+    data, base = beside(source.data, path.absolute().parent), data_folder()
     try:
         config = TableConfig.model_validate(data)
     except ValidationError as error:
         faults.add_validation(error, TableConfig, data)
     faults.raise_if_any()
-    parts = {kind: part for kind, part in config if part is not None}
+    parts = {kind: part for kind in (*KINDS, "evaluation") if (part := getattr(config, kind))}
     return config.model_copy(update={kind: _resolved(part, base) for kind, part in parts.items()})
-
-
-def _beside(part: Any, folder: Path) -> Any:
-    """Return settings with every text that begins with ``./`` made a path below `folder`."""
-    if not isinstance(part, dict):
-        return part
-    near = {key for key, value in part.items() if isinstance(value, str) and value.startswith("./")}
-    return {key: str(folder / value) if key in near else value for key, value in part.items()}
 
 
 def _resolved(part: Settings, base: Path) -> Settings:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from aivc_graph import names
 from aivc_graph.config import Config
 from aivc_graph.errors import Faults, ReadError
 from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.simulate.truth import DELIVERED
 from aivc_graph.tissue.section import MIN_OVERLAP
 
 TRUTH = "truth"
@@ -68,17 +71,24 @@ class Truth:
         return whole if whole.notna().any(axis=None) else None
 
 
-def check_truth(truth: Truth, graph: TissueGraph) -> None:
-    """Compare the truth with the counted cells and spots of the graph, by section, barcode and place.
+def check_truth(truth: Truth, graph: TissueGraph, inputs: Mapping[str, str] | None = None) -> None:
+    """Compare the truth with the counted cells and spots of the graph, by section, barcode, place and content.
+
+    Parameters
+    ----------
+    inputs
+        SHA-256 by ``section/file`` of what the graph was built from, where it is known.
 
     Raises
     ------
     ReadError
-        If it is of none of the sections, or of a section does not know its barcodes or has them elsewhere: it is then
-        of another study whose sections are called alike. All faults at once.
+        If it is of none of the sections, or of a section does not know its barcodes, has them elsewhere, or was
+        delivered in files of the same names that all hold something else: it is then of another study whose sections
+        are called alike. All faults at once.
     """
     faults, n_known = Faults(ReadError), 0
     mend = "name the truth of the very study the run was trained on"
+    _check_delivered(truth, graph, inputs or {}, faults, mend)
     for section in graph.obs(names.SECTION).index.astype(str):
         for name, level in OF_LEVEL.items():
             table, rows = truth.table(section, name), _counted(graph, level, section)
@@ -101,6 +111,26 @@ def check_truth(truth: Truth, graph: TissueGraph) -> None:
     if not n_known:
         sections = ", ".join(graph.obs(names.SECTION).index.astype(str)[:5])
         raise ReadError(str(truth.folder), f"the truth of none of the run's sections ({sections} …)", mend=mend)
+
+
+def _check_delivered(truth: Truth, graph: TissueGraph, inputs: Mapping[str, str], faults: Faults, mend: str) -> None:
+    """Add a fault for each section whose files are all others than those the graph was built from."""
+    for section in graph.obs(names.SECTION).index.astype(str):
+        path = truth.folder / section / DELIVERED
+        if not path.is_file():
+            continue
+        try:
+            delivered = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise ReadError(str(path), f"hashes that cannot be read ({error})", mend="simulate again") from error
+        used = {
+            name.removeprefix(f"{section}/"): digest
+            for name, digest in inputs.items()
+            if name.startswith(f"{section}/")
+        }
+        both = sorted(set(used) & set(delivered))
+        if both and not any(used[name] in delivered[name] for name in both):
+            faults.add(str(path), f"another {', '.join(both[:3])} than the graph was built from", "the same", mend)
 
 
 def _counted(graph: TissueGraph, level: str, section: str) -> np.ndarray:

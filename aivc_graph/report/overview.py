@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from aivc_graph import names
 from aivc_graph.evaluation.records import AXES, Evaluation, Result
 from aivc_graph.report.scores import QUESTIONS
 from aivc_graph.report.words import plural, words
@@ -152,24 +153,51 @@ def _leaks(leakage: dict[str, Any]) -> list[tuple[str, str]]:
     for level, one in leakage.get("similarity", {}).items():
         if _number(one.get("value")) is not None and _number(one.get("by_chance")) is not None:
             said = f"{one['value']:.2f}, by chance {one['by_chance']:.2f}"
-            found.append((f"{plural(2, level)}: share of all likeness that lies across the split", said))
+            found.append((f"{_looked_at(level)}: share of all likeness that lies across the split", said))
+    for level, one in leakage.get("nearest", {}).items():
+        if _number(one.get("ratio")) is not None:
+            told = "from the nearest that trained, over that among themselves"
+            found.append((f"{_looked_at(level)}: distance {told}", f"{one['ratio']:.2f}"))
     for level, probes in leakage.get("optimism", {}).items():
         for name, one in probes.items():
             if _number(one.get("gap")) is not None:
                 said = f"{one['gap']:+.2f}".replace("-", "−")
-                found.append((f"{plural(2, level)}: how much better a random split would have looked, by {name}", said))
+                found.append(
+                    (f"{_looked_at(level)}: how much better a random split would have looked, by {name}", said)
+                )
     return found
 
 
+def _looked_at(name: str) -> str:
+    """Return the nodes of a level as a word, or the name of a question."""
+    return plural(2, name) if name in names.LEVELS else words(name)
+
+
 def _calibration(one: dict[str, Any]) -> str:
-    said = (
-        f"{words(one['task'])}: stated intervals of {one['level']:.0%} hold {one['stated']['coverage']:.0%} "
-        f"of what was measured, {one['stated']['worst']['coverage']:.0%} in the {one['unit']} that fares worst. "
-    )
+    said, band = f"{words(one['task'])}: ", "A band around the answer, calibrated on"
+    if one["stated"] is not None:
+        said += (
+            f"stated intervals of {one['level']:.0%} hold {one['stated']['coverage']:.0%} of what was measured, "
+            f"{one['stated']['worst']['coverage']:.0%} in the {one['unit']} that fares worst. "
+        )
+        band = "Widened by"
     if one["conformal"] is None:
-        return f"{said}No band for new {one['unit']}s: {one['reason']}."
+        return f"{said}No band for new {one['unit']}s: {one['reason']}.{_worst_group(one)}"
     calibrated, worst = (part["coverage"] for part in (one["conformal"], one["conformal"]["worst"]))
-    return f"{said}Widened by the other {one['unit']}s they hold {calibrated:.0%}, at worst {worst:.0%}."
+    said += f"{band} the other {one['unit']}s {'holds' if one['stated'] is None else 'they hold'} {calibrated:.0%}"
+    return f"{said}, at worst {worst:.0%}.{_worst_group(one)}"
+
+
+def _worst_group(one: dict[str, Any]) -> str:
+    """Say how the kind of node fares that is covered worst, by what is stated and by a band of its own."""
+    said = ""
+    for what, worst in one.get("worst_group", {}).items():
+        band = "intervals as stated" if what == "stated" else "a band for each kind"
+        if worst is not None:
+            said += f" By {band}, {worst['group']} fares worst: {worst['coverage']:.0%}."
+        elif one["conformal"] is not None:
+            said += f" No {band[2:]}: {next(iter(one['by_group'].values()))['reason']}."
+    return said
 
 
 def _by_first_error(evaluation: Evaluation) -> list[dict[str, Any]]:

@@ -87,6 +87,8 @@ def write_scored_table(folder: Path) -> Path:
         boards=boards,
         summary=summary_of(boards),
         overview=overview_of(evaluation),
+        leaks=evaluation.leakage.get("accepted", []),
+        card=evaluation.card,
     )
     with staged(folder / PAGE) as beside:
         beside.write_text(page, encoding="utf-8")

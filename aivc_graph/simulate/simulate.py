@@ -21,7 +21,7 @@ from aivc_graph.simulate.slide import paint_slide
 from aivc_graph.simulate.slide_file import write_slide
 from aivc_graph.simulate.spaceranger_files import write_spaceranger
 from aivc_graph.simulate.specimen import Specimen, cut_specimen, moved
-from aivc_graph.simulate.truth import write_common_truth, write_rates, write_section_truth
+from aivc_graph.simulate.truth import write_common_truth, write_delivered, write_rates, write_section_truth
 from aivc_graph.simulate.xenium_files import write_xenium
 
 log = logging.getLogger(__name__)
@@ -95,6 +95,8 @@ def _write(name: str, preset: Preset, folder: Path, seed: int) -> None:
             _write_section(section, preset, folder)
             _write_counterfactuals(specimen, preset, plan, arm, folder / "truth" / section.name / "counterfactual")
             sections.append(section)
+    for section in sections:
+        write_delivered(folder / section.name, folder / "truth" / section.name)
     (folder / "config.yaml").write_text(configuration(name, preset, sections), encoding="utf-8")
     log.info("simulated %d sections of %d donors", len(sections), len(preset.donors))
 

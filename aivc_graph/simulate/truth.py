@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from aivc_graph.simulate.programmes import NICHES, TYPE_NAMES
 from aivc_graph.simulate.section import SimulatedSection, cell_names
 from aivc_graph.simulate.spaceranger_files import spot_barcodes
 
+DELIVERED = "delivered.json"
+
 
 def write_common_truth(arms: Mapping[str, tuple[Part, ...]], folder: Path) -> None:
     """Write ``network.csv``, ``interventions.json`` and ``interactions.json``."""
@@ -29,6 +32,18 @@ def write_common_truth(arms: Mapping[str, tuple[Part, ...]], folder: Path) -> No
         for pair, coefficient in INTERACTIONS.items()
     ]
     _write_json(folder / "interactions.json", pairs)
+
+
+def write_delivered(delivered: Path, folder: Path) -> None:
+    """Write ``delivered.json``: by file name the SHA-256 of what was delivered of a section, to tell whose truth it is.
+
+    Names and barcodes are alike in studies of one seed, counts are not.
+    """
+    found: dict[str, list[str]] = {}
+    for path in sorted(one for one in delivered.rglob("*") if one.is_file()):
+        with path.open("rb") as file:
+            found.setdefault(path.name, []).append(hashlib.file_digest(file, "sha256").hexdigest())
+    _write_json(folder / DELIVERED, found)
 
 
 def write_section_truth(section: SimulatedSection, spots: Spots | None, mpp: float | None, folder: Path) -> None:

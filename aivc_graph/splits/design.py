@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,8 @@ class AbstractSplit(Settings, ABC):
     """
 
     share_content: bool = False
+    # Whether two sides may lie in one section, so that it matters how far messages reach.
+    parts_sections: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, sections: Sequence[Any]) -> Counts:
@@ -40,6 +42,17 @@ class AbstractSplit(Settings, ABC):
         ConfigError
             If the design does not fit these sections.
         """
+
+    def doubt(self, reach_um: float) -> str:
+        """Return what is doubtful where messages come from as far as `reach_um`, before any edge is cut; often nothing.
+
+        Asked only of designs that part a section, see `parts_sections`.
+        """
+        return ""
+
+    def within_reach(self, reach_um: float) -> AbstractSplit:
+        """Return the design with whatever it leaves open filled in, where messages come from as far as `reach_um`."""
+        return self
 
     def check(self, known: Sequence[Mapping[str, Any]]) -> None:
         """Raise a `ConfigError` if the design cannot fit sections of which this is `known` before any is read.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,7 +155,7 @@ def _hashed_tables(section: Any) -> list[_Hashed]:
     for key, table in section.tables.items():
         level, _, modality = key.partition("_")
         if modality in COUNTS and level in section.shapes:
-            hashes, rich = _row_hashes(table)
+            hashes, rich = row_hashes(table.X, table.var_names)
             labels = labels_of(section, level).reindex(table.obs[names.BARCODE]).to_numpy(dtype=str)
             keep = rich & np.isin(labels, SIDES)
             side = 1 << np.array([SIDES.index(label) for label in labels[keep]], dtype=np.int64)
@@ -164,11 +164,19 @@ def _hashed_tables(section: Any) -> list[_Hashed]:
     return out
 
 
-def _row_hashes(table: Any) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-    """Return a 64-bit hash of each row, blind to the order of features, and which rows hold enough to be compared."""
-    counts = sparse.csr_matrix(table.X)
+def row_hashes(values: Any, features: Iterable[object]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+    """Return a 64-bit hash of each row, blind to the order of features, and which rows hold enough to be compared.
+
+    Parameters
+    ----------
+    values
+        Counts or expression (row, feature), sparse or dense.
+    features
+        Name of each feature.
+    """
+    counts = sparse.csr_matrix(values)
     counts.eliminate_zeros()
-    digests = [hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in table.var_names]
+    digests = [hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in features]
     name_hash = np.frombuffer(b"".join(digests), dtype=np.uint64)
     value = counts.data.astype(np.float64).view(np.uint64)
     parts = _mix(name_hash[counts.indices] ^ _mix(value))

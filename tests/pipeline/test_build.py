@@ -9,8 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from aivc_graph.config import Config, TaskConfig
+from aivc_graph.evaluation.receptive_field import touched_by
+from aivc_graph.graph.build import GraphConfig, lay_graph
 from aivc_graph.graph.store import read_store
+from aivc_graph.model.plan import relations_of, steps_over
+from aivc_graph.model.settings import ModelConfig
+from aivc_graph.pipeline.build import hold_out, reach_of
+from aivc_graph.pipeline.doubts import doubts_of_reach
 from aivc_graph.simulate.programmes import GENES
+from tests.splits.test_by_block import tissue as block_tissue
 
 pytestmark = pytest.mark.usefixtures("where_data_lies")
 
@@ -37,7 +45,7 @@ def test_without_a_writable_cache_tissue_is_built_and_it_is_said_once(
     build = ("build", made / "tiny.yaml", "--out", tmp_path / "graph.zarr", "--quiet")
     (code, _, err), (again, _, silent) = say(*build), say(*build)
     assert code == again == 0 and silent == ""
-    assert err.count("tiles are not remembered (XDG_CACHE_HOME names another place)") == 1
+    assert err.count("tiles and baselines are not remembered (XDG_CACHE_HOME names another place)") == 1
     assert f"{tmp_path}/file/aivc-graph: Not a directory" in err
 
 
@@ -79,3 +87,28 @@ def test_the_slide_under_cells_alone_is_described_window_by_window(
     for relation in (("cell", "within", "patch"), ("patch", "near", "patch")):
         np.testing.assert_array_equal(graph[relation].adj_t.to_dense(), bare[relation].adj_t.to_dense())
     assert say("query", run, "niches", "--k", 2, "--level", "patch")[0] == 0
+
+
+@pytest.mark.parametrize(("buffer", "told"), [("auto", 0), (150, 1)])
+def test_a_gap_as_wide_as_messages_reach_needs_no_cut_edge(buffer: object, told: int) -> None:
+    section = block_tissue(n=3000)
+    split = {"kind": "by_block", "block_um": 1600, "buffer_um": buffer, "test_share": 0.15, "validation_share": 0}
+    graph = GraphConfig(edges={"cell": {"kind": "knn", "k": 3}, "patch": {"kind": "grid"}})
+    config = Config(task=TaskConfig(split=split), graph=graph, model=ModelConfig(depth=2))
+    reach = reach_of([section], config)
+    assert 250 < reach["cell"] < 1600 and reach["cell"] >= reach["patch"]
+    hold_out([section], config.task, max(reach.values()))
+    found = doubts_of_reach(config.task, reach)
+    assert len(found) == told and all("as far as messages reach" in one for one in found)
+    sides = {v: section.shapes[v]["split"].to_numpy(str) for v in ("cell", "patch")}
+    for level in sides:
+        section.shapes[level]["split"] = "train"  # so that no edge is cut
+    whole = lay_graph([section], graph)
+    label = {v: pd.Series(sides[v], section.shapes[v].index)[whole.obs(v)["barcode"]].to_numpy() for v in sides}
+    touched = touched_by(whole, steps_over(*relations_of(whole), 2), {v: label[v] == "train" for v in sides})
+    assert (label["cell"] == "train").sum() > 100 < (label["cell"] == "test").sum()
+    assert [bool(touched[v][label[v] == "test"].any()) for v in sides] == [bool(told)] * 2
+
+
+def test_whole_sections_held_out_are_not_asked_how_far_messages_reach() -> None:
+    assert reach_of([], Config(task=TaskConfig(split={"kind": "by_group", "test": ["a"]}))) == {}

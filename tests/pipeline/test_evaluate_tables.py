@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from scipy import sparse
 
 from aivc_graph import cli
-from aivc_graph.errors import ConfigError, ReadError
+from aivc_graph.errors import ConfigError, ReadError, StoreError
 from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.evaluation.records import Evaluation, read_evaluation
 from aivc_graph.evaluation.responses.activities import METRICS, in_pathways
@@ -21,8 +23,9 @@ from aivc_graph.evaluation.responses.questions import unseen_pair
 from aivc_graph.evaluation.responses.table import responses_of
 from aivc_graph.pipeline.evaluate_predictions import evaluate_predictions
 from aivc_graph.pipeline.evaluate_tables import evaluate_table
-from aivc_graph.pipeline.scores import board
+from aivc_graph.pipeline.scores import board, board_text
 from aivc_graph.pipeline.table_settings import load_table_config
+from aivc_graph.report.write import write_scored_table
 
 GENES, CELLS = 40, 24
 NAMES = ("control", "A", "B", "C", "D", "E", "A+B", "C+D", "A+C", "B+D", "D+E")
@@ -246,9 +249,9 @@ def sets(folder: Path) -> Path:
 
 
 def test_pathways_are_scored_beside_genes_in_a_screen(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (written / "small.yaml").write_text(YAML + "  pathways: ./sets.gmt\n")
+    (written / "small.yaml").write_text(YAML + "evaluation: {pathways: ./sets.gmt}\n")
     found = evaluate_table(sets(written).with_name("small.yaml"), written / "out")
-    assert found.provenance["pathways"]["file"] == "sets.gmt"
+    assert list(found.provenance["pathways"]) == ["sets.gmt"]
     rows = [one for one in found.results if one.readout == "pathways"]
     assert {one.metric for one in rows} == set(METRICS) and {one.kind for one in rows} == {
         "model",
@@ -261,7 +264,7 @@ def test_pathways_are_scored_beside_genes_in_a_screen(written: Path, capsys: pyt
     # The two kinds of terms weigh alike in the risk, and each has its line on the terminal.
     assert found.risk["intervention"]["tasks"] == ["unseen_pair_2_seen"]
     assert board(found).set_index(["readout", "metric"]).index.is_unique
-    (written / "small.yaml").write_text(YAML + "  pathways: ./absent.gmt\n")
+    (written / "small.yaml").write_text(YAML + "evaluation: {pathways: ./absent.gmt}\n")
     assert cli.main(["evaluate", str(written / "small.yaml"), "--out", str(written / "out")]) == 2
     assert "absent.gmt" in capsys.readouterr().err
 
@@ -295,3 +298,126 @@ def test_activities_are_those_of_profiles_without_what_was_done_itself(written: 
     np.testing.assert_allclose(found.model.profile, found.measured.profile)
     one, other = found.ceilings["replicate_half"].pairs[0]
     assert one.profile.shape == other.profile.shape == found.measured.profile.shape
+
+
+def planted(made: ad.AnnData, of: str = "A+B", into: str = "E") -> ad.AnnData:
+    """Return a screen in which cells of an asked condition stand under the name of one that trains."""
+    x, name = made.X.toarray(), made.obs["condition"].to_numpy()
+    x[name == into] = x[name == of]
+    made.X = sparse.csr_matrix(x)
+    return made
+
+
+def test_a_planted_leak_fails_unless_accepted_and_then_the_page_says_so(
+    written: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planted(measured()).write_h5ad(written / "screen.h5ad")
+    told, asked = "A+B holds the same cells (24) as E, which trains", ["evaluate", str(written / "small.yaml")]
+    assert cli.main([*asked, "--out", str(written / "out")]) == 2
+    message = capsys.readouterr().err
+    assert told in message and "share_content: true" in message and not (written / "out/evaluation.json").exists()
+    assert cli.main([*asked, "--out", str(written / "out"), "--set", "screen.share_content=true"]) == 0
+    assert f"the split leaks: {told}" in capsys.readouterr().err
+    found = read_evaluation(written / "out/evaluation.json")
+    assert found.leakage["accepted"] == [told] and found.leakage["by_split"]["test"] == pytest.approx(1 / 5)
+    page = (written / "out/report.html").read_text()
+    assert "What is scored here was partly seen in training:" in page and told in page
+
+
+def test_predictions_of_what_trains_under_another_name_are_refused(written: Path) -> None:
+    leaking = sided(planted(measured()))
+    assert "A+B holds the same cells (24) as E, which trains" in refused(written, true=leaking)
+    files = [str(written / name) for name in ("said.h5ad", "screen.h5ad")]
+    asked = ["evaluate", "--predictions", files[0], "--measured", files[1], "--out", str(written / "let")]
+    assert cli.main([*asked, "--share-content", "--quiet"]) == 0
+    assert "What is scored here was partly seen" in (written / "let/report.html").read_text()
+    twice = sided(measured(), ("A+B", "C+D"))
+    twice.obs.loc[twice.obs["condition"] == "D+E", "condition"] = "B+A"
+    assert "A+B is asked, and trains as B+A" in refused(written, true=twice)
+
+
+def test_a_table_has_a_card_an_audit_and_the_hashes_of_its_files(written: Path) -> None:
+    found = evaluate_table(written / "small.yaml", written / "out")
+    digest = hashlib.sha256((written / "screen.h5ad").read_bytes()).hexdigest()
+    assert found.provenance["files"] == {"screen.h5ad": digest}
+    card = found.card
+    assert card["data"]["cells"] == len(NAMES) * CELLS and card["data"]["contexts"]["all"]["control_cells"] == CELLS
+    assert card["split"]["questions"][0]["asked"] == 5 and card["split"]["questions"][0]["folds"] == 5
+    assert card["not_evaluated"]["axes"] == ["modality", "scale", "context"]
+    assert set(card["not_evaluated"]["tasks"]) == {"unseen_gene", "unseen_context"}
+    assert {one["about"] for one in card["assumptions"]} == {
+        "identifiability",
+        "confounding",
+        "measurement",
+        "intervals",
+    }
+    for what in ("similarity", "nearest", "optimism"):
+        assert list(found.leakage[what]) == ["unseen_pair_2_seen"]
+    assert len(found.risk["similarity"]["similarity"]) == 5 and found.risk["similarity"]["slope"] is not None
+    assert found.calibration[0]["reason"] == "insufficient groups: 5 of 9 conditions"
+    write_scored_table(written / "out")
+    page = (written / "out/report.html").read_text()
+    for said in ("Card of these scores", digest, "Batches are not named", "unseen pair 2 seen: share of all likeness"):
+        assert said in page, said
+    assert "insufficient groups: 5 of 9 conditions" in page
+    other = evaluate_predictions(written / "said.h5ad", written / "screen.h5ad", written / "other")
+    assert set(other.provenance["files"]) == {"said.h5ad", "screen.h5ad"}
+    assert any("whether they saw what is tested" in one["says"] for one in other.card["assumptions"])
+    write_scored_table(written / "other")
+
+
+def test_settings_are_put_over_the_file_and_axes_weigh_as_it_says(written: Path) -> None:
+    (written / "small.yaml").write_text(YAML + "evaluation: {weights: {intervention: 2, context: 1}}\n")
+    config = load_table_config(written / "small.yaml", ["screen.seed=3", "evaluation.weights.context=0"])
+    assert config.screen.seed == 3 and config.evaluation.weights == {"intervention": 2.0, "context": 0.0}
+    assert evaluate_table(written / "small.yaml", written / "out").risk["weights"] == {"intervention": 1.0}
+    (written / "small.yaml").write_text(YAML + "evaluation: {weights: {intervention: 0, context: 1}}\n")
+    assert evaluate_table(written / "small.yaml", written / "out").risk["weights"] == {}
+    with pytest.raises(ConfigError, match=r"--set screen\.sede: .*did you mean 'seed'"):
+        load_table_config(written / "small.yaml", ["screen.sede=3"])
+    assert cli.main(["evaluate", str(written), "--set", "screen.seed=3"]) == 2
+
+
+def test_cells_of_one_donor_under_the_name_of_another_are_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rna, protein = rng.poisson(4.0, (80, 30)).astype(float), rng.normal(size=(80, 12))
+    rna[60:] = rna[:20]
+    obs = pd.DataFrame({"donor": np.repeat(["d1", "d2"], 40)}, index=[f"c{i}" for i in range(80)])
+    for name, x in (("rna", rna), ("protein", protein)):
+        ad.AnnData(x, obs=obs).write_h5ad(tmp_path / f"{name}.h5ad")
+    text = "pairing: {name: p, given: ./rna.h5ad, asked: ./protein.h5ad, donor: donor, test: [d2]}\n"
+    (tmp_path / "p.yaml").write_text(text)
+    told = r"d2 holds the same cells \(20\) as d1, which trains \(rna.h5ad\)"
+    with pytest.raises(ReadError, match=told):
+        evaluate_table(tmp_path / "p.yaml", tmp_path / "out")
+    found = evaluate_table(tmp_path / "p.yaml", tmp_path / "out", ["pairing.share_content=true"])
+    assert len(found.leakage["accepted"]) == 1 and found.leakage["by_split"] == {"test": 0.5}
+    assert found.leakage["optimism"]["cell"]["profile"]["gap"] is not None
+    assert found.card["data"]["donors"] == {"train": ["d1"], "test": ["d2"]}
+    write_scored_table(tmp_path / "out")
+    assert "Card of these scores" in (tmp_path / "out/report.html").read_text()
+    other = ad.AnnData(protein, obs=obs.assign(donor="d3"))
+    other.write_h5ad(tmp_path / "protein.h5ad")
+    with pytest.raises(ReadError, match="80 cells of another donor than in rna"):
+        evaluate_table(tmp_path / "p.yaml", tmp_path / "out")
+
+
+def test_a_board_fits_a_terminal(written: Path) -> None:
+    shown = board_text(board(evaluate_table(written / "small.yaml", written / "out")))
+    assert max(map(len, shown.splitlines())) <= 120 and "pearson_delta_profile" in shown
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"), [("baseline", "no baseline beside"), ("leakage", "no figure for the split")]
+)
+def test_a_table_without_baseline_or_leakage_figure_is_refused(written: Path, spoil: str, said: str) -> None:
+    evaluate_table(written / "small.yaml", written / "out")
+    path = written / "out/evaluation.json"
+    torn = json.loads(path.read_text())
+    if spoil == "baseline":
+        torn["results"] = [one for one in torn["results"] if one["kind"] != "baseline"]
+    else:
+        torn["leakage"]["by_split"] = {}
+    path.write_text(json.dumps(torn))
+    with pytest.raises(StoreError, match=said):
+        read_evaluation(path)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,8 @@ from aivc_graph.errors import ReadError
 from aivc_graph.graph.build import build_graph
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.pipeline.truth import Truth, check_truth
+from aivc_graph.simulate.presets import PRESETS
+from aivc_graph.simulate.simulate import simulate
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +84,33 @@ def test_windows_over_cells_are_not_asked_for_the_barcodes_of_spots(
     with pytest.raises(ReadError, match="the truth of none"):
         check_truth(truth, cells)
     check_truth(truth, graph)
+
+
+def test_truth_of_the_same_places_and_another_content_is_refused(graph: TissueGraph, tmp_path: Path) -> None:
+    truth = write(graph, tmp_path)
+    for section in "ab":
+        (tmp_path / section / "delivered.json").write_text(json.dumps({"m.h5": ["1", "2"], "c.csv": [section]}))
+    mine = {"a/m.h5": "1", "a/c.csv": "edited", "b/m.h5": "2", "b/c.csv": "b", "ab/m.h5": "3"}
+    check_truth(truth, graph, mine)
+    check_truth(truth, graph, {"a/table.h5ad": "3"})  # read from what was made of it: nothing can be told
+    check_truth(truth, graph)
+    with pytest.raises(ReadError) as caught:
+        check_truth(truth, graph, mine | {"b/m.h5": "3", "b/c.csv": "3"})
+    (told,) = str(caught.value).splitlines()
+    assert "b/delivered.json: expected the same, found another c.csv, m.h5 than the graph was built from" in told
+    (tmp_path / "a/delivered.json").write_text("{")
+    with pytest.raises(ReadError, match="simulate again"):
+        check_truth(truth, graph, mine)
+
+
+def test_studies_of_one_seed_are_told_apart_by_what_they_delivered(tmp_path: Path) -> None:
+    one, other = (
+        simulate(replace(PRESETS["tiny"], niche_structure=structure), tmp_path / name, seed=0)
+        for name, structure in (("one", True), ("other", False))
+    )
+    places = [pd.read_parquet(study / "truth/D1_untreated/cells.parquet")["cell_id"] for study in (one, other)]
+    assert set(places[0][:100]) == set(places[1][:100])
+    read = [json.loads((study / "truth/D1_untreated/delivered.json").read_text()) for study in (one, other)]
+    assert set(read[0]) == set(read[1]) and read[0]["cell_feature_matrix.h5"] != read[1]["cell_feature_matrix.h5"]
+    digest = hashlib.sha256(next((one / "D1_untreated").rglob("cell_feature_matrix.h5")).read_bytes()).hexdigest()
+    assert digest in read[0]["cell_feature_matrix.h5"]

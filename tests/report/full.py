@@ -96,7 +96,7 @@ def full_evaluation() -> Evaluation:
         comparisons=tuple(comparisons_of(judged)),
         units=tuple(units_of_scores(judged)),
         calibration=(
-            calibration | {"conformal": None, "reason": "insufficient groups: 1 held-out donors, 10 needed"},
+            calibration | {"conformal": None, "reason": "insufficient groups: 1 of 9 donors"},
             calibration | {"conformal": band},
         ),
         inversions=tuple(inversions_of(results)),

@@ -134,3 +134,18 @@ def test_an_unplaced_section_needs_no_frame_to_train_whole():
     section = new_section("s1")
     add_level(section, names.CELL, ["a", "b"], [[0.0, 0.0], [1.0, 1.0]], 1.0, None)
     assert NoSplit()([section]) == {"cell": {"train": 2}}
+
+
+def test_a_gap_narrower_than_messages_reach_is_doubted_with_the_width_it_should_have():
+    assert "expected 430 µm, as far as messages reach, found 100 µm" in BlockSplit(buffer_um=100).doubt(430.2)
+    assert BlockSplit(buffer_um=500).doubt(430.2) == "" == BlockSplit(buffer_um="auto").doubt(430.2)
+    assert NoSplit().doubt(430.2) == "" and BlockSplit.parts_sections and not NoSplit.parts_sections
+
+
+def test_a_gap_left_open_is_as_wide_as_messages_reach():
+    section, design = tissue(), BlockSplit(buffer_um="auto")
+    with pytest.raises(ConfigError, match="expected a width"):
+        design([section])
+    design.within_reach(430.0)([section])
+    assert least_gap(*nodes_of(section)) >= 430.0
+    assert BlockSplit(buffer_um=100).within_reach(430.0).buffer_um == 100

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aivc_graph.evaluation.baselines.remembered import RememberedAnswers
+from aivc_graph.io.cache_folder import cache_folder
 from aivc_graph.registry import Registry, import_members
 
 Array = NDArray[Any]
@@ -79,17 +81,31 @@ class Scene:
 
 
 Baseline = Callable[[Scene], Array | None]
-# Facts: `answers`, the readouts it is run for; `rule`, what it does in one sentence.
+# Facts: `answers`, the readouts it is run for; `rule`, what it does in one sentence; `costly`, whether its answers are
+# worth remembering: a mean is worked out sooner than its scene is hashed.
 BASELINES: Registry[Baseline] = Registry("baseline")
 
 
 def run_baselines(scene: Scene, readout: str) -> dict[str, Array]:
-    """Return the answers (asked, k) of every baseline for `readout` that has what it needs."""
+    """Return the answers (asked, k) of every baseline for `readout` that has what it needs.
+
+    Those of costly ones are remembered in the user's cache folder, by content; see `RememberedAnswers`.
+    """
     import_members("aivc_graph.evaluation.baselines")
+    asked = [name for name in BASELINES if readout in BASELINES.facts[name]["answers"]]  # type: ignore[operator]
+    # Costly rules rest on features or counts; where there are neither they have nothing to say.
+    able = scene.features is not None or scene.counts is not None
+    costly = {name for name in asked if able and BASELINES.facts[name].get("costly")}
+    folder = cache_folder() if costly else None
+    remembered = None if folder is None else RememberedAnswers(folder, scene)
     answers = {}
-    for name in BASELINES:
-        if readout in BASELINES.facts[name]["answers"]:  # type: ignore[operator]
+    for name in asked:
+        kept = remembered if name in costly else None
+        found = kept.get(name, BASELINES[name]) if kept is not None else None
+        if found is None:
             found = BASELINES[name](scene)
-            if found is not None:
-                answers[name] = found
+            if kept is not None and found is not None:
+                kept.put(name, BASELINES[name], found)
+        if found is not None:
+            answers[name] = found
     return answers

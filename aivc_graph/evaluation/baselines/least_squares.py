@@ -8,7 +8,9 @@ from scipy.optimize import nnls
 from aivc_graph.evaluation.baselines.baseline import BASELINES, Array, Scene
 
 
-@BASELINES.register("nnls", answers=("composition",), rule="non-negative least squares on the mean cell of each type")
+@BASELINES.register(
+    "nnls", answers=("composition",), rule="non-negative least squares on the mean cell of each type", costly=True
+)
 def non_negative_least_squares(scene: Scene) -> Array | None:
     """Return each patch's amounts of the type profiles, brought to sum one (asked, type); even shares without counts.
 

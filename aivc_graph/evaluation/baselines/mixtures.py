@@ -14,13 +14,17 @@ STARTS = 3
 MOST = 20_000
 
 
-@BASELINES.register("own_mixture", answers=("domains",), rule="a mixture on principal components of own expression")
+@BASELINES.register(
+    "own_mixture", answers=("domains",), rule="a mixture on principal components of own expression", costly=True
+)
 def own_mixture(scene: Scene) -> Array | None:
     """Return the domain of each asked node by its own state (asked,)."""
     return mixture(states(scene), domains_in(scene))[scene.asked]
 
 
-@BASELINES.register("neighbour_mean_mixture", answers=("domains",), rule="the same on the mean of 18 neighbours")
+@BASELINES.register(
+    "neighbour_mean_mixture", answers=("domains",), rule="the same on the mean of 18 neighbours", costly=True
+)
 def neighbour_mean_mixture(scene: Scene) -> Array | None:
     """Return the domain of each asked node by the mean state of its 18 nearest neighbours (asked,)."""
     own = states(scene)

@@ -17,6 +17,7 @@ MOST_TRAINED = 4_000
     "kernel_ridge_of_features",
     answers=("expression", "modality"),
     rule="ridge with a Gaussian kernel on 50 components of features",
+    costly=True,
 )
 def kernel_ridge_of_features(scene: Scene) -> Array | None:
     """Return kernel ridge around the training mean (asked, k); of at most 4,000 training cells, evenly taken."""
@@ -36,6 +37,7 @@ def kernel_ridge_of_features(scene: Scene) -> Array | None:
     "knn_of_features",
     answers=("expression", "modality"),
     rule="the mean of the 25 nearest training cells by 50 components of features",
+    costly=True,
 )
 def nearest_cells(scene: Scene) -> Array | None:
     """Return the mean over the 25 nearest training cells (asked, k)."""

@@ -12,7 +12,10 @@ STRETCHES = 5
 
 
 @BASELINES.register(
-    "ridge", answers=("expression", "modality"), rule="ridge on features, penalty chosen on sections left out"
+    "ridge",
+    answers=("expression", "modality"),
+    rule="ridge on features, penalty chosen on sections left out",
+    costly=True,
 )
 def ridge(scene: Scene) -> Array | None:
     """Return what ridge on the standardised features says of each asked node (asked, k).

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.evaluation.intervals import Units
+from aivc_graph.evaluation.responses.audit import likeness
 from aivc_graph.evaluation.responses.cells import Cells
 from aivc_graph.evaluation.responses.differential import LEAST_CPM, Differential, differential_of, told_by_profile
+from aivc_graph.evaluation.responses.leaks import Leaks
 from aivc_graph.evaluation.responses.questions import Fold, Question
 from aivc_graph.evaluation.responses.spread import Axes, Space, axes_of
 from aivc_graph.evaluation.responses.table import Responses, halves_of
@@ -27,7 +29,6 @@ Predictor = Callable[[Responses, Fold], Floats]
 READOUT = "response"
 LOADINGS = 10
 HALVINGS = 5
-MIN_VALUES = 10
 OF_PROFILES = (
     "pearson_delta_profile",
     "systema_delta",
@@ -141,7 +142,9 @@ class Exam:
             ablations=ablations or {},
             metrics=metrics,
             units=units,
-            leakage=leaked(self.table, self.question),
+            leakage=Leaks(self.table, self.question).share,
+            similarity=likeness(self.table, self.question),
+            group=self.table.context[self.rows],
         )
 
 
@@ -186,23 +189,6 @@ def scene_of(table: Responses, fold: Fold) -> Scene:
         parts=table.design,
         loadings=_loadings(table, fold.train),
     )
-
-
-def leaked(table: Responses, question: Question) -> float:
-    """Return the share of asked cells whose condition in its context, or whose very values, training has too.
-
-    Cells are compared where at least ten genes were seen, by two random sums over their values.
-    """
-    x, row = table.cells.x, table.cells.row
-    mark = np.unique(x @ np.random.default_rng(0).random((x.shape[1], 2)), axis=0, return_inverse=True)[1].reshape(-1)
-    rich = np.diff(x.indptr) >= MIN_VALUES
-    n_asked = n_leaked = 0
-    for fold in question.folds:
-        train, asked = fold.train[row], fold.asked[row]
-        twice = rich & np.isin(mark, mark[train & rich])
-        n_asked += int(asked.sum())
-        n_leaked += int((asked & (train | twice)).sum())
-    return round(n_leaked / max(n_asked, 1), 6)
 
 
 def _loadings(table: Responses, train: NDArray[np.bool_]) -> Floats | None:

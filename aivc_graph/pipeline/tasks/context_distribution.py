@@ -53,5 +53,6 @@ def context_distribution(asked: Asked) -> list[Scored]:
             leakage=asked.leakage(level, rows)["any"],
             no_ceiling="a distribution has no replicate",
             donor=asked.donor[asked.graph[level].section_index.numpy()[rows]],
+            group=asked.kinds(level)[rows],
         )
     ]

@@ -27,6 +27,7 @@ from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.registry import Registry
 
 HIDDEN = "hidden"
+UNLABELLED = "unlabelled"
 Mask = NDArray[np.bool_]
 
 
@@ -114,6 +115,14 @@ class Asked:
             if "donor" in obs
             else own
         )
+
+    def kinds(self, level: str) -> NDArray[Any]:
+        """Return the label of each node (node,), ``unlabelled`` where it has none."""
+        obs = self.graph.obs(level)
+        if names.LABEL not in obs:
+            return np.full(len(obs), UNLABELLED)
+        label = obs[names.LABEL].astype(object)
+        return label.where(label.notna() & (label != ""), UNLABELLED).to_numpy().astype(str)
 
     def leakage(self, level: str, rows: Mask) -> dict[str, float]:
         """Return how much of `rows` training has seen."""

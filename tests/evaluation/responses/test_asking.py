@@ -12,7 +12,8 @@ from scipy import sparse
 
 from aivc_graph.evaluation.baselines.baseline import run_baselines
 from aivc_graph.evaluation.baselines.responses import additive
-from aivc_graph.evaluation.responses.asking import Exam, examine, leaked, scene_of
+from aivc_graph.evaluation.responses.asking import Exam, examine, scene_of
+from aivc_graph.evaluation.responses.leaks import Leaks
 from aivc_graph.evaluation.responses.questions import Question, unseen_context, unseen_gene, unseen_pair
 from aivc_graph.evaluation.responses.table import Responses, responses_of
 from aivc_graph.evaluation.scoring import score
@@ -146,16 +147,20 @@ def test_axes_are_fitted_without_the_rows_asked_about(table: Responses, question
 
 def test_planted_leaks_are_counted(table: Responses, questions: dict[str, Question]) -> None:
     question = questions["unseen_pair_2_seen"]
-    assert leaked(table, question) == 0.0
+    assert Leaks(table, question).share == 0.0 and Leaks(table, question).told == []
     fold = question.folds[0]
     open_ = dataclasses.replace(question, folds=(dataclasses.replace(fold, train=fold.train | fold.asked),))
-    assert leaked(table, open_) == 1.0
+    assert Leaks(table, open_).share == 1.0
+    assert Leaks(table, open_).told[0].endswith(" is asked, and trains as A+B in a")
     row = table.cells.row
     asked, trained = np.flatnonzero(fold.asked[row]), np.flatnonzero(fold.train[row])
     order = np.arange(len(row))
     order[asked[0]] = trained[0]
     copied = dataclasses.replace(table, cells=dataclasses.replace(table.cells, x=table.cells.x[order]))
-    assert leaked(copied, dataclasses.replace(question, folds=(fold,))) == pytest.approx(1 / len(asked), abs=1e-6)
+    once = Leaks(copied, dataclasses.replace(question, folds=(fold,)))
+    assert (
+        once.share == pytest.approx(1 / len(asked), abs=1e-6) and once.told == []
+    )  # one cell is no second measurement
 
 
 def test_a_profile_without_cells_moves_the_controls_cells(exam: Exam) -> None:
