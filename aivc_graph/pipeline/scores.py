@@ -81,7 +81,7 @@ def write_scores(
         results=tuple(results),
         comparisons=tuple(comparisons_of(judged)),
         units=tuple(units_of_scores(judged)),
-        calibration=tuple(found for one in scored if (found := bands_of(one)) is not None),
+        calibration=tuple(found for one in genes if (found := bands_of(one)) is not None),
         inversions=tuple(inversions_of(results)),
         card={**card, "not_evaluated": {**card["not_evaluated"], **gaps_of(risk)}},
     )

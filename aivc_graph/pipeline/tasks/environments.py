@@ -20,7 +20,9 @@ from aivc_graph.pipeline.tasks.task import Asked, Mask
 from aivc_graph.query.predictions import drawn_log_expression, expected_shares
 
 Floats = NDArray[np.floating]
-MOST_NODES, DRAWS = 400, 12
+MOST_NODES = 400
+# As many as the rule that speaks of distributions has: the fewer draws, the noisier their mean.
+DRAWS = 18
 
 
 def environments(
@@ -28,8 +30,8 @@ def environments(
 ) -> list[Scored]:
     """Return a task of log expression in terms of neighbourhoods, of at most 400 asked nodes drawn with the run's seed.
 
-    An expectation varies less than what is measured. So the model answers with twelve draws of its predictive
-    distribution, at depths of training nodes, and rules that speak of distributions stand beside those that give means;
+    An expectation varies less than what is measured. So the model answers with draws of its predictive distribution, at
+    depths of known nodes of the section, and a rule that speaks of distributions stands beside those that give means;
     over draws the environment is averaged.
     """
     peers = nearest(asked, level, rows, rows, NEAREST)
@@ -39,8 +41,6 @@ def environments(
     rng = np.random.default_rng(asked.tissue.seed)
     drawn = np.sort(rng.permutation(len(peers))[:MOST_NODES])
     ground = Ground(peers=(np.cumsum(rows) - 1)[peers[drawn]], centre=target[scene.train][:, genes].mean(axis=0))
-    counts = np.asarray(to_scipy_csr(asked.graph.counts(level, names.RNA)).sum(axis=1)).ravel()
-    total = np.maximum(rng.choice(counts[scene.train], len(peers)), 1.0)
     shares = expected_shares(asked.model, left, level, rows)
 
     def some(answers: dict[str, Answers]) -> dict[str, Answers]:
@@ -50,7 +50,9 @@ def environments(
     restricted = dataclasses.replace(
         scored,
         measured=scored.measured[:, genes],
-        model=drawn_log_expression(asked.model, shares, total, level, genes, DRAWS, asked.tissue.seed),
+        model=drawn_log_expression(
+            asked.model, shares, _depths(asked, level, rows, scene, rng), level, genes, DRAWS, asked.tissue.seed
+        ),
         baselines=some(scored.baselines) | joint,
         ceilings=some(scored.ceilings),
         similarity={},
@@ -58,6 +60,17 @@ def environments(
     shown = np.zeros(len(rows), bool)
     shown[np.flatnonzero(rows)[drawn]] = True
     return [read_out(restricted, "neighbourhood", ground, units=asked.units(level, shown))]
+
+
+def _depths(asked: Asked, level: str, rows: Mask, scene: Scene, rng: np.random.Generator) -> Floats:
+    """Return a depth for each of `rows`, drawn from known nodes of its section; from training nodes where none is."""
+    counts = np.asarray(to_scipy_csr(asked.graph.counts(level, names.RNA)).sum(axis=1)).ravel()
+    found = np.zeros(len(rows))
+    for one in np.unique(scene.section[rows]):
+        known = (scene.visible | scene.train) & ~rows & (scene.section == one)
+        here = rows & (scene.section == one)
+        found[here] = rng.choice(counts[known if known.any() else scene.train], int(here.sum()))
+    return np.maximum(found[rows], 1.0)
 
 
 def _columns(answer: Answers, genes: NDArray[np.integer]) -> Answers:
