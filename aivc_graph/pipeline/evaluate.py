@@ -17,6 +17,7 @@ from aivc_graph.errors import QueryError
 from aivc_graph.evaluation.calibration import calibration_of
 from aivc_graph.evaluation.inversions import inversions_of
 from aivc_graph.evaluation.leakage import MEASURE
+from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.evaluation.records import Evaluation
 from aivc_graph.evaluation.risk import risk_of
 from aivc_graph.evaluation.scoring import Scored, comparisons_of, judge, results_of, units_of_scores
@@ -73,6 +74,7 @@ def evaluate(run: Path, truth: Path | None = None, out: Path | None = None, path
         check_truth(known, tissue.graph, built_facts(run).get("inputs"))
     given = pathways or config.evaluation.pathways
     asked = Asked(tissue, config, known, None if given is None else read_footprints(given))
+    _check_weights(asked)
     import_members("aivc_graph.pipeline.tasks")
     scored = []
     for name in TASKS:
@@ -89,6 +91,13 @@ def evaluate(run: Path, truth: Path | None = None, out: Path | None = None, path
     with staged(place) as beside:
         beside.write_text(json.dumps(found_all.model_dump(mode="json"), indent=1) + "\n")
     return found_all
+
+
+def _check_weights(asked: Asked) -> None:
+    """Raise a `QueryError` where weights tell of no pathway at any level, before any work."""
+    panels = [by[names.RNA] for by in asked.model.plan.counts.values() if names.RNA in by]
+    if asked.weights is not None:
+        Footprints(asked.weights, sorted({gene for panel in panels for gene in panel}))
 
 
 def score_table(evaluation: Evaluation) -> pd.DataFrame:

@@ -334,6 +334,7 @@ def test_a_trait_of_donors_is_told_with_each_left_out(striped_section: Callable[
     tissue = VirtualTissue.load(run)
     (scored,) = endpoint(Asked(tissue, load_config(run / "config.yaml", ["evaluation.endpoint=stage"])))
     assert (scored.split, scored.readout, scored.ceilings) == ("leave-donor-out", "endpoint, stage", {})
+    assert scored.leakage == 1.0  # the tissue of all donors trained the model, though no stage did
     value = {r.predictor: r.value for r in score([scored])[0]}
     assert value["model"] == 1.0 > value["most_frequent"]
     assert set(value) == {"model", "most_frequent", "own_mixture", "neighbour_mean_mixture", "mean_expression"}

@@ -28,7 +28,7 @@ def endpoint(asked: Asked) -> list[Scored]:
     """Tell a trait of the sections from the shares of niches in them; baselines from other shares, by the same rule.
 
     All sections take part, whatever side of the split they are on: niches are found without the trait, and no donor's
-    trait is known to the fit it is told by.
+    trait is known to the fit it is told by. That the tissue of some donors trained the model is told as leakage.
     """
     column = asked.config.evaluation.endpoint
     if column is None:
@@ -46,6 +46,7 @@ def endpoint(asked: Asked) -> list[Scored]:
     section = asked.graph[level].section_index.numpy()
     niches = asked.tissue.niches(level=level)
     shares = _other_shares(asked, level, niches.obs[NICHE].cat.codes.to_numpy(), section)
+    trained = np.unique(asked.donor[section[asked.training(level)]])
     scene = Scene(outcome, rows, np.zeros(len(rows), bool), rows, asked.donor, np.zeros((len(rows), 2)))
     return [
         Scored(
@@ -61,7 +62,7 @@ def endpoint(asked: Asked) -> list[Scored]:
             | {who: told(values, ground)[rows] for who, values in shares.items()},
             metrics=READOUTS.facts["endpoint"]["metrics"],  # type: ignore[arg-type]
             units=units_of(asked.donor[rows], np.flatnonzero(rows)),
-            leakage=0.0,
+            leakage=round(float(np.isin(asked.donor[rows], trained).mean()), 6),
             no_ceiling="an annotation, not the truth: each donor's record was taken once",
         )
     ]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from aivc_graph import names
 from aivc_graph.config import Config
+from aivc_graph.errors import QueryError
 from aivc_graph.evaluation.baselines.baseline import Scene
 from aivc_graph.evaluation.intervals import Units, units_of
 from aivc_graph.evaluation.leakage import leakage
@@ -91,14 +92,11 @@ class Asked:
         return found
 
     def footprints(self, level: str) -> Footprints | None:
-        """Return which genes of a level tell of which pathway, None without weights.
-
-        Raises
-        ------
-        QueryError
-            If no source has at least five targets among them.
-        """
-        return None if self.weights is None else Footprints(self.weights, self.model.plan.counts[level][names.RNA])
+        """Return which genes of a level tell of which pathway; None without weights, or where they tell of none."""
+        try:
+            return None if self.weights is None else Footprints(self.weights, self.model.plan.counts[level][names.RNA])
+        except QueryError:
+            return None
 
     def units(self, level: str, rows: Mask) -> Units:
         """Return who is resampled among `rows` of `level`."""
