@@ -143,13 +143,12 @@ def _add_evaluate(verbs: Any) -> None:
     )
     verb = _verb(verbs, "evaluate", _evaluate, text, EVALUATE)
     verb.add_argument("run", type=Path, metavar="RUN|CONFIG", nargs="?", help="or YAML with `screen:` or `pairing:`")
-    text = "of a simulated tissue; found by itself where it lies beside the sections"
-    verb.add_argument("--truth", type=Path, metavar="DIR", help=text)
+    verb.add_argument("--truth", type=Path, metavar="DIR", help="of a simulated tissue; found beside its sections")
+    verb.add_argument("--weights", type=Path, metavar="FILE", help="of pathways, which are then scored too")
     verb.add_argument("--out", type=Path, metavar="DIR", help="where to write them (RUN, or runs/<name of the screen>)")
     _overrides(verb, "put one setting over the YAML file's; may be repeated")
     given = verb.add_argument_group("predictions of responses", "in place of a run: two .h5ad files")
-    text = "one row a condition, or several cells of each"
-    given.add_argument("--predictions", type=Path, metavar="H5AD", help=text)
+    given.add_argument("--predictions", type=Path, metavar="H5AD", help="one row a condition, or several cells of each")
     given.add_argument("--measured", type=Path, metavar="H5AD", help="one row a cell, controls among them")
     given.add_argument("--condition", default="condition", metavar="COLUMN", help="of obs in both (%(default)s)")
     given.add_argument("--control", default="control", metavar="NAME", help="the condition without any (%(default)s)")
@@ -319,7 +318,7 @@ def _evaluate(given: argparse.Namespace) -> None:
     from aivc_graph.pipeline.evaluate import evaluate, score_table
     from aivc_graph.report.write import PAGE, write_report
 
-    evaluation = evaluate(given.run, given.truth, given.out)
+    evaluation = evaluate(given.run, given.truth, given.out, given.weights)
     write_report(given.run, (given.out or given.run) / PAGE)
     _say(score_table(evaluation).to_string(index=False, float_format="{:.3f}".format))
 
@@ -339,12 +338,13 @@ def _evaluate_table(given: argparse.Namespace) -> None:
         from aivc_graph.pipeline.evaluate_predictions import evaluate_predictions
 
         columns = {name: getattr(given, name) for name in ("condition", "control", "context", "split", "share_content")}
+        columns["pathways"] = given.weights
         out = given.out or Path("runs") / given.predictions.stem
         evaluation = evaluate_predictions(given.predictions, given.measured, out, **columns)
     else:
         from aivc_graph.pipeline.evaluate_tables import evaluate_table
 
-        evaluation = evaluate_table(given.run, given.out, given.overrides)
+        evaluation = evaluate_table(given.run, given.out, given.overrides, given.weights)
         out = given.out or Path("runs") / str(evaluation.provenance.get("screen", evaluation.provenance.get("pairing")))
     write_scored_table(out)
     _say(board_text(board(evaluation)))

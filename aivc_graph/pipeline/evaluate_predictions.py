@@ -14,9 +14,10 @@ from aivc_graph.evaluation.responses.predictions import keys_of, shared_genes, s
 from aivc_graph.evaluation.responses.questions import Fold, Question
 from aivc_graph.evaluation.responses.table import Responses, responses_of
 from aivc_graph.evaluation.settings import EvaluationConfig
+from aivc_graph.io.footprints import hashes_of_weights
 from aivc_graph.io.h5ad_file import file_hashes, read_anndata
 from aivc_graph.io.staging import check_place
-from aivc_graph.pipeline.evaluate_tables import leakage_of
+from aivc_graph.pipeline.evaluate_tables import footprints_of, leakage_of, read_too
 from aivc_graph.pipeline.scores import FILE, write_scores
 from aivc_graph.pipeline.table_card import card_of_screen
 
@@ -36,6 +37,7 @@ def evaluate_predictions(
     context: str | None = None,
     split: str | None = None,
     share_content: bool = False,
+    pathways: Path | None = None,
 ) -> Evaluation:
     """Score predictions of responses against measured cells, and write ``evaluation.json`` into the folder `out`.
 
@@ -52,6 +54,8 @@ def evaluate_predictions(
         else all that is predicted is tested and all else trains.
     share_content
         Accept that what is tested trains under another name; the page then says so.
+    pathways
+        What tells of pathways, which are then scored beside genes.
 
     Raises
     ------
@@ -67,6 +71,7 @@ def evaluate_predictions(
     n_measured = true.n_vars
     said, true = said[:, genes].copy(), true[:, genes].copy()
     table = responses_of(true, condition, control, context, where=str(measured))
+    footprints = footprints_of(pathways, table)
     keys = keys_of(said, condition, context, str(predictions))
     if split is None and SPLIT in true.obs:
         split = SPLIT
@@ -93,9 +98,9 @@ def evaluate_predictions(
         "split": f"obs[{split!r}]" if split is not None else "what is predicted is tested, all else trains",
     }
     return write_scores(
-        [exam.scored(view)],
+        read_too([exam.scored(view)], footprints),
         Path(out),
-        provenance=facts,
+        provenance=facts | hashes_of_weights(pathways),
         leakage=leaks,
         card=card_of_screen(table, [question], whose=f"the predictions in {Path(predictions).name}"),
         weights=EvaluationConfig().weights,

@@ -15,7 +15,12 @@ from scipy import sparse
 
 from aivc_graph import cli
 from aivc_graph.errors import ConfigError, ReadError, StoreError
+from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.evaluation.records import Evaluation, read_evaluation
+from aivc_graph.evaluation.responses.activities import METRICS, in_pathways
+from aivc_graph.evaluation.responses.asking import examine
+from aivc_graph.evaluation.responses.questions import unseen_pair
+from aivc_graph.evaluation.responses.table import responses_of
 from aivc_graph.pipeline.evaluate_predictions import evaluate_predictions
 from aivc_graph.pipeline.evaluate_tables import evaluate_table
 from aivc_graph.pipeline.scores import board, board_text
@@ -238,6 +243,65 @@ def test_scores_are_put_between_the_mean_rule_and_the_ceiling(written: Path) -> 
     assert one["scaled"] == pytest.approx(
         (one["model"] - one["mean rule"]) / (one["ceiling"] - one["mean rule"]), abs=1e-4
     )
+
+
+def sets(folder: Path) -> Path:
+    """Write four sets of ten genes each."""
+    lines = [f"set{k}\t\t" + "\t".join(f"G{10 * k + i}" for i in range(10)) for k in range(4)]
+    (folder / "sets.gmt").write_text("\n".join(lines))
+    return folder / "sets.gmt"
+
+
+def test_pathways_are_scored_beside_genes_in_a_screen(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (written / "small.yaml").write_text(YAML + "evaluation: {pathways: ./sets.gmt}\n")
+    found = evaluate_table(sets(written).with_name("small.yaml"), written / "out")
+    assert list(found.provenance["pathways"]) == ["sets.gmt"]
+    rows = [one for one in found.results if one.readout == "pathways"]
+    assert {one.metric for one in rows} == set(METRICS) and {one.kind for one in rows} == {
+        "model",
+        "baseline",
+        "ceiling",
+    }
+    assert {one.predictor for one in rows} == {one.predictor for one in found.results if one.readout == "response"}
+    value = {(one.metric, one.predictor): one.value for one in rows}
+    assert value["pearson_delta_profile", "model"] > 0.8 and value["pds_cosine", "replicate_half"] > 0.7
+    # The two kinds of terms weigh alike in the risk, and each has its line on the terminal.
+    assert found.risk["intervention"]["tasks"] == ["unseen_pair_2_seen"]
+    assert board(found).set_index(["readout", "metric"]).index.is_unique
+    (written / "small.yaml").write_text(YAML + "evaluation: {pathways: ./absent.gmt}\n")
+    assert cli.main(["evaluate", str(written / "small.yaml"), "--out", str(written / "out")]) == 2
+    assert "absent.gmt" in capsys.readouterr().err
+
+
+def test_predictions_are_read_as_pathways_by_weights_given(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--predictions", str(written / "said.h5ad"), "--measured", str(written / "screen.h5ad")]
+    out = ["--out", str(written / "out")]
+    assert cli.main(["evaluate", *given, *out, "--weights", str(sets(written))]) == 0
+    assert "pathways" in capsys.readouterr().out
+    found = read_evaluation(written / "out/evaluation.json")
+    assert any(one.readout == "pathways" for one in found.results)
+    (written / "other.gmt").write_text("A\t\t" + "\t".join(f"g{i}" for i in range(9)))
+    assert cli.main(["evaluate", *given, *out, "--weights", str(written / "other.gmt")]) == 2
+    assert "same species" in capsys.readouterr().err
+
+
+def test_activities_are_those_of_profiles_without_what_was_done_itself(written: Path) -> None:
+    data = measured()
+    data.var_names = ["A", *data.var_names[1:]]  # the first gene is itself a target
+    seen = responses_of(data, "condition", "control")
+    exam = examine(seen, next(unseen_pair(seen, ~seen.is_control)), cells=False)
+    footprints = Footprints(
+        pd.DataFrame({"source": "s", "target": data.var_names[:10], "weight": 1.0}), list(data.var_names)
+    )
+    true = exam.of_profiles(exam.measured.profile)
+    found = in_pathways(exam.scored(true), footprints)
+    effect = np.where(exam.measured.own, 0.0, exam.measured.effect)
+    assert exam.measured.own.any()
+    expected = effect[:, :10].mean(axis=1) - effect[:, 10:].mean(axis=1)
+    np.testing.assert_allclose(found.measured.effect[:, 0], expected)
+    np.testing.assert_allclose(found.model.profile, found.measured.profile)
+    one, other = found.ceilings["replicate_half"].pairs[0]
+    assert one.profile.shape == other.profile.shape == found.measured.profile.shape
 
 
 def planted(made: ad.AnnData, of: str = "A+B", into: str = "E") -> ad.AnnData:
