@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from aivc_graph import cli
 from aivc_graph.config import Config, load_config
@@ -122,6 +123,27 @@ def test_units_and_calibration_stand_beside_the_scores(found: Evaluation) -> Non
     assert calibration["conformal"] is None and 0.7 < calibration["stated"]["coverage"] <= 1.0
     assert list(calibration["coverage"]) == ["50%", "80%", "90%", "95%"]
     assert calibration["withheld"]["best"] <= calibration["withheld"]["area"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda d: d | {"results": [r for r in d["results"] if r["kind"] != "baseline"]}, "no baseline beside"),
+        (lambda d: d | {"results": [r | {"split": "other"} for r in d["results"]]}, "no figure for the split 'other'"),
+        (
+            lambda d: d | {"results": [{k: v for k, v in r.items() if k != "split"} for r in d["results"]]},
+            "Field required",
+        ),
+        (lambda d: d | {"leakage": {}}, "no figure for the split 'test'"),
+    ],
+)
+def test_scores_of_tissue_without_baselines_split_or_leakage_are_refused(
+    found: Evaluation, spoil: Callable[[dict[str, Any]], dict[str, Any]], said: str
+) -> None:
+    whole = found.model_dump(mode="json")
+    assert Evaluation.model_validate(whole) == found
+    with pytest.raises(ValidationError, match=said):
+        Evaluation.model_validate(spoil(whole))
 
 
 def test_clear_structure_is_recovered(found: Evaluation) -> None:

@@ -272,6 +272,13 @@ def test_predictions_of_what_trains_under_another_name_are_refused(written: Path
     assert "A+B is asked, and trains as B+A" in refused(written, true=twice)
 
 
+def test_predictions_that_are_the_measured_cells_are_refused(written: Path) -> None:
+    both = [one[one.obs["condition"] == name] for one, name in ((measured(), "A+B"), (measured(seed=1), "C+D"))]
+    copied = table(np.concatenate([one.X.toarray() for one in both]), np.repeat(["A+B", "C+D"], CELLS).tolist())
+    message = refused(written, said=copied)
+    assert "the prediction of A+B holds measured cells of it (24)" in message and "of C+D" not in message
+
+
 def test_a_table_has_a_card_an_audit_and_the_hashes_of_its_files(written: Path) -> None:
     found = evaluate_table(written / "small.yaml", written / "out")
     digest = hashlib.sha256((written / "screen.h5ad").read_bytes()).hexdigest()
