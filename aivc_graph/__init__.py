@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from aivc_graph.config import Config, load_config
     from aivc_graph.graph.build import GraphConfig, build_graph
     from aivc_graph.graph.tissue_graph import TissueGraph
+    from aivc_graph.pipeline.evaluate import evaluate
+    from aivc_graph.pipeline.evaluate_predictions import evaluate_predictions
+    from aivc_graph.pipeline.evaluate_tables import evaluate_table
     from aivc_graph.pipeline.train import Run, train
     from aivc_graph.query.virtual_tissue import VirtualTissue
     from aivc_graph.tissue.intervention import Intervention, activation, drug, knockout, ligand
@@ -25,6 +28,9 @@ __all__ = [
     "activation",
     "build_graph",
     "drug",
+    "evaluate",
+    "evaluate_predictions",
+    "evaluate_table",
     "io",
     "knockout",
     "ligand",
@@ -41,6 +47,9 @@ _DEFINED_IN = {
     "TissueGraph": "aivc_graph.graph.tissue_graph",
     "Run": "aivc_graph.pipeline.train",
     "train": "aivc_graph.pipeline.train",
+    "evaluate": "aivc_graph.pipeline.evaluate",
+    "evaluate_predictions": "aivc_graph.pipeline.evaluate_predictions",
+    "evaluate_table": "aivc_graph.pipeline.evaluate_tables",
     "VirtualTissue": "aivc_graph.query.virtual_tissue",
     **dict.fromkeys(("Intervention", "activation", "drug", "knockout", "ligand"), "aivc_graph.tissue.intervention"),
 }

@@ -51,10 +51,21 @@ def test_those_that_lack_what_they_need_stay_away() -> None:
         "mean_of_6_neighbours",
         "mean_of_18_neighbours",
         "ridge",
+        "kernel_ridge_of_features",
+        "knn_of_features",
     }
     assert set(run_baselines(scene(features=None, visible=np.zeros(N, bool)), "expression")) == {"global_mean"}
     for name in BASELINES:
         assert {"answers", "rule"} == set(BASELINES.facts[name]) - {"costly"}
+
+
+def test_nodes_without_features_teach_nothing_about_features() -> None:
+    featured = np.arange(N) % 4 != 0
+    one = scene(featured=featured | scene().asked)
+    other = replace(one, target=np.where((one.train & ~featured)[:, None], 99.0, one.target))
+    answers, again = run_baselines(one, "modality"), run_baselines(other, "modality")
+    for name in ("ridge", "kernel_ridge_of_features", "knn_of_features"):
+        np.testing.assert_array_equal(answers[name], again[name], err_msg=name)
 
 
 def test_ridge_recovers_a_linear_rule() -> None:

@@ -61,6 +61,10 @@ class Scene:
     parts: Array | None = None
     loadings: Array | None = None
 
+    def fitted(self) -> NDArray[np.intp]:
+        """Return the rows that what is learned from features is fitted on (row,)."""
+        return np.flatnonzero(self.train & (True if self.featured is None else self.featured))
+
     def standard_features(self) -> Array:
         """Return features at zero mean and unit spread within each section (node, f), comparable ones about a mean."""
         assert self.features is not None

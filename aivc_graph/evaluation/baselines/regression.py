@@ -15,7 +15,7 @@ MOST_TRAINED = 4_000
 
 @BASELINES.register(
     "kernel_ridge_of_features",
-    answers=("modality",),
+    answers=("expression", "modality"),
     rule="ridge with a Gaussian kernel on 50 components of features",
     costly=True,
 )
@@ -35,7 +35,7 @@ def kernel_ridge_of_features(scene: Scene) -> Array | None:
 
 @BASELINES.register(
     "knn_of_features",
-    answers=("modality",),
+    answers=("expression", "modality"),
     rule="the mean of the 25 nearest training cells by 50 components of features",
     costly=True,
 )
@@ -51,10 +51,12 @@ def nearest_cells(scene: Scene) -> Array | None:
 
 def components(scene: Scene) -> tuple[Array, Array] | None:
     """Return training rows and principal components (node, component), the axes fitted on training rows."""
-    if scene.features is None or scene.train.sum() < 20:
+    if scene.features is None:
+        return None
+    rows = scene.fitted()
+    if len(rows) < 20:
         return None
     x = scene.standard_features()
-    rows = np.flatnonzero(scene.train)
     centred = x[rows] - x[rows].mean(axis=0)
     values, vectors = np.linalg.eigh(centred.T @ centred)
     return rows, (x - x[rows].mean(axis=0)) @ vectors[:, np.argsort(-values)[:COMPONENTS]]

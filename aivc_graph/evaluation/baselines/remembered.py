@@ -10,6 +10,7 @@ import inspect
 import io
 import logging
 import os
+import time
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
@@ -61,7 +62,7 @@ class RememberedAnswers:
             log.warning("%s: an answer of %s to something else set aside", path, name)
             return None
         with contextlib.suppress(OSError):
-            os.utime(path)  # what was used last goes last
+            _used_now(path)
         return answer
 
     def put(self, name: str, rule: Any, answer: Array) -> None:
@@ -74,6 +75,7 @@ class RememberedAnswers:
             path.parent.mkdir(parents=True, exist_ok=True)
             with part.open("wb") as file:
                 np.savez(file, answer=answer)
+            _used_now(part)
             part.replace(path)
             _drop_oldest(path.parent)
         except OSError as error:
@@ -109,6 +111,12 @@ def _digest_of_source(file: str) -> str:
 @functools.cache
 def _libraries() -> str:
     return " ".join(f"{name} {version(name)}" for name in LIBRARIES)
+
+
+def _used_now(path: Path) -> None:
+    """Set when a file was last used; the kernel's own stamp stands still for milliseconds, and orders nothing then."""
+    now = time.time_ns()
+    os.utime(path, ns=(now, now))
 
 
 def _drop_oldest(folder: Path) -> None:

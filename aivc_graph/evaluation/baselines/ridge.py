@@ -27,7 +27,7 @@ def ridge(scene: Scene) -> Array | None:
     if scene.features is None:
         return None
     x = scene.standard_features()
-    rows = np.flatnonzero(scene.train & (True if scene.featured is None else scene.featured))
+    rows = scene.fitted()
     if len(rows) < 20:
         return None
     target = scene.target[rows].astype(np.float64)
