@@ -187,7 +187,12 @@ def test_without_truth_and_held_out_nodes_leakage_is_said(striped_section: Calla
 def test_the_command_writes_prints_and_refuses(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, out = str(made / "run"), str(tmp_path / "scores")
     assert cli.main(["evaluate", run, "--truth", str(made / "truth"), "--out", out, "--quiet"]) == 0
-    assert "spot_to_composition" in capsys.readouterr().out and (tmp_path / "scores/evaluation.json").is_file()
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 120
+    assert (
+        "spot_to_composition · composition, cells beneath · test · " in shown
+        and (tmp_path / "scores/evaluation.json").is_file()
+    )
     before = (tmp_path / "scores/evaluation.json").read_bytes()
     for given, said in (
         ([run, "--truth", str(tmp_path / "absent")], "no such folder"),
