@@ -1,9 +1,9 @@
 """The pathologist's label of her2st from counts alone, donor by donor: the baseline known of the data, and its kin.
 
 Known (notes of the data): log-normalised, 1,000 top genes, class-weighted logistic regression with C = 0.01,
-undetermined spots left out, one donor out in turn; macro-F1 0.24 in the mean of eight. Two things are left open there,
-which genes are top and when the solver stops; readings of them stand below, and one that scales genes as `first_model`
-does, whose genes are the most variable of the training donors at their median depth.
+undetermined spots left out, one donor out in turn; macro-F1 0.24 in the mean of eight. Which genes are top and when the
+solver stops is left open there. With the most counted genes the mean comes out, scaled or not; single donors agree to
+0.06, and depend on where the solver stops. `first_model` takes the most variable genes, which gives its 0.26.
 
     AIVC_DATA=… python benchmarks/her2st_labels.py [--out FILE]
 

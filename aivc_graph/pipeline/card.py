@@ -13,6 +13,7 @@ from aivc_graph.evaluation.risk import gaps_of
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.pipeline.tasks.task import HIDDEN, Asked
+from aivc_graph.report.words import plural
 
 GROUPS = ("site", "platform", "batch")
 
@@ -136,9 +137,7 @@ def _gaps(leakage: dict[str, Any]) -> list[dict[str, str]]:
         gap = leakage.get("receptive_field", {}).get(level, {}).get("gap_um")
         if gap is not None:
             apart = "no edge had to be cut" if gap > reach else "cut edges alone keep the sides apart"
-            said = (
-                f"Tested {level}s lie {gap:.0f} µm or more from what trained; messages reach {reach:.0f} µm: {apart}."
-            )
+            said = f"Tested {plural(2, level)} lie {gap:.0f} µm or more from what trained; messages reach {reach:.0f} µm: {apart}."
             found.append({"about": "gap", "says": said})
     return found
 
