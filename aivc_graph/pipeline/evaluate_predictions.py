@@ -110,7 +110,7 @@ def evaluate_predictions(
 
 def _copied(said: Any, keys: NDArray[np.str_], table: Responses, asked: NDArray[np.bool_]) -> list[str]:
     """Say which predicted cells are the measured ones themselves; single profiles are not compared."""
-    hashes, rich = row_hashes(table.cells.x, table.genes)
+    hashes, rich = table.hashes
     predicted, full = row_hashes(said.X, said.var_names)
     told = []
     for row in np.flatnonzero(asked).tolist():
