@@ -79,8 +79,7 @@ def _verb(verbs: Any, name: str, do: Do, text: str, example: str) -> argparse.Ar
     several = "\n" in example
     shown = "examples:\n  " + example.replace("\n", "\n  ") if several else f"example: {example}"
     verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text, epilog=shown)
-    if several:
-        verb.formatter_class = argparse.RawDescriptionHelpFormatter
+    verb.formatter_class = argparse.RawDescriptionHelpFormatter if several else argparse.HelpFormatter
     verb.set_defaults(do=do, debug=False, quiet=False)
     _loudness(verb)
     return verb
@@ -316,11 +315,12 @@ def _evaluate(given: argparse.Namespace) -> None:
         _evaluate_table(given)
         return
     from aivc_graph.pipeline.evaluate import evaluate, score_table
+    from aivc_graph.pipeline.scores import text_of
     from aivc_graph.report.write import PAGE, write_report
 
     evaluation = evaluate(given.run, given.truth, given.out, given.weights)
     write_report(given.run, (given.out or given.run) / PAGE)
-    _say(score_table(evaluation).to_string(index=False, float_format="{:.3f}".format))
+    _say(text_of(score_table(evaluation), ("task", "readout", "split", "over"), "{:.3f}"))
 
 
 def _compare(given: argparse.Namespace) -> None:
@@ -331,7 +331,7 @@ def _compare(given: argparse.Namespace) -> None:
 
 
 def _evaluate_table(given: argparse.Namespace) -> None:
-    from aivc_graph.pipeline.scores import board, board_text
+    from aivc_graph.pipeline.scores import board, text_of
     from aivc_graph.report.write import write_scored_table
 
     if given.predictions is not None:
@@ -347,7 +347,7 @@ def _evaluate_table(given: argparse.Namespace) -> None:
         evaluation = evaluate_table(given.run, given.out, given.overrides, given.weights)
         out = given.out or Path("runs") / str(evaluation.provenance.get("screen", evaluation.provenance.get("pairing")))
     write_scored_table(out)
-    _say(board_text(board(evaluation)))
+    _say(text_of(board(evaluation), ("task",)))
 
 
 def _query(given: argparse.Namespace) -> None:

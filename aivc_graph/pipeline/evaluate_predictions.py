@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aivc_graph.evaluation.records import Axis, Evaluation
 from aivc_graph.evaluation.responses.asking import examine
@@ -17,9 +19,10 @@ from aivc_graph.evaluation.settings import EvaluationConfig
 from aivc_graph.io.footprints import hashes_of_weights
 from aivc_graph.io.h5ad_file import file_hashes, read_anndata
 from aivc_graph.io.staging import check_place
-from aivc_graph.pipeline.evaluate_tables import footprints_of, leakage_of, read_too
+from aivc_graph.pipeline.evaluate_tables import footprints_of, leakage_of, read_too, refuse
 from aivc_graph.pipeline.scores import FILE, write_scores
 from aivc_graph.pipeline.table_card import card_of_screen
+from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS, row_hashes
 
 log = logging.getLogger(__name__)
 TASK = "predictions"
@@ -79,7 +82,10 @@ def evaluate_predictions(
     train, asked = sides_of(true, table, split, names, where)
     axis = _axis(table, train, asked)
     question = Question(TASK, axis, (Fold(train, asked),))
+    copied = _copied(said, keys, table, question.asked)
+    refuse(copied, str(predictions), ACCEPT, accept=share_content)
     leaks = leakage_of(table, [question], str(measured), accept=share_content, mend=ACCEPT)
+    leaks["accepted"] += copied
     exam = examine(table, question)
     view = view_of(said, keys, exam, str(predictions))
     unknown = names - set(zip(table.context.tolist(), table.condition.tolist(), strict=True))
@@ -105,6 +111,19 @@ def evaluate_predictions(
         card=card_of_screen(table, [question], whose=f"the predictions in {Path(predictions).name}"),
         weights=EvaluationConfig().weights,
     )
+
+
+def _copied(said: Any, keys: NDArray[np.str_], table: Responses, asked: NDArray[np.bool_]) -> list[str]:
+    """Say which predicted cells are the measured ones themselves; single profiles are not compared."""
+    hashes, rich = table.hashes
+    predicted, full = row_hashes(said.X, said.var_names)
+    told = []
+    for row in np.flatnonzero(asked).tolist():
+        mine = full & (keys == (table.context[row], table.condition[row])).all(axis=1)
+        n = int(np.isin(predicted[mine], hashes[rich & (table.cells.row == row)]).sum())
+        if n >= max(MIN_ROWS, MAX_SHARE * mine.sum()):
+            told.append(f"the prediction of {table.condition[row]} holds measured cells of it ({n:,})")
+    return told
 
 
 def _axis(table: Responses, train: np.ndarray, asked: np.ndarray) -> Axis:

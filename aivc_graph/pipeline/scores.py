@@ -120,9 +120,15 @@ def board(evaluation: Evaluation) -> pd.DataFrame:
     return pd.DataFrame(rows).dropna(axis=1, how="all")
 
 
-def board_text(table: pd.DataFrame) -> str:
-    """Return a board as lines of at most 120 characters, broken between columns where it is wider."""
-    return table.to_string(index=False, na_rep="", float_format="{:.4g}".format, line_width=120)
+def text_of(table: pd.DataFrame, heads: Sequence[str], number: str = "{:.4g}") -> str:
+    """Return a table as lines that fit a terminal: what `heads` say stands once, above the rows that share it."""
+    own = table.drop(columns=list(heads))
+    first, *lines = own.to_string(index=False, na_rep="", float_format=number.format).splitlines()
+    shown, last = [first], ""
+    for head, line in zip(table[list(heads)].astype(str).agg(" · ".join, axis=1), lines, strict=True):
+        shown += [line] if head == last else [head, line]
+        last = head
+    return "\n".join(shown)
 
 
 def _distinct(one: Scored) -> float | None:

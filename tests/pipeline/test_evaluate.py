@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from aivc_graph import cli
 from aivc_graph.config import Config, load_config
@@ -131,6 +132,27 @@ def test_units_and_calibration_stand_beside_the_scores(found: Evaluation) -> Non
     assert calibration["withheld"]["best"] <= calibration["withheld"]["area"]
 
 
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda d: d | {"results": [r for r in d["results"] if r["kind"] != "baseline"]}, "no baseline beside"),
+        (lambda d: d | {"results": [r | {"split": "other"} for r in d["results"]]}, "no figure for the split 'other'"),
+        (
+            lambda d: d | {"results": [{k: v for k, v in r.items() if k != "split"} for r in d["results"]]},
+            "Field required",
+        ),
+        (lambda d: d | {"leakage": {}}, "no figure for the split 'test'"),
+    ],
+)
+def test_scores_of_tissue_without_baselines_split_or_leakage_are_refused(
+    found: Evaluation, spoil: Callable[[dict[str, Any]], dict[str, Any]], said: str
+) -> None:
+    whole = found.model_dump(mode="json")
+    assert Evaluation.model_validate(whole) == found
+    with pytest.raises(ValidationError, match=said):
+        Evaluation.model_validate(spoil(whole))
+
+
 def test_clear_structure_is_recovered(found: Evaluation) -> None:
     best = {(r.task, r.metric): r.value for r in found.results if r.predictor == "model"}
     assert best["niches", "ari"] > 0.7 and best["spot_to_composition", "jsd"] < 0.2
@@ -172,7 +194,12 @@ def test_without_truth_and_held_out_nodes_leakage_is_said(striped_section: Calla
 def test_the_command_writes_prints_and_refuses(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, out = str(made / "run"), str(tmp_path / "scores")
     assert cli.main(["evaluate", run, "--truth", str(made / "truth"), "--out", out, "--quiet"]) == 0
-    assert "spot_to_composition" in capsys.readouterr().out and (tmp_path / "scores/evaluation.json").is_file()
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 120
+    assert (
+        "spot_to_composition · composition, cells beneath · test · " in shown
+        and (tmp_path / "scores/evaluation.json").is_file()
+    )
     before = (tmp_path / "scores/evaluation.json").read_bytes()
     for given, said in (
         ([run, "--truth", str(tmp_path / "absent")], "no such folder"),

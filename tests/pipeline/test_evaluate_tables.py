@@ -23,7 +23,7 @@ from aivc_graph.evaluation.responses.questions import unseen_pair
 from aivc_graph.evaluation.responses.table import responses_of
 from aivc_graph.pipeline.evaluate_predictions import evaluate_predictions
 from aivc_graph.pipeline.evaluate_tables import evaluate_table
-from aivc_graph.pipeline.scores import board, board_text
+from aivc_graph.pipeline.scores import board
 from aivc_graph.pipeline.table_settings import load_table_config
 from aivc_graph.report.write import write_scored_table
 
@@ -90,7 +90,8 @@ def test_a_screen_is_asked_scored_and_written(written: Path, capsys: pytest.Capt
     page = (out / "report.html").read_text()
     assert "How well it predicts" in page and "unseen pair 2 seen" in page and "<script" not in page
     shown = capsys.readouterr()
-    assert "unseen_pair_2_seen" in shown.out and "pearson_delta_profile" in shown.out
+    assert max(map(len, shown.out.splitlines())) <= 120
+    assert "\nunseen_pair_2_seen\n" in shown.out and "pearson_delta_profile" in shown.out
     assert "unseen_pair_2_seen: 5 conditions in 5 folds" in shown.err
     found = read_evaluation(out / "evaluation.json")
     assert {one.kind for one in found.results} == {"model", "baseline", "ceiling"}
@@ -340,6 +341,13 @@ def test_predictions_of_what_trains_under_another_name_are_refused(written: Path
     assert "A+B is asked, and trains as B+A" in refused(written, true=twice)
 
 
+def test_predictions_that_are_the_measured_cells_are_refused(written: Path) -> None:
+    both = [one[one.obs["condition"] == name] for one, name in ((measured(), "A+B"), (measured(seed=1), "C+D"))]
+    copied = table(np.concatenate([one.X.toarray() for one in both]), np.repeat(["A+B", "C+D"], CELLS).tolist())
+    message = refused(written, said=copied)
+    assert "the prediction of A+B holds measured cells of it (24)" in message and "of C+D" not in message
+
+
 def test_a_table_has_a_card_an_audit_and_the_hashes_of_its_files(written: Path) -> None:
     found = evaluate_table(written / "small.yaml", written / "out")
     digest = hashlib.sha256((written / "screen.h5ad").read_bytes()).hexdigest()
@@ -404,11 +412,6 @@ def test_cells_of_one_donor_under_the_name_of_another_are_refused(tmp_path: Path
     other.write_h5ad(tmp_path / "protein.h5ad")
     with pytest.raises(ReadError, match="80 cells of another donor than in rna"):
         evaluate_table(tmp_path / "p.yaml", tmp_path / "out")
-
-
-def test_a_board_fits_a_terminal(written: Path) -> None:
-    shown = board_text(board(evaluate_table(written / "small.yaml", written / "out")))
-    assert max(map(len, shown.splitlines())) <= 120 and "pearson_delta_profile" in shown
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from aivc_graph.errors import ReadError, unknown_name
 from aivc_graph.evaluation.responses.cells import Cells, Floats, Ints, are_counts, jackknife, profiles_of, sums
+from aivc_graph.splits.leakage import row_hashes
 
 EVERYWHERE = "all"
 JOIN = "+"
@@ -61,6 +62,11 @@ class Responses:
     def effect(self) -> Floats:
         """Profile less that of the control (row, gene)."""
         return self.profile - self.profile[self.control]
+
+    @cached_property
+    def hashes(self) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+        """A hash of each cell's values (cell,), and who has enough of them to be compared; see `row_hashes`."""
+        return row_hashes(self.cells.x, self.genes)
 
     @cached_property
     def targets(self) -> tuple[str, ...]:
