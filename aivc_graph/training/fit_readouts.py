@@ -107,7 +107,8 @@ def _seen(model: TissueModel, folds: list[Fold], key: tuple[str, str], look: Loo
         sections.append(fold.inputs.section[key[0]].cpu().numpy()[rows])
     if sum(len(t) for t in targets) < 10:
         return None
-    return Seen(*(np.concatenate(p).astype(float) for p in (states, directs, targets)), np.concatenate(sections))
+    state, said, target = (np.concatenate(parts).astype(float) for parts in (states, directs, targets))
+    return Seen(state, said, target, np.concatenate(sections))
 
 
 def _mean_measured(model: TissueModel, folds: list[Fold], key: tuple[str, str]) -> Floats:

@@ -17,7 +17,7 @@ from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.pipeline.tasks.ground import nearest
 from aivc_graph.pipeline.tasks.task import Asked, Mask
-from aivc_graph.query.predictions import drawn_log_expression, expected_shares
+from aivc_graph.query.predictions import drawn_log_expression, expected
 
 Floats = NDArray[np.floating]
 MOST_NODES = 400
@@ -41,7 +41,7 @@ def environments(
     rng = np.random.default_rng(asked.tissue.seed)
     drawn = np.sort(rng.permutation(len(peers))[:MOST_NODES])
     ground = Ground(peers=(np.cumsum(rows) - 1)[peers[drawn]], centre=target[scene.train][:, genes].mean(axis=0))
-    shares = expected_shares(asked.model, left, level, rows)
+    told = expected(asked.model, left, level, rows)
 
     def some(answers: dict[str, Answers]) -> dict[str, Answers]:
         return {who: _columns(answer, genes) for who, answer in answers.items()}
@@ -51,7 +51,7 @@ def environments(
         scored,
         measured=scored.measured[:, genes],
         model=drawn_log_expression(
-            asked.model, shares, _depths(asked, level, rows, scene, rng), level, genes, DRAWS, asked.tissue.seed
+            asked.model, told, _depths(asked, level, rows, scene, rng), level, genes, DRAWS, asked.tissue.seed
         ),
         baselines=some(scored.baselines) | joint,
         ceilings=some(scored.ceilings),
