@@ -145,7 +145,6 @@ def _provenance(run: Path, asked: Asked) -> dict[str, Any]:
         "task": facts.get("task", ""),
         "seed": facts["seed"],
         "graph": facts["graph"],
-        "graph_digest": facts.get("graph_digest"),
         "files": file_hashes(run / MODEL) | built_facts(run).get("inputs", {}),
         "split": asked.split,
         "truth": asked.truth is not None,
