@@ -11,12 +11,14 @@ import torch
 
 from aivc_graph.errors import ModelError
 from aivc_graph.graph.build import GraphConfig, build_graph
+from aivc_graph.graph.hiding import hide_observations
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.graph.windows import windows
 from aivc_graph.model.inputs import prepare
 from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import Hidden, TissueModel
+from aivc_graph.query.predictions import expected
 from aivc_graph.query.states import node_states
 from aivc_graph.tissue.frame import place
 
@@ -96,9 +98,21 @@ def test_moving_and_rotating_a_section_changes_no_cell(striped_section: Callable
         for block in model.blocks:  # windows of the grid do not turn with the tissue; neighbours do
             for parameter in (*block.lifts.parameters(), *block.projects.parameters()):
                 parameter.zero_()
+        model.neighbour_readout("cell", "rna").neighbour_share.fill_(0.4)
     a, b = node_states(model, first)["cell"].z, node_states(model, second)["cell"].z
     rows = second.obs("cell").index.get_indexer(first.obs("cell").index)
     assert np.allclose(a, b[rows], atol=1e-3)
+    hidden = np.random.default_rng(0).random(len(rows)) < 0.25
+    asked = np.zeros(len(rows), bool)
+    asked[rows[hidden]] = True
+    still_told, moved_told = (
+        expected(model, hide_observations(graph, {("cell", "rna"): who}), "cell", who)
+        for graph, who in ((first, hidden), (second, asked))
+    )
+    place_of = np.argsort(np.argsort(rows[hidden]))
+    assert bool(still_told.around.all())
+    assert torch.allclose(still_told.logs, moved_told.logs[place_of], atol=1e-3)
+    assert torch.allclose(still_told.shares, moved_told.shares[place_of], rtol=1e-2, atol=1e-4)
 
 
 def test_what_is_hidden_is_not_seen(graph: TissueGraph) -> None:
