@@ -30,8 +30,8 @@ def endpoint(asked: Asked) -> list[Scored]:
     All sections take part, whatever side of the split they are on: niches are found without the trait, and no donor's
     trait is known to the fit it is told by. That the tissue of some donors trained the model is told as leakage.
     """
-    column = asked.config.evaluation.endpoint
-    if column is None:
+    column, level = asked.config.evaluation.endpoint, asked.tissue.base_level
+    if column is None or names.RNA not in asked.model.plan.counts.get(level, {}):
         return []
     obs = asked.graph.obs(names.SECTION)
     if column not in obs:
@@ -42,7 +42,6 @@ def endpoint(asked: Asked) -> list[Scored]:
     rows = outcome >= 0
     if len(donors) < 2 or min(donors) < 2:
         return []
-    level = asked.tissue.base_level
     section = asked.graph[level].section_index.numpy()
     niches = asked.tissue.niches(level=level)
     shares = _other_shares(asked, level, niches.obs[NICHE].cat.codes.to_numpy(), section)
