@@ -290,7 +290,7 @@ class _Fit:
             for level in self.plan.counts
         ]
         code = np.unique(donor, return_inverse=True)[1].reshape(-1).astype(np.int64)
-        return np.where(np.isin(donor, donor[np.concatenate(trained)]), -1, code)
+        return np.where(np.isin(donor, donor[np.concatenate([np.zeros(0, np.int64), *trained])]), -1, code)
 
     def _feature_keys(self) -> set[tuple[str, str]]:
         return {(v, m) for v, by in self.plan.features.items() for m in by}
