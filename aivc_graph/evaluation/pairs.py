@@ -16,14 +16,15 @@ from aivc_graph.evaluation.scoring import MODEL, rounded
 
 Key = tuple[str, str, str]
 ANEW = "run aivc evaluate again"
+ROUNDED = 2e-6
 
 
 def compare_evaluations(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
     """Return a row for each pair of runs and each score both have: the mean over units of a's score less b's.
 
-    The interval and the p-value resample units; p-values are adjusted for all rows by Holm's method. A score that only
-    one of a pair has is left out. A mean over units weighs every unit alike, so that it may differ from the difference
-    of the scores as they stand, which weigh nodes.
+    ``mean_a`` and ``mean_b`` are means over units: these weigh every unit alike, and may differ from the scores as they
+    stand, which weigh nodes or are roots and ratios of sums. The interval and the p-value resample units; p-values are
+    adjusted by Holm's method within a task and readout. A score that only one of a pair has is left out.
 
     Parameters
     ----------
@@ -55,7 +56,9 @@ def compare_evaluations(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
                 rows.append({"a": a, "b": b, **row})
                 p_values.append(p)
     faults.raise_if_any()
-    return pd.DataFrame(rows).assign(p_adjusted=pd.Series(holm(p_values), dtype=float))
+    return pd.DataFrame(rows).assign(
+        p_adjusted=pd.Series(holm(p_values, [(row["task"], row["readout"]) for row in rows]), dtype=float)
+    )
 
 
 def _check_alike(where: str, one: Evaluation, other: Evaluation, faults: Faults) -> None:
@@ -82,7 +85,7 @@ def _check_units(where: str, one: UnitScores, other: UnitScores, faults: Faults)
         found = f"{len(one.names)} {one.unit}s and {len(other.names)} {other.unit}s that are not the same"
         faults.add(name, found, "the same units", "evaluate both on the same graph")
     elif one.asked != other.asked:
-        mend = "evaluate both on the same graph, with the same seed: it draws who is hidden"
+        mend = "evaluate both on the same graph or files, with the same seed: it draws who is hidden"
         faults.add(name, "other measurements", "the same ones", mend)
 
 
@@ -90,6 +93,8 @@ def _difference(one: UnitScores, other: UnitScores) -> tuple[dict[str, Any], flo
     pairs = [(x, y) for x, y in zip(one.values[MODEL], other.values[MODEL], strict=True) if None not in (x, y)]
     values = np.array(pairs, float).reshape(-1, 2)
     differences = values[:, 0] - values[:, 1]
+    # What was written is rounded: a smaller difference is none.
+    differences[np.abs(differences) <= ROUNDED * np.abs(values).max(axis=1)] = 0.0
     n = len(differences)
     weights = resampled(Units(np.arange(n), one.unit, np.zeros(n, int)))
     mean = float(differences.mean()) if n else float("nan")
@@ -100,8 +105,8 @@ def _difference(one: UnitScores, other: UnitScores) -> tuple[dict[str, Any], flo
         "readout": one.readout,
         "metric": one.metric,
         "split": one.split,
-        "value_a": rounded(float(values[:, 0].mean())) if n else None,
-        "value_b": rounded(float(values[:, 1].mean())) if n else None,
+        "mean_a": rounded(float(values[:, 0].mean())) if n else None,
+        "mean_b": rounded(float(values[:, 1].mean())) if n else None,
         "difference": rounded(mean),
         "lower": rounded(lower),
         "upper": rounded(upper),

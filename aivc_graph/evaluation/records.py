@@ -60,7 +60,7 @@ class Result(Settings):
 
 
 class Comparison(Settings):
-    """The model less its best baseline, on the same resampled units; `p_adjusted` by Holm over all comparisons."""
+    """The model less its best baseline, on the same resampled units; `p_adjusted` by Holm within a task and readout."""
 
     task: Text
     readout: Text

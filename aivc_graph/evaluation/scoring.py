@@ -118,14 +118,14 @@ def results_of(judged: Iterable[Judged]) -> list[Result]:
 
 
 def comparisons_of(judged: Iterable[Judged]) -> list[Comparison]:
-    """Return the model beside its best baseline wherever both have a score, p-values adjusted for their number."""
+    """Return the model beside its best baseline wherever both have a score, p-values adjusted by task and readout."""
     open_ = []
     for one in judged:
         rival = one.best("baseline")
         if rival is not None and one.best("model") is not None:
             both = one.estimates[MODEL], one.estimates[rival]
             open_.append(_compare(one.task, one.metric, one.higher_is_better, rival, *both))
-    adjusted = holm([p for _, p in open_])
+    adjusted = holm([p for _, p in open_], [(c.task, c.readout) for c, _ in open_])
     return [c.model_copy(update={"p_adjusted": p}) for (c, _), p in zip(open_, adjusted, strict=True)]
 
 
@@ -153,10 +153,16 @@ def units_of_scores(judged: Iterable[Judged]) -> list[UnitScores]:
 
 
 def fingerprint(measured: Answers) -> str:
-    """Return a hash of what was measured, to five decimals: equal where two runs were asked the same."""
-    values = measured if isinstance(measured, np.ndarray) else np.asarray(measured.profile)
-    rounded_off = np.round(values.astype(np.float64), 5) + 0.0
-    return hashlib.blake2b(repr(values.shape).encode() + rounded_off.tobytes(), digest_size=8).hexdigest()
+    """Return a hash of what was measured, to five decimals: equal where two runs were asked the same.
+
+    Of responses all that a metric may look at stands in it: controls, the mean rule, noise, genes called and cells.
+    """
+    parts = [measured] if isinstance(measured, np.ndarray) else list(measured.arrays())
+    digest = hashlib.blake2b(digest_size=8)
+    for values in parts:
+        rounded_off = np.round(np.asarray(values, np.float64), 5) + 0.0
+        digest.update(repr(values.shape).encode() + rounded_off.tobytes())
+    return digest.hexdigest()
 
 
 def _result(one: Scored, name: str, better: bool, predictor: str, kind: Kind, found: Estimate) -> Result:

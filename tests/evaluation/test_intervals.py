@@ -65,5 +65,7 @@ def test_equal_answers_have_no_difference_and_clear_ones_do() -> None:
 
 
 def test_holm_by_hand() -> None:
-    assert holm([0.01, None, 0.04, 0.03]) == [pytest.approx(0.03), None, pytest.approx(0.06), pytest.approx(0.06)]
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    one = ["a"] * 4
+    assert holm([0.01, None, 0.04, 0.03], one) == [pytest.approx(0.03), None, pytest.approx(0.06), pytest.approx(0.06)]
+    assert holm([0.9, 0.8], one[:2]) == [1.0, 1.0]
+    assert holm([0.01, 0.02, 0.03], ["a", "b", "a"]) == [pytest.approx(0.02), 0.02, pytest.approx(0.03)]

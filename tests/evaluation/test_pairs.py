@@ -13,7 +13,6 @@ import pytest
 
 from aivc_graph import cli
 from aivc_graph.errors import ConfigError
-from aivc_graph.evaluation.intervals import holm
 from aivc_graph.evaluation.pairs import compare_evaluations
 from aivc_graph.evaluation.records import Evaluation
 from tests.report.runs import compared, evaluation, result
@@ -53,7 +52,17 @@ def test_all_pairs_are_adjusted_together() -> None:
     assert list(zip(table["a"], table["b"], strict=True))[::3] == [("a", "b"), ("a", "c"), ("b", "c")]
     alone = compare_evaluations({"a": runs["a"], "b": runs["b"]})
     assert table["p_adjusted"].iloc[0] > alone["p_adjusted"].iloc[0]
-    assert holm([0.01, 0.02]) == [0.02, 0.02]
+
+
+def test_what_only_rounding_tells_apart_is_no_difference() -> None:
+    def nudged(made: dict[str, Any]) -> None:
+        for unit in made["units"]:
+            unit["values"] = {
+                who: [None if v is None else v * (1 + 1e-6) for v in of] for who, of in unit["values"].items()
+            }
+
+    table = compare_evaluations({"a": Evaluation(**run(0.0, nudged)), "b": Evaluation(**run())}).set_index("readout")
+    assert table.loc["genes", "difference"] == 0 and table.loc["genes", "p_adjusted"] == 1.0
 
 
 def test_few_units_have_a_difference_but_no_p_value() -> None:

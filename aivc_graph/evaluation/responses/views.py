@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +63,14 @@ class Measured:
     def effect(self) -> Floats:
         """Profile less control (row, gene)."""
         return self.profile - self.control
+
+    def arrays(self) -> Iterator[NDArray[Any]]:
+        """Yield every array a metric may look at."""
+        yield from (self.profile, self.control, self.reference, self.variance, self.control_variance, self.alone)
+        if self.differential is not None:
+            yield from (self.differential.significant, self.differential.lfc)
+        if self.space is not None:
+            yield from self.space.points
 
     @property
     def additive(self) -> Floats:

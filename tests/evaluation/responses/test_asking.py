@@ -16,7 +16,7 @@ from aivc_graph.evaluation.responses.asking import Exam, examine, scene_of
 from aivc_graph.evaluation.responses.leaks import Leaks
 from aivc_graph.evaluation.responses.questions import Question, unseen_context, unseen_gene, unseen_pair
 from aivc_graph.evaluation.responses.table import Responses, responses_of
-from aivc_graph.evaluation.scoring import score
+from aivc_graph.evaluation.scoring import fingerprint, score
 from aivc_graph.splits.design import split_design
 
 SINGLES = ("A", "B", "C", "D", "E", "F")
@@ -161,6 +161,14 @@ def test_planted_leaks_are_counted(table: Responses, questions: dict[str, Questi
     assert (
         once.share == pytest.approx(1 / len(asked), abs=1e-6) and once.told == []
     )  # one cell is no second measurement
+
+
+def test_what_was_asked_is_known_by_controls_and_cells_too(exam: Exam) -> None:
+    asked, measured = fingerprint(exam.measured), exam.measured
+    assert fingerprint(dataclasses.replace(measured, profile=measured.profile + 1e-7)) == asked
+    for name in ("profile", "control", "reference", "variance"):
+        assert fingerprint(dataclasses.replace(measured, **{name: getattr(measured, name) + 0.1})) != asked
+    assert fingerprint(dataclasses.replace(measured, space=None)) != asked
 
 
 def test_a_profile_without_cells_moves_the_controls_cells(exam: Exam) -> None:
