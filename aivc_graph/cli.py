@@ -79,8 +79,7 @@ def _verb(verbs: Any, name: str, do: Do, text: str, example: str) -> argparse.Ar
     several = "\n" in example
     shown = "examples:\n  " + example.replace("\n", "\n  ") if several else f"example: {example}"
     verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text, epilog=shown)
-    if several:
-        verb.formatter_class = argparse.RawDescriptionHelpFormatter
+    verb.formatter_class = argparse.RawDescriptionHelpFormatter if several else argparse.HelpFormatter
     verb.set_defaults(do=do, debug=False, quiet=False)
     _loudness(verb)
     return verb
@@ -143,13 +142,12 @@ def _add_evaluate(verbs: Any) -> None:
     )
     verb = _verb(verbs, "evaluate", _evaluate, text, EVALUATE)
     verb.add_argument("run", type=Path, metavar="RUN|CONFIG", nargs="?", help="or YAML with `screen:` or `pairing:`")
-    text = "of a simulated tissue; found by itself where it lies beside the sections"
-    verb.add_argument("--truth", type=Path, metavar="DIR", help=text)
+    verb.add_argument("--truth", type=Path, metavar="DIR", help="of a simulated tissue; found beside its sections")
+    verb.add_argument("--weights", type=Path, metavar="FILE", help="of pathways, which are then scored too")
     verb.add_argument("--out", type=Path, metavar="DIR", help="where to write them (RUN, or runs/<name of the screen>)")
     _overrides(verb, "put one setting over the YAML file's; may be repeated")
     given = verb.add_argument_group("predictions of responses", "in place of a run: two .h5ad files")
-    text = "one row a condition, or several cells of each"
-    given.add_argument("--predictions", type=Path, metavar="H5AD", help=text)
+    given.add_argument("--predictions", type=Path, metavar="H5AD", help="one row a condition, or several cells of each")
     given.add_argument("--measured", type=Path, metavar="H5AD", help="one row a cell, controls among them")
     given.add_argument("--condition", default="condition", metavar="COLUMN", help="of obs in both (%(default)s)")
     given.add_argument("--control", default="control", metavar="NAME", help="the condition without any (%(default)s)")
@@ -317,11 +315,12 @@ def _evaluate(given: argparse.Namespace) -> None:
         _evaluate_table(given)
         return
     from aivc_graph.pipeline.evaluate import evaluate, score_table
+    from aivc_graph.pipeline.scores import text_of
     from aivc_graph.report.write import PAGE, write_report
 
-    evaluation = evaluate(given.run, given.truth, given.out)
+    evaluation = evaluate(given.run, given.truth, given.out, given.weights)
     write_report(given.run, (given.out or given.run) / PAGE)
-    _say(score_table(evaluation).to_string(index=False, float_format="{:.3f}".format))
+    _say(text_of(score_table(evaluation), ("task", "readout", "split", "over"), "{:.3f}"))
 
 
 def _compare(given: argparse.Namespace) -> None:
@@ -332,22 +331,23 @@ def _compare(given: argparse.Namespace) -> None:
 
 
 def _evaluate_table(given: argparse.Namespace) -> None:
-    from aivc_graph.pipeline.scores import board, board_text
+    from aivc_graph.pipeline.scores import board, text_of
     from aivc_graph.report.write import write_scored_table
 
     if given.predictions is not None:
         from aivc_graph.pipeline.evaluate_predictions import evaluate_predictions
 
         columns = {name: getattr(given, name) for name in ("condition", "control", "context", "split", "share_content")}
+        columns["pathways"] = given.weights
         out = given.out or Path("runs") / given.predictions.stem
         evaluation = evaluate_predictions(given.predictions, given.measured, out, **columns)
     else:
         from aivc_graph.pipeline.evaluate_tables import evaluate_table
 
-        evaluation = evaluate_table(given.run, given.out, given.overrides)
+        evaluation = evaluate_table(given.run, given.out, given.overrides, given.weights)
         out = given.out or Path("runs") / str(evaluation.provenance.get("screen", evaluation.provenance.get("pairing")))
     write_scored_table(out)
-    _say(board_text(board(evaluation)))
+    _say(text_of(board(evaluation), ("task",)))
 
 
 def _query(given: argparse.Namespace) -> None:

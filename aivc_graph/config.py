@@ -89,6 +89,8 @@ class SectionConfig(Settings):
         How elements without a frame of their own are placed, in this order.
     interventions
         What was done to the tissue: genes knocked out or activated, drugs, ligands; in the whole of it or in a part.
+    traits
+        What else is known of it, such as ``{stage: onset}``; no model looks at it, an evaluation may ask for it.
     """
 
     name: str = Field(min_length=1)
@@ -99,6 +101,7 @@ class SectionConfig(Settings):
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     registration: tuple[RegistrationConfig, ...] = ()
     interventions: tuple[Intervention, ...] = ()
+    traits: dict[str, str] = Field(default_factory=dict)
 
 
 class TaskConfig(Settings):
@@ -151,7 +154,7 @@ class Config(Settings):
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file, put `overrides` (``"training.epochs=20"``) over it, and check everything.
 
-    Paths under ``task`` that begin with ``./`` start from the folder of the file. All others resolve against
+    Paths that begin with ``./`` start from the folder of the file. All others resolve against
     ``AIVC_DATA``; without it ``../shared/data``, or else the current folder.
 
     Raises
@@ -172,15 +175,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(source.where(()), f"{data!r:.60}", f"the keys {keys}", "start with `task:`")
     for override in overrides:
         put_over(data, override, faults)
-    if "task" in data:
-        data["task"] = beside(data["task"], Path(path).absolute().parent)
+    for part in {"task", "evaluation"} & set(data):
+        data[part] = beside(data[part], Path(path).absolute().parent)
     _check_members(data, base, faults)
     try:
         config = Config.model_validate(faults.without_faulty(data))
     except ValidationError as error:
         faults.add_validation(error, Config, data)
     faults.raise_if_any()
-    return config.model_copy(update={"task": _resolved(config.task, base)})
+    return config.model_copy(
+        update={"task": _resolved(config.task, base), "evaluation": _resolved(config.evaluation, base)}
+    )
 
 
 def dump_config(config: Config) -> str:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aivc_graph.evaluation.baselines.ridge import solve
 from aivc_graph.evaluation.conformal import conformal
+from aivc_graph.operators.regressions import ridge_path
 from aivc_graph.simulate.donors import draw_donor, draw_site, stream
 from aivc_graph.simulate.programmes import NICHES, TYPE_NAMES
 from aivc_graph.simulate.specimen import cut_specimen
@@ -96,7 +96,7 @@ def predicted(shares: Floats, expression: Floats, fitted: NDArray[np.bool_]) -> 
     """Return ridge from the types of a niche to its expression, fitted on `fitted`."""
     mean = expression[fitted].mean(axis=0)
     centre = shares[fitted].mean(axis=0)
-    return mean + (shares - centre) @ solve(shares[fitted] - centre, expression[fitted] - mean, PENALTY)
+    return mean + next(ridge_path(shares[fitted] - centre, expression[fitted] - mean, shares - centre, (PENALTY,)))
 
 
 def measured(name: str, seed: int) -> tuple[Floats, Floats, NDArray[np.str_]]:

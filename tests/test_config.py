@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aivc_graph.config import Config, SectionConfig, SourceConfig, TaskConfig, dump_config, load_config
+from aivc_graph.config import Config, SectionConfig, SourceConfig, TaskConfig, data_folder, dump_config, load_config
 from aivc_graph.errors import ConfigError
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.pipeline.table_settings import is_table_config, load_table_config
@@ -88,6 +88,11 @@ def test_paths_with_a_dot_start_from_the_file(write: Any, tmp_path: Path) -> Non
     path = write("task: {sections: [{name: A, sources: [{path: ./a, reader: planted, mask: ./b/c.npy}]}]}")
     source = load_config(path).task.sections[0].sources[0]
     assert source.path == tmp_path / "a" and source.options["mask"] == tmp_path / "b/c.npy"
+
+
+def test_weights_of_pathways_are_found_as_data_is(write: Any, tmp_path: Path) -> None:
+    assert load_config(write("evaluation: {pathways: ./a.gmt}")).evaluation.pathways == write("").parent / "a.gmt"
+    assert load_config(write("evaluation: {pathways: b.gmt}")).evaluation.pathways == data_folder() / "b.gmt"
 
 
 def test_without_data_folder_paths_start_here(write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

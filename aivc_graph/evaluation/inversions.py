@@ -14,8 +14,8 @@ ERRORS = ("rmse", "mse", "wmse", "unbiased_mse")
 def inversions_of(results: Iterable[Result]) -> list[dict[str, Any]]:
     """Return a row for each error and readout of a task: how many pairs of predictors they order oppositely, and which.
 
-    The errors are those of the readout that stands first, the finest. Ceilings are no predictors; pairs that either
-    scores alike are left out.
+    The errors are those of the readout that stands first, the finest; errors in terms of another readout are readouts.
+    Ceilings are no predictors; pairs that either scores alike are left out.
     """
     tasks: dict[tuple[str, str], dict[tuple[str, str, bool], dict[str, float]]] = {}
     for r in results:
@@ -26,7 +26,7 @@ def inversions_of(results: Iterable[Result]) -> list[dict[str, Any]]:
     for (task, split), scores in tasks.items():
         errors = [key for key in scores if key[1].startswith(ERRORS)]
         first = [key for key in errors if key[0] == errors[0][0]]
-        for error, other in itertools.product(first, [key for key in scores if key not in errors]):
+        for error, other in itertools.product(first, [key for key in scores if key not in first]):
             row = _row(scores[error], scores[other], error[2], other[2])
             if row["pairs"]:
                 named = {"error": list(error[:2]), "readout": list(other[:2])}

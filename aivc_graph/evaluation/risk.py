@@ -24,7 +24,8 @@ FLOORS = ("global_mean", "mean_shift", "context_mean", "identity", "own_mixture"
 CEILINGS = ("truth", "split_half", "replicate_half")
 DEFINITION = (
     "risk = 1 - s = (u - r) / (b - r): 0 at the ceiling r, 1 at the mean rule b, clipped at 3; b and r as found, "
-    "without their own uncertainty; mean over metrics of a task, tasks of an axis, axes by weight"
+    "without their own uncertainty; mean over metrics of a readout, readouts of a task, tasks of an axis, axes by "
+    "weight"
 )
 
 
@@ -61,7 +62,11 @@ def scale_of(one: Judged) -> Scale:
 def risk_of(judged: Iterable[Judged], weights: Mapping[Axis, float]) -> dict[str, Any]:
     """Return the aggregate risk of the model as ``evaluation.json`` holds it.
 
-    .. math:: R = \\sum_a w_a \\, \\mathrm{mean}_{t \\in a} \\, \\mathrm{mean}_m \\min(\\tilde l_{tm}, 3)
+    .. math:: R = \\sum_a w_a \\, \\mathrm{mean}_{t \\in a} \\, \\mathrm{mean}_{f \\in t} \\, \\mathrm{mean}_m
+        \\min(\\tilde l_{tfm}, 3)
+
+    A task that is read in several terms f (genes, pathways, neighbourhoods) weighs as one, and so does each of them
+    within it: neither more readouts nor more metrics of one make an axis or a task count more.
 
     The interval resamples the units of every score, equal units alike. An axis that was not run reads "not evaluated";
     one that was, but has no score with floor and ceiling, says why and takes no part.
@@ -159,9 +164,11 @@ def _interval(drawn: Array, n_scores: int, held: int) -> dict[str, Any]:
 
 
 def _shares(rows: list[tuple[Judged, Scale]]) -> Array:
-    """Return the part each score has in its axis: tasks alike, and the metrics and readouts within each."""
+    """Return the part each score has in its axis: tasks alike, readouts alike in each, and metrics in each of those."""
     tasks = [one.task.task for one, _ in rows]
-    return np.array([1 / tasks.count(task) / len(set(tasks)) for task in tasks])
+    readouts = [(one.task.task, one.task.readout) for one, _ in rows]
+    n_readouts = {task: len({key for key in readouts if key[0] == task}) for task in tasks}
+    return np.array([1 / readouts.count(key) / n_readouts[key[0]] / len(set(tasks)) for key in readouts])
 
 
 def _weighted(parts: dict[str, dict[str, Any]], weights: dict[str, float]) -> dict[str, Any]:

@@ -1,11 +1,13 @@
-"""Settings of the aggregate risk."""
+"""Settings of an evaluation: what answers are read as, and how scores are put together."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 from pydantic import Field, field_validator
 
+from aivc_graph import names
 from aivc_graph.evaluation.records import AXES, Axis
 from aivc_graph.settings import Settings
 
@@ -14,17 +16,21 @@ def _all_alike() -> dict[Axis, float]:
     return dict.fromkeys(AXES, 1.0)
 
 
-class EvaluationConfig(Settings):
-    """How scores are put together.
+class ScoringConfig(Settings):
+    """What answers are read as, and how scores are put together.
 
     Parameters
     ----------
     weights
         Weight of each axis in the aggregate risk, not negative; an axis not named has none. All alike if not given.
         Axes that were not run are left out and the others brought to sum one; what was used stands beside the risk.
+    pathways
+        Weights of pathways or transcription factors, as `read_footprints` takes them; activities are then scored beside
+        genes.
     """
 
     weights: dict[Axis, float] = Field(default_factory=_all_alike)
+    pathways: Path | None = None
 
     @field_validator("weights")
     @classmethod
@@ -35,3 +41,19 @@ class EvaluationConfig(Settings):
         if not sum(weights.values()) > 0:
             raise ValueError("all weights are 0; give one axis a weight above")
         return weights
+
+
+class EvaluationConfig(ScoringConfig):
+    """The same of a tissue, and what is known of it beside its measurements.
+
+    Parameters
+    ----------
+    annotation
+        Column of the nodes in which an expert named the regions; niches are scored against it where the truth is not
+        known. None where it is something else, such as the kind of a cell.
+    endpoint
+        Trait of the sections, such as a stage of disease; told from their niches with each donor left out.
+    """
+
+    annotation: str | None = names.LABEL
+    endpoint: str | None = Field(default=None, min_length=1)

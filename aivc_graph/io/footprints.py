@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from aivc_graph.errors import ReadError
+from aivc_graph.io.h5ad_file import file_hashes
 from aivc_graph.io.tables import need_columns, numbers, read_frame
 
 # Column names that the field's resources use: decoupler, PROGENy, DoRothEA and CollecTRI.
@@ -38,6 +39,11 @@ def read_footprints(path: Path) -> pd.DataFrame:
         source, target = found.loc[twice, ["source", "target"]].iloc[0]
         raise ReadError(str(path), f"{target!r} twice under {source!r}", "each target once a source")
     return found
+
+
+def hashes_of_weights(path: Path | None) -> dict[str, dict[str, str]]:
+    """Return the SHA-256 of a file of weights by its name, under ``pathways``; nothing without one."""
+    return {} if path is None else {"pathways": file_hashes(Path(path))}
 
 
 def _table(path: Path) -> pd.DataFrame:

@@ -251,34 +251,40 @@ class TissueModel(nn.Module):
 
     def expected(self, state: State, inputs: Inputs, level: str, modality: str = names.RNA) -> Expected:
         """Return what is expected of the nodes of `level`, as shares and as log counts."""
-        shares, looked_at = self.apart(state, inputs, level, modality)
         depth = self._depth(level, modality)
-        logs = torch.log1p(depth * shares)
         if (level, modality) not in self.plan.neighbours:
-            return Expected(shares, logs, looked_at, torch.zeros_like(looked_at))
+            shares, looked_at = self.apart(state, inputs, level, modality)
+            return Expected(shares, torch.log1p(depth * shares), looked_at, torch.zeros_like(looked_at))
         readout = self.neighbour_readout(level, modality)
         mean, seen = readout.mean(*self.around(state, inputs, level, modality))
-        # A readout that follows no neighbour leaves the state its own word.
-        here = (state.counted[level] == 0) & seen & (readout.neighbour_share > 0)
-        mixed = readout(logs, mean)
+        # A readout that follows no neighbour leaves the state, or the tile, its own word.
+        heard = seen & (readout.neighbour_share > 0)
+        shares, looked_at = self.apart(state, inputs, level, modality, near=heard)
+        logs = torch.log1p(depth * shares)
+        mixed, here = readout(logs, mean), (state.counted[level] == 0) & heard
         shares = torch.where(here[:, None], readout.shares(mixed, depth), shares)
         return Expected(shares, torch.where(here[:, None], mixed, logs), looked_at | here, here)
 
-    def apart(self, state: State, inputs: Inputs, level: str, modality: str = names.RNA) -> tuple[Tensor, Tensor]:
+    def apart(
+        self, state: State, inputs: Inputs, level: str, modality: str = names.RNA, near: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return shares of each molecule (node, molecule) by all but the counts of neighbours.
 
-        And of which nodes a tile, or counted cells beneath, tell them directly (node,).
+        And of which nodes a tile, or counted cells beneath, tell them directly (node,). Tiles speak for sections that
+        nobody sequenced: how far they are trusted is fitted there, so a node with counted neighbours, `near` (node,),
+        is told by its state.
         """
         shares, depth = self.decoded(state, inputs, level, modality), self._depth(level, modality)
         looked_at = torch.zeros_like(state.counted[level], dtype=torch.bool)
+        far = torch.ones_like(looked_at) if near is None else ~near
         tiles = [k for k in self.plan.tiles if (k[0], k[2]) == (level, modality) and (k[0], k[1]) in inputs.features]
         pools = [key for key in inputs.pools if key[1:] == (level, modality)]
         looks = [
-            *((key, self.tile_look(inputs, key)) for key in tiles),
-            *((key, self.pooled(inputs, key)) for key in pools),
+            *((key, self.tile_look(inputs, key), far) for key in tiles),
+            *((key, self.pooled(inputs, key), torch.ones_like(far)) for key in pools),
         ]
-        for key, (direct, columns, seen) in looks:
-            here = (state.counted[level] == 0) & (seen > 0)
+        for key, (direct, columns, seen), where in looks:
+            here = (state.counted[level] == 0) & (seen > 0) & where
             shares = torch.where(here[:, None], self.readout(key)(shares, direct, columns, depth), shares)
             looked_at = looked_at | here
         return shares, looked_at

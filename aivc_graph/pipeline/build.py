@@ -109,9 +109,9 @@ def read_section(config: SectionConfig, task: TaskConfig) -> Any:
 
 
 def _groups_of(config: SectionConfig) -> dict[str, Any]:
-    """Return what the configuration says a section is: its name, and donor, site, platform and batch where given."""
+    """Return what the configuration says a section is: its name, its groups where given, and its traits."""
     given = {key: getattr(config, key) for key in ("donor", "site", "platform", "batch")}
-    return {"section": config.name, **{key: value for key, value in given.items() if value is not None}}
+    return {**config.traits, "section": config.name, **{k: value for k, value in given.items() if value is not None}}
 
 
 def describe_slide(section: Any, task: TaskConfig, window_um: float) -> None:

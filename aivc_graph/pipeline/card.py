@@ -13,6 +13,7 @@ from aivc_graph.evaluation.risk import gaps_of
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.pipeline.tasks.task import HIDDEN, Asked
+from aivc_graph.report.words import plural
 
 GROUPS = ("site", "platform", "batch")
 
@@ -44,7 +45,7 @@ def card_of(
             *_identifiability(asked),
             *_confounding(asked),
             *_measurement(asked),
-            *_gaps(leakage),
+            *gaps_told(leakage),
             *_units(scored),
         ],
         "not_evaluated": {**gaps_of(risk), "tasks": not_asked},
@@ -129,7 +130,7 @@ def _measurement(asked: Asked) -> list[dict[str, str]]:
     return [{"about": "measurement", "says": said}]
 
 
-def _gaps(leakage: dict[str, Any]) -> list[dict[str, str]]:
+def gaps_told(leakage: dict[str, Any]) -> list[dict[str, str]]:
     """Say by level how far the sides lie apart and how far messages would reach, where sides part a section."""
     found = []
     for level, reach in leakage.get("reach_um", {}).items():
@@ -137,9 +138,9 @@ def _gaps(leakage: dict[str, Any]) -> list[dict[str, str]]:
         if gap is not None:
             apart = "no edge had to be cut" if gap > reach else "cut edges alone keep the sides apart"
             said = (
-                f"Tested {level}s lie {gap:.0f} µm or more from what trained; messages reach {reach:.0f} µm: {apart}."
+                f"Tested {plural(2, level)} lie {gap:.0f} µm or more from what trained; messages reach {reach:.0f} µm"
             )
-            found.append({"about": "gap", "says": said})
+            found.append({"about": "gap", "says": f"{said}: {apart}."})
     return found
 
 

@@ -17,9 +17,11 @@ from aivc_graph.errors import QueryError
 from aivc_graph.evaluation.calibration import calibration_of
 from aivc_graph.evaluation.inversions import inversions_of
 from aivc_graph.evaluation.leakage import MEASURE
+from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.evaluation.records import Evaluation
 from aivc_graph.evaluation.risk import risk_of
 from aivc_graph.evaluation.scoring import Scored, comparisons_of, judge, results_of, units_of_scores
+from aivc_graph.io.footprints import hashes_of_weights, read_footprints
 from aivc_graph.io.h5ad_file import file_hashes
 from aivc_graph.io.staging import check_place, staged
 from aivc_graph.pipeline.audit import accepted_leaks, audit, built_facts
@@ -36,7 +38,7 @@ MODEL = "model.safetensors"
 LIBRARIES = ("aivc-graph", "numpy", "scipy", "torch", "scikit-learn")
 
 
-def evaluate(run: Path, truth: Path | None = None, out: Path | None = None) -> Evaluation:
+def evaluate(run: Path, truth: Path | None = None, out: Path | None = None, pathways: Path | None = None) -> Evaluation:
     """Score a run on every task it can be asked, write ``evaluation.json``, and return what it holds.
 
     Nodes scored are those of the test split, else of the validation split; where nothing was held out, training nodes
@@ -50,13 +52,15 @@ def evaluate(run: Path, truth: Path | None = None, out: Path | None = None) -> E
         The ``truth`` folder of a simulated tissue; found by itself where it lies beside the run's sections.
     out
         Folder for ``evaluation.json``; the run folder if not given.
+    pathways
+        What tells of pathways, in place of ``evaluation.pathways`` of the run's configuration.
 
     Raises
     ------
     StoreError, ReadError
         If the run or the truth is missing or damaged, or the truth is of another study.
     QueryError
-        If there is no task the run can be asked.
+        If there is no task the run can be asked, or the weights are of other genes.
     """
     run = Path(run)
     place = (Path(out) if out is not None else run) / FILE
@@ -68,7 +72,9 @@ def evaluate(run: Path, truth: Path | None = None, out: Path | None = None) -> E
     known = find_truth(config, truth)
     if known is not None:
         check_truth(known, tissue.graph, built_facts(run).get("inputs"))
-    asked = Asked(tissue, config, known)
+    given = pathways or config.evaluation.pathways
+    asked = Asked(tissue, config, known, None if given is None else read_footprints(given))
+    _check_weights(asked)
     import_members("aivc_graph.pipeline.tasks")
     scored = []
     for name in TASKS:
@@ -79,10 +85,19 @@ def evaluate(run: Path, truth: Path | None = None, out: Path | None = None) -> E
     if not scored:
         needs = "; ".join(f"{name}: {_needs(name)}" for name in TASKS)
         raise QueryError(str(run), "nothing it could be asked", mend=f"what the tasks need: {needs}")
-    found_all = _put_together(run, asked, scored)
+    found_all = _put_together(
+        asked, scored, _provenance(run, asked) | hashes_of_weights(given), _leakage(run, asked, scored)
+    )
     with staged(place) as beside:
         beside.write_text(json.dumps(found_all.model_dump(mode="json"), indent=1) + "\n")
     return found_all
+
+
+def _check_weights(asked: Asked) -> None:
+    """Raise a `QueryError` where weights tell of no pathway at any level, before any work."""
+    panels = [by[names.RNA] for by in asked.model.plan.counts.values() if names.RNA in by]
+    if asked.weights is not None:
+        Footprints(asked.weights, sorted({gene for panel in panels for gene in panel}))
 
 
 def score_table(evaluation: Evaluation) -> pd.DataFrame:
@@ -100,14 +115,15 @@ def score_table(evaluation: Evaluation) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _put_together(run: Path, asked: Asked, scored: list[Scored]) -> Evaluation:
+def _put_together(asked: Asked, scored: list[Scored], provenance: dict[str, Any], leaks: dict[str, Any]) -> Evaluation:
     judged = judge(scored)
     results, risk = results_of(judged), risk_of(judged, asked.config.evaluation.weights)
     trained_on = asked.split == HIDDEN
     not_asked = {name: _needs(name) for name in TASKS if name not in {one.task for one in scored}}
-    leaks = _leakage(run, asked, scored)
+    if asked.weights is None:
+        not_asked["pathways"] = "weights: `evaluation.pathways`, or --weights"
     return Evaluation(
-        provenance=_provenance(run, asked),
+        provenance=provenance,
         risk=risk,
         leakage=leaks,
         results=tuple(results),
@@ -129,7 +145,6 @@ def _provenance(run: Path, asked: Asked) -> dict[str, Any]:
         "task": facts.get("task", ""),
         "seed": facts["seed"],
         "graph": facts["graph"],
-        "graph_digest": facts.get("graph_digest"),
         "files": file_hashes(run / MODEL) | built_facts(run).get("inputs", {}),
         "split": asked.split,
         "truth": asked.truth is not None,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aivc_graph.evaluation.records import Axis, Evaluation
 from aivc_graph.evaluation.responses.asking import examine
@@ -14,11 +16,13 @@ from aivc_graph.evaluation.responses.predictions import keys_of, shared_genes, s
 from aivc_graph.evaluation.responses.questions import Fold, Question
 from aivc_graph.evaluation.responses.table import Responses, responses_of
 from aivc_graph.evaluation.settings import EvaluationConfig
+from aivc_graph.io.footprints import hashes_of_weights
 from aivc_graph.io.h5ad_file import file_hashes, read_anndata
 from aivc_graph.io.staging import check_place
-from aivc_graph.pipeline.evaluate_tables import leakage_of
+from aivc_graph.pipeline.evaluate_tables import footprints_of, leakage_of, read_too, refuse
 from aivc_graph.pipeline.scores import FILE, write_scores
 from aivc_graph.pipeline.table_card import card_of_screen
+from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS, row_hashes
 
 log = logging.getLogger(__name__)
 TASK = "predictions"
@@ -36,6 +40,7 @@ def evaluate_predictions(
     context: str | None = None,
     split: str | None = None,
     share_content: bool = False,
+    pathways: Path | None = None,
 ) -> Evaluation:
     """Score predictions of responses against measured cells, and write ``evaluation.json`` into the folder `out`.
 
@@ -52,6 +57,8 @@ def evaluate_predictions(
         else all that is predicted is tested and all else trains.
     share_content
         Accept that what is tested trains under another name; the page then says so.
+    pathways
+        What tells of pathways, which are then scored beside genes.
 
     Raises
     ------
@@ -67,6 +74,7 @@ def evaluate_predictions(
     n_measured = true.n_vars
     said, true = said[:, genes].copy(), true[:, genes].copy()
     table = responses_of(true, condition, control, context, where=str(measured))
+    footprints = footprints_of(pathways, table)
     keys = keys_of(said, condition, context, str(predictions))
     if split is None and SPLIT in true.obs:
         split = SPLIT
@@ -74,7 +82,10 @@ def evaluate_predictions(
     train, asked = sides_of(true, table, split, names, where)
     axis = _axis(table, train, asked)
     question = Question(TASK, axis, (Fold(train, asked),))
+    copied = _copied(said, keys, table, question.asked)
+    refuse(copied, str(predictions), ACCEPT, accept=share_content)
     leaks = leakage_of(table, [question], str(measured), accept=share_content, mend=ACCEPT)
+    leaks["accepted"] += copied
     exam = examine(table, question)
     view = view_of(said, keys, exam, str(predictions))
     unknown = names - set(zip(table.context.tolist(), table.condition.tolist(), strict=True))
@@ -93,13 +104,26 @@ def evaluate_predictions(
         "split": f"obs[{split!r}]" if split is not None else "what is predicted is tested, all else trains",
     }
     return write_scores(
-        [exam.scored(view)],
+        read_too([exam.scored(view)], footprints),
         Path(out),
-        provenance=facts,
+        provenance=facts | hashes_of_weights(pathways),
         leakage=leaks,
         card=card_of_screen(table, [question], whose=f"the predictions in {Path(predictions).name}"),
         weights=EvaluationConfig().weights,
     )
+
+
+def _copied(said: Any, keys: NDArray[np.str_], table: Responses, asked: NDArray[np.bool_]) -> list[str]:
+    """Say which predicted cells are the measured ones themselves; single profiles are not compared."""
+    hashes, rich = table.hashes
+    predicted, full = row_hashes(said.X, said.var_names)
+    told = []
+    for row in np.flatnonzero(asked).tolist():
+        mine = full & (keys == (table.context[row], table.condition[row])).all(axis=1)
+        n = int(np.isin(predicted[mine], hashes[rich & (table.cells.row == row)]).sum())
+        if n >= max(MIN_ROWS, MAX_SHARE * mine.sum()):
+            told.append(f"the prediction of {table.condition[row]} holds measured cells of it ({n:,})")
+    return told
 
 
 def _axis(table: Responses, train: np.ndarray, asked: np.ndarray) -> Axis:

@@ -17,20 +17,24 @@ from aivc_graph.evaluation.audit import audit_profiles
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.evaluation.intervals import Units
 from aivc_graph.evaluation.leakage import MEASURE, leakage
+from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.evaluation.records import Axis, Evaluation
-from aivc_graph.evaluation.responses.asking import examine
+from aivc_graph.evaluation.responses.activities import in_pathways
+from aivc_graph.evaluation.responses.asking import conditions_in, examine
 from aivc_graph.evaluation.responses.audit import audit_question
 from aivc_graph.evaluation.responses.leaks import Leaks
 from aivc_graph.evaluation.responses.questions import QUESTIONS, Fold, Question
 from aivc_graph.evaluation.responses.table import Responses, column_of, responses_of
 from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.io.footprints import hashes_of_weights, read_footprints
 from aivc_graph.io.h5ad_file import file_hashes, read_anndata
 from aivc_graph.io.staging import check_place
 from aivc_graph.pipeline.scores import FILE, write_scores
 from aivc_graph.pipeline.table_card import card_of_pairing, card_of_screen
 from aivc_graph.pipeline.table_settings import PairingConfig, QuestionConfig, ScreenConfig, load_table_config
 from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS, row_hashes
-from aivc_graph.training.fit_responses import Conditions, predict_responses
+from aivc_graph.training.fit_modality import predict_modality
+from aivc_graph.training.fit_responses import predict_responses
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.floating]
@@ -39,17 +43,21 @@ LEAKED = "share of the asked cells whose condition, in its context, or whose ver
 ACCEPT = "drop one of the two, keep both on one side, or set `share_content: true` if that is the question"
 
 
-def evaluate_table(config: Path, out: Path | None = None, overrides: Sequence[str] = ()) -> Evaluation:
+def evaluate_table(
+    config: Path, out: Path | None = None, overrides: Sequence[str] = (), pathways: Path | None = None
+) -> Evaluation:
     """Put the questions of a YAML file to the model and to every baseline, and write ``evaluation.json``.
 
     Parameters
     ----------
     config
-        A YAML file with ``screen:`` or ``pairing:``, and ``evaluation:`` if the axes weigh unlike.
+        A YAML file with ``screen:`` or ``pairing:``, and ``evaluation:`` if axes weigh unlike or pathways are read.
     out
         Folder for ``evaluation.json``; ``runs/<name>`` if not given.
     overrides
         ``KEY=VALUE`` over what the file says.
+    pathways
+        What tells of pathways, in place of ``evaluation.pathways``.
 
     Raises
     ------
@@ -63,16 +71,14 @@ def evaluate_table(config: Path, out: Path | None = None, overrides: Sequence[st
     out = Path("runs") / named.name if out is None else Path(out)
     check_place(out / FILE)
     if found.screen is not None:
-        return _evaluate_screen(found.screen, out, found.evaluation.weights)
+        return _evaluate_screen(found.screen, out, found.evaluation.weights, pathways or found.evaluation.pathways)
     assert found.pairing is not None
     return _evaluate_pairing(found.pairing, out, found.evaluation.weights)
 
 
 def predict(table: Responses, fold: Fold) -> Floats:
-    """Return what the first intervention operator says of the asked rows of a fold (asked, gene)."""
-    context = np.unique(table.context, return_inverse=True)[1].reshape(-1)
-    effect = np.where(fold.train[:, None], table.effect, np.nan)
-    return predict_responses(Conditions(effect, table.design, context, fold.train), fold.asked)
+    """Return what the intervention operator says of the asked rows of a fold (asked, gene)."""
+    return predict_responses(conditions_in(table, fold), fold.asked)
 
 
 def leakage_of(
@@ -102,7 +108,7 @@ def refuse(leaks: Sequence[str], where: str, mend: str, *, accept: bool) -> None
     faults.raise_if_any()
 
 
-def _evaluate_screen(screen: ScreenConfig, out: Path, weights: Weights) -> Evaluation:
+def _evaluate_screen(screen: ScreenConfig, out: Path, weights: Weights, pathways: Path | None) -> Evaluation:
     started = time.perf_counter()
     data = read_anndata(screen.path)
     table = responses_of(
@@ -115,16 +121,27 @@ def _evaluate_screen(screen: ScreenConfig, out: Path, weights: Weights) -> Evalu
         names = ", ".join(one.ask for one in screen.questions)
         mend = "a screen of singles has no pairs, and one context no others; ask something else"
         raise ConfigError("screen · questions", f"nothing to ask by {names}", mend=mend)
+    footprints = footprints_of(pathways, table)
     leaks = leakage_of(table, questions, str(screen.path), accept=screen.share_content, seed=screen.seed)
     facts = {"screen": screen.name, "files": file_hashes(screen.path), "seed": screen.seed}
     return write_scores(
-        [_asked(table, one) for one in questions],
+        read_too([_asked(table, one) for one in questions], footprints),
         out,
-        provenance=facts,
+        provenance=facts | hashes_of_weights(pathways),
         leakage=leaks,
         card=card_of_screen(table, questions),
         weights=weights,
     )
+
+
+def footprints_of(pathways: Path | None, table: Responses) -> Footprints | None:
+    """Return which genes of a table tell of which pathway, None without weights."""
+    return None if pathways is None else Footprints(read_footprints(pathways), table.genes)
+
+
+def read_too(scored: Sequence[Scored], footprints: Footprints | None) -> list[Scored]:
+    """Return each task as it is and, where there are footprints, in terms of pathways."""
+    return [one for task in scored for one in (task, *([] if footprints is None else [in_pathways(task, footprints)]))]
 
 
 def _questions(table: Responses, asked: QuestionConfig, seed: int) -> list[Question]:
@@ -176,7 +193,7 @@ def _evaluate_pairing(pairing: PairingConfig, out: Path, weights: Weights) -> Ev
         modality=pairing.label,
         readout="features",
         measured=target[test],
-        model=None,
+        model=predict_modality(x, scene.target, scene.train, scene.asked, scene.section),
         baselines=run_baselines(scene, "modality"),
         metrics=("pearson_by_gene", "rmse", "foscttm"),
         units=units,

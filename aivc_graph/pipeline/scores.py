@@ -15,6 +15,7 @@ import pandas as pd
 from aivc_graph.evaluation.calibration import bands_of
 from aivc_graph.evaluation.inversions import inversions_of
 from aivc_graph.evaluation.records import AXES, Axis, Evaluation
+from aivc_graph.evaluation.responses.asking import READOUT
 from aivc_graph.evaluation.responses.collapse import LEAST, distinctness
 from aivc_graph.evaluation.responses.views import Measured, Predicted
 from aivc_graph.evaluation.risk import gaps_of, risk_of
@@ -57,7 +58,8 @@ def write_scores(
         judged += judge([one])
         log.info("%s: %d metrics, %.1f s", one.task, len(one.metrics), time.perf_counter() - began)
     results = results_of(judged)
-    distinct = {one.task: share for one in scored if (share := _distinct(one)) is not None}
+    genes = [one for one in scored if one.readout == READOUT]
+    distinct = {one.task: share for one in genes if (share := _distinct(one)) is not None}
     for task, share in distinct.items():
         if share < LEAST:
             log.warning("%s: predictions are all alike (%.2g of the measured differences between them)", task, share)
@@ -79,7 +81,7 @@ def write_scores(
         results=tuple(results),
         comparisons=tuple(comparisons_of(judged)),
         units=tuple(units_of_scores(judged)),
-        calibration=tuple(found for one in scored if (found := bands_of(one)) is not None),
+        calibration=tuple(found for one in genes if (found := bands_of(one)) is not None),
         inversions=tuple(inversions_of(results)),
         card={**card, "not_evaluated": {**card["not_evaluated"], **gaps_of(risk)}},
     )
@@ -91,35 +93,42 @@ def write_scores(
 
 
 def board(evaluation: Evaluation) -> pd.DataFrame:
-    """Return a row a task and metric: the model, the best baseline, and the model between mean rule and ceiling.
+    """Return a row a task, readout and metric: model, best baseline, and the model between mean rule and ceiling.
 
     The scale is that of the risk: s = (u - b) / (r - b), 0 the mean rule b, 1 a replicate r.
     """
     scales = {
-        (one["task"], one["metric"]): one
+        (one["task"], one["readout"], one["metric"]): one
         for axis in AXES
         if isinstance(evaluation.risk[axis], dict)
         for one in evaluation.risk[axis]["scores"]
     }
     rows = []
-    for task, metric in dict.fromkeys((one.task, one.metric) for one in evaluation.results):
-        found = [one for one in evaluation.results if (one.task, one.metric) == (task, metric)]
+    for key in dict.fromkeys((one.task, one.readout, one.metric) for one in evaluation.results):
+        found = [one for one in evaluation.results if (one.task, one.readout, one.metric) == key]
         known = [one for one in found if one.kind == "baseline" and one.value is not None]
         if known:
             best = (max if found[0].higher_is_better else min)(known, key=lambda one: one.value or 0.0)
-            scale = scales.get((task, metric), {})
+            scale = scales.get(key, {})
             risk = scale.get("unclipped")
             ends = {"mean rule": scale.get("b"), "ceiling": scale.get("r")}
             model = {"model": next((one.value for one in found if one.kind == "model"), None)}
             rules = {"best baseline": best.predictor, "baseline": best.value}
             scaled = {"scaled": None if risk is None else 1 - risk, best.unit + "s": best.n_units}
-            rows.append({"task": task, "metric": metric, **model, **rules, **ends, **scaled})
+            named = dict(zip(("task", "readout", "metric"), key, strict=True))
+            rows.append({**named, **model, **rules, **ends, **scaled})
     return pd.DataFrame(rows).dropna(axis=1, how="all")
 
 
-def board_text(table: pd.DataFrame) -> str:
-    """Return a board as lines of at most 120 characters, broken between columns where it is wider."""
-    return table.to_string(index=False, na_rep="", float_format="{:.4g}".format, line_width=120)
+def text_of(table: pd.DataFrame, heads: Sequence[str], number: str = "{:.4g}") -> str:
+    """Return a table as lines that fit a terminal: what `heads` say stands once, above the rows that share it."""
+    own = table.drop(columns=list(heads))
+    first, *lines = own.to_string(index=False, na_rep="", float_format=number.format).splitlines()
+    shown, last = [first], ""
+    for head, line in zip(table[list(heads)].astype(str).agg(" · ".join, axis=1), lines, strict=True):
+        shown += [line] if head == last else [head, line]
+        last = head
+    return "\n".join(shown)
 
 
 def _distinct(one: Scored) -> float | None:

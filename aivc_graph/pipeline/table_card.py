@@ -10,6 +10,7 @@ import numpy as np
 
 from aivc_graph.evaluation.responses.questions import QUESTIONS, Question
 from aivc_graph.evaluation.responses.table import Responses
+from aivc_graph.training.fit_modality import LEAST_TRAINED
 
 HELD_OUT = {
     "unseen_gene": "all conditions of a fifth of the genes in turn, pairs with them as well",
@@ -65,13 +66,15 @@ def card_of_pairing(donor: Any, test: Any, shapes: tuple[int, int], label: str) 
         Features given and asked.
     """
     sides = {side: sorted(set(donor[rows].tolist())) for side, rows in (("train", ~test), ("test", test))}
-    few = len(sides["test"])
+    few, n_train = len(sides["test"]), int((~test).sum())
+    left_out = "donors left out in turn" if len(sides["train"]) > 1 else "cells left out of the one donor"
     said = [
         ("identifiability", "Both modalities were measured in the same cells; what is learned is association."),
         (
             "confounding",
             "What one donor's batch brings cannot be told from the donor: each was measured once, as far as is named.",
         ),
+        ("model", f"The weights of its rules were chosen on {left_out}, not on the asked ones."),
         ("measurement", "Values are taken as they are given; how they were normalised is not known here."),
         (
             "intervals",
@@ -83,7 +86,7 @@ def card_of_pairing(donor: Any, test: Any, shapes: tuple[int, int], label: str) 
         "split": {"questions": [{"name": label, "held_out": "whole donors", "asked": int(test.sum()), "folds": 1}]},
         "assumptions": [{"about": about, "says": text} for about, text in said],
         "not_evaluated": {
-            "tasks": {"model": "no model of this library tells one modality from the other without tissue"}
+            "tasks": {"model": f"fewer than {LEAST_TRAINED} cells train"} if n_train < LEAST_TRAINED else {}
         },
     }
 

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from aivc_graph.config import beside, data_folder, put_over
 from aivc_graph.errors import ConfigError
-from aivc_graph.evaluation.settings import EvaluationConfig
+from aivc_graph.evaluation.settings import ScoringConfig
 from aivc_graph.setting_faults import SettingFaults
 from aivc_graph.settings import Settings
 from aivc_graph.yaml_source import read_yaml
@@ -96,12 +96,14 @@ class TableConfig(Settings):
 
     screen: ScreenConfig | None = None
     pairing: PairingConfig | None = None
-    evaluation: EvaluationConfig = EvaluationConfig()
+    evaluation: ScoringConfig = ScoringConfig()
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:
         if (self.screen is None) == (self.pairing is None):
             raise ValueError("expected either `screen:` or `pairing:` with its settings; keep one of the two")
+        if self.pairing is not None and self.evaluation.pathways is not None:
+            raise ValueError("found `evaluation.pathways` of a pairing; pathways are told by the responses of a screen")
         return self
 
 
@@ -136,7 +138,7 @@ def load_table_config(path: Path, overrides: Sequence[str] = ()) -> TableConfig:
     except ValidationError as error:
         faults.add_validation(error, TableConfig, data)
     faults.raise_if_any()
-    parts = {kind: part for kind in KINDS if (part := getattr(config, kind)) is not None}
+    parts = {kind: part for kind in (*KINDS, "evaluation") if (part := getattr(config, kind))}
     return config.model_copy(update={kind: _resolved(part, base) for kind, part in parts.items()})
 
 

@@ -13,11 +13,11 @@ from scipy import sparse, stats
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
+from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.io.footprints import read_footprints
 from aivc_graph.operators.intervention.component_shift import ComponentShift, Field, exposure
 from aivc_graph.operators.product import SparseOperator, row_mean
 from aivc_graph.query.answers import MIN_UNITS, PER
-from aivc_graph.query.pathways import Footprints
 from aivc_graph.query.places import averaging
 from aivc_graph.query.states import run_windows
 from aivc_graph.tissue.intervention import Combination, Intervention

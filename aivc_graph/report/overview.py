@@ -76,11 +76,18 @@ def _axis(evaluation: Evaluation, axis: str) -> dict[str, Any]:
 
 
 def _groups(scaled: list[dict[str, Any]], results: dict[Key, list[Result]]) -> list[Group]:
-    """Return marks by task, in the order of the scores."""
+    """Return marks by task, the first score of each of its readouts before the second of any."""
     of: dict[str, list[Mark]] = {}
-    for score in scaled:
+    for score in sorted(scaled, key=lambda one: _place_in_readout(one, scaled)):
         of.setdefault(score["task"], []).append(_mark(score, results[score["task"], score["readout"], score["metric"]]))
+    of = {task: of[task] for task in dict.fromkeys(score["task"] for score in scaled)}
     return [Group(words(task), tuple(marks[:SHOWN]), tuple(marks[SHOWN:])) for task, marks in of.items()]
+
+
+def _place_in_readout(score: dict[str, Any], scores: list[dict[str, Any]]) -> int:
+    """Return how many scores of the same task and readout stand before one."""
+    alike = [one for one in scores if (one["task"], one["readout"]) == (score["task"], score["readout"])]
+    return next(i for i, one in enumerate(alike) if one is score)
 
 
 def _mark(score: dict[str, Any], results: list[Result]) -> Mark:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from aivc_graph import names
@@ -128,7 +129,7 @@ class _Fit:
         openings = choose_gates(self.model, self.held_out_loss)
         training = self._folds()
         held_out = self._folds(names.VALIDATION) if self._has_validation() else training
-        fit_readouts(self.model, training, held_out, other_donors=self._validates_other_donors())
+        fit_readouts(self.model, training, held_out, self._new_donors())
         fit_neighbours(self.model, training, held_out, self.config.seed)
         fit_composition(self.model, windows(self.source, self.plan.steps, CACHED_NODES))
         fit_interventions(self.model, self.source, self.window_nodes, self.config.seed)
@@ -280,17 +281,16 @@ class _Fit:
     def _has_validation(self) -> bool:
         return any(bool(self.graph.in_split(level, names.VALIDATION).any()) for level in self.plan.counts)
 
-    def _validates_other_donors(self) -> bool:
-        """Say whether validation nodes are of donors that no training node is of."""
+    def _new_donors(self) -> NDArray[np.int64]:
+        """Return the code of the donor of each section, -1 where a node of that donor is trained on (section,)."""
         obs = self.graph.obs(names.SECTION)
         donor = obs["donor"].astype(str).to_numpy() if "donor" in obs else obs.index.astype(str).to_numpy()
-        found: dict[str, set[str]] = {names.TRAIN: set(), names.VALIDATION: set()}
-        for level in self.plan.counts:
-            for split, donors in found.items():
-                donors |= set(
-                    donor[self.graph[level].section_index[self.graph.in_split(level, split)].unique().numpy()]
-                )
-        return bool(found[names.VALIDATION] - found[names.TRAIN])
+        trained = [
+            self.graph[level].section_index[self.graph.in_split(level, names.TRAIN)].unique().numpy()
+            for level in self.plan.counts
+        ]
+        code = np.unique(donor, return_inverse=True)[1].reshape(-1).astype(np.int64)
+        return np.where(np.isin(donor, donor[np.concatenate([np.zeros(0, np.int64), *trained])]), -1, code)
 
     def _feature_keys(self) -> set[tuple[str, str]]:
         return {(v, m) for v, by in self.plan.features.items() for m in by}

@@ -46,8 +46,10 @@ def fit_neighbours(model: TissueModel, training: list[Fold], held_out: list[Fold
     """Fit every readout of neighbours, on nodes whose own counts are hidden by turns, a quarter at a time.
 
     The weights of rings and the shares of state and neighbours are fitted on `held_out` nodes: the state has learned
-    from training nodes, the mean of neighbours has not, and there it would be trusted too much. What turns their
-    mixture into expected log counts and into shares is fitted on all.
+    from training nodes, the mean of neighbours has not, and there it would be trusted too much. Held out are few
+    sections, and what a state has learned need not travel to others: of its share one standard error is taken off, from
+    how far the shares of single sections differ, training ones included. What turns the mixture into expected log
+    counts and into shares is fitted on all.
     """
     for key in model.plan.neighbours:
         readout = model.neighbour_readout(*key)
@@ -55,8 +57,8 @@ def fit_neighbours(model: TissueModel, training: list[Fold], held_out: list[Fold
         asked = trained if held_out is training else _seen(model, held_out, key, seed) or trained
         if asked is None or trained is None:
             continue
-        _set_shares(readout, asked)
-        everyone = [trained, *([asked] if asked is not trained else [])]
+        everyone = [asked, *([trained] if asked is not trained else [])]
+        _set_shares(readout, everyone)
         _set_levels(readout, everyone)
         _set_dispersion(readout, everyone, model.count_operator(*key))
 
@@ -95,8 +97,8 @@ def _hidden_by_turn(
     level, inputs = key[0], fold.inputs
     mask = hidden.float().to(inputs.device)
     state = model(inputs, Hidden(nodes={other: mask for other in inputs.counts if other[0] == level}))
-    shares, _ = model.apart(state, inputs, *key)
     sums, numbers = model.around(state, inputs, *key)
+    shares, _ = model.apart(state, inputs, *key, near=torch.stack(numbers).sum(dim=0) > 0)
     number = torch.stack(numbers)[:, asked]
     # A ring that nobody has, as where edges are fewer than rings hold, keeps no node out.
     there = number.sum(dim=1) > 0
@@ -115,24 +117,40 @@ def _hidden_by_turn(
     )
 
 
-def _set_shares(readout: NeighbourReadout, seen: Seen) -> None:
-    """Regress measured on predicted log counts within sections, a share of 0 to 1 each, and of each ring its weight."""
-    wanted = _within(seen.measured, seen.section)
+def _set_shares(readout: NeighbourReadout, seen: list[Seen]) -> None:
+    """Regress measured on predicted log counts within sections, a share of 0 to 1 each, and of each ring its weight.
+
+    Of `seen` the first are the nodes it is fitted on; all tell how far the state's share differs between sections.
+    """
+    asked = seen[0]
+    wanted = _within(asked.measured, asked.section)
     # Molecules count alike, but for those that hardly vary: their spread is mostly counting noise.
     spread = wanted.std(axis=0)
     spread = np.maximum(spread, max(float(np.median(spread)), 1e-6))
-    said = (_within(seen.said, seen.section) / spread).ravel()
-    wanted = (wanted / spread).ravel()
-    near = [(_within(ring, seen.section) / spread).ravel() for ring in seen.rings]
+
+    def told(values: Floats, section: NDArray[np.int64]) -> Floats:
+        return (_within(values, section) / spread).ravel()
+
+    near = [told(ring, asked.section) for ring in asked.rings]
+    said, wanted = told(asked.said, asked.section), told(asked.measured, asked.section)
     ring_share = _least_squares([said, *near], wanted)[1:]
     if ring_share.max() > 0:
-        members = seen.numbers.mean(axis=1)
+        members = asked.numbers.mean(axis=1)
         weight = np.where(members > 0, ring_share / np.maximum(members, 1e-6), 0.0)
         readout.ring_weight.copy_(torch.from_numpy(weight / weight.max()).float())
-    mean = (_within(_mean(readout, seen), seen.section) / spread).ravel()
-    said_share, neighbour_share = _least_squares([said, mean], wanted)
+    mean = told(_mean(readout, asked), asked.section)
+    said_share = _least_squares([said, mean], wanted)[0]
+    single = []
+    for part in seen:
+        around = _mean(readout, part)
+        for rows in (np.flatnonzero(part.section == one) for one in np.unique(part.section)):
+            if len(rows) >= LEAST_NODES:
+                own = (told(values[rows], part.section[rows]) for values in (part.said, around, part.measured))
+                single.append(_least_squares([next(own), next(own)], next(own))[0])
+    if len(single) > 1:
+        said_share = max(0.0, said_share - np.std(single, ddof=1) / np.sqrt(len(np.unique(asked.section))))
     readout.said_share.fill_(float(said_share))
-    readout.neighbour_share.fill_(float(neighbour_share))
+    readout.neighbour_share.fill_(float(_least_squares([mean], wanted - said_share * said)[0]))
 
 
 def _set_levels(readout: NeighbourReadout, seen: list[Seen]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -22,17 +23,37 @@ from aivc_graph.training.ridge import ridge
 # Returns the direct look (node, reached), the columns it reaches, and who has one (node,).
 Look = Callable[[Inputs], tuple[Tensor, Tensor, Tensor]]
 Floats = NDArray[np.floating]
+# Donors never trained on whose tiles must be held out for the state to have a say beside ridge.
+LEAST_DONORS = 2
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the state says, what the direct look says and what was measured, all log1p scaled (node, reached).
+
+    And the `section` of each node (node,).
+    """
+
+    state: Floats
+    look: Floats
+    measured: Floats
+    section: NDArray[np.int64]
 
 
 @torch.no_grad()
-def fit_readouts(model: TissueModel, training: list[Fold], held_out: list[Fold], *, other_donors: bool) -> None:
+def fit_readouts(model: TissueModel, training: list[Fold], held_out: list[Fold], new_donor: NDArray[np.int64]) -> None:
     """Fit every direct readout of the model.
 
     Ridge maps are fitted on training nodes; the shares of state and direct look on `held_out` nodes, since on training
     nodes both have seen what they are to predict; then offsets and maps are fitted again on all, as a few held-out
-    donors would set the level of every other by their own. What a tile's state adds to ridge is let in only if the
-    held-out tissue is of donors never trained on (`other_donors`): within a donor it always looks well, and need not
-    travel.
+    donors would set the level of every other by their own. What a tile's state adds to ridge is let in only if tiles of
+    two donors never trained on were held out: within a donor it always looks well, one donor more is one scanner and
+    one stain, and neither need travel.
+
+    Parameters
+    ----------
+    new_donor
+        Code of the donor of each section, -1 for one that was trained on (section,).
     """
     everyone = training if held_out is training else [*training, *held_out]
     for pool in model.plan.pools:
@@ -42,9 +63,11 @@ def fit_readouts(model: TissueModel, training: list[Fold], held_out: list[Fold],
     for tile in model.plan.tiles:
         _fit_map(model, training, tile)
         key, look = (tile[0], tile[2]), partial(model.tile_look, key=tile)
-        _set_shares(model.readout(tile), _seen(model, held_out, key, look), state=other_donors)
+        seen = _seen(model, held_out, key, look)
+        travels = seen is not None and len(set(new_donor[seen.section]) - {-1}) >= LEAST_DONORS
+        _set_shares(model.readout(tile), seen, state=travels)
         _fit_map(model, everyone, tile)
-        _set_offset(model.readout(tile), _seen(model, everyone, key, look))
+        _set_offset(model.readout(tile), _seen(model, everyone, key, look), _mean_measured(model, everyone, key))
 
 
 def _fit_map(model: TissueModel, folds: list[Fold], tile: tuple[str, str, str]) -> None:
@@ -65,11 +88,9 @@ def _fit_map(model: TissueModel, folds: list[Fold], tile: tuple[str, str, str]) 
         model.tile_maps["_".join(tile)].copy_(torch.from_numpy(coefficients).float())
 
 
-def _seen(
-    model: TissueModel, folds: list[Fold], key: tuple[str, str], look: Look
-) -> tuple[Floats, Floats, Floats] | None:
-    """Return what the state says, what the direct look says and what was measured (node, reached), all log1p scaled."""
-    states, directs, targets = [], [], []
+def _seen(model: TissueModel, folds: list[Fold], key: tuple[str, str], look: Look) -> Seen | None:
+    """Return the measured nodes of `folds` that have a direct look; None if too few."""
+    states, directs, targets, sections = [], [], [], []
     for fold in folds:
         if key not in fold.inputs.counts:
             continue
@@ -83,33 +104,52 @@ def _seen(
         directs.append(direct.cpu().numpy()[rows])
         shared = to_scipy_csr(counted.counts.cpu())[rows][:, columns.cpu().numpy()]
         targets.append(scale_counts(shared, depth).toarray())
+        sections.append(fold.inputs.section[key[0]].cpu().numpy()[rows])
     if sum(len(t) for t in targets) < 10:
         return None
     state, said, target = (np.concatenate(parts).astype(float) for parts in (states, directs, targets))
-    return state, said, target
+    return Seen(state, said, target, np.concatenate(sections))
 
 
-def _set_shares(readout: DirectReadout, seen: tuple[Floats, Floats, Floats] | None, *, state: bool) -> None:
+def _mean_measured(model: TissueModel, folds: list[Fold], key: tuple[str, str]) -> Floats:
+    """Return the mean log count of every molecule over all counted nodes, those without a look as well (molecule,).
+
+    Slides are few donors more often than counts are, and features are standardised in each: they know no level.
+    """
+    depth, total, number = float(model.count_operator(*key).target_depth), np.zeros(1), 0
+    for fold in folds:
+        if key in fold.inputs.counts:
+            counted = fold.inputs.counts[key]
+            rows = fold.training(key[0], counted.mask)
+            total = (
+                total + np.asarray(scale_counts(to_scipy_csr(counted.counts.cpu())[rows], depth).sum(axis=0)).ravel()
+            )
+            number += len(rows)
+    return total / max(number, 1)
+
+
+def _set_shares(readout: DirectReadout, seen: Seen | None, *, state: bool) -> None:
     """Regress measured on predicted log expression: a share of 0 to 1 each; else the look alone.
 
     Unbounded, a state that hardly varies would be blown up to the size of what it happens to go along with.
     """
-    if seen is None:
-        return
     state_share, direct_share = 0.0, 1.0
-    if state:
+    if state and seen is not None:
         # Molecules count alike, but for those that hardly vary: their spread is mostly counting noise.
-        spread = np.maximum(seen[2].std(axis=0), max(float(np.median(seen[2].std(axis=0))), 1e-6))
-        said, looked, wanted = (((part - part.mean(axis=0)) / spread).ravel() for part in seen)
+        spread = seen.measured.std(axis=0)
+        spread = np.maximum(spread, max(float(np.median(spread)), 1e-6))
+        parts = (seen.state, seen.look, seen.measured)
+        said, looked, wanted = (((part - part.mean(axis=0)) / spread).ravel() for part in parts)
         state_share, direct_share = lsq_linear(np.column_stack([said, looked]), wanted, bounds=(0.0, 1.0)).x
     readout.state_share.fill_(float(state_share))
     readout.direct_share.fill_(float(direct_share))
 
 
-def _set_offset(readout: DirectReadout, seen: tuple[Floats, Floats, Floats] | None) -> None:
-    """Set what is added to each molecule, so that the mean over all nodes seen is right."""
+def _set_offset(readout: DirectReadout, seen: Seen | None, level: Floats | None = None) -> None:
+    """Set what is added to each molecule, so that its mean is the `level`, that of the nodes seen if not given."""
     if seen is None:
         return
-    shares = (readout.state_share.item(), readout.direct_share.item())
-    offset = seen[2].mean(axis=0) - shares[0] * seen[0].mean(axis=0) - shares[1] * seen[1].mean(axis=0)
+    state, look = readout.state_share.item(), readout.direct_share.item()
+    wanted = seen.measured.mean(axis=0) if level is None else level
+    offset = wanted - state * seen.state.mean(axis=0) - look * seen.look.mean(axis=0)
     readout.offset.copy_(torch.from_numpy(offset).float())

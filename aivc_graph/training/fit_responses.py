@@ -1,49 +1,47 @@
-"""The first intervention operator on a table of conditions: the additive rule, and what left-out conditions add."""
+"""The intervention operator on a table of conditions: rules, weighed by how well they tell left-out conditions."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import nnls
 
-Floats = NDArray[np.floating]
-Mask = NDArray[np.bool_]
+from aivc_graph.operators.intervention.condition_rules import (
+    additive,
+    alone,
+    bilinear_ridge,
+    kernel_ridge,
+    mean,
+    mean_of_context,
+    nearest,
+    same_elsewhere,
+    saturated,
+)
+from aivc_graph.operators.intervention.conditions import Conditions, Floats, Ints, Mask, features, loadings
+from aivc_graph.operators.intervention.variance_components import best_linear, likenesses, variances
+from aivc_graph.training.stacking import shares_of_rules
 
-PENALTIES = (0.1, 1.0)
-# Left-out conditions that choose the gates; more are drawn down to this.
-MOST_LEFT_OUT = 60
+RULES = (
+    "additive",
+    "saturating",
+    "bilinear ridge",
+    "kernel ridge",
+    "best linear",
+    "nearest conditions",
+    "same elsewhere",
+    "context mean",
+    "mean",
+    "nothing",
+)
+# Beforehand the rules that tell conditions apart count alike, and speak as loud as one left-out condition.
+BEFOREHAND = np.array([0.2] * 5 + [0.0] * 5)
+FOR_BEFOREHAND = 1.0
+# Left-out conditions that choose the weights; more are drawn down to this, and fewer choose nothing.
+MOST_LEFT_OUT = 40
 LEAST_LEFT_OUT = 4
-RULES = ("additive", "saturating", *(f"ridge {penalty}" for penalty in PENALTIES), "mean", "nothing")
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """A table of conditions as plain arrays.
-
-    Parameters
-    ----------
-    effect
-        Effect of each row (row, gene); read for rows of `train` alone.
-    parts
-        What was done in each row (row, part).
-    context
-        Code of the context of each row (row,).
-    train
-        Rows to learn from (row,).
-    """
-
-    effect: Floats
-    parts: Mask
-    context: NDArray[np.integer]
-    train: Mask
-
-    def without(self, left: Mask) -> Conditions:
-        """Return the same with fewer training rows."""
-        return Conditions(self.effect, self.parts, self.context, self.train & ~left)
+LEAST_TRAINED = 3
+Kind = tuple[int, int, bool]
 
 
 def predict_responses(given: Conditions, asked: Mask, seed: int = 0) -> Floats:
@@ -51,10 +49,17 @@ def predict_responses(given: Conditions, asked: Mask, seed: int = 0) -> Floats:
 
     .. math:: \hat d = \sum_k w_k f_k, \qquad w_k \ge 0,\ \sum_k w_k = 1
 
-    over rules f: additive; saturating; ridge on the parts, which learns from combinations too; the mean effect; none.
-    The weights start at the additive rule, :math:`w = (1, 0, …)`. They leave it only where training conditions that are
-    left out in the way the asked ones are (as many parts, as many of them unseen, the context seen or not) are told
-    better by the weights chosen on the others, by more than the standard error of that gain.
+    over the rules f of `RULES`; with all weight on the first it is exactly the additive rule. The weights are those of
+    least error on training conditions that are left out in the way the asked one is (as many parts, as many of them
+    never seen alone, the context seen or not), drawn towards equal weights of the first five:
+
+    .. math:: \sum_i |F_i^\top w - d_i|^2 + \tfrac12\left(\overline{|F_i^\top (w - w_0)|^2}
+              + |F^\top (w - w_0)|^2\right)
+
+    with F what the rules say of the asked condition and F_i of the left-out ones: where an asked effect is
+    far larger than any left out, these do not decide. With fewer than four left out, :math:`w = w_0`; with
+    none of as many parts to learn from, or fewer than three conditions, it is the additive rule itself. Parts never
+    seen alone are told by the mean of those that were, and by what is known of their genes.
 
     Parameters
     ----------
@@ -63,116 +68,87 @@ def predict_responses(given: Conditions, asked: Mask, seed: int = 0) -> Floats:
     asked
         Rows to answer (row,).
     seed
-        Which conditions are left out where there are more than sixty.
-
-    References
-    ----------
-    Breiman 1996, doi:10.1007/BF00117832 (stacked regressions).
+        Which conditions are left out where there are more than forty.
     """
-    given = Conditions(np.where(given.train[:, None], given.effect, 0.0), given.parts, given.context, given.train)
     rows = np.flatnonzero(asked)
-    kinds = [kind_of(given, row) for row in rows]
-    answer = np.zeros((len(rows), given.effect.shape[1]))
-    for kind in sorted(set(kinds)):
-        weights = gates(given, kind, seed)
-        for i in (i for i, one in enumerate(kinds) if one == kind):
-            answer[i] = weights @ rules(given, rows[i])
+    answer = given.told(additive(given, rows))
+    if given.train.sum() < LEAST_TRAINED:
+        return answer
+    start = variances(given, likenesses(given, loadings(given)))
+    said = rules(given, rows, start)
+    evidence: dict[Kind, tuple[Floats, int]] = {}
+    number = given.parts.sum(axis=1)
+    for i, row in enumerate(rows):
+        if not (given.train & (number == number[row])).any():
+            continue
+        kind = kind_of(given, row)
+        if kind not in evidence:
+            evidence[kind] = left_out_products(given, kind, start, seed)
+        answer[i] = weights(*evidence[kind], said[:, i]) @ said[:, i]
     return answer
 
 
-def kind_of(given: Conditions, row: int | np.integer) -> tuple[int, int, bool]:
+def kind_of(given: Conditions, row: int | np.integer) -> Kind:
     """Return how many parts a row has, how many of them training has nowhere alone, and if it has the context."""
-    alone = given.parts[given.train & (given.parts.sum(axis=1) == 1)].any(axis=0)
+    seen = given.parts[given.train & (given.parts.sum(axis=1) == 1)].any(axis=0)
     own = given.parts[row]
-    return int(own.sum()), int((own & ~alone).sum()), bool((given.train & (given.context == given.context[row])).any())
+    return int(own.sum()), int((own & ~seen).sum()), bool((given.train & (given.context == given.context[row])).any())
 
 
-def gates(given: Conditions, kind: tuple[int, int, bool], seed: int = 0) -> Floats:
-    """Return the weight of each of `RULES` for rows of one kind (rule,)."""
-    additive = np.eye(len(RULES))[0]
-    left = list(_left_out(given, kind, seed))
-    if len(left) < LEAST_LEFT_OUT:
-        return additive
-    products = [_products(rules(fewer, row), given.effect[row]) for row, fewer in left]
-    own = np.array([row for row, _ in left])
-    gain = []
-    for row in np.unique(own):
-        others = [p for p, one in zip(products, own, strict=True) if one != row]
-        chosen = _simplex(np.sum(others, axis=0)) if others else additive
-        mine = [p for p, one in zip(products, own, strict=True) if one == row]
-        gain.append(np.mean([_error(p, additive) - _error(p, chosen) for p in mine]))
-    surely = len(gain) > 1 and np.mean(gain) > np.std(gain, ddof=1) / np.sqrt(len(gain))
-    return _simplex(np.sum(products, axis=0)) if surely else additive
+def rules(given: Conditions, rows: Ints, start: Floats | None = None) -> Floats:
+    """Return what each of `RULES` says (rule, asked, gene); variances are sought from a `start`, if given."""
+    known = loadings(given)
+    x = features(given.parts, known)
+    alike = likenesses(given, known)
+    larger = np.stack([saturated(given.told(alone(given, row))) for row in rows])
+    shares = (
+        bilinear_ridge(given, rows, x),
+        kernel_ridge(given, rows, x),
+        best_linear(given, rows, alike, variances(given, alike, start)),
+        nearest(given, rows, x),
+        same_elsewhere(given, rows),
+        mean_of_context(given, rows),
+        mean(given, rows),
+    )
+    sums = given.told(additive(given, rows))
+    return np.stack([sums, larger, *(given.told(one) for one in shares), np.zeros_like(sums)])
 
 
-def rules(given: Conditions, row: int | np.integer) -> Floats:
-    """Return what each of `RULES` says of one row (rule, gene); all but saturation are means over training rows."""
-    here = given.train & (given.context == given.context[row])
-    pool = here if here.any() else given.train
-    shares = [*_alone(given, row), *(_ridge(given, pool, row, penalty) for penalty in PENALTIES), pool / pool.sum()]
-    said = np.stack(shares) @ given.effect
-    alone, others = said[: -1 - len(PENALTIES)], said[-1 - len(PENALTIES) :]
-    larger = alone.clip(min=0).max(axis=0) + alone.clip(max=0).min(axis=0)
-    return np.stack([alone.sum(axis=0), larger, *others, np.zeros_like(larger)])
+def weights(products: Floats, n_left_out: int, said: Floats) -> Floats:
+    """Return the weight of each rule (rule,) for one condition of which they say `said` (rule, gene).
+
+    `products` are those of the rules and the truth with each other, summed over left-out conditions; see
+    `left_out_products`.
+    """
+    if n_left_out < LEAST_LEFT_OUT:
+        return BEFOREHAND
+    k = len(RULES)
+    square, cross = products[:k, :k], products[:k, k]
+    drawn = FOR_BEFOREHAND / 2 * (square / n_left_out + said @ said.T / said.shape[1])
+    return shares_of_rules(square + drawn, cross + drawn @ BEFOREHAND, BEFOREHAND)
 
 
-def _alone(given: Conditions, row: int | np.integer) -> list[Floats]:
-    """Return the rows that tell each part's effect alone: here, else elsewhere, else the mean of all parts alone."""
-    single = given.train & (given.parts.sum(axis=1) == 1)
-    found = []
-    for part in np.flatnonzero(given.parts[row]):
-        there = single & given.parts[:, part]
-        here = there & (given.context == given.context[row])
-        rows = next(mask for mask in (here, there, single, given.train) if mask.any())
-        found.append(rows / rows.sum())
-    return found
+def left_out_products(given: Conditions, kind: Kind, start: Floats, seed: int = 0) -> tuple[Floats, int]:
+    """Return mean products over genes of what rules say and the truth, summed over left-out conditions, and how many.
+
+    A condition that can be left out in several ways counts once.
+    """
+    total, n = np.zeros((len(RULES) + 1, len(RULES) + 1)), 0
+    for row, ways in itertools.groupby(_left_out(given, kind, seed), key=lambda one: one[0]):
+        said = [np.concatenate([rules(fewer, np.array([row]), start)[:, 0], given.effect[[row]]]) for _, fewer in ways]
+        total += np.mean([one @ one.T for one in said], axis=0) / given.effect.shape[1]
+        n += 1
+    return total, n
 
 
-def _ridge(given: Conditions, pool: Mask, row: int | np.integer, penalty: float) -> Floats:
-    """Return the weight of each row in ridge on the parts around the mean of the `pool` (row,)."""
-    x = given.parts[pool].astype(float)
-    centre = x.mean(axis=0)
-    x -= centre
-    own = np.linalg.solve(x @ x.T + penalty * np.eye(len(x)), x @ (given.parts[row] - centre))
-    shares = np.zeros(len(pool))
-    shares[pool] = own + (1 - own.sum()) / len(own)
-    return shares
-
-
-def _left_out(given: Conditions, kind: tuple[int, int, bool], seed: int) -> Iterator[tuple[np.integer, Conditions]]:
+def _left_out(given: Conditions, kind: Kind, seed: int) -> Iterator[tuple[np.integer, Conditions]]:
     """Yield training rows with the training that is left when they are hidden as rows of that kind are."""
     n_parts, n_unseen, context_seen = kind
     rows = np.flatnonzero(given.train & (given.parts.sum(axis=1) == n_parts))
     for row in np.sort(np.random.default_rng(seed).permutation(rows)[:MOST_LEFT_OUT]):
         own = np.flatnonzero(given.parts[row])
+        same = (given.parts == given.parts[row]).all(axis=1) if context_seen else given.context == given.context[row]
         for hidden in itertools.combinations(own, n_unseen):
-            if context_seen:
-                left = (given.parts == given.parts[row]).all(axis=1) | given.parts[:, list(hidden)].any(axis=1)
-            else:
-                left = (given.context == given.context[row]) | given.parts[:, list(hidden)].any(axis=1)
-            fewer = given.without(left)
-            if fewer.train.any() and kind_of(fewer, row) == kind:
+            fewer = given.without(same | given.parts[:, list(hidden)].any(axis=1))
+            if fewer.train.sum() >= LEAST_TRAINED and kind_of(fewer, row) == kind:
                 yield row, fewer
-
-
-def _products(said: Floats, true: Floats) -> Floats:
-    """Return the mean products over genes of what rules say, and of the truth, with each other."""
-    both = np.concatenate([said, true[None]])
-    return np.asarray(both @ both.T / len(true))
-
-
-def _error(products: Floats, weights: Floats) -> float:
-    from_true = np.r_[weights, -1.0]
-    return float(from_true @ products @ from_true)
-
-
-def _simplex(products: Floats) -> Floats:
-    """Return the weights, none negative and of sum one, of least error; ties go to the additive rule."""
-    k = len(products) - 1
-    size = float(np.trace(products)) / (k + 1)
-    square = products[:k, :k] + 1e-6 * size * np.eye(k)
-    cross = products[:k, k] + 1e-6 * size * np.eye(k)[0]
-    root = np.linalg.cholesky(square).T
-    heavy = 1e3 * np.sqrt(size)
-    found, _ = nnls(np.vstack([root, heavy * np.ones(k)]), np.r_[np.linalg.solve(root.T, cross), heavy])
-    return np.asarray(found / found.sum())

@@ -17,6 +17,7 @@ task:
   sections:
     - name: s1
       donor: d1
+      traits: {stage: early}
       sources:
         - {path: tissue/D1_untreated/spaceranger, reader: spaceranger, slide: tissue/D1_untreated/slide.ome.tif}
         - {path: tissue/D1_untreated/xenium, reader: xenium}

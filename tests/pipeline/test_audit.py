@@ -11,6 +11,7 @@ import pytest
 from aivc_graph.config import Config, TaskConfig, load_config
 from aivc_graph.errors import TissueError
 from aivc_graph.pipeline.build import build
+from aivc_graph.pipeline.card import gaps_told
 from aivc_graph.pipeline.doubts import doubts_of_registration
 from aivc_graph.pipeline.evaluate import evaluate
 from aivc_graph.pipeline.train import train_config
@@ -75,3 +76,12 @@ def test_a_completed_map_is_not_taken_for_a_new_donor() -> None:
     assert seen_donors({"by_split": {"test": 0.0}, "by_level": {"cell": {"donors": 0.0}}}) == []
     assert seen_donors({"by_split": {"hidden": 1.0}, "by_level": {"cell": {"donors": 1.0}}}) == []
     assert seen_donors({}) == []
+
+
+def test_the_card_says_whether_edges_had_to_be_cut() -> None:
+    found = {"patch": {"gap_um": 173.4}, "cell": {"gap_um": 900.2}, "region": {"gap_um": None}}
+    told = gaps_told({"reach_um": {"patch": 745.3, "cell": 893.3, "region": 893.3}, "receptive_field": found})
+    patches, cells = (one["says"] for one in told)
+    assert patches.startswith("Tested patches lie 173 µm or more from what trained; messages reach 745 µm: cut edges")
+    assert cells == "Tested cells lie 900 µm or more from what trained; messages reach 893 µm: no edge had to be cut."
+    assert gaps_told({"receptive_field": found}) == []  # whole sections held out

@@ -37,6 +37,11 @@ def test_every_cell_and_spot_that_was_delivered_is_in_the_graph(made: Path) -> N
     np.testing.assert_allclose(place, cells[["x_centroid", "y_centroid"]], atol=1e-2)
 
 
+def test_traits_of_a_section_stand_on_the_graph(made: Path) -> None:
+    obs = read_store(made / "graph.zarr").obs("section")
+    assert obs.loc["s1", ["donor", "stage"]].tolist() == ["d1", "early"]
+
+
 def test_without_a_writable_cache_tissue_is_built_and_it_is_said_once(
     made: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -12,15 +13,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from aivc_graph import cli
 from aivc_graph.config import Config, load_config
 from aivc_graph.errors import QueryError, ReadError
+from aivc_graph.evaluation.metrics.metric import METRICS
 from aivc_graph.evaluation.records import Evaluation, read_evaluation
 from aivc_graph.evaluation.scoring import score
 from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.pipeline.evaluate import evaluate, score_table
+from aivc_graph.pipeline.tasks.endpoint import endpoint
+from aivc_graph.pipeline.tasks.niches import niches
 from aivc_graph.pipeline.tasks.registration import to_block
 from aivc_graph.pipeline.tasks.response import response
 from aivc_graph.pipeline.tasks.task import Asked
@@ -83,8 +88,11 @@ def test_every_task_stands_beside_its_baselines(made: Path, found: Evaluation) -
         "spot_to_composition",
     }
     assert ("spot_to_composition", "composition, true shares") in tasks
+    for task in ("context_to_expression", "image_to_expression"):
+        assert {readout for of, readout in tasks if of == task} == {"genes", "neighbourhood", "niche composition"}
     assert {r.split for r in found.results} == {"test"} and {r.leakage for r in found.results} == {0.0}
-    assert all(r.lower is not None and r.lower <= r.value <= r.upper for r in found.results if r.metric == "jsd")
+    jsd = [r for r in found.results if (r.task, r.metric) == ("spot_to_composition", "jsd")]
+    assert jsd and all(r.lower is not None and r.lower <= r.value <= r.upper for r in jsd)
     assert found.risk["intervention"] == "not evaluated" and found.risk["scale"]["tasks"]
     table = score_table(found)
     assert len(table) == len(found.comparisons) and table["difference"].notna().all()
@@ -107,7 +115,7 @@ def test_scores_come_to_a_risk_between_floor_and_ceiling(found: Evaluation) -> N
 def test_what_was_not_evaluated_and_what_is_assumed_is_on_the_card(found: Evaluation) -> None:
     card = found.card
     assert card["not_evaluated"]["axes"] == ["intervention"]
-    assert set(card["not_evaluated"]["tasks"]) == {"registration", "response"}
+    assert set(card["not_evaluated"]["tasks"]) == {"endpoint", "pathways", "registration", "response"}
     assert card["split"]["donors_scored"] == ["d3"] and card["data"]["donors"] == 4
     said = {one["about"]: one["says"] for one in card["assumptions"]}
     assert "association" in said["identifiability"] and "do not vary" in said["confounding"]
@@ -122,6 +130,27 @@ def test_units_and_calibration_stand_beside_the_scores(found: Evaluation) -> Non
     assert calibration["conformal"] is None and 0.7 < calibration["stated"]["coverage"] <= 1.0
     assert list(calibration["coverage"]) == ["50%", "80%", "90%", "95%"]
     assert calibration["withheld"]["best"] <= calibration["withheld"]["area"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda d: d | {"results": [r for r in d["results"] if r["kind"] != "baseline"]}, "no baseline beside"),
+        (lambda d: d | {"results": [r | {"split": "other"} for r in d["results"]]}, "no figure for the split 'other'"),
+        (
+            lambda d: d | {"results": [{k: v for k, v in r.items() if k != "split"} for r in d["results"]]},
+            "Field required",
+        ),
+        (lambda d: d | {"leakage": {}}, "no figure for the split 'test'"),
+    ],
+)
+def test_scores_of_tissue_without_baselines_split_or_leakage_are_refused(
+    found: Evaluation, spoil: Callable[[dict[str, Any]], dict[str, Any]], said: str
+) -> None:
+    whole = found.model_dump(mode="json")
+    assert Evaluation.model_validate(whole) == found
+    with pytest.raises(ValidationError, match=said):
+        Evaluation.model_validate(spoil(whole))
 
 
 def test_clear_structure_is_recovered(found: Evaluation) -> None:
@@ -165,7 +194,12 @@ def test_without_truth_and_held_out_nodes_leakage_is_said(striped_section: Calla
 def test_the_command_writes_prints_and_refuses(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, out = str(made / "run"), str(tmp_path / "scores")
     assert cli.main(["evaluate", run, "--truth", str(made / "truth"), "--out", out, "--quiet"]) == 0
-    assert "spot_to_composition" in capsys.readouterr().out and (tmp_path / "scores/evaluation.json").is_file()
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 120
+    assert (
+        "spot_to_composition · composition, cells beneath · test · " in shown
+        and (tmp_path / "scores/evaluation.json").is_file()
+    )
     before = (tmp_path / "scores/evaluation.json").read_bytes()
     for given, said in (
         ([run, "--truth", str(tmp_path / "absent")], "no such folder"),
@@ -219,9 +253,10 @@ def test_effects_are_scored_against_what_truly_would_have_been(study: Path, tmp_
     found = evaluate(study, out=tmp_path)
     assert found.provenance["truth"] is True and {r.split for r in found.results} == {"test"}
     effects = [r for r in found.results if r.task == "response"]
-    assert {r.readout for r in effects} == {"effect, cells", "effect, regions", "effect, profile over distance"}
+    terms = {"effect, cells", "effect, regions", "effect, profile over distance"}
+    assert {r.readout for r in effects} == terms | {"called genes, regions", "called genes, niches"}
     assert {r.predictor for r in effects} == {"model", "no_change", "mean_shift", "truth"}
-    assert {(r.metric, r.value) for r in effects if r.kind == "ceiling"} == {
+    assert {(r.metric, r.value) for r in effects if r.kind == "ceiling" and r.readout in terms} == {
         ("pearson_delta", 1.0),
         ("effect_sign", 1.0),
         ("rmse_effect", 0.0),
@@ -237,8 +272,10 @@ def test_answers_equal_to_the_truth_are_perfect(study: Path) -> None:
     asked = Asked(VirtualTissue.load(study), load_config(study / "config.yaml"), Truth(study.parent / "tissue/truth"))
     for scored in response(asked):
         results, _ = score([dataclasses.replace(scored, model=scored.measured)])
-        best = {r.metric: r.value for r in results if r.kind == "model"}
-        assert best == {"pearson_delta": pytest.approx(1.0), "effect_sign": 1.0, "rmse_effect": 0.0}, scored.readout
+        for one in results:
+            # Where no gene changes by a tenth, none is called, and nothing is said.
+            if one.kind == "model" and (one.value is not None or not scored.readout.startswith("called")):
+                assert one.value == pytest.approx(METRICS.facts[one.metric]["best"]), (scored.readout, one.metric)
 
 
 def test_interventions_that_cannot_be_read_are_named(study: Path, tmp_path: Path) -> None:
@@ -267,3 +304,67 @@ def test_a_turned_neighbour_is_placed(striped_section: Callable[..., Any], tmp_p
     np.testing.assert_allclose(
         to_block(np.array([[0.0, 100.0]]), {"cells": np.eye(3), "warp": warp}), [[3 * np.sin(np.pi / 2 + 0.5), 100.0]]
     )
+
+
+def test_named_regions_are_an_annotation_and_no_truth(striped_section: Callable[..., Any], tmp_path: Path) -> None:
+    sections = [striped_section(f"s{i}", n=800, levels=("patch",), seed=i, donor=f"d{i}") for i in range(2)]
+    labels = sections[1].shapes["patch"]["label"].astype(object).copy()
+    labels.iloc[:10], labels.iloc[10:20] = "Undetermined", None
+    sections[1].shapes["patch"]["label"] = labels
+    for section in sections:
+        section.shapes["patch"]["split"] = "train"
+    run = train(build_graph(sections, GRAPH), CONFIG, tmp_path / "run").folder
+    (scored,) = niches(Asked(VirtualTissue.load(run), load_config(run / "config.yaml")))
+    assert (scored.modality, scored.readout, scored.ceilings) == ("rna → annotation", "annotated region", {})
+    assert len(scored.measured) == 200 - 20 and len(np.unique(scored.measured)) == 3
+    results = {r.predictor: r.value for r in score([scored])[0]}
+    assert results["model"] > 0.7 and set(results) == {"model", "own_mixture", "neighbour_mean_mixture"}
+    for column, said in ((None, None), ("regio", "no column of patch named 'regio'")):
+        config = load_config(run / "config.yaml", [f"evaluation.annotation={column or 'null'}"])
+        if said is None:
+            assert niches(Asked(VirtualTissue.load(run), config)) == []
+        else:
+            with pytest.raises(QueryError, match=said):
+                niches(Asked(VirtualTissue.load(run), config))
+
+
+def test_pathways_are_scored_where_weights_are_named(made: Path, tmp_path: Path) -> None:
+    sets = [f"S{k}\t\t" + "\t".join(f"G{10 * k + i}" for i in range(10)) for k in range(3)]
+    (tmp_path / "sets.gmt").write_text("\n".join(sets))
+    found = evaluate(made / "run", made / "truth", tmp_path, tmp_path / "sets.gmt")
+    digest = hashlib.sha256((tmp_path / "sets.gmt").read_bytes()).hexdigest()
+    assert found.provenance["pathways"] == {"sets.gmt": digest}
+    value = {(r.task, r.metric, r.predictor): r.value for r in found.results if r.readout == "pathways"}
+    assert {task for task, *_ in value} == {"context_to_expression", "image_to_expression"}
+    # A stripe is a set of genes: its activity is told better than any gene of it.
+    genes = {(r.task, r.metric, r.predictor): r.value for r in found.results if r.readout == "genes"}
+    for task in ("context_to_expression", "image_to_expression"):
+        assert value[task, "pearson_by_pathway", "model"] > genes[task, "pearson_by_gene", "model"] > 0.1
+        assert value[task, "pearson_by_pathway", "split_half"] > value[task, "pearson_by_pathway", "global_mean"]
+    assert any(row["readout"][0] == "pathways" for row in found.inversions)
+    (tmp_path / "mouse.gmt").write_text("S\t\t" + "\t".join(f"g{i}" for i in range(10)))
+    with pytest.raises(QueryError, match="same species"):
+        evaluate(made / "run", made / "truth", tmp_path, tmp_path / "mouse.gmt")
+
+
+def test_a_trait_of_donors_is_told_with_each_left_out(striped_section: Callable[..., Any], tmp_path: Path) -> None:
+    sections = []
+    for i in range(8):
+        sections.append(striped_section(f"s{i}", n=800, levels=("patch",), seed=i, donor=f"d{i // 2}"))
+        sections[-1].attrs["aivc"]["stage"] = ("early", "late")[i // 4]
+    for late in sections[4:]:  # late tissue has lost a stripe
+        kept = (late.shapes["patch"]["label"] != "stripe 2").to_numpy()
+        late.shapes["patch"] = late.shapes["patch"][kept]
+        for name in ("patch_rna", "patch_histology"):
+            late.tables[name] = late.tables[name][kept].copy()
+    run = train(build_graph(sections, GRAPH), CONFIG, tmp_path / "run").folder
+    tissue = VirtualTissue.load(run)
+    (scored,) = endpoint(Asked(tissue, load_config(run / "config.yaml", ["evaluation.endpoint=stage"])))
+    assert (scored.split, scored.readout, scored.ceilings) == ("leave-donor-out", "endpoint, stage", {})
+    assert scored.leakage == 1.0  # the tissue of all donors trained the model, though no stage did
+    value = {r.predictor: r.value for r in score([scored])[0]}
+    assert value["model"] == 1.0 > value["most_frequent"]
+    assert set(value) == {"model", "most_frequent", "own_mixture", "neighbour_mean_mixture", "mean_expression"}
+    with pytest.raises(QueryError, match="did you mean 'stage'"):
+        endpoint(Asked(tissue, load_config(run / "config.yaml", ["evaluation.endpoint=stages"])))
+    assert endpoint(Asked(tissue, load_config(run / "config.yaml"))) == []

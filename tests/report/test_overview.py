@@ -39,6 +39,8 @@ def test_the_first_scores_of_a_task_are_drawn_and_the_rest_is_folded() -> None:
     one = full_evaluation().model_copy(update=scores)
     groups = overview_of(one)["groups"]
     assert [(group.task, len(group.shown), len(group.folded)) for group in groups] == [("a", 4, 2), ("b", 4, 2)]
+    # Every readout is seen before the second score of any.
+    assert [mark.readout.split(";")[0] for mark in groups[0].shown] == ["r0", "r1", "r2", "r0"]
 
 
 def test_what_lies_beyond_the_picture_is_an_arrow(found: Evaluation) -> None:

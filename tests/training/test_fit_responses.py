@@ -5,7 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aivc_graph.training.fit_responses import RULES, Conditions, gates, kind_of, predict_responses, rules
+from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
+from aivc_graph.operators.intervention.condition_rules import additive
+from aivc_graph.operators.intervention.conditions import Conditions, conditions_of
+from aivc_graph.operators.intervention.variance_components import likenesses, variances
+from aivc_graph.training.fit_responses import (
+    BEFOREHAND,
+    RULES,
+    kind_of,
+    left_out_products,
+    predict_responses,
+    rules,
+    weights,
+)
 
 GENES, N_PARTS, NOISE = 80, 7, 0.05
 
@@ -25,7 +37,7 @@ def screen(shape: str, seed: int = 0, n_contexts: int = 1) -> Conditions:
                 parts.append(np.isin(np.arange(N_PARTS), (i, j)))
                 effect.append(whole + NOISE * rng.normal(size=GENES))
                 context.append(c)
-    return Conditions(np.array(effect), np.array(parts), np.array(context), np.ones(len(parts), bool))
+    return conditions_of(np.array(effect), np.array(parts), np.array(context), np.ones(len(parts), bool))
 
 
 def held_out(given: Conditions, n: int = 4) -> tuple[Conditions, np.ndarray]:
@@ -34,35 +46,93 @@ def held_out(given: Conditions, n: int = 4) -> tuple[Conditions, np.ndarray]:
     return given.without(asked), asked
 
 
-@pytest.mark.parametrize(("shape", "gain"), [("adds", 0.0), ("saturates", 0.5), ("shrinks", 0.3)])
+def error(said: np.ndarray, whole: Conditions, asked: np.ndarray) -> float:
+    return float(((said - whole.effect[asked]) ** 2).mean())
+
+
+def rules_of_baselines(given: Conditions, asked: np.ndarray) -> dict[str, np.ndarray]:
+    effect = np.where(given.train[:, None], given.effect, np.nan)
+    unused = np.zeros((len(asked), 2))
+    return run_baselines(
+        Scene(effect, given.train, given.train, asked, given.context, unused, parts=given.parts), "response"
+    )
+
+
+@pytest.mark.parametrize(("shape", "gain"), [("adds", 0.0), ("saturates", 0.5), ("shrinks", 0.8)])
 def test_what_pairs_do_is_found_and_additive_pairs_lose_nothing(shape: str, gain: float) -> None:
     whole = screen(shape)
     given, asked = held_out(whole)
-    additive = np.stack([rules(given, row)[0] for row in np.flatnonzero(asked)])
-    said, true = predict_responses(given, asked), whole.effect[asked]
-    errors = [((one - true) ** 2).mean() for one in (said, additive)]
-    assert errors[0] <= (1 - gain) * errors[1] * 1.02
+    sums = given.told(additive(given, np.flatnonzero(asked)))
+    assert error(predict_responses(given, asked), whole, asked) <= (1 - gain) * error(sums, whole, asked)
 
 
-def test_with_few_pairs_it_is_the_additive_rule_itself() -> None:
+@pytest.mark.parametrize("shape", ["adds", "saturates", "shrinks"])
+def test_it_is_at_or_below_the_error_of_every_rule_beside_it(shape: str) -> None:
+    errors: dict[str, list[float]] = {}
+    for seed in (1, 2, 3):
+        whole = screen(shape, seed)
+        given, asked = held_out(whole)
+        answers = rules_of_baselines(given, asked) | {"model": predict_responses(given, asked)}
+        for name, said in answers.items():
+            errors.setdefault(name, []).append(error(said, whole, asked))
+    model = np.mean(errors.pop("model"))
+    assert len(errors) >= 9 and model <= 1.02 * min(np.mean(one) for one in errors.values())
+
+
+def test_what_the_rules_say_is_what_the_baselines_say() -> None:
+    given, asked = held_out(screen("saturates", n_contexts=2))
+    found = dict(zip(RULES, rules(given, np.flatnonzero(asked)), strict=True))
+    beside = rules_of_baselines(given, asked)
+    same = {"bilinear ridge": "bilinear_ridge", "kernel ridge": "kernel_ridge", "nearest conditions": "knn"}
+    same |= {"same elsewhere": "same_elsewhere", "context mean": "context_mean", "mean": "global_mean"}
+    same |= {"nothing": "no_change", "additive": "additive", "saturating": "saturating"}
+    assert set(RULES) - set(same) == {"best linear"}
+    for rule, baseline in same.items():
+        np.testing.assert_allclose(found[rule], beside[baseline], atol=1e-12, err_msg=rule)
+
+
+def test_where_no_pair_was_seen_it_is_the_additive_rule_itself() -> None:
     whole = screen("saturates")
-    pairs = np.flatnonzero(whole.parts.sum(axis=1) == 2)
-    asked = np.zeros(len(whole.train), bool)
-    asked[pairs[0]] = True
-    left = np.zeros(len(whole.train), bool)
-    left[np.r_[pairs[0], pairs[4:]]] = True
-    given = whole.without(left)
-    np.testing.assert_array_equal(predict_responses(given, asked)[0], rules(given, pairs[0])[0])
-    i, j = np.flatnonzero(whole.parts[pairs[0]])
-    single = [np.flatnonzero((whole.parts.sum(axis=1) == 1) & whole.parts[:, k])[0] for k in (i, j)]
-    np.testing.assert_allclose(rules(given, pairs[0])[0], whole.effect[single].sum(axis=0))
+    pair = whole.parts.sum(axis=1) == 2
+    asked = np.zeros(len(pair), bool)
+    asked[np.flatnonzero(pair)[0]] = True
+    given = whole.without(pair)
+    i, j = np.flatnonzero(whole.parts[asked][0])
+    single = [np.flatnonzero(~pair & whole.parts[:, k])[0] for k in (i, j)]
+    np.testing.assert_allclose(predict_responses(given, asked)[0], whole.effect[single].sum(axis=0), atol=1e-12)
+
+
+def test_with_too_few_left_out_the_rules_count_as_beforehand() -> None:
+    said = np.random.default_rng(0).normal(size=(len(RULES), GENES))
+    np.testing.assert_array_equal(weights(np.eye(len(RULES) + 1), 3, said), BEFOREHAND)
+    assert BEFOREHAND.sum() == pytest.approx(1.0)
+
+
+def test_variances_tell_what_varies() -> None:
+    """Seven parts in all pairs: effects of parts vary by half, what all share and combinations do not."""
+    for shape, rest in (("adds", 0.02), ("saturates", 0.3)):
+        given = screen(shape)
+        found = variances(given, likenesses(given, None))
+        assert found[2] == pytest.approx(0.55, abs=0.25) and found[3] < rest
 
 
 def test_effects_that_are_not_trained_on_are_not_read() -> None:
     whole = screen("saturates", n_contexts=2)
     given, asked = held_out(whole)
-    blind = Conditions(np.where(given.train[:, None], given.effect, np.nan), given.parts, given.context, given.train)
+    effect = np.where(given.train[:, None], whole.effect, np.nan)
+    blind = conditions_of(effect, given.parts, given.context, given.train)
+    spoilt = conditions_of(np.nan_to_num(effect, nan=9.0), given.parts, given.context, given.train)
+    np.testing.assert_array_equal(predict_responses(spoilt, asked), predict_responses(given, asked))
     np.testing.assert_array_equal(predict_responses(blind, asked), predict_responses(given, asked))
+
+
+def test_rows_that_neither_train_nor_are_asked_move_nothing() -> None:
+    whole = screen("saturates", n_contexts=2)
+    here = whole.context == 0
+    asked = held_out(whole)[1] & here
+    given = conditions_of(whole.effect, whole.parts, whole.context, here & ~asked)
+    alone = conditions_of(whole.effect[here], whole.parts[here], whole.context[here], (here & ~asked)[here])
+    np.testing.assert_allclose(predict_responses(given, asked), predict_responses(alone, asked[here]), atol=1e-12)
 
 
 def test_parts_never_seen_fall_back_on_the_mean_of_all_parts() -> None:
@@ -71,15 +141,19 @@ def test_parts_never_seen_fall_back_on_the_mean_of_all_parts() -> None:
     given, row = whole.without(touched), int(np.flatnonzero(touched & (whole.parts.sum(axis=1) == 1))[0])
     assert kind_of(given, row) == (1, 1, True)
     single = given.train & (given.parts.sum(axis=1) == 1)
-    np.testing.assert_allclose(rules(given, row)[0], whole.effect[single].mean(axis=0))
+    np.testing.assert_allclose(rules(given, np.array([row]))[0, 0], whole.effect[single].mean(axis=0))
 
 
-def test_gates_are_shares_that_start_at_the_additive_rule() -> None:
-    given, _ = held_out(screen("saturates"))
-    found = gates(given, (2, 0, True))
-    assert (found >= 0).all() and found.sum() == pytest.approx(1.0)
-    assert found[RULES.index("saturating")] > 0.8
-    np.testing.assert_array_equal(gates(given, (3, 0, True)), np.eye(len(RULES))[0])
+def test_weights_are_shares_and_leave_a_rule_that_tells_nothing() -> None:
+    given, asked = held_out(screen("saturates"))
+    start = variances(given, likenesses(given, None))
+    products, n = left_out_products(given, (2, 0, True), start)
+    assert n == 17
+    for said in rules(given, np.flatnonzero(asked), start).transpose(1, 0, 2):
+        found = weights(products, n, said)
+        assert (found >= 0).all() and found.sum() == pytest.approx(1.0)
+        assert found[RULES.index("saturating")] > 0.5 and found[RULES.index("nothing")] < 0.05
+    assert left_out_products(given, (3, 0, True), start)[1] == 0
 
 
 def test_a_new_context_is_told_from_the_others() -> None:

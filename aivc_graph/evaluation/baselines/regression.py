@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-from scipy.spatial import cKDTree
-
 from aivc_graph.evaluation.baselines.baseline import BASELINES, Array, Scene
+from aivc_graph.operators.regressions import NEIGHBOURS, gaussian_ridge, nearest_mean, principal_axes
 
-COMPONENTS = 50
-NEIGHBOURS = 25
 PENALTY = 1.0
-MOST_TRAINED = 4_000
 
 
 @BASELINES.register(
@@ -25,12 +20,7 @@ def kernel_ridge_of_features(scene: Scene) -> Array | None:
     if found is None:
         return None
     rows, x = found
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_TRAINED)).astype(int))]
-    squares = _squares(x[rows], x[rows])
-    width = float(np.median(squares)) or 1.0
-    mean = scene.target[rows].mean(axis=0)
-    weights = np.linalg.solve(np.exp(-squares / width) + PENALTY * np.eye(len(rows)), scene.target[rows] - mean)
-    return mean + np.exp(-_squares(x[scene.asked], x[rows]) / width) @ weights
+    return gaussian_ridge(x[rows], scene.target[rows], x[scene.asked], (PENALTY,))[0]
 
 
 @BASELINES.register(
@@ -45,8 +35,7 @@ def nearest_cells(scene: Scene) -> Array | None:
     if found is None or len(found[0]) < NEIGHBOURS:
         return None
     rows, x = found
-    near = cKDTree(x[rows]).query(x[scene.asked], k=NEIGHBOURS)[1]
-    return scene.target[rows][near].mean(axis=1)
+    return nearest_mean(x[rows], scene.target[rows], x[scene.asked])
 
 
 def components(scene: Scene) -> tuple[Array, Array] | None:
@@ -57,10 +46,5 @@ def components(scene: Scene) -> tuple[Array, Array] | None:
     if len(rows) < 20:
         return None
     x = scene.standard_features()
-    centred = x[rows] - x[rows].mean(axis=0)
-    values, vectors = np.linalg.eigh(centred.T @ centred)
-    return rows, (x - x[rows].mean(axis=0)) @ vectors[:, np.argsort(-values)[:COMPONENTS]]
-
-
-def _squares(a: Array, b: Array) -> Array:
-    return np.maximum((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T, 0.0)
+    centred = x - x[rows].mean(axis=0)
+    return rows, centred @ principal_axes(centred[rows])

@@ -25,7 +25,11 @@ def climatology(scene: Scene) -> Array | None:
     return np.repeat(quantiles[None], int(scene.asked.sum()), axis=0)
 
 
-@BASELINES.register("values_of_18_neighbours", answers=("distribution",), rule="the 18 nearest visible nodes, as draws")
+@BASELINES.register(
+    "values_of_18_neighbours",
+    answers=("distribution", "environment"),
+    rule="the 18 nearest visible nodes, as draws",
+)
 def values_of_neighbours(scene: Scene) -> Array | None:
     """Return the values of the nearest visible nodes (asked, draw, k); None unless every asked section has enough."""
     near = nearest_visible(scene, NEAREST)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMean, AbstractRootMean, Array, sums_by
+from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMean, AbstractMetric, AbstractRootMean, Array, sums_by
+
+
+class _OfShares(AbstractMetric):
+    def at_full_depth(self, half: float) -> float:
+        """Return the distance of the halves: no rule brings it to full depth, where it would be smaller."""
+        return half
 
 
 @METRICS.register(
@@ -15,7 +21,7 @@ from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMean, Abstract
     reference="Endres & Schindelin 2003, doi:10.1109/TIT.2003.813506",
     weakness="few cells beneath a patch make a noisy reference; rare types weigh little",
 )
-class JensenShannonDistance(AbstractMean):
+class JensenShannonDistance(_OfShares, AbstractMean):
     """Mean Jensen–Shannon distance of compositions (patch, type), 0 equal to 1 disjoint."""
 
     def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
@@ -34,7 +40,7 @@ class JensenShannonDistance(AbstractMean):
     reference="Li et al. 2022, doi:10.1038/s41592-022-01480-9",
     weakness="types with large shares lead",
 )
-class RmseOfShares(AbstractRootMean):
+class RmseOfShares(_OfShares, AbstractRootMean):
     """Root mean square error of shares (patch, type)."""
 
     def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:

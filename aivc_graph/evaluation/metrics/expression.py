@@ -47,6 +47,18 @@ class PearsonByGene(AbstractMetric):
         return 2 * half / (1 + half) if half > 0 else float("nan")
 
 
+@METRICS.register(
+    "pearson_by_pathway",
+    formula="mean over pathways of corr over rows (predicted, measured), within a section, then the mean over sections",
+    best=1.0,
+    higher_is_better=True,
+    reference="He et al. 2020, doi:10.1038/s41551-020-0578-x (of genes)",
+    weakness="blind to scale and offset; pathways that share genes count as if they did not",
+)
+class PearsonByPathway(PearsonByGene):
+    """The same of activities, pathway by pathway."""
+
+
 class _RootMeanSquare(AbstractRootMean):
     def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
         """Return (group, 2): sum of squared errors and their number."""

@@ -20,6 +20,7 @@ from aivc_graph.evaluation.responses.spread import Axes, Space, axes_of
 from aivc_graph.evaluation.responses.table import Responses, halves_of
 from aivc_graph.evaluation.responses.views import Measured, Predicted, Replicates
 from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.operators.intervention.conditions import Conditions, conditions_of, loadings
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
@@ -27,7 +28,6 @@ Ints = NDArray[np.integer]
 # A predictor learns from the training rows of a fold and returns the effect of each asked row (asked, gene).
 Predictor = Callable[[Responses, Fold], Floats]
 READOUT = "response"
-LOADINGS = 10
 HALVINGS = 5
 OF_PROFILES = (
     "pearson_delta_profile",
@@ -175,8 +175,7 @@ def examine(table: Responses, question: Question, *, cells: bool = True) -> Exam
 def scene_of(table: Responses, fold: Fold) -> Scene:
     """Return what baselines may look at: effects of training rows, controls of all, and what was done to each row.
 
-    A part that is on the panel is known by its gene's loadings on ten components of the training effects, as in
-    Ahlmann-Eltze, Huber & Anders 2025, doi:10.1038/s41592-025-02772-6.
+    A part that is on the panel is known by its gene's loadings on ten components of the training effects.
     """
     return Scene(
         target=np.where(fold.train[:, None], table.effect, np.nan),
@@ -187,19 +186,14 @@ def scene_of(table: Responses, fold: Fold) -> Scene:
         pos_um=np.zeros((len(fold.train), 2)),
         features=table.profile[table.control],
         parts=table.design,
-        loadings=_loadings(table, fold.train),
+        loadings=loadings(conditions_in(table, fold)),
     )
 
 
-def _loadings(table: Responses, train: NDArray[np.bool_]) -> Floats | None:
-    at = {gene: i for i, gene in enumerate(table.genes)}
-    on_panel = np.array([at.get(target, -1) for target in table.targets])
-    if (on_panel < 0).all() or train.sum() < 3:
-        return None
-    effects = table.effect[train]
-    _, size, axes = np.linalg.svd(effects - effects.mean(axis=0), full_matrices=False)
-    weights = (axes[:LOADINGS] * size[:LOADINGS, None]).T / max(float(size[0]), 1e-12)
-    return np.where((on_panel >= 0)[:, None], weights[on_panel], 0.0)
+def conditions_in(table: Responses, fold: Fold) -> Conditions:
+    """Return what may be learned from in a fold: effects of its training rows, and what was done to all rows."""
+    context = np.unique(table.context, return_inverse=True)[1].reshape(-1)
+    return conditions_of(table.effect, table.design, context, fold.train, table.panel)
 
 
 def _reference(table: Responses, question: Question, rows: Ints) -> Floats:

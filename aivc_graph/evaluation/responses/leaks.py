@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aivc_graph.evaluation.responses.questions import Fold, Question
 from aivc_graph.evaluation.responses.table import Responses
-from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS, row_hashes
+from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS
 
 Mask = NDArray[np.bool_]
 
@@ -25,10 +24,6 @@ class Leaks:
 
     table: Responses
     question: Question
-
-    @cached_property
-    def _hashes(self) -> tuple[NDArray[np.uint64], Mask]:
-        return row_hashes(self.table.cells.x, self.table.genes)
 
     @property
     def share(self) -> float:
@@ -49,7 +44,7 @@ class Leaks:
         return list(dict.fromkeys(one for fold in self.question.folds for one in self._told(fold)))
 
     def _told(self, fold: Fold) -> Iterator[str]:
-        row, (hashes, _) = self.table.cells.row, self._hashes
+        row, (hashes, _) = self.table.cells.row, self.table.hashes
         twice = self._twice(fold)
         for asked in np.flatnonzero(fold.asked & self._same(fold)).tolist():
             same = np.flatnonzero(fold.train & self._is_same(asked))
@@ -65,7 +60,7 @@ class Leaks:
 
     def _twice(self, fold: Fold) -> Mask:
         """Return the asked cells whose very values stand on the other side (cell,)."""
-        row, (hashes, rich) = self.table.cells.row, self._hashes
+        row, (hashes, rich) = self.table.cells.row, self.table.hashes
         known = hashes[self._known(fold)[row] & rich]
         return fold.asked[row] & rich & np.isin(hashes, known)
 

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from aivc_graph.errors import ReadError, unknown_name
 from aivc_graph.evaluation.responses.cells import Cells, Floats, Ints, are_counts, jackknife, profiles_of, sums
+from aivc_graph.splits.leakage import row_hashes
 
 EVERYWHERE = "all"
 JOIN = "+"
@@ -63,6 +64,11 @@ class Responses:
         return self.profile - self.profile[self.control]
 
     @cached_property
+    def hashes(self) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+        """A hash of each cell's values (cell,), and who has enough of them to be compared; see `row_hashes`."""
+        return row_hashes(self.cells.x, self.genes)
+
+    @cached_property
     def targets(self) -> tuple[str, ...]:
         """Everything that was done anywhere, in alphabetical order."""
         return tuple(sorted({part for parts in self.parts for part in parts}))
@@ -73,6 +79,12 @@ class Responses:
         return np.array([[target in parts for target in self.targets] for parts in self.parts], bool).reshape(
             len(self.parts), len(self.targets)
         )
+
+    @cached_property
+    def panel(self) -> Ints:
+        """Which gene each target is among those measured, -1 for none (target,)."""
+        at = {gene: i for i, gene in enumerate(self.genes)}
+        return np.array([at.get(target, -1) for target in self.targets], np.int64)
 
     @cached_property
     def own(self) -> NDArray[np.bool_]:

@@ -32,7 +32,7 @@ def context_to_expression(asked: Asked) -> list[Scored]:
     scene = asked.scene(
         level, np.where((train | visible)[:, None], target, np.nan), train=train, visible=visible, asked=rows
     )
-    return [scored_expression(asked, "context_to_expression", "context", "rna", level, rows, left, scene)]
+    return scored_expression(asked, "context_to_expression", "context", "rna", level, rows, left, scene)
 
 
 def hidden_rows(asked: Asked) -> tuple[str, Mask]:

@@ -38,4 +38,4 @@ def image_to_expression(asked: Asked) -> list[Scored]:
         features=graph[level][names.HISTOLOGY].numpy(),
         featured=seen,
     )
-    return [scored_expression(asked, "image_to_expression", "modality", "histology → rna", level, rows, left, scene)]
+    return scored_expression(asked, "image_to_expression", "modality", "histology → rna", level, rows, left, scene)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,35 +20,24 @@ from aivc_graph.evaluation.scoring import MODEL, Scored
 from aivc_graph.graph.interventions import intervention_dose
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.model.plan import panel_columns
+from aivc_graph.pipeline.tasks.response_readouts import METRICS, Case, read_effects
 from aivc_graph.pipeline.tasks.task import TASKS, Asked, Mask
 from aivc_graph.pipeline.truth import Truth
 from aivc_graph.query.answers import PER
 from aivc_graph.tissue.intervention import Combination, Intervention
 
 Floats = NDArray[np.float64]
-METRICS = ("pearson_delta", "effect_sign", "rmse_effect")
 # Distance from the nearest treated cell [µm]: inside, and rings around.
 RINGS_UM = (0.0, 1e-6, 25.0, 50.0, 100.0, 200.0, np.inf)
 MOST_VALUES = 4_000_000
-
-
-@dataclass(frozen=True)
-class _Case:
-    """One intervention on one scored section: who is treated, everybody's effect at its cells, and the true one."""
-
-    section: int
-    rows: Mask
-    treated: Mask
-    effects: dict[str, Floats]
-    true: Floats
 
 
 @TASKS.register("response", needs="truth: counterfactuals of interventions that training has seen")
 def response(asked: Asked) -> list[Scored]:
     """Ask what each known intervention would do to the scored, untreated sections: cells, regions, and over distance.
 
-    Effects are in counts per 10,000. The mean shift is that of treated training cells from the untreated sections of
-    their donors.
+    Effects are in counts per 10,000, and read as genes called and, where weights are given, as pathways. The mean
+    shift is that of treated training cells from the untreated sections of their donors.
     """
     plan = asked.model.plan.interventions
     level = asked.tissue.base_level
@@ -59,9 +47,10 @@ def response(asked: Asked) -> list[Scored]:
     if not cases:
         return []
     views = {"cells": _by_cell, "regions": _by_region, "profile over distance": _by_distance}
-    return [
+    scored = [
         _scored(asked, level, readout, [view(asked, level, case) for case in cases]) for readout, view in views.items()
     ]
+    return scored + read_effects(asked, level, cases)
 
 
 def _interventions(truth: Truth) -> dict[str, Combination]:
@@ -75,7 +64,7 @@ def _interventions(truth: Truth) -> dict[str, Combination]:
         raise ReadError(str(path), f"no interventions ({error})", "name → parts", "simulate again") from error
 
 
-def _cases(asked: Asked, level: str, name: str, given: Combination) -> list[_Case]:
+def _cases(asked: Asked, level: str, name: str, given: Combination) -> list[Case]:
     graph, plan = asked.graph, asked.model.plan.interventions
     assert asked.truth is not None and plan is not None
     if any(part.key not in plan.keys for part in given.parts):
@@ -109,7 +98,8 @@ def _cases(asked: Asked, level: str, name: str, given: Combination) -> list[_Cas
         known = np.isfinite(done).all(axis=1) & np.isfinite(left).all(axis=1)
         rows = here.copy()
         rows[here] = known
-        cases.append(_Case(row, rows, where[rows], {k: v[known] for k, v in effects.items()}, (done - left)[known]))
+        kept = {who: effect[known] for who, effect in effects.items()}
+        cases.append(Case(given, row, rows, where[rows], kept, (done - left)[known], left[known]))
     return cases
 
 
@@ -168,22 +158,22 @@ def _per(rates: pd.DataFrame) -> Floats:
 View = tuple[dict[str, Floats], Floats, Floats, int]
 
 
-def _by_cell(asked: Asked, level: str, case: _Case) -> View:
+def _by_cell(asked: Asked, level: str, case: Case) -> View:
     return case.effects, case.true, asked.graph[level].pos.numpy()[case.rows], case.section
 
 
-def _by_region(asked: Asked, level: str, case: _Case) -> View:
+def _by_region(asked: Asked, level: str, case: Case) -> View:
     region = asked.graph[level].region_index.numpy()[case.rows]
     return _means(asked, level, case, region)
 
 
-def _by_distance(asked: Asked, level: str, case: _Case) -> View:
+def _by_distance(asked: Asked, level: str, case: Case) -> View:
     pos = asked.graph[level].pos.numpy()[case.rows]
     away = cKDTree(pos[case.treated]).query(pos)[0] if case.treated.any() else np.full(len(pos), np.inf)
     return _means(asked, level, case, np.digitize(away, RINGS_UM))
 
 
-def _means(asked: Asked, level: str, case: _Case, group: NDArray[np.integer[Any]]) -> View:
+def _means(asked: Asked, level: str, case: Case, group: NDArray[np.integer[Any]]) -> View:
     kinds, place = np.unique(group, return_inverse=True)
     chooser = np.zeros((len(kinds), len(group)))
     chooser[place.reshape(-1), np.arange(len(group))] = 1.0

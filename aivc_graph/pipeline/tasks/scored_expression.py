@@ -1,4 +1,4 @@
-"""What the tasks that ask for expression share: who answers, against what, by which metrics."""
+"""What the tasks that ask for expression share: who answers, against what, read in which terms."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.pipeline.tasks.ceiling import split_half
+from aivc_graph.pipeline.tasks.environments import environments
+from aivc_graph.pipeline.tasks.ground import read_all
 from aivc_graph.pipeline.tasks.task import Asked, Mask
 from aivc_graph.query.predictions import expected_log_expression, measured_log_expression
 
@@ -21,22 +23,28 @@ def scored_expression(
     rows: Mask,
     left: TissueGraph,
     scene: Scene,
-) -> Scored:
-    """Return the log expression of `rows` of a level as predicted on the graph `left`, beside the rules on `scene`."""
-    return Scored(
+) -> list[Scored]:
+    """Return the log expression of `rows` of a level as predicted on the graph `left`, beside the rules on `scene`.
+
+    Once in the terms of each readout there is ground for: genes, pathways, neighbourhoods, niche composition.
+    """
+    target = measured_log_expression(asked.model, asked.graph, level)
+    scored = Scored(
         task=task,
         axis=axis,
         split=asked.split,
         scale=level,
         modality=modality,
         readout="genes",
-        measured=measured_log_expression(asked.model, asked.graph, level)[rows],
+        measured=target[rows],
         model=expected_log_expression(asked.model, left, level, rows),
         baselines=run_baselines(scene, "expression"),
-        metrics=("pearson_by_gene", "rmse_log"),
+        metrics=(),
         units=asked.units(level, rows),
         leakage=asked.leakage(level, rows)["any"],
         ceilings=split_half(asked, level, rows),
         similarity=asked.similarity(level, rows),
         no_ceiling="what was measured are no counts, so no replicate can be drawn from them",
     )
+    around = environments(asked, level, rows, left, scored, scene, target)
+    return read_all(asked, level, rows, scored, scene, target) + around

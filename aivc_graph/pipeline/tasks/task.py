@@ -8,14 +8,17 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from aivc_graph import names
 from aivc_graph.config import Config
+from aivc_graph.errors import QueryError
 from aivc_graph.evaluation.baselines.baseline import Scene
 from aivc_graph.evaluation.intervals import Units, units_of
 from aivc_graph.evaluation.leakage import leakage
 from aivc_graph.evaluation.metrics.metric import sums_by
+from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
@@ -39,11 +42,14 @@ class Asked:
         The run.
     truth
         What is known of it, where it was simulated.
+    weights
+        What tells of pathways: columns ``source``, ``target``, ``weight``.
     """
 
     tissue: VirtualTissue
     config: Config
     truth: Truth | None = None
+    weights: pd.DataFrame | None = None
 
     @property
     def graph(self) -> TissueGraph:
@@ -84,6 +90,13 @@ class Asked:
         if found.any():
             found &= np.asarray(to_scipy_csr(self.graph.counts(level, names.RNA)).sum(axis=1)).ravel() > 0
         return found
+
+    def footprints(self, level: str) -> Footprints | None:
+        """Return which genes of a level tell of which pathway; None without weights, or where they tell of none."""
+        try:
+            return None if self.weights is None else Footprints(self.weights, self.model.plan.counts[level][names.RNA])
+        except QueryError:
+            return None
 
     def units(self, level: str, rows: Mask) -> Units:
         """Return who is resampled among `rows` of `level`."""

@@ -76,11 +76,14 @@ def test_halves_of_the_cells_agree_as_known(exam: Exam, monkeypatch: pytest.Monk
     np.testing.assert_allclose([deep.min(), deep.max()], [0.84, 0.99], atol=0.01)
 
 
-def test_the_operator_does_not_lose_to_the_additive_rule(exam: Exam) -> None:
-    model = exam.answer(predict)
-    rule = exam.answer(lambda table, fold: additive(scene_of(table, fold)))
-    for name, better in (("pearson_delta_profile", 1), ("systema_delta", 1), ("mse_delta", -1), ("wmse", -1)):
-        assert better * scores(name, model, exam).mean() > better * scores(name, rule, exam).mean()
+def test_the_operator_is_ahead_of_the_additive_and_saturating_rules_and_near_bilinear_ridge(exam: Exam) -> None:
+    model, rules = exam.answer(predict), exam.baselines()
+    for name, better in (("pearson_delta_profile", 1), ("systema_delta", 1), ("mse_delta", -1)):
+        own = better * scores(name, model, exam).mean()
+        assert all(own > better * scores(name, rules[one], exam).mean() for one in set(rules) - {"bilinear_ridge"})
+    # Bilinear ridge is still a little ahead on these five pairs (0.913, 0.273e-3); see benchmarks/results.
+    assert scores("pearson_delta_profile", model, exam).mean() == pytest.approx(0.907, abs=2e-3)
+    assert 1e3 * scores("mse_delta", model, exam).mean() == pytest.approx(0.276, abs=4e-3)
 
 
 def test_protein_from_rna_of_another_donor(data_dir: Path, tmp_path: Path) -> None:
@@ -88,4 +91,7 @@ def test_protein_from_rna_of_another_donor(data_dir: Path, tmp_path: Path) -> No
     value = {(one.metric, one.predictor): one.value for one in found.results}
     assert value["rmse", "global_mean"] == pytest.approx(0.794, abs=1e-3)
     assert value["rmse", "ridge"] == pytest.approx(0.544, abs=5e-3)
-    assert max(value["rmse", name] for name in ("kernel_ridge_of_features", "knn_of_features")) < 0.6
+    rules = ("ridge", "kernel_ridge_of_features", "knn_of_features", "global_mean")
+    assert max(value["rmse", name] for name in rules[1:3]) < 0.6
+    assert value["rmse", "model"] < min(value["rmse", name] for name in rules)
+    assert value["pearson_by_gene", "model"] > max(value["pearson_by_gene", name] for name in rules)

@@ -55,4 +55,8 @@ class Footprints:
 
     def activity(self, counts_per: Floats) -> Floats:
         """Return activities (…, source) of expression in counts per 10,000 (…, gene), as log2(1 + counts)."""
-        return np.asarray(np.log2(1 + counts_per) @ self._slope.T)
+        return self.of_log(np.log2(1 + counts_per))
+
+    def of_log(self, expression: Floats) -> Floats:
+        """Return activities (…, source) of log expression, or of its changes (…, gene), in the unit of that log."""
+        return np.asarray(expression @ self._slope.T)

@@ -1,0 +1,101 @@
+"""Rules that tell the effect of a condition from those of others, each as weights of training rows.
+
+`rows` are the rows asked about, `x` what is known of each row's parts (row, f); weights are (asked, row).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aivc_graph.operators.intervention.conditions import Conditions, Floats, Ints, Mask, components
+from aivc_graph.operators.kernels import ridge_shares, squared_distances
+
+PENALTY = 0.1
+NEIGHBOURS = 3
+
+
+def alone(given: Conditions, row: int | np.integer) -> Floats:
+    """Return the rows that tell each part's effect alone (part, row).
+
+    From the same context where training has it there, else the mean over other contexts, else the mean over all single
+    perturbations of training, or over all conditions where none is single.
+    """
+    single = given.train & (given.parts.sum(axis=1) == 1)
+    found = []
+    for part in np.flatnonzero(given.parts[row]):
+        there = single & given.parts[:, part]
+        found.append(_first_of(there & (given.context == given.context[row]), there, single, given.train))
+    return np.stack(found)
+
+
+def additive(given: Conditions, rows: Ints) -> Floats:
+    """Weigh so that the effects of the parts alone add up."""
+    return np.stack([alone(given, row).sum(axis=0) for row in rows])
+
+
+def saturated(effects: Floats) -> Floats:
+    """Return the largest rise plus the deepest fall of each gene (gene,) among effects (part, gene)."""
+    return np.asarray(effects.clip(min=0).max(axis=0) + effects.clip(max=0).min(axis=0))
+
+
+def mean_of_context(given: Conditions, rows: Ints) -> Floats:
+    """Weigh alike the training rows of the same context, all of them where it has none."""
+    return np.stack([_first_of(given.train & (given.context == given.context[row]), given.train) for row in rows])
+
+
+def same_elsewhere(given: Conditions, rows: Ints) -> Floats:
+    """Weigh alike the training rows of the same parts, all of them where there are none."""
+    return np.stack(
+        [_first_of(given.train & (given.parts == given.parts[row]).all(axis=1), given.train) for row in rows]
+    )
+
+
+def mean(given: Conditions, rows: Ints) -> Floats:
+    """Weigh all training rows alike."""
+    return np.repeat(given.train[None] / given.train.sum(), len(rows), axis=0)
+
+
+def bilinear_ridge(given: Conditions, rows: Ints, x: Floats) -> Floats:
+    r"""Weigh for :math:`\bar y + G W p`, G ten components of training effects, p the features of the parts.
+
+    References
+    ----------
+    Ahlmann-Eltze, Huber & Anders 2025, doi:10.1038/s41592-025-02772-6 (penalty 0.1, as there).
+    """
+    centre = x[given.train].mean(axis=0)
+    own = x[given.train] - centre
+    axes, _ = components(given)
+    return _around_mean(given, ridge_shares(own @ own.T, (x[rows] - centre) @ own.T, PENALTY) @ axes @ axes.T)
+
+
+def kernel_ridge(given: Conditions, rows: Ints, x: Floats) -> Floats:
+    """Weigh by ridge with a Gaussian kernel around the mean; its width is the median distance of training rows."""
+    own = x[given.train]
+    squares = squared_distances(own, own)
+    width = float(np.median(squares[np.triu_indices(len(squares), 1)])) or 1.0
+    cross = np.exp(-squared_distances(x[rows], own) / width)
+    return _around_mean(given, ridge_shares(np.exp(-squares / width), cross, PENALTY))
+
+
+def nearest(given: Conditions, rows: Ints, x: Floats) -> Floats:
+    """Weigh alike the three training rows with the nearest features; ties are all taken."""
+    far = squared_distances(x[rows], x[given.train])
+    limit = np.sort(far, axis=1)[:, NEIGHBOURS - 1 : NEIGHBOURS]
+    near = (far <= limit + 1e-12).astype(float)
+    return _of_all(given, near / near.sum(axis=1, keepdims=True))
+
+
+def _first_of(*masks: Mask) -> Floats:
+    rows = next(mask for mask in masks if mask.any())
+    return np.asarray(rows / rows.sum())
+
+
+def _around_mean(given: Conditions, own: Floats) -> Floats:
+    """Return weights on deviations from the training mean (asked, training row) as weights on all rows."""
+    return _of_all(given, own + (1 - own.sum(axis=1, keepdims=True)) / own.shape[1])
+
+
+def _of_all(given: Conditions, own: Floats) -> Floats:
+    shares = np.zeros((len(own), len(given.train)))
+    shares[:, given.train] = own
+    return shares

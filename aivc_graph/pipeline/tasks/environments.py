@@ -1,0 +1,79 @@
+"""Covariance environments of nodes whose counts were taken away: whether genes vary together as they truly do."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aivc_graph import names
+from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
+from aivc_graph.evaluation.intervals import Halves
+from aivc_graph.evaluation.metrics.metric import Answers
+from aivc_graph.evaluation.readouts.neighbourhood import MOST_GENES, NEAREST
+from aivc_graph.evaluation.readouts.readout import Ground, read_out
+from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
+from aivc_graph.pipeline.tasks.ground import nearest
+from aivc_graph.pipeline.tasks.task import Asked, Mask
+from aivc_graph.query.predictions import drawn_log_expression, expected
+
+Floats = NDArray[np.floating]
+MOST_NODES = 400
+# As many as the rule that speaks of distributions has: the fewer draws, the noisier their mean.
+DRAWS = 18
+
+
+def environments(
+    asked: Asked, level: str, rows: Mask, left: TissueGraph, scored: Scored, scene: Scene, target: Floats
+) -> list[Scored]:
+    """Return a task of log expression in terms of neighbourhoods, of at most 400 asked nodes drawn with the run's seed.
+
+    An expectation varies less than what is measured. So the model answers with draws of its predictive distribution, at
+    depths of known nodes of the section, and a rule that speaks of distributions stands beside those that give means;
+    over draws the environment is averaged.
+    """
+    peers = nearest(asked, level, rows, rows, NEAREST)
+    if peers is None:
+        return []
+    genes = np.sort(np.argsort(-target[scene.train].var(axis=0), kind="stable")[:MOST_GENES])
+    rng = np.random.default_rng(asked.tissue.seed)
+    drawn = np.sort(rng.permutation(len(peers))[:MOST_NODES])
+    ground = Ground(peers=(np.cumsum(rows) - 1)[peers[drawn]], centre=target[scene.train][:, genes].mean(axis=0))
+    told = expected(asked.model, left, level, rows)
+
+    def some(answers: dict[str, Answers]) -> dict[str, Answers]:
+        return {who: _columns(answer, genes) for who, answer in answers.items()}
+
+    joint = run_baselines(dataclasses.replace(scene, target=scene.target[:, genes]), "environment")
+    restricted = dataclasses.replace(
+        scored,
+        measured=scored.measured[:, genes],
+        model=drawn_log_expression(
+            asked.model, told, _depths(asked, level, rows, scene, rng), level, genes, DRAWS, asked.tissue.seed
+        ),
+        baselines=some(scored.baselines) | joint,
+        ceilings=some(scored.ceilings),
+        similarity={},
+    )
+    shown = np.zeros(len(rows), bool)
+    shown[np.flatnonzero(rows)[drawn]] = True
+    return [read_out(restricted, "neighbourhood", ground, units=asked.units(level, shown))]
+
+
+def _depths(asked: Asked, level: str, rows: Mask, scene: Scene, rng: np.random.Generator) -> Floats:
+    """Return a depth for each of `rows`, drawn from known nodes of its section; from training nodes where none is."""
+    counts = np.asarray(to_scipy_csr(asked.graph.counts(level, names.RNA)).sum(axis=1)).ravel()
+    found = np.zeros(len(rows))
+    for one in np.unique(scene.section[rows]):
+        known = (scene.visible | scene.train) & ~rows & (scene.section == one)
+        here = rows & (scene.section == one)
+        found[here] = rng.choice(counts[known if known.any() else scene.train], int(here.sum()))
+    return np.maximum(found[rows], 1.0)
+
+
+def _columns(answer: Answers, genes: NDArray[np.integer]) -> Answers:
+    if isinstance(answer, Halves):
+        return Halves(answer.one[:, genes], answer.other[:, genes])
+    return answer[:, genes]

@@ -1,0 +1,86 @@
+"""What the readouts of expression stand on in a tissue: who is near whom, which niches there are, which regions."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from aivc_graph.evaluation.baselines.baseline import Scene
+from aivc_graph.evaluation.intervals import Units, units_of
+from aivc_graph.evaluation.readouts.niche_rule import MOST, NicheRule
+from aivc_graph.evaluation.readouts.readout import Ground, read_out, readouts_for
+from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.pipeline.tasks.task import Asked, Mask
+from aivc_graph.query.places import NICHE
+
+Floats = NDArray[np.floating]
+AROUND, LEAST_OF_NICHE = 18, 5
+
+
+def read_all(asked: Asked, level: str, rows: Mask, scored: Scored, scene: Scene, target: Floats) -> list[Scored]:
+    """Return a task of log expression in the terms of every readout there is ground for, genes first.
+
+    Parameters
+    ----------
+    rows
+        (node,) who is asked.
+    scored
+        The task with everybody's log expression.
+    scene
+        What baselines look at: it says who trains and who is visible.
+    target
+        (node, gene) log expression as measured.
+    """
+    known = (scene.train | scene.visible) & ~rows
+    region = asked.graph[level].region_index.numpy()[rows]
+    ground = Ground(
+        footprints=asked.footprints(level),
+        known=target,
+        asked=rows,
+        near=nearest(asked, level, rows, known | rows, AROUND),
+        niches=_niche_rule(asked, level, scene.train & ~rows, known, target),
+        group=np.unique(region, return_inverse=True)[1].reshape(-1),
+    )
+    of_regions = {"scale": "region", "units": _units_of_regions(asked, level, rows, region), "similarity": {}}
+    changes = {"niche_composition": of_regions}
+    return [read_out(scored, name, ground, **changes.get(name, {})) for name in readouts_for("expression", ground)]
+
+
+def nearest(asked: Asked, level: str, rows: Mask, among: Mask, most: int) -> NDArray[np.intp] | None:
+    """Return each of `rows` with the nearest to it of its section (row, k), itself first where it is `among` them.
+
+    As many as `most`, or as the smallest section has; None where that is one alone.
+    """
+    section, pos = asked.graph[level].section_index.numpy(), asked.graph[level].pos.numpy()
+    sections = np.unique(section[rows])
+    k = min(most, *(int((among & (section == one)).sum()) for one in sections))
+    if k < 2:
+        return None
+    near = np.zeros((int(rows.sum()), k), np.intp)
+    for one in sections:
+        there, mine = np.flatnonzero(among & (section == one)), section[rows] == one
+        near[mine] = there[cKDTree(pos[there]).query(pos[rows][mine], k=k)[1]]
+    return near
+
+
+def _niche_rule(asked: Asked, level: str, train: Mask, known: Mask, target: Floats) -> NicheRule | None:
+    """Return the rule that tells the run's niches by expression; None where there are no two, or nobody trains."""
+    member = asked.tissue.niches(level=level).obs[NICHE].cat.codes.to_numpy()
+    kinds, number = np.unique(member[train & (member >= 0)], return_counts=True)
+    kinds = kinds[number >= LEAST_OF_NICHE]
+    usable = np.flatnonzero(train & np.isin(member, kinds))
+    if len(kinds) < 2:
+        return None
+    rows = np.zeros(len(train), bool)
+    rows[np.random.default_rng(asked.tissue.seed).permutation(usable)[:MOST]] = True
+    near = nearest(asked, level, rows, known, AROUND)
+    return None if near is None else NicheRule(np.mean([target[one] for one in near.T], axis=0), member[rows])
+
+
+def _units_of_regions(asked: Asked, level: str, rows: Mask, region: NDArray[np.integer]) -> Units:
+    """Return who is resampled among the regions that nodes of `rows` lie in."""
+    section, pos = asked.graph[level].section_index.numpy()[rows], asked.graph[level].pos.numpy()[rows]
+    first, group = np.unique(region, return_index=True, return_inverse=True)[1:]
+    centre = np.stack([pos[group.reshape(-1) == one].mean(axis=0) for one in range(len(first))])
+    return units_of(asked.donor[section[first]], section[first], centre)
