@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from aivc_graph.evaluation.intervals import DRAWS
-from aivc_graph.evaluation.metrics.metric import Array
+from aivc_graph.evaluation.metrics.metric import METRICS, Array
 from aivc_graph.evaluation.records import AXES, Axis
 from aivc_graph.evaluation.scoring import MODEL, Judged, rounded
 from aivc_graph.evaluation.weighing import cvar, similarity_curve, weight_sensitivity
@@ -23,7 +23,8 @@ BEST_RULE = "best baseline"
 FLOORS = ("global_mean", "mean_shift", "context_mean", "identity", "own_mixture")
 CEILINGS = ("truth", "split_half", "replicate_half")
 DEFINITION = (
-    "risk = 1 - s = (u - r) / (b - r): 0 at the ceiling r, 1 at the mean rule b, clipped at 3; b and r as found, "
+    "risk = 1 - s = (u - r) / (b - r): 0 at the ceiling r, 1 at the mean rule b (at chance where a metric scores the "
+    "mean rule by decree), clipped at 3; b and r as found, "
     "without their own uncertainty; mean over metrics of a readout, readouts of a task, tasks of an axis, axes by "
     "weight"
 )
@@ -45,11 +46,16 @@ class Scale:
 
 
 def scale_of(one: Judged) -> Scale:
-    """Return the scale from the mean rule to the ceiling; the ceiling must be the better of the two."""
+    """Return the scale from the mean rule to the ceiling; the ceiling must be the better of the two.
+
+    Where a metric gives the mean rule a score by decree, its `chance` stands in for it.
+    """
     baselines = [name for name, kind in one.kinds.items() if kind == "baseline"]
     floor = next((name for name in FLOORS if name in baselines and _known(one, name)), one.best("baseline"))
     ceiling = next((name for name in CEILINGS if one.kinds.get(name) == "ceiling" and _known(one, name)), None)
     b, r = (float("nan") if name is None else one.estimates[name].value for name in (floor, ceiling))
+    if floor is not None and "chance" in METRICS.facts[one.metric]:
+        floor, b = "chance", float(METRICS.facts[one.metric]["chance"])  # type: ignore[arg-type]
     if floor is None:
         return Scale(None, ceiling, b, r, "no baseline has a score")
     if ceiling is None:

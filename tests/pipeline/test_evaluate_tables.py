@@ -244,6 +244,10 @@ def test_scores_are_put_between_the_mean_rule_and_the_ceiling(written: Path) -> 
     assert one["scaled"] == pytest.approx(
         (one["model"] - one["mean rule"]) / (one["ceiling"] - one["mean rule"]), abs=1e-4
     )
+    # By decree the mean rule is at -1 there: from that everybody would look good.
+    by_decree = shown.loc["systema_delta"]
+    assert by_decree["mean rule"] == 0.0
+    assert by_decree["scaled"] == pytest.approx(by_decree["model"] / by_decree["ceiling"], abs=1e-4)
 
 
 def sets(folder: Path) -> Path:

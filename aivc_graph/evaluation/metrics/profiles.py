@@ -50,6 +50,7 @@ class PearsonDeltaProfile(AbstractResponseMetric):
     higher_is_better=True,
     reference="Viñas Torné et al. 2025, doi:10.1038/s41587-025-02777-8",
     weakness="where few conditions train, r is noisy, and a prediction of the mean is -1 by rule",
+    chance=0.0,
 )
 class SystemaDelta(AbstractResponseMetric):
     """Correlation of what sets a condition apart from the average perturbation."""
@@ -69,6 +70,7 @@ class SystemaDelta(AbstractResponseMetric):
     higher_is_better=True,
     reference="Viñas Torné et al. 2025, doi:10.1038/s41587-025-02777-8",
     weakness="the genes are chosen by the measurement itself; twenty genes make a noisy correlation",
+    chance=0.0,
 )
 class SystemaDeltaTop20(AbstractResponseMetric):
     """The same over the most changed genes."""
