@@ -236,13 +236,13 @@ def _alone(table: Responses, rows: Ints) -> Floats:
 
 
 def _halved(exam: Exam, seed: int) -> tuple[Predicted, Measured]:
-    """Return one half as the prediction of the other; genes are called and cells compared in the first halving only."""
+    """Return one half of each row's cells as the prediction of the other; both are held against the whole control."""
     table, rows, n = exam.table, exam.rows, len(exam.table.parts)
     first, second = table.halves(seed)
     twice = 2 * exam.measured.variance
     called: list[Differential | None] = [None, None]
     space: list[Space | None] = [None, None]
-    if seed == 0 and exam.axes is not None:
+    if exam.axes is not None:
         control = table.is_control[table.cells.row]
         half = np.where(control, 0, halves_of(table.cells.row, seed))
         cells = Cells(table.cells.x, table.cells.row + n * half, table.cells.counts)
