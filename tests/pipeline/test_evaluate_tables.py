@@ -223,6 +223,26 @@ def test_one_thing_is_scored_at_a_time(given: list[str], capsys: pytest.CaptureF
     assert "RUN, a YAML file, or --predictions with --measured" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "given"),
+    [
+        (["--truth", "truth"], ["--predictions", "a.h5ad", "--measured", "b.h5ad"]),
+        (["--truth", "truth"], ["small.yaml"]),
+        (["--set", "screen.seed=1"], ["--predictions", "a.h5ad", "--measured", "b.h5ad"]),
+        (["--condition", "condition"], ["runs/x"]),
+        (["--control", "ctrl"], ["small.yaml"]),
+        (["--context", "line"], ["runs/x"]),
+        (["--split", "split"], ["small.yml"]),
+        (["--share-content"], ["runs/x"]),
+    ],
+)
+def test_an_option_of_another_kind_is_refused(
+    option: list[str], given: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["evaluate", *given, *option]) == 2
+    assert f"aivc evaluate {option[0]}: expected" in capsys.readouterr().err
+
+
 def test_a_pairing_tells_one_modality_from_the_other(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     state = rng.normal(size=(160, 3))
@@ -443,7 +463,7 @@ def test_a_pairing_needs_finite_values_of_two_modalities(tmp_path: Path, spoilt:
     ):
         evaluate_table(tmp_path / "p.yaml", tmp_path / "out")
     (tmp_path / "p.yaml").write_text(text.replace("protein", "rna"))
-    with pytest.raises(ConfigError, match="found the same content as in `given`, .*rna.h5ad"):
+    with pytest.raises(ConfigError, match=r"found the same content as in `given`, .*rna\.h5ad"):
         evaluate_table(tmp_path / "p.yaml", tmp_path / "out")
 
 

@@ -125,7 +125,7 @@ class AbstractResponseMetric(AbstractMean):
         """Return (group, 2): sums of numerators and denominators."""
         if not isinstance(predicted, Replicates):
             return sums_by(known(self.rows(predicted, measured)), group, n_groups)
-        each = np.zeros((len(predicted.pairs), len(predicted.replicated), 2))
+        each: Floats = np.zeros((len(predicted.pairs), len(predicted.replicated), 2))
         each[:, predicted.replicated] = [known(self.rows(*pair)) for pair in predicted.pairs]
         if predicted.full_depth:
             if not self.is_correlation:
