@@ -15,13 +15,13 @@ from typing import Any
 
 from aivc_graph.errors import AivcError, ConfigError, StoreError
 from aivc_graph.pipeline.catalogue import COMPARE, EVALUATE
+from aivc_graph.pipeline.evaluate_options import OF_PREDICTIONS, RUN, kind_of
 from aivc_graph.simulate.catalogue import CATALOGUE
 
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 PATH_FAULTS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 Do = Callable[[argparse.Namespace], None]
 TERMINAL_ROWS = 60
-YAML = (".yaml", ".yml")
 ENDINGS = (".csv", ".parquet", ".h5ad")
 LEVELS = ("cell", "patch", "region")
 FORMATS = ("h5ad", "spatialdata", "geojson", "graphml")
@@ -149,13 +149,13 @@ def _add_evaluate(verbs: Any) -> None:
     given = verb.add_argument_group("predictions of responses", "in place of a run: two .h5ad files")
     given.add_argument("--predictions", type=Path, metavar="H5AD", help="one row a condition, or several cells of each")
     given.add_argument("--measured", type=Path, metavar="H5AD", help="one row a cell, controls among them")
-    given.add_argument("--condition", default="condition", metavar="COLUMN", help="of obs in both (%(default)s)")
-    given.add_argument("--control", default="control", metavar="NAME", help="the condition without any (%(default)s)")
+    given.add_argument("--condition", metavar="COLUMN", help="of obs in both (condition)")
+    given.add_argument("--control", metavar="NAME", help="the condition without any (control)")
     given.add_argument("--context", metavar="COLUMN", help="such as cell line, of obs in both; one if not given")
     text = "of measured obs, says train or test (split, else what is predicted is tested and all else trains)"
     given.add_argument("--split", metavar="COLUMN", help=text)
     text = "accept that what is tested trains under another name; the page says so"
-    given.add_argument("--share-content", action="store_true", help=text)
+    given.add_argument("--share-content", action="store_true", default=None, help=text)
 
 
 def _add_compare(verbs: Any) -> None:
@@ -303,15 +303,7 @@ def _train(given: argparse.Namespace) -> None:
 
 
 def _evaluate(given: argparse.Namespace) -> None:
-    files = [name for name in ("predictions", "measured") if getattr(given, name) is not None]
-    if (given.run is not None) == bool(files) or len(files) == 1:
-        mend = "give one of them, as in aivc evaluate runs/demo"
-        expected = "RUN, a YAML file, or --predictions with --measured"
-        raise ConfigError("aivc evaluate", "both or neither, or half of the latter", expected, mend)
-    if given.overrides and (files or given.run.suffix not in YAML):
-        expected, mend = "a YAML file with `screen:` or `pairing:`", "a run's settings are those it was trained with"
-        raise ConfigError("aivc evaluate --set", "a run, or predictions", expected, mend)
-    if files or given.run.suffix in YAML:
+    if kind_of(vars(given)) != RUN:
         _evaluate_table(given)
         return
     from aivc_graph.pipeline.evaluate import evaluate, score_table
@@ -337,10 +329,9 @@ def _evaluate_table(given: argparse.Namespace) -> None:
     if given.predictions is not None:
         from aivc_graph.pipeline.evaluate_predictions import evaluate_predictions
 
-        columns = {name: getattr(given, name) for name in ("condition", "control", "context", "split", "share_content")}
-        columns["pathways"] = given.weights
+        columns = {name: one for name in OF_PREDICTIONS if (one := getattr(given, name)) is not None}
         out = given.out or Path("runs") / given.predictions.stem
-        evaluation = evaluate_predictions(given.predictions, given.measured, out, **columns)
+        evaluation = evaluate_predictions(given.predictions, given.measured, out, pathways=given.weights, **columns)
     else:
         from aivc_graph.pipeline.evaluate_tables import evaluate_table
 

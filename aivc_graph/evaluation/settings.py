@@ -40,6 +40,8 @@ class ScoringConfig(Settings):
             raise ValueError(f"the weight of {', '.join(wrong)} is no number from 0; give each axis one")
         if not sum(weights.values()) > 0:
             raise ValueError("all weights are 0; give one axis a weight above")
+        if math.isinf(sum(weights.values())):
+            raise ValueError("the sum of all weights is infinite; give smaller ones, they are brought to sum one")
         return weights
 
 

@@ -24,7 +24,7 @@ from aivc_graph.evaluation.responses.asking import conditions_in, examine
 from aivc_graph.evaluation.responses.audit import audit_question
 from aivc_graph.evaluation.responses.leaks import Leaks
 from aivc_graph.evaluation.responses.questions import QUESTIONS, Fold, Question
-from aivc_graph.evaluation.responses.table import Responses, column_of, responses_of
+from aivc_graph.evaluation.responses.table import Responses, column_of, matrix_of, responses_of
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.io.footprints import hashes_of_weights, read_footprints
 from aivc_graph.io.h5ad_file import file_hashes, read_anndata
@@ -169,10 +169,15 @@ def _evaluate_pairing(pairing: PairingConfig, out: Path, weights: Weights) -> Ev
     if not given.obs_names.equals(asked.obs_names):
         found = f"cells that differ from those of {pairing.given}"
         raise ReadError(str(pairing.asked), found, "the same cells in the same order", "select and sort both alike")
+    files = file_hashes(pairing.given, pairing.asked)
+    if len(set(files.values())) == 1:
+        mend = "name the file of each modality"
+        found = f"the same content as in `given`, {pairing.given}"
+        raise ConfigError("pairing · asked", found, "another modality of the cells", mend)
+    x, target = _dense(given, str(pairing.given)), _dense(asked, str(pairing.asked))
     donor, test = _donors(pairing, given, asked)
     leaks = _shared_cells(pairing, given, asked, donor, test)
     refuse(leaks, f"{pairing.given.name} and {pairing.asked.name}", ACCEPT, accept=pairing.share_content)
-    target, x = _dense(asked.X), _dense(given.X)
     scene = Scene(
         target=np.where(test[:, None], np.nan, target),
         train=~test,
@@ -199,7 +204,7 @@ def _evaluate_pairing(pairing: PairingConfig, out: Path, weights: Weights) -> Ev
         units=units,
         leakage=leakage(donor, ~test, test, sparse.csr_matrix(x))["any"],
     )
-    facts = {"pairing": pairing.name, "files": file_hashes(pairing.given, pairing.asked), "test": list(pairing.test)}
+    facts = {"pairing": pairing.name, "files": files, "test": list(pairing.test)}
     return write_scores(
         [scored],
         out,
@@ -241,5 +246,13 @@ def _shared_cells(pairing: PairingConfig, given: Any, asked: Any, donor: Any, te
     return told
 
 
-def _dense(x: Any) -> Floats:
-    return np.asarray(x.toarray() if sparse.issparse(x) else x, np.float64)
+def _dense(table: Any, where: str) -> Floats:
+    """Return the values of all cells (cell, feature); one that is not finite is an error that says where it is."""
+    x = matrix_of(table, where)
+    found = np.asarray(x.toarray() if sparse.issparse(x) else x, np.float64)
+    wrong = np.argwhere(~np.isfinite(found))
+    if len(wrong):
+        cell, feature = table.obs_names[wrong[0, 0]], table.var_names[wrong[0, 1]]
+        told = f"{len(wrong):,} that are not, such as {feature} of cell {cell}"
+        raise ReadError(where, told, "finite values", "leave out such cells or features, or fill them in")
+    return found

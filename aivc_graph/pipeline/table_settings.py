@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from aivc_graph.config import beside, data_folder, put_over
 from aivc_graph.errors import ConfigError
@@ -63,6 +63,15 @@ class ScreenConfig(Settings):
     questions: tuple[QuestionConfig, ...] = Field(min_length=1)
     seed: int = Field(default=0, ge=0)
     share_content: bool = False
+
+    @field_validator("questions")
+    @classmethod
+    def _asked_once(cls, questions: tuple[QuestionConfig, ...]) -> tuple[QuestionConfig, ...]:
+        names = [one.ask for one in questions]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is asked twice; ask it once, `within` all contexts it is meant for")
+        return questions
 
 
 class PairingConfig(Settings):

@@ -163,6 +163,18 @@ def test_what_cannot_be_matched_is_refused(written: Path) -> None:
     torn = sided(measured())
     torn.obs.iloc[-1, 1] = "test"
     assert "'D+E' has cells that train and cells that test" in refused(written, said=profiles(), true=torn)
+    none = sided(measured())
+    none.X = none.X * 0
+    assert "expected measured expression, found no count above zero" in refused(written, said=profiles(), true=none)
+    for name, made in (("predictions", profiles()), ("measured", sided(measured()))):
+        made.layers["log"], made.X = made.X.copy(), None
+        other = {"said": made} if name == "predictions" else {"said": profiles(), "true": made}
+        message = refused(written, **{"true": sided(measured()), **other})
+        assert f"· {name}: expected values in X, found no X (layers: log)" in message
+    second = sided(measured())
+    second.obs.loc[second.obs["condition"] == "E", "condition"] = "non-targeting"
+    told = "found 'non-targeting' beside 'control', in which nothing was done either; give all controls one name"
+    assert told in refused(written, said=profiles(), true=second)
     mine = sided(measured(), NAMES[1:])
     everything = refused(written, said=profiles(NAMES[1:]), true=mine)
     assert "no condition to train on" in everything
@@ -182,6 +194,8 @@ def test_what_is_measured_as_logarithm_needs_predictions_of_the_kind(written: Pa
         (YAML.replace("unseen_pair", "unseen_pairs"), "small.yaml:7: screen.questions[0].ask"),
         ("task: {name: a}\n", "train it, and evaluate its run folder"),
         (YAML.replace("condition: condition", "conditon: x"), "did you mean 'condition'"),
+        (YAML + "    - {ask: unseen_pair, within: [all]}\n", "unseen_pair is asked twice; ask it once"),
+        (YAML + "evaluation: {weights: {scale: 1e308, context: 1e308}}\n", "the sum of all weights is infinite"),
         (YAML + "pairing: {name: a, given: ./a, asked: ./b, donor: d, test: [x]}\n", "keep one of the two"),
     ],
 )
@@ -207,6 +221,26 @@ def test_a_screen_that_can_be_asked_nothing_says_so(written: Path) -> None:
 def test_one_thing_is_scored_at_a_time(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["evaluate", *given]) == 2
     assert "RUN, a YAML file, or --predictions with --measured" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "given"),
+    [
+        (["--truth", "truth"], ["--predictions", "a.h5ad", "--measured", "b.h5ad"]),
+        (["--truth", "truth"], ["small.yaml"]),
+        (["--set", "screen.seed=1"], ["--predictions", "a.h5ad", "--measured", "b.h5ad"]),
+        (["--condition", "condition"], ["runs/x"]),
+        (["--control", "ctrl"], ["small.yaml"]),
+        (["--context", "line"], ["runs/x"]),
+        (["--split", "split"], ["small.yml"]),
+        (["--share-content"], ["runs/x"]),
+    ],
+)
+def test_an_option_of_another_kind_is_refused(
+    option: list[str], given: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["evaluate", *given, *option]) == 2
+    assert f"aivc evaluate {option[0]}: expected" in capsys.readouterr().err
 
 
 def test_a_pairing_tells_one_modality_from_the_other(tmp_path: Path) -> None:
@@ -415,6 +449,25 @@ def test_cells_of_one_donor_under_the_name_of_another_are_refused(tmp_path: Path
     other = ad.AnnData(protein, obs=obs.assign(donor="d3"))
     other.write_h5ad(tmp_path / "protein.h5ad")
     with pytest.raises(ReadError, match="80 cells of another donor than in rna"):
+        evaluate_table(tmp_path / "p.yaml", tmp_path / "out")
+
+
+@pytest.mark.parametrize("spoilt", ["rna", "protein"])
+def test_a_pairing_needs_finite_values_of_two_modalities(tmp_path: Path, spoilt: str) -> None:
+    rng = np.random.default_rng(0)
+    obs = pd.DataFrame({"donor": ["d1", "d2"] * 10}, index=[f"c{i}" for i in range(20)])
+    for name in ("rna", "protein"):
+        made = ad.AnnData(rng.normal(size=(20, 3)), obs=obs)
+        made.X[4, 2] = np.nan if name == spoilt else 1.0
+        made.write_h5ad(tmp_path / f"{name}.h5ad")
+    text = "pairing: {name: p, given: ./rna.h5ad, asked: ./protein.h5ad, donor: donor, test: [d2]}\n"
+    (tmp_path / "p.yaml").write_text(text)
+    with pytest.raises(
+        ReadError, match=rf"{spoilt}.h5ad: expected finite values, found 1 that .* such as 2 of cell c4"
+    ):
+        evaluate_table(tmp_path / "p.yaml", tmp_path / "out")
+    (tmp_path / "p.yaml").write_text(text.replace("protein", "rna"))
+    with pytest.raises(ConfigError, match=r"found the same content as in `given`, .*rna\.h5ad"):
         evaluate_table(tmp_path / "p.yaml", tmp_path / "out")
 
 

@@ -112,9 +112,18 @@ class Exam:
         return Predicted(profile, differential=called, space=Space(points, self.axes.bandwidths))
 
     def replicates(self) -> dict[str, Replicates]:
-        """Return the ceilings: half of each row's cells as the prediction of the other, and that at full depth."""
-        pairs = tuple(_halved(self, seed) for seed in range(HALVINGS))
-        return {"replicate_half": Replicates(pairs), "replicate_full_depth": Replicates(pairs, full_depth=True)}
+        """Return the ceilings: half of each row's cells as the prediction of the other, and that at full depth.
+
+        Rows of one cell have no replicate; there are no ceilings where no row has one.
+        """
+        replicated = self.table.n_cells[self.rows] > 1
+        if not replicated.any():
+            return {}
+        pairs = tuple(_halved(self, np.flatnonzero(replicated), seed) for seed in range(HALVINGS))
+        return {
+            "replicate_half": Replicates(pairs, replicated),
+            "replicate_full_depth": Replicates(pairs, replicated, full_depth=True),
+        }
 
     def scored(
         self,
@@ -235,11 +244,12 @@ def _alone(table: Responses, rows: Ints) -> Floats:
     return found
 
 
-def _halved(exam: Exam, seed: int) -> tuple[Predicted, Measured]:
-    """Return one half of each row's cells as the prediction of the other; both are held against the whole control."""
-    table, rows, n = exam.table, exam.rows, len(exam.table.parts)
+def _halved(exam: Exam, kept: Ints, seed: int) -> tuple[Predicted, Measured]:
+    """Return one half of the `kept` rows' cells as the prediction of the other; both face the whole control."""
+    table, rows, n = exam.table, exam.rows[kept], len(exam.table.parts)
     first, second = table.halves(seed)
-    twice = 2 * exam.measured.variance
+    whole = exam.measured.take(kept)
+    twice = 2 * whole.variance
     called: list[Differential | None] = [None, None]
     space: list[Space | None] = [None, None]
     if exam.axes is not None:
@@ -249,9 +259,7 @@ def _halved(exam: Exam, seed: int) -> tuple[Predicted, Measured]:
         for k in (0, 1):
             called[k] = differential_of(cells, rows + n * k, table.control[rows])
             space[k] = Space(exam.axes.of_rows(cells, rows + n * k), exam.axes.bandwidths)
-    measured = dataclasses.replace(
-        exam.measured, profile=second[rows], variance=twice, differential=called[1], space=space[1]
-    )
+    measured = dataclasses.replace(whole, profile=second[rows], variance=twice, differential=called[1], space=space[1])
     return Predicted(first[rows], twice, called[0], space[0]), measured
 
 

@@ -22,7 +22,7 @@ from aivc_graph.evaluation.responses.cells import (
 )
 from aivc_graph.evaluation.responses.differential import differential_of
 from aivc_graph.evaluation.responses.spread import Space
-from aivc_graph.evaluation.responses.table import EVERYWHERE, Responses, column_of
+from aivc_graph.evaluation.responses.table import EVERYWHERE, Responses, column_of, matrix_of
 from aivc_graph.evaluation.responses.views import Predicted
 
 LEAST_SHARED = 0.5
@@ -35,10 +35,11 @@ def shared_genes(predictions: Any, measured: Any, where: str) -> list[str]:
     Raises
     ------
     ReadError
-        Fewer than half of the measured genes are predicted, or a gene is there twice.
+        Fewer than half of the measured genes are predicted, a gene is there twice, or either has no ``X``.
     """
     faults = Faults(ReadError)
     for name, table in (("predictions", predictions), ("measured", measured)):
+        matrix_of(table, f"{where} · {name}")
         twice = table.var_names[table.var_names.duplicated()]
         if len(twice):
             faults.add(f"{where} · {name}", f"gene {twice[0]!r} twice", "each gene once", "sum or rename its columns")

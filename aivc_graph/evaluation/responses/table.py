@@ -130,14 +130,18 @@ def responses_of(
     Raises
     ------
     ReadError
-        A column, condition or layer that is not there, a context without control, values that are neither kind.
+        A column, condition, layer or matrix that is not there, a context without control, a second name of controls,
+        values that are neither kind or all zero.
     """
     where = where or "table of responses"
     names = column_of(table, condition, where)
     contexts = np.full(len(names), EVERYWHERE) if context is None else column_of(table, context, where)
     if not (names == control).any():
         raise unknown_name(ReadError, f"{where} · obs[{condition!r}]", "control", control, np.unique(names))
-    x = sparse.csr_matrix(_layer(table, layer, where))
+    _check_controls(names, control, f"{where} · obs[{condition!r}]")
+    x = sparse.csr_matrix(matrix_of(table, where, layer))
+    if not x.count_nonzero():
+        raise ReadError(where, "no count above zero", "measured expression", "give the layer that holds it")
     keys, row = np.unique(np.column_stack([contexts, names]), axis=0, return_inverse=True)
     at = {(one, name): i for i, (one, name) in enumerate(keys)}
     alone = sorted({one for one, _ in keys if (one, control) not in at})
@@ -183,9 +187,18 @@ def column_of(table: Any, name: str, where: str) -> NDArray[np.str_]:
     return table.obs[name].astype(str).to_numpy().astype(str)
 
 
-def _layer(table: Any, layer: str | None, where: str) -> Any:
-    if layer is None:
-        return table.X
-    if layer not in table.layers:
+def matrix_of(table: Any, where: str, layer: str | None = None) -> Any:
+    """Return the values of an AnnData, of `layer` in place of ``X`` if given; an error where there are none."""
+    if layer is not None and layer not in table.layers:
         raise unknown_name(ReadError, f"{where} · layers", "layer", layer, table.layers)
-    return table.layers[layer]
+    if layer is None and table.X is None:
+        found = f"no X (layers: {', '.join(table.layers) or 'none'})"
+        raise ReadError(where, found, "values in X", "put them there, as in `table.X = table.layers[...]`")
+    return table.X if layer is None else table.layers[layer]
+
+
+def _check_controls(names: NDArray[np.str_], control: str, where: str) -> None:
+    other = [one for one in np.unique(names).tolist() if one != control and not parts_of(one, control)]
+    if other:
+        found = f"{', '.join(map(repr, other[:5]))} beside {control!r}, in which nothing was done either"
+        raise ReadError(where, found, "one name of controls", "give all controls one name, or leave those cells out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -80,6 +81,12 @@ class Measured:
     def __len__(self) -> int:
         return len(self.profile)
 
+    def take(self, kept: NDArray[np.integer]) -> Measured:
+        """Return some of the rows, of profiles alone."""
+        of_rows = ("profile", "control", "reference", "variance", "control_variance", "distinction", "own", "context")
+        taken = {name: getattr(self, name)[kept] for name in (*of_rows, "alone")}
+        return dataclasses.replace(self, **taken, differential=None, space=None)
+
 
 @dataclass(frozen=True)
 class Predicted:
@@ -98,11 +105,14 @@ class Predicted:
 class Replicates:
     """One half of the cells as the prediction of the other, for several random halvings; a score is their mean.
 
+    The `pairs` are of the rows that are `replicated` (row,) alone: of one cell there are no two halves.
+
     With `full_depth` a correlation r of halves is brought to that of two whole measurements, 2 r / (1 + r), undefined
     for r ≤ 0 (Spearman 1910, doi:10.1111/j.2044-8295.1910.tb00206.x; Brown 1910).
     """
 
     pairs: tuple[tuple[Predicted, Measured], ...]
+    replicated: Mask
     full_depth: bool = False
 
 
@@ -124,7 +134,8 @@ class AbstractResponseMetric(AbstractMean):
         """Return (group, 2): sums of numerators and denominators."""
         if not isinstance(predicted, Replicates):
             return sums_by(known(self.rows(predicted, measured)), group, n_groups)
-        each = np.stack([known(self.rows(*pair)) for pair in predicted.pairs])
+        each: Floats = np.zeros((len(predicted.pairs), len(predicted.replicated), 2))
+        each[:, predicted.replicated] = [known(self.rows(*pair)) for pair in predicted.pairs]
         if predicted.full_depth:
             if not self.is_correlation:
                 return np.zeros((n_groups, 2))

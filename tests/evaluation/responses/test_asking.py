@@ -133,6 +133,24 @@ def test_sum_of_planted_effects_is_told_by_the_additive_rule(exam: Exam) -> None
     assert {one.unit for one in rows} == {"condition"} and {one.leakage for one in rows} == {0.0}
 
 
+def test_a_condition_of_one_cell_has_no_replicate_and_is_left_out_of_the_ceilings() -> None:
+    given = screen(("a",))
+    name = given.obs["condition"].to_numpy()
+    drop = np.flatnonzero(name == "A+B")[1:]
+    lone = responses_of(given[np.setdiff1d(np.arange(given.n_obs), drop)].copy(), "condition", "ctrl", "line")
+    pairs = [one for one in unseen_pair(lone, ~lone.is_control) if one.name == "unseen_pair_2_seen"]
+    exam = examine(lone, pairs[0])
+    ceiling = exam.replicates()["replicate_half"]
+    assert lone.condition[exam.rows].tolist() == ["A+B", "C+D"] and ceiling.replicated.tolist() == [False, True]
+    rows, _ = score([exam.scored(exam.of_profiles(exam.measured.profile))])
+    value = {(one.metric, one.predictor): one.value for one in rows}
+    one, other = ceiling.pairs[0]
+    assert len(other) == len(one.profile) == 1 and value["pearson_delta_profile", "replicate_half"] > 0.8
+    assert value["sig_jaccard", "replicate_half"] > 0
+    alone = dataclasses.replace(exam, rows=exam.rows[:1], measured=exam.measured.take(np.array([0])))
+    assert alone.replicates() == {}
+
+
 def test_axes_are_fitted_without_the_rows_asked_about(table: Responses, questions: dict[str, Question]) -> None:
     question = questions["unseen_pair_2_seen"]
     asked = question.asked[table.cells.row]

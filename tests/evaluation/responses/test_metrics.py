@@ -266,11 +266,12 @@ def test_replicates_are_averaged_and_brought_to_full_depth() -> None:
     true, rng = case(), np.random.default_rng(7)
     halves = [Predicted(true.profile + rng.normal(size=true.profile.shape)) for _ in range(3)]
     pairs = tuple((half, true) for half in halves)
+    every = np.ones(len(true), bool)
     r = np.stack([by_row("pearson_delta_profile", half, true) for half in halves])
-    assert value("pearson_delta_profile", Replicates(pairs), true) == pytest.approx(r.mean())
-    full = value("pearson_delta_profile", Replicates(pairs, full_depth=True), true)
+    assert value("pearson_delta_profile", Replicates(pairs, every), true) == pytest.approx(r.mean())
+    full = value("pearson_delta_profile", Replicates(pairs, every, full_depth=True), true)
     assert full == pytest.approx((2 * r / (1 + r))[r > 0].mean())
-    assert np.isnan(value("mse_delta", Replicates(pairs, full_depth=True), true))
+    assert np.isnan(value("mse_delta", Replicates(pairs, every, full_depth=True), true))
 
 
 def test_kinds_of_interactions_by_construction() -> None:
