@@ -65,11 +65,11 @@ def sided(given: ad.AnnData, names: tuple[str, ...] = ("A+B", "C+D")) -> ad.AnnD
     return given
 
 
-def profiles(names: tuple[str, ...] = ("A+B", "C+D")) -> ad.AnnData:
-    """Return true expected profiles as log1p of counts per 10,000, one row a condition."""
+def profiles(names: tuple[str, ...] = ("A+B", "C+D"), depth: float = 1e4) -> ad.AnnData:
+    """Return true expected profiles as log1p of counts per 10,000 or of another depth, one row a condition."""
     base = np.log(np.random.default_rng(9).gamma(2.0, 2.0, GENES))
     rate = np.exp(base + np.stack([effects()[name] for name in names]))
-    return table(np.log1p(1e4 * rate / rate.sum(axis=1, keepdims=True)), list(names))
+    return table(np.log1p(depth * rate / rate.sum(axis=1, keepdims=True)), list(names))
 
 
 @pytest.fixture
@@ -428,3 +428,44 @@ def test_a_table_without_baseline_or_leakage_figure_is_refused(written: Path, sp
     path.write_text(json.dumps(torn))
     with pytest.raises(StoreError, match=said):
         read_evaluation(path)
+
+
+def logged() -> ad.AnnData:
+    """Return the screen as log1p of counts per 80: low values, as of a panel, that also undone are below twenty."""
+    true = sided(measured())
+    x = true.X.toarray()
+    true.X = sparse.csr_matrix(np.log1p(80 * x / x.sum(axis=1, keepdims=True)))
+    return true
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda x, base: x - base, "these look like effects"),
+        (lambda x, _: np.expm1(x), "times the control"),
+        (lambda x, _: np.round(5 * x), "times the control"),
+    ],
+)
+def test_values_of_another_scale_than_measured_are_refused(written: Path, change: Any, said: str) -> None:
+    true, other = logged(), profiles(depth=80)
+    base = np.asarray(true[true.obs["condition"] == "control"].X.mean(axis=0))
+    other.X = sparse.csr_matrix(change(other.X.toarray(), base))
+    assert said in refused(written, said=other, true=true)
+
+
+def test_effects_are_refused_beside_counts_but_profiles_a_little_below_zero_pass(written: Path) -> None:
+    effect, below = profiles(), profiles(depth=80)
+    effect.X = sparse.csr_matrix(effect.X.toarray() - effect.X.toarray().mean(axis=0))
+    assert "these look like effects" in refused(written, said=effect)
+    below.X = sparse.csr_matrix(below.X.toarray() - 0.05)
+    logged().write_h5ad(written / "screen.h5ad")
+    below.write_h5ad(written / "said.h5ad")
+    evaluate_predictions(written / "said.h5ad", written / "screen.h5ad", written / "out")
+
+
+def test_what_is_not_finite_is_named_by_gene_and_row(written: Path) -> None:
+    torn = profiles()
+    x = torn.X.toarray()
+    x[1, 3] = np.nan
+    torn.X = sparse.csr_matrix(x)
+    assert "nan for gene 'G3' of 'C+D'" in refused(written, said=torn)

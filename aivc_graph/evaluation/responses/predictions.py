@@ -21,6 +21,7 @@ from aivc_graph.evaluation.responses.cells import (
     sums,
 )
 from aivc_graph.evaluation.responses.differential import differential_of
+from aivc_graph.evaluation.responses.scale import check_finite, check_not_effects, check_scale
 from aivc_graph.evaluation.responses.spread import Space
 from aivc_graph.evaluation.responses.table import EVERYWHERE, Responses, column_of
 from aivc_graph.evaluation.responses.views import Predicted
@@ -113,16 +114,23 @@ def view_of(predictions: Any, keys: NDArray[np.str_], exam: Exam, where: str) ->
     place = np.array([at.get((context, name), -1) for context, name in keys])
     kept = np.flatnonzero(place >= 0)
     x, place = x[kept], place[kept]
+    check_finite(x, keys[kept, 1], table.genes, where)
     n_cells = np.bincount(place, minlength=len(exam.rows))
     if (n_cells > 1).any():
-        return _of_cells(Cells(_as_measured(x, counts, where), place, counts), exam)
+        view = _of_cells(Cells(_as_measured(x, counts, where), place, counts), exam)
+        if not counts:
+            check_scale(view.profile, exam.measured.control, where)
+        return view
     whole = len(x.data) > 0 and bool((x.data == np.floor(x.data)).all())
     profile = np.zeros((len(exam.rows), len(table.genes)))
     profile[place] = x.toarray()
-    if not np.isfinite(x.data).all() or (not (whole and counts) and np.abs(x.data).max(initial=0) > LOG_MOST):
+    if not (whole and counts) and np.abs(x.data).max(initial=0) > LOG_MOST:
         mend = "give profiles as log1p of expression, or counts where the measurement is in counts"
         raise ReadError(where, f"values up to {np.abs(x.data).max(initial=0):.4g}", "profiles up to 20", mend)
-    if counts:
+    check_not_effects(profile, exam.measured.control, where)
+    if not counts:
+        check_scale(profile, exam.measured.control, where)
+    else:
         shares = profile if whole else np.expm1(np.maximum(profile, 0))
         profile = np.log1p(DEPTH * shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-12))
     return exam.of_profiles(profile)
