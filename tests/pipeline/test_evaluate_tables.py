@@ -443,7 +443,7 @@ def logged() -> ad.AnnData:
     [
         (lambda x, base: x - base, "these look like effects"),
         (lambda x, _: np.expm1(x), "times the control"),
-        (lambda x, _: np.round(5 * x), "times the control"),
+        (lambda x, _: 3 * x, "times the control"),
     ],
 )
 def test_values_of_another_scale_than_measured_are_refused(written: Path, change: Any, said: str) -> None:
@@ -469,3 +469,12 @@ def test_what_is_not_finite_is_named_by_gene_and_row(written: Path) -> None:
     x[1, 3] = np.nan
     torn.X = sparse.csr_matrix(x)
     assert "nan for gene 'G3' of 'C+D'" in refused(written, said=torn)
+
+
+def test_predictions_that_are_the_measured_mean_or_cells_scaled_are_refused(written: Path) -> None:
+    true = logged()
+    own = [true[true.obs["condition"] == name].X.toarray() for name in ("A+B", "C+D")]
+    mean = table(np.stack([x.mean(axis=0) for x in own]), ["A+B", "C+D"])
+    assert "the prediction of A+B is the measured profile itself" in refused(written, said=mean, true=true)
+    scaled = table(1.0001 * np.concatenate(own), np.repeat(["A+B", "C+D"], CELLS).tolist())
+    assert "the prediction of C+D holds measured cells of it (24)" in refused(written, said=scaled, true=true)

@@ -21,7 +21,7 @@ from aivc_graph.evaluation.responses.cells import (
     sums,
 )
 from aivc_graph.evaluation.responses.differential import differential_of
-from aivc_graph.evaluation.responses.scale import check_finite, check_not_effects, check_scale
+from aivc_graph.evaluation.responses.scale import check_not_effects, check_scale
 from aivc_graph.evaluation.responses.spread import Space
 from aivc_graph.evaluation.responses.table import EVERYWHERE, Responses, column_of
 from aivc_graph.evaluation.responses.views import Predicted
@@ -114,7 +114,6 @@ def view_of(predictions: Any, keys: NDArray[np.str_], exam: Exam, where: str) ->
     place = np.array([at.get((context, name), -1) for context, name in keys])
     kept = np.flatnonzero(place >= 0)
     x, place = x[kept], place[kept]
-    check_finite(x, keys[kept, 1], table.genes, where)
     n_cells = np.bincount(place, minlength=len(exam.rows))
     if (n_cells > 1).any():
         view = _of_cells(Cells(_as_measured(x, counts, where), place, counts), exam)

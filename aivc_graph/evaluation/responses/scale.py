@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -12,11 +15,12 @@ Floats = NDArray[np.floating]
 
 MOST_NEGATIVE = 0.1
 LEAST_OF_CONTROL = 0.5
-MOST_SCALE = 2.5
+MOST_SCALE = 2.0
 
 
-def check_finite(x: sparse.csr_matrix, names: NDArray[np.str_], genes: tuple[str, ...], where: str) -> None:
-    """Raise a `ReadError` that names the first row and gene of `x` (row, gene) that is no finite number."""
+def check_finite(values: Any, names: NDArray[np.str_], genes: Sequence[str], where: str) -> None:
+    """Raise a `ReadError` that names the first row and gene of `values` (row, gene) that is no finite number."""
+    x = sparse.csr_matrix(values)
     bad = np.flatnonzero(~np.isfinite(x.data))
     if len(bad):
         row, gene = int(np.searchsorted(x.indptr, bad[0], side="right")) - 1, x.indices[bad[0]]
