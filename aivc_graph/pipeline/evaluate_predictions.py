@@ -14,7 +14,14 @@ from scipy import sparse
 from aivc_graph.evaluation.records import Axis, Evaluation
 from aivc_graph.evaluation.responses.asking import Exam, examine
 from aivc_graph.evaluation.responses.copies import labels_of
-from aivc_graph.evaluation.responses.predictions import keys_of, shared_genes, sides_of, view_of
+from aivc_graph.evaluation.responses.predictions import (
+    check_controls,
+    keys_of,
+    matched,
+    shared_genes,
+    sides_of,
+    view_of,
+)
 from aivc_graph.evaluation.responses.questions import Fold, Question
 from aivc_graph.evaluation.responses.scale import check_finite
 from aivc_graph.evaluation.responses.table import Responses, responses_of
@@ -80,7 +87,8 @@ def evaluate_predictions(
     said, true = said[:, genes].copy(), true[:, genes].copy()
     table = responses_of(true, condition, control, context, where=str(measured))
     footprints = footprints_of(pathways, table)
-    keys = keys_of(said, condition, context, str(predictions))
+    check_controls(table, str(measured))
+    keys = matched(keys_of(said, condition, context, str(predictions)), table, control)
     check_finite(said.X, keys[:, 1], genes, str(predictions))
     if split is None and SPLIT in true.obs:
         split = SPLIT

@@ -478,3 +478,35 @@ def test_predictions_that_are_the_measured_mean_or_cells_scaled_are_refused(writ
     assert "the prediction of A+B is the measured profile itself" in refused(written, said=mean, true=true)
     scaled = table(1.0001 * np.concatenate(own), np.repeat(["A+B", "C+D"], CELLS).tolist())
     assert "the prediction of C+D holds measured cells of it (24)" in refused(written, said=scaled, true=true)
+
+
+def test_few_controls_are_warned_of_and_one_is_refused(written: Path, caplog: pytest.LogCaptureFixture) -> None:
+    true = sided(measured())
+    kept = [np.r_[:n, CELLS : true.n_obs] for n in (1, 9)]
+    assert "found 1 control cell (control in context all)" in refused(written, true=true[kept[0]].copy())
+    true[kept[1]].copy().write_h5ad(written / "screen.h5ad")
+    with caplog.at_level("WARNING", logger="aivc_graph"):
+        evaluate_predictions(written / "said.h5ad", written / "screen.h5ad", written / "out")
+    assert "9 control cells (control in context all)" in caplog.text
+
+
+def test_names_and_labels_that_do_not_match_are_told(written: Path) -> None:
+    true = sided(measured())
+    true.obs["split"] = true.obs["split"].str.upper()
+    assert "expected 'train' and 'test', found the labels 'TEST', 'TRAIN'" in refused(written, true=true)
+    wrong = profiles()
+    wrong.obs["condition"] = ["A+B", "C+DD"]
+    told = refused(written, said=wrong, true=sided(measured()))
+    assert "predicted but not measured: 'C+DD' (did you mean 'C+D'?)" in told
+    wrong.obs["condition"] = ["B+A", "C+D"]
+    wrong.write_h5ad(written / "said.h5ad")
+    found = evaluate_predictions(written / "said.h5ad", written / "screen.h5ad", written / "out")
+    assert found.provenance["conditions"] == {"asked": 2, "train": 8, "predicted but not measured": 0}
+
+
+def test_what_is_no_file_of_the_kind_is_called_so(written: Path) -> None:
+    (written / "said.h5ad").write_bytes(b"")
+    assert "said.h5ad: not an HDF5 file" in refused(written)
+    (written / "said.h5ad").unlink()
+    (written / "said.h5ad").mkdir()
+    assert "found a folder; name the file inside it" in refused(written)
