@@ -48,6 +48,8 @@ def read_anndata(path: Path) -> Any:
     """
     from anndata import OldFormatWarning, read_h5ad
 
+    if path.is_dir():
+        raise ReadError(str(path), "a folder", "an .h5ad file", "name the file inside it")
     if not path.is_file():
         raise ReadError(str(path), "no such file", "an .h5ad file", "check the path")
     check_hdf5(path)

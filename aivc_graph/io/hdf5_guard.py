@@ -23,6 +23,8 @@ def check_hdf5(path: Path) -> None:
     """
     import h5py
 
+    if path.is_file() and not h5py.is_hdf5(path):
+        raise ReadError(str(path), "not an HDF5 file", mend="give one, or copy it again if it was cut off at its start")
     try:
         with h5py.File(path) as file:
             _walk(path, file, 0)

@@ -9,12 +9,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from aivc_graph.evaluation.records import Axis, Evaluation
-from aivc_graph.evaluation.responses.asking import examine
-from aivc_graph.evaluation.responses.predictions import keys_of, shared_genes, sides_of, view_of
+from aivc_graph.evaluation.responses.asking import Exam, examine
+from aivc_graph.evaluation.responses.copies import labels_of
+from aivc_graph.evaluation.responses.predictions import (
+    check_controls,
+    keys_of,
+    matched,
+    shared_genes,
+    sides_of,
+    view_of,
+)
 from aivc_graph.evaluation.responses.questions import Fold, Question
+from aivc_graph.evaluation.responses.scale import check_finite
 from aivc_graph.evaluation.responses.table import Responses, responses_of
+from aivc_graph.evaluation.responses.views import Predicted
 from aivc_graph.evaluation.settings import EvaluationConfig
 from aivc_graph.io.footprints import hashes_of_weights
 from aivc_graph.io.h5ad_file import file_hashes, read_anndata
@@ -22,9 +33,10 @@ from aivc_graph.io.staging import check_place
 from aivc_graph.pipeline.evaluate_tables import footprints_of, leakage_of, read_too, refuse
 from aivc_graph.pipeline.scores import FILE, write_scores
 from aivc_graph.pipeline.table_card import card_of_screen
-from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS, row_hashes
+from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS
 
 log = logging.getLogger(__name__)
+EXACT = "predict without the cells that are tested, or give --share-content if that is the question"
 TASK = "predictions"
 SPLIT = "split"
 ACCEPT = "drop one of the two, keep both on one side, or give --share-content if that is the question"
@@ -75,7 +87,9 @@ def evaluate_predictions(
     said, true = said[:, genes].copy(), true[:, genes].copy()
     table = responses_of(true, condition, control, context, where=str(measured))
     footprints = footprints_of(pathways, table)
-    keys = keys_of(said, condition, context, str(predictions))
+    check_controls(table, str(measured))
+    keys = matched(keys_of(said, condition, context, str(predictions)), table, control)
+    check_finite(said.X, keys[:, 1], genes, str(predictions))
     if split is None and SPLIT in true.obs:
         split = SPLIT
     names = {(str(one), str(name)) for one, name in keys}
@@ -88,6 +102,9 @@ def evaluate_predictions(
     leaks["accepted"] += copied
     exam = examine(table, question)
     view = view_of(said, keys, exam, str(predictions))
+    exact = _exact(view, exam) if not copied else []
+    refuse(exact, str(predictions), EXACT, accept=share_content)
+    leaks["accepted"] += exact
     unknown = names - set(zip(table.context.tolist(), table.condition.tolist(), strict=True))
     shown = (len(genes), n_measured, int(asked.sum()), int(train.sum()), len(unknown), time.perf_counter() - started)
     log.info("matched %d of %d genes; %d conditions asked, %d train, %d predicted ones not measured; %.1f s", *shown)
@@ -113,14 +130,33 @@ def evaluate_predictions(
     )
 
 
+def _exact(view: Predicted, exam: Exam) -> list[str]:
+    """Say which predicted profiles are the measured ones themselves.
+
+    Even the true mean misses what was measured by the error of sampling cells. Nearer than a tenth of that error, or
+    than a thousandth of the effect where one cell was measured, comes only what was taken from the cells themselves.
+    """
+    true = exam.measured
+    gap = ((view.profile - true.profile) ** 2).sum(axis=1)
+    by_effect = 1e-6 * (true.effect**2).sum(axis=1)
+    by_error = 0.01 * true.variance.sum(axis=1)
+    near = gap <= np.where(np.isfinite(by_error), np.maximum(by_error, by_effect), by_effect)
+    return [
+        f"the prediction of {name} is the measured profile itself" for name in exam.table.condition[exam.rows[near]]
+    ]
+
+
 def _copied(said: Any, keys: NDArray[np.str_], table: Responses, asked: NDArray[np.bool_]) -> list[str]:
-    """Say which predicted cells are the measured ones themselves; single profiles are not compared."""
-    hashes, rich = table.hashes
-    predicted, full = row_hashes(said.X, said.var_names)
+    """Say which predicted cells are copies of the measured ones; single profiles are compared by `_exact`."""
+    own = np.flatnonzero(asked[table.cells.row])
+    both = sparse.csr_matrix(sparse.vstack([sparse.csr_matrix(said.X), table.cells.x[own]]))
+    labels, rich = labels_of(both, table.genes)
+    n_said, row_of = len(keys), table.cells.row[own]
     told = []
     for row in np.flatnonzero(asked).tolist():
-        mine = full & (keys == (table.context[row], table.condition[row])).all(axis=1)
-        n = int(np.isin(predicted[mine], hashes[rich & (table.cells.row == row)]).sum())
+        mine = rich[:n_said] & (keys == (table.context[row], table.condition[row])).all(axis=1)
+        measured = labels[n_said:][rich[n_said:] & (row_of == row)]
+        n = int(np.isin(labels[:n_said][mine], measured).sum())
         if n >= max(MIN_ROWS, MAX_SHARE * mine.sum()):
             told.append(f"the prediction of {table.condition[row]} holds measured cells of it ({n:,})")
     return told

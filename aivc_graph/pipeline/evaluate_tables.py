@@ -32,7 +32,7 @@ from aivc_graph.io.staging import check_place
 from aivc_graph.pipeline.scores import FILE, write_scores
 from aivc_graph.pipeline.table_card import card_of_pairing, card_of_screen
 from aivc_graph.pipeline.table_settings import PairingConfig, QuestionConfig, ScreenConfig, load_table_config
-from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS, row_hashes
+from aivc_graph.splits.leakage import MAX_SHARE, MIN_FEATURES, MIN_ROWS, row_hashes
 from aivc_graph.training.fit_modality import predict_modality
 from aivc_graph.training.fit_responses import predict_responses
 
@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 Floats = NDArray[np.floating]
 Weights = Mapping[Axis, float]
 LEAKED = "share of the asked cells whose condition, in its context, or whose very values are known beforehand"
+LEAST_COMPARED = 0.5
 ACCEPT = "drop one of the two, keep both on one side, or set `share_content: true` if that is the question"
 
 
@@ -92,12 +93,20 @@ def leakage_of(
         Cells of an asked condition, or the condition itself, stand on the other side too and that is not to `accept`.
     """
     told = list(dict.fromkeys(leak for one in questions for leak in Leaks(table, one).told))
+    _say_compared(table)
     refuse(told, where, mend, accept=accept)
     found: dict[str, Any] = {"measure": LEAKED, "accepted": told}
     for question in questions:
         for what, one in audit_question(table, question, seed).items():
             found.setdefault(what, {})[question.name] = one
     return found
+
+
+def _say_compared(table: Responses) -> None:
+    """Say how many cells could be compared; those with few seen genes are alike by chance and were passed over."""
+    n, compared = len(table.cells.row), int(table.hashes[1].sum())
+    say = log.info if compared >= LEAST_COMPARED * n else log.warning
+    say("%d of %d cells see the %d genes that comparing cells for copies needs", compared, n, MIN_FEATURES)
 
 
 def refuse(leaks: Sequence[str], where: str, mend: str, *, accept: bool) -> None:

@@ -46,6 +46,7 @@ def card_of_screen(table: Responses, questions: Sequence[Question], *, whose: st
     return {
         "data": {
             "cells": len(table.cells.row),
+            "cells_compared_for_copies": int(table.hashes[1].sum()),
             "genes": len(table.genes),
             "values": "counts" if table.cells.counts else "log-normalised",
             "conditions": int((~table.is_control).sum()),

@@ -65,11 +65,11 @@ def sided(given: ad.AnnData, names: tuple[str, ...] = ("A+B", "C+D")) -> ad.AnnD
     return given
 
 
-def profiles(names: tuple[str, ...] = ("A+B", "C+D")) -> ad.AnnData:
-    """Return true expected profiles as log1p of counts per 10,000, one row a condition."""
+def profiles(names: tuple[str, ...] = ("A+B", "C+D"), depth: float = 1e4) -> ad.AnnData:
+    """Return true expected profiles as log1p of counts per 10,000 or of another depth, one row a condition."""
     base = np.log(np.random.default_rng(9).gamma(2.0, 2.0, GENES))
     rate = np.exp(base + np.stack([effects()[name] for name in names]))
-    return table(np.log1p(1e4 * rate / rate.sum(axis=1, keepdims=True)), list(names))
+    return table(np.log1p(depth * rate / rate.sum(axis=1, keepdims=True)), list(names))
 
 
 @pytest.fixture
@@ -485,3 +485,85 @@ def test_a_table_without_baseline_or_leakage_figure_is_refused(written: Path, sp
     path.write_text(json.dumps(torn))
     with pytest.raises(StoreError, match=said):
         read_evaluation(path)
+
+
+def logged() -> ad.AnnData:
+    """Return the screen as log1p of counts per 80: low values, as of a panel, that also undone are below twenty."""
+    true = sided(measured())
+    x = true.X.toarray()
+    true.X = sparse.csr_matrix(np.log1p(80 * x / x.sum(axis=1, keepdims=True)))
+    return true
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda x, base: x - base, "these look like effects"),
+        (lambda x, _: np.expm1(x), "times the control"),
+        (lambda x, _: 3 * x, "times the control"),
+    ],
+)
+def test_values_of_another_scale_than_measured_are_refused(written: Path, change: Any, said: str) -> None:
+    true, other = logged(), profiles(depth=80)
+    base = np.asarray(true[true.obs["condition"] == "control"].X.mean(axis=0))
+    other.X = sparse.csr_matrix(change(other.X.toarray(), base))
+    assert said in refused(written, said=other, true=true)
+
+
+def test_effects_are_refused_beside_counts_but_profiles_a_little_below_zero_pass(written: Path) -> None:
+    effect, below = profiles(), profiles(depth=80)
+    effect.X = sparse.csr_matrix(effect.X.toarray() - effect.X.toarray().mean(axis=0))
+    assert "these look like effects" in refused(written, said=effect)
+    below.X = sparse.csr_matrix(below.X.toarray() - 0.05)
+    logged().write_h5ad(written / "screen.h5ad")
+    below.write_h5ad(written / "said.h5ad")
+    evaluate_predictions(written / "said.h5ad", written / "screen.h5ad", written / "out")
+
+
+def test_what_is_not_finite_is_named_by_gene_and_row(written: Path) -> None:
+    torn = profiles()
+    x = torn.X.toarray()
+    x[1, 3] = np.nan
+    torn.X = sparse.csr_matrix(x)
+    assert "nan for gene 'G3' of 'C+D'" in refused(written, said=torn)
+
+
+def test_predictions_that_are_the_measured_mean_or_cells_scaled_are_refused(written: Path) -> None:
+    true = logged()
+    own = [true[true.obs["condition"] == name].X.toarray() for name in ("A+B", "C+D")]
+    mean = table(np.stack([x.mean(axis=0) for x in own]), ["A+B", "C+D"])
+    assert "the prediction of A+B is the measured profile itself" in refused(written, said=mean, true=true)
+    scaled = table(1.0001 * np.concatenate(own), np.repeat(["A+B", "C+D"], CELLS).tolist())
+    assert "the prediction of C+D holds measured cells of it (24)" in refused(written, said=scaled, true=true)
+
+
+def test_few_controls_are_warned_of_and_one_is_refused(written: Path, caplog: pytest.LogCaptureFixture) -> None:
+    true = sided(measured())
+    kept = [np.r_[:n, CELLS : true.n_obs] for n in (1, 9)]
+    assert "found 1 control cell (control in context all)" in refused(written, true=true[kept[0]].copy())
+    true[kept[1]].copy().write_h5ad(written / "screen.h5ad")
+    with caplog.at_level("WARNING", logger="aivc_graph"):
+        evaluate_predictions(written / "said.h5ad", written / "screen.h5ad", written / "out")
+    assert "9 control cells (control in context all)" in caplog.text
+
+
+def test_names_and_labels_that_do_not_match_are_told(written: Path) -> None:
+    true = sided(measured())
+    true.obs["split"] = true.obs["split"].str.upper()
+    assert "expected 'train' and 'test', found the labels 'TEST', 'TRAIN'" in refused(written, true=true)
+    wrong = profiles()
+    wrong.obs["condition"] = ["A+B", "C+DD"]
+    told = refused(written, said=wrong, true=sided(measured()))
+    assert "predicted but not measured: 'C+DD' (did you mean 'C+D'?)" in told
+    wrong.obs["condition"] = ["B+A", "C+D"]
+    wrong.write_h5ad(written / "said.h5ad")
+    found = evaluate_predictions(written / "said.h5ad", written / "screen.h5ad", written / "out")
+    assert found.provenance["conditions"] == {"asked": 2, "train": 8, "predicted but not measured": 0}
+
+
+def test_what_is_no_file_of_the_kind_is_called_so(written: Path) -> None:
+    (written / "said.h5ad").write_bytes(b"")
+    assert "said.h5ad: not an HDF5 file" in refused(written)
+    (written / "said.h5ad").unlink()
+    (written / "said.h5ad").mkdir()
+    assert "found a folder; name the file inside it" in refused(written)

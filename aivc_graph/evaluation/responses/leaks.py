@@ -19,7 +19,7 @@ Mask = NDArray[np.bool_]
 class Leaks:
     """What training and the controls, which are told to everyone, hold of the rows that a question asks about.
 
-    Cells are compared by a hash of their values, where at least ten genes were seen.
+    Cells are compared where at least ten genes were seen; copies that were scaled, or differ in a gene, count as well.
     """
 
     table: Responses

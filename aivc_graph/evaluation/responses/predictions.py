@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import logging
 from typing import Any
 
 import numpy as np
@@ -21,11 +23,15 @@ from aivc_graph.evaluation.responses.cells import (
     sums,
 )
 from aivc_graph.evaluation.responses.differential import differential_of
+from aivc_graph.evaluation.responses.scale import check_not_effects, check_scale
 from aivc_graph.evaluation.responses.spread import Space
-from aivc_graph.evaluation.responses.table import EVERYWHERE, Responses, column_of, matrix_of
+from aivc_graph.evaluation.responses.table import EVERYWHERE, Responses, column_of, matrix_of, parts_of
 from aivc_graph.evaluation.responses.views import Predicted
 
+log = logging.getLogger(__name__)
+
 LEAST_SHARED = 0.5
+LEAST_CONTROLS, FEW_CONTROLS = 2, 10
 TRAIN, TEST = "train", "test"
 
 
@@ -73,6 +79,7 @@ def sides_of(measured: Any, table: Responses, split: str | None, predicted: set[
         train, asked = ~has & ~table.is_control, has
     else:
         labels = column_of(measured, split, where)
+        _check_labels(labels[~table.is_control[table.cells.row]], f"{where} · obs[{split!r}]")
         sides = np.zeros((len(keys), 2), bool)
         for k, label in enumerate((TRAIN, TEST)):
             sides[np.unique(table.cells.row[labels == label]), k] = True
@@ -84,7 +91,7 @@ def sides_of(measured: Any, table: Responses, split: str | None, predicted: set[
         missing = np.flatnonzero(asked & ~has)
         if len(missing):
             some = ", ".join(repr(str(name)) for name in table.condition[missing[:5]])
-            found = f"no prediction of {len(missing)} tested conditions, such as {some}"
+            found = f"no prediction of {len(missing)} tested conditions, such as {some}{_unknown(predicted, table)}"
             raise ReadError(where, found, "all of them predicted", "leaving some out would flatter; predict them all")
     for rows, what, mend in (
         (train, "no condition to train on", f"label some {TRAIN!r}: baselines and axes are learned from them"),
@@ -93,6 +100,65 @@ def sides_of(measured: Any, table: Responses, split: str | None, predicted: set[
         if not rows.any():
             raise ReadError(where, what, "some", mend)
     return train, asked
+
+
+def _check_labels(labels: NDArray[np.str_], where: str) -> None:
+    found = sorted(set(labels.tolist()))
+    if not set(found) <= {TRAIN, TEST}:
+        shown = ", ".join(map(repr, found[:8])) + (f", … {len(found) - 8} more" if len(found) > 8 else "")
+        mend = "write the labels so, or leave out the cells of neither side"
+        raise ReadError(where, f"the labels {shown}", f"{TRAIN!r} and {TEST!r}", mend)
+
+
+def _unknown(predicted: set[tuple[str, str]], table: Responses) -> str:
+    """Say which predicted names were not measured, each with the measured name nearest to it."""
+    known = sorted(set(table.condition.tolist()))
+    names = sorted({name for _, name in predicted} - set(known))
+    told = []
+    for name in names[:5]:
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+        told.append(f"{name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"; predicted but not measured: {', '.join(told)}{more}" if told else ""
+
+
+def check_controls(table: Responses, where: str) -> None:
+    """Warn of contexts with fewer than ten control cells, whose error stands in every effect alike and flatters.
+
+    Raises
+    ------
+    ReadError
+        A context has one control cell: how far its profile is off cannot be told at all.
+    """
+    for row in np.flatnonzero(table.is_control).tolist():
+        n, place = int(table.n_cells[row]), f"{table.condition[row]!s} in context {table.context[row]!s}"
+        if n < LEAST_CONTROLS:
+            found = f"{n} control cell ({place})"
+            raise ReadError(
+                where, found, f"at least {LEAST_CONTROLS}", "give more control cells; every effect is of them"
+            )
+        if n < FEW_CONTROLS:
+            told = "%d control cells (%s): their error is in every effect alike, so scores flatter; give at least %d"
+            log.warning(told, n, place, FEW_CONTROLS)
+
+
+def matched(keys: NDArray[np.str_], table: Responses, control: str) -> NDArray[np.str_]:
+    """Return keys (row, 2) with what is measured under another order of its parts called as there: A+B for B+A.
+
+    A name that was itself measured, or whose other order is predicted as well, stays as it is.
+    """
+    known = set(_pairs(table))
+    said = {(str(one), str(name)) for one, name in keys}
+    by_parts = {(one, parts): name for (one, name), parts in zip(_pairs(table), table.parts, strict=True) if parts}
+    found = []
+    for one, name in keys.tolist():
+        other = by_parts.get((one, parts_of(name, control)), name)
+        found.append((one, name if (one, name) in known or (one, other) in said else other))
+    return np.array(found, np.str_).reshape(-1, 2)
+
+
+def _pairs(table: Responses) -> list[tuple[str, str]]:
+    return list(zip(table.context.tolist(), table.condition.tolist(), strict=True))
 
 
 def keys_of(predictions: Any, condition: str, context: str | None, where: str) -> NDArray[np.str_]:
@@ -116,14 +182,20 @@ def view_of(predictions: Any, keys: NDArray[np.str_], exam: Exam, where: str) ->
     x, place = x[kept], place[kept]
     n_cells = np.bincount(place, minlength=len(exam.rows))
     if (n_cells > 1).any():
-        return _of_cells(Cells(_as_measured(x, counts, where), place, counts), exam)
+        view = _of_cells(Cells(_as_measured(x, counts, where), place, counts), exam)
+        if not counts:
+            check_scale(view.profile, exam.measured.control, where)
+        return view
     whole = len(x.data) > 0 and bool((x.data == np.floor(x.data)).all())
     profile = np.zeros((len(exam.rows), len(table.genes)))
     profile[place] = x.toarray()
-    if not np.isfinite(x.data).all() or (not (whole and counts) and np.abs(x.data).max(initial=0) > LOG_MOST):
+    if not (whole and counts) and np.abs(x.data).max(initial=0) > LOG_MOST:
         mend = "give profiles as log1p of expression, or counts where the measurement is in counts"
         raise ReadError(where, f"values up to {np.abs(x.data).max(initial=0):.4g}", "profiles up to 20", mend)
-    if counts:
+    check_not_effects(profile, exam.measured.control, where)
+    if not counts:
+        check_scale(profile, exam.measured.control, where)
+    else:
         shares = profile if whole else np.expm1(np.maximum(profile, 0))
         profile = np.log1p(DEPTH * shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-12))
     return exam.of_profiles(profile)

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from aivc_graph.errors import ReadError, unknown_name
 from aivc_graph.evaluation.responses.cells import Cells, Floats, Ints, are_counts, jackknife, profiles_of, sums
-from aivc_graph.splits.leakage import row_hashes
+from aivc_graph.evaluation.responses.copies import labels_of
 
 EVERYWHERE = "all"
 JOIN = "+"
@@ -65,8 +65,8 @@ class Responses:
 
     @cached_property
     def hashes(self) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-        """A hash of each cell's values (cell,), and who has enough of them to be compared; see `row_hashes`."""
-        return row_hashes(self.cells.x, self.genes)
+        """A label of each cell's values (cell,), one for copies, and who has enough to be compared; see `labels_of`."""
+        return labels_of(self.cells.x, self.genes)
 
     @cached_property
     def targets(self) -> tuple[str, ...]:

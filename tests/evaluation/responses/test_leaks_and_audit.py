@@ -5,6 +5,7 @@ from __future__ import annotations
 import anndata as ad
 import numpy as np
 import pytest
+from scipy import sparse
 
 from aivc_graph.evaluation.responses.audit import audit_question, likeness
 from aivc_graph.evaluation.responses.leaks import Leaks
@@ -81,3 +82,21 @@ def test_a_copied_condition_is_as_near_as_can_be(cells: ad.AnnData) -> None:
     assert after["C+D"] == pytest.approx(before["C+D"], abs=0.2)
     nearest = [audit_question(*asked(one))["nearest"]["to_train"] for one in (cells, planted(cells, "A+B", "E"))]
     assert nearest[1] < nearest[0]
+
+
+@pytest.mark.parametrize("change", ["scaled", "one gene", "noise"])
+def test_copies_that_are_not_the_same_to_the_last_digit_are_told(cells: ad.AnnData, change: str) -> None:
+    made = cells.copy()
+    made.X = sparse.csr_matrix(made.X).log1p()
+    leaking = planted(made, "A+B", "E")
+    own = np.flatnonzero((leaking.obs["condition"] == "E") & (leaking.obs["line"] == "a"))[:30]
+    x = np.array(leaking.X)
+    if change == "scaled":
+        x[own] *= 1.01
+    elif change == "one gene":
+        x[own, x[own].argmax(axis=1)] += 0.5
+    else:
+        x[own] *= 1 + 1e-3 * np.random.default_rng(0).normal(size=x[own].shape)
+    leaking.X = sparse.csr_matrix(x)
+    assert Leaks(*asked(made)).told == []
+    assert Leaks(*asked(leaking)).told == ["A+B in a holds the same cells (30) as E in a, which trains"]
