@@ -112,12 +112,12 @@ def _check_labels(labels: NDArray[np.str_], where: str) -> None:
 
 def _unknown(predicted: set[tuple[str, str]], table: Responses) -> str:
     """Say which predicted names were not measured, each with the measured name nearest to it."""
-    known = sorted(set(table.condition.tolist()))
-    names = sorted({name for _, name in predicted} - set(known))
+    known = {name.lower(): name for name in table.condition.tolist()}
+    names = sorted({name for _, name in predicted} - set(known.values()))
     told = []
     for name in names[:5]:
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-        told.append(f"{name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
+        close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+        told.append(f"{name!r}" + (f" (did you mean {known[close[0]]!r}?)" if close else ""))
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return f"; predicted but not measured: {', '.join(told)}{more}" if told else ""
 
