@@ -91,7 +91,8 @@ def load_model(run: Path) -> TissueModel:
         fault = error.errors(include_url=False)[0]
         where = " · ".join([str(run / "model.json"), *map(str, fault["loc"])])
         found = f"{fault['msg']} ({error.error_count()} faults in all)" if error.error_count() > 1 else fault["msg"]
-        raise StoreError(where, f"no readable model plan: {found}", mend=MEND) from error
+        mend = f"written by another version, or damaged: {MEND}"
+        raise StoreError(where, f"no readable model plan: {found}", mend=mend) from error
     model = TissueModel(plan)
     try:
         model.load_state_dict(tensors)
