@@ -23,6 +23,7 @@ from aivc_graph.evaluation.responses.activities import in_pathways
 from aivc_graph.evaluation.responses.asking import conditions_in, examine
 from aivc_graph.evaluation.responses.audit import audit_question
 from aivc_graph.evaluation.responses.leaks import Leaks
+from aivc_graph.evaluation.responses.predictions import check_controls
 from aivc_graph.evaluation.responses.questions import QUESTIONS, Fold, Question
 from aivc_graph.evaluation.responses.table import Responses, column_of, matrix_of, responses_of
 from aivc_graph.evaluation.scoring import Scored
@@ -123,6 +124,7 @@ def _evaluate_screen(screen: ScreenConfig, out: Path, weights: Weights, pathways
     table = responses_of(
         data, screen.condition, screen.control, screen.context, layer=screen.layer, where=str(screen.path)
     )
+    check_controls(table, str(screen.path))
     shown = (data.n_obs, len(table.genes), len(table.parts), time.perf_counter() - started)
     log.info("read %d cells of %d genes in %d conditions in %.1f s", *shown)
     questions = [one for asked in screen.questions for one in _questions(table, asked, screen.seed)]

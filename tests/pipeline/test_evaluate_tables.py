@@ -545,6 +545,10 @@ def test_few_controls_are_warned_of_and_one_is_refused(written: Path, caplog: py
     with caplog.at_level("WARNING", logger="aivc_graph"):
         evaluate_predictions(written / "said.h5ad", written / "screen.h5ad", written / "out")
     assert "9 control cells (control in context all)" in caplog.text
+    caplog.clear()
+    with caplog.at_level("WARNING", logger="aivc_graph"):
+        evaluate_table(written / "small.yaml", written / "out")
+    assert "9 control cells (control in context all)" in caplog.text
 
 
 def test_names_and_labels_that_do_not_match_are_told(written: Path) -> None:
