@@ -46,7 +46,7 @@ def planted_reader() -> Iterator[None]:
             return path.suffix == ".planted"
 
         def read(self, path: Path, section: str) -> Any:
-            raise NotImplementedError
+            return path, section
 
     READERS.register("planted")(PlantedReader)
     yield

@@ -9,6 +9,7 @@ import pytest
 
 from aivc_graph import cli
 from aivc_graph.simulate.simulate import simulate
+from tests.pipeline.screens import YAML, measured, profiles, sided
 
 CONFIG = """\
 task:
@@ -59,3 +60,12 @@ def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
         return code, *capsys.readouterr()
 
     return say
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """Return a folder with a screen, its configuration and predictions."""
+    sided(measured()).write_h5ad(tmp_path / "screen.h5ad")
+    profiles().write_h5ad(tmp_path / "said.h5ad")
+    (tmp_path / "small.yaml").write_text(YAML)
+    return tmp_path
