@@ -22,6 +22,7 @@ from aivc_graph.evaluation.records import Axis, Evaluation
 from aivc_graph.evaluation.responses.activities import in_pathways
 from aivc_graph.evaluation.responses.asking import conditions_in, examine
 from aivc_graph.evaluation.responses.audit import audit_question
+from aivc_graph.evaluation.responses.copies import labels_of
 from aivc_graph.evaluation.responses.leaks import Leaks
 from aivc_graph.evaluation.responses.predictions import check_controls
 from aivc_graph.evaluation.responses.questions import QUESTIONS, Fold, Question
@@ -33,7 +34,7 @@ from aivc_graph.io.staging import check_place
 from aivc_graph.pipeline.scores import FILE, write_scores
 from aivc_graph.pipeline.table_card import card_of_pairing, card_of_screen
 from aivc_graph.pipeline.table_settings import PairingConfig, QuestionConfig, ScreenConfig, load_table_config
-from aivc_graph.splits.leakage import MAX_SHARE, MIN_FEATURES, MIN_ROWS, row_hashes
+from aivc_graph.splits.leakage import MAX_SHARE, MIN_FEATURES, MIN_ROWS
 from aivc_graph.training.fit_modality import predict_modality
 from aivc_graph.training.fit_responses import predict_responses
 
@@ -247,7 +248,7 @@ def _shared_cells(pairing: PairingConfig, given: Any, asked: Any, donor: Any, te
     """Say which donors' cells are there twice, on two sides of the split, in either modality."""
     told = []
     for path, table in ((pairing.given, given), (pairing.asked, asked)):
-        hashes, rich = row_hashes(table.X, table.var_names)
+        hashes, rich = labels_of(sparse.csr_matrix(table.X), table.var_names)
         twice = test & rich & np.isin(hashes, hashes[~test & rich])
         for one in np.unique(donor[twice]):
             mine = twice & (donor == one)

@@ -56,6 +56,12 @@ def test_cells_of_one_donor_under_the_name_of_another_are_refused(tmp_path: Path
     told = r"d2 holds the same cells \(20\) as d1, which trains \(rna.h5ad\)"
     with pytest.raises(ReadError, match=told):
         evaluate_table(tmp_path / "p.yaml", tmp_path / "out")
+    rna[60:] *= 1.01
+    ad.AnnData(rna, obs=obs).write_h5ad(tmp_path / "rna.h5ad")
+    with pytest.raises(ReadError, match=told):
+        evaluate_table(tmp_path / "p.yaml", tmp_path / "out")
+    rna[60:] = rna[:20]
+    ad.AnnData(rna, obs=obs).write_h5ad(tmp_path / "rna.h5ad")
     found = evaluate_table(tmp_path / "p.yaml", tmp_path / "out", ["pairing.share_content=true"])
     assert len(found.leakage["accepted"]) == 1 and found.leakage["by_split"] == {"test": 0.5}
     assert found.leakage["optimism"]["cell"]["profile"]["gap"] is not None
