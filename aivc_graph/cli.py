@@ -308,10 +308,12 @@ def _evaluate(given: argparse.Namespace) -> None:
         return
     from aivc_graph.pipeline.evaluate import evaluate, score_table
     from aivc_graph.pipeline.scores import text_of
+    from aivc_graph.query.virtual_tissue import VirtualTissue
     from aivc_graph.report.write import PAGE, write_report
 
-    evaluation = evaluate(given.run, given.truth, given.out, given.weights)
-    write_report(given.run, (given.out or given.run) / PAGE)
+    tissue = VirtualTissue.load(given.run)
+    evaluation = evaluate(given.run, given.truth, given.out, given.weights, tissue=tissue)
+    write_report(given.run, (given.out or given.run) / PAGE, tissue=tissue)
     _say(text_of(score_table(evaluation), ("task", "readout", "split", "over"), "{:.3f}"))
 
 

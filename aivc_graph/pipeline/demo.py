@@ -58,9 +58,9 @@ def demo(out: Path, *, device: str = "auto", seed: int = 0, preset: str = "demo"
     with stage("train"):
         run = train_config(config, None, out, resume=False, device=device)
     with stage("evaluate"):
-        evaluate(out)
-    with stage("query"):
         tissue = run.tissue
+        evaluate(out, tissue=tissue)
+    with stage("query"):
         ask_demo(run, tissue, out)
     with stage("report"):
         write_report(out, tissue=tissue)

@@ -38,7 +38,14 @@ MODEL = "model.safetensors"
 LIBRARIES = ("aivc-graph", "numpy", "scipy", "torch", "scikit-learn")
 
 
-def evaluate(run: Path, truth: Path | None = None, out: Path | None = None, pathways: Path | None = None) -> Evaluation:
+def evaluate(
+    run: Path,
+    truth: Path | None = None,
+    out: Path | None = None,
+    pathways: Path | None = None,
+    *,
+    tissue: VirtualTissue | None = None,
+) -> Evaluation:
     """Score a run on every task it can be asked, write ``evaluation.json``, and return what it holds.
 
     Nodes scored are those of the test split, else of the validation split; where nothing was held out, training nodes
@@ -54,6 +61,8 @@ def evaluate(run: Path, truth: Path | None = None, out: Path | None = None, path
         Folder for ``evaluation.json``; the run folder if not given.
     pathways
         What tells of pathways, in place of ``evaluation.pathways`` of the run's configuration.
+    tissue
+        The run's tissue where it is loaded already.
 
     Raises
     ------
@@ -64,7 +73,7 @@ def evaluate(run: Path, truth: Path | None = None, out: Path | None = None, path
     """
     run = Path(run)
     place = (Path(out) if out is not None else run) / FILE
-    tissue = VirtualTissue.load(run)
+    tissue = tissue if tissue is not None else VirtualTissue.load(run)
     check_place(place)
     config = load_config(run / "config.yaml", [])
     if (run / METRICS).exists():
