@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from aivc_graph.evaluation.intervals import Estimate, Units, holm, p_of_differen
 from aivc_graph.evaluation.records import Evaluation, UnitScores
 from aivc_graph.evaluation.scoring import MODEL, rounded
 
+log = logging.getLogger(__name__)
 Key = tuple[str, str, str]
 ANEW = "run aivc evaluate again"
 ROUNDED = 2e-6
@@ -24,7 +26,8 @@ def compare_evaluations(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
 
     ``mean_a`` and ``mean_b`` are means over units: these weigh every unit alike, and may differ from the scores as they
     stand, which weigh nodes or are roots and ratios of sums. The interval and the p-value resample units; p-values are
-    adjusted by Holm's method within a task and readout. A score that only one of a pair has is left out.
+    adjusted by Holm's method within a task and readout. A score that only one of a pair has, or of which the two were
+    asked different things while others agree, is left out.
 
     Parameters
     ----------
@@ -49,12 +52,16 @@ def compare_evaluations(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
         shared = [key for key in scores[0] if key in scores[1]]
         if not shared:
             faults.add(where, "no score that both have", "one task, readout and metric in common", ANEW)
-        for key in shared:
-            _check_units(where, scores[0][key], scores[1][key], faults)
-            if not faults:
-                row, p = _difference(scores[0][key], scores[1][key])
-                rows.append({"a": a, "b": b, **row})
-                p_values.append(p)
+        unlike = [key for key in shared if not _alike(scores[0][key], scores[1][key])]
+        if len(unlike) == len(shared):
+            for key in shared:
+                _check_units(where, scores[0][key], scores[1][key], faults)
+        elif unlike:  # what the niches of each run make of a measurement is of that run
+            log.warning("%s: left out, as other things were asked: %s", where, "; ".join(map(" · ".join, unlike)))
+        for key in (key for key in shared if key not in unlike):
+            row, p = _difference(scores[0][key], scores[1][key])
+            rows.append({"a": a, "b": b, **row})
+            p_values.append(p)
     faults.raise_if_any()
     return pd.DataFrame(rows).assign(
         p_adjusted=pd.Series(holm(p_values, [(row["task"], row["readout"]) for row in rows]), dtype=float)
@@ -77,6 +84,10 @@ def _shown(value: Any) -> str:
 
 def _by_score(one: Evaluation) -> dict[Key, UnitScores]:
     return {(u.task, u.readout, u.metric): u for u in one.units if MODEL in u.values}
+
+
+def _alike(one: UnitScores, other: UnitScores) -> bool:
+    return (one.unit, one.names, one.asked) == (other.unit, other.names, other.asked)
 
 
 def _check_units(where: str, one: UnitScores, other: UnitScores, faults: Faults) -> None:

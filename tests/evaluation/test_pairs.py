@@ -82,8 +82,14 @@ def test_few_units_have_a_difference_but_no_p_value() -> None:
             "expected the same sections, found sections s1",
         ),
         (lambda made: made["provenance"].update(split="validation"), "split 'test' and 'validation'"),
-        (lambda made: made["units"][0].update(names=[*NAMES[:-1], "z"]), "12 donors that are not the same"),
-        (lambda made: made["units"][0].update(asked="y"), "t · genes · pearson: expected the same ones"),
+        (
+            lambda made: [unit.update(names=[*NAMES[:-1], "z"]) for unit in made["units"]],
+            "12 donors that are not the same",
+        ),
+        (
+            lambda made: [unit.update(asked="y") for unit in made["units"]],
+            "t · genes · pearson: expected the same ones",
+        ),
         (lambda made: made.update(units=[]), "no scores by unit in b"),
         (lambda made: [unit.update(task="u") for unit in made["units"]], "no score that both have"),
     ],
@@ -92,6 +98,16 @@ def test_runs_that_were_asked_different_things_are_refused(change: Change, said:
     with pytest.raises(ConfigError) as raised:
         compare_evaluations({"a": Evaluation(**run()), "b": Evaluation(**run(0.1, change))})
     assert said in str(raised.value) and "a and b" in str(raised.value)
+
+
+@pytest.mark.parametrize("other", [{"asked": "y"}, {"names": [*NAMES[:-1], "z"]}])
+def test_one_score_that_was_asked_otherwise_is_left_out_and_told(
+    other: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    changed = run(0.1, lambda made: made["units"][0].update(other))
+    table = compare_evaluations({"a": Evaluation(**run()), "b": Evaluation(**changed)})
+    assert table["readout"].tolist() == ["same", "none"]
+    assert "left out, as other things were asked: t · genes · pearson" in caplog.text
 
 
 def test_all_reasons_are_said_at_once() -> None:
