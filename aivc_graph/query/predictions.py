@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 from scipy.stats import nbinom
 
 from aivc_graph import names
+from aivc_graph.graph.panels import panel_columns
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
-from aivc_graph.model.plan import panel_columns
-from aivc_graph.model.tissue_model import Expected, TissueModel
+from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.operators.gate import EXPRESSION
+from aivc_graph.operators.state import Expected
 from aivc_graph.query.states import run_windows
 
 Floats = NDArray[np.floating]
@@ -31,7 +33,7 @@ def expected_log_expression(model: TissueModel, graph: TissueGraph, level: str, 
     depth = float(operator.target_depth)
     told = expected(model, graph, level, rows)
     shares, out, looked_at = told.shares.numpy(), told.logs.numpy(), told.looked_at.numpy()
-    dispersion = operator.log_dispersion.detach().exp().numpy()
+    dispersion = operator.dispersion().detach().exp().numpy()
     section = graph[level].section_index.numpy()
     total = np.asarray(to_scipy_csr(graph.counts(level, names.RNA)).sum(axis=1)).ravel()
     for one in np.unique(section[rows][~looked_at]):
@@ -45,7 +47,7 @@ def expected(model: TissueModel, graph: TissueGraph, level: str, rows: NDArray[n
     """Return what is expected of the nodes in `rows`, as of `TissueModel.expected`, in their order."""
     size = (len(rows), len(model.plan.counts[level][names.RNA]))
     out = Expected(*torch.zeros(2, *size), *torch.zeros(2, len(rows), dtype=torch.bool))
-    for inputs, state, core, places in run_windows(model, graph):
+    for inputs, state, core, places in run_windows(model, graph, question=EXPRESSION):
         inside = core[level].clone()
         inside[core[level]] = torch.from_numpy(rows[places[level][core[level]].numpy()])
         mine = places[level][inside]
@@ -80,10 +82,10 @@ def drawn_log_expression(
         Counts of each node (node,), at least one.
     """
     operator, rng = model.count_operator(level, names.RNA), np.random.default_rng(seed)
-    dispersion = operator.log_dispersion.detach().expand(len(total), -1)
-    if (level, names.RNA) in model.plan.neighbours:
-        scatter = model.neighbour_readout(level, names.RNA).log_dispersion.detach()
-        dispersion = torch.where(told.around[:, None], scatter, dispersion)
+    dispersion = operator.dispersion().detach().expand(len(total), -1)
+    for part in model.parts_of("prediction"):
+        if part.looks_around and part.target == (level, names.RNA):
+            dispersion = torch.where(told.around[:, None], part.log_dispersion, dispersion)
     spread = dispersion.exp().numpy().astype(np.float64)[:, None, columns]
     mean = (told.shares.numpy()[:, columns].astype(np.float64) * total[:, None])[:, None]
     rate = rng.standard_gamma(spread, (len(total), draws, len(columns))) * mean / spread

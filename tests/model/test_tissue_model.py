@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from aivc_graph.model.inputs import prepare
 
 from aivc_graph.errors import ModelError
 from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.graph.hiding import hide_observations
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.graph.windows import windows
-from aivc_graph.model.inputs import prepare
 from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.settings import ModelConfig
-from aivc_graph.model.tissue_model import Hidden, TissueModel
+from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.operators.state import Hidden
 from aivc_graph.query.predictions import expected
 from aivc_graph.query.states import node_states
 from aivc_graph.tissue.frame import place

@@ -8,7 +8,7 @@ import torch
 from scipy import sparse
 
 from aivc_graph.graph.tissue_graph import to_torch_csr
-from aivc_graph.operators.intervention.component_shift import ComponentShift, exposure
+from aivc_graph.operators.intervention.exposure import exposure
 from aivc_graph.operators.product import SparseOperator
 
 SHAPES = [(0.0, 0.0), (0.75, 0.0), (0.9, 10.0)]

@@ -9,8 +9,8 @@ from scipy import sparse
 from scipy.optimize import nnls
 
 from aivc_graph.graph.tissue_graph import to_torch_csr
+from aivc_graph.operators.composition.composition import CompositionProject
 from aivc_graph.operators.product import SparseOperator
-from aivc_graph.operators.project.composition import CompositionProject
 
 TYPES, GENES, PATCHES = 4, 25, 30
 SHARES = ("efficiency_share", "variance_share", "calibration_share", "neighbour_share")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-
 from aivc_graph.operators.measurement.neighbour_readout import NeighbourReadout, ring_sums
+
 from aivc_graph.operators.product import SparseOperator
 
 N, MOLECULES = 7, 5

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from aivc_graph.model.intervention_plan import InterventionPlan
-from aivc_graph.training.choose_courses import choose_courses
-from aivc_graph.training.contrasts import HANDED_ON, Contrasts
-from aivc_graph.training.course import footprint, usual_course
-from aivc_graph.training.effect_rows import effects_of, make_rows, place_column
+from aivc_graph.operators.intervention.choose_courses import choose_courses
+from aivc_graph.operators.intervention.contrasts import HANDED_ON, Contrasts
+from aivc_graph.operators.intervention.course import footprint, usual_course
+from aivc_graph.operators.intervention.effect_rows import effects_of, make_rows, place_column
+from aivc_graph.operators.intervention.intervention_plan import InterventionPlan
 
 DONORS, COMPONENTS, MOLECULES = 5, 2, 60
 AWAY_UM = np.array([-60.0, -20.0, 5.0, 20.0, 40.0, 80.0, 150.0])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from aivc_graph.training.fit_composition import choose_shares, divergence, efficiency, fit_calibration, fit_profiles
 from scipy import sparse
 
-from aivc_graph.operators.project.composition import CompositionProject
-from aivc_graph.training.anchors import Anchors
-from aivc_graph.training.fit_composition import choose_shares, divergence, efficiency, fit_calibration, fit_profiles
+from aivc_graph.operators.composition.anchors import Anchors
+from aivc_graph.operators.composition.composition import CompositionProject
 
 TYPES, GENES, CELLS, SECTIONS, PATCHES = 3, 20, 8, 4, 60
 

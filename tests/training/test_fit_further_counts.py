@@ -10,13 +10,13 @@ import anndata as ad
 import numpy as np
 import pytest
 import torch
+from aivc_graph.model.inputs import prepare
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
 from aivc_graph.config import Config
 from aivc_graph.errors import ModelError, QueryError
 from aivc_graph.graph.build import GraphConfig, build_graph
-from aivc_graph.model.inputs import prepare
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.pipeline.train import train
 from aivc_graph.tissue.section import add_observation

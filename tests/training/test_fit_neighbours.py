@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from aivc_graph.model.inputs import prepare
+from aivc_graph.training.closed_form import fit_closed_form
+from aivc_graph.training.fit_neighbours import fit_neighbours
+from aivc_graph.training.folds import Fold
 
 from aivc_graph import names
 from aivc_graph.evaluation.baselines.baseline import Scene
@@ -16,7 +20,6 @@ from aivc_graph.evaluation.baselines.neighbours import neighbour_mean
 from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.graph.hiding import hide_observations
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
-from aivc_graph.model.inputs import prepare
 from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import TissueModel
@@ -25,9 +28,6 @@ from aivc_graph.query.predictions import (
     expected_log_expression,
     measured_log_expression,
 )
-from aivc_graph.training.closed_form import fit_closed_form
-from aivc_graph.training.fit_neighbours import fit_neighbours
-from aivc_graph.training.folds import Fold
 
 CONFIG = ModelConfig(latent=3, rings=(6, 18))
 

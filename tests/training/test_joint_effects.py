@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from aivc_graph.training.joint_effects import JointEffects, Rows, joint_effects, shrink
-from aivc_graph.training.shrinkage import FOR_NOTHING, SPREADS, log_evidence, shrunken
+from aivc_graph.operators.intervention.joint_effects import JointEffects, Rows, joint_effects, shrink
+from aivc_graph.operators.intervention.shrinkage import FOR_NOTHING, SPREADS, log_evidence, shrunken
 
 DONORS, COMPONENTS, MOLECULES = 5, 3, 200
 

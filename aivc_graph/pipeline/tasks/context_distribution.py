@@ -8,8 +8,8 @@ from aivc_graph import names
 from aivc_graph.evaluation.baselines.baseline import run_baselines
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.hiding import hide_observations
+from aivc_graph.graph.panels import panel_columns
 from aivc_graph.graph.tissue_graph import to_scipy_csr
-from aivc_graph.model.plan import panel_columns
 from aivc_graph.pipeline.tasks.context_expression import hidden_rows
 from aivc_graph.pipeline.tasks.task import TASKS, Asked
 from aivc_graph.query.predictions import drawn_log_expression, expected, measured_log_expression

@@ -8,8 +8,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from aivc_graph.operators.intervention.component_shift import sharpened
-from aivc_graph.training.contrasts import HANDED_ON, Contrasts
+from aivc_graph.operators.intervention.contrasts import HANDED_ON, Contrasts
+from aivc_graph.operators.intervention.exposure import sharpened
 
 Floats = NDArray[np.floating]
 

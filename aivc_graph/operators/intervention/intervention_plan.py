@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from aivc_graph import names
+from aivc_graph.graph.panels import panel
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.settings import Settings
 
@@ -30,6 +31,8 @@ class InterventionPlan(Settings):
         Training donors with a treated and an untreated section: the units effects are judged by.
     seen_in
         Positions among `donors` of those that each intervention was given to.
+    latent, n_molecules
+        Sizes of the state and of the panel.
     components, hops
         Of `aivc_graph.operators.intervention.component_shift.ComponentShift`.
     """
@@ -44,21 +47,23 @@ class InterventionPlan(Settings):
     hours: tuple[tuple[float, float], ...]
     donors: tuple[str, ...]
     seen_in: tuple[tuple[int, ...], ...]
+    latent: int
+    n_molecules: int
     components: int = COMPONENTS
     hops: int = HOPS
 
     @classmethod
-    def of(cls, graph: TissueGraph) -> InterventionPlan | None:
+    def of(cls, graph: TissueGraph, latent: int) -> InterventionPlan | None:
         """Return the plan of `graph`, or None where no training node was treated that has an untreated counterpart."""
         for level in graph.levels:
             applied = (names.INTERVENTION, names.APPLIED_TO, level)
             modality = next((m for m in graph.modalities(level) if m in names.MOLECULE_OF), None)
             if applied in graph.edge_types and modality is not None and (level, names.NEAR, level) in graph.edge_types:
-                return cls._at(graph, level, modality)
+                return cls._at(graph, level, modality, latent)
         return None
 
     @classmethod
-    def _at(cls, graph: TissueGraph, level: str, modality: str) -> InterventionPlan | None:
+    def _at(cls, graph: TissueGraph, level: str, modality: str, latent: int) -> InterventionPlan | None:
         sections = section_arms(graph, level)
         donors = donor_of_sections(graph)
         training = training_sections(graph, level)
@@ -84,6 +89,8 @@ class InterventionPlan(Settings):
             hours=tuple((min(hours[key]), max(hours[key])) for key in keys),
             donors=tuple(units),
             seen_in=tuple(tuple(sorted(seen[key])) for key in keys),
+            latent=latent,
+            n_molecules=len(panel(graph, level, modality)),
         )
 
 

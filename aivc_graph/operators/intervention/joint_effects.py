@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from aivc_graph.training.shrinkage import shrunken
+from aivc_graph.operators.intervention.shrinkage import shrunken
 
 Floats = NDArray[np.floating]
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from aivc_graph import names
-from aivc_graph.graph.store import GraphStore
 from aivc_graph.graph.tissue_graph import TissueGraph
-from aivc_graph.model.intervention_plan import InterventionPlan, section_arms
-from aivc_graph.model.tissue_model import TissueModel
-from aivc_graph.operators.intervention.component_shift import DIRECT, SPREAD, ComponentShift
-from aivc_graph.training.choose_courses import choose_courses
-from aivc_graph.training.contrasts import encode_nodes, make_contrasts
-from aivc_graph.training.course import COURSE
-from aivc_graph.training.effect_rows import effects_of, make_rows
-from aivc_graph.training.joint_effects import DONOR, JointEffects, Rows
+from aivc_graph.operators.intervention.choose_courses import choose_courses
+from aivc_graph.operators.intervention.contrasts import Encoded, make_contrasts
+from aivc_graph.operators.intervention.course import COURSE
+from aivc_graph.operators.intervention.effect_rows import effects_of, make_rows
+from aivc_graph.operators.intervention.exposure import DIRECT, SPREAD
+from aivc_graph.operators.intervention.intervention_plan import InterventionPlan, section_arms
+from aivc_graph.operators.intervention.joint_effects import DONOR, JointEffects, Rows
+from aivc_graph.operators.part import Fitting
+
+if TYPE_CHECKING:
+    from aivc_graph.operators.intervention.component_shift import ComponentShift
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.floating]
@@ -32,35 +35,27 @@ KEPT = ((0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (1.0, 0.25), (1.0, 0.5), (1.0, 1.0))
 LEAST_GAIN = 6.0
 
 
-@torch.no_grad()
-def fit_interventions(model: TissueModel, source: TissueGraph | GraphStore, size: int, seed: int) -> None:
-    """Fit the model's interventions to the treated training sections of `source`; nothing where there are none.
+def fit_interventions(shift: ComponentShift, fitting: Fitting) -> None:
+    """Fit interventions to the treated training sections.
 
     All sections of a donor tell what its tissue is like, treated ones too, and what was done to them comes on top of
     it, component by component. How strength goes with dose and time and how far it spreads is chosen by the evidence;
     how much of each effect is kept, and whether components differ, by the error on training donors left out in turn.
-
-    Parameters
-    ----------
-    size
-        Nodes a window.
-    seed
-        Of the components.
     """
-    plan, shift = model.plan.interventions, model.interventions
-    if plan is None or not isinstance(shift, ComponentShift):
-        return
+    plan, source, size, seed = shift.plan, fitting.source, fitting.window_nodes, fitting.seed
+    measurement = fitting.model.part("measurement", plan.level, plan.modality)
     device = shift.centre.device
-    model.cpu()
+    fitting.model.cpu()
     graph = source if isinstance(source, TissueGraph) else source.structure
-    _fit_components(shift, plan, graph, encode_nodes(model, source, plan, size), seed)
-    contrasts = make_contrasts(model, source, plan, size, seed)
-    courses = choose_courses(contrasts, plan, _passed_on(model, plan))
+    encoded = Encoded(measurement, plan, source, size, seed)
+    _fit_components(shift, plan, graph, encoded.nodes(), seed)
+    contrasts = make_contrasts(shift, encoded)
+    courses = choose_courses(contrasts, plan, _passed_on(measurement.plan.names, plan))
     rows, _ = make_rows(contrasts, courses, plan)
     effects = effects_of(rows, plan)
     kept = _kept(rows, effects.whole, effects.without, plan)
-    weight = model.count_operator(plan.level, plan.modality).weight.double().numpy()
-    passed_on = _passed_on(model, plan) * np.array([[course.spread] for course in courses])
+    weight = measurement.decoder().detach().double().numpy()
+    passed_on = _passed_on(measurement.plan.names, plan) * np.array([[course.spread] for course in courses])
     n = len(plan.keys) + len(plan.pairs)
     mean, departure = kept[:n, 0, None, None], kept[:n, 1, None, None]
     whole = mean * effects.whole.mean[:n, None] + departure * effects.whole.departure[:n]
@@ -75,7 +70,7 @@ def fit_interventions(model: TissueModel, source: TissueGraph | GraphStore, size
             "%s: spreads by %g, keeps %g of its mean and %g of what differs between components",
             *(key, course.spread, *kept[row]),
         )
-    model.to(device)
+    fitting.model.to(device)
 
 
 def _fit_components(
@@ -101,9 +96,8 @@ def _fit_components(
     shift.usual_distance.fill_(float(np.quantile(squared, 0.995)))
 
 
-def _passed_on(model: TissueModel, plan: InterventionPlan) -> Floats:
+def _passed_on(panel: tuple[str, ...], plan: InterventionPlan) -> Floats:
     """Return which molecules' effects may spread (key, molecule): 1 or 0."""
-    panel = model.plan.counts[plan.level][plan.modality]
     return np.array(
         [
             [0.0 if kind in INSIDE and molecule in targets else 1.0 for molecule in panel]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,12 +12,14 @@ from torch import Tensor
 
 from aivc_graph import names
 from aivc_graph.graph.tissue_graph import to_torch_csr
-from aivc_graph.graph.windows import Window
-from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.graph.windows import windows
+from aivc_graph.operators.composition.anchors import Anchors, gather_anchors, log_expression
+from aivc_graph.operators.part import Fitting
 from aivc_graph.operators.product import SparseOperator
-from aivc_graph.operators.project.composition import CompositionProject, log_expression
-from aivc_graph.training.anchors import Anchors, gather_anchors
-from aivc_graph.training.ridge import ridge
+from aivc_graph.operators.ridge import ridge
+
+if TYPE_CHECKING:
+    from aivc_graph.operators.composition.composition import CompositionProject
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
@@ -27,28 +29,25 @@ CORRECTING: dict[str, tuple[float, ...]] = {
     "neighbour_share": (0.0, 0.1, 0.2, 0.35, 0.5),
 }
 MOST_FOLDS = 5
+WINDOW_NODES = 400_000
 # A correction has to earn at least this share of the error, or it stays shut.
 WORTH = 0.01
 
 
-@torch.no_grad()
-def fit_composition(model: TissueModel, pieces: Iterable[Window]) -> None:
-    """Fit every projection to types on training anchors: patches with labelled cells beneath.
+def fit_composition(operator: CompositionProject, fitting: Fitting) -> None:
+    """Fit a projection to types on training anchors: patches with labelled cells beneath.
 
     Each share is opened only as far as it lessens the Jensen–Shannon divergence from measured compositions in groups
     that nothing was fitted on: sections, or stretches of the only one. Where there are no anchors but types, all stay
     shut, and the answer is non-negative least squares.
     """
-    pieces = list(pieces) if model.plan.compositions else []
-    for child, parent in model.plan.compositions:
-        anchors = gather_anchors(pieces, model.plan, child, parent)
-        operator = model.composition_operator(child, parent)
-        shared = model.plan.shared_columns(child, parent, names.RNA)[1]
-        dispersion = model.count_operator(parent, names.RNA).log_dispersion[shared].cpu()
-        if anchors is not None:
-            choose_shares(operator, anchors, dispersion)
-            fit_profiles(operator, anchors, dispersion)
-            fit_calibration(operator, anchors)
+    anchors = gather_anchors(windows(fitting.source, fitting.model.steps, WINDOW_NODES), operator.plan)
+    if anchors is not None:
+        counted = fitting.model.part("measurement", operator.plan.parent, names.RNA)
+        dispersion = counted.dispersion()[list(operator.plan.of_parent)].detach().cpu()
+        choose_shares(operator, anchors, dispersion)
+        fit_profiles(operator, anchors, dispersion)
+        fit_calibration(operator, anchors)
 
 
 @torch.no_grad()
@@ -112,7 +111,7 @@ class _Fold:
 
     def __init__(self, operator: CompositionProject, anchors: Anchors, log_dispersion: Tensor, group: int) -> None:
         self.group, self.solved = group, None
-        inner = CompositionProject(*operator.profiles.shape)
+        inner = type(operator)(operator.plan)
         self.operator = fit_profiles(inner, anchors, log_dispersion, group)
         rows = np.flatnonzero(anchors.group == group)
         self.near = SparseOperator.of(to_torch_csr(anchors.near[rows][:, rows]))

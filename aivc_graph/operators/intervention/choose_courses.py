@@ -8,12 +8,12 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from aivc_graph.model.intervention_plan import InterventionPlan
-from aivc_graph.training.contrasts import HANDED_ON, Contrasts
-from aivc_graph.training.course import Course, course_options, footprint, shown, usual_course
-from aivc_graph.training.effect_rows import EFFECT, PLACE, make_rows, place_column
-from aivc_graph.training.joint_effects import JointEffects, Rows
-from aivc_graph.training.shrinkage import log_evidence, shrunken
+from aivc_graph.operators.intervention.contrasts import HANDED_ON, Contrasts
+from aivc_graph.operators.intervention.course import Course, course_options, footprint, shown, usual_course
+from aivc_graph.operators.intervention.effect_rows import EFFECT, PLACE, make_rows, place_column
+from aivc_graph.operators.intervention.intervention_plan import InterventionPlan
+from aivc_graph.operators.intervention.joint_effects import JointEffects, Rows
+from aivc_graph.operators.intervention.shrinkage import log_evidence, shrunken
 
 Floats = NDArray[np.floating]
 

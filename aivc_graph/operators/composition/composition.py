@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import nnls
-from torch import Tensor, nn
+from torch import Tensor
 
+from aivc_graph import names
+from aivc_graph.graph.panels import is_observed, labels, panel, shared_columns, withins
+from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.operators.composition import composition_fit
+from aivc_graph.operators.composition.anchors import log_expression
+from aivc_graph.operators.part import KINDS, LAST_ANSWERS, AbstractPart, Fitting, Shape
 from aivc_graph.operators.product import SparseOperator
+from aivc_graph.operators.state import Expected, Inputs, State
+from aivc_graph.settings import Settings
 
 REWEIGHTINGS = 2
 Floats = NDArray[np.float64]
 
 
-class CompositionProject(nn.Module):
+class CompositionPlan(Settings):
+    """Levels of patches and typed cells, the types, and the columns of the RNA panels that hold the same genes."""
+
+    child: str
+    parent: str
+    types: tuple[str, ...]
+    of_child: tuple[int, ...]
+    of_parent: tuple[int, ...]
+    rings: tuple[int, ...]
+
+
+@KINDS["composition"].register("least_squares")
+class CompositionProject(AbstractPart):
     r"""Share of each cell type under a patch, from the patch's counts alone.
 
     With :math:`\mu_{tg}` the expected counts of a cell of type t and :math:`e_g` how much better the patch's platform
@@ -28,11 +51,6 @@ class CompositionProject(nn.Module):
     their mean; and a share s of the mean over the nearest patches. With ε = ω = c = s = 0, the start, it is exactly
     non-negative least squares on the type profiles; with c = 1 and no slope, the mean composition. Invariant to the
     order of patches and molecules.
-
-    Parameters
-    ----------
-    n_types, n_molecules
-        Sizes; the molecules are those that patches and cells both count.
 
     Shapes
     ------
@@ -49,18 +67,65 @@ class CompositionProject(nn.Module):
     doi:10.1038/s41587-021-00830-w (platform effects of genes).
     """
 
-    def __init__(self, n_types: int, n_molecules: int) -> None:
-        super().__init__()
-        self.profiles = _fixed(torch.zeros(n_types, n_molecules))
-        self.log_efficiency = _fixed(torch.zeros(n_molecules))
-        self.log_theta = _fixed(torch.zeros(n_molecules))
-        self.prior = _fixed(torch.zeros(n_types))
-        self.centre = _fixed(torch.zeros(n_molecules))
-        self.calibration = _fixed(torch.zeros(n_molecules, n_types))
-        self.efficiency_share = _fixed(torch.zeros(()))
-        self.variance_share = _fixed(torch.zeros(()))
-        self.calibration_share = _fixed(torch.zeros(()))
-        self.neighbour_share = _fixed(torch.zeros(()))
+    kind: ClassVar[str] = "composition"
+    Plan = CompositionPlan
+    plan: CompositionPlan
+    stages: ClassVar[Mapping[str, str]] = {LAST_ANSWERS: "fit"}
+    profiles: Tensor
+    log_efficiency: Tensor
+    log_theta: Tensor
+    prior: Tensor
+    centre: Tensor
+    calibration: Tensor
+    efficiency_share: Tensor
+    variance_share: Tensor
+    calibration_share: Tensor
+    neighbour_share: Tensor
+
+    def __init__(self, plan: CompositionPlan) -> None:
+        super().__init__(plan)
+        types, molecules = len(plan.types), len(plan.of_parent)
+        self.hold("profiles", torch.zeros(types, molecules))
+        self.hold("prior", torch.zeros(types))
+        self.hold("calibration", torch.zeros(molecules, types))
+        for name in ("log_efficiency", "log_theta", "centre"):
+            self.hold(name, torch.zeros(molecules))
+        for name in ("efficiency_share", "variance_share", "calibration_share", "neighbour_share"):
+            self.hold(name, torch.zeros(()))
+
+    @classmethod
+    def serves(cls, graph: TissueGraph, shape: Shape) -> list[CompositionPlan]:
+        """Return a plan for each pair of levels whose children have types and whose parents count some of their genes."""
+        plans = []
+        for child, parent in withins(graph):
+            if is_observed(graph, child, names.RNA) and is_observed(graph, parent, names.RNA):
+                own, shared = shared_columns(*(panel(graph, level, names.RNA) for level in (child, parent)))
+                types = labels(graph, child)
+                if own and types:
+                    sizes = {"of_child": tuple(own), "of_parent": tuple(shared), "rings": shape.rings}
+                    plans.append(CompositionPlan(child=child, parent=parent, types=types, **sizes))
+        return plans
+
+    @property
+    def slot(self) -> tuple[str, ...]:
+        """Child and parent."""
+        return (self.plan.child, self.plan.parent)
+
+    def of(self, state: State, inputs: Inputs, told: Expected, depth: float) -> Tensor:
+        """Return the share of each type under every parent (parent, type).
+
+        From the parent's own counts; where those were not seen, from the expression `told` of it, at `depth` [counts].
+        """
+        parent, shared = self.plan.parent, list(self.plan.of_parent)
+        measured = inputs.measured(parent, names.RNA).counts.to_dense()[:, shared]
+        answered = (state.known[parent] > 0).float()[:, None] * told.shares[:, shared] * depth
+        counts = torch.where(state.counted[parent][:, None] > 0, measured, answered)
+        rings = inputs.rings(parent)
+        return self(counts, rings[0] if rings else None)
+
+    def fit(self, fitting: Fitting) -> None:
+        """Fit to training patches with labelled cells beneath."""
+        composition_fit.fit_composition(self, fitting)
 
     @torch.no_grad()
     def forward(self, counts: Tensor, neighbours: SparseOperator | None = None) -> Tensor:
@@ -96,16 +161,6 @@ class CompositionProject(nn.Module):
         number = neighbours @ known
         mean = (neighbours @ shares) / number.clamp_min(1e-12)
         return shares + self.neighbour_share * known * (number > 0) * (mean - shares)
-
-
-def _fixed(start: Tensor) -> nn.Parameter:
-    """Return what is fitted in closed form and never by gradient."""
-    return nn.Parameter(start, requires_grad=False)
-
-
-def log_expression(counts: Tensor) -> Tensor:
-    """Return ``log1p(100 · y / Σ y)``, patch by patch."""
-    return torch.log1p(100.0 * counts / counts.sum(dim=1, keepdim=True).clamp_min(1.0))
 
 
 def non_negative(counts: Floats, profiles: Floats, weight: Floats | None = None) -> Floats:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,21 +14,21 @@ from scipy.spatial import cKDTree
 
 from aivc_graph import names
 from aivc_graph.graph.interventions import intervention_dose
-from aivc_graph.graph.store import GraphStore
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
-from aivc_graph.graph.windows import windows
-from aivc_graph.model.inputs import CountInput, Inputs, prepare
-from aivc_graph.model.intervention_plan import (
+from aivc_graph.graph.windows import Window, windows
+from aivc_graph.operators.counts import CountInput, thinned
+from aivc_graph.operators.intervention.exposure import exposure
+from aivc_graph.operators.intervention.intervention_plan import (
     InterventionPlan,
     donor_of_sections,
     section_arms,
     together,
     training_sections,
 )
-from aivc_graph.model.tissue_model import TissueModel
-from aivc_graph.operators.intervention.component_shift import ComponentShift, exposure
 from aivc_graph.operators.product import SparseOperator, row_mean
-from aivc_graph.training.fit_counts import encode, thin
+
+if TYPE_CHECKING:
+    from aivc_graph.operators.intervention.component_shift import ComponentShift
 
 Floats = NDArray[np.floating]
 Rows = NDArray[np.int64]
@@ -68,21 +68,51 @@ class Contrasts:
         return Contrasts(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
-def encode_nodes(model: TissueModel, source: TissueGraph | GraphStore, plan: InterventionPlan, size: int) -> Floats:
-    """Return every node's own encoding of its counts (node, latent), in the graph's order; NaN where it has none."""
-    return _gather(model, source, plan, size, model.counted_state)
+@dataclass(frozen=True)
+class Encoded:
+    """What the counts alone say of the nodes of the treated level, window by window of `size` nodes."""
+
+    measurement: Any
+    plan: InterventionPlan
+    source: Any
+    size: int
+    seed: int
+
+    @property
+    def graph(self) -> TissueGraph:
+        """The graph, or its structure."""
+        return self.source if isinstance(self.source, TissueGraph) else self.source.structure
+
+    def windows(self) -> Iterator[tuple[Window, CountInput]]:
+        """Yield windows without a halo, and the counts in them."""
+        for window in windows(self.source, (), self.size):
+            yield window, self.measurement.prepare(window.graph, "cpu")
+
+    def halves(self, window: Window, data: CountInput) -> tuple[CountInput, CountInput]:
+        """Split the counts of a window's training nodes in two, each time in the same way."""
+        training = window.graph.in_split(self.plan.level, names.TRAIN)
+        number = int(data.counts.crow_indices().diff()[training].sum())
+        generator = np.random.default_rng([self.seed, number])
+        return thinned(data, training, float(self.measurement.target_depth), 0.5, generator)
+
+    def nodes(self, half: int | None = None) -> Floats:
+        """Return every node's own encoding (node, latent), by one half of its counts alone; NaN where it has none."""
+        found = np.full((int(self.graph[self.plan.level].num_nodes), self.plan.latent), np.nan, np.float32)
+        for window, data in self.windows():
+            counted = window.core[self.plan.level] & (data.mask > 0)
+            state = self.measurement.encode(data if half is None else self.halves(window, data)[half])
+            found[window.rows[self.plan.level][counted].numpy()] = state[counted].numpy()
+        return found
 
 
-def make_contrasts(
-    model: TissueModel, source: TissueGraph | GraphStore, plan: InterventionPlan, size: int, seed: int
-) -> Contrasts:
+def make_contrasts(shift: ComponentShift, encoded: Encoded) -> Contrasts:
     """Compare each group of nodes with the untreated training sections, for training donors that have both.
 
     Each node's counts are thinned into two halves: one says which component it is of, the other is compared, and then
     the other way round. Were both the same counts, a component would be chosen by the very molecules whose change is
     asked for.
     """
-    graph = source if isinstance(source, TissueGraph) else source.structure
+    graph, plan = encoded.graph, encoded.plan
     strength = np.column_stack([intervention_dose(graph, plan.level, key) > 0 for key in plan.keys]).astype(np.float32)
     section, done = graph[plan.level].section_index.numpy(), (strength > 0) @ (1 << np.arange(len(plan.keys)))
     strength = _where_others_were(graph, plan, strength)
@@ -94,14 +124,13 @@ def make_contrasts(
     tile = _tiles(graph, plan, done > 0, float(share[local].mean()) if local.any() else 1.0)
     labels, training = [], []
     for half in (0, 1):
-        state = _gather(model, source, plan, size, partial(_half_state, model, seed=seed, half=half))
-        component = _components(model, state)
+        component = _components(shift, encoded.nodes(half))
         labels.append(np.column_stack([section, component, tile, done, bins]))
         training.append(graph.in_split(plan.level, names.TRAIN).numpy() & (component >= 0))
     groups, place = np.unique(np.concatenate(labels)[np.concatenate(training)], axis=0, return_inverse=True)
     group = np.full(2 * len(section), -1)
     group[np.concatenate(training)] = place.reshape(-1)
-    counts = _sum_counts(model, source, plan, group.reshape(2, -1), len(groups), size, seed)
+    counts = _sum_counts(encoded, group.reshape(2, -1), len(groups))
     averager = _averager(group, len(groups))
     twice = averager[:, : len(section)] + averager[:, len(section) :]
     means = twice @ strength, (twice @ near.reshape(len(near), -1)).reshape(-1, *near.shape[1:])
@@ -145,30 +174,6 @@ def _tiles(graph: TissueGraph, plan: InterventionPlan, treated: NDArray[np.bool_
     return tile
 
 
-def _gather(model: TissueModel, source: TissueGraph | GraphStore, plan: InterventionPlan, size: int, of: Any) -> Floats:
-    structure = source if isinstance(source, TissueGraph) else source.structure
-    found = np.full((int(structure[plan.level].num_nodes), model.plan.latent), np.nan, np.float32)
-    for window in windows(source, (), size):
-        inputs = prepare(window.graph, model.plan, "cpu")
-        state, core = of(inputs, plan.level, plan.modality), window.core[plan.level]
-        counted = core & (inputs.counts[plan.level, plan.modality].mask > 0)
-        found[window.rows[plan.level][counted].numpy()] = state[counted].numpy()
-    return found
-
-
-def _halves(model: TissueModel, inputs: Inputs, key: tuple[str, str], seed: int) -> tuple[CountInput, CountInput]:
-    """Split the counts of a window's training nodes in two, each time in the same way."""
-    data, training = inputs.counts[key], inputs.in_training(key[0])
-    number = int(data.counts.crow_indices().diff()[training].sum())
-    depth = float(model.count_operator(*key).target_depth)
-    return thin(data, training, depth, 0.5, np.random.default_rng([seed, number]))
-
-
-def _half_state(model: TissueModel, inputs: Inputs, level: str, modality: str, *, seed: int, half: int) -> torch.Tensor:
-    data = _halves(model, inputs, (level, modality), seed)[half]
-    return encode(model.count_operator(level, modality), data, inputs.section[level])
-
-
 def _against_profile(
     graph: TissueGraph,
     plan: InterventionPlan,
@@ -208,10 +213,8 @@ def _against_profile(
     )
 
 
-def _components(model: TissueModel, state: Floats) -> Rows:
+def _components(shift: ComponentShift, state: Floats) -> Rows:
     """Return each node's nearest component, -1 where it has no counts."""
-    shift = model.interventions
-    assert isinstance(shift, ComponentShift)
     known = np.isfinite(state).all(axis=1)
     nearest = np.full(len(state), -1)
     nearest[known] = shift.components(torch.from_numpy(state[known]))[0].argmax(dim=1).numpy()
@@ -232,24 +235,14 @@ def _averager(group: Rows, n_groups: int) -> sparse.csr_matrix:
     return sparse.csr_matrix((1 / number[group[rows]], (group[rows], rows)), shape=(n_groups, len(group)))
 
 
-def _sum_counts(
-    model: TissueModel,
-    source: TissueGraph | GraphStore,
-    plan: InterventionPlan,
-    group: Rows,
-    n_groups: int,
-    size: int,
-    seed: int,
-) -> Floats:
-    total = np.zeros((n_groups, len(model.plan.counts[plan.level][plan.modality])))
-    for window in windows(source, (), size):
-        inputs = prepare(window.graph, model.plan, "cpu")
-        core = window.core[plan.level].numpy()
-        halves = _halves(model, inputs, (plan.level, plan.modality), seed)
-        # Grouped by what the one half says, the other is summed.
-        for grouped, data in zip(group, reversed(halves), strict=True):
-            own = np.where(core, grouped[window.rows[plan.level].numpy()], -1)
+def _sum_counts(encoded: Encoded, group: Rows, n_groups: int) -> Floats:
+    """Return the counts of each group (group, molecule): grouped by what the one half says, the other is summed."""
+    total = np.zeros((n_groups, encoded.plan.n_molecules))
+    for window, data in encoded.windows():
+        core, rows_of = window.core[encoded.plan.level].numpy(), window.rows[encoded.plan.level].numpy()
+        for grouped, half in zip(group, reversed(encoded.halves(window, data)), strict=True):
+            own = np.where(core, grouped[rows_of], -1)
             rows = np.flatnonzero(own >= 0)
             adder = sparse.csr_matrix((np.ones(len(rows)), (own[rows], rows)), shape=(n_groups, len(own)))
-            total += (adder @ to_scipy_csr(data.counts)).toarray()
+            total += (adder @ to_scipy_csr(half.counts)).toarray()
     return total

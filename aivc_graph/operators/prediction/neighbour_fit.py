@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,10 +14,11 @@ from torch import Tensor
 
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.tissue_graph import to_scipy_csr
-from aivc_graph.model.tissue_model import Hidden, TissueModel
-from aivc_graph.operators.measurement.negative_binomial import NegativeBinomialMeasurement
-from aivc_graph.operators.measurement.neighbour_readout import NeighbourReadout
-from aivc_graph.training.folds import Fold
+from aivc_graph.operators.part import Fitting
+from aivc_graph.operators.state import Fold, Hidden
+
+if TYPE_CHECKING:
+    from aivc_graph.operators.prediction.neighbours import NeighbourPrediction
 
 TURNS = 4
 MOST_VALUES = 4_000_000
@@ -41,9 +43,8 @@ class Seen:
     section: NDArray[np.int64]
 
 
-@torch.no_grad()
-def fit_neighbours(model: TissueModel, training: list[Fold], held_out: list[Fold], seed: int) -> None:
-    """Fit every readout of neighbours, on nodes whose own counts are hidden by turns, a quarter at a time.
+def fit_neighbours(readout: NeighbourPrediction, fitting: Fitting) -> None:
+    """Fit a readout of neighbours, on nodes whose own counts are hidden by turns, a quarter at a time.
 
     The weights of rings and the shares of state and neighbours are fitted on `held_out` nodes: the state has learned
     from training nodes, the mean of neighbours has not, and there it would be trusted too much. Held out are few
@@ -51,34 +52,31 @@ def fit_neighbours(model: TissueModel, training: list[Fold], held_out: list[Fold
     how far the shares of single sections differ, training ones included. What turns the mixture into expected log
     counts and into shares is fitted on all.
     """
-    for key in model.plan.neighbours:
-        readout = model.neighbour_readout(*key)
-        trained = _seen(model, training, key, seed)
-        asked = trained if held_out is training else _seen(model, held_out, key, seed) or trained
-        if asked is None or trained is None:
-            continue
-        everyone = [asked, *([trained] if asked is not trained else [])]
-        _set_shares(readout, everyone)
-        _set_levels(readout, everyone)
-        _set_dispersion(readout, everyone, model.count_operator(*key))
+    trained = _seen(readout, fitting, fitting.training)
+    asked = trained if fitting.held_out is fitting.training else _seen(readout, fitting, fitting.held_out) or trained
+    if asked is None or trained is None:
+        return
+    everyone = [asked, *([trained] if asked is not trained else [])]
+    _set_shares(readout, everyone)
+    _set_levels(readout, everyone)
+    known = fitting.model.part("measurement", *readout.target).dispersion()
+    _set_dispersion(readout, everyone, known.detach().double().cpu().numpy())
 
 
-def _seen(model: TissueModel, folds: list[Fold], key: tuple[str, str], seed: int) -> Seen | None:
+def _seen(readout: NeighbourPrediction, fitting: Fitting, folds: list[Fold]) -> Seen | None:
     """Return the measured nodes of `folds` with a visible node in each ring while hidden; None if too few."""
-    level, modality = key
-    counted = [
-        (fold, fold.training(level, fold.inputs.counts[key].mask)) for fold in folds if key in fold.inputs.counts
-    ]
-    share = MOST_VALUES / len(model.plan.counts[level][modality]) / max(sum(len(rows) for _, rows in counted), 1)
+    level = readout.plan.level
+    counted = [(fold, fold.training(level, fold.inputs.measured(*readout.target).mask)) for fold in folds]
+    share = MOST_VALUES / readout.plan.n_molecules / max(sum(len(rows) for _, rows in counted), 1)
     turns = min(TURNS, max(1, int(np.ceil(share * TURNS))))
     every = max(1, int(np.ceil(turns / TURNS / share)))
-    generator, parts = np.random.default_rng(seed), []
+    generator, parts = np.random.default_rng(fitting.seed), []
     for fold, rows in counted:
         turn = generator.integers(0, TURNS, fold.inputs.n_nodes[level])
         for now in range(turns):
             asked = rows[turn[rows] == now][::every]
             if len(asked):
-                parts.append(_hidden_by_turn(model, fold, key, torch.from_numpy(turn == now), asked))
+                parts.append(_hidden_by_turn(readout, fitting, fold, torch.from_numpy(turn == now), asked))
     if sum(len(part.measured) for part in parts) < LEAST_NODES:
         return None
     return Seen(
@@ -92,21 +90,22 @@ def _seen(model: TissueModel, folds: list[Fold], key: tuple[str, str], seed: int
 
 
 def _hidden_by_turn(
-    model: TissueModel, fold: Fold, key: tuple[str, str], hidden: Tensor, asked: NDArray[np.int64]
+    readout: NeighbourPrediction, fitting: Fitting, fold: Fold, hidden: Tensor, asked: NDArray[np.int64]
 ) -> Seen:
-    level, inputs = key[0], fold.inputs
+    level, inputs, model = readout.plan.level, fold.inputs, fitting.model
     mask = hidden.float().to(inputs.device)
-    state = model(inputs, Hidden(nodes={other: mask for other in inputs.counts if other[0] == level}))
-    sums, numbers = model.around(state, inputs, *key)
-    shares, _ = model.apart(state, inputs, *key, near=torch.stack(numbers).sum(dim=0) > 0)
+    counts = [one.key for one in model.parts_of("measurement") if one.counts and one.plan.level == level]
+    state = model(inputs, Hidden(nodes=dict.fromkeys(counts, mask)))
+    sums, numbers = readout.around(state, inputs)
+    shares = model.expected(state, inputs, *readout.target, without=readout).shares
     number = torch.stack(numbers)[:, asked]
     # A ring that nobody has, as where edges are fewer than rings hold, keeps no node out.
     there = number.sum(dim=1) > 0
     surrounded = ((number[there] > 0).all(dim=0) & there.any()).cpu().numpy()
-    counts = to_scipy_csr(inputs.counts[key].counts.cpu())[asked]
+    counts = to_scipy_csr(inputs.measured(*readout.target).counts.cpu())[asked]
     kept = surrounded & (np.asarray(counts.sum(axis=1)).ravel() > 0)
     rows, number, counts = asked[kept], number[:, torch.from_numpy(kept)], counts[kept]
-    depth = float(model.count_operator(*key).target_depth)
+    depth = readout.plan.depth
     return Seen(
         said=torch.log1p(depth * shares[rows]).cpu().numpy(),
         rings=torch.stack([total[rows] for total in sums]).div(number[:, :, None].clamp_min(1)).cpu().numpy(),
@@ -117,7 +116,7 @@ def _hidden_by_turn(
     )
 
 
-def _set_shares(readout: NeighbourReadout, seen: list[Seen]) -> None:
+def _set_shares(readout: NeighbourPrediction, seen: list[Seen]) -> None:
     """Regress measured on predicted log counts within sections, a share of 0 to 1 each, and of each ring its weight.
 
     Of `seen` the first are the nodes it is fitted on; all tell how far the state's share differs between sections.
@@ -153,7 +152,7 @@ def _set_shares(readout: NeighbourReadout, seen: list[Seen]) -> None:
     readout.neighbour_share.fill_(float(_least_squares([mean], wanted - said_share * said)[0]))
 
 
-def _set_levels(readout: NeighbourReadout, seen: list[Seen]) -> None:
+def _set_levels(readout: NeighbourPrediction, seen: list[Seen]) -> None:
     """Set factor and offset of each molecule, so that mean and slope are right, and the rate that goes with them."""
     readout.factor.fill_(1.0)
     readout.offset.zero_()
@@ -168,14 +167,14 @@ def _set_levels(readout: NeighbourReadout, seen: list[Seen]) -> None:
         parameter.copy_(torch.from_numpy(value).float())
 
 
-def _set_dispersion(readout: NeighbourReadout, seen: list[Seen], operator: NegativeBinomialMeasurement) -> None:
+def _set_dispersion(readout: NeighbourPrediction, seen: list[Seen], known: Floats) -> None:
     """Set by maximum likelihood how far counts of hidden nodes scatter, from what is so of nodes that were seen."""
-    depth, known = float(operator.target_depth), operator.log_dispersion.double().cpu().numpy()
+    depth = readout.plan.depth
     loss = 0.5 * (DISPERSIONS[:, None] - known) ** 2
     for part in seen:
         rows = np.linspace(0, len(part.total) - 1, min(len(part.total), MOST_VALUES // 4 // len(known))).astype(int)
         mixed = torch.from_numpy(_mixed(readout, part)[rows]).to(readout.factor)
-        shares = readout.shares(readout.offset + readout.factor * mixed, depth).double().cpu().numpy()
+        shares = readout.shares(readout.offset + readout.factor * mixed).double().cpu().numpy()
         total = part.total[rows].astype(float)[:, None]
         counts = np.rint(np.expm1(part.measured[rows].astype(float)) * total / depth)
         loss += [_scatter_loss(np.exp(one), shares * total, counts) for one in DISPERSIONS]
@@ -210,11 +209,11 @@ def _slope(x: Floats, y: Floats) -> Floats:
     return np.asarray(1 + (raw - 1) * spread / (spread + noise))
 
 
-def _mixed(readout: NeighbourReadout, seen: Seen) -> Floats:
+def _mixed(readout: NeighbourPrediction, seen: Seen) -> Floats:
     return readout.said_share.item() * seen.said.astype(float) + readout.neighbour_share.item() * _mean(readout, seen)
 
 
-def _mean(readout: NeighbourReadout, seen: Seen) -> Floats:
+def _mean(readout: NeighbourPrediction, seen: Seen) -> Floats:
     weight = readout.ring_weight.double().cpu().numpy()[:, None] * seen.numbers
     return np.asarray(np.einsum("rn,rng->ng", weight / weight.sum(axis=0), seen.rings))
 

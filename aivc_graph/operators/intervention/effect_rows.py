@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aivc_graph.model.intervention_plan import InterventionPlan
-from aivc_graph.training.contrasts import Contrasts
-from aivc_graph.training.course import Course, footprint, shown
-from aivc_graph.training.joint_effects import JointEffects, Rows, joint_effects, shrink
+from aivc_graph.operators.intervention.contrasts import Contrasts
+from aivc_graph.operators.intervention.course import Course, footprint, shown
+from aivc_graph.operators.intervention.intervention_plan import InterventionPlan
+from aivc_graph.operators.intervention.joint_effects import JointEffects, Rows, joint_effects, shrink
 
 Floats = NDArray[np.floating]
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import sparse
+from torch import Tensor
 
 from aivc_graph import names
+from aivc_graph.graph.panels import panel_columns, type_shares, types_of
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.graph.windows import Window
-from aivc_graph.model.plan import ModelPlan, panel_columns, type_shares, types_of
-from aivc_graph.operators.lateral.ring_mean import split_rings
+from aivc_graph.operators.rings import split_rings
+
+if TYPE_CHECKING:
+    from aivc_graph.operators.composition.composition import CompositionPlan
 
 Floats = NDArray[np.float64]
 STRETCHES = 4
@@ -56,9 +62,9 @@ class Anchors:
         return (self.cell_sums[keep].sum(axis=0) + everyone) / (number + 1.0)
 
 
-def gather_anchors(pieces: Iterable[Window], plan: ModelPlan, child: str, parent: str) -> Anchors | None:
+def gather_anchors(pieces: Iterable[Window], plan: CompositionPlan) -> Anchors | None:
     """Return the anchors of all windows; ``None`` where fewer than ten patches have labelled cells beneath them."""
-    parts = [_of_window(piece, plan, child, parent) for piece in pieces]
+    parts = [_of_window(piece, plan) for piece in pieces]
     counts, pooled, measured, section, near, sums, numbers = zip(*parts, strict=True)
     group = np.concatenate(section)
     found = np.concatenate(measured)
@@ -77,9 +83,9 @@ def gather_anchors(pieces: Iterable[Window], plan: ModelPlan, child: str, parent
     )
 
 
-def _of_window(piece: Window, plan: ModelPlan, child: str, parent: str) -> tuple[Floats | sparse.csr_matrix, ...]:
-    graph, types = piece.graph, plan.labels[child]
-    own, shared = plan.shared_columns(child, parent, names.RNA)
+def _of_window(piece: Window, plan: CompositionPlan) -> tuple[Floats | sparse.csr_matrix, ...]:
+    graph, types, child, parent = piece.graph, plan.types, plan.child, plan.parent
+    own, shared = list(plan.of_child), list(plan.of_parent)
     mask = names.mask_name(names.RNA)
     patches = np.flatnonzero(
         (piece.core[parent] & graph.in_split(parent, names.TRAIN) & graph[parent][mask].bool()).numpy()
@@ -88,7 +94,7 @@ def _of_window(piece: Window, plan: ModelPlan, child: str, parent: str) -> tuple
     cells = to_scipy_csr(graph.counts(child, names.RNA))[:, panel_columns(graph, child, names.RNA).numpy()[own]]
     spots = to_scipy_csr(graph.counts(parent, names.RNA))[:, panel_columns(graph, parent, names.RNA).numpy()[shared]]
     kind = types_of(graph, child, types)
-    near = _nearest(graph, parent, plan.config.rings)[patches][:, patches]
+    near = _nearest(graph, parent, plan.rings)[patches][:, patches]
     core = (piece.core[child] & graph.in_split(child, names.TRAIN)).numpy() & (kind >= 0)
     n_sections, section = graph[names.SECTION].num_nodes, graph[child].section_index.numpy()
     place = section[core] * len(types) + kind[core]
@@ -115,3 +121,8 @@ def _nearest(graph: TissueGraph, level: str, rings: tuple[int, ...]) -> sparse.c
         n = int(graph[level].num_nodes)
         return sparse.csr_matrix((n, n), dtype=np.float32)
     return to_scipy_csr(split_rings(graph[relation].adj_t, graph[relation].distance_um, rings)[0])
+
+
+def log_expression(counts: Tensor) -> Tensor:
+    """Return ``log1p(100 · y / Σ y)``, patch by patch."""
+    return torch.log1p(100.0 * counts / counts.sum(dim=1, keepdim=True).clamp_min(1.0))
