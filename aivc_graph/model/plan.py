@@ -1,4 +1,4 @@
-"""What a model was made for: its parts and the facts of a graph that each was made after, written beside the weights."""
+"""What a model was made for: its parts, and the facts of a graph that each was made after; kept beside the weights."""
 
 from __future__ import annotations
 

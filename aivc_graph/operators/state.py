@@ -58,7 +58,8 @@ class Expected:
 class Inputs:
     """A window of the graph made ready, on one device: who its nodes are by level, and what each part reads of it.
 
-    `section`, `split` and `place`, the region it lies in, (node,) by level; `by_part` holds by (kind, slot) what `AbstractPart.prepare` returned.
+    `section`, `split` and `place`, the region it lies in, (node,) by level; `by_part` holds by (kind, slot) what
+    `AbstractPart.prepare` returned.
     """
 
     n_nodes: dict[str, int]

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from aivc_graph import names
@@ -37,6 +36,7 @@ from aivc_graph.training.checkpoint import (
 )
 from aivc_graph.training.gates import JUDGED, choose_gates, gates_of
 from aivc_graph.training.objective import Loss, likelihood
+from aivc_graph.training.places import CHOOSING, LEARNING, STOPPING, Places, in_split, new_donors
 from aivc_graph.training.settings import TrainingConfig
 
 log = logging.getLogger(__name__)
@@ -46,9 +46,6 @@ WINDOW_NODES = (500, 40_000)
 CLOSED_FORM_WINDOWS = 4
 HELD_OUT_WINDOWS = 4
 HIDDEN = "hidden"
-# Who of the tissue learns by gradient, stops training, and chooses how far corrections are let through.
-LEARNING, STOPPING, CHOOSING = "learning", "stopping", "choosing"
-LEAST_PLACES = 40
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -113,7 +110,7 @@ class _Fit:
         self.model = TissueModel(self.plan).to(self.device)
         self.n_nodes = sum(int(self.graph[v].num_nodes) for v in self.graph.levels if v != names.REGION)
         self.window_nodes = config.window_nodes or int(np.clip(self.n_nodes // 8, *WINDOW_NODES))
-        self.n_places, self.n_held_out_places = self._places()
+        self.places = Places.of(self.graph, self.plan.counts)
         self.cache: list[tuple[Inputs, dict[str, Tensor]]] = []
         self.epoch, self.best, self.best_epoch = 0, float("inf"), 0
         self.best_state: dict[str, Tensor] = {}
@@ -179,12 +176,12 @@ class _Fit:
         fitting = Fitting(
             model=self.model,
             training=training,
-            held_out=self._folds(names.VALIDATION) if self._has_validation() else training,
+            held_out=self._folds(names.VALIDATION) if self.places.validated else training,
             generator=np.random.default_rng(self.config.seed),
             seed=self.config.seed,
             source=self.source,
             window_nodes=self.window_nodes,
-            new_donor=self._new_donors(),
+            new_donor=new_donors(self.graph, self.plan.counts),
         )
         for stage in stages:
             for part in self.model.parts():
@@ -226,7 +223,7 @@ class _Fit:
         generator = np.random.default_rng([self.config.seed, self.epoch])
         self.model.train()
         for number, (inputs, core) in enumerate(self._windows()):
-            counted = self._counted(inputs, core, LEARNING)
+            counted = self.places.counted(inputs, core, LEARNING)
             hidden = self._hidden(inputs, generator)
             if not any(bool(weight.any()) for weight in counted.values()):
                 continue
@@ -277,7 +274,7 @@ class _Fit:
         self.model.eval()
         generator, total = np.random.default_rng([self.config.seed, 2**31]), Loss()
         for inputs, core in self._windows(self._every(HELD_OUT_WINDOWS)):
-            hidden, counted = self._hidden(inputs, generator), self._counted(inputs, core, group)
+            hidden, counted = self._hidden(inputs, generator), self.places.counted(inputs, core, group)
             if not any(bool(weight.any()) for weight in counted.values()):
                 continue
             with self._precision():
@@ -293,26 +290,6 @@ class _Fit:
     ) -> Loss:
         state, weight = self.model(inputs, hidden), self.config.feature_weight
         return likelihood(self.model, inputs, state, hidden, counted, weight, question)
-
-    def _counted(self, inputs: Inputs, core: dict[str, Tensor], group: str) -> dict[str, Tensor]:
-        """Return who counts (node,) by level: nodes of the window's core that belong to a group of places.
-
-        Validation places stop training and choose gates by turns. Where there are none, every tenth place of training
-        tissue does either, and is not learnt from; of tissue of few places all do everything.
-        """
-        validating = self._has_validation()
-        split = names.VALIDATION if validating and group != LEARNING else names.TRAIN
-        turn = {STOPPING: 0, CHOOSING: 1}.get(group)
-        found = {}
-        for level, mask in core.items():
-            found[level] = mask * (inputs.split[level] == names.SPLITS.index(split))
-            place = inputs.place[level]
-            if validating and turn is not None and self.n_held_out_places > 1:
-                found[level] = found[level] * (place % 2 == turn)
-            elif not validating and self.n_places >= LEAST_PLACES:
-                mine = place % 10 == turn if turn is not None else place % 10 > 1
-                found[level] = found[level] * mine
-        return found
 
     def _windows(self, every: int = 1) -> Iterator[tuple[Inputs, dict[str, Tensor]]]:
         """Yield inputs and core masks; small tissue is kept ready, of large tissue each window is read anew."""
@@ -337,37 +314,12 @@ class _Fit:
     def _folds(self, split: str = names.TRAIN) -> list[Fold]:
         """Return windows a closed form is fitted on, evenly spaced over the tissue, and who of them is in `split`."""
         visited = self._windows(self._every(CLOSED_FORM_WINDOWS))
-        return [
-            Fold(inputs, {v: mask * (inputs.split[v] == names.SPLITS.index(split)) for v, mask in core.items()})
-            for inputs, core in visited
-        ]
+        return [Fold(inputs, in_split(inputs, core, split)) for inputs, core in visited]
 
     @property
     def held_out(self) -> str:
         """What the held-out loss is of: ``validation`` nodes, or what is ``hidden`` on training nodes."""
-        return names.VALIDATION if self._has_validation() else HIDDEN
-
-    def _places(self) -> tuple[int, int]:
-        """Return how many regions training and validation nodes lie in."""
-        counts = []
-        for split in (names.TRAIN, names.VALIDATION):
-            regions = [self.graph[v].region_index[self.graph.in_split(v, split)] for v in self.plan.counts]
-            counts.append(len(torch.cat(regions).unique()) if regions else 0)
-        return counts[0], counts[1]
-
-    def _has_validation(self) -> bool:
-        return any(bool(self.graph.in_split(level, names.VALIDATION).any()) for level in self.plan.counts)
-
-    def _new_donors(self) -> NDArray[np.int64]:
-        """Return the code of the donor of each section, -1 where a node of that donor is trained on (section,)."""
-        obs = self.graph.obs(names.SECTION)
-        donor = obs["donor"].astype(str).to_numpy() if "donor" in obs else obs.index.astype(str).to_numpy()
-        trained = [
-            self.graph[level].section_index[self.graph.in_split(level, names.TRAIN)].unique().numpy()
-            for level in self.plan.counts
-        ]
-        code = np.unique(donor, return_inverse=True)[1].reshape(-1).astype(np.int64)
-        return np.where(np.isin(donor, donor[np.concatenate([np.zeros(0, np.int64), *trained])]), -1, code)
+        return names.VALIDATION if self.places.validated else HIDDEN
 
     def _checkpoint(self, optimiser: torch.optim.Optimizer, path: Path) -> None:
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()} | {

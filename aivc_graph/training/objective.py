@@ -14,7 +14,7 @@ from aivc_graph.operators.state import Hidden, Inputs, State
 
 @dataclass
 class Loss:
-    """Sum, number of terms and weight by (level, modality); `mean` weighs modalities and divides by what was counted."""
+    """Sum, number of terms and weight by (level, modality); `mean` weighs modalities and divides by their numbers."""
 
     total: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     number: dict[tuple[str, str], float] = field(default_factory=dict)

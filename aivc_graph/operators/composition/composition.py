@@ -95,7 +95,7 @@ class CompositionProject(AbstractPart):
 
     @classmethod
     def serves(cls, graph: TissueGraph, shape: Shape) -> list[CompositionPlan]:
-        """Return a plan for each pair of levels whose children have types and whose parents count some of their genes."""
+        """Return a plan for each pair of levels with typed children and parents that count some of their genes."""
         plans = []
         for child, parent in withins(graph):
             if is_observed(graph, child, names.RNA) and is_observed(graph, parent, names.RNA):

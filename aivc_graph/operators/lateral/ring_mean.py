@@ -34,8 +34,8 @@ class RingMeanLateral(AbstractLateral):
               z_v = u_v + s_v \odot (c_v - u_v) + h([u_v, c_v])
 
     and :math:`\bar k_v` the mean of k over the neighbours. A node without a state of its own takes :math:`c_v`. With
-    s = 0 and the correction h shut a node keeps its own state; with one ring of k neighbours, w = 1 and s = k/(k+1) it is the mean over k
-    neighbours and the node. Invariant to the order of nodes and to moving and rotating the section.
+    s = 0 and the correction h shut a node keeps its own state; with one ring of k neighbours, w = 1 and s = k/(k+1) it
+    is the mean over k neighbours and the node. Invariant to the order of nodes and to moving and rotating the section.
 
     Ring weights are fitted by leave-one-out over training nodes, s by thinning their counts.
 

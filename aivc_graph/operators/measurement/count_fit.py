@@ -32,7 +32,7 @@ LEAST_PAIRS = 10
 MOST_VALUES, MOST_MOLECULES = 16_000_000, 4_000
 SWEEPS, SPARE = 6, 10
 # Values that the decoder is fitted to, and the scales that held-out tissue chooses from.
-DECODER_VALUES, DECODER_STEPS = 4_000_000, 60
+DECODER_VALUES, DECODER_STEPS, TURNS = 8_000_000, 60, 3
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0)
 # A scale above nothing has to earn this share of the negative log-likelihood.
 WORTH = 1e-4
@@ -228,17 +228,23 @@ def fit_decoder(part: Measurement, fitting: Fitting) -> None:
 
 
 def _asked(part: Measurement, fitting: Fitting, folds: list[Fold], seed: int) -> list[_Asked]:
-    """Return the measured nodes of `folds`, evenly taken, with the states they have while a part of all is hidden."""
+    """Return the measured nodes of `folds`, evenly taken, with the states they have while a part of all is hidden.
+
+    Every molecule is hidden once, a third of them at a time, so that each is told from the others.
+    """
     counted = [piece for piece in _rows(part, folds) if len(piece[-1])]
     total = sum(len(rows) for *_, rows in counted)
-    every = max(1, -(-total * len(part.plan.names) // DECODER_VALUES))
+    every = max(1, -(-TURNS * total * len(part.plan.names) // DECODER_VALUES))
     generator, found = np.random.default_rng(seed), []
     for fold, data, rows in counted:
-        hidden = draw_hidden(fitting.model.parts_of("measurement"), fold.inputs, generator)
-        taken = torch.from_numpy(rows[::every]).to(data.section.device)
-        shown = hidden.shown[part.key]
-        counts = to_torch_csr(to_scipy_csr(data.counts.cpu())[rows[::every]]).to(data.section.device)
-        z = fitting.model(fold.inputs, hidden).z[part.plan.level][taken]
-        molecule = 1 - shown if shown.min() < 1 else shown
-        found.append(_Asked(z, counts, data.section_offset, data.section[taken], molecule))
+        device = data.section.device
+        taken = torch.from_numpy(rows[::every]).to(device)
+        counts = to_torch_csr(to_scipy_csr(data.counts.cpu())[rows[::every]]).to(device)
+        turn = torch.from_numpy(generator.permutation(len(part.plan.names)) % TURNS).to(device)
+        for now in range(TURNS):
+            hidden = draw_hidden(fitting.model.parts_of("measurement"), fold.inputs, generator)
+            asked = (turn == now).float()
+            hidden.shown[part.key] = 1 - asked if len(turn) >= TURNS else torch.ones_like(asked)
+            z = fitting.model(fold.inputs, hidden).z[part.plan.level][taken]
+            found.append(_Asked(z, counts, data.section_offset, data.section[taken], asked))
     return found

@@ -88,7 +88,7 @@ class GaussianMeasurement(AbstractMeasurement):
         return Normal(z @ weight.t(), self.log_scale + self.decoder_gate(self.scale_change))
 
     def fit_encoder(self, fitting: Fitting) -> None:
-        """Ridge from features to the state that counts give where both were measured; principal components elsewhere."""
+        """Ridge from features to the state that counts give where both were measured, else principal components."""
         x, group, rows = self._measured(fitting.training)
         if len(x) == 0:
             return
@@ -107,7 +107,7 @@ class GaussianMeasurement(AbstractMeasurement):
         self.loading.copy_(torch.from_numpy(loading).float())
 
     def fit_decoder(self, fitting: Fitting) -> None:
-        """Ridge from the state, as counts give it or else the features, to the features, and the scale of what is left."""
+        """Ridge from the state, as counts give it or else the features, to the features; and what is left."""
         x, group, rows = self._measured(fitting.training)
         if len(x) == 0:
             return
@@ -131,7 +131,7 @@ class GaussianMeasurement(AbstractMeasurement):
     def _own_state(
         self, fitting: Fitting, rows: list[NDArray[np.int64]]
     ) -> tuple[Floats, NDArray[np.bool_], Floats | float] | None:
-        """Return what counts alone say of `rows` (row, latent), who was counted, and their noise; None where nobody was.
+        """Return what counts say of `rows` (row, latent), who was counted, and their noise; None where nobody was.
 
         Where a level has no counts, as windows over cells have none, it is what those of its children say on average.
         """

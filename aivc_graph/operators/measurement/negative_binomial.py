@@ -116,5 +116,5 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
             self.log_precision.copy_(-torch.log(count_fit.fit_into_first(self, fitting)))
 
     def fit_decoder(self, fitting: Fitting) -> None:
-        """Fit the weights of the decoder by maximum likelihood of hidden counts, then their scale on held-out tissue."""
+        """Fit the decoder by maximum likelihood of hidden counts, then its scale on held-out tissue."""
         count_fit.fit_decoder(self, fitting)

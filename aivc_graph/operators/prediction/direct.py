@@ -40,7 +40,7 @@ class AbstractDirect(AbstractPrediction):
 
     @abstractmethod
     def look(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the direct look (node, reached) as log1p of scaled shares, its columns (reached,), who has one (node,)."""
+        """Return the look (node, reached) as log1p of scaled shares, its columns (reached,), who has one (node,)."""
 
     def speaks(self, state: State, inputs: Inputs, *, fitted: bool = True) -> Tensor:
         """Return the nodes that were not counted but have a direct look."""

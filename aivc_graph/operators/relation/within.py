@@ -24,7 +24,7 @@ class WithinPlan(Settings):
 
 @dataclass(frozen=True)
 class Overlaps:
-    """Overlap of children with parents: `up` (parent, child) and `down` (child, parent), rows summing to one or zero."""
+    """Overlap of children with parents: `up` (parent, child), `down` (child, parent); rows sum to one or zero."""
 
     up: SparseOperator
     down: SparseOperator

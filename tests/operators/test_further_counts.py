@@ -10,7 +10,6 @@ import anndata as ad
 import numpy as np
 import pytest
 import torch
-from aivc_graph.model.inputs import prepare
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
@@ -47,13 +46,11 @@ def test_a_section_without_rna_has_the_niches_of_one_that_has_both(
     tissue = train(build_graph(sections, GRAPH), CONFIG, tmp_path / "run").tissue
     niches = tissue.niches(k=3).obs
     assert adjusted_rand_score(niches["label"], niches["niche"].astype(str)) > 0.75
-    inputs = prepare(tissue.graph, tissue.model.plan)
+    inputs = tissue.model.prepare(tissue.graph)
     states = []
     with torch.no_grad():
         for of in ("rna", modality):
-            data = inputs.counts["cell", of]
-            operator = tissue.model.count_operator("cell", of)
-            states.append(operator.encode(data.scaled, data.section_mean, inputs.section["cell"]).numpy())
+            states.append(tissue.model.count_operator("cell", of).encode(inputs.measured("cell", of)).numpy())
     both = (tissue.graph.obs("cell")["section"] == "both").to_numpy()
     rna, found = states[0][both], states[1][both]
     # Only what the stripes do is in both; over a stripe the counting noise of single cells goes.

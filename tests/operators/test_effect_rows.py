@@ -25,6 +25,8 @@ PLAN = InterventionPlan(
     hours=((24.0, 24.0),),
     donors=tuple(f"d{i}" for i in range(DONORS)),
     seen_in=(tuple(range(DONORS)),),
+    latent=2,
+    n_molecules=MOLECULES,
     components=COMPONENTS,
 )
 

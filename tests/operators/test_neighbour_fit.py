@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from aivc_graph.model.inputs import prepare
-from aivc_graph.training.closed_form import fit_closed_form
-from aivc_graph.training.fit_neighbours import fit_neighbours
-from aivc_graph.training.folds import Fold
 
 from aivc_graph import names
 from aivc_graph.evaluation.baselines.baseline import Scene
@@ -20,14 +15,15 @@ from aivc_graph.evaluation.baselines.neighbours import neighbour_mean
 from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.graph.hiding import hide_observations
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
-from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.operators.part import AFTER_TRAINING, BEFORE_TRAINING
 from aivc_graph.query.predictions import (
     expected,
     expected_log_expression,
     measured_log_expression,
 )
+from tests.fitting import fit_stages, fitting_of, fold_of, model_of
 
 CONFIG = ModelConfig(latent=3, rings=(6, 18))
 
@@ -38,17 +34,9 @@ def graph(striped_section: Callable[..., Any]) -> TissueGraph:
     return build_graph(sections, GraphConfig(edges={"cell": {"kind": "knn", "k": 18}}))
 
 
-def _model(graph: TissueGraph) -> TissueModel:
-    plan = ModelPlan.of(graph, CONFIG)
-    model = TissueModel(plan, {("cell", "rna"): float(graph["cell"].rna_depth)}).eval()
-    with torch.no_grad():
-        model.count_operator("cell", "rna").log_profile.copy_(graph["cell"].rna_common)
-    return model
-
-
-def _fold(graph: TissueGraph, model: TissueModel, rows: np.ndarray) -> Fold:
-    nobody = {level: torch.zeros(int(graph[level].num_nodes)) for level in graph.levels}
-    return Fold(prepare(graph, model.plan), nobody | {"cell": torch.from_numpy(rows).float()})
+def _fit(graph: TissueGraph, model: TissueModel, rows: np.ndarray, stages: tuple[str, ...] = AFTER_TRAINING) -> None:
+    fold = fold_of(graph, model, {"cell": rows})
+    fit_stages(fitting_of(graph, model, [fold], [fold]), stages)
 
 
 def _hidden(graph: TissueGraph, share: float) -> np.ndarray:
@@ -65,10 +53,10 @@ def _mean(graph: TissueGraph, model: TissueModel, hidden: np.ndarray, k: int) ->
 
 @pytest.mark.parametrize(("weight", "k"), [((1.0, 0.0), 6), ((1.0, 1.0), 18)])
 def test_the_mean_of_neighbours_is_nested(graph: TissueGraph, weight: tuple[float, float], k: int) -> None:
-    model = _model(graph)
+    model = model_of(graph, CONFIG)
     hidden = np.zeros(int(graph["cell"].num_nodes), bool)
     hidden[[3, 350, 900]] = True  # far apart: all their neighbours are visible, as the baseline's are
-    readout = model.neighbour_readout("cell", "rna")
+    readout = model.part("prediction", "cell", "rna")
     with torch.no_grad():
         readout.ring_weight.copy_(torch.tensor(weight))
         readout.said_share.zero_()
@@ -79,9 +67,8 @@ def test_the_mean_of_neighbours_is_nested(graph: TissueGraph, weight: tuple[floa
 
 
 def test_what_was_fitted_beats_the_state_and_the_mean_of_neighbours(graph: TissueGraph) -> None:
-    model, train = _model(graph), (graph["cell"].section_index == 0).numpy()
-    fold = _fold(graph, model, train)
-    fit_closed_form(model, [fold], seed=0)
+    model, train = model_of(graph, CONFIG), (graph["cell"].section_index == 0).numpy()
+    _fit(graph, model, train, BEFORE_TRAINING)
     asked = _hidden(graph, 0.25) & ~train
     left = hide_observations(graph, {("cell", "rna"): asked})
     true = measured_log_expression(model, graph, "cell", asked)
@@ -89,11 +76,12 @@ def test_what_was_fitted_beats_the_state_and_the_mean_of_neighbours(graph: Tissu
     def error(said: np.ndarray) -> float:
         return float(((said - true) ** 2).mean())
 
-    old = TissueModel(model.plan.model_copy(update={"neighbours": ()})).eval()
+    parts = tuple(part for part in model.plan.parts if part.kind != "prediction")
+    old = TissueModel(model.plan.model_copy(update={"parts": parts})).eval()
     old.load_state_dict(model.state_dict(), strict=False)
     alone = expected_log_expression(old, left, "cell", asked)
     np.testing.assert_array_equal(expected_log_expression(model, left, "cell", asked), alone)
-    fit_neighbours(model, [fold], [fold], seed=0)
+    _fit(graph, model, train)
     fitted = error(expected_log_expression(model, left, "cell", asked))
     around = min(error(_mean(graph, model, asked, k)) for k in (6, 18))
     # Three stripes are all there is, and the state has three components: neighbours can add hardly anything to it.
@@ -108,18 +96,16 @@ def test_what_was_fitted_beats_the_state_and_the_mean_of_neighbours(graph: Tissu
 def test_where_neighbours_tell_nothing_they_are_not_followed(striped_section: Callable[..., Any]) -> None:
     section = striped_section("a", n=700, structure=False)
     graph = build_graph([section], GraphConfig(edges={"cell": {"kind": "knn", "k": 18}}))
-    model = _model(graph)
-    fold = _fold(graph, model, np.ones(700, bool))
-    fit_neighbours(model, [fold], [fold], seed=0)
-    assert model.neighbour_readout("cell", "rna").neighbour_share.item() < 0.1
+    model = model_of(graph, CONFIG)
+    _fit(graph, model, np.ones(700, bool))
+    assert model.part("prediction", "cell", "rna").neighbour_share.item() < 0.1
 
 
 def test_fewer_edges_than_rings_hold_are_enough(striped_section: Callable[..., Any]) -> None:
     graph = build_graph([striped_section("a")], GraphConfig(edges={"cell": {"kind": "knn", "k": 5}}))
-    model = _model(graph)
-    fold = _fold(graph, model, np.ones(400, bool))
-    fit_neighbours(model, [fold], [fold], seed=0)
-    assert model.neighbour_readout("cell", "rna").neighbour_share.item() > 0.5
+    model = model_of(graph, CONFIG)
+    _fit(graph, model, np.ones(400, bool))
+    assert model.part("prediction", "cell", "rna").neighbour_share.item() > 0.5
 
 
 def test_counts_of_nodes_not_fitted_on_do_not_move_the_fit(graph: TissueGraph) -> None:
@@ -130,25 +116,11 @@ def test_counts_of_nodes_not_fitted_on_do_not_move_the_fit(graph: TissueGraph) -
     changed[relation].adj_t = to_torch_csr(counts.tocsr())
     found = []
     for one in (graph, changed):
-        model = _model(one)
-        fold = _fold(one, model, fitted)
-        fit_neighbours(model, [fold], [fold], seed=0)
-        found.append(model.neighbours.state_dict())
+        model = model_of(one, CONFIG)
+        _fit(one, model, fitted)
+        found.append(model.part("prediction", "cell", "rna").state_dict())
     for name, tensor in found[0].items():
         assert torch.equal(tensor, found[1][name]), name
-
-
-def test_a_model_made_before_neighbours_told_anything_still_loads(graph: TissueGraph, tmp_path: Path) -> None:
-    from aivc_graph.training.checkpoint import load_model, save_model
-
-    plan = ModelPlan.of(graph, CONFIG).model_copy(update={"neighbours": ()})
-    save_model(TissueModel(plan), tmp_path)
-    text = (tmp_path / "model.json").read_text().replace(' "neighbours": [],\n', "")
-    assert "neighbours" not in text
-    (tmp_path / "model.json").write_text(text)
-    hidden = _hidden(graph, 0.25)
-    left = hide_observations(graph, {("cell", "rna"): hidden})
-    assert np.isfinite(expected_log_expression(load_model(tmp_path), left, "cell", hidden)).all()
 
 
 def test_hidden_counts_scatter_as_they_were_drawn(striped_section: Callable[..., Any]) -> None:
@@ -157,10 +129,9 @@ def test_hidden_counts_scatter_as_they_were_drawn(striped_section: Callable[...,
     table = section.tables["cell_rna"]
     table.X = type(table.X)(rng.poisson(8.0 * rng.gamma(true, 1 / true, table.shape)).astype(np.float32))
     graph = build_graph([section], GraphConfig(edges={"cell": {"kind": "knn", "k": 18}}))
-    model = _model(graph)
-    fold = _fold(graph, model, np.ones(900, bool))
-    fit_neighbours(model, [fold], [fold], seed=0)
-    found = model.neighbour_readout("cell", "rna").log_dispersion.detach().exp().numpy()
+    model = model_of(graph, CONFIG)
+    _fit(graph, model, np.ones(900, bool))
+    found = model.part("prediction", "cell", "rna").log_dispersion.detach().exp().numpy()
     # Shares of a total that scatters with its parts scatter a little less than the parts.
     np.testing.assert_allclose(np.median(found[:15]), 0.8, rtol=0.25)
     np.testing.assert_allclose(np.median(found[15:]), 4.0, rtol=0.25)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from aivc_graph.operators.measurement.neighbour_readout import NeighbourReadout, ring_sums
 
+from aivc_graph.operators.prediction.neighbours import ring_sums
 from aivc_graph.operators.product import SparseOperator
+from tests.operators.parts import neighbours
 
 N, MOLECULES = 7, 5
 
@@ -30,7 +31,7 @@ def _sums(values: torch.Tensor, visible: torch.Tensor, rings: torch.Tensor) -> t
 @torch.no_grad()
 def test_it_starts_at_what_was_said_and_nests_the_mean_of_neighbours() -> None:
     values, visible, rings = _scene()
-    readout, said = NeighbourReadout(MOLECULES, 2), torch.rand(N, MOLECULES)
+    readout, said = neighbours(MOLECULES, 2), torch.rand(N, MOLECULES)
     sums, numbers = _sums(values, visible, rings)
     assert torch.equal(readout(said, readout.mean(sums, numbers)[0]), said)
     readout.said_share.zero_()
@@ -54,7 +55,7 @@ def test_hidden_and_empty_nodes_say_nothing() -> None:
     assert all(torch.equal(a, b) for a, b in zip(quiet[0], changed[0], strict=True))
     members = (rings * visible * (torch.arange(N) != 3)).sum(dim=2)
     torch.testing.assert_close(torch.stack(quiet[1]), members)
-    nobody = NeighbourReadout(MOLECULES, 2).mean(*_sums(values, torch.zeros(N), rings))
+    nobody = neighbours(MOLECULES, 2).mean(*_sums(values, torch.zeros(N), rings))
     assert not bool(nobody[1].any()) and bool(torch.isfinite(nobody[0]).all())
 
 
@@ -62,7 +63,7 @@ def test_hidden_and_empty_nodes_say_nothing() -> None:
 def test_the_order_of_nodes_does_not_matter() -> None:
     values, visible, rings = _scene()
     order = torch.randperm(N, generator=torch.Generator().manual_seed(1))
-    readout = NeighbourReadout(MOLECULES, 2)
+    readout = neighbours(MOLECULES, 2)
     readout.ring_weight.copy_(torch.tensor([1.0, 0.3]))
     mean, _ = readout.mean(*_sums(values, visible, rings))
     moved, _ = readout.mean(*_sums(values[order], visible[order], rings[:, order][:, :, order]))
@@ -71,7 +72,7 @@ def test_the_order_of_nodes_does_not_matter() -> None:
 
 @torch.no_grad()
 def test_shares_are_those_of_the_expected_logarithm_at_the_usual_depth() -> None:
-    readout, share = NeighbourReadout(MOLECULES, 1), torch.tensor([[0.5, 0.2, 0.15, 0.1, 0.05]])
-    torch.testing.assert_close(readout.shares(torch.log1p(40 * share), 40.0), share)
+    readout, share = neighbours(MOLECULES, 1, 40.0), torch.tensor([[0.5, 0.2, 0.15, 0.1, 0.05]])
+    torch.testing.assert_close(readout.shares(torch.log1p(40 * share)), share)
     readout.log_rate.fill_(0.7)
-    torch.testing.assert_close(readout.shares(torch.log1p(40 * share), 40.0), share * torch.tensor(0.7).exp())
+    torch.testing.assert_close(readout.shares(torch.log1p(40 * share)), share * torch.tensor(0.7).exp())

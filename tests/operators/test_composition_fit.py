@@ -5,11 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from aivc_graph.training.fit_composition import choose_shares, divergence, efficiency, fit_calibration, fit_profiles
 from scipy import sparse
 
 from aivc_graph.operators.composition.anchors import Anchors
 from aivc_graph.operators.composition.composition import CompositionProject
+from aivc_graph.operators.composition.composition_fit import (
+    choose_shares,
+    divergence,
+    efficiency,
+    fit_calibration,
+    fit_profiles,
+)
+from tests.operators.parts import composition
 
 TYPES, GENES, CELLS, SECTIONS, PATCHES = 3, 20, 8, 4, 60
 
@@ -33,7 +40,7 @@ def anchors(efficiency_spread: float, seed: int = 0, *, noise: bool = True) -> A
 
 
 def chosen(found: Anchors) -> CompositionProject:
-    operator = CompositionProject(TYPES, GENES)
+    operator = composition(TYPES, GENES)
     with torch.no_grad():
         choose_shares(operator, found, torch.full((GENES,), 5.0))
     return operator
@@ -67,7 +74,7 @@ def test_one_group_decides_nothing() -> None:
     found = anchors(0.8)
     alone = Anchors(**{**found.__dict__, "group": np.zeros(len(found.group), int)})
     operator = chosen(alone)
-    assert all(float(p) == 0 for name, p in operator.named_parameters() if name.endswith("_share"))
+    assert all(float(p) == 0 for name, p in operator.named_buffers() if name.endswith("_share"))
 
 
 def test_what_is_fitted_never_sees_the_group_left_out() -> None:
@@ -77,10 +84,10 @@ def test_what_is_fitted_never_sees_the_group_left_out() -> None:
     changed.pooled[found.group == 2] += 3
     changed.cell_sums[2] *= 5
     theta = torch.zeros(GENES)
-    fitted = [fit_profiles(CompositionProject(TYPES, GENES), part, theta, without=2) for part in (found, changed)]
+    fitted = [fit_profiles(composition(TYPES, GENES), part, theta, without=2) for part in (found, changed)]
     for name in ("profiles", "log_efficiency"):
         torch.testing.assert_close(getattr(fitted[0], name), getattr(fitted[1], name))
-    whole = fit_profiles(CompositionProject(TYPES, GENES), changed, theta)
+    whole = fit_profiles(composition(TYPES, GENES), changed, theta)
     assert not torch.equal(whole.profiles, fitted[1].profiles)
 
 
