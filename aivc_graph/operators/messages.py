@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from pydantic import Field
+
 from aivc_graph import names
 from aivc_graph.graph.panels import withins
 from aivc_graph.graph.tissue_graph import Relation, TissueGraph
@@ -15,6 +19,7 @@ class PairPlan(Settings):
     child: str
     parent: str
     latent: int
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class AbstractVertical(AbstractPart):
@@ -34,6 +39,7 @@ class AbstractVertical(AbstractPart):
         return (self.plan.child, names.WITHIN, self.plan.parent)
 
 
-def pair_plans(graph: TissueGraph, shape: Shape) -> list[PairPlan]:
+def pair_plans(graph: TissueGraph, shape: Shape, kind: str) -> list[PairPlan]:
     """Return a plan for each pair of levels of `graph`, finest first."""
-    return [PairPlan(child=child, parent=parent, latent=shape.latent) for child, parent in withins(graph)]
+    given = {"latent": shape.latent, "options": shape.options(kind)}
+    return [PairPlan(child=child, parent=parent, **given) for child, parent in withins(graph)]

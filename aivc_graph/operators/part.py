@@ -38,9 +38,15 @@ class Shape:
 
     def picks(self, member: type[AbstractPart], usual: str, key: str | None = None) -> bool:
         """Say whether the configuration chose `member` for its kind, or for the `key` within; else the usual one."""
-        given = self.chosen.get(member.kind, {})
-        given = given if key is None else given.get(key, {})
-        return KINDS[member.kind].get(given.get("kind", usual)) is member
+        return KINDS[member.kind].get(self._given(member.kind, key).get("kind", usual)) is member
+
+    def options(self, kind: str, key: str | None = None) -> dict[str, Any]:
+        """Return the options given for a kind of part, or for the `key` within."""
+        return {name: value for name, value in self._given(kind, key).items() if name != "kind"}
+
+    def _given(self, kind: str, key: str | None) -> Mapping[str, Any]:
+        given = self.chosen.get(kind, {})
+        return given if key is None else given.get(key, {})
 
 
 class Model(Protocol):
@@ -116,6 +122,8 @@ class AbstractPart(nn.Module, ABC):
 
     kind: ClassVar[str]
     Plan: ClassVar[type[Settings]]
+    # What a configuration may set beside ``kind``; given to the part as ``plan.options``.
+    Options: ClassVar[type[Settings]] = Settings
     # Its place among the parts of its kind, and what its answers are asked for, as far as it gives any.
     rank: ClassVar[int] = 0
     question: ClassVar[str] = STATE

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from pydantic import Field
 from torch import Tensor
 
 from aivc_graph import names
@@ -24,6 +25,7 @@ class LateralPlan(Settings):
     relation: Relation
     latent: int
     n_rings: int
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class AbstractLateral(AbstractPart):
@@ -38,7 +40,8 @@ class AbstractLateral(AbstractPart):
         """Return a plan for each relation of one level, where this member was chosen."""
         if not shape.picks(cls, USUAL):
             return []
-        return [LateralPlan(relation=r, latent=shape.latent, n_rings=len(shape.rings)) for r in same_level(graph)]
+        given = {"latent": shape.latent, "n_rings": len(shape.rings), "options": shape.options(cls.kind)}
+        return [LateralPlan(relation=relation, **given) for relation in same_level(graph)]
 
     @property
     def level(self) -> str:

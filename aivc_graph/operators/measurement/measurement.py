@@ -6,6 +6,7 @@ from abc import abstractmethod
 from typing import Any, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from aivc_graph import names
@@ -30,6 +31,7 @@ class MeasurementPlan(Settings):
     latent: int
     depth: float = 1.0
     first: bool = False
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class AbstractMeasurement(AbstractPart):
@@ -54,7 +56,9 @@ class AbstractMeasurement(AbstractPart):
     def serves(cls, graph: TissueGraph, shape: Shape) -> list[MeasurementPlan]:
         """Return a plan for each observation that this member was chosen for."""
         return [
-            plan_of(graph, *key, shape.latent) for key in observed(graph) if shape.picks(cls, usual(key[1]), key[1])
+            plan_of(graph, *key, shape.latent, shape.options(cls.kind, key[1]))
+            for key in observed(graph)
+            if shape.picks(cls, usual(key[1]), key[1])
         ]
 
     @property
@@ -95,7 +99,7 @@ def usual(modality: str) -> str:
     return own[0] if own else COUNTS if modality in names.MOLECULE_OF else FEATURES
 
 
-def plan_of(graph: TissueGraph, level: str, modality: str, latent: int) -> MeasurementPlan:
+def plan_of(graph: TissueGraph, level: str, modality: str, latent: int, options: dict[str, Any]) -> MeasurementPlan:
     """Return what is measured by `modality` at `level`."""
     counted = [m for m in names.MOLECULE_OF if m in graph.modalities(level)]
     return MeasurementPlan(
@@ -105,4 +109,5 @@ def plan_of(graph: TissueGraph, level: str, modality: str, latent: int) -> Measu
         latent=latent,
         depth=float(graph[level].get(f"{modality}_depth", 1.0)),
         first=counted[:1] == [modality],
+        options=options,
     )

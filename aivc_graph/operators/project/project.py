@@ -24,7 +24,7 @@ class AbstractProject(AbstractVertical):
     @classmethod
     def serves(cls, graph: TissueGraph, shape: Shape) -> list[PairPlan]:
         """Return a plan for each pair of levels, coarsest first, where this member was chosen."""
-        return pair_plans(graph, shape)[::-1] if shape.picks(cls, USUAL) else []
+        return pair_plans(graph, shape, cls.kind)[::-1] if shape.picks(cls, USUAL) else []
 
     def steps(self) -> list[Step]:
         """Return its one step, down."""
