@@ -32,9 +32,9 @@ class ModelConfig(Settings):
     rings: tuple[int, ...] = (6, 18)
     depth: int = Field(1, ge=1, le=8)
     measurement: dict[str, Choice] = Field(default_factory=dict)
-    lateral: Choice = Field(default_factory=dict)
-    lift: Choice = Field(default_factory=dict)
-    project: Choice = Field(default_factory=dict)
+    lateral: Choice = Field(default_factory=lambda: {"kind": "ring_mean"})
+    lift: Choice = Field(default_factory=lambda: {"kind": "set_summary"})
+    project: Choice = Field(default_factory=lambda: {"kind": "broadcast"})
 
     @property
     def chosen(self) -> dict[str, Any]:
