@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +14,7 @@ from aivc_graph.graph.panels import observed, panel
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.operators.part import KINDS, AbstractPart, Shape, Step, all_kinds
+from aivc_graph.registry import Registry
 from aivc_graph.settings import Settings
 
 # Kinds of which every block of messages has parts of its own.
@@ -71,7 +73,7 @@ class ModelPlan(Settings):
         parts = [
             PartSpec(kind=kind, member=member, plan=plan.model_dump(mode="json"))
             for kind, members in all_kinds().items()
-            for member in sorted(members, key=lambda name, of=members: of[name].rank)
+            for member in sorted(members, key=_rank_in(members))
             for plan in members[member].serves(graph, shape)
         ]
         return cls(config=config, latent=latent, levels=tuple(graph.levels), parts=tuple(parts))
@@ -135,6 +137,10 @@ class ModelPlan(Settings):
                     "the panel the model was trained on",
                     "build the graph with the run's config.yaml",
                 )
+
+
+def _rank_in(members: Registry[Any]) -> Callable[[str], int]:
+    return lambda name: int(members[name].rank)
 
 
 def message_steps(graph: TissueGraph, config: ModelConfig) -> list[Step]:

@@ -52,11 +52,19 @@ class Shape:
 class Model(Protocol):
     """What a fit may ask of the model it is part of, as far as that is fitted already."""
 
-    latent: int
-    steps: list[Step]
+    @property
+    def latent(self) -> int:
+        """Size of the state."""
 
-    def __call__(self, inputs: Inputs, hidden: Hidden | None = None) -> State:
+    @property
+    def steps(self) -> list[Step]:
+        """The message-passing steps in order."""
+
+    def __call__(self, inputs: Inputs, hidden: Hidden | None = None, /) -> State:
         """Return the state of every node after messages."""
+
+    def to(self, device: Device, /) -> Any:
+        """Move to a device."""
 
     def encode(self, inputs: Inputs, hidden: Hidden) -> State:
         """Return each node's own state."""

@@ -172,7 +172,8 @@ class _Fit:
     def _fit(self, stages: tuple[str, ...]) -> dict[str, float]:
         """Run stages of the closed form, each part by its own fit; return their diagnostics."""
         self.model.eval()
-        training, found = self._folds(), {}
+        training = self._folds()
+        found: dict[str, float] = {}
         fitting = Fitting(
             model=self.model,
             training=training,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -31,7 +32,7 @@ def choose_gates(model: TissueModel, held_out_loss: Callable[[str], float]) -> d
     for question in JUDGED:
         place = QUESTIONS.index(question)
         with model.asked(question):
-            best = _start(gates, place, lambda question=question: held_out_loss(question))
+            best = _start(gates, place, partial(held_out_loss, question))
             for gate in gates.values():
                 started = float(gate.opening[place])
                 for opening in OPENINGS:

@@ -45,7 +45,7 @@ def fit_interventions(shift: ComponentShift, fitting: Fitting) -> None:
     plan, source, size, seed = shift.plan, fitting.source, fitting.window_nodes, fitting.seed
     measurement = fitting.model.part("measurement", plan.level, plan.modality)
     device = shift.centre.device
-    fitting.model.cpu()
+    fitting.model.to("cpu")
     graph = source if isinstance(source, TissueGraph) else source.structure
     encoded = Encoded(measurement, plan, source, size, seed)
     _fit_components(shift, plan, graph, encoded.nodes(), seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from pydantic import Field
@@ -95,7 +95,7 @@ class AbstractMeasurement(AbstractPart):
 def usual(modality: str) -> str:
     """Return the member that serves a modality where the configuration names none."""
     registry = KINDS["measurement"]
-    own = [name for name in registry if modality in registry.facts[name].get("modalities", ())]
+    own = [name for name in registry if modality in cast(tuple[str, ...], registry.facts[name].get("modalities", ()))]
     return own[0] if own else COUNTS if modality in names.MOLECULE_OF else FEATURES
 
 
