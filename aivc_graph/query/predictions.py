@@ -93,12 +93,12 @@ def drawn_log_expression(
 def residual_scores(model: TissueModel, graph: TissueGraph, level: str, rows: NDArray[np.bool_]) -> ResidualScores:
     """Return how the counts of `rows` (node,) depart from what is expected of them, hidden by turns, a quarter each."""
     turn, rng = np.random.default_rng(0).integers(0, TURNS, len(rows)), np.random.default_rng(1)
+    counts = to_scipy_csr(graph.counts(level, names.RNA))[:, panel_columns(graph, level, names.RNA).numpy()]
     places, scores = [], []
     for hidden in (rows & (turn == now) for now in range(TURNS)):
         if not hidden.any():
             continue
         told = expected(model, hide_observations(graph, {(level, names.RNA): hidden}), level, hidden)
-        counts = to_scipy_csr(graph.counts(level, names.RNA))[:, panel_columns(graph, level, names.RNA).numpy()]
         measured = counts[hidden].toarray().astype(np.float64)
         shares, dispersion = _law(model, told, level)
         places.append(_place(model, told, level))

@@ -11,8 +11,8 @@ from scipy.stats import nbinom
 from torch import Tensor, nn
 
 Floats = NDArray[np.floating]
-MOST_NODES, LEAST_NODES, MOST_VALUES = 2_000, 200, 2_000_000
 ALIKE = 200
+MOST_NODES, MOST_VALUES = 2_000, 2_000_000
 MOST_SCORE = 4.5
 
 
@@ -56,7 +56,7 @@ class ResidualScores(nn.Module):
 
     def __init__(self, n_molecules: int, latent: int) -> None:
         super().__init__()
-        kept = int(np.clip(MOST_VALUES // max(n_molecules, 1), LEAST_NODES, MOST_NODES))
+        kept = int(np.clip(MOST_VALUES // max(n_molecules, 1), ALIKE, MOST_NODES))
         score = np.random.default_rng(0).standard_normal((kept, n_molecules), np.float32)
         self.register_buffer("place", torch.zeros(kept, latent))
         self.register_buffer("score", torch.from_numpy(score).half())
@@ -68,9 +68,9 @@ class ResidualScores(nn.Module):
         self.score.copy_(torch.from_numpy(score[rows]))
 
     def draw(self, place: Floats, columns: NDArray[np.integer], draws: int, rng: np.random.Generator) -> Floats:
-        """Return scores (node, draw, column), each draw those of one of the 200 kept nodes nearest to `place`."""
-        near = cKDTree(self.place.numpy()).query(place, k=min(ALIKE, len(self.place)))[1]
-        picked = np.take_along_axis(near, rng.integers(0, near.shape[1], (len(place), draws)), axis=1)
+        """Return scores (node, draw, column), those of the 200 kept nodes nearest to `place`, each before any twice."""
+        near = cKDTree(self.place.numpy()).query(place, k=ALIKE)[1]
+        picked = rng.permuted(near, axis=1)[:, np.arange(draws) % ALIKE]
         return self.score.numpy()[:, columns].astype(np.float64)[picked]
 
 

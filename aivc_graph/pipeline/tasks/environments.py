@@ -22,7 +22,7 @@ from aivc_graph.query.predictions import drawn_log_expression, expected
 
 Floats = NDArray[np.floating]
 MOST_NODES = 400
-DRAWS = 50
+DRAWS = 100
 
 
 def environments(
@@ -41,9 +41,9 @@ def environments(
     rng = np.random.default_rng(asked.tissue.seed)
     drawn = np.sort(rng.permutation(len(peers))[:MOST_NODES])
     ground = Ground(peers=(np.cumsum(rows) - 1)[peers[drawn]], centre=target[scene.train][:, genes].mean(axis=0))
-    told, residuals = expected(asked.model, left, level, rows), asked.residuals(level, scene.train & ~rows)
+    told, residuals = expected(asked.model, left, level, rows), asked.residuals(level, left, scene.train & ~rows)
     depths = _depths(asked, level, rows, scene, rng)
-    drawn_values = drawn_log_expression(asked.model, told, residuals, depths, level, genes, DRAWS, asked.tissue.seed)
+    draws = drawn_log_expression(asked.model, told, residuals, depths, level, genes, DRAWS, asked.tissue.seed)
 
     def some(answers: dict[str, Answers]) -> dict[str, Answers]:
         return {who: _columns(answer, genes) for who, answer in answers.items()}
@@ -52,7 +52,7 @@ def environments(
     restricted = dataclasses.replace(
         scored,
         measured=scored.measured[:, genes],
-        model=drawn_values,
+        model=draws,
         baselines=some(scored.baselines) | joint,
         ceilings=some(scored.ceilings),
         similarity={},
@@ -68,7 +68,7 @@ def _depths(asked: Asked, level: str, rows: Mask, scene: Scene, rng: np.random.G
     near = nearest_visible(scene, NEAREST)
     if near is None:
         return rng.choice(counts[scene.train], (int(rows.sum()), DRAWS))
-    return np.take_along_axis(counts[near], rng.integers(0, NEAREST, (len(near), DRAWS)), axis=1)
+    return rng.permuted(counts[near], axis=1)[:, np.arange(DRAWS) % NEAREST]
 
 
 def _columns(answer: Answers, genes: NDArray[np.integer]) -> Answers:

@@ -93,10 +93,10 @@ class Asked:
             found &= np.asarray(to_scipy_csr(self.graph.counts(level, names.RNA)).sum(axis=1)).ravel() > 0
         return found
 
-    def residuals(self, level: str, train: Mask) -> ResidualScores:
-        """Return how training nodes of `level` depart from what is expected of them, fitted once on `train` (node,)."""
+    def residuals(self, level: str, left: TissueGraph, train: Mask) -> ResidualScores:
+        """Return how nodes of `train` (node,) depart from what is expected of them on the graph `left`, fitted once."""
         if level not in self._residuals:
-            self._residuals[level] = residual_scores(self.model, self.graph, level, train)
+            self._residuals[level] = residual_scores(self.model, left, level, train)
         return self._residuals[level]
 
     def footprints(self, level: str) -> Footprints | None:
