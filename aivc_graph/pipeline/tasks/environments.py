@@ -22,6 +22,7 @@ from aivc_graph.query.predictions import drawn_log_expression, expected
 
 Floats = NDArray[np.floating]
 MOST_NODES = 400
+# The fewer draws, the noisier their mean: at 18, as many as neighbours have values, distances are 0.02 to 0.04 larger.
 DRAWS = 100
 
 
