@@ -18,8 +18,8 @@ class State:
     """Latent state of every level.
 
     `z` (node, latent); `own` and `counted` (node,), 1 where a node was measured itself, and counted; `known` (node,),
-    from 0 (no state) to 1; `context` (node, latent), what neighbours alone say; `heard` (node,), how many levels beneath
-    have told it of their children.
+    from 0 (no state) to 1; `context` (node, latent), what neighbours alone say; `heard` (node,), how many
+    levels beneath have told it of their children.
     """
 
     z: dict[str, Tensor] = field(default_factory=dict)
