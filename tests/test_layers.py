@@ -15,8 +15,8 @@ PACKAGE = "aivc_graph"
 FLOOR_ROOMS = (
     ("names", "errors", "settings"),
     ("registry", "yaml_source"),
-    ("tissue", "setting_faults"),
-    ("io", "modalities", "simulate", "splits", "plot"),
+    ("tissue", "setting_faults", "plot"),
+    ("io", "modalities", "simulate", "splits"),
     ("graph",),
     ("operators",),
     ("model",),
@@ -26,6 +26,7 @@ FLOOR_ROOMS = (
     ("config",),
     ("pipeline",),
     ("cli",),
+    ("__main__",),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOOR_ROOMS) for room in rooms}
 
