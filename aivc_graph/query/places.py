@@ -48,8 +48,9 @@ def averaging(
     """
     n = int(graph[base].num_nodes)
     if niche is not None:
-        columns = np.flatnonzero(niche.cat.codes >= 0)
-        rows, table = niche.cat.codes.to_numpy()[columns], pd.DataFrame({NICHE: niche.cat.categories})
+        here = niche.cat.remove_unused_categories().cat  # tissue need not have every niche of the run
+        columns = np.flatnonzero(here.codes >= 0)
+        rows, table = here.codes.to_numpy()[columns], pd.DataFrame({NICHE: here.categories})
     elif by not in graph.levels:
         raise unknown_name(QueryError, "readout", "place", by, (*graph.levels, NICHE))
     elif by == names.REGION:
