@@ -85,6 +85,21 @@ def test_expression_and_composition_are_those_of_the_same_tissue_held_out(
     assert len(there.neighbours()) == len(here.neighbours()) and not there.markers().empty
 
 
+def test_a_closed_form_is_the_same_without_the_tissue_held_out(
+    sections: Callable[..., list[Any]], elsewhere: TissueGraph, tmp_path: Path
+) -> None:
+    """A run of donors 1 and 2 answers for donors 3 and 4 as does one in whose graph they were held out."""
+    config = CONFIG.model_copy(update={"training": CONFIG.training.model_copy(update={"epochs": 0})})
+    with_them = build_graph([*sections(3, split="test"), *sections(1, 2), *sections(4, split="test")], GRAPH)
+    known = train(with_them, config, tmp_path / "with").tissue
+    asked = train(build_graph(sections(1, 2), GRAPH), config, tmp_path / "without").tissue.on(elsewhere)
+    same = asked.graph.obs("cell").index
+    np.testing.assert_allclose(asked.niches().X, known.niches()[same].X, atol=1e-4)
+    for level in BOTH:
+        answer = asked.expression(at=level)
+        np.testing.assert_allclose(answer.X, known.expression(at=level)[answer.obs_names].X, rtol=1e-4, atol=0.01)
+
+
 def test_a_tissue_on_its_own_graph_is_itself(here: VirtualTissue) -> None:
     again = here.on(here.graph)
     np.testing.assert_array_equal(again.niches().X, here.niches().X)
