@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from aivc_graph import names
+from aivc_graph.errors import QueryError
 from aivc_graph.graph.panels import type_shares, types_of
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
@@ -51,22 +52,32 @@ def predicted_composition(
 
 
 def composition_beneath(
-    labels: pd.Series, weight: sparse.csr_matrix, obs: pd.DataFrame, by: str | None
+    beneath: pd.DataFrame, weight: sparse.csr_matrix, obs: pd.DataFrame, by: str | None, level: str
 ) -> pd.DataFrame:
     """Return the shares of each label among the labelled nodes beneath, a row a place, or the means a row of `by`.
 
     Parameters
     ----------
-    labels
-        Label of each node (node,), missing where it has none.
+    beneath
+        Annotation of the nodes, with a label of each, missing where it has none.
     weight
         ``(place, node)``: how much of each node lies in each place; a place without a labelled node has no shares.
     obs
         Annotation of the places.
+    level
+        What the places are.
+
+    Raises
+    ------
+    QueryError
+        If the nodes bear no labels.
     """
-    kinds = pd.Categorical(labels)
+    if names.LABEL not in beneath:
+        mend = f"ask for the niches at {level}: each row has the shares of the niches there"
+        raise QueryError(f"composition at {level}", "no label, nor beneath it", "labelled nodes", mend)
+    kinds = pd.Categorical(beneath[names.LABEL])
     known = np.flatnonzero(kinds.codes >= 0)
-    shape = (len(labels), len(kinds.categories))
+    shape = (len(beneath), len(kinds.categories))
     sums = (weight @ sparse.csr_matrix((np.ones(len(known)), (known, kinds.codes[known])), shape)).toarray()
     total = sums.sum(axis=1, keepdims=True)
     shares = np.where(total > 0, sums / np.maximum(total, 1e-12), np.nan)

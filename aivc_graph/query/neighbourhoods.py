@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aivc_graph.query.mixture import Floats, cheapest_pair, evenly, group_sums, likeliest, plogp, spread_groups
 
@@ -38,6 +39,15 @@ class NeighbourhoodMixture:
 
     chances: Floats
     weight: Floats
+
+    @classmethod
+    def of_nothing(cls, kinds: int) -> NeighbourhoodMixture:
+        """Return the one niche that every cell is in, where no cell has neighbours to fit one to."""
+        return cls(np.full((1, kinds), 1.0 / kinds), np.ones(1))
+
+    def ordered(self, order: NDArray[np.int_]) -> NeighbourhoodMixture:
+        """Return the mixture with its niches in another order."""
+        return NeighbourhoodMixture(self.chances[order], self.weight[order])
 
     def log_density(self, windows: Floats, own: Floats | None = None) -> Floats:
         r"""Return log weight × chance of each niche (node, niche) given neighbours `windows` (node, kind).
