@@ -74,15 +74,15 @@ def save_model(model: TissueModel, run: Path) -> None:
     temporary.replace(run / "model.json")
 
 
-def load_model(run: Path) -> TissueModel:
-    """Return the trained model of a run folder.
+def load_model(run: Path, weights: str = "model.safetensors") -> TissueModel:
+    """Return the model of a run folder with the weights of one of its files.
 
     Raises
     ------
     StoreError, ModelError
         If a file is missing or damaged, or the weights do not fit the plan.
     """
-    tensors, _ = load_tensors(run / "model.safetensors")
+    tensors, _ = load_tensors(run / weights)
     try:
         plan = ModelPlan.model_validate_json((run / "model.json").read_text())
     except OSError as error:
@@ -98,7 +98,7 @@ def load_model(run: Path) -> TissueModel:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise ModelError(
-            str(run / "model.safetensors"), f"weights that do not fit model.json ({error})", mend="train again"
+            str(run / weights), f"weights that do not fit model.json ({error})", mend="train again"
         ) from error
     return model.eval()
 

@@ -55,6 +55,7 @@ def environments(
         ),
         baselines=some(scored.baselines) | joint,
         ceilings=some(scored.ceilings),
+        ablations={},
         similarity={},
     )
     shown = np.zeros(len(rows), bool)
