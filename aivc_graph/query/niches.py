@@ -92,7 +92,7 @@ def _by_kinds(
     surrounded = np.flatnonzero(windows.any(axis=1))
     if not len(surrounded):
         return np.ones((len(windows), 1))
-    found = fit_neighbourhoods(windows[surrounded], seed, most=k or 0)
+    found = fit_neighbourhoods(windows[surrounded], seed, most=k or 0, least=k or 1)
     if k is None:
         rows = surrounded[evenly(len(surrounded))]
         seen = {n: normalised(mixture.log_density(windows[rows])) for n, mixture in found.items()}
@@ -106,7 +106,7 @@ def _by_state(
     x, known = found_in.x, found_in.known
     if not known.any():
         return np.ones((len(x), 1))
-    found = fit_mixtures(x[known], seed, most=k or 0)
+    found = fit_mixtures(x[known], seed, most=k or 0, least=k or 1)
     degree = np.maximum(np.diff(found_in.adjacency.indptr), 1)[:, None]
 
     def given_context(n: int) -> Floats:

@@ -37,5 +37,5 @@ def image_to_expression(asked: Asked) -> list[Scored]:
         features=graph[level][names.HISTOLOGY].numpy(),
         featured=seen,
     )
-    told = (asked, "image_to_expression", "modality", "histology → rna", level, rows)
-    return scored_expression(*told, hidden, scene, same=(FEATURES_ONLY,))
+    task, kind = "image_to_expression", "histology → rna"
+    return scored_expression(asked, task, "modality", kind, level, rows, hidden, scene, same=(FEATURES_ONLY,))

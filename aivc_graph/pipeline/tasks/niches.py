@@ -14,6 +14,7 @@ from aivc_graph.evaluation.baselines.baseline import run_baselines
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.evaluation.settings import EvaluationConfig
 from aivc_graph.pipeline.tasks.task import TASKS, Asked
+from aivc_graph.query.ablations import FEATURES_ONLY
 from aivc_graph.query.predictions import measured_log_expression
 from aivc_graph.query.virtual_tissue import VirtualTissue
 
@@ -66,7 +67,8 @@ def niches(asked: Asked) -> list[Scored]:
             measured=true[rows],
             model=answer(asked.tissue),
             baselines=run_baselines(everywhere, "domains"),
-            ablations=asked.ablations(answer),
+            # Where a level has no features, a niche of them is none.
+            ablations=asked.ablations(answer, *(() if level in asked.model.plan.features else (FEATURES_ONLY,))),
             metrics=("ari",),
             units=asked.units(level, rows),
             leakage=asked.leakage(level, rows)["any"],
