@@ -62,8 +62,8 @@ def closed_form_only(tissue: VirtualTissue, given: Given) -> VirtualTissue | str
 def messages_off(tissue: VirtualTissue, given: Given) -> VirtualTissue:
     """Return the tissue without neighbours, parents or children.
 
-    A node whose own measurements are hidden has no state then, and is decoded at zero: the mean profile of its section.
-    A niche is made of what its nodes are, since nothing is known of what is around them.
+    A node whose own measurements are hidden has no state then: all of a section are told the same, its mean profile. A
+    niche is made of what its nodes are, since nothing is known of what is around them.
     """
     return _with(tissue, graph=without_messages(tissue.graph), diagnostics={})
 
