@@ -65,7 +65,7 @@ class NeighbourhoodMixture:
         return density
 
 
-def fit_neighbourhoods(windows: Floats, seed: int, most: int = 0) -> dict[int, NeighbourhoodMixture]:
+def fit_neighbourhoods(windows: Floats, seed: int, most: int = 0, least: int = 1) -> dict[int, NeighbourhoodMixture]:
     """Return the mixture of each number of niches, fitted as `fit_mixtures` fits states; a row is a neighbourhood."""
     sample = windows[evenly(len(windows))]
 
@@ -79,7 +79,7 @@ def fit_neighbourhoods(windows: Floats, seed: int, most: int = 0) -> dict[int, N
         return NeighbourhoodMixture(_chances(group_sums(sample, group), sample), np.bincount(group) / len(sample))
 
     strength = INDEPENDENT * float(sample.sum(axis=1).mean())
-    return likeliest(sample, first, of_shares, partial(_merge_nearest, strength=strength), seed, most)
+    return likeliest(sample, first, of_shares, partial(_merge_nearest, strength=strength), seed, most, least=least)
 
 
 def _chances(counts: Floats, windows: Floats) -> Floats:

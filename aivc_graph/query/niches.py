@@ -141,7 +141,7 @@ def _by_kinds(
     surrounded = np.flatnonzero(windows.any(axis=1))
     if not len(surrounded):
         return NeighbourhoodMixture.of_nothing(kinds.shape[1])
-    found = fit_neighbourhoods(windows[surrounded], seed, most=k or 0)
+    found = fit_neighbourhoods(windows[surrounded], seed, most=k or 0, least=k or 1)
     if k is None:
         rows = surrounded[evenly(len(surrounded))]
         seen = {n: normalised(mixture.log_density(windows[rows])) for n, mixture in found.items()}
@@ -153,7 +153,7 @@ def _by_state(found_in: Surroundings, kinds: Floats, k: int | None, resolution: 
     x, known = found_in.x, found_in.known
     if not known.any():
         return StateMixture.of_nothing(x.shape[1])
-    found = fit_mixtures(x[known], seed, most=k or 0)
+    found = fit_mixtures(x[known], seed, most=k or 0, least=k or 1)
     degree = np.maximum(np.diff(found_in.adjacency.indptr), 1)[:, None]
 
     def given_context(n: int) -> Floats:

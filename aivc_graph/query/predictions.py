@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -143,16 +145,21 @@ def mean_log1p(mean: Floats, dispersion: Floats, scale: float = 1.0) -> Floats:
 
     Summed over counts on a grid of means for dispersions rounded to a tenth of an e-fold, and interpolated.
     """
-    counts = np.arange(MOST_COUNTS)
+    counts = np.log1p(scale * np.arange(MOST_COUNTS))
     rounded = np.round(np.log(np.clip(dispersion, 1e-3, 1e4)), 1)
     out = np.empty_like(mean)
     for theta in np.unique(rounded):
-        size = np.exp(theta)
-        mass = nbinom.pmf(counts[None], size, size / (size + GRID[:, None]))
-        table = mass @ np.log1p(scale * counts)
+        table = _mass(float(theta)) @ counts
         columns = rounded == theta
         values = mean[:, columns]
         # Beyond the grid the curve is a shifted logarithm.
         beyond = table[-1] + np.log1p(scale * values) - np.log1p(scale * GRID[-1])
         out[:, columns] = np.where(values > GRID[-1], beyond, np.interp(values, GRID, table))
     return out
+
+
+@functools.lru_cache(maxsize=64)
+def _mass(theta: float) -> Floats:
+    """Return how likely each count is at each mean of the grid (mean, count), for a dispersion exp(`theta`)."""
+    size = np.exp(theta)
+    return np.asarray(nbinom.pmf(np.arange(MOST_COUNTS)[None], size, size / (size + GRID[:, None])))

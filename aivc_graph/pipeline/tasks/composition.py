@@ -7,12 +7,13 @@ from numpy.typing import NDArray
 
 from aivc_graph import names
 from aivc_graph.evaluation.baselines.baseline import run_baselines
-from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.evaluation.scoring import MODEL, Scored
 from aivc_graph.graph.hiding import hide_observations
 from aivc_graph.graph.panels import panel_columns, types_of
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.pipeline.tasks.task import TASKS, Asked
 from aivc_graph.query.composition import measured_shares, predicted_shares
+from aivc_graph.query.virtual_tissue import VirtualTissue
 
 Floats = NDArray[np.float64]
 TRUE_SHARES = "true shares"
@@ -29,8 +30,12 @@ def spot_to_composition(asked: Asked) -> list[Scored]:
         if true is not None:
             references[TRUE_SHARES] = true
         train = asked.training(parent) & counted & (measured.sum(axis=1) > 0)
-        left = hide_observations(asked.graph, {(child, names.RNA): asked.scored(child)})
-        predicted = predicted_shares(asked.model, left, child, parent)
+
+        def answer(tissue: VirtualTissue, child: str = child, parent: str = parent) -> Floats:
+            left = hide_observations(tissue.graph, {(child, names.RNA): asked.scored(child)})
+            return predicted_shares(tissue.model, left, child, parent)
+
+        predicted = {MODEL: answer(asked.tissue), **asked.ablations(answer)}
         for readout, reference in references.items():
             rows = asked.scored(parent) & counted & (reference.sum(axis=1) > 0.5)
             if rows.any() and train.any():
@@ -44,7 +49,7 @@ def _scored(
     parent: str,
     readout: str,
     reference: Floats,
-    predicted: Floats,
+    predicted: dict[str, Floats],
     measured: Floats,
     train: NDArray[np.bool_],
     rows: NDArray[np.bool_],
@@ -60,8 +65,9 @@ def _scored(
         modality="rna → type",
         readout=f"composition, {readout}",
         measured=reference[rows],
-        model=predicted[rows],
+        model=predicted[MODEL][rows],
         baselines=run_baselines(scene, "composition"),
+        ablations={who: shares[rows] for who, shares in predicted.items() if who != MODEL},
         metrics=("jsd", "rmse_shares"),
         units=asked.units(parent, rows),
         leakage=asked.leakage(parent, rows)["any"],

@@ -56,6 +56,7 @@ def environments(
         model=draws,
         baselines=some(scored.baselines) | joint,
         ceilings=some(scored.ceilings),
+        ablations={},
         similarity={},
     )
     shown = np.zeros(len(rows), bool)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ from aivc_graph.errors import QueryError
 from aivc_graph.evaluation.baselines.baseline import Scene
 from aivc_graph.evaluation.intervals import Units, units_of
 from aivc_graph.evaluation.leakage import leakage
-from aivc_graph.evaluation.metrics.metric import sums_by
+from aivc_graph.evaluation.metrics.metric import Answers, sums_by
 from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
@@ -45,12 +45,15 @@ class Asked:
         What is known of it, where it was simulated.
     weights
         What tells of pathways: columns ``source``, ``target``, ``weight``.
+    ablated
+        The tissue with one part taken away, by the name of the ablation.
     """
 
     tissue: VirtualTissue
     config: Config
     truth: Truth | None = None
     weights: pd.DataFrame | None = None
+    ablated: Mapping[str, VirtualTissue] = field(default_factory=dict)
     _residuals: dict[str, ResidualScores] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -70,6 +73,10 @@ class Asked:
             if any(bool(self.graph.in_split(level, split).any()) for level in self.model.plan.counts):
                 return split
         return HIDDEN
+
+    def ablations(self, answer: Callable[[VirtualTissue], Answers], *without: str) -> dict[str, Answers]:
+        """Return what each ablated tissue answers, but for those `without` which the question is the same."""
+        return {name: answer(tissue) for name, tissue in self.ablated.items() if name not in without}
 
     def scored(self, level: str) -> Mask:
         """Return the nodes of `level` that are scored (node,)."""
