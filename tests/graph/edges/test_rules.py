@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anndata as ad
 import numpy as np
 import pytest
 from scipy import sparse
@@ -146,3 +147,23 @@ def test_grid_square_walks_around_a_hole():
     edges = edge_rule("grid", n_rings=2)(pos[keep])
     centre = np.flatnonzero((pos[keep] == 32).all(axis=1))[0]
     assert edges[centre].nnz == 12 - 2
+
+
+@pytest.mark.filterwarnings("ignore")  # squidpy's own use of its dependencies
+@pytest.mark.parametrize(
+    ("kind", "ours", "theirs"),
+    [
+        ("knn", {"k": 6}, {"n_neighs": 6}),
+        ("radius", {"radius_um": 60.0}, {"radius": 60.0}),
+        ("delaunay", {}, {"delaunay": True}),
+    ],
+)
+def test_same_edges_as_squidpy(kind, ours, theirs):
+    import squidpy as sq
+
+    pos = points(400)
+    peer = ad.AnnData(obsm={"spatial": pos})
+    sq.gr.spatial_neighbors(peer, coord_type="generic", **theirs)
+    expected = peer.obsp["spatial_distances"].tocsr()
+    expected.sort_indices()
+    same(edge_rule(kind, **ours)(pos), expected, atol=1e-3)
