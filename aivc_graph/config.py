@@ -164,7 +164,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Examples
     --------
-    >>> load_config("configs/demo.yaml", ["training.epochs=2"]).training.epochs  # doctest: +SKIP
+    >>> load_config("configs/demo.yaml", ["training.epochs=2"]).training.epochs
     2
     """
     source, base = read_yaml(Path(path)), data_folder()

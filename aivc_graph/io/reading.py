@@ -74,7 +74,7 @@ def read(
 
     Examples
     --------
-    >>> section = read("outs", reader="spaceranger")  # doctest: +SKIP
+    >>> section = read("outs", reader="spaceranger")
     """
     path = Path(path)
     name = reader or recognise(path)
