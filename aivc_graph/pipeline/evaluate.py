@@ -29,7 +29,6 @@ from aivc_graph.pipeline.card import card_of
 from aivc_graph.pipeline.tasks.task import HIDDEN, TASKS, Asked
 from aivc_graph.pipeline.truth import check_truth, find_truth
 from aivc_graph.query.virtual_tissue import VirtualTissue
-from aivc_graph.registry import import_members
 from aivc_graph.training.run_folder import METRICS, run_metrics
 
 log = logging.getLogger(__name__)
@@ -84,7 +83,6 @@ def evaluate(
     given = pathways or config.evaluation.pathways
     asked = Asked(tissue, config, known, None if given is None else read_footprints(given))
     _check_weights(asked)
-    import_members("aivc_graph.pipeline.tasks")
     scored = []
     for name in TASKS:
         started = time.perf_counter()

@@ -10,9 +10,7 @@ from scipy.spatial import cKDTree
 
 from aivc_graph.errors import GraphError
 from aivc_graph.graph.edges.rule import edge_rule
-from aivc_graph.registry import import_members
 
-import_members("aivc_graph.graph.edges")
 RULES = {"knn": {"k": 6}, "radius": {"radius_um": 40.0}, "delaunay": {}, "grid": {}}
 
 
