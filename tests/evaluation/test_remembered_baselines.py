@@ -11,7 +11,7 @@ import pytest
 
 from aivc_graph.evaluation.baselines import remembered
 from aivc_graph.evaluation.baselines.baseline import BASELINES, Scene, run_baselines
-from tests.evaluation.test_baselines_are_blind import READOUTS, scene
+from tests.suites.test_baselines_are_blind import READOUTS, scene
 
 COSTLY = {"kernel_ridge_of_features", "knn_of_features", "neighbour_mean_mixture", "nnls", "own_mixture", "ridge"}
 

@@ -9,7 +9,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from aivc_graph.errors import GraphError
-from aivc_graph.graph.edges.rule import edge_rule
+from aivc_graph.graph.edges.rule import EDGES, edge_rule
 
 RULES = {"knn": {"k": 6}, "radius": {"radius_um": 40.0}, "delaunay": {}, "grid": {}}
 
@@ -27,6 +27,10 @@ def same(a: sparse.csr_matrix, b: sparse.csr_matrix, atol: float = 0.0) -> None:
     np.testing.assert_array_equal(a.indptr, b.indptr)
     np.testing.assert_array_equal(a.indices, b.indices)
     np.testing.assert_allclose(a.data, b.data, atol=atol)
+
+
+def test_every_rule_is_tried():
+    assert set(RULES) == set(EDGES)
 
 
 def test_answer_is_sorted_float32_distances_without_self_loops(rule):
