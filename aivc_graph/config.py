@@ -14,11 +14,10 @@ from aivc_graph.errors import ConfigError, ReadError
 from aivc_graph.evaluation.settings import EvaluationConfig
 from aivc_graph.graph.build import GraphConfig
 from aivc_graph.graph.edges.rule import EDGES
-from aivc_graph.io.reading import known_readers, recognise
+from aivc_graph.io.reading import READERS, recognise
 from aivc_graph.modalities.histology_features import HistologyFeatures
 from aivc_graph.model.settings import ModelConfig
-from aivc_graph.operators.part import all_kinds
-from aivc_graph.registry import import_members
+from aivc_graph.operators.part import KINDS
 from aivc_graph.setting_faults import SettingFaults
 from aivc_graph.settings import Settings
 from aivc_graph.splits.design import DESIGNS
@@ -165,7 +164,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Examples
     --------
-    >>> load_config("configs/demo.yaml", ["training.epochs=2"]).training.epochs  # doctest: +SKIP
+    >>> load_config("configs/demo.yaml", ["training.epochs=2"]).training.epochs
     2
     """
     source, base = read_yaml(Path(path)), data_folder()
@@ -244,14 +243,11 @@ def _is_index(part: str | int, place: Any) -> bool:
 
 def _check_members(data: dict[str, Any], base: Path, faults: SettingFaults) -> None:
     """Check the settings whose keys depend on a name: edge rules, the split's design, readers, registration methods."""
-    for package in ("graph.edges", "splits", "tissue.registration"):
-        import_members(f"aivc_graph.{package}")
-    kinds = all_kinds()
     for kind in ("lateral", "lift", "project"):
         for key, chosen in _find(data, ("model", kind)):
-            faults.check_member(key, chosen, kinds[kind], "part")
+            faults.check_member(key, chosen, KINDS[kind], "part")
     for key, chosen in _find(data, ("model", "measurement", ANY)):
-        faults.check_member(key, chosen, kinds["measurement"], "part")
+        faults.check_member(key, chosen, KINDS["measurement"], "part")
     for key, edges in _find(data, ("graph", "edges", ANY)):
         faults.check_member(key, edges, EDGES, "rule")
     for key, split in _find(data, ("task", "split")):
@@ -261,7 +257,7 @@ def _check_members(data: dict[str, Any], base: Path, faults: SettingFaults) -> N
         faults.check_member(key, method, REGISTRATIONS, "method", also=("moving", "fixed", "also"))
     for key, source in _find(data, ("task", "sections", ANY, "sources", ANY)):
         if isinstance(source, dict) and (reader := _reader_name(source, base)) is not None:
-            faults.check_member(key, {**source, "reader": reader}, known_readers(), "reader", "reader", ("path",))
+            faults.check_member(key, {**source, "reader": reader}, READERS, "reader", "reader", ("path",))
 
 
 def _reader_name(source: dict[str, Any], base: Path) -> Any:
@@ -308,4 +304,4 @@ def _member(choice: ChoiceConfig, base: Path) -> type[Settings] | None:
         return REGISTRATIONS[choice.kind]
     given = {**choice.options, **{name: getattr(choice, name) for name in type(choice).model_fields}}
     name = _reader_name(given, base)
-    return None if name is None else known_readers()[name]
+    return None if name is None else READERS[name]

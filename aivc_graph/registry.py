@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
@@ -17,12 +19,14 @@ S = TypeVar("S", bound=Settings)
 
 
 class Registry(Generic[T]):
-    """An extension point: every module of a folder registers one member here.
+    """An extension point: every module of a package registers one member here, and so may packages of users.
 
     Parameters
     ----------
     kind
         What a member is called in messages, such as ``"edge rule"``.
+    package
+        Where the members stand; they are imported, and those of users with them, when one is first asked for.
 
     Examples
     --------
@@ -34,10 +38,22 @@ class Registry(Generic[T]):
     4
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, package: str = "") -> None:
         self.kind = kind
+        self._package = package
         self._members: dict[str, T] = {}
-        self.facts: dict[str, dict[str, object]] = {}
+        self._facts: dict[str, dict[str, object]] = {}
+
+    def _known(self) -> dict[str, T]:
+        if self._package:
+            import_members(self._package)
+        return self._members
+
+    @property
+    def facts(self) -> Mapping[str, dict[str, object]]:
+        """What each member states about itself, by name."""
+        self._known()
+        return self._facts
 
     def register(self, name: str, **facts: object) -> Callable[[T], T]:
         """Return a decorator that adds a member under `name` with its `facts`."""
@@ -46,32 +62,60 @@ class Registry(Generic[T]):
             if name in self._members and self._members[name] is not member:
                 raise ConfigError(f"registry of {self.kind}s", f"{name!r} is registered twice")
             self._members[name] = member
-            self.facts[name] = facts
+            self._facts[name] = facts
             return member
 
         return add
 
     def get(self, name: str, where: str = "configuration", error: type[AivcError] = ConfigError) -> T:
         """Return the member called `name`, or raise an error that names the nearest match."""
-        if name not in self._members:
-            raise unknown_name(error, where, self.kind, name, self._members)
-        return self._members[name]
+        members = self._known()
+        if name not in members:
+            raise unknown_name(error, where, self.kind, name, members)
+        return members[name]
 
     def __getitem__(self, name: str) -> T:
         return self.get(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._members))
+        return iter(sorted(self._known()))
 
     def __contains__(self, name: object) -> bool:
-        return name in self._members
+        return name in self._known()
 
 
+@cache
 def import_members(package: str) -> None:
-    """Import every module of `package`, so that each registers itself."""
+    """Import every module of `package`, and what users' packages add to it, so that each registers itself.
+
+    Installed packages add to it by entry points of the group ``aivc_graph.`` and the last word of `package`, such as
+    ``aivc_graph.edges`` for edge rules, or ``aivc_graph.parts`` for all kinds of operator; a value is a module, or an
+    object in it.
+
+    Raises
+    ------
+    ConfigError
+        If an entry point cannot be loaded: names it and the distribution it belongs to.
+    """
     folder = importlib.import_module(package).__path__
     for module in pkgutil.iter_modules(folder):
         importlib.import_module(f"{package}.{module.name}")
+    room, _, last = package.rpartition(".")
+    group = "parts" if room == "aivc_graph.operators" else last
+    for point in sorted(entry_points(group=f"aivc_graph.{group}")):
+        _load(point)
+
+
+def _load(point: EntryPoint) -> None:
+    """Import what an entry point names; whatever goes wrong in code of others is told as theirs."""
+    try:
+        point.load()
+    except Exception as error:
+        owner = "an unnamed distribution" if point.dist is None else f"{point.dist.name} {point.dist.version}"
+        where = f"entry point {point.name} = {point.value} of {owner} ({point.group})"
+        raise ConfigError(
+            where, f"{type(error).__name__}: {error}", mend="mend that package, or uninstall it"
+        ) from error
 
 
 def made(member: type[S], options: dict[str, Any], where: str, kind: str) -> S:

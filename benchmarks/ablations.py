@@ -27,8 +27,8 @@ from aivc_graph import names
 from aivc_graph.config import Config, load_config
 from aivc_graph.evaluation.intervals import resampled
 from aivc_graph.graph.hiding import hide_observations
-from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.graph.panels import panel_columns
+from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.pipeline.evaluate import evaluate
 from aivc_graph.pipeline.tasks.context_expression import hidden_rows

@@ -25,6 +25,7 @@ from typing import Any
 import anndata as ad
 import numpy as np
 from responses import scores
+from result_file import write_result
 from scipy import sparse
 
 from aivc_graph.config import data_folder
@@ -85,7 +86,7 @@ def main() -> None:
     ours, profiles = our_scores(predicted, measured)
     theirs = their_scores({"predicted": predicted, "measured": measured, **profiles}, options.python)
     found = {name: compared(ours[name], theirs[peer]) | {"peer": peer} for name, peer in (PEERS | PARTS).items()}
-    OUT.write_text(json.dumps(found, indent=1) + "\n")
+    write_result(OUT, found)
     print(json.dumps(found, indent=1))
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import anndata as ad
 import numpy as np
+from result_file import write_result
 from scipy import sparse
 
 from aivc_graph.config import load_config
@@ -45,7 +46,7 @@ def main() -> None:
     for metric in ("jsd", "rmse_shares"):
         values = {name: [one[metric][name] for one in draws] for name in draws[0][metric]}
         found[metric] = {name: round(float(np.mean(each)), 4) for name, each in values.items()}
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    write_result(options.out, found)
     print(json.dumps(found, indent=1))
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from result_file import write_result
 
 from aivc_graph.evaluation.conformal import conformal
 from aivc_graph.operators.regressions import ridge_path
@@ -44,7 +45,7 @@ def main() -> None:
         "unit": "donor; a bound for each niche and gene",
         "coverage": {key: summary([one[key] for one in rounds]) for key in rounds[0]},
     }
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    write_result(options.out, found)
     print(json.dumps(found, indent=1), f"{time.perf_counter() - started:.0f} s")
 
 

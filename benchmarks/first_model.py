@@ -22,6 +22,7 @@ import numpy as np
 from first_model_expression import her2st_image, xenium_spots
 from first_model_niches import regions, simulated
 from first_model_parts import CONFIGS, interval, log, r, scaled_counts, trained
+from result_file import write_result
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
@@ -47,12 +48,10 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     log.setLevel(logging.INFO)
-    found = json.loads(options.out.read_text()) if options.out.exists() else {}
     for name in options.only:
-        found[name] = tasks[name]()
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
-        print(json.dumps(found[name], indent=1), flush=True)
+        found = tasks[name]()
+        write_result(options.out, found, part=name)
+        print(json.dumps(found, indent=1), flush=True)
 
 
 def her2st_labels() -> dict[str, Any]:

@@ -11,23 +11,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
-import platform
 import resource
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import numpy as np
 from numpy.typing import NDArray
+from result_file import write_result
 from scipy import sparse
 from scipy.spatial import Delaunay, cKDTree
 
@@ -174,13 +172,10 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=1_000_000)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "graph_build.json")
     options = parser.parse_args()
-    machine = {"cores": os.cpu_count(), "python": platform.python_version(), "machine": platform.machine()}
-    libraries = {name: version(name) for name in ("numpy", "scipy", "squidpy", "anndata", "zarr", "torch")}
-    result = {"cells": options.cells, **machine, "libraries": libraries, "load_at_start": round(os.getloadavg()[0], 1)}
+    result = {"cells": options.cells, "load_at_start": round(os.getloadavg()[0], 1)}
     result["build"] = apart(time_build, options.cells)
     result["edges"] = apart(time_edges, options.cells)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
+    write_result(options.out, result)
 
 
 if __name__ == "__main__":

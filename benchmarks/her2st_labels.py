@@ -13,7 +13,6 @@ Andersson et al. 2021, doi:10.1038/s41467-021-26271-2.
 from __future__ import annotations
 
 import argparse
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import numpy as np
 import pandas as pd
 from first_model_parts import CONFIGS, interval, r
 from numpy.typing import NDArray
+from result_file import write_result
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -58,7 +58,7 @@ def main() -> None:
     for name, (genes, steps, scale) in readings.items():
         found[name] = left_out(logged[:, genes], label, donor, steps, scale=scale)
         print(name, found[name], flush=True)
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    write_result(options.out, found)
 
 
 def labelled_spots() -> tuple[Floats, NDArray[np.str_], NDArray[np.str_]]:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from result_file import write_result
 from scipy.spatial import cKDTree
 
 from aivc_graph.io.slides import open_slide
@@ -121,8 +122,7 @@ def main() -> None:
         "ms_per_tile_one_core": float(np.mean([section.ms_per_tile for section in every.values()])),
         "runs": [across(every, DONORS["C"], DONORS["B"]), across(every, DONORS["B"], DONORS["C"])],
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(arguments.out, result)
     print(json.dumps(result, indent=1))
 
 

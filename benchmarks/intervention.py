@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from result_file import write_result
 from scipy import optimize, sparse
 
 from aivc_graph import names
@@ -97,8 +98,7 @@ def main() -> None:
         "spread_from_a_disc": spread_summary(pd.DataFrame(decays)),
         "no_effect": nothing_found(replace(preset, effect=0.0), options.seeds[0]),
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    write_result(options.out, found)
     print(json.dumps(found, indent=1))
 
 

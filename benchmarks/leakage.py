@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from result_file import write_result
 
 from aivc_graph import names
 from aivc_graph.config import Config, load_config
@@ -47,11 +48,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/leakage.json"))
     parser.add_argument("--only", nargs="+", choices=SPLITS, default=list(SPLITS))
     options = parser.parse_args()
-    found = json.loads(options.out.read_text()) if options.out.exists() else {}
     for name in options.only:
-        found[name] = of_tissue(name)
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
-        print(name, json.dumps({split: row["short"] for split, row in found[name].items()}, indent=1))
+        found = of_tissue(name)
+        write_result(options.out, found, part=name)
+        print(name, json.dumps({split: row["short"] for split, row in found.items()}, indent=1))
 
 
 def of_tissue(name: str) -> dict[str, Any]:

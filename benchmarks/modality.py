@@ -19,6 +19,7 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
+from result_file import write_result
 from scipy import sparse
 
 from aivc_graph.config import data_folder
@@ -47,7 +48,7 @@ def main() -> None:
     for one in pairings(data_folder()):
         found[one.name] = scores(one)
         print(one.name, json.dumps(found[one.name]), flush=True)
-    OUT.write_text(json.dumps(found, indent=1) + "\n")
+    write_result(OUT, found)
 
 
 def pairings(folder: Path) -> Iterator[Pairing]:

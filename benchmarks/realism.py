@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from realism_summaries import Block, comparable, in_blocks, summarise, summarise_slide
+from result_file import write_result
 from scipy.spatial import cKDTree
 
 from aivc_graph.simulate.imaging import see_molecules
@@ -60,8 +61,7 @@ def main() -> None:
     }
     table = [row for scale in real for row in compared(scale, real[scale], simulated[scale])]
     result = {"size_um": SIZE_UM, "seeds": SEEDS, "table": table, "real": real, "simulated": simulated}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(rounded(result), indent=1) + "\n")
+    write_result(arguments.out, rounded(result))
     print(pd.DataFrame(table).to_string(index=False, float_format="%.3f"))
 
 

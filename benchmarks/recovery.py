@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from result_file import write_result
 from scipy import stats
 
 from aivc_graph.config import load_config
@@ -39,12 +40,10 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     log.setLevel(logging.INFO)
-    found = json.loads(options.out.read_text()) if options.out.exists() else {}
     for preset in options.only:
-        found[preset] = summary([study(preset, seed) for seed in range(options.seeds)])
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
-        for row in found[preset]["scores"]:
+        found = summary([study(preset, seed) for seed in range(options.seeds)])
+        write_result(options.out, found, part=preset)
+        for row in found["scores"]:
             print(preset, json.dumps(row), flush=True)
 
 

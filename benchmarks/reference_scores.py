@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from result_file import write_result
 
 from aivc_graph.config import data_folder
 
@@ -40,7 +41,7 @@ def main() -> None:
         "protein from rna": modality(folder),
         "fitness of pairs": fitness(data_folder() / "norman19-gi-fitness"),
     }
-    OUT.write_text(json.dumps(found, indent=1) + "\n")
+    write_result(OUT, found)
     print(json.dumps(found["norman"], indent=1))
 
 

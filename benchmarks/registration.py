@@ -15,6 +15,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pandas as pd
+from result_file import write_result
 from scipy.spatial import cKDTree
 
 from aivc_graph import names
@@ -41,7 +42,7 @@ def main() -> None:
         start = time.perf_counter()
         results[part.__name__] = rounded(part()) | {"seconds": round(time.perf_counter() - start, 1)}
         print(part.__name__, json.dumps(results[part.__name__], indent=1))
-    OUT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write_result(OUT, results)
 
 
 def simulated() -> dict[str, Any]:

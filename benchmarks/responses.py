@@ -16,6 +16,7 @@ from typing import Any
 import anndata as ad
 import numpy as np
 from responses_elsewhere import answers, summary
+from result_file import write_result
 
 from aivc_graph.config import data_folder
 from aivc_graph.evaluation.metrics.metric import metric
@@ -36,7 +37,7 @@ def main() -> None:
     in_norman = ~table.is_control & (table.context == "k562")
     exam = next(examine(table, question) for question in unseen_pair(table, in_norman))
     found = {"pairs_with_both_parts_seen": pairs(exam), "questions": questions(table, in_norman)}
-    OUT.write_text(json.dumps(found, indent=1) + "\n")
+    write_result(OUT, found)
     print(json.dumps(found["pairs_with_both_parts_seen"]["mean"], indent=1))
 
 

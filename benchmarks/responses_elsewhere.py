@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from response_sets import INTERACTIONS, Floats, drawn, sets_in
+from result_file import write_result
 
 from aivc_graph.config import data_folder
 from aivc_graph.evaluation.baselines.baseline import run_baselines
@@ -57,7 +58,7 @@ def main() -> None:
         found["drawn"][name] = summary(errors, likeness)
         show(name, found["drawn"][name])
     found["in all"] = {kind: in_all(found[kind]) for kind in ("sets", "drawn")}
-    OUT.write_text(json.dumps(found, indent=1) + "\n")
+    write_result(OUT, found)
     print(json.dumps(found["in all"], indent=1))
 
 

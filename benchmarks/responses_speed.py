@@ -20,6 +20,7 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
+from result_file import write_result
 from scipy import sparse
 from scipy.spatial.distance import pdist
 
@@ -97,7 +98,7 @@ def main() -> None:
         "scores": len(results),
         "error of 300 cells a side": sampling_error(exam),
     }
-    OUT.write_text(json.dumps(found, indent=1) + "\n")
+    write_result(OUT, found)
     print(json.dumps(found, indent=1))
 
 

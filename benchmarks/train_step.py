@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import resource
 import tempfile
 import time
@@ -22,6 +21,7 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import torch
+from result_file import write_result
 from scipy import sparse
 from torch import Tensor, nn
 from torch_geometric.nn import HeteroConv, SAGEConv
@@ -209,9 +209,7 @@ def main() -> None:
     options = parser.parse_args()
     config = GraphConfig(edges={"cell": {"kind": "knn", "k": 8}})
     small = build_graph([simulated_section(options.block_cells, options.genes, options.nonzeros, 0)], config)
-    result: dict[str, Any] = {
-        "machine": {"processor": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    }
+    result: dict[str, Any] = {"threads": torch.get_num_threads()}
     result["block"] = compare_blocks(small, 64, options.repeats, options.device)
     print(json.dumps(result["block"]), flush=True)
     graph = (
@@ -221,8 +219,7 @@ def main() -> None:
     )
     result["epoch"] = time_epoch(graph, options.device)
     result["peak_rss_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(options.out, result)
     print(json.dumps(result, indent=1))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import socket
@@ -10,6 +11,8 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import pytest
 from pytest_socket import SocketConnectBlockedError
 
 ROOT = Path(__file__).resolve().parents[1]
+BROUGHT_BY_USERS = {"timm", "onnxruntime", "onnx", "decoupler"}  # named where they are missing, or their tests skipped
 PACKED = ("aivc_graph", "io", "pyproject.toml", "README.md", "LICENSE")
 
 
@@ -119,6 +123,29 @@ def test_every_dependency_is_pinned(project: dict[str, Any]) -> None:
     for extra in project["project"]["optional-dependencies"].values():
         direct |= names_of(extra)
     assert direct - set(pins()) == set()
+
+
+def imported(*folders: str) -> set[str]:
+    """Return the installed distributions that the code of these folders imports."""
+    modules = {name for folder in folders for path in (ROOT / folder).rglob("*.py") for name in imports_of(path)}
+    found = {normal(name) for module in modules for name in packages_distributions().get(module, ())}
+    return found - {"aivc-graph", *BROUGHT_BY_USERS}
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+
+
+def test_dependencies_are_what_the_code_imports(project: dict[str, Any]) -> None:
+    direct, extras = project["project"]["dependencies"], project["project"]["optional-dependencies"]
+    optional = {name for extra, of in extras.items() if extra != "dev" for name in names_of(of)}
+    code = imported("aivc_graph", "io")
+    assert names_of(direct) == code - optional
+    assert imported("tests", "benchmarks") - code - names_of(extras["dev"]) == set()
 
 
 def test_pins_name_no_place() -> None:

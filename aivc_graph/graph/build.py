@@ -83,7 +83,7 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None) -> Tissu
 
     Examples
     --------
-    >>> graph = build_graph([section], GraphConfig(n_genes=2000))  # doctest: +SKIP
+    >>> graph = build_graph([section], GraphConfig(n_genes=2000))
     """
     config = config or GraphConfig()
     started = time.perf_counter()

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from aivc_graph.errors import ConfigError, ReadError
-from aivc_graph.registry import Registry, import_members
+from aivc_graph.registry import Registry
 from aivc_graph.settings import Settings
 from aivc_graph.tissue.schema import check_section
 
@@ -27,13 +27,7 @@ class AbstractReader(Settings, ABC):
         """Return `path` as a section (SpatialData): elements in vendor units, placed where the pixel size is known."""
 
 
-READERS: Registry[type[AbstractReader]] = Registry("reader")
-
-
-def known_readers() -> Registry[type[AbstractReader]]:
-    """Return the registry after importing every file of ``io/readers``."""
-    import_members("aivc_graph.io.readers")
-    return READERS
+READERS: Registry[type[AbstractReader]] = Registry("reader", "aivc_graph.io.readers")
 
 
 def recognise(path: Path) -> str:
@@ -48,11 +42,10 @@ def recognise(path: Path) -> str:
         raise ReadError(
             str(path), "no such file or folder", mend="check the path (relative paths resolve against AIVC_DATA)"
         )
-    readers = known_readers()
-    for name in readers:
-        if readers[name].recognises(path):
+    for name in READERS:
+        if READERS[name].recognises(path):
             return name
-    expectations = "\n".join(f"  {name}: {readers.facts[name].get('expects', '')}" for name in readers)
+    expectations = "\n".join(f"  {name}: {READERS.facts[name].get('expects', '')}" for name in READERS)
     raise ReadError(str(path), "no reader recognises it", mend=f"name one as `reader:`. Each expects:\n{expectations}")
 
 
@@ -74,13 +67,13 @@ def read(
 
     Examples
     --------
-    >>> section = read("outs", reader="spaceranger")  # doctest: +SKIP
+    >>> section = read("outs", reader="spaceranger")
     """
     path = Path(path)
     name = reader or recognise(path)
     if not path.exists():
         raise ReadError(str(path), "no such file or folder", mend="check the path")
-    member = known_readers().get(name, where=str(path))
+    member = READERS.get(name, where=str(path))
     try:
         instance = member(**options)
     except ValidationError as error:

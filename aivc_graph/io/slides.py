@@ -67,7 +67,7 @@ def open_slide(path: Path, *, mpp: float | None = None, level: int = 0) -> tuple
 
     Examples
     --------
-    >>> pixels, um_per_pixel = open_slide(Path("slide.svs"))  # doctest: +SKIP
+    >>> pixels, um_per_pixel = open_slide(Path("slide.ome.tif"))
     """
     if not path.is_file():
         raise ReadError(str(path), "no such file", mend="check the path")

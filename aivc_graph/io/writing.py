@@ -8,11 +8,11 @@ from typing import Any, cast
 
 from aivc_graph.errors import ConfigError
 from aivc_graph.io.staging import check_place
-from aivc_graph.registry import Registry, import_members
+from aivc_graph.registry import Registry
 
 # A writer takes (graph, path) and returns the path it wrote; a graph's node tables carry the predictions.
 OTHER_ENDINGS = (".csv", ".parquet", ".png", ".pdf", ".svg", ".html", ".yaml")
-WRITERS: Registry[Callable[[Any, Path], Path]] = Registry("writer")
+WRITERS: Registry[Callable[[Any, Path], Path]] = Registry("writer", "aivc_graph.io.writers")
 
 
 def check_export(path: Path, to: str) -> None:
@@ -20,7 +20,6 @@ def check_export(path: Path, to: str) -> None:
 
     A writer says by ``endings`` what a file of its format ends in; any other name is that of a folder.
     """
-    import_members("aivc_graph.io.writers")
     WRITERS.get(to, where="--to")
     endings = {name: cast(tuple[str, ...], WRITERS.facts[name]["endings"]) for name in WRITERS}
     taken = {ending: name for name, own in endings.items() for ending in own} | dict.fromkeys(OTHER_ENDINGS, "")
@@ -32,5 +31,4 @@ def check_export(path: Path, to: str) -> None:
 
 def write(graph: Any, path: str | Path, to: str) -> Path:
     """Write a tissue graph to `path` in the format `to` (``h5ad``, ``spatialdata``, ``geojson``, ``graphml``)."""
-    import_members("aivc_graph.io.writers")
     return WRITERS.get(to, where="--to")(graph, Path(path))

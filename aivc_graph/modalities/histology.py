@@ -67,7 +67,8 @@ def add_histology(
 
     Examples
     --------
-    >>> add_histology(section, features=HistologyFeatures())  # doctest: +SKIP
+    >>> from aivc_graph.modalities.histology_features import HistologyFeatures
+    >>> add_histology(section, features=HistologyFeatures())
     """
     where = f"{metadata_of(section)['section']} · histology of level {level!r}"
     centres, diameter = positions_um(section, level), float(np.median(diameters_um(section, level)))

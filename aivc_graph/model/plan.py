@@ -13,7 +13,7 @@ from aivc_graph.errors import ModelError
 from aivc_graph.graph.panels import observed, panel
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.settings import ModelConfig
-from aivc_graph.operators.part import KINDS, AbstractPart, Shape, Step, all_kinds
+from aivc_graph.operators.part import KINDS, AbstractPart, Shape, Step
 from aivc_graph.registry import Registry
 from aivc_graph.settings import Settings
 
@@ -72,7 +72,7 @@ class ModelPlan(Settings):
         shape = Shape(latent, config.rings, config.chosen)
         parts = [
             PartSpec(kind=kind, member=member, plan=plan.model_dump(mode="json"))
-            for kind, members in all_kinds().items()
+            for kind, members in KINDS.items()
             for member in sorted(members, key=_rank_in(members))
             for plan in members[member].serves(graph, shape)
         ]
@@ -145,6 +145,6 @@ def _rank_in(members: Registry[Any]) -> Callable[[str], int]:
 
 def message_steps(graph: TissueGraph, config: ModelConfig) -> list[Step]:
     """Return the steps that messages of a model of `graph` would take; its structure alone is looked at."""
-    shape, kinds = Shape(config.latent, config.rings, config.chosen), all_kinds()
-    members = [kinds[kind][member] for kind in MESSAGES for member in kinds[kind]]
+    shape = Shape(config.latent, config.rings, config.chosen)
+    members = [KINDS[kind][member] for kind in MESSAGES for member in KINDS[kind]]
     return [step for one in members for plan in one.serves(graph, shape) for step in one(plan).steps()] * config.depth

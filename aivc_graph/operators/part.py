@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from aivc_graph.graph.tissue_graph import Relation, TissueGraph
 from aivc_graph.operators.gate import STATE
 from aivc_graph.operators.state import Expected, Fold, Hidden, Inputs, State
-from aivc_graph.registry import Registry, import_members
+from aivc_graph.registry import Registry
 from aivc_graph.settings import Settings
 
 Device = torch.device | str
@@ -177,7 +177,7 @@ class AbstractPart(nn.Module, ABC):
 
 # Kind of part → its members, in the order in which a model is put together.
 KINDS: dict[str, Registry[Any]] = {
-    kind: Registry(kind)
+    kind: Registry(kind, f"aivc_graph.operators.{kind}")
     for kind in (
         "relation",
         "measurement",
@@ -189,10 +189,3 @@ KINDS: dict[str, Registry[Any]] = {
         "intervention",
     )
 }
-
-
-def all_kinds() -> dict[str, Registry[Any]]:
-    """Return every kind of part with all its members."""
-    for kind in KINDS:
-        import_members(f"aivc_graph.operators.{kind}")
-    return KINDS

@@ -34,7 +34,7 @@ def compare(runs: Sequence[Path], out: Path | None = None) -> pd.DataFrame:
 
     Examples
     --------
-    >>> compare([Path("runs/a"), Path("runs/b")])  # doctest: +SKIP
+    >>> table = compare([Path("runs/a"), Path("runs/b")])
     """
     if len(runs) < 2:
         raise ConfigError("aivc compare", f"{len(runs)} run", "two or more", "name another run")

@@ -31,7 +31,6 @@ from aivc_graph.pipeline.tasks.task import HIDDEN, TASKS, Asked
 from aivc_graph.pipeline.truth import check_truth, find_truth
 from aivc_graph.query.ablations import ABLATIONS, Given, ablated
 from aivc_graph.query.virtual_tissue import VirtualTissue
-from aivc_graph.registry import import_members
 from aivc_graph.training.run_folder import METRICS, run_metrics
 
 log = logging.getLogger(__name__)
@@ -87,7 +86,6 @@ def evaluate(
     asked = Asked(tissue, config, known, None if given is None else read_footprints(given))
     _check_weights(asked)
     asked, not_ablated = _with_ablations(asked, run)
-    import_members("aivc_graph.pipeline.tasks")
     scored = []
     for name in TASKS:
         started = time.perf_counter()

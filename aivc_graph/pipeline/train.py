@@ -41,8 +41,8 @@ class Run:
 
     Examples
     --------
-    >>> run = Run(Path("runs/demo"))  # doctest: +SKIP
-    >>> run.tissue.niches()  # doctest: +SKIP
+    >>> run = Run(Path("runs/demo"))
+    >>> niches = run.tissue.niches()
     """
 
     folder: Path

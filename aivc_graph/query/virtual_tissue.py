@@ -64,8 +64,8 @@ class VirtualTissue:
 
     Examples
     --------
-    >>> tissue = VirtualTissue.load("runs/demo")  # doctest: +SKIP
-    >>> tissue.niches(k=6).obs["niche"].value_counts()  # doctest: +SKIP
+    >>> tissue = VirtualTissue.load("runs/demo")
+    >>> sizes = tissue.niches(k=6).obs["niche"].value_counts()
     """
 
     def __init__(
@@ -336,8 +336,8 @@ class VirtualTissue:
 
         Examples
         --------
-        >>> answer = tissue.intervene(ag.knockout("TGFB1"), where=tissue.niche(3))  # doctest: +SKIP
-        >>> answer.readout("genes", by="niche", genes=["COL1A1"])  # doctest: +SKIP
+        >>> answer = tissue.intervene(ag.knockout("TGFB1"), where=tissue.niche(1))
+        >>> effect = answer.readout("genes", by="niche", genes=["COL1A1"])
         """
         parts = intervention.parts
         if hours is not None:

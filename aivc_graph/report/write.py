@@ -52,7 +52,7 @@ def write_report(run: str | Path, out: str | Path | None = None, *, tissue: Virt
 
     Examples
     --------
-    >>> write_report("runs/demo")  # doctest: +SKIP
+    >>> page = write_report("runs/demo")
     """
     started = time.perf_counter()
     run = Path(run)

@@ -56,7 +56,7 @@ def simulate(preset: str | Preset, out: str | Path, seed: int = 0) -> Path:
 
     Examples
     --------
-    >>> simulate("tiny", "sim", seed=1)  # doctest: +SKIP
+    >>> study = simulate("tiny", "sim", seed=1)
     """
     if isinstance(preset, str) and preset not in PRESETS:
         raise unknown_name(ConfigError, "simulate", "preset", preset, PRESETS)

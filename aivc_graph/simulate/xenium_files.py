@@ -35,9 +35,9 @@ class XeniumFolder:
 
     Examples
     --------
-    >>> with XeniumFolder(Path("xenium"), genes) as xenium:  # doctest: +SKIP
-    ...     for section, corner in blocks:
-    ...         xenium.append(section, see_molecules(section).counts, corner)
+    >>> with XeniumFolder(Path("xenium"), simulated.genes) as xenium:
+    ...     for corner in ((0.0, 0.0), (1000.0, 0.0)):
+    ...         cells = xenium.append(simulated, see_molecules(simulated).counts, corner)
     """
 
     def __init__(self, folder: Path, genes: tuple[str, ...]) -> None:

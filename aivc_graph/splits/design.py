@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aivc_graph import names
-from aivc_graph.registry import Registry, import_members, made
+from aivc_graph.registry import Registry, made
 from aivc_graph.settings import Settings
 
 Counts = dict[str, dict[str, int]]
@@ -62,12 +62,11 @@ class AbstractSplit(Settings, ABC):
         """
 
 
-DESIGNS: Registry[type[AbstractSplit]] = Registry("split design")
+DESIGNS: Registry[type[AbstractSplit]] = Registry("split design", "aivc_graph.splits")
 
 
 def split_design(kind: str, **options: Any) -> AbstractSplit:
     """Return the design called `kind`, such as ``split_design("by_group", key="donor", test=["A"])``."""
-    import_members("aivc_graph.splits")
     return made(DESIGNS.get(kind, where="split"), options, f"split · {kind}", "design")
 
 

@@ -35,7 +35,7 @@ class SlideReader(AbstractReader):
 
     Examples
     --------
-    >>> section = SlideReader(mpp=0.5).read(Path("slide.jpg"), "A1")  # doctest: +SKIP
+    >>> section = SlideReader(mpp=0.5).read(Path("slide.ome.tif"), "A1")
     """
 
     mpp: float | None = None

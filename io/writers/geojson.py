@@ -46,7 +46,7 @@ def write_geojson(graph: Any, path: Path, *, um_per_pixel: float | None = None) 
 
     Examples
     --------
-    >>> write_geojson(graph, Path("out/A1.geojson"), um_per_pixel=0.5)  # doctest: +SKIP
+    >>> file = write_geojson(graph, Path("A1.geojson"), um_per_pixel=0.5)
     """
     sections = graph[names.SECTION].obs
     one_file = path.suffix in (".geojson", ".json")

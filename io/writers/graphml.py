@@ -37,7 +37,7 @@ def write_graphml(graph: Any, path: Path) -> Path:
 
     Examples
     --------
-    >>> write_graphml(graph, Path("out.graphml"))  # doctest: +SKIP
+    >>> file = write_graphml(graph, Path("out.graphml"))
     """
     target = path if path.suffix else path.with_suffix(".graphml")
     tables = {level: _table(graph, level) for level in (*graph.levels, names.SECTION)}

@@ -31,7 +31,7 @@ def write_h5ad(graph: Any, path: Path) -> Path:
 
     Examples
     --------
-    >>> write_h5ad(graph, Path("out/patch.h5ad"))  # doctest: +SKIP
+    >>> file = write_h5ad(graph, Path("patch.h5ad"))
     """
     if path.suffix != ".h5ad":
         for level in graph.levels:

@@ -32,7 +32,7 @@ def write_spatialdata(graph: Any, path: Path) -> Path:
 
     Examples
     --------
-    >>> write_spatialdata(graph, Path("out"))  # doctest: +SKIP
+    >>> folder = write_spatialdata(graph, Path("out"))
     """
     import anndata
 

@@ -11,8 +11,7 @@ import pytest
 
 from aivc_graph.evaluation.baselines import remembered
 from aivc_graph.evaluation.baselines.baseline import BASELINES, Scene, run_baselines
-from aivc_graph.registry import import_members
-from tests.evaluation.test_baselines_are_blind import READOUTS, scene
+from tests.suites.test_baselines_are_blind import READOUTS, scene
 
 COSTLY = {"kernel_ridge_of_features", "knn_of_features", "neighbour_mean_mixture", "nnls", "own_mixture", "ridge"}
 
@@ -63,7 +62,6 @@ def test_any_other_value_of_the_scene_is_another_answer(what: str, folder: Path)
 
 
 def test_another_source_or_library_is_another_answer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import_members("aivc_graph.evaluation.baselines")
     kept = remembered.RememberedAnswers(folder, scene("modality"))
     kept.put("ridge", BASELINES["ridge"], np.ones((20, 4)))
     assert kept.get("ridge", BASELINES["ridge"]) is not None

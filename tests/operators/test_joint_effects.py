@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from aivc_graph.operators.intervention.joint_effects import JointEffects, Rows, joint_effects, shrink
+from aivc_graph.operators.intervention.joint_effects import JointEffects, Rows, _inflation, joint_effects, shrink
 from aivc_graph.operators.intervention.shrinkage import FOR_NOTHING, SPREADS, log_evidence, shrunken
 
 DONORS, COMPONENTS, MOLECULES = 5, 3, 200
@@ -63,6 +63,28 @@ def test_what_donors_do_not_agree_on_is_nothing() -> None:
     by_counting = shrink(joint_effects(shaken, DONORS, COMPONENTS), [], np.zeros((0, 2), bool))[0].mean
     assert (by_counting**2).mean() > 0.01
     assert (found_by(shaken).mean ** 2).mean() < 0.2 * (by_counting**2).mean()
+
+
+def test_donors_it_was_not_given_to_do_not_say_how_sure_an_effect_is() -> None:
+    rows, _ = study(6, 1.0)
+    given = np.ones((DONORS, 2), bool)
+    given[:2, 0] = False
+    whole = joint_effects(rows, DONORS, COMPONENTS)
+    without = [joint_effects(rows.take(rows.donor != d), DONORS, COMPONENTS) for d in range(DONORS)]
+    before = shrink(whole, without, given)[0].mean[0]
+    for donor in range(DONORS):
+        odd = [replace(part, mean=part.mean + 2.0 * (d == donor)) for d, part in enumerate(without)]
+        after = shrink(whole, odd, given)[0].mean[0]
+        assert np.array_equal(after, before) == (not given[donor, 0])
+
+
+@pytest.mark.parametrize("times", [1.0, 3.0])
+def test_errors_are_inflated_by_as_much_as_donors_differ(times: float) -> None:
+    rng, counting = np.random.default_rng(7), 0.1
+    by_donor = rng.normal(0, times * counting * np.sqrt(DONORS), (DONORS, 5000))
+    every = by_donor.mean(axis=0)
+    left_out = (DONORS * every - by_donor) / (DONORS - 1)
+    assert _inflation(every, left_out, np.full(5000, counting)) == pytest.approx(times, rel=0.1)
 
 
 def test_rows_that_err_together_count_for_less() -> None:

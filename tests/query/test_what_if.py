@@ -18,6 +18,7 @@ from aivc_graph.graph.build import build_graph
 from aivc_graph.io.footprints import read_footprints
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.pipeline.respond import respond
+from aivc_graph.query.places import averaging
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.tissue.frame import scale_affine
 from aivc_graph.tissue.intervention import Intervention, Where, drug, knockout, ligand, set_interventions
@@ -69,7 +70,8 @@ def tissue(tmp_path_factory: pytest.TempPathFactory) -> VirtualTissue:
         for dose, strength in ((0.1, 0.25), (0.3, 0.5), (1.0, 1.0)):
             part, seed = drug("X", dose=dose, targets={"G12": 1}), 20 + d + int(100 * dose)
             sections.append(piece(f"x{dose}{d}", f"d{d}", seed, part, effect=lambda s, p, h=strength: h * DRUG[s]))
-        sections.append(piece(f"l{d}", f"d{d}", 40 + d, ligand("G15", where=DISC), effect=near_disc))
+        if d:
+            sections.append(piece(f"l{d}", f"d{d}", 40 + d, ligand("G15", where=DISC), effect=near_disc))
         both = (done, drug("X", targets={"G12": 1}))
         sections.append(piece(f"b{d}", f"d{d}", 50 + d, *both, effect=lambda s, p: KNOCKOUT[s] + DRUG[s]))
     sections.append(piece("test", "t", 99, split="test"))
@@ -160,13 +162,59 @@ def test_together_commutes_and_is_additive_without_interaction(tissue: VirtualTi
         shift.latent_pair.copy_(kept[0]), shift.molecule_pair.copy_(kept[1])
 
 
-def test_interval_covers_and_says_its_unit(tissue: VirtualTissue) -> None:
-    table = tissue.intervene(knockout("G03"), where=only_test(tissue)).readout(by="region", genes=["G20", "G03"])
-    table = table[table["section"] == "test"]
-    assert set(table["interval_over"]) == {"donor"} and set(table["n_units"]) == {6}
-    assert (table["lower"] <= table["estimate"]).all() and (table["estimate"] <= table["upper"]).all()
-    assert (table["lower"] < table["upper"]).all()
-    assert (table[table["gene"] == "G20"]["upper"] < 0).all()
+def true_change(tissue: VirtualTissue, log_effect: np.ndarray) -> pd.Series:
+    """Return the true change of each gene [counts per 10,000], on average over the test cells of each niche."""
+    stripe = np.minimum((tissue.graph["cell"].pos.numpy()[only_test(tissue), 0] / 100).astype(int), 2)
+    log_rate = np.log(np.where(np.arange(24) // 8 == np.arange(3)[:, None], 4.0, 1.0))
+    before, after = (1e4 * np.exp(x) / np.exp(x).sum(axis=1, keepdims=True) for x in (log_rate, log_rate + log_effect))
+    niche = tissue.niches().obs["niche"].astype(str).to_numpy()[only_test(tissue)]
+    return pd.DataFrame((after - before)[stripe], columns=GENES).groupby(niche).mean().stack()
+
+
+def test_interval_covers_the_true_effect_and_says_its_unit(tissue: VirtualTissue) -> None:
+    covered, wide = [], []
+    for part, log_effect in ((knockout("G03"), KNOCKOUT), (drug("X"), DRUG)):
+        table = tissue.intervene(part, where=only_test(tissue)).readout(by="niche", section="test")
+        assert set(table["interval_over"]) == {"donor"} and set(table["n_units"]) == {6}
+        table = table.set_index([table["niche"].astype(str), "gene"])
+        true = true_change(tissue, log_effect)[table.index].to_numpy()
+        covered.append((table["lower"] <= true) & (true <= table["upper"]))
+        wide.append(table["upper"] - table["lower"])
+        assert (table["lower"] < table["upper"]).all()
+    assert np.concatenate(covered).mean() > 0.8 and np.median(np.concatenate(wide)) < 50
+    table = tissue.intervene(knockout("G03"), where=only_test(tissue)).readout(section="test", genes=["G20"])
+    assert (table["upper"] < 0).all()
+
+
+def test_interval_is_the_jackknife_over_donors(tissue: VirtualTissue) -> None:
+    answer = tissue.intervene(drug("X"), where=only_test(tissue))
+    table = answer.readout(genes=["G12", "G01"])
+    untreated, copies = answer.rollouts(averaging(tissue, "niche")[1], [12, 1])
+    n, estimate, left_out = len(copies) - 1, (copies[0] - untreated).ravel(), (copies[1:] - untreated).reshape(6, -1)
+    centre, spread = left_out.mean(axis=0), ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0)
+    wide = stats.t.ppf(0.975, n - 1) * np.sqrt((n - 1) / n * spread)  # Efron & Stein 1981
+    inside = (np.abs(estimate - centre) < wide) & table["supported"].to_numpy()
+    assert n == 6 and inside.any()
+    np.testing.assert_allclose(table["lower"][inside], (centre - wide)[inside], rtol=1e-6)
+    np.testing.assert_allclose(table["upper"][inside], (centre + wide)[inside], rtol=1e-6)
+
+
+def test_interval_is_over_the_donors_it_was_given_to(tissue: VirtualTissue) -> None:
+    shift, answer = tissue.model.interventions, tissue.intervene(ligand("G15"), where=only_test(tissue))
+    assert shift is not None
+    kept, intervals = shift.molecule_effect.clone(), {}
+    try:
+        for donor in (None, 0, 3):
+            if donor is not None:
+                shift.molecule_effect[1 + donor, ..., 15] += 1.0
+            table = answer.readout(section="test", genes=["G15"])
+            intervals[donor] = table[["lower", "upper"]].to_numpy()
+            shift.molecule_effect.copy_(kept)
+    finally:
+        shift.molecule_effect.copy_(kept)
+    assert set(table["n_units"]) == {5} and np.isfinite(intervals[None]).any()
+    np.testing.assert_array_equal(intervals[0], intervals[None])  # d0 was never given it
+    assert not np.allclose(intervals[3], intervals[None], equal_nan=True)
 
 
 def test_out_of_support_is_said(tissue: VirtualTissue) -> None:

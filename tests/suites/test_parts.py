@@ -19,7 +19,7 @@ from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import Gate
 from aivc_graph.operators.hiding import draw_hidden
-from aivc_graph.operators.part import BEFORE_TRAINING, all_kinds
+from aivc_graph.operators.part import BEFORE_TRAINING, KINDS
 from aivc_graph.tissue.intervention import knockout, set_interventions
 from aivc_graph.training.fit import fit
 from aivc_graph.training.objective import Loss, likelihood
@@ -70,7 +70,7 @@ def _validation(graph: TissueGraph) -> dict[str, np.ndarray]:
 def test_every_kind_has_a_part_here(graph: TissueGraph) -> None:
     plan = ModelPlan.of(graph, CONFIG)
     assert {(part.kind, part.member) for part in plan.parts} == {
-        (kind, name) for kind, members in all_kinds().items() for name in members
+        (kind, name) for kind, members in KINDS.items() for name in members
     }
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from aivc_graph.evaluation.baselines.remembered import RememberedAnswers
 from aivc_graph.io.cache_folder import cache_folder
-from aivc_graph.registry import Registry, import_members
+from aivc_graph.registry import Registry
 
 Array = NDArray[Any]
 
@@ -83,7 +83,7 @@ class Scene:
 Baseline = Callable[[Scene], Array | None]
 # Facts: `answers`, the readouts it is run for; `rule`, what it does in one sentence; `costly`, whether its answers are
 # worth remembering: a mean is worked out sooner than its scene is hashed.
-BASELINES: Registry[Baseline] = Registry("baseline")
+BASELINES: Registry[Baseline] = Registry("baseline", "aivc_graph.evaluation.baselines")
 
 
 def run_baselines(scene: Scene, readout: str) -> dict[str, Array]:
@@ -91,7 +91,6 @@ def run_baselines(scene: Scene, readout: str) -> dict[str, Array]:
 
     Those of costly ones are remembered in the user's cache folder, by content; see `RememberedAnswers`.
     """
-    import_members("aivc_graph.evaluation.baselines")
     asked = [name for name in BASELINES if readout in BASELINES.facts[name]["answers"]]  # type: ignore[operator]
     # Costly rules rest on features or counts; where there are neither they have nothing to say.
     able = scene.features is not None or scene.counts is not None

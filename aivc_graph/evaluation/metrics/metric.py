@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from aivc_graph.registry import Registry, import_members
+from aivc_graph.registry import Registry
 
 Array = NDArray[Any]
 # Answers to a task, or what was measured: an array (row, …), or a view of a whole table of responses.
@@ -51,18 +51,16 @@ class AbstractRootMean(AbstractMean):
         return float(np.sqrt(super().value(total)))
 
 
-METRICS: Registry[type[AbstractMetric]] = Registry("metric")
+METRICS: Registry[type[AbstractMetric]] = Registry("metric", "aivc_graph.evaluation.metrics")
 
 
 def metric(name: str) -> AbstractMetric:
     """Return the metric called `name`; its facts stand in ``METRICS.facts[name]``."""
-    import_members("aivc_graph.evaluation.metrics")
     return METRICS.get(name, where="metric")()
 
 
 def higher_is_better(name: str) -> bool:
     """Say whether more of the metric called `name` is better."""
-    import_members("aivc_graph.evaluation.metrics")
     return bool(METRICS.facts[name]["higher_is_better"])
 
 

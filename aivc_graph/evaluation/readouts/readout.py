@@ -15,7 +15,7 @@ from aivc_graph.evaluation.metrics.metric import Answers
 from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.evaluation.readouts.niche_rule import NicheRule
 from aivc_graph.evaluation.scoring import Scored
-from aivc_graph.registry import Registry, import_members
+from aivc_graph.registry import Registry
 
 Array = NDArray[Any]
 CHUNK = 500
@@ -81,12 +81,11 @@ class Ground:
 Readout = Callable[[Array, Ground], Answers]
 # Facts: `reads`, kinds of values; `needs`, fields of the ground; `metrics` it is judged by; `formula`, `reference`,
 # `weakness`.
-READOUTS: Registry[Readout] = Registry("readout")
+READOUTS: Registry[Readout] = Registry("readout", "aivc_graph.evaluation.readouts")
 
 
 def readouts_for(kind: str, ground: Ground) -> list[str]:
     """Return the readouts of a `kind` of values that the `ground` has all for, in alphabetical order."""
-    import_members("aivc_graph.evaluation.readouts")
     return [name for name in READOUTS if kind in _fact(name, "reads") and not lacking(name, ground)]
 
 

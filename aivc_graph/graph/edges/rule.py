@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from aivc_graph.errors import ConfigError
-from aivc_graph.registry import Registry, import_members
+from aivc_graph.registry import Registry
 from aivc_graph.settings import Settings
 
 
@@ -22,12 +22,11 @@ class AbstractEdges(Settings, ABC):
         """Return distances [µm] as CSR (target, source), float32: no self loops, columns sorted, duplicates kept."""
 
 
-EDGES: Registry[type[AbstractEdges]] = Registry("edge rule")
+EDGES: Registry[type[AbstractEdges]] = Registry("edge rule", "aivc_graph.graph.edges")
 
 
 def edge_rule(kind: str, **options: Any) -> AbstractEdges:
     """Return the rule called `kind`, such as ``edge_rule("knn", k=6)``."""
-    import_members("aivc_graph.graph.edges")
     member = EDGES.get(kind, where="edges")
     unknown = sorted(set(options) - set(member.model_fields))
     if unknown:

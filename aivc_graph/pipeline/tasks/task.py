@@ -172,4 +172,4 @@ class Asked:
 
 
 Task = Callable[[Asked], list[Scored]]
-TASKS: Registry[Task] = Registry("task")
+TASKS: Registry[Task] = Registry("task", "aivc_graph.pipeline.tasks")

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
-from aivc_graph.registry import Registry, import_members, made
+from aivc_graph.registry import Registry, made
 from aivc_graph.settings import Settings
 from aivc_graph.tissue.frame import Matrix
 
@@ -56,10 +56,9 @@ class AbstractRegistration(Settings, ABC):
         """
 
 
-REGISTRATIONS: Registry[type[AbstractRegistration]] = Registry("registration method")
+REGISTRATIONS: Registry[type[AbstractRegistration]] = Registry("registration method", "aivc_graph.tissue.registration")
 
 
 def registration_method(kind: str, **options: Any) -> AbstractRegistration:
     """Return the method called `kind`, such as ``registration_method("scale", um_per_unit=0.5)``."""
-    import_members("aivc_graph.tissue.registration")
     return made(REGISTRATIONS.get(kind, where="registration"), options, f"registration · {kind}", "method")

@@ -15,9 +15,6 @@ from aivc_graph.evaluation.responses.asking import OF_CELLS, OF_PAIRS, OF_PROFIL
 from aivc_graph.evaluation.responses.differential import Differential
 from aivc_graph.evaluation.responses.spread import Space
 from aivc_graph.evaluation.responses.views import Measured, Predicted, Replicates
-from aivc_graph.registry import import_members
-
-import_members("aivc_graph.evaluation.metrics")
 
 N, GENES = 12, 60
 ALL = (*OF_PROFILES, *OF_PAIRS, *OF_CELLS)

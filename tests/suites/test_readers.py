@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aivc_graph.errors import AivcError, ReadError
-from aivc_graph.io.reading import known_readers, read, recognise
+from aivc_graph.io.reading import READERS, read, recognise
 from aivc_graph.tissue.section import metadata_of
 
 MINI = "vendor-formats/mini-imaging"
@@ -95,11 +95,10 @@ def test_the_files_of_every_vendor_are_accounted_for(data_dir: Path) -> None:
     ["vendor-formats", "her2st", "dlpfc-visium", "osmfish-mouse-ssc", "xenium-visium-breast", "st-breast-4slices"],
 )
 def test_no_path_is_claimed_by_two_readers(data_dir: Path, root: str) -> None:
-    readers = known_readers()
     for path in sorted((data_dir / root).rglob("*")):
         if any(parent.suffix == ".zarr" for parent in path.parents):
             continue
-        claims = [name for name in readers if readers[name].recognises(path)]
+        claims = [name for name in READERS if READERS[name].recognises(path)]
         assert len(claims) <= 1, (path, claims)
 
 
@@ -147,6 +146,5 @@ def test_recognising_never_raises(tmp_path: Path) -> None:
     for i, content in enumerate(contents):
         (tmp_path / f"{i}.csv").write_bytes(content)
     (tmp_path / "empty").mkdir()
-    readers = known_readers()
     for path in [*tmp_path.iterdir(), tmp_path / "absent"]:
-        assert not [name for name in readers if readers[name].recognises(path)], path
+        assert not [name for name in READERS if READERS[name].recognises(path)], path

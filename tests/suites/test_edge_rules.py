@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import anndata as ad
 import numpy as np
 import pytest
 from scipy import sparse
 from scipy.spatial import cKDTree
 
 from aivc_graph.errors import GraphError
-from aivc_graph.graph.edges.rule import edge_rule
-from aivc_graph.registry import import_members
+from aivc_graph.graph.edges.rule import EDGES, edge_rule
 
-import_members("aivc_graph.graph.edges")
 RULES = {"knn": {"k": 6}, "radius": {"radius_um": 40.0}, "delaunay": {}, "grid": {}}
 
 
@@ -28,6 +27,10 @@ def same(a: sparse.csr_matrix, b: sparse.csr_matrix, atol: float = 0.0) -> None:
     np.testing.assert_array_equal(a.indptr, b.indptr)
     np.testing.assert_array_equal(a.indices, b.indices)
     np.testing.assert_allclose(a.data, b.data, atol=atol)
+
+
+def test_every_rule_is_tried():
+    assert set(RULES) == set(EDGES)
 
 
 def test_answer_is_sorted_float32_distances_without_self_loops(rule):
@@ -146,3 +149,23 @@ def test_grid_square_walks_around_a_hole():
     edges = edge_rule("grid", n_rings=2)(pos[keep])
     centre = np.flatnonzero((pos[keep] == 32).all(axis=1))[0]
     assert edges[centre].nnz == 12 - 2
+
+
+@pytest.mark.filterwarnings("ignore")  # squidpy's own use of its dependencies
+@pytest.mark.parametrize(
+    ("kind", "ours", "theirs"),
+    [
+        ("knn", {"k": 6}, {"n_neighs": 6}),
+        ("radius", {"radius_um": 60.0}, {"radius": 60.0}),
+        ("delaunay", {}, {"delaunay": True}),
+    ],
+)
+def test_same_edges_as_squidpy(kind, ours, theirs):
+    import squidpy as sq
+
+    pos = points(400)
+    peer = ad.AnnData(obsm={"spatial": pos})
+    sq.gr.spatial_neighbors(peer, coord_type="generic", **theirs)
+    expected = peer.obsp["spatial_distances"].tocsr()
+    expected.sort_indices()
+    same(edge_rule(kind, **ours)(pos), expected, atol=1e-3)

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from aivc_graph.evaluation.baselines.baseline import BASELINES, Scene, run_baselines
-from aivc_graph.registry import import_members
 
-import_members("aivc_graph.evaluation.baselines")
 READOUTS = sorted({readout for name in BASELINES for readout in BASELINES.facts[name]["answers"]})  # type: ignore[attr-defined]
 N, PARTS = 120, 6
 

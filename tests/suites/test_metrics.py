@@ -9,9 +9,6 @@ from scipy.stats import pearsonr
 from sklearn.metrics import adjusted_rand_score, f1_score
 
 from aivc_graph.evaluation.metrics.metric import METRICS, metric
-from aivc_graph.registry import import_members
-
-import_members("aivc_graph.evaluation.metrics")
 
 N = 120
 RNG = np.random.default_rng(0)

@@ -22,10 +22,7 @@ from aivc_graph.evaluation.readouts.niche_composition import niche_composition
 from aivc_graph.evaluation.readouts.niche_rule import NicheRule
 from aivc_graph.evaluation.readouts.readout import READOUTS, Ground, lacking, read_out, readouts_for
 from aivc_graph.evaluation.scoring import Scored, score
-from aivc_graph.registry import import_members
 
-import_members("aivc_graph.evaluation.readouts")
-import_members("aivc_graph.evaluation.metrics")
 NODES, GENES, SECTIONS = 90, 12, 12
 STRIPE = np.arange(NODES) // 30
 ASKED = np.arange(NODES) % 2 == 0

@@ -1,0 +1,145 @@
+"""Registries know what installed packages of users add to them, in every verb; a faulty package is named."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aivc_graph.errors import ConfigError
+from aivc_graph.registry import Registry, import_members
+
+ROOT = Path(__file__).resolve().parents[1]
+RULE = '''
+from pydantic import Field
+from scipy import sparse
+from scipy.spatial import cKDTree
+
+from aivc_graph.graph.edges.rule import EDGES, AbstractEdges
+
+
+@EDGES.register("nearest_within")
+class NearestWithinEdges(AbstractEdges):
+    """Each node hears its nearest others, unless they are far."""
+
+    k: int = Field(3, ge=1)
+    max_um: float = Field(50.0, gt=0)
+
+    def __call__(self, pos_um):
+        apart = cKDTree(pos_um).sparse_distance_matrix(cKDTree(pos_um), self.max_um).tocsr()
+        apart.setdiag(0)
+        apart.eliminate_zeros()
+        rank = sparse.csr_matrix(apart)
+        for row in range(len(pos_um)):
+            own = slice(*apart.indptr[row : row + 2])
+            rank.data[own] = apart.data[own].argsort().argsort() < self.k
+        edges = apart.multiply(rank).tocsr().astype("float32")
+        edges.eliminate_zeros()
+        edges.sort_indices()
+        return edges
+'''
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that installs a distribution of one module with one entry point, and returns its folder."""
+
+    def install(module: str, code: str, group: str) -> Path:
+        site = tmp_path / "site"
+        facts = site / f"{module}-1.2.dist-info"
+        facts.mkdir(parents=True)
+        (site / f"{module}.py").write_text(code)
+        (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.2\n")
+        (facts / "entry_points.txt").write_text(f"[{group}]\nmine = {module}\n")
+        return site
+
+    return install
+
+
+@pytest.fixture
+def forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Let members be looked for anew, before and after."""
+    import_members.cache_clear()
+    yield monkeypatch
+    monkeypatch.undo()
+    import_members.cache_clear()
+
+
+def aivc(site: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    paths = os.pathsep.join(map(str, (site, ROOT)))
+    program = "import sys; from aivc_graph.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, *map(str, words)]
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False)
+
+
+def test_an_edge_rule_of_a_users_package_works_in_every_verb(
+    tiny_demo: Path, install: Callable[..., Path], tmp_path: Path
+) -> None:
+    site = install("their_rules", RULE, "aivc_graph.edges")
+    options = ["--set", "graph.edges.cell.kind=nearest_within", "--set", "graph.edges.cell.k=4"]
+    config, graph, run = tiny_demo / "tissue" / "config.yaml", tmp_path / "graph.zarr", tmp_path / "run"
+    for words in (
+        ["build", config, "--out", graph, *options],
+        ["train", config, "--graph", graph, "--out", run, *options, "--set", "training.epochs=1"],
+        ["evaluate", run],
+        ["query", run, "niches", "--out", tmp_path / "niches.csv"],
+    ):
+        done = aivc(site, *words)
+        assert done.returncode == 0, (words[0], done.stderr)
+    assert json.loads((run / "evaluation.json").read_text())["results"]
+    assert len((tmp_path / "niches.csv").read_text().splitlines()) > 100
+    without = aivc(tmp_path, "evaluate", run)
+    assert without.returncode == 2 and "no edge rule named 'nearest_within'" in without.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("from aivc_graph.graph.edges.rule import EDGES\nEDGES.register('knn')(object)", "'knn' is registered twice"),
+    ],
+)
+def test_a_faulty_package_is_named(code: str, said: str, install: Callable[..., Path], forget: Any) -> None:
+    forget.syspath_prepend(install("faulty_rules", code, "aivc_graph.edges"))
+    forget.delitem(sys.modules, "faulty_rules", raising=False)
+    from aivc_graph.graph.edges.rule import edge_rule
+
+    with pytest.raises(ConfigError) as caught:
+        edge_rule("knn", k=3)
+    told = str(caught.value)
+    assert told.startswith("entry point mine = faulty_rules of faulty_rules 1.2 (aivc_graph.edges)")
+    assert said in told and "uninstall" in told
+
+
+def test_every_kind_of_operator_takes_parts_from_one_group(install: Callable[..., Path], forget: Any) -> None:
+    forget.syspath_prepend(install("their_parts", "loaded = True", "aivc_graph.parts"))
+    for kind in ("lift", "lateral"):
+        forget.delitem(sys.modules, "their_parts", raising=False)
+        import_members(f"aivc_graph.operators.{kind}")
+        assert "their_parts" in sys.modules
+
+
+def test_members_are_imported_when_they_are_asked_for(forget: Any, tmp_path: Path) -> None:
+    package = tmp_path / "their_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("from aivc_graph.registry import Registry\nR = Registry('thing', __name__)\n")
+    (package / "one.py").write_text("from their_package import R\nR.register('one', size=1)(1)\n")
+    forget.syspath_prepend(tmp_path)
+    registry: Registry[int] = importlib.import_module("their_package").R
+    assert "their_package.one" not in sys.modules
+    assert registry.facts["one"] == {"size": 1} and registry["one"] == 1 and list(registry) == ["one"]
+
+
+def test_an_unknown_name_lists_the_nearest() -> None:
+    registry: Registry[int] = Registry("thing")
+    registry.register("spoon")(1)
+    with pytest.raises(ConfigError, match=r"no thing named 'spon'; did you mean 'spoon'\? \(known: spoon\)"):
+        registry.get("spon")
