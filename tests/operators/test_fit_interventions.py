@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from aivc_graph.model.intervention_plan import InterventionPlan
-from aivc_graph.training.effect_rows import effects_of
-from aivc_graph.training.fit_interventions import _kept
 from tests.training.test_joint_effects import COMPONENTS, DONORS, study
+
+from aivc_graph.operators.intervention.effect_rows import effects_of
+from aivc_graph.operators.intervention.fit_interventions import _kept
 
 PLAN = InterventionPlan(
     level="cell",
