@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from aivc_graph.splits.conditions import CONTEXT, AbstractConditionSplit, as_conditions, column_of
+from aivc_graph.splits.conditions import AbstractConditionSplit, column_of
 from aivc_graph.splits.design import DESIGNS
+from aivc_graph.tissue.condition_table import CONTEXT, as_conditions
 
 
 @DESIGNS.register("by_context", needs="conditions of several contexts")

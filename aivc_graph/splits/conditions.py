@@ -25,14 +25,9 @@ from aivc_graph import names
 from aivc_graph.errors import ConfigError, Faults, unknown_name
 from aivc_graph.splits.design import Counts, count_labels, levels_of, write_labels
 from aivc_graph.splits.drawn import AbstractDrawnSplit
+from aivc_graph.tissue.condition_table import CONTEXT, DOSE, HOURS, SMILES, TARGETS, as_conditions
 from aivc_graph.tissue.intervention import Intervention, Kind, interventions_of
 from aivc_graph.tissue.section import metadata_of
-
-CONDITION, TARGETS, CONTEXT = "condition", "targets", "context"
-DOSE, HOURS, SMILES = "dose", "hours", "smiles"
-CONTROL = "control"
-# What screens write where a part is nothing at all.
-NOTHING = {"", CONTROL, "ctrl", "dmso", "non-targeting", "none", "nan"}
 
 
 class AbstractConditionSplit(AbstractDrawnSplit):
@@ -74,59 +69,6 @@ class AbstractConditionSplit(AbstractDrawnSplit):
                 faults.add("split", f"no condition left on the side {side!r}", mend=mend)
         faults.raise_if_any()
         return found
-
-
-def as_conditions(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of conditions in one form, row by row and with its index kept.
-
-    Parameters
-    ----------
-    table
-        ``condition``: text, parts joined by ``+``; ``control`` (or ``ctrl``, ``DMSO`` …) is no part. Optional:
-        ``targets`` in place of what ``condition`` spells, as text or a sequence; ``dose`` and ``hours`` [h]: a number,
-        text such as ``1+0.5``, or one number a part; ``context``; ``smiles``: text, or one a part, None where a
-        molecule is not known and ``""`` for what is none, such as a knocked-out gene. A part of dose 0 was not given.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``condition`` (parts in alphabetical order), ``targets``, and as far as given ``dose``, ``hours``, ``smiles``
-        (each a tuple, one entry a part; a control keeps its hours), and ``context``.
-
-    Raises
-    ------
-    ConfigError
-        If there is neither ``condition`` nor ``targets``, or a row has more doses than parts.
-    """
-    source = TARGETS if TARGETS in table else CONDITION
-    if source not in table:
-        raise unknown_name(ConfigError, "conditions", "column", CONDITION, table.columns)
-    given: dict[str, list[Any]] = {name: list(table[name]) for name in (source, DOSE, HOURS, SMILES) if name in table}
-    known: dict[Any, dict[str, tuple[Any, ...]]] = {}
-    rows = []
-    for values in zip(*given.values(), strict=True):
-        key = repr(values)
-        if key not in known:
-            known[key] = _condition(dict(zip(given, values, strict=True)), source)
-        rows.append(known[key])
-    out = pd.DataFrame(index=table.index)
-    for name in rows[0] if rows else ():
-        out[name] = pd.Series([row[name] for row in rows], index=table.index, dtype=object)
-    out.insert(0, CONDITION, [joined(parts) for parts in out[TARGETS]] if rows else [])
-    if CONTEXT in table:
-        out[CONTEXT] = table[CONTEXT].astype(str).to_numpy()
-    return out
-
-
-def joined(parts: Sequence[str]) -> str:
-    """Return the name of a combination, whatever the order of its parts; ``control`` for none.
-
-    Examples
-    --------
-    >>> joined(["MAP2K6", "KLF1"]), joined([])
-    ('KLF1+MAP2K6', 'control')
-    """
-    return "+".join(sorted(parts)) or CONTROL
 
 
 def target_of(part: str) -> str:
@@ -189,45 +131,3 @@ def parts_seen(table: pd.DataFrame, labels: pd.Series) -> pd.Series:
     rows = zip(context, conditions[TARGETS], strict=True)
     seen = [sum((where, part) in alone for part in parts) for where, parts in rows]
     return pd.Series(seen, index=conditions.index, name="parts_seen", dtype=np.int64)
-
-
-def _condition(given: dict[str, Any], source: str) -> dict[str, tuple[Any, ...]]:
-    parts = _parts(given[source])
-    found: dict[str, tuple[Any, ...]] = {TARGETS: parts}
-    for name in (DOSE, HOURS):
-        if name in given:
-            found[name] = _numbers(given[name], parts, name)
-    if SMILES in given:
-        molecules = _one_each(given[SMILES], parts, SMILES)
-        found[SMILES] = tuple(one if isinstance(one, str) else None for one in molecules)
-    if parts and DOSE in found:
-        kept = [dose != 0 for dose in found[DOSE]]
-        if any(kept):
-            return {name: tuple(v for v, k in zip(values, kept, strict=True) if k) for name, values in found.items()}
-        return {name: values[:1] if name == HOURS else () for name, values in found.items()}
-    return found
-
-
-def _parts(value: Any) -> tuple[str, ...]:
-    parts = value.split("+") if isinstance(value, str) else value if isinstance(value, list | tuple) else ()
-    return tuple(dict.fromkeys(str(part).strip() for part in parts if str(part).strip().lower() not in NOTHING))
-
-
-def _numbers(value: Any, parts: tuple[str, ...], name: str) -> tuple[float, ...]:
-    if isinstance(value, str):
-        value = value.split("+")
-    try:
-        numbers = tuple(map(float, value)) if isinstance(value, list | tuple) else (float(value),)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"conditions · {joined(parts)}", f"{name} {value!r}", "a number, or one a part") from error
-    return _one_each(numbers if len(numbers) != 1 else numbers[0], parts, name)
-
-
-def _one_each(value: Any, parts: tuple[str, ...], name: str) -> tuple[Any, ...]:
-    """Return one value a part; a single one holds for all, and for a control."""
-    if not isinstance(value, list | tuple):
-        return (value,) * max(len(parts), 1)
-    if len(value) != len(parts) and parts:
-        found = f"{len(value)} values of {name} for {len(parts)} parts"
-        raise ConfigError(f"conditions · {joined(parts)}", found, "one a part, or one for all")
-    return tuple(value)

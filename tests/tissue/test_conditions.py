@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aivc_graph.errors import TissueError
+from aivc_graph.tissue.condition_table import as_conditions
 from aivc_graph.tissue.conditions import CONTROL, canonical, is_control, parts_of, read_condition, read_conditions
 
 # Names that hold what joins, quotes or stands for a control.
@@ -92,3 +94,21 @@ def test_a_row_without_a_condition_is_counted_and_refused() -> None:
 def test_a_part_knows_its_place_among_those_written() -> None:
     found = read_condition("KLF1+DMSO+CEBPA")
     assert (found.parts, found.places, found.n_written) == (("CEBPA", "KLF1"), (2, 0), 3)
+
+
+def test_a_dose_goes_with_its_part_whatever_the_order_and_the_vehicles() -> None:
+    table = pd.DataFrame(
+        {
+            "condition": ["B+A", "A+DMSO+B", "DMSO+A", "A+B", "A", "DMSO", "A+B"],
+            "dose": ["2+1", "1+0+2", "0.5", (1, 2), "1e+3", 0, "0+2"],
+            "hours": [6, 6, "24", 6, 6, 3, 6],
+        }
+    )
+    found = as_conditions(table)
+    assert found["condition"].tolist() == ["A+B", "A+B", "A", "A+B", "A", "control", "B"]
+    assert found["dose"].tolist() == [(1, 2), (1, 2), (0.5,), (1, 2), (1000,), (0,), (2,)]
+    assert found["hours"].tolist() == [(6, 6), (6, 6), (24,), (6, 6), (6,), (3,), (6,)]
+    found = as_conditions(pd.DataFrame({"condition": ["B_A"], "dose": ["2_1"]}), separator="_")
+    assert found.iloc[0].tolist() == ["A+B", ("A", "B"), (1, 2)]
+    with pytest.raises(TissueError, match=r"A\+B: expected one a part, or one for all, found 3 values of dose"):
+        as_conditions(pd.DataFrame({"condition": ["A+B"], "dose": ["1+2+3"]}))
