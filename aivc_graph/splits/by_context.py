@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from aivc_graph.names import CONTEXT
 from aivc_graph.splits.conditions import AbstractConditionSplit, column_of
 from aivc_graph.splits.design import DESIGNS
-from aivc_graph.tissue.condition_table import CONTEXT, as_conditions
+from aivc_graph.tissue.condition_table import as_conditions
 
 
 @DESIGNS.register("by_context", needs="conditions of several contexts")

@@ -23,9 +23,10 @@ import pandas as pd
 
 from aivc_graph import names
 from aivc_graph.errors import ConfigError, Faults, unknown_name
+from aivc_graph.names import CONTEXT, DOSE, HOURS, SMILES
 from aivc_graph.splits.design import Counts, count_labels, levels_of, write_labels
 from aivc_graph.splits.drawn import AbstractDrawnSplit
-from aivc_graph.tissue.condition_table import CONTEXT, DOSE, HOURS, SMILES, TARGETS, as_conditions
+from aivc_graph.tissue.condition_table import TARGETS, as_conditions
 from aivc_graph.tissue.intervention import Intervention, Kind, interventions_of
 from aivc_graph.tissue.section import metadata_of
 

@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from aivc_graph.errors import TissueError, unknown_name
+from aivc_graph.names import CONDITION, CONTEXT, DOSE, HOURS, SMILES
 from aivc_graph.tissue.conditions import JOIN, Condition, canonical, is_control, read_conditions
 
-CONDITION, TARGETS, CONTEXT = "condition", "targets", "context"
-DOSE, HOURS, SMILES = "dose", "hours", "smiles"
+TARGETS = "targets"
 BY_PART = (DOSE, HOURS, SMILES)
 
 
