@@ -19,8 +19,9 @@ def add_section_profiles(graph: TissueGraph) -> None:
     For counts: ``<level>_<modality>_mean`` (section, molecule), mean of log1p counts scaled to the level's depth, and
     ``…_offset``, log of the section's profile over the common one; the depth is the median of training nodes, kept as
     the level's ``<modality>_depth`` beside the common log profile, ``<modality>_common`` (molecule,). For features:
-    ``…_mean`` (section, feature), over the nodes in which it is no NaN. A section with training nodes is described by those alone; a section held out whole
-    by its own nodes, without labels; one that was not measured by the common mean.
+    ``…_mean`` (section, feature), over the nodes in which it is no NaN. A section with training nodes is described by
+    those alone; a section held out whole by its own nodes, without labels; one that was not measured by the common
+    mean.
     """
     for level in graph.levels:
         for modality in graph.modalities(level):

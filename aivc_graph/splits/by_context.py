@@ -15,8 +15,8 @@ class ContextSplit(AbstractConditionSplit):
     """Every condition of a held-out context is held out, its control with it.
 
     What is asked is the effect of a known intervention where it was never given. The control of the context may be
-    looked at when the question is put, as its starting point; nothing is fitted on it. The context of a section is its
-    donor.
+    looked at when the question is put, as its starting point; nothing is fitted on it. The context of a section is
+    what it says, or else its donor.
     """
 
     @property
