@@ -19,8 +19,9 @@ def add_section_profiles(graph: TissueGraph, like: TissueGraph | None = None) ->
     For counts: ``<level>_<modality>_mean`` (section, molecule), mean of log1p counts scaled to the level's depth, and
     ``…_offset``, log of the section's profile over the common one; the depth is the median of training nodes, kept as
     the level's ``<modality>_depth`` beside the common log profile, ``<modality>_common`` (molecule,). For features:
-    ``…_mean`` (section, feature). A section with training nodes is described by those alone; a section held out whole
-    by its own nodes, without labels; one that was not measured by the common mean.
+    ``…_mean`` (section, feature), over the nodes in which it is no NaN. A section with training nodes is described by
+    those alone; a section held out whole by its own nodes, without labels; one that was not measured by the common
+    mean.
 
     Parameters
     ----------
@@ -129,12 +130,13 @@ def _feature_profiles(
 ) -> None:
     sums, number = _averager(graph, level, rows)
     values = graph[level][modality].numpy()
-    divide = np.maximum(number, 1)[:, None]
-    mean = np.asarray(sums @ values) / divide
-    spread = np.sqrt(np.asarray(sums @ (values - mean[graph[level].section_index.numpy()]) ** 2) / divide)
-    found = {"mean": mean, "spread": spread}
+    known = np.isfinite(values)
+    divide = np.maximum(np.asarray(sums @ known.astype(np.float32)), 1)
+    mean = np.asarray(sums @ np.where(known, values, 0)) / divide
+    away = np.where(known, values - mean[graph[level].section_index.numpy()], 0)
+    found = {"mean": mean, "spread": np.sqrt(np.asarray(sums @ away**2) / divide)}
     for what, described in found.items():
         described[number == 0] = _common_mean(described, graph, level, modality, what, like)
-    found["spread"] = np.maximum(spread, 1e-6)
+    found["spread"] = np.maximum(found["spread"], 1e-6)
     for what, described in found.items():
         graph[names.SECTION][f"{level}_{modality}_{what}"] = torch.from_numpy(described.astype(np.float32))

@@ -9,8 +9,10 @@ import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from aivc_graph import names
-from aivc_graph.splits.conditions import TARGETS, AbstractConditionSplit, as_conditions, joined, target_of
+from aivc_graph.splits.conditions import AbstractConditionSplit, target_of
 from aivc_graph.splits.design import DESIGNS
+from aivc_graph.tissue.condition_table import TARGETS, as_conditions
+from aivc_graph.tissue.conditions import canonical, parts_of
 
 HELD_OUT = (names.TEST, names.VALIDATION)
 Parts = tuple[str, ...]
@@ -45,7 +47,7 @@ class InterventionSplit(AbstractConditionSplit):
     @field_validator("test", "validation", mode="after")
     @classmethod
     def _in_order(cls, given: Parts) -> Parts:
-        return tuple(joined([part.strip() for part in name.split("+")]) for name in given)
+        return tuple(canonical(parts_of(name)) for name in given)
 
     @model_validator(mode="after")
     def _seen_is_of_combinations(self) -> Self:
@@ -62,14 +64,14 @@ class InterventionSplit(AbstractConditionSplit):
             labels = [_side_of({side[target_of(part)] for part in parts}) for parts in given]
             return self.checked(labels, conditions.index)
         alone = {parts[0] for parts in given if len(parts) == 1}
-        side = self.held_out(sorted({joined(parts) for parts in given if self._eligible(parts, alone)}))
+        side = self.held_out(sorted({canonical(parts) for parts in given if self._eligible(parts, alone)}))
         hidden: dict[str, str] = {}
         if self.seen is not None:
             hidden, possible = self._hide(side, alone)
             side = {name: one if possible.get(name, True) else names.UNUSED for name, one in side.items()}
         labels = []
         for parts in given:
-            label = side.get(joined(parts), names.TRAIN)
+            label = side.get(canonical(parts), names.TRAIN)
             labels.append(
                 names.UNUSED if label == names.TRAIN and any(target_of(p) in hidden for p in parts) else label
             )
@@ -86,7 +88,7 @@ class InterventionSplit(AbstractConditionSplit):
         possible = {}
         for of in HELD_OUT:
             for name in sorted(name for name, label in side.items() if label == of):
-                parts = [str(part) for part in rng.permutation(name.split("+"))]
+                parts = [str(part) for part in rng.permutation(parts_of(name))]
                 free = [part for part in parts if part in alone and target_of(part) not in hidden]
                 keep = sorted(free, key=lambda part: target_of(part) not in kept)[: self.seen]
                 seen = {target_of(part) for part in keep}

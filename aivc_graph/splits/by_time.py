@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aivc_graph.splits.conditions import HOURS
+from aivc_graph.names import HOURS
 from aivc_graph.splits.design import DESIGNS
 from aivc_graph.splits.ranges import AbstractRangeSplit
 

@@ -23,20 +23,17 @@ import pandas as pd
 
 from aivc_graph import names
 from aivc_graph.errors import ConfigError, Faults, unknown_name
+from aivc_graph.names import CONTEXT, DOSE, HOURS, SMILES
 from aivc_graph.splits.design import Counts, count_labels, levels_of, write_labels
 from aivc_graph.splits.drawn import AbstractDrawnSplit
+from aivc_graph.tissue.applied import conditions_of_nodes, screened_level
+from aivc_graph.tissue.condition_table import TARGETS, as_conditions
 from aivc_graph.tissue.intervention import Intervention, Kind, interventions_of
 from aivc_graph.tissue.section import metadata_of
 
-CONDITION, TARGETS, CONTEXT = "condition", "targets", "context"
-DOSE, HOURS, SMILES = "dose", "hours", "smiles"
-CONTROL = "control"
-# What screens write where a part is nothing at all.
-NOTHING = {"", CONTROL, "ctrl", "dmso", "non-targeting", "none", "nan"}
-
 
 class AbstractConditionSplit(AbstractDrawnSplit):
-    """Holds out conditions; serves a table with a row a condition (or a cell), and sections by what was done to them.
+    """Holds out conditions; serves a table with a row a condition (or a cell), sections and the cells of screens.
 
     What was done to nothing, the control, trains unless a design says otherwise: it bears no target that could leak.
     """
@@ -52,15 +49,27 @@ class AbstractConditionSplit(AbstractDrawnSplit):
         """
 
     def __call__(self, sections: Sequence[Any]) -> Counts:
-        """Label every node of a section by what was done to the section."""
-        for section, label in zip(sections, self.label(conditions_of(sections)), strict=True):
+        """Label every node by what was done to its section, or to itself where columns say so (see `set_conditions`).
+
+        In a section whose cells differ, nodes of other levels are unused.
+        """
+        tables = [_of_nodes(section) for section in sections]
+        distinct = [table.groupby(list(table), sort=False, dropna=False).ngroup().to_numpy() for table in tables]
+        first = [np.unique(codes, return_index=True)[1] for codes in distinct]
+        rows = pd.concat([table.iloc[at] for table, at in zip(tables, first, strict=True)], ignore_index=True)
+        labels = self.label(rows).to_numpy(str)
+        ends = np.cumsum([len(at) for at in first])
+        for section, codes, end, at in zip(sections, distinct, ends, first, strict=True):
+            found = labels[end - len(at) : end][codes]
             for level in levels_of(section):
-                write_labels(section, level, label)
+                alike = len(set(found)) == 1
+                own = names.APPLIED in metadata_of(section) and level == screened_level(section)
+                write_labels(section, level, found if own else str(found[0]) if alike else names.UNUSED)
         return count_labels(sections)
 
     def check(self, known: Sequence[Mapping[str, Any]]) -> None:
         """Try the design on what was done to each section, which its configuration says."""
-        given = [(one["section"], one.get("donor"), one[names.INTERVENTIONS]) for one in known]
+        given = [(one["section"], one.get(CONTEXT) or one.get("donor"), one[names.INTERVENTIONS]) for one in known]
         self.label(_conditions(given))
 
     def checked(self, labels: Sequence[str], index: pd.Index) -> pd.Series:
@@ -74,59 +83,6 @@ class AbstractConditionSplit(AbstractDrawnSplit):
                 faults.add("split", f"no condition left on the side {side!r}", mend=mend)
         faults.raise_if_any()
         return found
-
-
-def as_conditions(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of conditions in one form, row by row and with its index kept.
-
-    Parameters
-    ----------
-    table
-        ``condition``: text, parts joined by ``+``; ``control`` (or ``ctrl``, ``DMSO`` …) is no part. Optional:
-        ``targets`` in place of what ``condition`` spells, as text or a sequence; ``dose`` and ``hours`` [h]: a number,
-        text such as ``1+0.5``, or one number a part; ``context``; ``smiles``: text, or one a part, None where a
-        molecule is not known and ``""`` for what is none, such as a knocked-out gene. A part of dose 0 was not given.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``condition`` (parts in alphabetical order), ``targets``, and as far as given ``dose``, ``hours``, ``smiles``
-        (each a tuple, one entry a part; a control keeps its hours), and ``context``.
-
-    Raises
-    ------
-    ConfigError
-        If there is neither ``condition`` nor ``targets``, or a row has more doses than parts.
-    """
-    source = TARGETS if TARGETS in table else CONDITION
-    if source not in table:
-        raise unknown_name(ConfigError, "conditions", "column", CONDITION, table.columns)
-    given: dict[str, list[Any]] = {name: list(table[name]) for name in (source, DOSE, HOURS, SMILES) if name in table}
-    known: dict[Any, dict[str, tuple[Any, ...]]] = {}
-    rows = []
-    for values in zip(*given.values(), strict=True):
-        key = repr(values)
-        if key not in known:
-            known[key] = _condition(dict(zip(given, values, strict=True)), source)
-        rows.append(known[key])
-    out = pd.DataFrame(index=table.index)
-    for name in rows[0] if rows else ():
-        out[name] = pd.Series([row[name] for row in rows], index=table.index, dtype=object)
-    out.insert(0, CONDITION, [joined(parts) for parts in out[TARGETS]] if rows else [])
-    if CONTEXT in table:
-        out[CONTEXT] = table[CONTEXT].astype(str).to_numpy()
-    return out
-
-
-def joined(parts: Sequence[str]) -> str:
-    """Return the name of a combination, whatever the order of its parts; ``control`` for none.
-
-    Examples
-    --------
-    >>> joined(["MAP2K6", "KLF1"]), joined([])
-    ('KLF1+MAP2K6', 'control')
-    """
-    return "+".join(sorted(parts)) or CONTROL
 
 
 def target_of(part: str) -> str:
@@ -148,26 +104,37 @@ def column_of(conditions: pd.DataFrame, name: str) -> pd.Series:
     return conditions[name]
 
 
+def _of_nodes(section: Any) -> pd.DataFrame:
+    """Return what was done to each node of a screen with its context, or one row for a section treated whole."""
+    table = conditions_of_nodes(section)
+    if table is None:
+        return conditions_of([section])
+    metadata = metadata_of(section)
+    table[CONTEXT] = str(metadata.get(CONTEXT) or metadata.get("donor") or metadata["section"])
+    return table
+
+
 def conditions_of(sections: Sequence[Any]) -> pd.DataFrame:
     """Return a row a section, in the form of `as_conditions`; parts are its interventions, such as ``knockout:TP53``.
 
-    The context of a section is its donor. An intervention in two places counts once, with its larger dose.
+    The context of a section is what it says, or else its donor. An intervention in two places counts once, with its
+    larger dose.
     """
     facts = [(metadata_of(section), interventions_of(section)) for section in sections]
-    return _conditions([(metadata["section"], metadata.get("donor"), given) for metadata, given in facts])
+    return _conditions([(one["section"], one.get(CONTEXT) or one.get("donor"), given) for one, given in facts])
 
 
 def _conditions(sections: Sequence[tuple[str, str | None, Sequence[Intervention]]]) -> pd.DataFrame:
-    """Return a row a section from its name, its donor and what was done to it."""
+    """Return a row a section from its name, its context and what was done to it."""
     rows: dict[str, dict[str, Any]] = {}
-    for section, donor, done in sections:
+    for section, context, done in sections:
         given = {one.key: one for one in sorted(done, key=lambda one: one.dose)}
         rows[str(section)] = {
             TARGETS: tuple(given),
             DOSE: tuple(one.dose for one in given.values()),
             HOURS: tuple(one.hours for one in given.values()),
             SMILES: tuple(one.smiles or (None if one.kind == "drug" else "") for one in given.values()),
-            CONTEXT: donor or section,
+            CONTEXT: context or section,
         }
     return as_conditions(pd.DataFrame(list(rows.values()), index=pd.Index(rows, name="section")))
 
@@ -189,45 +156,3 @@ def parts_seen(table: pd.DataFrame, labels: pd.Series) -> pd.Series:
     rows = zip(context, conditions[TARGETS], strict=True)
     seen = [sum((where, part) in alone for part in parts) for where, parts in rows]
     return pd.Series(seen, index=conditions.index, name="parts_seen", dtype=np.int64)
-
-
-def _condition(given: dict[str, Any], source: str) -> dict[str, tuple[Any, ...]]:
-    parts = _parts(given[source])
-    found: dict[str, tuple[Any, ...]] = {TARGETS: parts}
-    for name in (DOSE, HOURS):
-        if name in given:
-            found[name] = _numbers(given[name], parts, name)
-    if SMILES in given:
-        molecules = _one_each(given[SMILES], parts, SMILES)
-        found[SMILES] = tuple(one if isinstance(one, str) else None for one in molecules)
-    if parts and DOSE in found:
-        kept = [dose != 0 for dose in found[DOSE]]
-        if any(kept):
-            return {name: tuple(v for v, k in zip(values, kept, strict=True) if k) for name, values in found.items()}
-        return {name: values[:1] if name == HOURS else () for name, values in found.items()}
-    return found
-
-
-def _parts(value: Any) -> tuple[str, ...]:
-    parts = value.split("+") if isinstance(value, str) else value if isinstance(value, list | tuple) else ()
-    return tuple(dict.fromkeys(str(part).strip() for part in parts if str(part).strip().lower() not in NOTHING))
-
-
-def _numbers(value: Any, parts: tuple[str, ...], name: str) -> tuple[float, ...]:
-    if isinstance(value, str):
-        value = value.split("+")
-    try:
-        numbers = tuple(map(float, value)) if isinstance(value, list | tuple) else (float(value),)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"conditions · {joined(parts)}", f"{name} {value!r}", "a number, or one a part") from error
-    return _one_each(numbers if len(numbers) != 1 else numbers[0], parts, name)
-
-
-def _one_each(value: Any, parts: tuple[str, ...], name: str) -> tuple[Any, ...]:
-    """Return one value a part; a single one holds for all, and for a control."""
-    if not isinstance(value, list | tuple):
-        return (value,) * max(len(parts), 1)
-    if len(value) != len(parts) and parts:
-        found = f"{len(value)} values of {name} for {len(parts)} parts"
-        raise ConfigError(f"conditions · {joined(parts)}", found, "one a part, or one for all")
-    return tuple(value)

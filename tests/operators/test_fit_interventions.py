@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from aivc_graph.model.intervention_plan import InterventionPlan
-from tests.training.test_joint_effects import COMPONENTS, DONORS, study
 
 from aivc_graph.operators.intervention.effect_rows import effects_of
 from aivc_graph.operators.intervention.fit_interventions import _kept
+from aivc_graph.operators.intervention.intervention_plan import InterventionPlan
+from tests.operators.test_joint_effects import COMPONENTS, DONORS, study
 
 PLAN = InterventionPlan(
     level="cell",
@@ -22,6 +22,8 @@ PLAN = InterventionPlan(
     donors=tuple(f"d{i}" for i in range(DONORS)),
     seen_in=(tuple(range(DONORS)),) * 2,
     components=COMPONENTS,
+    latent=2,
+    n_molecules=3,
 )
 
 

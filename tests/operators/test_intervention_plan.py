@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from aivc_graph.model.intervention_plan import together
+
+from aivc_graph.operators.intervention.intervention_plan import together
 
 
 @pytest.mark.parametrize(

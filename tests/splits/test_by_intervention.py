@@ -12,12 +12,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from aivc_graph import names
-from aivc_graph.errors import ConfigError
+from aivc_graph.errors import ConfigError, TissueError
 from aivc_graph.evaluation.responses.questions import unseen_pair
 from aivc_graph.evaluation.responses.table import responses_of
 from aivc_graph.splits.by_intervention import InterventionSplit
-from aivc_graph.splits.conditions import as_conditions, conditions_of, parts_seen
+from aivc_graph.splits.conditions import conditions_of, parts_seen
 from aivc_graph.splits.design import split_design
+from aivc_graph.tissue.condition_table import as_conditions
 from aivc_graph.tissue.intervention import activation, drug, knockout, ligand
 from tests.splits.screens import parts_of, screen, section_of
 
@@ -171,9 +172,9 @@ def test_what_cannot_be_held_out_is_named(options: dict[str, object], message: s
 
 def test_a_table_without_conditions_and_a_dose_too_many_are_named() -> None:
     split = InterventionSplit(n_test=1)
-    with pytest.raises(ConfigError, match="conditions: no column named 'condition'; did you mean 'conditions'"):
+    with pytest.raises(TissueError, match="conditions: no column named 'condition'; did you mean 'conditions'"):
         split.label(pd.DataFrame({"conditions": ["A"]}))
-    with pytest.raises(ConfigError, match=r"conditions · A\+B: expected one a part, or one for all, found 3 values"):
+    with pytest.raises(TissueError, match=r"conditions · A\+B: expected one a part, or one for all, found 3 values"):
         split.label(pd.DataFrame({"condition": ["A+B"], "dose": ["1+1+2"]}))
 
 

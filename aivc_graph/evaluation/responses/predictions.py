@@ -25,8 +25,9 @@ from aivc_graph.evaluation.responses.cells import (
 from aivc_graph.evaluation.responses.differential import differential_of
 from aivc_graph.evaluation.responses.scale import check_not_effects, check_scale
 from aivc_graph.evaluation.responses.spread import Space
-from aivc_graph.evaluation.responses.table import EVERYWHERE, Responses, column_of, matrix_of, parts_of
+from aivc_graph.evaluation.responses.table import EVERYWHERE, Responses, column_of, matrix_of
 from aivc_graph.evaluation.responses.views import Predicted
+from aivc_graph.tissue.conditions import parts_of
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ def matched(keys: NDArray[np.str_], table: Responses, control: str) -> NDArray[n
     by_parts = {(one, parts): name for (one, name), parts in zip(_pairs(table), table.parts, strict=True) if parts}
     found = []
     for one, name in keys.tolist():
-        other = by_parts.get((one, parts_of(name, control)), name)
+        other = by_parts.get((one, parts_of(name, control=(control,))), name)
         found.append((one, name if (one, name) in known or (one, other) in said else other))
     return np.array(found, np.str_).reshape(-1, 2)
 

@@ -14,11 +14,9 @@ from scipy import sparse
 from aivc_graph.errors import ReadError, unknown_name
 from aivc_graph.evaluation.responses.cells import Cells, Floats, Ints, are_counts, jackknife, profiles_of, sums
 from aivc_graph.evaluation.responses.copies import labels_of
+from aivc_graph.tissue.conditions import read_conditions
 
 EVERYWHERE = "all"
-JOIN = "+"
-# What stands for the missing part where a single is written as a pair, beside the control's own name.
-NO_PART = ("ctrl", "control", "non-targeting", "nontargeting")
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ def responses_of(
     contexts = np.full(len(names), EVERYWHERE) if context is None else column_of(table, context, where)
     if not (names == control).any():
         raise unknown_name(ReadError, f"{where} · obs[{condition!r}]", "control", control, np.unique(names))
-    _check_controls(names, control, f"{where} · obs[{condition!r}]")
+    parts = _parts(names, control, f"{where} · obs[{condition!r}]")
     x = sparse.csr_matrix(matrix_of(table, where, layer))
     if not x.count_nonzero():
         raise ReadError(where, "no count above zero", "measured expression", "give the layer that holds it")
@@ -154,27 +152,13 @@ def responses_of(
         genes=tuple(map(str, table.var_names)),
         condition=keys[:, 1],
         context=keys[:, 0],
-        parts=tuple(parts_of(name, control) for _, name in keys),
+        parts=tuple(parts[str(name)] for _, name in keys),
         n_cells=n_cells,
         profile=profiles_of(total, n_cells, cells.counts),
         variance=jackknife(cells, total, n_cells),
         control=np.array([at[one, control] for one, _ in keys]),
         cells=cells,
     )
-
-
-def parts_of(condition: str, control: str) -> tuple[str, ...]:
-    """Return what was done, in alphabetical order: ``("A", "B")`` for ``B+A``, ``("A",)`` for ``A+ctrl``.
-
-    Examples
-    --------
-    >>> parts_of("KLF1+ctrl", "ctrl"), parts_of("ctrl", "ctrl")
-    (('KLF1',), ())
-    """
-    if condition == control:
-        return ()
-    found = {part.strip() for part in condition.split(JOIN)}
-    return tuple(sorted(part for part in found if part and part != control and part.lower() not in NO_PART))
 
 
 def column_of(table: Any, name: str, where: str) -> NDArray[np.str_]:
@@ -197,8 +181,13 @@ def matrix_of(table: Any, where: str, layer: str | None = None) -> Any:
     return table.X if layer is None else table.layers[layer]
 
 
-def _check_controls(names: NDArray[np.str_], control: str, where: str) -> None:
-    other = [one for one in np.unique(names).tolist() if one != control and not parts_of(one, control)]
+def _parts(names: NDArray[np.str_], control: str, where: str) -> dict[str, tuple[str, ...]]:
+    """Return what each name says was done; a second name of controls is refused."""
+    known = np.unique(names)
+    read = read_conditions(known, control=control, where=where).read
+    parts = {str(name): one.parts for name, one in zip(known, read, strict=True)}
+    other = [name for name, done in parts.items() if name != control and not done]
     if other:
         found = f"{', '.join(map(repr, other[:5]))} beside {control!r}, in which nothing was done either"
         raise ReadError(where, found, "one name of controls", "give all controls one name, or leave those cells out")
+    return parts

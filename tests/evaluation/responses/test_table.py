@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from aivc_graph.errors import ReadError
+from aivc_graph.errors import AivcError, ReadError
 from aivc_graph.evaluation.responses.cells import DEPTH, are_counts
-from aivc_graph.evaluation.responses.table import parts_of, responses_of
+from aivc_graph.evaluation.responses.table import responses_of
 
 RNG = np.random.default_rng(0)
 
@@ -114,6 +114,21 @@ def test_what_is_missing_is_named_with_what_there_is() -> None:
         responses_of(given, "condition", "ctrl", "line")
 
 
-def test_a_pair_is_the_same_in_either_order() -> None:
-    assert parts_of("B+A", "ctrl") == parts_of("A + B", "ctrl") == ("A", "B")
-    assert parts_of("A+ctrl", "ctrl") == parts_of("control+A", "ctrl") == ("A",)
+@pytest.mark.parametrize(
+    ("names", "control", "said"),
+    [
+        (["ctrl", "A", "B", "A_B"], "ctrl", "'A_B', which reads as a pair of two conditions that are there"),
+        (["ctrl", "NAD", "NAD+"], "ctrl", r"condition 'NAD\+': .* an empty part"),
+        (["ctrl", "NTC", "safe-targeting", "A"], "ctrl", "'NTC', 'safe-targeting' beside 'ctrl'"),
+    ],
+)
+def test_names_that_could_be_taken_for_something_else_are_refused(names: list[str], control: str, said: str) -> None:
+    with pytest.raises(AivcError, match=said):
+        responses_of(table(RNG.poisson(2.0, (len(names), 8)) + 1.0, names), "condition", control)
+
+
+def test_a_vehicle_is_no_part_and_a_plus_in_brackets_is_of_the_name() -> None:
+    names = ["Vehicle", "A+DMSO", "B+A", "(+)-JQ1"]
+    found = responses_of(table(RNG.poisson(2.0, (4, 8)) + 1.0, names), "condition", "Vehicle")
+    parts = dict(zip(found.condition.tolist(), found.parts, strict=True))
+    assert parts == {"Vehicle": (), "A+DMSO": ("A",), "B+A": ("A", "B"), "(+)-JQ1": ("(+)-JQ1",)}
