@@ -77,7 +77,7 @@ def study(name: str, folder: Path, settings: list[str]) -> dict[str, Any]:
     for one in scores.comparisons:
         key = (one.task, one.readout, one.metric)
         if (*key, "messages_off") in value:
-            row = dict(zip(("task", "readout", "metric"), key, strict=True))
+            row: dict[str, Any] = dict(zip(("task", "readout", "metric"), key, strict=True))
             row |= {
                 "model": value[(*key, one.a)],
                 "other": one.b,

@@ -79,6 +79,8 @@ def features_only(tissue: VirtualTissue, given: Given) -> VirtualTissue | str:
     plan, graph = tissue.model.plan, tissue.graph
     if not plan.features:
         return "no features, such as tiles, were measured"
+    if not plan.counts:
+        return "nothing but features was measured"
     section = {level: graph[level].section_index.numpy() for level in graph.levels}
     asked = np.unique(np.concatenate([section[level][rows] for level, rows in given.asked.items()]))
     hidden = {(level, m): np.isin(section[level], asked) for level, by in plan.counts.items() for m in by}

@@ -95,8 +95,24 @@ def test_every_task_stands_beside_its_baselines(made: Path, found: Evaluation) -
     assert jsd and all(r.lower is not None and r.lower <= r.value <= r.upper for r in jsd)
     assert found.risk["intervention"] == "not evaluated" and found.risk["scale"]["tasks"]
     table = score_table(found)
-    assert len(table) == len(found.comparisons) and table["difference"].notna().all()
+    assert len(table) == sum(c.against == "baseline" for c in found.comparisons) and table["difference"].notna().all()
     np.testing.assert_allclose(table["model"] - table["baseline"], table["difference"], rtol=1e-3, atol=1e-5)
+
+
+def test_each_question_is_asked_without_a_part_too(found: Evaluation) -> None:
+    without = [c for c in found.comparisons if c.against == "ablation"]
+    asked = {task: {c.b for c in without if c.task == task} for task in {c.task for c in without}}
+    off, whole = {"messages_off", "rewired_graph"}, {"messages_off", "rewired_graph", "features_only"}
+    # Cells have no features; where counts are hidden everywhere, features are all there is anyway.
+    assert {task: names - {"closed_form_only"} for task, names in asked.items()} == {
+        "context_to_expression": whole,
+        "image_to_expression": off,
+        "niches": off,
+        "spot_to_composition": whole,
+    }
+    gain = {(c.task, c.b): c.lower for c in without}
+    assert all((gain["context_to_expression", name] or 0) > 0 for name in off)
+    assert set(found.provenance["ablations"]) == whole | {"closed_form_only"}
 
 
 def test_scores_come_to_a_risk_between_floor_and_ceiling(found: Evaluation) -> None:
@@ -255,7 +271,8 @@ def test_effects_are_scored_against_what_truly_would_have_been(study: Path, tmp_
     effects = [r for r in found.results if r.task == "response"]
     terms = {"effect, cells", "effect, regions", "effect, profile over distance"}
     assert {r.readout for r in effects} == terms | {"called genes, regions", "called genes, niches"}
-    assert {r.predictor for r in effects} == {"model", "no_change", "mean_shift", "truth"}
+    without = {"messages_off", "rewired_graph"}
+    assert {r.predictor for r in effects} == {"model", "no_change", "mean_shift", "truth"} | without
     assert {(r.metric, r.value) for r in effects if r.kind == "ceiling" and r.readout in terms} == {
         ("pearson_delta", 1.0),
         ("effect_sign", 1.0),
