@@ -39,15 +39,15 @@ def add_interventions(graph: TissueGraph, sections: list[Any]) -> None:
     kinds = {part.key: part for part in parts}
     _check(parts, kinds)
     keys = sorted(kinds)
-    table = [{"kind": kinds[key].kind, "name": kinds[key].name, "unit": kinds[key].unit} for key in keys]
-    graph[names.INTERVENTION].obs = pd.DataFrame(table, index=pd.Index(keys, name=names.INTERVENTION))
+    facts = [{"kind": kinds[key].kind, "name": kinds[key].name, "unit": kinds[key].unit} for key in keys]
+    graph[names.INTERVENTION].obs = pd.DataFrame(facts, index=pd.Index(keys, name=names.INTERVENTION))
     graph[names.INTERVENTION].num_nodes = len(keys)
     _add_targets(graph, [kinds[key] for key in keys])
     edges = _to_sections(graph, sections, given, keys)
     for row, (table, _) in screened.items():
         level = screened_level(sections[row])
         node = _rows(graph, sections[row], level)[table["node"].to_numpy()]
-        found = table.assign(node=node, column=pd.Index(keys).get_indexer(table["key"])).drop(columns="key")
+        found = table.assign(node=node, column=pd.Index(keys).get_indexer(pd.Index(table["key"]))).drop(columns="key")
         edges.setdefault(level, []).append(found)
     _add_applied(graph, edges, keys)
 

@@ -48,7 +48,7 @@ class Nodes:
     @property
     def placed(self) -> NDArray[np.bool_]:
         """Who has a position, ``(node,)``."""
-        return np.isfinite(self.pos_um).all(axis=1)
+        return np.asarray(np.isfinite(self.pos_um).all(axis=1))
 
     def take(self, rows: NDArray[np.int64]) -> Nodes:
         """Return the nodes at `rows`, in that order."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from aivc_graph import names
 from aivc_graph.operators.state import Hidden, Inputs
 
 # Of nodes whose own observation is hidden, of molecules hidden from the rest, of windows that nobody counted in.
@@ -35,7 +36,10 @@ def draw_hidden(
             share = 1.0 if generator.random() < UNSEQUENCED_WINDOWS and others else nodes
         else:
             share = NODES
-        who = (generator.random(inputs.n_nodes[level]) < share).astype(np.float32)
+        # What is held out draws no number, so that it does not move the lot of the others.
+        seen = (inputs.split[level] <= names.SPLITS.index(names.VALIDATION)).cpu().numpy()
+        who = np.zeros(len(seen), np.float32)
+        who[seen] = generator.random(int(seen.sum())) < share
         hidden.nodes[one.key] = torch.from_numpy(who).to(inputs.device)
         if one.hides_features:
             shown = (generator.random(len(one.plan.names)) >= features).astype(np.float32)

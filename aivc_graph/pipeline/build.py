@@ -131,7 +131,7 @@ def _parts_of(source: SourceConfig, config: SectionConfig, first: bool) -> dict[
     """Return what a source holds of each section; the first one also says what the sections are."""
     reader = reader_for(source.path, source.reader, **source.options)
     if first and config.columns and "columns" in type(reader).model_fields:
-        reader = reader.model_copy(update={"columns": (*reader.columns, *config.columns)})
+        reader = reader.model_copy(update={"columns": (*reader.model_dump()["columns"], *config.columns)})
     if config.sections_by:
         return reader.read_by(source.path, config.sections_by)
     return {config.name: reader.read(source.path, config.name)}

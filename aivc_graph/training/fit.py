@@ -109,7 +109,7 @@ class _Fit:
         torch.manual_seed(config.seed)
         self.model = TissueModel(self.plan).to(self.device)
         self.n_nodes = sum(int(self.graph[v].num_nodes) for v in self.graph.levels if v != names.REGION)
-        self.window_nodes = config.window_nodes or int(np.clip(self.n_nodes // 8, *WINDOW_NODES))
+        self.window_nodes = config.window_nodes or int(np.clip(self._n_learning() // 8, *WINDOW_NODES))
         self.places = Places.of(self.graph, self.plan.counts)
         self.cache: list[tuple[Inputs, dict[str, Tensor]]] = []
         self.epoch, self.best, self.best_epoch = 0, float("inf"), 0
@@ -117,6 +117,12 @@ class _Fit:
         self.diagnostics: dict[str, float] = {}
         # Negative log-likelihood of held-out places, stage by stage.
         self.likelihoods: dict[str, float] = {}
+
+    def _n_learning(self) -> int:
+        """Return the number of nodes that train or validate: what is held out moves no window."""
+        splits = (names.TRAIN, names.VALIDATION)
+        levels = [v for v in self.graph.levels if v != names.REGION]
+        return sum(int(self.graph.in_split(v, split).sum()) for v in levels for split in splits)
 
     def run(self, *, resume: bool) -> TissueModel:
         """Train to the end and return the model with its gates chosen."""
@@ -225,9 +231,9 @@ class _Fit:
         self.model.train()
         for number, (inputs, core) in enumerate(self._windows()):
             counted = self.places.counted(inputs, core, LEARNING)
-            hidden = self._hidden(inputs, generator)
             if not any(bool(weight.any()) for weight in counted.values()):
                 continue
+            hidden = self._hidden(inputs, generator)
             optimiser.zero_grad(set_to_none=True)
             with self._precision():
                 loss = self._likelihood(inputs, hidden, counted)
@@ -275,9 +281,10 @@ class _Fit:
         self.model.eval()
         generator, total = np.random.default_rng([self.config.seed, 2**31]), Loss()
         for inputs, core in self._windows(self._every(HELD_OUT_WINDOWS)):
-            hidden, counted = self._hidden(inputs, generator), self.places.counted(inputs, core, group)
+            counted = self.places.counted(inputs, core, group)
             if not any(bool(weight.any()) for weight in counted.values()):
                 continue
+            hidden = self._hidden(inputs, generator)
             with self._precision():
                 total.add(self._likelihood(inputs, hidden, counted, question))
         return float(total.mean())

@@ -30,10 +30,13 @@ class Places:
     ----------
     n_training, n_validation
         Regions in which nodes of the training and of the validation split lie.
+    first
+        The first region of each section (section,): turns begin anew in each, so that no section moves another's.
     """
 
     n_training: int
     n_validation: int
+    first: Tensor
 
     @classmethod
     def of(cls, graph: TissueGraph, levels: Iterable[str]) -> Places:
@@ -42,7 +45,10 @@ class Places:
         for split in (names.TRAIN, names.VALIDATION):
             regions = [graph[v].region_index[graph.in_split(v, split)] for v in levels]
             numbers.append(len(torch.cat(regions).unique()) if regions else 0)
-        return cls(*numbers)
+        first = torch.full((int(graph[names.SECTION].num_nodes),), torch.iinfo(torch.int64).max)
+        for v in levels:
+            first.scatter_reduce_(0, graph[v].section_index, graph[v].region_index, "amin")
+        return cls(*numbers, first)
 
     @property
     def validated(self) -> bool:
@@ -55,14 +61,16 @@ class Places:
             found = in_split(inputs, core, names.TRAIN)
         else:
             found = in_split(inputs, core, names.VALIDATION)
+        first = self.first.to(inputs.device)
+        place = {level: inputs.place[level] - first[inputs.section[level]] for level in found}
         if self.validated and group != LEARNING and self.n_validation > 1:
             turn = int(group == CHOOSING)
-            return {level: mask * (inputs.place[level] % 2 == turn) for level, mask in found.items()}
+            return {level: mask * (place[level] % 2 == turn) for level, mask in found.items()}
         if not self.validated and self.n_training >= LEAST_PLACES:
             turns = {LEARNING: range(2, 10), STOPPING: [0], CHOOSING: [1]}[group]
             mine = torch.zeros(10, device=inputs.device)
             mine[list(turns)] = 1.0
-            return {level: mask * mine[inputs.place[level] % 10] for level, mask in found.items()}
+            return {level: mask * mine[place[level] % 10] for level, mask in found.items()}
         return found
 
 

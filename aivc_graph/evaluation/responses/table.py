@@ -184,7 +184,7 @@ def matrix_of(table: Any, where: str, layer: str | None = None) -> Any:
 def _parts(names: NDArray[np.str_], control: str, where: str) -> dict[str, tuple[str, ...]]:
     """Return what each name says was done; a second name of controls is refused."""
     known = np.unique(names)
-    read = read_conditions(known, control=control, where=where).read
+    read = read_conditions(known.tolist(), control=control, where=where).read
     parts = {str(name): one.parts for name, one in zip(known, read, strict=True)}
     other = [name for name, done in parts.items() if name != control and not done]
     if other:

@@ -12,6 +12,7 @@ from scipy.optimize import lsq_linear
 from scipy.special import gammaln
 from torch import Tensor
 
+from aivc_graph import names
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.operators.part import Fitting
@@ -72,7 +73,9 @@ def _seen(readout: NeighbourPrediction, fitting: Fitting, folds: list[Fold]) -> 
     every = max(1, int(np.ceil(turns / TURNS / share)))
     generator, parts = np.random.default_rng(fitting.seed), []
     for fold, rows in counted:
-        turn = generator.integers(0, TURNS, fold.inputs.n_nodes[level])
+        seen = (fold.inputs.split[level] <= names.SPLITS.index(names.VALIDATION)).cpu().numpy()
+        turn = np.full(len(seen), TURNS)
+        turn[seen] = generator.integers(0, TURNS, int(seen.sum()))
         for now in range(turns):
             asked = rows[turn[rows] == now][::every]
             if len(asked):
