@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from aivc_graph import names
 from aivc_graph.errors import ConfigError, ReadError
@@ -21,6 +21,7 @@ from aivc_graph.registry import import_members
 from aivc_graph.setting_faults import SettingFaults
 from aivc_graph.settings import Settings
 from aivc_graph.splits.design import DESIGNS
+from aivc_graph.tissue.applied import InterventionColumns
 from aivc_graph.tissue.intervention import Intervention
 from aivc_graph.tissue.registration.method import REGISTRATIONS
 from aivc_graph.training.settings import TrainingConfig
@@ -74,6 +75,16 @@ class RegistrationConfig(ChoiceConfig):
     also: tuple[str, ...] = ()
 
 
+def _form_of(value: Any) -> str:
+    return "columns" if isinstance(value, dict | InterventionColumns) else "list"
+
+
+Interventions = Annotated[
+    Annotated[tuple[Intervention, ...], Tag("list")] | Annotated[InterventionColumns, Tag("columns")],
+    Discriminator(_form_of),
+]
+
+
 class SectionConfig(Settings):
     """One section of tissue: what it is, and the sources that hold it.
 
@@ -83,12 +94,19 @@ class SectionConfig(Settings):
         Unique name of the section.
     donor, site, platform, batch
         The groups it belongs to; splits hold some of them out.
+    context
+        What kind of cells a screen was done in, such as a cell line; its name where there is none.
+    sections_by
+        Column, or columns, of the annotation that tell several sections in one file apart; each is called by its value.
+    donor_by, context_by
+        Columns that hold the donor and the context, one value a section.
     sources
         Slide, counts, cells … of this section, merged into one tissue.
     registration
         How elements without a frame of their own are placed, in this order.
     interventions
-        What was done to the tissue: genes knocked out or activated, drugs, ligands; in the whole of it or in a part.
+        What was done to the tissue: genes knocked out or activated, drugs, ligands; in the whole of it or in a part. Or
+        the columns that say it of each cell, as in a screen.
     traits
         What else is known of it, such as ``{stage: onset}``; no model looks at it, an evaluation may ask for it.
     """
@@ -98,10 +116,33 @@ class SectionConfig(Settings):
     site: str | None = None
     platform: str | None = None
     batch: str | None = None
+    context: str | None = None
+    sections_by: tuple[str, ...] = ()
+    donor_by: str | None = None
+    context_by: str | None = None
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     registration: tuple[RegistrationConfig, ...] = ()
-    interventions: tuple[Intervention, ...] = ()
+    interventions: Interventions = ()
     traits: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("sections_by", mode="before")
+    @classmethod
+    def _one_column_is_a_list_of_one(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _said_once(self) -> Self:
+        for key in ("donor", "context"):
+            if getattr(self, key) is not None and getattr(self, f"{key}_by") is not None:
+                raise ValueError(f"give either `{key}:` or `{key}_by:`")
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the annotation that are read to tell what the section is and what was done to its cells."""
+        screened = self.interventions.columns if isinstance(self.interventions, InterventionColumns) else ()
+        named = (*self.sections_by, self.donor_by, self.context_by, *screened)
+        return tuple(dict.fromkeys(name for name in named if name is not None))
 
 
 class TaskConfig(Settings):

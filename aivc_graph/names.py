@@ -32,6 +32,10 @@ ADT: Final = "protein"
 ATAC: Final = "atac"
 HISTOLOGY: Final = "histology"
 MORPHOLOGY: Final = "morphology"
+# What is no count: log-normalised RNA; and what was measured against an untreated control, such as z-scores, log ratios
+# or fitness, one row a condition. Features are molecules or readouts by name; NaN in an effect is not measured.
+LOG_EXPRESSION: Final = "log_expression"
+EFFECT: Final = "effect"
 
 # The molecule behind a count modality; dense feature modalities have none.
 MOLECULE_OF: Final = {RNA: GENE, ADT: PROTEIN, ATAC: PEAK}
@@ -42,8 +46,19 @@ SLIDE: Final = "slide"
 TRANSCRIPTS: Final = "transcripts"
 METADATA: Final = "aivc"
 INTERVENTIONS: Final = "interventions"
+# Metadata of a section: its cells were taken out of the tissue; kind and unit of what was done to each of them.
+DISSOCIATED: Final = "dissociated"
+APPLIED: Final = "applied"
 BARCODE: Final = "barcode"
 LABEL: Final = "label"
+
+# Columns of the cells of a screen: what was done to each, see `aivc_graph.tissue.conditions`; and of a section: where.
+CONDITION: Final = "condition"
+DOSE: Final = "dose"
+HOURS: Final = "hours"
+SMILES: Final = "smiles"
+KIND: Final = "kind"
+CONTEXT: Final = "context"
 
 # Split labels a node may carry.
 TRAIN: Final = "train"
@@ -67,7 +82,7 @@ class Field:
 OBS: Final = Field(
     "obs", "(node, column)", "DataFrame", "", "identifiers and annotation; index is the barcode or symbol"
 )
-POS: Final = Field("pos", "(node, 2)", "float32", "µm", "x, y in the section's frame")
+POS: Final = Field("pos", "(node, 2)", "float32", "µm", "x, y in the section's frame; NaN in a dissociated one")
 SIZE_UM: Final = Field("size_um", "(node,)", "float32", "µm", "diameter of a cell or patch, edge of a region")
 SECTION_INDEX: Final = Field("section_index", "(node,)", "int64", "", "row of the section node")
 SPLIT: Final = Field("split", "(node,)", "int8", "", "position in SPLITS")

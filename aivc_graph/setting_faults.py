@@ -146,12 +146,17 @@ def _present(loc: tuple[str | int, ...], data: Any, missing: bool) -> Key:
     """Return the part of pydantic's location that is a place in `data` (it also names union members)."""
     key: Key = ()
     for depth, part in enumerate(loc):
-        inside = isinstance(data, dict) and part in data
-        inside = inside or (isinstance(data, list) and isinstance(part, int) and part < len(data))
-        if not inside:
+        if not _is_place(part, data):
+            if depth + 1 < len(loc) and _is_place(loc[depth + 1], data):
+                continue
             return (*key, part) if missing and depth == len(loc) - 1 else key
         key, data = (*key, part), data[part]
     return key
+
+
+def _is_place(part: str | int, data: Any) -> bool:
+    inside = isinstance(data, dict) and part in data
+    return inside or (isinstance(data, list) and isinstance(part, int) and part < len(data))
 
 
 def _settings_at(settings: type[BaseModel], key: Key) -> type[BaseModel]:
@@ -161,9 +166,20 @@ def _settings_at(settings: type[BaseModel], key: Key) -> type[BaseModel]:
         if isinstance(part, str) and isinstance(annotation, type) and issubclass(annotation, BaseModel):
             annotation = annotation.model_fields[part].annotation
         else:
+            annotation = _member_for(annotation, part)
             annotation = typing.get_args(annotation)[-1 if typing.get_origin(annotation) is dict else 0]
-        members = typing.get_args(annotation)
-        inner = [member for member in members if isinstance(member, type) and issubclass(member, BaseModel)]
-        if inner and typing.get_origin(annotation) not in (dict, list, tuple):
-            annotation = inner[0]
-    return annotation
+    return _member_for(annotation, "")
+
+
+def _member_for(annotation: Any, part: str | int) -> Any:
+    """Return what of a union, or beneath an `Annotated`, holds `part`: a list an index, settings a name."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _member_for(typing.get_args(annotation)[0], part)
+    if typing.get_origin(annotation) in (dict, list, tuple) or isinstance(annotation, type):
+        return annotation
+    members = [_member_for(member, part) for member in typing.get_args(annotation)]
+    wanted = (list, tuple) if isinstance(part, int) else (dict,)
+    settings = [member for member in members if isinstance(member, type) and issubclass(member, BaseModel)]
+    fitting = [member for member in members if typing.get_origin(member) in wanted]
+    found = fitting if isinstance(part, int) else [*settings, *fitting]
+    return found[0] if found else annotation

@@ -52,7 +52,7 @@ def main() -> None:
 def draw(seed: int) -> dict[str, Any]:
     """Train and score one draw of held-out blocks."""
     config = load_config(CONFIG, [f"task.split.seed={seed}", "training.epochs=5", "training.device=cpu"])
-    section = read_section(config.task.sections[0], config.task)
+    section = read_section(config.task.sections[0])
     label_cells(section)
     hold_out([section], config.task)
     graph = build_graph([section], config.graph)

@@ -59,7 +59,7 @@ def her2st_labels() -> dict[str, Any]:
     """Leave-donor-out macro-F1 of the pathologist's label."""
     config = load_config(CONFIGS / "her2st.yaml", ["task.features=null"])
     labelled = [s for s in config.task.sections if "labels" in s.sources[0].options]
-    sections = [read_section(s, config.task) for s in labelled]
+    sections = [read_section(s) for s in labelled]
     donors = [str(s.donor) for s in labelled]
     rows = []
     for i, donor in enumerate(donors):

@@ -25,7 +25,7 @@ def her2st_image() -> dict[str, Any]:
     """Per-gene Pearson within each test section of a donor never seen."""
     config = load_config(CONFIGS / "her2st.yaml")
     used = [s for s in config.task.sections if s.name in ("B4", "C2", "C3", "C4", "C5")]
-    sections = [read_section(s, config.task) for s in used]
+    sections = [read_section(s) for s in used]
     for section in sections:
         describe_slide(section, config.task, config.graph.patch_um)
     rows = []
@@ -156,7 +156,7 @@ def xenium_spots() -> dict[str, Any]:
     rows = []
     for seed in range(3):
         config = load_config(CONFIGS / "xenium_visium_breast.yaml", [f"task.split.seed={seed}"])
-        section = read_section(config.task.sections[0], config.task)
+        section = read_section(config.task.sections[0])
         hold_out([section], config.task)
         rows.append({"seed": seed, **spot_scores(section, config)})
         log.info("spots %s", rows[-1])

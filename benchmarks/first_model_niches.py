@@ -34,7 +34,7 @@ def regions() -> dict[str, Any]:
 def region_scores(name: str, level: str, k: int) -> dict[str, Any]:
     """ARI of the model's niches and of mixtures on own and neighbour-mean states; the interval is over blocks."""
     config = load_config(CONFIGS / f"{name}.yaml")
-    section = read_section(config.task.sections[0], config.task)
+    section = read_section(config.task.sections[0])
     hold_out([section], config.task)
     graph = build_graph([section], config.graph)
     model, diagnostics = trained(graph, config)
@@ -114,7 +114,7 @@ def study(preset: str, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         simulate(preset, Path(folder), seed=seed)
         config = load_config(Path(folder) / "config.yaml", ["task.features=null"])
-        sections = [read_section(s, config.task) for s in config.task.sections]
+        sections = [read_section(s) for s in config.task.sections]
         hold_out(sections, config.task)
         names = [s.name for s in config.task.sections]
         tables = [pd.read_parquet(Path(folder) / "truth" / name / "cells.parquet") for name in names]

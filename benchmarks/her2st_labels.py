@@ -67,7 +67,7 @@ def labelled_spots() -> tuple[Floats, NDArray[np.str_], NDArray[np.str_]]:
     parts, labels, donors = [], [], []
     for one in config.task.sections:
         if "labels" in one.sources[0].options:
-            section = read_section(one, config.task)
+            section = read_section(one)
             table = section.tables["patch_rna"]
             counts = sparse.csr_matrix(table.X).toarray()
             parts.append(pd.DataFrame(counts, columns=table.var_names))

@@ -57,7 +57,7 @@ def main() -> None:
 def of_tissue(name: str) -> dict[str, Any]:
     """Return the audit of every split of one tissue; the random one has as many tested nodes as the first."""
     config = load_config(CONFIGS / f"{name}.yaml", ["task.features=null"])
-    sections = [read_section(section, config.task) for section in config.task.sections]
+    sections = [read_section(section) for section in config.task.sections]
     found = {}
     for split, design in SPLITS[name].items():
         hold_out(sections, config.task.model_copy(update={"split": design}))

@@ -16,7 +16,7 @@ from aivc_graph import names
 from aivc_graph.errors import GraphError
 from aivc_graph.graph.edges.rule import edge_rule
 from aivc_graph.graph.interventions import add_interventions
-from aivc_graph.graph.nodes import Nodes, gather_nodes, grid_patches
+from aivc_graph.graph.nodes import Nodes, gather_nodes, grid_patches, pieces
 from aivc_graph.graph.observations import add_observations
 from aivc_graph.graph.ordering import hilbert_order
 from aivc_graph.graph.profiles import add_section_profiles
@@ -24,6 +24,7 @@ from aivc_graph.graph.schema import check_graph
 from aivc_graph.graph.tissue_graph import TissueGraph, to_torch_csr
 from aivc_graph.graph.within import overlap_with_discs, overlap_with_grid
 from aivc_graph.settings import Settings
+from aivc_graph.tissue.frame import is_dissociated
 from aivc_graph.tissue.section import metadata_of
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,10 @@ class GraphConfig(Settings):
 
 
 def build_graph(sections: list[Any], config: GraphConfig | None = None) -> TissueGraph:
-    """Build one graph over all `sections`; no edge crosses a section or a split.
+    """Build one graph over all `sections`, tissue and dissociated samples alike; no edge crosses a section or a split.
+
+    Dissociated cells belong to their section, (cell, within, section), and are near nobody: no neighbours, no patch, no
+    region, and a position that is NaN.
 
     Parameters
     ----------
@@ -100,19 +104,30 @@ def lay_graph(sections: list[Any], config: GraphConfig) -> TissueGraph:
     """Return the nodes and edges of the graph over all `sections`, without what was measured."""
     _check_names(sections)
     graph = TissueGraph()
-    groups = [{k: v for k, v in metadata_of(s).items() if k != names.INTERVENTIONS} for s in sections]
-    graph[names.SECTION].obs = pd.DataFrame(groups).set_index("section", drop=False)
+    graph[names.SECTION].obs = _facts_of(sections)
     graph[names.SECTION].num_nodes = len(sections)
     cells, patches = gather_nodes(sections, names.CELL), gather_nodes(sections, names.PATCH)
     patches = _fill_patches(sections, cells, patches, config.patch_um)
-    edge_um = config.region_factor * float(np.median(patches.size_um))
-    cells, patches = _lay_regions(graph, cells, patches, edge_um)
+    cells, patches = _lay_regions(graph, cells, patches, config.region_factor)
     for level, nodes in ((names.CELL, cells), (names.PATCH, patches)):
         if len(nodes):
             _add_nodes(graph, level, nodes)
             _add_lateral(graph, level, nodes, config.edges.get(level))
     _add_within(graph, cells, patches, config.patch_reach_um)
     return graph
+
+
+def _facts_of(sections: list[Any]) -> pd.DataFrame:
+    """Return what section nodes say of their sections; among screens the context is at least the section's name."""
+    facts = [dict(metadata_of(section)) for section in sections]
+    screens = any(names.APPLIED in one or is_dissociated(s) for one, s in zip(facts, sections, strict=True))
+    for one, section in zip(facts, sections, strict=True):
+        for key in (names.INTERVENTIONS, names.APPLIED):
+            one.pop(key, None)
+        if screens:
+            one[names.DISSOCIATED] = is_dissociated(section)
+            one[names.CONTEXT] = str(one.get(names.CONTEXT) or one["section"])
+    return pd.DataFrame(facts).set_index("section", drop=False)
 
 
 def summary_line(graph: TissueGraph) -> str:
@@ -134,7 +149,7 @@ def _check_names(sections: list[Any]) -> None:
 
 
 def _fill_patches(sections: list[Any], cells: Nodes, patches: Nodes, patch_um: float) -> Nodes:
-    bare = np.setdiff1d(np.unique(cells.section), np.unique(patches.section))
+    bare = np.setdiff1d(np.unique(cells.section[cells.placed]), np.unique(patches.section))
     missing = np.setdiff1d(np.arange(len(sections)), np.union1d(cells.section, patches.section))
     if len(missing):
         name = metadata_of(sections[missing[0]])["section"]
@@ -146,9 +161,25 @@ def _fill_patches(sections: list[Any], cells: Nodes, patches: Nodes, patch_um: f
     return patches.concat(grid_patches(cells.take(np.flatnonzero(np.isin(cells.section, bare))), patch_um))
 
 
-def _lay_regions(graph: TissueGraph, cells: Nodes, patches: Nodes, edge_um: float) -> tuple[Nodes, Nodes]:
-    """Lay the region grid, add region nodes along a Hilbert curve, and sort cells and patches by region."""
-    both = cells.concat(patches)
+def _lay_regions(graph: TissueGraph, cells: Nodes, patches: Nodes, factor: float) -> tuple[Nodes, Nodes]:
+    """Lay the region grid, add region nodes along a Hilbert curve, and sort cells and patches by region.
+
+    Dissociated cells come last, in pieces numbered after the regions.
+    """
+    loose = np.flatnonzero(~cells.placed)
+    region_of_cell = np.empty(len(cells), np.int64)
+    n_regions, region_of_patch = 0, np.empty(0, np.int64)
+    if len(patches):
+        placed = np.flatnonzero(cells.placed)
+        region = _add_regions(graph, cells.take(placed).concat(patches), factor * float(np.median(patches.size_um)))
+        region_of_cell[placed], region_of_patch = region[: len(placed)], region[len(placed) :]
+        n_regions = int(graph[names.REGION].num_nodes)
+    region_of_cell[loose] = n_regions + pieces(cells.group[loose])
+    return cells.in_region(region_of_cell).sorted_by_region(), patches.in_region(region_of_patch).sorted_by_region()
+
+
+def _add_regions(graph: TissueGraph, both: Nodes, edge_um: float) -> np.ndarray:
+    """Add the region nodes over all placed nodes, and return the row of each one's region."""
     _, windows, home = overlap_with_grid(both.pos_um, np.zeros(len(both)), edge_um, both.group)
     section, split = windows[:, 0] // len(names.SPLITS), windows[:, 0] % len(names.SPLITS)
     centre = (windows[:, 1:] + np.float64(0.5)) * edge_um
@@ -158,9 +189,7 @@ def _lay_regions(graph: TissueGraph, cells: Nodes, patches: Nodes, edge_um: floa
     regions = Nodes.of_windows(section[order], split[order], centre[order], edge_um, "region")
     _add_nodes(graph, names.REGION, regions)
     graph[names.REGION].region_index = torch.arange(len(windows))
-    region = rank[home]
-    cells, patches = cells.in_region(region[: len(cells)]), patches.in_region(region[len(cells) :])
-    return cells.sorted_by_region(), patches.sorted_by_region()
+    return rank[home]
 
 
 def _add_nodes(graph: TissueGraph, level: str, nodes: Nodes) -> None:
@@ -187,8 +216,11 @@ def _add_lateral(graph: TissueGraph, level: str, nodes: Nodes, options: dict[str
         return
     rule = edge_rule(**options)
     rows, columns, distances = [], [], []
-    for group in np.unique(nodes.group):
-        members = np.flatnonzero(nodes.group == group)
+    placed = nodes.placed
+    if not placed.any():
+        return
+    for group in np.unique(nodes.group[placed]):
+        members = np.flatnonzero((nodes.group == group) & placed)
         local = rule(nodes.pos_um[members])
         rows.append(np.repeat(members, np.diff(local.indptr)))
         columns.append(members[local.indices])
@@ -205,19 +237,25 @@ def _add_lateral(graph: TissueGraph, level: str, nodes: Nodes, options: dict[str
 
 
 def _add_within(graph: TissueGraph, cells: Nodes, patches: Nodes, reach_um: float) -> None:
+    n_sections = graph[names.SECTION].num_nodes
+    loose = ~cells.placed
+    if loose.any():
+        graph[names.CELL, names.WITHIN, names.SECTION].adj_t = to_torch_csr(
+            _membership(cells.section, n_sections, loose)
+        )
+    if not len(patches):
+        return
     regions = graph[names.REGION]
-    if len(cells):
+    if not loose.all():
         adj = _cells_in_patches(cells, patches, reach_um)
         graph[names.CELL, names.WITHIN, names.PATCH].adj_t = to_torch_csr(adj)
-        if (np.diff(adj.tocsc().indptr) == 0).any():
+        if ((np.diff(adj.tocsc().indptr) == 0) & ~loose).any():
             graph[names.CELL, names.WITHIN, names.REGION].adj_t = to_torch_csr(
-                _membership(cells.region, regions.num_nodes)
+                _membership(cells.region, regions.num_nodes, ~loose)
             )
     graph[names.PATCH, names.WITHIN, names.REGION].adj_t = to_torch_csr(_membership(patches.region, regions.num_nodes))
     section = regions.section_index.numpy()
-    graph[names.REGION, names.WITHIN, names.SECTION].adj_t = to_torch_csr(
-        _membership(section, graph[names.SECTION].num_nodes)
-    )
+    graph[names.REGION, names.WITHIN, names.SECTION].adj_t = to_torch_csr(_membership(section, n_sections))
 
 
 def _cells_in_patches(cells: Nodes, patches: Nodes, reach_um: float) -> sparse.csr_matrix:
@@ -249,7 +287,9 @@ def _match(windows: np.ndarray, centre_um: np.ndarray, edge_um: float) -> np.nda
     return place
 
 
-def _membership(parent: np.ndarray | None, n_parents: int) -> sparse.csr_matrix:
+def _membership(parent: np.ndarray | None, n_parents: int, who: np.ndarray | None = None) -> sparse.csr_matrix:
+    """Return (parent, child): 1 where a child, of those in `who`, belongs to a parent."""
     parent = np.asarray(parent)
-    ones = np.ones(len(parent), np.float32)
-    return sparse.csr_matrix((ones, (parent, np.arange(len(parent)))), shape=(n_parents, len(parent)))
+    child = np.arange(len(parent)) if who is None else np.flatnonzero(who)
+    shape = (n_parents, len(parent))
+    return sparse.csr_matrix((np.ones(len(child), np.float32), (parent[child], child)), shape=shape)

@@ -46,7 +46,7 @@ def hide_observations(graph: TissueGraph, hidden: Mapping[tuple[str, str], NDArr
             counts.eliminate_zeros()
             left[relation].adj_t = to_torch_csr(counts)
         else:
-            left[level][modality] = graph[level][modality] * torch.from_numpy(keep)[:, None]
+            left[level][modality] = graph[level][modality].where(torch.from_numpy(keep)[:, None], 0.0)
     add_section_profiles(left)
     for level in graph.levels:
         for key in graph[level]:

@@ -13,6 +13,7 @@ from aivc_graph import names
 from aivc_graph.errors import Faults, GraphError
 from aivc_graph.graph.fields import csr_tensor
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
+from aivc_graph.tissue.applied import applied_parts, screened_level
 from aivc_graph.tissue.intervention import Intervention, interventions_of, treated
 from aivc_graph.tissue.section import metadata_of
 
@@ -31,16 +32,24 @@ def add_interventions(graph: TissueGraph, sections: list[Any]) -> None:
         One intervention in two units or with two sets of targets, or given twice to one node.
     """
     given = [(row, part) for row, section in enumerate(sections) for part in interventions_of(section)]
-    if not given:
+    screened = {row: applied_parts(s) for row, s in enumerate(sections) if names.APPLIED in metadata_of(s)}
+    parts = [part for _, part in given] + [part for _, found in screened.values() for part in found.values()]
+    if not parts:
         return
-    kinds = {part.key: part for _, part in given}
-    _check(given, kinds)
+    kinds = {part.key: part for part in parts}
+    _check(parts, kinds)
     keys = sorted(kinds)
     table = [{"kind": kinds[key].kind, "name": kinds[key].name, "unit": kinds[key].unit} for key in keys]
     graph[names.INTERVENTION].obs = pd.DataFrame(table, index=pd.Index(keys, name=names.INTERVENTION))
     graph[names.INTERVENTION].num_nodes = len(keys)
     _add_targets(graph, [kinds[key] for key in keys])
-    _add_applied(graph, sections, given, keys)
+    edges = _to_sections(graph, sections, given, keys)
+    for row, (done, _) in screened.items():
+        level = screened_level(sections[row])
+        node = _rows(graph, sections[row], level)[done["node"].to_numpy()]
+        found = done.assign(node=node, column=pd.Index(keys).get_indexer(done["key"])).drop(columns="key")
+        edges.setdefault(level, []).append(found)
+    _add_applied(graph, edges, keys)
 
 
 def intervention_dose(graph: TissueGraph, level: str, key: str) -> np.ndarray:
@@ -52,9 +61,9 @@ def intervention_dose(graph: TissueGraph, level: str, key: str) -> np.ndarray:
     return np.asarray(to_scipy_csr(graph[relation].adj_t)[:, [column]].todense(), np.float32).ravel()
 
 
-def _check(given: list[tuple[int, Intervention]], kinds: dict[str, Intervention]) -> None:
+def _check(parts: list[Intervention], kinds: dict[str, Intervention]) -> None:
     faults = Faults(GraphError)
-    for _, part in given:
+    for part in parts:
         first = kinds[part.key]
         if part.unit != first.unit:
             faults.add(part.key, f"doses in {part.unit!r} and {first.unit!r}", "one unit", "convert one of them")
@@ -76,12 +85,18 @@ def _add_targets(graph: TissueGraph, parts: list[Intervention]) -> None:
     _relate(graph, names.TARGETS, names.GENE, gene, row, np.abs(strength), {"sign": np.sign(strength)})
 
 
-def _add_applied(
+def _rows(graph: TissueGraph, section: Any, level: str) -> np.ndarray:
+    """Return the graph's row of each of a section's nodes."""
+    barcode = section.shapes[level].index.astype(str)
+    return np.asarray(graph.obs(level).index.get_indexer(f"{metadata_of(section)['section']}:" + barcode))
+
+
+def _to_sections(
     graph: TissueGraph, sections: list[Any], given: list[tuple[int, Intervention]], keys: list[str]
-) -> None:
+) -> dict[str, list[pd.DataFrame]]:
+    """Return by level what was done to sections or to parts of them, a row a node and intervention."""
     edges: dict[str, list[pd.DataFrame]] = {}
     for section, part in given:
-        name = metadata_of(sections[section])["section"]
         facts = {
             "dose": part.dose,
             "onset_hours": part.onset_hours,
@@ -89,10 +104,17 @@ def _add_applied(
             "column": keys.index(part.key),
         }
         for level, mask in treated(sections[section], part).items():
-            barcode = sections[section].shapes[level].index[mask].astype(str)
-            node = graph.obs(level).index.get_indexer(f"{name}:" + barcode)
+            node = _rows(graph, sections[section], level)[mask]
             edges.setdefault(level, []).append(pd.DataFrame({"node": node, **facts}))
         edges.setdefault(names.SECTION, []).append(pd.DataFrame({"node": [section], **facts}))
+    # Of screens alone no section was treated whole.
+    edges.setdefault(
+        names.SECTION, [pd.DataFrame(columns=["node", "dose", "onset_hours", "hours", "column"], dtype=float)]
+    )
+    return edges
+
+
+def _add_applied(graph: TissueGraph, edges: dict[str, list[pd.DataFrame]], keys: list[str]) -> None:
     for level, parts in edges.items():
         table = pd.concat(parts, ignore_index=True).sort_values(["node", "column"], kind="stable")
         twice = table.duplicated(["node", "column"])

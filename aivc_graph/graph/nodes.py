@@ -16,12 +16,17 @@ from aivc_graph.tissue.frame import diameters_um, positions_um, scale_affine
 from aivc_graph.tissue.section import add_level
 
 WINDOW = "window"
+# Dissociated cells in one piece: as many as a region of tissue holds, so that windows are cut alike.
+CHUNK = 512
 HIDDEN_COLUMNS = ("geometry", "radius", WINDOW)
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """Nodes of one level: arrays ``(node, …)``; `region` is the row of the region that holds a node's centre."""
+    """Nodes of one level: arrays ``(node, …)``; `region` is the row of the region that holds a node's centre.
+
+    Dissociated nodes have NaN for a position and a size; their `region` is the number of a piece that is no node.
+    """
 
     barcode: NDArray[Any]
     section: NDArray[np.int64]
@@ -39,6 +44,11 @@ class Nodes:
     def group(self) -> NDArray[np.int64]:
         """Section and split in one number; relations stay inside a group."""
         return self.section * len(names.SPLITS) + self.split
+
+    @property
+    def placed(self) -> NDArray[np.bool_]:
+        """Who has a position, ``(node,)``."""
+        return np.asarray(np.isfinite(self.pos_um).all(axis=1), bool)
 
     def take(self, rows: NDArray[np.int64]) -> Nodes:
         """Return the nodes at `rows`, in that order."""
@@ -71,11 +81,12 @@ class Nodes:
         return replace(self, region=region)
 
     def sorted_by_region(self) -> Nodes:
-        """Return the nodes sorted by region, and along a Hilbert curve inside each."""
+        """Return the nodes sorted by region, and along a Hilbert curve inside each; without a place, as they came."""
         if len(self) == 0 or self.region is None:
             return self
-        along = np.empty(len(self), np.int64)
-        along[hilbert_order(self.pos_um)] = np.arange(len(self))
+        along = np.arange(len(self))
+        placed = np.flatnonzero(self.placed)
+        along[placed[hilbert_order(self.pos_um[placed])]] = np.arange(len(placed))
         return self.take(np.lexsort((along, self.region)))
 
     @classmethod
@@ -105,6 +116,24 @@ def gather_nodes(sections: list[Any], level: str) -> Nodes:
     for part in parts:
         nodes = nodes.concat(part) if len(nodes) else part
     return nodes
+
+
+def pieces(group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the piece of each dissociated node: runs of at most `CHUNK` of one group, numbered in order of groups.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pieces(np.array([4, 0, 0, 4])).tolist()
+    [1, 0, 0, 1]
+    """
+    order = np.argsort(group, kind="stable")
+    first = np.searchsorted(group[order], group[order])
+    within = (np.arange(len(group)) - first) // CHUNK
+    new = np.concatenate([[0], (np.diff(group[order]) != 0) | (np.diff(within) != 0)])[: len(group)]
+    out = np.empty(len(group), np.int64)
+    out[order] = np.cumsum(new)
+    return out
 
 
 def grid_patches(cells: Nodes, edge_um: float) -> Nodes:

@@ -27,7 +27,8 @@ def add_observations(
 
     A count table becomes the relation (molecule, observed_in, level): CSR (node, molecule), and the level's attribute
     ``<modality>_panel`` (molecule,) says which molecules were measured there. A dense table becomes an attribute
-    (node, feature). Either way ``<modality>_mask`` (node,) says who was measured; a node without any count was not.
+    (node, feature), in which NaN was not measured. Either way ``<modality>_mask`` (node,) says who was measured; a node
+    without any count was not.
     """
     for modality, molecule in names.MOLECULE_OF.items():
         tables = {level: found for level in names.LEVELS if (found := _tables(graph, sections, level, modality))}

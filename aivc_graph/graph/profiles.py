@@ -19,8 +19,9 @@ def add_section_profiles(graph: TissueGraph) -> None:
     For counts: ``<level>_<modality>_mean`` (section, molecule), mean of log1p counts scaled to the level's depth, and
     ``…_offset``, log of the section's profile over the common one; the depth is the median of training nodes, kept as
     the level's ``<modality>_depth`` beside the common log profile, ``<modality>_common`` (molecule,). For features:
-    ``…_mean`` (section, feature). A section with training nodes is described by those alone; a section held out whole
-    by its own nodes, without labels; one that was not measured by the common mean.
+    ``…_mean`` (section, feature), over the nodes in which it is no NaN. A section with training nodes is described by
+    those alone; a section held out whole by its own nodes, without labels; one that was not measured by the common
+    mean.
     """
     for level in graph.levels:
         for modality in graph.modalities(level):
@@ -98,9 +99,11 @@ def _count_profiles(graph: TissueGraph, level: str, modality: str, rows: NDArray
 def _feature_profiles(graph: TissueGraph, level: str, modality: str, rows: NDArray[np.bool_]) -> None:
     sums, number = _averager(graph, level, rows)
     values, training = graph[level][modality].numpy(), _training_sections(graph, level)
-    divide = np.maximum(number, 1)[:, None]
-    mean = np.asarray(sums @ values) / divide
-    square = np.asarray(sums @ (values - mean[graph[level].section_index.numpy()]) ** 2) / divide
+    known = np.isfinite(values)
+    divide = np.maximum(np.asarray(sums @ known.astype(np.float32)), 1)
+    mean = np.asarray(sums @ np.where(known, values, 0)) / divide
+    away = np.where(known, values - mean[graph[level].section_index.numpy()], 0)
+    square = np.asarray(sums @ away**2) / divide
     spread = np.maximum(_fill(np.sqrt(square), number, training), 1e-6)
     graph[names.SECTION][f"{level}_{modality}_mean"] = torch.from_numpy(
         _fill(mean, number, training).astype(np.float32)

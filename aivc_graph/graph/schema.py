@@ -5,6 +5,7 @@ from __future__ import annotations
 import networkx as nx
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, GraphError
@@ -23,6 +24,14 @@ def check_graph(graph: TissueGraph) -> None:
     for relation in graph.edge_types:
         _check_relation(graph, relation, faults)
     faults.raise_if_any()
+
+
+def dissociated_sections(graph: TissueGraph) -> NDArray[np.bool_]:
+    """Return which sections are dissociated samples, whose cells have no positions (section,)."""
+    obs = graph.obs(names.SECTION)
+    if names.DISSOCIATED not in obs:
+        return np.zeros(len(obs), bool)
+    return obs[names.DISSOCIATED].to_numpy(bool)
 
 
 def schema_graph(graph: TissueGraph) -> nx.MultiDiGraph:
@@ -52,8 +61,12 @@ def _check_nodes(graph: TissueGraph, level: str, faults: Faults) -> None:
             f"duplicate identifier {store.obs.index[store.obs.index.duplicated()][0]!r}",
             "unique (section, barcode)",
         )
-    if "pos" in store and not torch.isfinite(store.pos).all():
-        faults.add(f"{level}.pos", "positions that are NaN or infinite", "finite microns")
+    if "pos" in store and "section_index" in store:
+        loose = torch.from_numpy(dissociated_sections(graph))[store.section_index]
+        if not torch.isfinite(store.pos[~loose]).all():
+            faults.add(f"{level}.pos", "positions that are NaN or infinite", "finite microns")
+        if not torch.isnan(store.pos[loose]).all():
+            faults.add(f"{level}.pos", "positions of dissociated cells", "NaN")
 
 
 def _check_relation(graph: TissueGraph, relation: tuple[str, str, str], faults: Faults) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from aivc_graph import names
-from aivc_graph.errors import GraphError
+from aivc_graph.errors import ConfigError, GraphError
+
+log = logging.getLogger(__name__)
 
 SPATIAL = "spatial"
 _COUNTS_FIRST = (names.RNA, names.ADT, names.ATAC)
@@ -26,6 +30,31 @@ def section_names(graph: Any, level: str) -> NDArray[np.str_]:
     """Return the name of each node's section, ``(node,)``."""
     index = graph[names.SECTION].obs.index.to_numpy().astype(str)
     return index[graph[level].section_index.numpy()]
+
+
+def placed_sections(graph: Any, path: Path) -> list[int]:
+    """Return the rows of the sections that have positions; of dissociated ones it is said that they are left out.
+
+    Raises
+    ------
+    ConfigError
+        If no section has positions: there is nothing to write that is about places.
+    """
+    placed = np.zeros(len(graph[names.SECTION].obs), bool)
+    for level in graph.levels:
+        finite = np.isfinite(graph[level].pos.numpy()).all(axis=1)
+        placed[graph[level].section_index.numpy()[finite]] = True
+    left = [str(name) for name in graph[names.SECTION].obs.index[~placed]]
+    if not placed.any():
+        found = "dissociated sections alone, which have no positions"
+        raise ConfigError(
+            str(path), found, "sections with positions", "write tables instead: give a name ending in .h5ad"
+        )
+    if left:
+        log.warning(
+            "%s: %d dissociated sections without positions are left out: %s", path, len(left), ", ".join(left[:10])
+        )
+    return np.flatnonzero(placed).tolist()
 
 
 def barcodes(graph: Any, level: str) -> NDArray[np.str_]:
@@ -105,7 +134,8 @@ def level_table(graph: Any, level: str) -> Any:
         else count_table(graph, level, main)
     )
     table.obs = obs
-    table.obsm[SPATIAL] = graph[level].pos.numpy().astype(np.float64)
+    if np.isfinite(pos := graph[level].pos.numpy()).any():
+        table.obsm[SPATIAL] = pos.astype(np.float64)
     for modality in modalities:
         if modality != main:
             _add_observation(table, graph, level, modality)

@@ -26,6 +26,17 @@ class AbstractReader(Settings, ABC):
     def read(self, path: Path, section: str) -> Any:
         """Return `path` as a section (SpatialData): elements in vendor units, placed where the pixel size is known."""
 
+    def read_by(self, path: Path, by: tuple[str, ...]) -> dict[str, Any]:
+        """Return the sections that one file holds, by name: the values of the columns `by`, joined by ``-``.
+
+        Raises
+        ------
+        ReadError
+            The reader takes a file for one section; only those that say otherwise part it.
+        """
+        found = f"a file that this reader takes for one section, to be parted by {', '.join(by)}"
+        raise ReadError(str(path), found, "an AnnData file (reader h5ad)", "leave out `sections_by:`")
+
 
 READERS: Registry[type[AbstractReader]] = Registry("reader")
 
@@ -77,18 +88,22 @@ def read(
     >>> section = read("outs", reader="spaceranger")  # doctest: +SKIP
     """
     path = Path(path)
+    tissue = reader_for(path, reader, **options).read(path, section or path.name.split(".")[0])
+    if check:
+        check_section(tissue)
+    return tissue
+
+
+def reader_for(path: Path, reader: str | None = None, **options: Any) -> AbstractReader:
+    """Return the reader of a path with its options: the one called `reader`, or else the one that recognises it."""
     name = reader or recognise(path)
     if not path.exists():
         raise ReadError(str(path), "no such file or folder", mend="check the path")
     member = known_readers().get(name, where=str(path))
     try:
-        instance = member(**options)
+        return member(**options)
     except ValidationError as error:
         raise ConfigError(f"{path} · reader {name!r}", option_faults(error, member)) from error
-    tissue = instance.read(path, section or path.name.split(".")[0])
-    if check:
-        check_section(tissue)
-    return tissue
 
 
 def option_faults(error: ValidationError, member: type[Settings]) -> str:

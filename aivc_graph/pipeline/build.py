@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from aivc_graph import names
-from aivc_graph.config import Config, SectionConfig, TaskConfig
-from aivc_graph.errors import AivcError, ConfigError, StoreError
+from aivc_graph.config import Config, SectionConfig, SourceConfig, TaskConfig
+from aivc_graph.errors import AivcError, ConfigError, ReadError, StoreError
 from aivc_graph.evaluation.receptive_field import reach_um
 from aivc_graph.graph.build import build_graph, lay_graph
 from aivc_graph.graph.connectivity import connectivity
@@ -19,7 +19,7 @@ from aivc_graph.graph.observations import anchor_count
 from aivc_graph.graph.replacing import refuse_other
 from aivc_graph.graph.store import write_store
 from aivc_graph.io.cache_folder import cache_folder
-from aivc_graph.io.reading import read
+from aivc_graph.io.reading import reader_for
 from aivc_graph.io.staging import check_place
 from aivc_graph.modalities.histology import add_histology
 from aivc_graph.model.plan import relations_of, steps_over
@@ -32,12 +32,14 @@ from aivc_graph.pipeline.doubts import (
 )
 from aivc_graph.splits.design import levels_of, split_design, write_labels
 from aivc_graph.splits.leakage import Duplicate, accepted_leaks, check_donors, duplicate_content
+from aivc_graph.tissue.applied import InterventionColumns, set_conditions
+from aivc_graph.tissue.conditions import Conditions
 from aivc_graph.tissue.intervention import set_interventions
 from aivc_graph.tissue.registration.method import registration_method
 from aivc_graph.tissue.registration.overlap import check_overlap
 from aivc_graph.tissue.registration.register import register
 from aivc_graph.tissue.schema import check_section
-from aivc_graph.tissue.section import merge_sections, metadata_of
+from aivc_graph.tissue.section import merge_sections, metadata_of, only_value
 from aivc_graph.tissue.thumbnail import thumbnail
 from aivc_graph.training.run_folder import FACTS, run_facts
 
@@ -54,13 +56,17 @@ def build(config: Config, out: Path | None = None) -> Path:
     refuse_other(out)  # before hours of reading, and again when it is written
     _refuse_trained(out)
     check_place(out.parent, folder=True)
-    known = [_groups_of(one) | {names.INTERVENTIONS: one.interventions} for one in config.task.sections]
-    split_design(**(config.task.split or EVERYTHING)).check(known)
-    sections, doubts = [], _told(doubts_of_paths(config.task))
-    for number, section in enumerate(config.task.sections, 1):
-        log.info("reading %s (%d of %d)", section.name, number, len(config.task.sections))
-        sections.append(read_section(section, config.task))
-        doubts += _told(doubts_of_section(sections[-1]))
+    design = split_design(**(config.task.split or EVERYTHING))
+    if not any(one.columns for one in config.task.sections):
+        design.check([_groups_of(one) | {names.INTERVENTIONS: one.interventions} for one in config.task.sections])
+    sections, doubts, controls = [], _told(doubts_of_paths(config.task)), {}
+    for number, entry in enumerate(config.task.sections, 1):
+        log.info("reading %s (%d of %d)", entry.name, number, len(config.task.sections))
+        for section, read in read_sections(entry):
+            sections.append(section)
+            doubts += _told(doubts_of_section(section))
+            if read is not None and read.controls:
+                controls[metadata_of(section)["section"]] = read.controls
     reach = reach_of(sections, config)
     twice = hold_out(sections, config.task, max(reach.values(), default=0.0))
     doubts += _told(doubts_of_reach(config.task, reach))
@@ -73,7 +79,7 @@ def build(config: Config, out: Path | None = None) -> Path:
         log.info("%s: %s", level, ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in found.items()))
     slides = {metadata_of(s)["section"]: small for s in sections if (small := thumbnail(s)) is not None}
     facts: dict[str, Any] = {"configuration": config.model_dump(mode="json"), "inputs": _input_hashes(config)}
-    facts |= {"doubts": doubts, "leaks": leaks, "reach_um": reach}
+    facts |= {"doubts": doubts, "leaks": leaks, "reach_um": reach, "controls": controls}
     write_store(graph, out, facts, slides)
     log.info("anchors: %s", ", ".join(f"{k} {v:,}" for k, v in anchor_count(graph).items()) or "none")
     return out
@@ -91,26 +97,66 @@ def _refuse_trained(store: Path) -> None:
         )
 
 
-def read_section(config: SectionConfig, task: TaskConfig) -> Any:
-    """Read, merge, register and check one section."""
-    parts = []
+def read_section(config: SectionConfig) -> Any:
+    """Read, merge, register and check the one section of an entry."""
+    return read_sections(config)[0][0]
+
+
+def read_sections(config: SectionConfig) -> list[tuple[Any, Conditions | None]]:
+    """Read, merge, register and check the sections of an entry, each with how its conditions were read, if it has any.
+
+    An entry is one section, or by `sections_by` as many as its sources hold.
+
+    Raises
+    ------
+    AivcError
+        Whatever is wrong with a source or a section; two sources that hold other sections.
+    """
+    found: dict[str, list[Any]] = {}
     for source in config.sources:
         try:
-            parts.append(read(source.path, section=config.name, reader=source.reader, check=False, **source.options))
+            parts = _parts_of(source, config, first=source is config.sources[0])
         except AivcError as error:
             raise type(error)(f"section {config.name}", str(error)) from error
-    section = merge_sections(config.name, parts, **{k: v for k, v in _groups_of(config).items() if k != "section"})
+        if found and set(parts) != set(found):
+            there = f"{sorted(set(parts) ^ set(found))[:5]} in one source alone"
+            raise ReadError(f"section {config.name}", there, "the same sections in all sources", "check `sections_by:`")
+        for name, part in parts.items():
+            found.setdefault(name, []).append(part)
+    return [_finished(name, parts, config) for name, parts in found.items()]
+
+
+def _parts_of(source: SourceConfig, config: SectionConfig, first: bool) -> dict[str, Any]:
+    """Return what a source holds of each section; the first one also says what the sections are."""
+    reader = reader_for(source.path, source.reader, **source.options)
+    if first and config.columns and "columns" in type(reader).model_fields:
+        reader = reader.model_copy(update={"columns": (*reader.model_dump()["columns"], *config.columns)})
+    if config.sections_by:
+        return reader.read_by(source.path, config.sections_by)
+    return {config.name: reader.read(source.path, config.name)}
+
+
+def _finished(name: str, parts: list[Any], config: SectionConfig) -> tuple[Any, Conditions | None]:
+    section = merge_sections(name, parts, **{k: v for k, v in _groups_of(config).items() if k != "section"})
+    for key in ("donor", "context"):
+        if (column := getattr(config, f"{key}_by")) is not None:
+            metadata_of(section)[key] = only_value(section, column)
     for method in config.registration:
         register(section, method.moving, method.fixed, registration_method(method.kind, **method.options))
-    set_interventions(section, config.interventions)
+    read = None
+    if isinstance(config.interventions, InterventionColumns):
+        read = set_conditions(section, config.interventions)
+        log.info("%s: %d conditions%s", name, len(set(read.name)), f"; {said}" if (said := read.told()) else "")
+    else:
+        set_interventions(section, config.interventions)
     check_section(section)
     check_overlap(section)
-    return section
+    return section, read
 
 
 def _groups_of(config: SectionConfig) -> dict[str, Any]:
     """Return what the configuration says a section is: its name, its groups where given, and its traits."""
-    given = {key: getattr(config, key) for key in ("donor", "site", "platform", "batch")}
+    given = {key: getattr(config, key) for key in ("donor", "site", "platform", "batch", "context")}
     return {**config.traits, "section": config.name, **{k: value for k, value in given.items() if value is not None}}
 
 

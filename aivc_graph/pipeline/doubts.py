@@ -14,6 +14,7 @@ from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS, Duplicate
 from aivc_graph.tissue.label_agreement import check_labels
 from aivc_graph.tissue.registration.orientation import check_orientation
 from aivc_graph.tissue.registration.overlap import check_overlap
+from aivc_graph.tissue.section import metadata_of
 
 ONCE = "each piece of tissue once"
 # Registrations that look at what the tissue holds; the others know where it lies.
@@ -53,11 +54,13 @@ def doubts_of_reach(task: TaskConfig, reach_um: Mapping[str, float]) -> list[str
 def doubts_of_registration(task: TaskConfig, sections: Sequence[Any]) -> list[str]:
     """Say which sections are parted by the split, though what both sides hold placed their layers."""
     found = []
-    for config, section in zip(task.sections, sections, strict=True):
+    methods = {config.name: {method.kind for method in config.registration} for config in task.sections}
+    for section in sections:
+        name = metadata_of(section)["section"]
         sides = set().union(*(labels_of(section, level) for level in levels_of(section))) - {names.UNUSED}
-        fitted = sorted({method.kind for method in config.registration} & FITTED)
+        fitted = sorted(methods.get(name, set()) & FITTED)
         if fitted and len(sides) > 1:
             held = f"registration by {fitted[0]} of tissue on the sides {', '.join(sorted(sides))}"
             mend = "place it by landmarks or a known transform, or hold out whole sections"
-            found.append(str(TissueError(config.name, held, "nothing fitted on two sides", mend)))
+            found.append(str(TissueError(name, held, "nothing fitted on two sides", mend)))
     return found

@@ -10,6 +10,7 @@ from aivc_graph.errors import AivcError, ReadError
 from aivc_graph.evaluation.records import read_evaluation
 from aivc_graph.graph.connectivity import connectivity
 from aivc_graph.graph.observations import anchor_count
+from aivc_graph.graph.schema import dissociated_sections
 from aivc_graph.graph.store import open_store, read_store, store_digest
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.io.reading import read
@@ -93,10 +94,11 @@ def describe_run(run: Path) -> dict[str, Any]:
     return found
 
 
-def _said_of(store: Path) -> dict[str, list[str]]:
-    """Return what was doubted when a graph was built, and what its split was let share."""
+def _said_of(store: Path) -> dict[str, Any]:
+    """Return what was doubted when a graph was built, what its split was let share, and what was taken for controls."""
     built = open_store(store).facts.get("provenance", {})
-    return {key: list(built.get(key, [])) for key in ("doubts", "leaks")}
+    said: dict[str, Any] = {key: list(built.get(key, [])) for key in ("doubts", "leaks")}
+    return said | ({"controls": built["controls"]} if built.get("controls") else {})
 
 
 def describe_graph(graph: TissueGraph) -> dict[str, Any]:
@@ -109,8 +111,10 @@ def describe_graph(graph: TissueGraph) -> dict[str, Any]:
         }
         for level in graph.levels
     }
+    loose = dissociated_sections(graph)
     return {
         "nodes": {t: int(graph[t].num_nodes) for t in graph.node_types},
+        **({"dissociated, no positions": list(graph.obs(names.SECTION).index[loose])} if loose.any() else {}),
         "edges": {" ".join(r): int(graph[r].adj_t.values().numel()) for r in graph.edge_types},
         "observations": {level: graph.modalities(level) for level in graph.levels if graph.modalities(level)},
         "anchors": anchor_count(graph),

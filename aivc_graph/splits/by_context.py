@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from aivc_graph.names import CONTEXT
 from aivc_graph.splits.conditions import AbstractConditionSplit, column_of
 from aivc_graph.splits.design import DESIGNS
-from aivc_graph.tissue.condition_table import CONTEXT, as_conditions
+from aivc_graph.tissue.condition_table import as_conditions
 
 
 @DESIGNS.register("by_context", needs="conditions of several contexts")
@@ -14,8 +15,8 @@ class ContextSplit(AbstractConditionSplit):
     """Every condition of a held-out context is held out, its control with it.
 
     What is asked is the effect of a known intervention where it was never given. The control of the context may be
-    looked at when the question is put, as its starting point; nothing is fitted on it. The context of a section is its
-    donor.
+    looked at when the question is put, as its starting point; nothing is fitted on it. The context of a section is
+    what it says, or else its donor.
     """
 
     @property

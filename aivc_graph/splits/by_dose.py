@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from aivc_graph.names import DOSE
 from aivc_graph.splits.design import DESIGNS
 from aivc_graph.splits.ranges import AbstractRangeSplit
-from aivc_graph.tissue.condition_table import DOSE
 
 
 @DESIGNS.register("by_dose", needs="doses of one unit")

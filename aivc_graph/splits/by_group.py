@@ -1,4 +1,4 @@
-"""Hold out whole groups of sections: donors, sites, platforms, batches."""
+"""Hold out whole groups of sections: donors, sites, platforms, batches, contexts."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class GroupSplit(AbstractDrawnSplit):
     Parameters
     ----------
     key
-        What makes a group: ``"donor"``, ``"site"``, ``"platform"``, ``"section"`` or ``"batch"``.
+        What makes a group: ``"donor"``, ``"site"``, ``"platform"``, ``"section"``, ``"batch"`` or ``"context"``.
     share_donors
         Accept that a donor has sections on two sides, as when other sections of the same donors are asked for; every
         page then says so.
     """
 
-    key: Literal["donor", "site", "platform", "section", "batch"] = "donor"
+    key: Literal["donor", "site", "platform", "section", "batch", "context"] = "donor"
     share_donors: bool = False
 
     @property

@@ -10,10 +10,11 @@ import pandas as pd
 from pydantic import Field
 
 from aivc_graph import names
+from aivc_graph.names import SMILES
 from aivc_graph.splits.conditions import AbstractConditionSplit, column_of
 from aivc_graph.splits.design import DESIGNS
 from aivc_graph.splits.molecules import butina_clusters, canonical, parse_molecules, scaffold_of, similarity_of
-from aivc_graph.tissue.condition_table import SMILES, TARGETS, as_conditions
+from aivc_graph.tissue.condition_table import TARGETS, as_conditions
 
 log = logging.getLogger(__name__)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from aivc_graph.names import HOURS
 from aivc_graph.splits.design import DESIGNS
 from aivc_graph.splits.ranges import AbstractRangeSplit
-from aivc_graph.tissue.condition_table import HOURS
 
 
 @DESIGNS.register("by_time", needs="conditions at several times")

@@ -23,15 +23,17 @@ import pandas as pd
 
 from aivc_graph import names
 from aivc_graph.errors import ConfigError, Faults, unknown_name
+from aivc_graph.names import CONTEXT, DOSE, HOURS, SMILES
 from aivc_graph.splits.design import Counts, count_labels, levels_of, write_labels
 from aivc_graph.splits.drawn import AbstractDrawnSplit
-from aivc_graph.tissue.condition_table import CONTEXT, DOSE, HOURS, SMILES, TARGETS, as_conditions
+from aivc_graph.tissue.applied import conditions_of_nodes, screened_level
+from aivc_graph.tissue.condition_table import TARGETS, as_conditions
 from aivc_graph.tissue.intervention import Intervention, Kind, interventions_of
 from aivc_graph.tissue.section import metadata_of
 
 
 class AbstractConditionSplit(AbstractDrawnSplit):
-    """Holds out conditions; serves a table with a row a condition (or a cell), and sections by what was done to them.
+    """Holds out conditions; serves a table with a row a condition (or a cell), sections and the cells of screens.
 
     What was done to nothing, the control, trains unless a design says otherwise: it bears no target that could leak.
     """
@@ -47,15 +49,27 @@ class AbstractConditionSplit(AbstractDrawnSplit):
         """
 
     def __call__(self, sections: Sequence[Any]) -> Counts:
-        """Label every node of a section by what was done to the section."""
-        for section, label in zip(sections, self.label(conditions_of(sections)), strict=True):
+        """Label every node by what was done to its section, or to itself where columns say so (see `set_conditions`).
+
+        In a section whose cells differ, nodes of other levels are unused.
+        """
+        tables = [_of_nodes(section) for section in sections]
+        distinct = [table.groupby(list(table), sort=False, dropna=False).ngroup().to_numpy() for table in tables]
+        first = [np.unique(codes, return_index=True)[1] for codes in distinct]
+        rows = pd.concat([table.iloc[at] for table, at in zip(tables, first, strict=True)], ignore_index=True)
+        labels = self.label(rows).to_numpy(str)
+        ends = np.cumsum([len(at) for at in first])
+        for section, codes, end, at in zip(sections, distinct, ends, first, strict=True):
+            found = labels[end - len(at) : end][codes]
             for level in levels_of(section):
-                write_labels(section, level, label)
+                alike = len(set(found)) == 1
+                own = names.APPLIED in metadata_of(section) and level == screened_level(section)
+                write_labels(section, level, found if own else str(found[0]) if alike else names.UNUSED)
         return count_labels(sections)
 
     def check(self, known: Sequence[Mapping[str, Any]]) -> None:
         """Try the design on what was done to each section, which its configuration says."""
-        given = [(one["section"], one.get("donor"), one[names.INTERVENTIONS]) for one in known]
+        given = [(one["section"], one.get(CONTEXT) or one.get("donor"), one[names.INTERVENTIONS]) for one in known]
         self.label(_conditions(given))
 
     def checked(self, labels: Sequence[str], index: pd.Index) -> pd.Series:
@@ -90,26 +104,37 @@ def column_of(conditions: pd.DataFrame, name: str) -> pd.Series:
     return conditions[name]
 
 
+def _of_nodes(section: Any) -> pd.DataFrame:
+    """Return what was done to each node of a screen with its context, or one row for a section treated whole."""
+    table = conditions_of_nodes(section)
+    if table is None:
+        return conditions_of([section])
+    metadata = metadata_of(section)
+    table[CONTEXT] = str(metadata.get(CONTEXT) or metadata.get("donor") or metadata["section"])
+    return table
+
+
 def conditions_of(sections: Sequence[Any]) -> pd.DataFrame:
     """Return a row a section, in the form of `as_conditions`; parts are its interventions, such as ``knockout:TP53``.
 
-    The context of a section is its donor. An intervention in two places counts once, with its larger dose.
+    The context of a section is what it says, or else its donor. An intervention in two places counts once, with its
+    larger dose.
     """
     facts = [(metadata_of(section), interventions_of(section)) for section in sections]
-    return _conditions([(metadata["section"], metadata.get("donor"), given) for metadata, given in facts])
+    return _conditions([(one["section"], one.get(CONTEXT) or one.get("donor"), given) for one, given in facts])
 
 
 def _conditions(sections: Sequence[tuple[str, str | None, Sequence[Intervention]]]) -> pd.DataFrame:
-    """Return a row a section from its name, its donor and what was done to it."""
+    """Return a row a section from its name, its context and what was done to it."""
     rows: dict[str, dict[str, Any]] = {}
-    for section, donor, done in sections:
+    for section, context, done in sections:
         given = {one.key: one for one in sorted(done, key=lambda one: one.dose)}
         rows[str(section)] = {
             TARGETS: tuple(given),
             DOSE: tuple(one.dose for one in given.values()),
             HOURS: tuple(one.hours for one in given.values()),
             SMILES: tuple(one.smiles or (None if one.kind == "drug" else "") for one in given.values()),
-            CONTEXT: donor or section,
+            CONTEXT: context or section,
         }
     return as_conditions(pd.DataFrame(list(rows.values()), index=pd.Index(rows, name="section")))
 

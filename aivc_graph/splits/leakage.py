@@ -23,7 +23,7 @@ MAX_SHARE = 0.01
 MIN_ROWS = 2
 IMAGE_GRID = 8
 IMAGE_TILE_PX = 64
-COUNTS = (names.RNA, names.ADT, names.ATAC)
+COMPARED = (names.RNA, names.ADT, names.ATAC, names.LOG_EXPRESSION)
 SIDES = (names.TRAIN, names.VALIDATION, names.TEST)
 
 
@@ -71,8 +71,9 @@ def check_donors(sections: Sequence[Any]) -> None:
 def duplicate_content(sections: Sequence[Any], *, accept: bool = False) -> list[Duplicate]:
     """Return the content that is there twice, within a section or in two; raise if a split parts it, unless accepted.
 
-    Rows of counts are compared by a hash of feature names and values, whatever their order and barcode, where at least
-    ten features were seen. Pictures are compared by a hash of their size and of 64 tiles of their finest pixels.
+    Rows of counts, or of their logarithms, are compared by a hash of feature names and values, whatever their order and
+    barcode, where at least ten features were seen. Pictures are compared by a hash of their size and of 64 tiles of
+    their finest pixels.
 
     Raises
     ------
@@ -154,7 +155,7 @@ def _hashed_tables(section: Any) -> list[_Hashed]:
     out = []
     for key, table in section.tables.items():
         level, _, modality = key.partition("_")
-        if modality in COUNTS and level in section.shapes:
+        if modality in COMPARED and level in section.shapes:
             hashes, rich = row_hashes(table.X, table.var_names)
             labels = labels_of(section, level).reindex(table.obs[names.BARCODE]).to_numpy(dtype=str)
             keep = rich & np.isin(labels, SIDES)

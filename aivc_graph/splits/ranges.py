@@ -10,8 +10,9 @@ import pandas as pd
 from pydantic import model_validator
 
 from aivc_graph import names
+from aivc_graph.names import DOSE
 from aivc_graph.splits.conditions import AbstractConditionSplit, column_of
-from aivc_graph.tissue.condition_table import DOSE, TARGETS, as_conditions
+from aivc_graph.tissue.condition_table import TARGETS, as_conditions
 
 INSIDE, OUTSIDE, SEEN, UNSEEN = "inside", "outside", "seen", "unseen"
 

@@ -43,8 +43,15 @@ def place(section: Any, element: str, affine: Matrix) -> None:
     set_transformation(section[element], Affine(affine, ("x", "y"), ("x", "y")), names.MICRONS)
 
 
+def is_dissociated(section: Any) -> bool:
+    """Say whether the cells of a section were taken out of their tissue, so that they have no positions."""
+    return bool(section.attrs.get(names.METADATA, {}).get(names.DISSOCIATED, False))
+
+
 def positions_um(section: Any, level: str) -> Matrix:
-    """Return the centres ``(node, 2)`` of a level's nodes in microns, in the order of its shapes."""
+    """Return the centres ``(node, 2)`` of a level's nodes in microns, in order; NaN where there are none."""
+    if is_dissociated(section):
+        return np.full((len(section.shapes[level]), 2), np.nan)
     affine = affine_of(section, level)
     if affine is None:
         raise TissueError(f"level {level!r}", "no transform to microns", mend="give `um_per_unit` or register it")
@@ -59,7 +66,9 @@ def native_positions(section: Any, level: str) -> Matrix:
 
 
 def diameters_um(section: Any, level: str) -> NDArray[np.float64]:
-    """Return each node's diameter in microns; polygons count as the circle of equal area."""
+    """Return each node's diameter in microns; polygons count as the circle of equal area. NaN if dissociated."""
+    if is_dissociated(section):
+        return np.full(len(section.shapes[level]), np.nan)
     shapes, affine = section.shapes[level], affine_of(section, level)
     if affine is None:
         raise TissueError(f"level {level!r}", "no transform to microns", mend="give `um_per_unit` or register it")

@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 from scipy.spatial import cKDTree
 
 from aivc_graph import names
 from aivc_graph.errors import AivcError, Faults, TissueError
-from aivc_graph.tissue.frame import affine_of, native_positions, positions_um
+from aivc_graph.tissue.frame import affine_of, is_dissociated, native_positions, positions_um
 from aivc_graph.tissue.section import metadata_of
 
 SPACING_UM = (2.0, 250.0)
 COUNT_MODALITIES = (names.RNA, names.ADT, names.ATAC)
+# Natural logarithms of a cell's molecules end well below; what goes beyond is no logarithm.
+MOST_LOG = 25.0
 
 
 def check_section(section: Any) -> None:
@@ -22,7 +25,8 @@ def check_section(section: Any) -> None:
 
     Checked: metadata; unique barcodes; finite positions; a transform to microns for every level; median distance to the
     nearest node in 2–250 µm (a 2 µm bin … a 200 µm Spatial Transcriptomics pitch), which catches pixels taken for
-    microns; counts that are finite, non-negative integers.
+    microns; counts that are finite, non-negative integers; logarithms and effects that could be some. Cells of a
+    dissociated section have no place, and nothing beside them has.
     """
     where = metadata_of(section)["section"]
     faults = Faults(TissueError)
@@ -31,12 +35,17 @@ def check_section(section: Any) -> None:
         faults.add(
             where, "neither cells, nor patches, nor a slide", "at least one of them", "check what the reader was given"
         )
-    for level in levels:
-        _check_level(section, level, f"{where} · {level}", faults)
+    if is_dissociated(section):
+        _check_dissociated(section, where, faults)
+    else:
+        for level in levels:
+            _check_level(section, level, f"{where} · {level}", faults)
     for table_key in section.tables:
         level, _, modality = table_key.partition("_")
         if modality in COUNT_MODALITIES:
             check_counts(section.tables[table_key], f"{where} · table {table_key!r}", faults)
+        elif modality in (names.LOG_EXPRESSION, names.EFFECT):
+            check_measured(section.tables[table_key], modality, f"{where} · table {table_key!r}", faults)
     faults.raise_if_any()
 
 
@@ -64,6 +73,29 @@ def check_counts(table: Any, where: str, faults: Faults) -> None:
             )
 
 
+def check_measured(table: Any, modality: str, where: str, faults: Faults) -> None:
+    """Add a fault a kind of bad value in a table of logarithms or of effects, with the first gene and barcode."""
+    values = table.X.data if sparse.issparse(table.X) else np.asarray(table.X)
+    mend = "drop or mend these entries"
+    tests = [(np.isinf(values), "values that are infinite", "finite values", mend)]
+    if modality == names.LOG_EXPRESSION:
+        effects = "are they effects, or scaled? then set `values: effect`"
+        tests = [
+            (~np.isfinite(values), "values that are NaN or infinite", "finite logarithms", mend),
+            (values < 0, "negative values", "logarithms ≥ 0", effects),
+            (values > MOST_LOG, f"values above {MOST_LOG:g}", "logarithms", "of counts leave out `values: log`"),
+        ]
+        if values.size and np.isfinite(values).all() and (values == np.floor(values)).all():
+            faults.add(where, "whole numbers only", "logarithms", "of counts leave out `values: log`")
+    elif not np.isfinite(values).any():
+        faults.add(where, "no value at all", "some effects", "check which matrix or `layer:` was read")
+    for bad, found, expected, how in tests:
+        if bad.any():
+            row, column = _first_entry(table.X, bad)
+            place = f"first in {table.obs_names[row]!r}, {table.var_names[column]!r}"
+            faults.add(where, f"{int(bad.sum()):,} {found}, {place}", expected, how)
+
+
 def spacing_um(xy_um: np.ndarray) -> float:
     """Return the median distance [µm] of a node to its nearest other node; NaN below two nodes."""
     if len(xy_um) < 2:
@@ -82,6 +114,16 @@ def describe_section(section: Any) -> dict[str, Any]:
         "slides": {name: _describe_slide(section, name) for name in section.images},
         "transcripts": len(section.points[names.TRANSCRIPTS]) if names.TRANSCRIPTS in section.points else 0,
     }
+
+
+def _check_dissociated(section: Any, where: str, faults: Faults) -> None:
+    index = section.shapes[names.CELL].index if names.CELL in section.shapes else pd.Index([])
+    if index.has_duplicates:
+        faults.add(where, f"duplicate barcodes, first {index[index.duplicated()][0]!r}", "unique barcodes")
+    placed = [*(level for level in section.shapes if level != names.CELL), *section.images, *section.points]
+    if placed or names.CELL not in section.shapes:
+        found = f"{', '.join(map(repr, placed))} in a dissociated section" if placed else "a dissociated section"
+        faults.add(where, found, "cells alone", "give tissue and dissociated cells as two sections")
 
 
 def _check_level(section: Any, level: str, where: str, faults: Faults) -> None:
@@ -106,6 +148,8 @@ def _check_level(section: Any, level: str, where: str, faults: Faults) -> None:
 
 
 def _describe_level(section: Any, level: str) -> dict[str, Any]:
+    if is_dissociated(section):
+        return {"nodes": len(section.shapes[level]), "placed": "dissociated, no positions"}
     try:
         xy = positions_um(section, level)
     except AivcError:

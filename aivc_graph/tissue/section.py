@@ -3,6 +3,7 @@
 A section is a `spatialdata.SpatialData`: shapes ``cell`` and ``patch`` (one row a node, index = barcode), one table an
 observation (``patch_rna``, ``cell_protein`` …), lazily read images and transcripts. Every element keeps the vendor's
 own units and carries a transform to the coordinate system ``microns``; an element without one is not placed yet.
+A dissociated sample is a section whose cells have no positions: see `add_cells`.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from aivc_graph import names
-from aivc_graph.errors import Faults, TissueError
-from aivc_graph.tissue.frame import Matrix, place
+from aivc_graph.errors import Faults, TissueError, unknown_name
+from aivc_graph.tissue.frame import Matrix, is_dissociated, place
 
 MIN_OVERLAP = 0.95
 
@@ -85,7 +86,7 @@ def add_level(
             where,
             f"{len(bad)} positions that are NaN or infinite, first at {bad[0]!r}",
             "finite positions",
-            "drop or mend these rows",
+            "drop or mend these rows, or say `dissociated: true` of a sample that has none",
         )
     faults.raise_if_any()
     radii = np.broadcast_to(np.asarray(radius, dtype=np.float64), (len(index),))
@@ -97,6 +98,16 @@ def add_level(
     _unplace(section, level)
     if to_um is not None:
         place(section, level, to_um)
+
+
+def add_cells(section: Any, barcodes: ArrayLike, columns: pd.DataFrame | None = None) -> None:
+    """Add the cells of a dissociated sample: they belong to the section, have no positions and are near nobody.
+
+    Their shapes are points at the origin that have no place in microns; `positions_um` says NaN.
+    """
+    barcodes = np.asarray(barcodes)
+    add_level(section, names.CELL, barcodes, np.zeros((len(barcodes), 2)), 1.0, None, columns)
+    metadata_of(section)[names.DISSOCIATED] = True
 
 
 def add_observation(section: Any, level: str, modality: str, table: Any, *, strip_suffix: bool = False) -> None:
@@ -177,11 +188,16 @@ def add_transcripts(section: Any, table: Any, to_um: Matrix) -> None:
 def merge_sections(section: str, parts: list[Any], **metadata: str | float | None) -> Any:
     """Return one section that holds the elements of all `parts`, which share one micron frame.
 
+    Dissociated parts, such as RNA and protein of the same cells, are joined by barcode: a cell of either is a cell of
+    the section, with what was measured of it.
+
     Raises
     ------
     TissueError
-        If two parts bring an element of the same name.
+        If two parts bring an element of the same name, or fewer than 95 % of the cells of a dissociated part are among
+        those of a larger one.
     """
+    parts = _join_cells(section, parts)
     whole = new_section(
         section, **{k: v for part in parts for k, v in metadata_of(part).items() if k != "section"} | metadata
     )
@@ -193,6 +209,58 @@ def merge_sections(section: str, parts: list[Any], **metadata: str | float | Non
                 )
             getattr(whole, kind)[name] = element
     return whole
+
+
+def only_value(section: Any, column: str) -> str:
+    """Return the one value that all nodes of a section have in a column of their annotation.
+
+    Raises
+    ------
+    TissueError
+        No such column, nodes without a value, or several values.
+    """
+    where = f"{metadata_of(section)['section']} · {column}"
+    found = [shapes[column] for shapes in section.shapes.values() if column in shapes]
+    if not found:
+        known = sorted({str(name) for shapes in section.shapes.values() for name in shapes.columns})
+        raise unknown_name(TissueError, where, "column", column, known)
+    values = sorted({str(value) for one in found for value in one})
+    if len(values) != 1 or any(one.isna().any() for one in found):
+        found_values = f"{len(values)} values, such as {', '.join(map(repr, values[:3]))}"
+        raise TissueError(where, found_values, "one for the section", "name this column in `sections_by:` too")
+    return values[0]
+
+
+def _join_cells(section: str, parts: list[Any]) -> list[Any]:
+    """Return parts of which one alone brings cells, where all that do are dissociated."""
+    bring = [part for part in parts if names.CELL in part.shapes]
+    if len(bring) < 2 or not any(map(is_dissociated, bring)):
+        return parts
+    if not all(map(is_dissociated, bring)):
+        mend = "say `dissociated: true` of all or none; read what belongs to placed cells by `beside:`"
+        raise TissueError(section, "cells with positions in one source and without in another", "one kind", mend)
+    columns = bring[0].shapes[names.CELL].drop(columns=["geometry", "radius"])
+    whole = new_section(section, **{k: v for part in bring for k, v in metadata_of(part).items() if k != "section"})
+    for part in bring[1:]:
+        more = part.shapes[names.CELL].drop(columns=["geometry", "radius"])
+        _check_overlap(section, columns.index, more.index)
+        columns = columns.combine_first(more).reindex(columns.index.union(more.index, sort=False))
+    add_cells(whole, columns.index, pd.DataFrame(columns))
+    for part in bring:
+        for key, table in part.tables.items():
+            if key in whole.tables:
+                raise TissueError(section, f"two sources that both bring {key!r}", mend="set the `modality:` of one")
+            whole.tables[key] = table
+    return [whole, *(part for part in parts if names.CELL not in part.shapes)]
+
+
+def _check_overlap(section: str, cells: pd.Index, more: pd.Index) -> None:
+    rows, keys = (cells, more) if len(cells) <= len(more) else (more, cells)
+    share = float(rows.isin(keys).mean())
+    if share < MIN_OVERLAP:
+        found = f"{share:.1%} of {len(rows):,} barcodes of one source in the other"
+        mend = f"compare {rows[0]!r} with {keys[0]!r}: a suffix, or another sample?"
+        raise TissueError(section, found, f"≥ {MIN_OVERLAP:.0%} to match", mend)
 
 
 def _unplace(section: Any, element: str) -> None:

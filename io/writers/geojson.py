@@ -13,7 +13,7 @@ import pandas as pd
 
 from aivc_graph import names
 from aivc_graph.errors import ConfigError
-from aivc_graph.io.graph_tables import annotation
+from aivc_graph.io.graph_tables import annotation, placed_sections
 from aivc_graph.io.staging import file_names, staged
 from aivc_graph.io.writing import WRITERS
 
@@ -50,7 +50,8 @@ def write_geojson(graph: Any, path: Path, *, um_per_pixel: float | None = None) 
     Raises
     ------
     ConfigError
-        If a file is asked for and the graph has several sections.
+        If a file is asked for and the graph has several sections, or no section has positions; dissociated sections
+        beside others are left out, and it is said.
     StoreError
         If the disk refuses; what was there before is intact.
 
@@ -59,13 +60,16 @@ def write_geojson(graph: Any, path: Path, *, um_per_pixel: float | None = None) 
     >>> write_geojson(graph, Path("out/A1.geojson"), um_per_pixel=0.5)  # doctest: +SKIP
     """
     sections = graph[names.SECTION].obs
+    rows = placed_sections(graph, path)
     one_file = path.suffix in (".geojson", ".json")
-    if one_file and len(sections) != 1:
-        found = f"one file for {len(sections)} sections"
+    if one_file and len(rows) != 1:
+        found = f"one file for {len(rows)} sections"
         raise ConfigError(
             str(path), found, "one file a section, as QuPath has one project entry a slide", "give a folder"
         )
-    for row, name in enumerate(file_names(map(str, sections.index))):
+    files = file_names(map(str, sections.index))
+    for row in rows:
+        name = files[row]
         stated = sections[_MPP_COLUMN].iloc[row] if _MPP_COLUMN in sections else None
         mpp = um_per_pixel or (float(stated) if stated is not None and not pd.isna(stated) else 1.0)
         _write_section(graph, row, mpp, path if one_file else path / f"{name}.geojson")

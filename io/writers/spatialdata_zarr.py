@@ -10,7 +10,7 @@ import pandas as pd
 
 from aivc_graph import names
 from aivc_graph.errors import StoreError
-from aivc_graph.io.graph_tables import annotation, barcodes, count_table, dense_names, near_edges
+from aivc_graph.io.graph_tables import annotation, barcodes, count_table, dense_names, near_edges, placed_sections
 from aivc_graph.io.staging import file_names, staged
 from aivc_graph.io.writing import WRITERS
 from aivc_graph.tissue.section import add_level, add_observation, new_section
@@ -27,6 +27,8 @@ def write_spatialdata(graph: Any, path: Path) -> Path:
 
     Raises
     ------
+    ConfigError
+        If no section has positions; dissociated sections beside others are left out, and it is said.
     StoreError
         If the disk refuses, or something stands there that is no Zarr store; what was there before is intact.
 
@@ -37,7 +39,8 @@ def write_spatialdata(graph: Any, path: Path) -> Path:
     import anndata
 
     files = file_names(map(str, graph[names.SECTION].obs.index))
-    for row, (name, metadata) in enumerate(graph[names.SECTION].obs.iterrows()):
+    for row in placed_sections(graph, path):
+        name, metadata = graph[names.SECTION].obs.index[row], graph[names.SECTION].obs.iloc[row]
         target = path / f"{files[row]}.zarr"
         if target.exists() and not any((target / root).is_file() for root in ("zarr.json", ".zgroup")):
             raise StoreError(

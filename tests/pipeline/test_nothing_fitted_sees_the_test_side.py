@@ -42,12 +42,13 @@ def trained(
     tissue: Path, split: dict[str, Any], out: Path, spoil: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Path, Sides]:
     """Build and train with every section passed through `spoil` as it is read; return the run and who is where."""
-    read, hold_out, sides = building.read_section, building.hold_out, {}
+    read, hold_out, sides = building.read_sections, building.hold_out, {}
 
     def spoiled(*given: Any) -> Any:
-        section = read(*given)
-        spoil(section)
-        return section
+        found = read(*given)
+        for section, _ in found:
+            spoil(section)
+        return found
 
     def held_out(sections: list[Any], *given: Any) -> Any:
         found = hold_out(sections, *given)
@@ -58,7 +59,7 @@ def trained(
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(building, "read_section", spoiled)
+        patched.setattr(building, "read_sections", spoiled)
         patched.setattr(building, "hold_out", held_out)
         config = load_config(tissue / "config.yaml", [*SETTINGS, f"task.split={json.dumps(split)}"])
         return train_config(config, None, out, resume=False, device="cpu").folder, sides
