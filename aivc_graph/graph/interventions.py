@@ -47,7 +47,7 @@ def add_interventions(graph: TissueGraph, sections: list[Any]) -> None:
     for row, (done, _) in screened.items():
         level = screened_level(sections[row])
         node = _rows(graph, sections[row], level)[done["node"].to_numpy()]
-        found = done.assign(node=node, column=pd.Index(keys).get_indexer(done["key"])).drop(columns="key")
+        found = done.assign(node=node, column=pd.Index(keys).get_indexer(pd.Index(done["key"]))).drop(columns="key")
         edges.setdefault(level, []).append(found)
     _add_applied(graph, edges, keys)
 
