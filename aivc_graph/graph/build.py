@@ -104,7 +104,7 @@ def lay_graph(sections: list[Any], config: GraphConfig) -> TissueGraph:
     """Return the nodes and edges of the graph over all `sections`, without what was measured."""
     _check_names(sections)
     graph = TissueGraph()
-    graph[names.SECTION].obs = pd.DataFrame(list(map(_facts_of, sections))).set_index("section", drop=False)
+    graph[names.SECTION].obs = _facts_of(sections)
     graph[names.SECTION].num_nodes = len(sections)
     cells, patches = gather_nodes(sections, names.CELL), gather_nodes(sections, names.PATCH)
     patches = _fill_patches(sections, cells, patches, config.patch_um)
@@ -117,12 +117,17 @@ def lay_graph(sections: list[Any], config: GraphConfig) -> TissueGraph:
     return graph
 
 
-def _facts_of(section: Any) -> dict[str, Any]:
-    """Return what a section node says of its section; the context of a screen is at least the section's name."""
-    facts = {k: v for k, v in metadata_of(section).items() if k not in (names.INTERVENTIONS, names.APPLIED)}
-    if names.APPLIED in metadata_of(section) or is_dissociated(section):
-        facts.setdefault(names.CONTEXT, facts["section"])
-    return facts
+def _facts_of(sections: list[Any]) -> pd.DataFrame:
+    """Return what section nodes say of their sections; among screens the context is at least the section's name."""
+    facts = [dict(metadata_of(section)) for section in sections]
+    screens = any(names.APPLIED in one or is_dissociated(s) for one, s in zip(facts, sections, strict=True))
+    for one, section in zip(facts, sections, strict=True):
+        for key in (names.INTERVENTIONS, names.APPLIED):
+            one.pop(key, None)
+        if screens:
+            one[names.DISSOCIATED] = is_dissociated(section)
+            one[names.CONTEXT] = str(one.get(names.CONTEXT) or one["section"])
+    return pd.DataFrame(facts).set_index("section", drop=False)
 
 
 def summary_line(graph: TissueGraph) -> str:

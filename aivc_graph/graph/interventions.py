@@ -44,10 +44,10 @@ def add_interventions(graph: TissueGraph, sections: list[Any]) -> None:
     graph[names.INTERVENTION].num_nodes = len(keys)
     _add_targets(graph, [kinds[key] for key in keys])
     edges = _to_sections(graph, sections, given, keys)
-    for row, (table, _) in screened.items():
+    for row, (done, _) in screened.items():
         level = screened_level(sections[row])
-        node = _rows(graph, sections[row], level)[table["node"].to_numpy()]
-        found = table.assign(node=node, column=pd.Index(keys).get_indexer(pd.Index(table["key"]))).drop(columns="key")
+        node = _rows(graph, sections[row], level)[done["node"].to_numpy()]
+        found = done.assign(node=node, column=pd.Index(keys).get_indexer(pd.Index(done["key"]))).drop(columns="key")
         edges.setdefault(level, []).append(found)
     _add_applied(graph, edges, keys)
 

@@ -31,7 +31,7 @@ def dissociated_sections(graph: TissueGraph) -> NDArray[np.bool_]:
     obs = graph.obs(names.SECTION)
     if names.DISSOCIATED not in obs:
         return np.zeros(len(obs), bool)
-    return np.array([str(one) == "True" for one in obs[names.DISSOCIATED]])
+    return obs[names.DISSOCIATED].to_numpy(bool)
 
 
 def schema_graph(graph: TissueGraph) -> nx.MultiDiGraph:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, TissueError, unknown_name
@@ -35,6 +35,10 @@ class KindColumn(Settings):
     values: dict[str, Kind] = Field(min_length=1)
 
 
+def _form_of(kind: Any) -> str:
+    return "column" if isinstance(kind, dict | KindColumn) else "name"
+
+
 class InterventionColumns(Settings):
     """Where the annotation of the cells says what was done to them.
 
@@ -58,7 +62,7 @@ class InterventionColumns(Settings):
     """
 
     column: str
-    kind: Kind | KindColumn
+    kind: Annotated[Annotated[Kind, Tag("name")] | Annotated[KindColumn, Tag("column")], Discriminator(_form_of)]
     control: tuple[str, ...] | str = ()
     separator: str | None = JOIN
     dose: str | None = None

@@ -100,10 +100,11 @@ def _condition(read: Condition, given: dict[str, Any], separator: str | None, wh
 
 
 def _numbers(value: Any, read: Condition, name: str, separator: str, where: str) -> tuple[float, ...]:
+    parts = value
+    if isinstance(value, str):
+        parts = [value] if _is_number(value) else value.replace(separator, JOIN).split(JOIN)
     try:
-        if isinstance(value, str):
-            value = [value] if _is_number(value) else value.replace(separator, JOIN).split(JOIN)
-        numbers = tuple(map(float, value)) if isinstance(value, list | tuple) else (float(value),)
+        numbers = tuple(map(float, parts)) if isinstance(parts, list | tuple) else (float(parts),)
     except (TypeError, ValueError) as error:
         raise TissueError(f"{where} · {read.name}", f"{name} {value!r}", "a number, or one a part") from error
     return _one_each(numbers if len(numbers) != 1 else numbers[0], read, name, where)

@@ -205,11 +205,12 @@ class H5adReader(AbstractReader):
 
 
 def _open(path: Path) -> Any:
-    from anndata import read_h5ad
+    from anndata import OldFormatWarning, read_h5ad
 
     with warnings.catch_warnings():
         # Only says that the names of rows or genes repeat, which is judged later.
         warnings.filterwarnings("ignore", ".*names are not unique", UserWarning)
+        warnings.simplefilter("ignore", OldFormatWarning)  # what older versions wrote is read all the same
         warnings.filterwarnings("ignore", "Moving element from|.*written with a previous version", FutureWarning)
         try:
             return read_h5ad(path)

@@ -50,14 +50,15 @@ def write_geojson(graph: Any, path: Path, *, um_per_pixel: float | None = None) 
     >>> file = write_geojson(graph, Path("A1.geojson"), um_per_pixel=0.5)
     """
     sections = graph[names.SECTION].obs
+    rows = placed_sections(graph, path)
     one_file = path.suffix in (".geojson", ".json")
-    if one_file and len(sections) != 1:
-        found = f"one file for {len(sections)} sections"
+    if one_file and len(rows) != 1:
+        found = f"one file for {len(rows)} sections"
         raise ConfigError(
             str(path), found, "one file a section, as QuPath has one project entry a slide", "give a folder"
         )
     files = file_names(map(str, sections.index))
-    for row in placed_sections(graph, path):
+    for row in rows:
         name = files[row]
         stated = sections[_MPP_COLUMN].iloc[row] if _MPP_COLUMN in sections else None
         mpp = um_per_pixel or (float(stated) if stated is not None and not pd.isna(stated) else 1.0)
