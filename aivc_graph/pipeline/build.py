@@ -22,7 +22,7 @@ from aivc_graph.io.cache_folder import cache_folder
 from aivc_graph.io.reading import read
 from aivc_graph.io.staging import check_place
 from aivc_graph.modalities.histology import add_histology
-from aivc_graph.model.plan import relations_of, steps_over
+from aivc_graph.model.plan import message_steps
 from aivc_graph.pipeline.doubts import (
     doubts_of_content,
     doubts_of_paths,
@@ -137,7 +137,7 @@ def reach_of(sections: list[Any], config: Config) -> dict[str, float]:
         for level in levels_of(section):
             write_labels(section, level, names.TRAIN)
     graph = lay_graph(sections, config.graph)
-    reach = reach_um(graph, steps_over(*relations_of(graph), config.model.depth))
+    reach = reach_um(graph, message_steps(graph, config.model))
     return {level: round(reach[level], 1) for level in graph.levels if level != names.REGION}
 
 

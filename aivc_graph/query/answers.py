@@ -11,9 +11,10 @@ import torch
 from scipy import sparse
 
 from aivc_graph import names
+from aivc_graph.graph.panels import panel_columns
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
-from aivc_graph.model.plan import panel_columns
 from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.operators.gate import EXPRESSION
 from aivc_graph.query.states import run_windows
 
 PER = 10_000.0
@@ -53,7 +54,7 @@ def expression_table(
     panel = list(model.plan.counts[level][names.RNA])
     columns = [panel.index(g) for g in genes]
     expected = np.zeros((graph[level].num_nodes, len(genes)), np.float32)
-    for inputs, state, core, rows in run_windows(model, graph):
+    for inputs, state, core, rows in run_windows(model, graph, question=EXPRESSION):
         with torch.no_grad():
             shares = model.expression(state, inputs, level)
             shares = shares.where(state.known[level][:, None] > 0, torch.nan)[core[level]]

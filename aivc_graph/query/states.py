@@ -13,8 +13,9 @@ from torch import Tensor
 from aivc_graph import names
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.graph.windows import windows
-from aivc_graph.model.inputs import Inputs, prepare
-from aivc_graph.model.tissue_model import Hidden, TissueModel
+from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.operators.gate import STATE
+from aivc_graph.operators.state import Hidden, Inputs
 
 WINDOW_NODES = 40_000
 
@@ -56,19 +57,20 @@ def node_states(model: TissueModel, graph: Any, hide: tuple[tuple[str, str], ...
 
 
 @torch.no_grad()
-def run_windows(model: TissueModel, graph: Any, hide: tuple[tuple[str, str], ...] = ()) -> Any:
-    """Yield (inputs, state, core masks, global rows) window by window."""
+def run_windows(model: TissueModel, graph: Any, hide: tuple[tuple[str, str], ...] = (), question: str = STATE) -> Any:
+    """Yield (inputs, state, core masks, global rows) window by window, with corrections open as the question asks."""
     model.eval()
-    for window in windows(graph, model.plan.steps, WINDOW_NODES):
-        inputs = prepare(window.graph, model.plan)
-        yield inputs, model(inputs, hide_all(inputs, hide)), window.core, window.rows
+    with model.asked(question):
+        for window in windows(graph, model.plan.steps, WINDOW_NODES):
+            inputs = model.prepare(window.graph)
+            yield inputs, model(inputs, hide_all(inputs, hide)), window.core, window.rows
 
 
 def hide_all(inputs: Inputs, hide: tuple[tuple[str, str], ...]) -> Hidden:
     """Return what hides every node of the observations named in `hide`."""
     masks: dict[tuple[str, str], Tensor] = {}
     for key in hide:
-        if key in inputs.counts or key in inputs.features:
+        if ("measurement", *key) in inputs:
             masks[key] = torch.ones(inputs.n_nodes[key[0]])
     return Hidden(nodes=masks)
 

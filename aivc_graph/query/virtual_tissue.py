@@ -18,7 +18,7 @@ from aivc_graph.errors import QueryError, StoreError, unknown_name
 from aivc_graph.graph.store import read_store, read_thumbnails, store_digest
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
-from aivc_graph.operators.lateral.ring_mean import split_rings
+from aivc_graph.operators.rings import split_rings
 from aivc_graph.query.answers import (
     composition_table,
     contact_table,

@@ -15,7 +15,9 @@ from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.io.footprints import read_footprints
-from aivc_graph.operators.intervention.component_shift import ComponentShift, Field, exposure
+from aivc_graph.operators.gate import RESPONSE
+from aivc_graph.operators.intervention.component_shift import ComponentShift
+from aivc_graph.operators.intervention.exposure import Field, exposure
 from aivc_graph.operators.product import SparseOperator, row_mean
 from aivc_graph.query.answers import MIN_UNITS, PER
 from aivc_graph.query.places import averaging
@@ -189,15 +191,16 @@ class WhatIf:
         treated = np.zeros((len(copies), *untreated.shape))
         pairs = {(plan.keys.index(a), plan.keys.index(b)): row for row, (a, b) in enumerate(plan.pairs)}
         asked = np.asarray(weight.sum(axis=0)).ravel() > 0
-        for inputs, state, core, rows in run_windows(model, self.tissue.graph):
+        counted = model.count_operator(plan.level, plan.modality)
+        for inputs, state, core, rows in run_windows(model, self.tissue.graph, question=RESPONSE):
             mask = core[plan.level] & torch.from_numpy(asked[rows[plan.level].numpy()])
             mine = rows[plan.level][mask].numpy()
-            own = model.counted_state(inputs, plan.level, plan.modality)[mask]
+            own = counted.encode(inputs.measured(plan.level, plan.modality))[mask]
             log_share = torch.log(model.decoded(state, inputs, plan.level, plan.modality)[mask].clamp_min(1e-12))
             local = {k: Field(f.strength[mine], f.exposure[mine]) for k, f in self.fields.items()}
             to_place = weight[:, mine]
             untreated += to_place @ _per(log_share)[:, columns]
-            decoder = model.count_operator(plan.level, plan.modality).weight
+            decoder = counted.decoder()
             for place, copy in enumerate(copies):
                 latent, beside = shift(own, local, pairs, copy)
                 treated[place] += to_place @ _per(log_share + latent @ decoder.t() + beside)[:, columns]
@@ -309,11 +312,13 @@ def _reach(tissue: VirtualTissue) -> tuple[np.ndarray, np.ndarray]:
     assert plan is not None and model.interventions is not None
     n = int(tissue.graph[plan.level].num_nodes)
     nearest, known = np.zeros(n, np.int64), np.zeros(n, bool)
+    counted = model.count_operator(plan.level, plan.modality)
     with torch.no_grad():
-        for inputs, _, core, rows in run_windows(model, tissue.graph):
+        for inputs, _, core, rows in run_windows(model, tissue.graph, question=RESPONSE):
             mask = core[plan.level]
-            share, usual = model.interventions.components(model.counted_state(inputs, plan.level, plan.modality)[mask])
-            measured = inputs.counts[plan.level, plan.modality].mask[mask] > 0
+            data = inputs.measured(plan.level, plan.modality)
+            share, usual = model.interventions.components(counted.encode(data)[mask])
+            measured = data.mask[mask] > 0
             nearest[rows[plan.level][mask].numpy()] = share.argmax(dim=1).numpy()
             known[rows[plan.level][mask].numpy()] = (usual & measured).numpy()
     return nearest, known

@@ -18,8 +18,8 @@ from aivc_graph.evaluation.baselines.baseline import run_baselines
 from aivc_graph.evaluation.intervals import units_of
 from aivc_graph.evaluation.scoring import MODEL, Scored
 from aivc_graph.graph.interventions import intervention_dose
+from aivc_graph.graph.panels import panel_columns
 from aivc_graph.graph.tissue_graph import to_scipy_csr
-from aivc_graph.model.plan import panel_columns
 from aivc_graph.pipeline.tasks.response_readouts import METRICS, Case, read_effects
 from aivc_graph.pipeline.tasks.task import TASKS, Asked, Mask
 from aivc_graph.pipeline.truth import Truth
