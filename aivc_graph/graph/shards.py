@@ -130,7 +130,7 @@ class ShardCache:
         self._held = 0
         self._chunks: OrderedDict[tuple[str, int], NDArray[Any]] = OrderedDict()
 
-    def runs(self, array: zarr.Array, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> NDArray[Any]:
+    def runs(self, array: zarr.Array[Any], starts: NDArray[np.int64], stops: NDArray[np.int64]) -> NDArray[Any]:
         """Return the rows of all runs ``[start, stop)`` along the first axis, one after another."""
         out = np.empty((int((stops - starts).sum()), *array.shape[1:]), array.dtype)
         step, filled = array.chunks[0], 0
@@ -143,7 +143,7 @@ class ShardCache:
                 filled, start = filled + end - start, end
         return out
 
-    def _chunk(self, array: zarr.Array, number: int) -> NDArray[Any]:
+    def _chunk(self, array: zarr.Array[Any], number: int) -> NDArray[Any]:
         key = (array.path, number)
         if key in self._chunks:
             self._chunks.move_to_end(key)

@@ -184,7 +184,7 @@ def _write_csr(group: zarr.Group, name: str, parts: tuple[NDArray[Any], ...], sh
         write_array(element, key, values)
 
 
-def write_array(group: zarr.Group, name: str, values: NDArray[Any]) -> zarr.Array:
+def write_array(group: zarr.Group, name: str, values: NDArray[Any]) -> zarr.Array[Any]:
     """Write `values` as one array, in chunks of whole rows, and return it."""
     row = max(int(np.prod(values.shape[1:])), 1)
     chunks = (

@@ -85,7 +85,7 @@ def _part(text: str, dose: float) -> Intervention:
         raise QueryError(f"intervention {text!r}", f"the dose {amount!r}", "a number") from None
     if not 0 <= given < np.inf:
         raise QueryError(f"intervention {text!r}", f"the dose {given:g}", "a number from 0")
-    return Intervention(kind=kind, name=name, dose=given)  # type: ignore[arg-type]
+    return Intervention(kind=kind, name=name, dose=given)
 
 
 def _as_trained(tissue: VirtualTissue, part: Intervention) -> Intervention:

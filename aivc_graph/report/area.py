@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+
+Floats = NDArray[np.floating[Any]]
 
 POINTS = 60_000
 THIRD = 4  # with itself, the third nearest
 
 
-def area_shares(pos_um: NDArray[np.floating], niche: NDArray[np.int64], section: NDArray, k: int) -> NDArray:
+def area_shares(pos_um: Floats, niche: NDArray[np.int64], section: NDArray[Any], k: int) -> Floats:
     """Return the share of the tissue's area that is nearest to a node of each of `k` niches, (niche,).
 
     Cells lie dense in one niche and sparse in another, so a share of cells is none of area. Points of a square grid

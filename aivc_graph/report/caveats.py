@@ -11,8 +11,9 @@ import pandas as pd
 from aivc_graph import names
 from aivc_graph.graph.store import open_store
 from aivc_graph.query.answers import counted_nodes
-from aivc_graph.query.virtual_tissue import VirtualTissue, run_facts
+from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.report.words import plural
+from aivc_graph.training.run_folder import run_facts
 
 FEW_DONORS = 5
 

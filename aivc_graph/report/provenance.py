@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aivc_graph.graph.store import open_store
-from aivc_graph.query.virtual_tissue import run_facts
+from aivc_graph.training.run_folder import run_facts
 
 MODEL = "model.safetensors"
 

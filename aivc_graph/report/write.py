@@ -11,7 +11,7 @@ import numpy as np
 
 from aivc_graph.evaluation.records import read_evaluation
 from aivc_graph.io.staging import staged
-from aivc_graph.query.virtual_tissue import VirtualTissue, run_facts
+from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.report.ablations import ablations_of
 from aivc_graph.report.caveats import caveats_of, finding_of, leaks_of, seen_donors
 from aivc_graph.report.holdings import holdings_of
@@ -24,6 +24,7 @@ from aivc_graph.report.recovery import TRUTH, recovery_of
 from aivc_graph.report.scores import boards_of, summary_of
 from aivc_graph.report.what_if import what_if_of
 from aivc_graph.report.words import words
+from aivc_graph.training.run_folder import run_facts
 
 log = logging.getLogger(__name__)
 EVALUATION = "evaluation.json"

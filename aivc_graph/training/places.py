@@ -48,7 +48,7 @@ class Places:
         first = torch.full((int(graph[names.SECTION].num_nodes),), torch.iinfo(torch.int64).max)
         for v in levels:
             first.scatter_reduce_(0, graph[v].section_index, graph[v].region_index, "amin")
-        return cls(*numbers, first)
+        return cls(numbers[0], numbers[1], first)
 
     @property
     def validated(self) -> bool:

@@ -8,7 +8,7 @@ import torch
 from scipy import sparse
 
 from aivc_graph.graph.tissue_graph import to_torch_csr
-from aivc_graph.operators.intervention.exposure import exposure
+from aivc_graph.operators.intervention.exposure import Field, exposure
 from aivc_graph.operators.product import SparseOperator
 from tests.operators.parts import shift as shift_of
 
@@ -46,3 +46,14 @@ def test_strength_is_nothing_at_nothing_one_at_most_and_rises() -> None:
     by_dose, by_hours = shift.strength(0, dose, torch.tensor(24.0)), shift.strength(0, torch.tensor(2.0), hours)
     for rising in (by_dose, by_hours):
         assert rising[0] == 0 and rising[-1] == pytest.approx(1.0) and (rising.diff() > 0).all()
+
+
+def test_an_interaction_takes_both() -> None:
+    operator = shift_of(2, 1, 3, 4)
+    operator.molecule_pair, operator.latent_pair = torch.ones(1, 1, 1, 4), torch.ones(1, 1, 1, 3)
+    state, pairs = torch.zeros(3, 3), {(0, 1): 0}
+    one, other = torch.tensor([1.0, 0.0, 0.5]), torch.tensor([0.0, 1.0, 0.5])
+    latent, molecule = operator(state, {0: Field(one, one), 1: Field(other, other)}, pairs)
+    expected = torch.tensor([0.0, 0.0, 0.25])
+    torch.testing.assert_close(molecule, expected[:, None].expand(-1, 4))
+    torch.testing.assert_close(latent, expected[:, None].expand(-1, 3))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from aivc_graph.operators.intervention.effect_rows import effects_of
-from aivc_graph.operators.intervention.fit_interventions import _kept
+from aivc_graph.operators.intervention.fit_interventions import _kept, _passed_on
 from aivc_graph.operators.intervention.intervention_plan import InterventionPlan
-from tests.operators.test_joint_effects import COMPONENTS, DONORS, study
+from tests.operators.test_joint_effects import COMPONENTS, DONORS, MOLECULES, study
 
 PLAN = InterventionPlan(
     level="cell",
@@ -22,8 +22,8 @@ PLAN = InterventionPlan(
     donors=tuple(f"d{i}" for i in range(DONORS)),
     seen_in=(tuple(range(DONORS)),) * 2,
     components=COMPONENTS,
-    latent=2,
-    n_molecules=3,
+    latent=4,
+    n_molecules=MOLECULES,
 )
 
 
@@ -35,3 +35,8 @@ def test_an_effect_is_kept_where_left_out_donors_support_it(effect: float, kept:
         effects = effects_of(rows, PLAN)
         found.append(_kept(rows, effects.whole, effects.without, PLAN)[:2, 0])
     np.testing.assert_array_equal(np.array(found), kept)
+
+
+def test_what_is_lost_inside_a_cell_does_not_spread_and_what_follows_does() -> None:
+    plan = PLAN.model_copy(update={"kinds": ("knockout", "drug"), "targets": ({"B": -1.0}, {"B": -1.0})})
+    np.testing.assert_array_equal(_passed_on(("A", "B"), plan), [[1.0, 0.0], [1.0, 1.0]])

@@ -48,6 +48,15 @@ def test_known_effects_come_back_and_the_rest_is_nothing() -> None:
     assert np.median(found.surplus) == pytest.approx(0.02, rel=0.5)
 
 
+def test_what_columns_do_to_rows_is_what_was_put_in() -> None:
+    rows, true = study(8, 1.0)
+    told = joint_effects(rows, DONORS, COMPONENTS).of(rows)
+    assert np.abs(told - rows.x @ true).mean() < 0.15
+    departing = replace(rows, y=rows.y + 2.0 * rows.x[:, :1] * (rows.component == 1)[:, None])
+    told = joint_effects(departing, DONORS, COMPONENTS).of(departing)
+    assert (told - rows.x @ true)[(rows.component == 1) & (rows.x[:, 0] > 0)].mean() == pytest.approx(2.0, abs=0.2)
+
+
 def test_no_effect_gives_none() -> None:
     found = found_by(study(1, 0.0)[0])
     assert np.abs(found.mean).max() < 0.05  # the noise of an estimate is 0.13

@@ -18,12 +18,14 @@ from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_cs
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.part import AFTER_TRAINING, BEFORE_TRAINING
+from aivc_graph.operators.prediction.neighbour_fit import Seen, _set_shares
 from aivc_graph.query.predictions import (
     expected,
     expected_log_expression,
     measured_log_expression,
 )
 from tests.fitting import fit_stages, fitting_of, fold_of, model_of
+from tests.operators.parts import neighbours
 
 CONFIG = ModelConfig(latent=3, rings=(6, 18))
 
@@ -91,6 +93,19 @@ def test_what_was_fitted_beats_the_state_and_the_mean_of_neighbours(graph: Tissu
     counts = np.expm1(true) / float(model.count_operator("cell", "rna").target_depth)
     np.testing.assert_allclose(shares.sum(axis=1).mean(), 1.0, atol=0.03)
     np.testing.assert_allclose(shares.mean(axis=0), counts.mean(axis=0), rtol=0.2)
+
+
+def test_a_standard_error_over_sections_is_taken_off_the_share_of_the_state() -> None:
+    rng, own = np.random.default_rng(3), np.array([0.2, 0.4, 0.6, 0.8])
+    section = np.repeat(np.arange(4), 300)
+    said, around = rng.normal(size=(1200, 5)), rng.normal(size=(1, 1200, 5))
+    measured = own[section][:, None] * said + 0.1 * around[0]
+    seen = Seen(said, around, np.ones((1, 1200)), measured, np.full(1200, 50.0), section)
+    readout = neighbours(5, 1)
+    with torch.no_grad():
+        _set_shares(readout, [seen])
+    error = np.std(own, ddof=1) / np.sqrt(4)
+    assert readout.said_share.item() == pytest.approx(0.5 - error, abs=0.03)
 
 
 def test_where_neighbours_tell_nothing_they_are_not_followed(striped_section: Callable[..., Any]) -> None:

@@ -1,0 +1,185 @@
+"""Faults that `mutations.py` plants in the core: each changes what an answer means, and none stops the code."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+PARTS = "tests/suites/test_parts.py"
+WHAT_IF = "tests/query/test_what_if.py"
+JOINT = "tests/operators/test_joint_effects.py"
+KEPT = "tests/operators/test_fit_interventions.py"
+SHIFT = "tests/operators/test_component_shift.py"
+MESSAGES = "tests/operators/test_messages.py"
+MEASUREMENTS = "tests/operators/test_measurements.py"
+DISTRIBUTION = "tests/operators/test_distribution.py"
+PLACES = "tests/training/test_places.py"
+FIT = "tests/training/test_fit.py"
+
+
+class Fault(NamedTuple):
+    """A `text` of the code, what is `planted` in its place, and the tests that must notice."""
+
+    name: str
+    text: str
+    planted: str
+    tests: tuple[str, ...]
+
+
+FAULTS = (
+    Fault(
+        "the objective scores molecules that were shown",
+        "shown is None or shown.min() == 1 else 1 - shown",
+        "shown is None or shown.min() == 1 else shown",
+        (PARTS,),
+    ),
+    Fault(
+        "the loss counts the halo",
+        "node = counted[part.plan.level] * data.mask",
+        "node = data.mask",
+        (PARTS,),
+    ),
+    Fault(
+        "the guard of no effect stands on the wrong side",
+        "errors[1:] += LEAST_GAIN",
+        "errors[:1] += LEAST_GAIN",
+        (KEPT,),
+    ),
+    Fault(
+        "the jackknife takes the copy of the wrong donor",
+        "copies = [0, *(1 + donor for donor in self._donors())]",
+        "copies = [0, *(donor for donor in self._donors())]",
+        (WHAT_IF,),
+    ),
+    Fault(
+        "the jackknife loses its √(n − 1)",
+        "np.sqrt((len(effects) - 1) * effects.var(axis=0))",
+        "np.sqrt(effects.var(axis=0))",
+        (WHAT_IF,),
+    ),
+    Fault(
+        "the own share is swapped in the lateral mix",
+        "self.share * context_known[:, None], (1 - self.share) * known[:, None]",
+        "(1 - self.share) * context_known[:, None], self.share * known[:, None]",
+        (MESSAGES,),
+    ),
+    Fault(
+        "an expert's precision has the wrong sign",
+        "precision = seen[:, None] * part.log_precision.exp()",
+        "precision = seen[:, None] * (-part.log_precision).exp()",
+        (PARTS,),
+    ),
+    Fault(
+        "donors that trained and new ones are swapped",
+        "*trained])]), -1, code)",
+        "*trained])]), code, -1)",
+        (PLACES,),
+    ),
+    Fault(
+        "the standard error is added instead of taken off",
+        "max(0.0, said_share - np.std(single, ddof=1)",
+        "max(0.0, said_share + np.std(single, ddof=1)",
+        ("tests/operators/test_neighbour_fit.py",),
+    ),
+    Fault(
+        "onset is ignored when arms are compared",
+        "return len({onset + duration for _, duration, onset in arm.values()}) < 2",
+        "return len({duration for _, duration, onset in arm.values()}) < 2",
+        ("tests/operators/test_intervention_plan.py",),
+    ),
+    Fault(
+        "an effect's error is not inflated where donors differ",
+        "error = factor * getattr(part",
+        "error = getattr(part",
+        (JOINT,),
+    ),
+    Fault(
+        "the jackknife of effects counts donors wrongly",
+        "jackknife = (n - 1) / n * ((left_out",
+        "jackknife = 1 / n * ((left_out",
+        (JOINT,),
+    ),
+    Fault(
+        "an effect is judged by donors that were not given it",
+        "getattr(without[int(d)], name)",
+        "getattr(without[int(d) - 1], name)",
+        (JOINT,),
+    ),
+    Fault(
+        "a component's departure is taken off its mean effect",
+        "effect = self.mean[:, None] + self.departure",
+        "effect = self.mean[:, None] - self.departure",
+        (JOINT,),
+    ),
+    Fault(
+        "an interaction acts where one part alone is",
+        "(fields[a].strength * fields[b].strength)",
+        "(fields[a].strength + fields[b].strength)",
+        (SHIFT,),
+    ),
+    Fault(
+        "dose and hours of full strength are swapped",
+        "half, exponent, course, full_dose, full_hours =",
+        "half, exponent, course, full_hours, full_dose =",
+        (SHIFT,),
+    ),
+    Fault(
+        "what is lost inside a cell spreads, and nothing else does",
+        "0.0 if kind in INSIDE and molecule in targets else 1.0",
+        "1.0 if kind in INSIDE and molecule in targets else 0.0",
+        (KEPT,),
+    ),
+    Fault(
+        "a dose that was never trained is answered for",
+        "supported[:] = False",
+        "supported[:] = True",
+        (WHAT_IF,),
+    ),
+    Fault(
+        "hidden nodes are seen",
+        "return mask * (1 - self.nodes[key]) if key in self.nodes else mask",
+        "return mask",
+        ("tests/model/test_tissue_model.py",),
+    ),
+    Fault(
+        "hidden molecules are left out and not made up for",
+        "self.loading * (shown / shown.mean().clamp_min(1e-6))[:, None]",
+        "self.loading * shown[:, None]",
+        (MEASUREMENTS,),
+    ),
+    Fault(
+        "noisy features are trusted and sure ones are not",
+        "torch.from_numpy(-np.log(error))",
+        "torch.from_numpy(np.log(error))",
+        (MEASUREMENTS,),
+    ),
+    Fault(
+        "wide features are likelier than narrow ones",
+        "-0.5 * away.square() - self.log_scale",
+        "-0.5 * away.square() + self.log_scale",
+        (DISTRIBUTION,),
+    ),
+    Fault(
+        "gates open where held-out tissue loses",
+        "if loss < best or (loss == best",
+        "if loss > best or (loss == best",
+        (FIT,),
+    ),
+    Fault(
+        "the places that stop training also choose the gates",
+        "turn = int(group == CHOOSING)",
+        "turn = 0",
+        (PLACES,),
+    ),
+    Fault(
+        "the places that stop training are learnt from",
+        "{LEARNING: range(2, 10)",
+        "{LEARNING: range(0, 10)",
+        (PLACES,),
+    ),
+    Fault(
+        "a lift gives the parent the share of its children",
+        "covered[:, None] * share * (lifted - parent)",
+        "covered[:, None] * (1 - share) * (lifted - parent)",
+        (MESSAGES,),
+    ),
+)

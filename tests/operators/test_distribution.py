@@ -1,0 +1,42 @@
+"""Distributions against torch's own; what they draw has their mean."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from aivc_graph.operators.measurement.distribution import AbstractDistribution, NegativeBinomial, Normal
+
+NODES, MOLECULES = 40, 6
+
+
+def negative_binomial() -> NegativeBinomial:
+    torch.manual_seed(0)
+    z, weight = torch.randn(NODES, 2, dtype=torch.float64), torch.randn(MOLECULES, 2, dtype=torch.float64)
+    bias, section = torch.randn(2, MOLECULES, dtype=torch.float64), torch.arange(NODES) % 2
+    return NegativeBinomial(
+        z, weight, bias, torch.linspace(-1, 2, MOLECULES).double(), section, 50.0 + torch.arange(40.0)
+    )
+
+
+def normal() -> Normal:
+    torch.manual_seed(0)
+    return Normal(torch.randn(NODES, MOLECULES), torch.linspace(-1, 1, MOLECULES))
+
+
+def test_log_probabilities_are_those_of_torch() -> None:
+    counts, said = torch.randint(0, 9, (NODES, MOLECULES)).double(), negative_binomial()
+    theta = said.log_dispersion.exp()
+    peer = torch.distributions.NegativeBinomial(theta, logits=(said.mean() / theta).log())
+    torch.testing.assert_close(said.log_prob(counts), peer.log_prob(counts), rtol=1e-6, atol=1e-6)
+    values, told = torch.randn(NODES, MOLECULES), normal()
+    beside = torch.distributions.Normal(told.location, told.log_scale.exp())
+    torch.testing.assert_close(told.log_prob(values), beside.log_prob(values))
+
+
+@pytest.mark.parametrize("said", [negative_binomial(), normal()], ids=["negative binomial", "normal"])
+def test_draws_have_the_mean_that_is_told(said: AbstractDistribution) -> None:
+    generator = torch.Generator().manual_seed(1)
+    draws = torch.stack([said.sample(generator) for _ in range(2000)])
+    error = (draws.mean(dim=0) - said.mean()).abs() / (draws.std(dim=0) / 2000**0.5)
+    assert error.mean() < 1.1 and error.max() < 5.5
