@@ -201,8 +201,9 @@ def scene_of(table: Responses, fold: Fold) -> Scene:
 
 def conditions_in(table: Responses, fold: Fold) -> Conditions:
     """Return what may be learned from in a fold: effects of its training rows, and what was done to all rows."""
-    context = np.unique(table.context, return_inverse=True)[1].reshape(-1)
-    return conditions_of(table.effect, table.design, context, fold.train, table.panel)
+    _, first, context = np.unique(table.context, return_index=True, return_inverse=True)
+    untreated = table.profile[table.control[first]]
+    return conditions_of(table.effect, table.design, context.reshape(-1), fold.train, table.panel, untreated)
 
 
 def _reference(table: Responses, question: Question, rows: Ints) -> Floats:
