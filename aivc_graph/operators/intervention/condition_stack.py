@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -66,14 +67,21 @@ class Kind(NamedTuple):
     context_seen: bool
     elsewhere: bool
 
-    @property
-    def nested(self) -> str:
-        """The rule that stands where nothing tells which is best.
 
-        The additive one for a combination of which a part at least was seen alone; the mean of all training effects
-        otherwise, as what the rules say of one part in other contexts is louder than what it does in a new one.
-        """
-        return "additive" if self.unseen < self.parts and self.parts > 1 else "mean"
+@dataclass(frozen=True)
+class Stack:
+    """What a table tells of the rules: the variances to seek from, and what left-out conditions say, by kind.
+
+    Parameters
+    ----------
+    start
+        Variance of each source; see `variances`. Nothing where there are too few conditions to tell.
+    evidence
+        Products over left-out conditions and their number, by kind; see `left_out_products`.
+    """
+
+    start: Floats | None
+    evidence: dict[Kind, tuple[Floats, int]]
 
 
 def predict_responses(given: Conditions, asked: Mask, seed: int = 0) -> Floats:
@@ -90,9 +98,10 @@ def predict_responses(given: Conditions, asked: Mask, seed: int = 0) -> Floats:
               + |F^\top (w - w_0)|^2\right)
 
     with F what the rules say of the asked condition and F_i of the left-out ones: where an asked effect is
-    far larger than any left out, these do not decide. With fewer than four left out, or fewer than three conditions to
-    learn from, it is the rule that :attr:`Kind.nested` names: the additive one, or the mean. Parts never seen alone are
-    told by the mean of those that were, and by what is known of their genes.
+    far larger than any left out, these do not decide. With fewer than four left out, a combination is told by
+    :math:`w_0`, by the additive rule itself where none of as many parts trains, and one part by the mean of all
+    training effects. Parts never seen alone are told by the mean of those that were, and by what is known of their
+    genes.
 
     Parameters
     ----------
@@ -103,19 +112,35 @@ def predict_responses(given: Conditions, asked: Mask, seed: int = 0) -> Floats:
     seed
         Which conditions are left out where there are more than forty.
     """
+    return answers(given, asked, fit_stack(given, {kind_of(given, row) for row in np.flatnonzero(asked)}, seed))
+
+
+def fit_stack(given: Conditions, kinds: Iterable[Kind], seed: int = 0) -> Stack:
+    """Return what training conditions tell of the rules, left out as the `kinds` are asked."""
+    if given.train.sum() < LEAST_TRAINED:
+        return Stack(None, {})
+    start = variances(given, likenesses(given, loadings(given)))
+    return Stack(start, {kind: left_out_products(given, kind, start, seed) for kind in kinds})
+
+
+def answers(given: Conditions, asked: Mask, stack: Stack) -> Floats:
+    """Return the effects of the `asked` rows (asked, gene); see `predict_responses`."""
     rows = np.flatnonzero(asked)
-    kinds = [kind_of(given, row) for row in rows]
-    enough = given.train.sum() >= LEAST_TRAINED
-    start = variances(given, likenesses(given, loadings(given))) if enough else None
-    evidence = {kind: left_out_products(given, kind, start, seed) for kind in set(kinds)} if start is not None else {}
-    told = {kind: products for kind, products in evidence.items() if products[1] >= LEAST_LEFT_OUT}
-    plain = {"additive": given.told(additive(given, rows)), "mean": given.told(mean(given, rows))}
-    answer = np.stack([plain[kind.nested][i] for i, kind in enumerate(kinds)])
-    stacked = np.flatnonzero([kind in told for kind in kinds])
-    if len(stacked):
-        said = rules(given, rows[stacked], start)
-        for i, of_row in zip(stacked, said.transpose(1, 0, 2), strict=True):
-            answer[i] = weights(*told[kinds[i]], of_row) @ of_row
+    answer = np.zeros((len(rows), given.effect.shape[1]))
+    number = given.parts.sum(axis=1)
+    said = None if stack.start is None else rules(given, rows, stack.start)
+    for i, row in enumerate(rows):
+        kind, one = kind_of(given, row), np.array([row])
+        products, n_left_out = stack.evidence.get(kind, (None, 0))
+        several = kind.parts > 1 and bool((given.train & (number == kind.parts)).any())
+        if said is not None and products is not None and n_left_out >= LEAST_LEFT_OUT:
+            answer[i] = weights(products, n_left_out, said[:, i]) @ said[:, i]
+        elif said is not None and several:
+            answer[i] = BEFOREHAND @ said[:, i]
+        elif kind.parts > 1:
+            answer[i] = given.told(additive(given, one))[0]
+        else:
+            answer[i] = given.told(mean(given, one))[0]
     return answer
 
 
