@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ def _report(error: Exception) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all verbs."""
     top = argparse.ArgumentParser(prog="aivc", description="A virtual tissue that you can question.")
+    top.add_argument("--version", action="version", version=f"aivc {version('aivc-graph')}")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
     for add in (_add_demo, _add_simulate, _add_inspect, _add_build, _add_train, _add_evaluate, _add_compare):
         add(verbs)
@@ -174,6 +176,7 @@ def _add_query(verbs: Any) -> None:
         example = f"example: aivc query runs/demo {name} {EXAMPLES[name]}"
         question = asked.add_parser(name, help=text, description=text, epilog=example)
         question.add_argument("--out", type=_ends_in(*ENDINGS), metavar="FILE", help="a .csv, .parquet or .h5ad file")
+        question.add_argument("--on", metavar="GRAPH|CONFIG", type=Path, help=ON)
         _loudness(question)
         for option in options:
             question.add_argument(option, **OPTIONS[option])
@@ -224,7 +227,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--genes": {"type": _symbols, "metavar": "A,B", "help": "symbols, separated by commas; all if not given"},
     "--at": {"choices": (*LEVELS, "niche"), "help": "one row a node of this level, or a niche"},
     "--to-niche": {"metavar": "N", "dest": "niche", "help": "the niche to be like"},
-    "--to-node": {"metavar": "BARCODE", "dest": "node", "help": "the cell or patch to be like"},
+    "--to-node": {"metavar": "BARCODE", "dest": "node", "help": "what to be like; of the run's tissue if not --on's"},
     "--section": {"metavar": "S", "help": "the section of that node"},
     "--n": {"type": int, "help": "how many"},
     "--intervention": {
@@ -243,6 +246,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--dose": {"type": float, "help": "of every part that does not say its own (1)"},
     "--hours": {"type": float, "help": "how long it lasts until the tissue is looked at (the longest in training)"},
 }
+ON = "of other tissue: its graph store, or its YAML file, from which a graph is built as the run's was"
 QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "niches": ("the niche of every cell, patch or region", ("--k", "--resolution", "--level", "--plot")),
     "expression": ("predicted expression", ("--genes", "--at", "--k", "--resolution")),

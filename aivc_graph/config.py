@@ -17,6 +17,7 @@ from aivc_graph.graph.edges.rule import EDGES
 from aivc_graph.io.reading import known_readers, recognise
 from aivc_graph.modalities.histology_features import HistologyFeatures
 from aivc_graph.model.settings import ModelConfig
+from aivc_graph.operators.part import all_kinds
 from aivc_graph.registry import import_members
 from aivc_graph.setting_faults import SettingFaults
 from aivc_graph.settings import Settings
@@ -245,6 +246,12 @@ def _check_members(data: dict[str, Any], base: Path, faults: SettingFaults) -> N
     """Check the settings whose keys depend on a name: edge rules, the split's design, readers, registration methods."""
     for package in ("graph.edges", "splits", "tissue.registration"):
         import_members(f"aivc_graph.{package}")
+    kinds = all_kinds()
+    for kind in ("lateral", "lift", "project"):
+        for key, chosen in _find(data, ("model", kind)):
+            faults.check_member(key, chosen, kinds[kind], "part")
+    for key, chosen in _find(data, ("model", "measurement", ANY)):
+        faults.check_member(key, chosen, kinds["measurement"], "part")
     for key, edges in _find(data, ("graph", "edges", ANY)):
         faults.check_member(key, edges, EDGES, "rule")
     for key, split in _find(data, ("task", "split")):

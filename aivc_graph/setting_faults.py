@@ -70,7 +70,8 @@ class SettingFaults:
             self._faults.append((line, str(unknown_name(ConfigError, where, registry.kind, name, registry))))
         else:
             options = {option: value for option, value in given.items() if option not in (selector, *also)}
-            self._check_options(key, options, registry[name], word)
+            member = registry[name]
+            self._check_options(key, options, getattr(member, "Options", member), word)
         if len(self._faults) > before:
             self._faulty.append(key)
 

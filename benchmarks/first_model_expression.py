@@ -14,9 +14,9 @@ from aivc_graph.graph.build import build_graph
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.operators.ridge import ridge
 from aivc_graph.pipeline.build import describe_slide, hold_out, read_section
 from aivc_graph.query.states import hide_all, run_windows
-from aivc_graph.training.ridge import ridge
 
 NESTED = "pooled by the graph's overlaps (nested baseline)"
 

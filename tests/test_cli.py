@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,6 +53,12 @@ def test_help_starts_at_once_and_loads_nothing_heavy() -> None:
     assert (
         subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+def test_the_package_runs_as_a_module_and_says_its_version() -> None:
+    for command in (AIVC, [sys.executable, "-m", "aivc_graph"]):
+        done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+        assert done.stdout == f"aivc {version('aivc-graph')}\n"
 
 
 @pytest.mark.parametrize("verb", VERBS)

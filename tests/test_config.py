@@ -335,7 +335,7 @@ def test_overrides_win_and_reach_into_lists(write: Any) -> None:
     ("override", "message"),
     [
         ("training.epochs=many", "--set training.epochs: expected a valid integer, found 'many'"),
-        ("model.latnt=3", "--set model.latnt: unknown key; did you mean 'latent'? (known: depth, latent, rings)"),
+        ("model.latnt=3", "--set model.latnt: unknown key; did you mean 'latent'? (known: depth, latent, "),
         ("graph.edges.cell.kind=kn", "--set graph.edges.cell.kind: no edge rule named 'kn'; did you mean 'knn'?"),
         ("training.epochs", "--set training.epochs: expected KEY=VALUE, found no value"),
         ("task.sections[9].name=x", "--set task.sections[9].name: expected a key or an index that is there"),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import networkx as nx
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -15,8 +16,8 @@ PACKAGE = "aivc_graph"
 FLOOR_ROOMS = (
     ("names", "errors", "settings"),
     ("registry", "yaml_source"),
-    ("tissue", "setting_faults"),
-    ("io", "modalities", "simulate", "splits", "plot"),
+    ("tissue", "setting_faults", "plot"),
+    ("io", "modalities", "simulate", "splits"),
     ("graph",),
     ("operators",),
     ("model",),
@@ -26,6 +27,7 @@ FLOOR_ROOMS = (
     ("config",),
     ("pipeline",),
     ("cli",),
+    ("__main__",),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOOR_ROOMS) for room in rooms}
 
@@ -151,6 +153,15 @@ def faults_of_house(root: Path = ROOT) -> list[str]:
 
 def test_house_keeps_its_floors() -> None:
     assert faults_of_house() == []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    files = module_files()
+    graph = nx.DiGraph()
+    for module, path in files.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        graph.add_edges_from((module, found.target) for found in imports_of(module, tree, set(files)))
+    assert [circle for circle in nx.strongly_connected_components(graph) if len(circle) > 1] == []
 
 
 def test_walk_reaches_the_rooms() -> None:

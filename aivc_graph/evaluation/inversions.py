@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
-from aivc_graph.evaluation.records import Result
+from aivc_graph.evaluation.records import PREDICTORS, Result
 
 ERRORS = ("rmse", "mse", "wmse", "unbiased_mse")
 
@@ -15,11 +15,11 @@ def inversions_of(results: Iterable[Result]) -> list[dict[str, Any]]:
     """Return a row for each error and readout of a task: how many pairs of predictors they order oppositely, and which.
 
     The errors are those of the readout that stands first, the finest; errors in terms of another readout are readouts.
-    Ceilings are no predictors; pairs that either scores alike are left out.
+    Ceilings and ablations are no predictors; pairs that either scores alike are left out.
     """
     tasks: dict[tuple[str, str], dict[tuple[str, str, bool], dict[str, float]]] = {}
     for r in results:
-        if r.kind != "ceiling" and r.value is not None:
+        if r.kind in PREDICTORS and r.value is not None:
             of_task = tasks.setdefault((r.task, r.split), {})
             of_task.setdefault((r.readout, r.metric, r.higher_is_better), {})[r.predictor] = r.value
     found = []

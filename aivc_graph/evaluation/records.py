@@ -16,6 +16,8 @@ SCHEMA_VERSION = 1
 Axis = Literal["modality", "scale", "context", "intervention"]
 AXES: tuple[Axis, ...] = ("modality", "scale", "context", "intervention")
 Kind = Literal["model", "ablation", "baseline", "ceiling"]
+# Who stands for itself: an ablation is a part of the model, a ceiling a repeat of what was measured.
+PREDICTORS: tuple[Kind, ...] = ("model", "baseline")
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 
@@ -60,7 +62,10 @@ class Result(Settings):
 
 
 class Comparison(Settings):
-    """The model less its best baseline, on the same resampled units; `p_adjusted` by Holm within a task and readout."""
+    """The model less another, on the same resampled units; `p_adjusted` by Holm within a task and readout.
+
+    The other is the best baseline, or the model with one part of it taken away, as `against` says.
+    """
 
     task: Text
     readout: Text
@@ -68,6 +73,7 @@ class Comparison(Settings):
     split: Text
     a: Text
     b: Text
+    against: Literal["baseline", "ablation"] = "baseline"
     difference: Number
     lower: Number | None
     upper: Number | None
@@ -159,7 +165,7 @@ def faults_of(results: Iterable[Result], comparisons: Iterable[Comparison], leak
         kinds.setdefault(named, set()).add(result.kind)
         if result.value is not None:
             scored.setdefault(named, set()).add(result.kind)
-    compared = {(c.task, c.readout, c.metric, c.split) for c in comparisons}
+    compared = {(c.task, c.readout, c.metric, c.split) for c in comparisons if c.against == "baseline"}
     for key, found in kinds.items():
         where = " · ".join(key)
         if "baseline" not in found:

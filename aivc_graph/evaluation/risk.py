@@ -10,7 +10,7 @@ import numpy as np
 
 from aivc_graph.evaluation.intervals import DRAWS
 from aivc_graph.evaluation.metrics.metric import METRICS, Array
-from aivc_graph.evaluation.records import AXES, Axis
+from aivc_graph.evaluation.records import AXES, PREDICTORS, Axis
 from aivc_graph.evaluation.scoring import MODEL, Judged, rounded
 from aivc_graph.evaluation.weighing import cvar, similarity_curve, weight_sensitivity
 
@@ -200,7 +200,7 @@ def _predictors(usable: dict[str, list[tuple[Judged, Scale]]]) -> dict[str, dict
     """Return the risk by axis of whoever has a score everywhere; the best rule of each score stands as one more."""
     rows = [row for of_axis in usable.values() for row in of_axis]
     everywhere = set.intersection(*(set(one.estimates) for one, _ in rows))
-    able = [who for who in rows[0][0].kinds if who in everywhere and rows[0][0].kinds[who] != "ceiling"]
+    able = [who for who in rows[0][0].kinds if who in everywhere and rows[0][0].kinds[who] in PREDICTORS]
     able = [who for who in able if all(_known(one, who) for one, _ in rows)]
     found = {who: {axis: _risks(of, who)["value"] for axis, of in usable.items()} for who in able}
     found[BEST_RULE] = {}

@@ -10,7 +10,7 @@ import numpy as np
 
 from aivc_graph.evaluation.intervals import Estimate, Units, estimate, holm, p_of_difference
 from aivc_graph.evaluation.metrics.metric import Answers, Array, higher_is_better, metric
-from aivc_graph.evaluation.records import Axis, Comparison, Kind, Result, UnitScores
+from aivc_graph.evaluation.records import PREDICTORS, Axis, Comparison, Kind, Result, UnitScores
 
 MODEL = "model"
 
@@ -27,8 +27,10 @@ class Scored:
         (row, …) the truth, or what was measured; or a view of a table that the metrics know how to read.
     model
         (row, …) the model's answer, or a view of it; None where there are only rules so far.
-    baselines, ceilings, ablations
+    baselines, ceilings
         Answers of others by name.
+    ablations
+        The model's answers with one part of it taken away, by name; judged by the first metric alone.
     metrics
         Names of the metrics.
     units
@@ -97,7 +99,7 @@ def _judge(one: Scored, name: str) -> Judged:
     kinds: dict[str, Kind] = {} if one.model is None else {MODEL: "model"}
     answers = {} if one.model is None else {MODEL: one.model}
     by_kind: tuple[tuple[Kind, dict[str, Answers]], ...] = (
-        ("ablation", one.ablations),
+        ("ablation", one.ablations if name == one.metrics[0] else {}),
         ("baseline", one.baselines),
         ("ceiling", one.ceilings),
     )
@@ -118,14 +120,17 @@ def results_of(judged: Iterable[Judged]) -> list[Result]:
 
 
 def comparisons_of(judged: Iterable[Judged]) -> list[Comparison]:
-    """Return the model beside its best baseline wherever both have a score, p-values adjusted by task and readout."""
+    """Return the model beside its best baseline and each ablation, wherever both have a score.
+
+    P-values are adjusted by task and readout, those of baselines apart from those of ablations.
+    """
     open_ = []
     for one in judged:
-        rival = one.best("baseline")
-        if rival is not None and one.best("model") is not None:
-            both = one.estimates[MODEL], one.estimates[rival]
-            open_.append(_compare(one.task, one.metric, one.higher_is_better, rival, *both))
-    adjusted = holm([p for _, p in open_], [(c.task, c.readout) for c, _ in open_])
+        rivals = {one.best("baseline"): "baseline"} | {who: of for who, of in one.kinds.items() if of == "ablation"}
+        for rival in rivals if one.best("model") is not None else ():
+            if rival is not None and np.isfinite(one.estimates[rival].value):
+                open_.append(_compare(one, rival))
+    adjusted = holm([p for _, p in open_], [(c.task, c.readout, c.against) for c, _ in open_])
     return [c.model_copy(update={"p_adjusted": p}) for (c, _), p in zip(open_, adjusted, strict=True)]
 
 
@@ -145,7 +150,7 @@ def units_of_scores(judged: Iterable[Judged]) -> list[UnitScores]:
             values={
                 who: tuple(rounded(float(value)) for value in found.by_unit)
                 for who, found in one.estimates.items()
-                if one.kinds[who] != "ceiling"
+                if one.kinds[who] in PREDICTORS
             },
         )
         for one in judged
@@ -187,24 +192,24 @@ def _result(one: Scored, name: str, better: bool, predictor: str, kind: Kind, fo
     )
 
 
-def _compare(
-    one: Scored, name: str, better: bool, rival: str, ours: Estimate, theirs: Estimate
-) -> tuple[Comparison, float | None]:
+def _compare(judged: Judged, rival: str) -> tuple[Comparison, float | None]:
+    one, ours, theirs = judged.task, judged.estimates[MODEL], judged.estimates[rival]
     paired = None if ours.draws is None or theirs.draws is None else ours.draws - theirs.draws
     difference = Estimate(ours.value - theirs.value, paired)
     lower, upper = difference.bounds()
     compared = Comparison(
         task=one.task,
         readout=one.readout,
-        metric=name,
+        metric=judged.metric,
         split=one.split,
         a=MODEL,
         b=rival,
+        against=judged.kinds[rival],
         difference=rounded(difference.value) or 0.0,
         lower=rounded(lower),
         upper=rounded(upper),
         p_adjusted=None,
-        higher_is_better=better,
+        higher_is_better=judged.higher_is_better,
         unit=one.units.name,
         n_units=one.units.n,
     )

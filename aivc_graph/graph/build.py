@@ -18,7 +18,7 @@ from aivc_graph.graph.edges.rule import edge_rule
 from aivc_graph.graph.interventions import add_interventions
 from aivc_graph.graph.nodes import Nodes, gather_nodes, grid_patches
 from aivc_graph.graph.observations import add_observations
-from aivc_graph.graph.ordering import hilbert_order
+from aivc_graph.graph.ordering import hilbert_order_within
 from aivc_graph.graph.profiles import add_section_profiles
 from aivc_graph.graph.schema import check_graph
 from aivc_graph.graph.tissue_graph import TissueGraph, to_torch_csr
@@ -153,7 +153,7 @@ def _lay_regions(graph: TissueGraph, cells: Nodes, patches: Nodes, edge_um: floa
     section, split = windows[:, 0] // len(names.SPLITS), windows[:, 0] % len(names.SPLITS)
     centre = (windows[:, 1:] + np.float64(0.5)) * edge_um
     rank = np.empty(len(windows), np.int64)
-    order = np.lexsort((np.argsort(hilbert_order(centre)), section))
+    order = hilbert_order_within(centre, section)
     rank[order] = np.arange(len(windows))
     regions = Nodes.of_windows(section[order], split[order], centre[order], edge_um, "region")
     _add_nodes(graph, names.REGION, regions)

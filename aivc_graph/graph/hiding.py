@@ -11,6 +11,7 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.graph.profiles import add_section_profiles
+from aivc_graph.graph.rewiring import shallow_copy
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
 
 # Constants of training that a section's own observations must not move, and that are no part of an answer.
@@ -28,13 +29,7 @@ def hide_observations(graph: TissueGraph, hidden: Mapping[tuple[str, str], NDArr
     hidden
         (level, modality) → who loses it (node,).
     """
-    left = TissueGraph()
-    for node_type in graph.node_types:
-        for key, value in graph[node_type].items():
-            left[node_type][key] = value
-    for relation in graph.edge_types:
-        for key, value in graph[relation].items():
-            left[relation][key] = value
+    left = shallow_copy(graph)
     for (level, modality), rows in hidden.items():
         if names.mask_name(modality) not in graph[level]:
             continue

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from aivc_graph import names
 from aivc_graph.errors import GraphError
-from aivc_graph.graph.ordering import hilbert_order
+from aivc_graph.graph.ordering import hilbert_order_within
 from aivc_graph.tissue.frame import diameters_um, positions_um, scale_affine
 from aivc_graph.tissue.section import add_level
 
@@ -71,11 +71,11 @@ class Nodes:
         return replace(self, region=region)
 
     def sorted_by_region(self) -> Nodes:
-        """Return the nodes sorted by region, and along a Hilbert curve inside each."""
+        """Return the nodes sorted by region, and inside each along a Hilbert curve through the section."""
         if len(self) == 0 or self.region is None:
             return self
         along = np.empty(len(self), np.int64)
-        along[hilbert_order(self.pos_um)] = np.arange(len(self))
+        along[hilbert_order_within(self.pos_um, self.section)] = np.arange(len(self))
         return self.take(np.lexsort((along, self.region)))
 
     @classmethod

@@ -75,3 +75,13 @@ def hilbert_order(pos_um: Floats, bits: int = 16) -> NDArray[np.int64]:
     packed |= np.arange(len(packed), dtype=np.uint64)
     packed.sort()
     return (packed & np.uint64(0xFFFFFFFF)).astype(np.int64)
+
+
+def hilbert_order_within(pos_um: Floats, group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the permutation that sorts points by `group` (node,), and each group along a Hilbert curve of its own.
+
+    The order inside a group is thus the same whatever other groups there are.
+    """
+    order, starts = np.argsort(group, kind="stable"), np.unique(np.sort(group), return_index=True)[1]
+    parts = [rows[hilbert_order(pos_um[rows])] for rows in np.split(order, starts[1:])]
+    return np.concatenate(parts)

@@ -13,7 +13,7 @@ from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 Floats = NDArray[np.floating]
 
 
-def add_section_profiles(graph: TissueGraph) -> None:
+def add_section_profiles(graph: TissueGraph, like: TissueGraph | None = None) -> None:
     """Add to the section nodes the mean of every observation at every level.
 
     For counts: ``<level>_<modality>_mean`` (section, molecule), mean of log1p counts scaled to the level's depth, and
@@ -21,14 +21,20 @@ def add_section_profiles(graph: TissueGraph) -> None:
     the level's ``<modality>_depth`` beside the common log profile, ``<modality>_common`` (molecule,). For features:
     ``…_mean`` (section, feature). A section with training nodes is described by those alone; a section held out whole
     by its own nodes, without labels; one that was not measured by the common mean.
+
+    Parameters
+    ----------
+    like
+        A graph with the same panels and with its profiles: depths, the common profile and the common mean are then
+        those of that graph, whatever is in this one.
     """
     for level in graph.levels:
         for modality in graph.modalities(level):
             rows = _describing_rows(graph, level, modality)
             if modality in names.MOLECULE_OF:
-                _count_profiles(graph, level, modality, rows)
+                _count_profiles(graph, level, modality, rows, like)
             else:
-                _feature_profiles(graph, level, modality, rows)
+                _feature_profiles(graph, level, modality, rows, like)
 
 
 def scale_counts(counts: sparse.csr_matrix, depth: float) -> sparse.csr_matrix:
@@ -59,34 +65,57 @@ def _averager(graph: TissueGraph, level: str, rows: NDArray[np.bool_]) -> tuple[
     )
 
 
-def _fill(mean: Floats, number: NDArray[np.int64], training: NDArray[np.bool_]) -> Floats:
-    """Give sections that were not measured the mean over the measured ones (the training ones where there are any)."""
-    known = number > 0
-    basis = training & known if (training & known).any() else known
-    if basis.any():
-        mean[~known] = mean[basis].mean(axis=0)
-    return mean
+def _basis(graph: TissueGraph, level: str, modality: str) -> NDArray[np.bool_]:
+    """Return the sections that say what is common: those measured in training, or all that were measured."""
+    n_sections = graph[names.SECTION].num_nodes
+
+    def there(rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return np.bincount(graph[level].section_index.numpy()[rows], minlength=n_sections) > 0
+
+    known = there(_describing_rows(graph, level, modality))
+    training = known & there(graph.in_split(level, names.TRAIN).numpy())
+    return training if training.any() else known
 
 
-def _training_sections(graph: TissueGraph, level: str) -> NDArray[np.bool_]:
-    section = graph[level].section_index.numpy()[graph.in_split(level, names.TRAIN).numpy()]
-    return np.bincount(section, minlength=graph[names.SECTION].num_nodes) > 0
+def _common_mean(
+    values: Floats, graph: TissueGraph, level: str, modality: str, what: str, like: TissueGraph | None
+) -> Floats:
+    """Return what describes a section that was not measured (molecule,): the mean of those that say what is common.
+
+    Parameters
+    ----------
+    values
+        Of the sections of `graph` (section, molecule).
+    what
+        What they are of: ``mean`` or ``spread``.
+    """
+    if like is not None:
+        graph, values = like, like[names.SECTION][f"{level}_{modality}_{what}"].numpy()
+    basis = _basis(graph, level, modality)
+    return np.asarray(values[basis].mean(axis=0) if basis.any() else np.zeros(values.shape[1]))
 
 
-def _count_profiles(graph: TissueGraph, level: str, modality: str, rows: NDArray[np.bool_]) -> None:
+def _count_profiles(
+    graph: TissueGraph, level: str, modality: str, rows: NDArray[np.bool_], like: TissueGraph | None
+) -> None:
     counts = to_scipy_csr(graph.counts(level, modality))
     training = rows & graph.in_split(level, names.TRAIN).numpy()
     total = np.asarray(counts.sum(axis=1)).ravel()
     depth = float(np.median(total[training if training.any() else rows])) if rows.any() else 1.0
+    if like is not None:
+        depth = like[level][f"{modality}_depth"]
     sums, number = _averager(graph, level, rows)
-    trained = _training_sections(graph, level)
     divide = np.maximum(number, 1)[:, None]
-    mean = _fill(np.asarray((sums @ scale_counts(counts, depth)).todense()) / divide, number, trained)
+    mean = np.asarray((sums @ scale_counts(counts, depth)).todense()) / divide
+    mean[number == 0] = _common_mean(mean, graph, level, modality, "mean", like)
     summed = np.asarray((sums @ counts).todense())
     panel = graph[level][f"{modality}_panel"].numpy()
     share = (summed + 0.5) / (summed + 0.5)[:, panel].sum(axis=1, keepdims=True)
-    basis = trained & (number > 0) if (trained & (number > 0)).any() else number > 0
-    common = np.log(share[basis].mean(axis=0)) if basis.any() else np.log(share.mean(axis=0))
+    if like is not None:
+        common = like[level][f"{modality}_common"].numpy()
+    else:
+        basis = _basis(graph, level, modality)
+        common = np.log(share[basis].mean(axis=0)) if basis.any() else np.log(share.mean(axis=0))
     offset = np.where((number > 0)[:, None], np.log(share) - common, 0.0)
     store = graph[names.SECTION]
     store[f"{level}_{modality}_mean"] = torch.from_numpy(mean.astype(np.float32))
@@ -95,14 +124,17 @@ def _count_profiles(graph: TissueGraph, level: str, modality: str, rows: NDArray
     graph[level][f"{modality}_depth"] = max(depth, 1.0)
 
 
-def _feature_profiles(graph: TissueGraph, level: str, modality: str, rows: NDArray[np.bool_]) -> None:
+def _feature_profiles(
+    graph: TissueGraph, level: str, modality: str, rows: NDArray[np.bool_], like: TissueGraph | None
+) -> None:
     sums, number = _averager(graph, level, rows)
-    values, training = graph[level][modality].numpy(), _training_sections(graph, level)
+    values = graph[level][modality].numpy()
     divide = np.maximum(number, 1)[:, None]
     mean = np.asarray(sums @ values) / divide
-    square = np.asarray(sums @ (values - mean[graph[level].section_index.numpy()]) ** 2) / divide
-    spread = np.maximum(_fill(np.sqrt(square), number, training), 1e-6)
-    graph[names.SECTION][f"{level}_{modality}_mean"] = torch.from_numpy(
-        _fill(mean, number, training).astype(np.float32)
-    )
-    graph[names.SECTION][f"{level}_{modality}_spread"] = torch.from_numpy(spread.astype(np.float32))
+    spread = np.sqrt(np.asarray(sums @ (values - mean[graph[level].section_index.numpy()]) ** 2) / divide)
+    found = {"mean": mean, "spread": spread}
+    for what, described in found.items():
+        described[number == 0] = _common_mean(described, graph, level, modality, what, like)
+    found["spread"] = np.maximum(spread, 1e-6)
+    for what, described in found.items():
+        graph[names.SECTION][f"{level}_{modality}_{what}"] = torch.from_numpy(described.astype(np.float32))

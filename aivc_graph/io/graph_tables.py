@@ -11,8 +11,9 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import GraphError
+from aivc_graph.plot.palette import nth_colour
 
-SPATIAL = "spatial"
+SPATIAL, NICHE = "spatial", "niche"
 _COUNTS_FIRST = (names.RNA, names.ADT, names.ATAC)
 
 
@@ -84,7 +85,7 @@ def level_table(graph: Any, level: str) -> Any:
 
     ``X`` holds the counts (RNA before protein before ATAC; empty without any), ``obsm["spatial"]`` positions [µm],
     ``obsm[<modality>]`` every other observation, ``obsp["spatial_connectivities"]`` and ``obsp["spatial_distances"]``
-    the near edges, ``uns["sections"]`` the table of sections.
+    the near edges, ``uns["sections"]`` the table of sections, ``uns["niche_colors"]`` the colour of each niche.
 
     Raises
     ------
@@ -110,6 +111,8 @@ def level_table(graph: Any, level: str) -> Any:
         if modality != main:
             _add_observation(table, graph, level, modality)
     table.uns["sections"] = writable_sections(graph)
+    if isinstance(getattr(obs.get(NICHE), "dtype", None), pd.CategoricalDtype):  # under the name that scanpy draws by
+        table.uns[f"{NICHE}_colors"] = [nth_colour(i) for i in range(len(obs[NICHE].cat.categories))]
     _add_edges(table, near_edges(graph, level))
     return table
 

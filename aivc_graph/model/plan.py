@@ -1,181 +1,150 @@
-"""What a model was made for: levels, modalities, panels and relations, written beside its weights."""
+"""What a model was made for: its parts, and the facts of a graph that each was made after; kept beside the weights."""
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
-from scipy import sparse
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from pydantic import ConfigDict
 
 from aivc_graph import names
 from aivc_graph.errors import ModelError
-from aivc_graph.graph.tissue_graph import Relation, TissueGraph
-from aivc_graph.model.intervention_plan import InterventionPlan
+from aivc_graph.graph.panels import observed, panel
+from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.settings import ModelConfig
+from aivc_graph.operators.part import KINDS, AbstractPart, Shape, Step, all_kinds
+from aivc_graph.registry import Registry
 from aivc_graph.settings import Settings
 
-Step = tuple[Relation, bool]
-NO_LABEL = ("", "nan", "None")
-MOST_TYPES = 200
+# Kinds of which every block of messages has parts of its own.
+MESSAGES = ("lateral", "lift", "project")
+
+
+class PartSpec(Settings):
+    """One part: its kind, the member that was chosen, and its plan as plain data."""
+
+    kind: str
+    member: str
+    plan: dict[str, Any]
+
+    @cached_property
+    def facts(self) -> Any:
+        """The part's plan."""
+        return self.part_class.Plan.model_validate(self.plan)
+
+    @property
+    def part_class(self) -> type[AbstractPart]:
+        """The class of the part."""
+        return KINDS[self.kind].get(self.member, "model.json", ModelError)
+
+    def make(self) -> AbstractPart:
+        """Return the part, at its start."""
+        return self.part_class(self.facts)
 
 
 class ModelPlan(Settings):
-    """The graph a model expects.
+    """The parts of a model, in the order in which they speak.
 
     Parameters
     ----------
-    counts, features
-        Modality by level: the molecules of a count panel, the names of dense features.
-    laterals, withins
-        Relations messages travel along: near, and (child, within, parent) from fine to coarse.
-    neighbours
-        (level, modality) where the counts of neighbours tell expression directly.
-    labels
-        Types by level that training nodes are labelled with, where a coarser level counts the same molecules.
-    interventions
-        What was done to some of the tissue, if anything.
+    config
+        What was chosen.
+    latent
+        Size of the state.
+    levels
+        Levels of the graphs it was made for, fine to coarse.
+    parts
+        Each part with what it was made after.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     config: ModelConfig
     latent: int
     levels: tuple[str, ...]
-    counts: dict[str, dict[str, tuple[str, ...]]]
-    features: dict[str, dict[str, tuple[str, ...]]]
-    laterals: tuple[str, ...]
-    withins: tuple[tuple[str, str], ...]
-    neighbours: tuple[tuple[str, str], ...] = ()
-    labels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    interventions: InterventionPlan | None = None
+    parts: tuple[PartSpec, ...]
 
     @classmethod
     def of(cls, graph: TissueGraph, config: ModelConfig) -> ModelPlan:
-        """Return the plan that fits `graph`."""
-        counts: dict[str, dict[str, tuple[str, ...]]] = {}
-        features: dict[str, dict[str, tuple[str, ...]]] = {}
-        for level in graph.levels:
-            for modality in graph.modalities(level):
-                if modality in names.MOLECULE_OF:
-                    counts.setdefault(level, {})[modality] = panel(graph, level, modality)
-                else:
-                    features.setdefault(level, {})[modality] = tuple(graph[level][f"{modality}_names"])
-        widths = [len(p) for by in counts.values() for p in by.values()]
-        laterals, withins = relations_of(graph)
+        """Return the plan that fits `graph`: each member of each kind says which of its slots it serves."""
+        widths = [len(panel(graph, *key)) for key in observed(graph) if key[1] in names.MOLECULE_OF]
         latent = min([config.latent, *[max(w - 1, 1) for w in widths]])
-        plan = cls(
-            config=config,
-            latent=latent,
-            levels=tuple(graph.levels),
-            counts=counts,
-            features=features,
-            laterals=laterals,
-            withins=withins,
-            neighbours=tuple((v, m) for v in laterals for m in counts.get(v, {})),
-            interventions=InterventionPlan.of(graph),
-        )
-        children = sorted({child for child, _, modality in plan.pools if modality == names.RNA})
-        labels = {child: found for child in children if (found := _labels(graph, child))}
-        return plan.model_copy(update={"labels": labels})
-
-    @property
-    def pools(self) -> list[tuple[str, str, str]]:
-        """(child, parent, modality) where both levels count some of the same molecules."""
-        return [
-            (child, parent, modality)
-            for child, parent in self.withins
-            for modality, molecules in self.counts.get(parent, {}).items()
-            if set(molecules) & set(self.counts.get(child, {}).get(modality, ()))
+        shape = Shape(latent, config.rings, config.chosen)
+        parts = [
+            PartSpec(kind=kind, member=member, plan=plan.model_dump(mode="json"))
+            for kind, members in all_kinds().items()
+            for member in sorted(members, key=_rank_in(members))
+            for plan in members[member].serves(graph, shape)
         ]
+        return cls(config=config, latent=latent, levels=tuple(graph.levels), parts=tuple(parts))
+
+    def of_kind(self, kind: str) -> list[Any]:
+        """Return the plans of all parts of a kind."""
+        return [part.facts for part in self.parts if part.kind == kind]
+
+    @cached_property
+    def counts(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Modality by level: the molecules of each panel of counts."""
+        return self._measured(counts=True)
+
+    @cached_property
+    def features(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Modality by level: the names of dense features."""
+        return self._measured(counts=False)
+
+    def _measured(self, *, counts: bool) -> dict[str, dict[str, tuple[str, ...]]]:
+        found: dict[str, dict[str, tuple[str, ...]]] = {}
+        for one in self.of_kind("measurement"):
+            if (one.modality in names.MOLECULE_OF) == counts:
+                found.setdefault(one.level, {})[one.modality] = one.names
+        return found
+
+    @cached_property
+    def laterals(self) -> tuple[str, ...]:
+        """Levels whose nodes have neighbours."""
+        return tuple(dict.fromkeys(one.relation[0] for one in self.of_kind("lateral") if one.relation[1] == names.NEAR))
 
     @property
-    def compositions(self) -> list[tuple[str, str]]:
-        """(child, parent) where the children have types and the parent counts some of their molecules."""
-        return [(child, parent) for child, parent, m in self.pools if m == names.RNA and child in self.labels]
+    def compositions(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        """(child, parent) whose children have types and whose parents count some of their genes: the types."""
+        return {(one.child, one.parent): one.types for one in self.of_kind("composition")}
 
     @property
-    def tiles(self) -> list[tuple[str, str, str]]:
-        """(level, feature modality, count modality) where a level has both."""
-        return [(v, f, m) for v, by in self.features.items() for f in by for m in self.counts.get(v, {})]
+    def interventions(self) -> Any:
+        """What was done to some of the tissue; None if nothing was."""
+        return next(iter(self.of_kind("intervention")), None)
 
-    def shared_columns(self, child: str, parent: str, modality: str) -> tuple[list[int], list[int]]:
-        """Return the columns of the child's and of the parent's panel that hold the same molecules."""
-        place = {molecule: i for i, molecule in enumerate(self.counts[child][modality])}
-        pairs = [(place[m], i) for i, m in enumerate(self.counts[parent][modality]) if m in place]
-        return [a for a, _ in pairs], [b for _, b in pairs]
-
-    @property
+    @cached_property
     def steps(self) -> list[Step]:
         """The message-passing steps of the model in order, as (relation, reverse), for exact window halos."""
-        return steps_over(self.laterals, self.withins, self.config.depth)
+        once = [step for kind in MESSAGES for part in self.parts if part.kind == kind for step in part.make().steps()]
+        return once * self.config.depth
 
     def check(self, graph: TissueGraph) -> None:
         """Raise `ModelError` if `graph` does not carry what the model was trained on."""
-        found = ModelPlan.of(graph, self.config)
-        for level, by_modality in self.counts.items():
-            for modality, wanted in by_modality.items():
-                have = found.counts.get(level, {}).get(modality)
-                if have is not None and have != wanted:
-                    missing = sorted(set(wanted) - set(have))
-                    first = missing[0] if missing else have[0]
-                    raise ModelError(
-                        f"{level} · {modality}",
-                        f"{len(missing)} of the model's {len(wanted)} molecules missing (first {first!r}) or in "
-                        "another order",
-                        "the panel the model was trained on",
-                        "build the graph with the run's config.yaml",
-                    )
+        for one in self.of_kind("measurement"):
+            level, modality = one.level, one.modality
+            if modality not in names.MOLECULE_OF or (level, modality) not in observed(graph):
+                continue
+            have = panel(graph, level, modality)
+            if have != one.names:
+                missing = sorted(set(one.names) - set(have))
+                first = missing[0] if missing else have[0]
+                raise ModelError(
+                    f"{level} · {modality}",
+                    f"{len(missing)} of the model's {len(one.names)} molecules missing (first {first!r}) or in "
+                    "another order",
+                    "the panel the model was trained on",
+                    "build the graph with the run's config.yaml",
+                )
 
 
-def relations_of(graph: TissueGraph) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
-    """Return the levels with neighbours, and the pairs (child, parent) of levels below the section, finest first."""
-    laterals = tuple(v for v in graph.levels if (v, names.NEAR, v) in graph.edge_types)
-    withins = [(s, t) for s, name, t in graph.edge_types if name == names.WITHIN and t != names.SECTION]
-    order = {level: i for i, level in enumerate(names.LEVELS)}
-    return laterals, tuple(sorted(withins, key=lambda st: (order[st[0]], order[st[1]])))
+def _rank_in(members: Registry[Any]) -> Callable[[str], int]:
+    return lambda name: int(members[name].rank)
 
 
-def steps_over(laterals: tuple[str, ...], withins: tuple[tuple[str, str], ...], depth: int) -> list[Step]:
-    """Return (relation, reverse) of every message: along each level, up, and down again, `depth` times."""
-    lateral = [((v, names.NEAR, v), False) for v in laterals]
-    lift: list[Step] = [((s, names.WITHIN, t), False) for s, t in withins]
-    project: list[Step] = [((s, names.WITHIN, t), True) for s, t in reversed(withins)]
-    return (lateral + lift + project) * depth
-
-
-def panel(graph: TissueGraph, level: str, modality: str) -> tuple[str, ...]:
-    """Return the symbols of the molecules measured by `modality` at `level`."""
-    index = graph.obs(names.MOLECULE_OF[modality]).index
-    return tuple(index[graph[level][f"{modality}_panel"].numpy()].astype(str))
-
-
-def panel_columns(graph: TissueGraph, level: str, modality: str) -> torch.Tensor:
-    """Return the columns of the count matrix that the level's panel measures."""
-    return torch.nonzero(graph[level][f"{modality}_panel"]).ravel()
-
-
-def types_of(graph: TissueGraph, level: str, types: tuple[str, ...]) -> NDArray[np.int64]:
-    """Return the position in `types` of each node's label (node,), -1 where it has none of them."""
-    obs = graph.obs(level)
-    if names.LABEL not in obs:
-        return np.full(len(obs), -1)
-    place = {name: i for i, name in enumerate(types)}
-    return np.array([place.get(str(label), -1) for label in obs[names.LABEL]], np.int64)
-
-
-def type_shares(overlap: sparse.csr_matrix, kind: NDArray[np.int64], n_types: int) -> NDArray[np.float64]:
-    """Return the overlap-weighted share of each type (parent, type); zero where no child of a type lies beneath."""
-    known = np.flatnonzero(kind >= 0)
-    onehot = sparse.csr_matrix((np.ones(len(known)), (known, kind[known])), shape=(len(kind), n_types))
-    amount = np.asarray((overlap @ onehot).todense(), np.float64)
-    return amount / np.maximum(amount.sum(axis=1, keepdims=True), 1e-12)
-
-
-def _labels(graph: TissueGraph, level: str) -> tuple[str, ...]:
-    """Return the labels of the training nodes of `level`, none where there is one alone or nearly one a node."""
-    obs = graph.obs(level)
-    if names.LABEL not in obs:
-        return ()
-    found = obs[names.LABEL].astype(object)[graph.in_split(level, names.TRAIN).numpy()]
-    types = sorted({str(label) for label in found.unique()} - set(NO_LABEL))
-    return tuple(types) if 2 <= len(types) <= MOST_TYPES else ()
+def message_steps(graph: TissueGraph, config: ModelConfig) -> list[Step]:
+    """Return the steps that messages of a model of `graph` would take; its structure alone is looked at."""
+    shape, kinds = Shape(config.latent, config.rings, config.chosen), all_kinds()
+    members = [kinds[kind][member] for kind in MESSAGES for member in kinds[kind]]
+    return [step for one in members for plan in one.serves(graph, shape) for step in one(plan).steps()] * config.depth

@@ -1,14 +1,18 @@
-"""Sizes of the model; what a YAML file may set under ``model``."""
+"""Sizes and parts of the model; what a YAML file may set under ``model``."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from pydantic import Field, field_validator
 
 from aivc_graph.settings import Settings
 
+Choice = dict[str, Any]
+
 
 class ModelConfig(Settings):
-    """Sizes of the model.
+    """Sizes of the model, and which member does what.
 
     Parameters
     ----------
@@ -18,11 +22,24 @@ class ModelConfig(Settings):
         Last rank of each ring of neighbours, nearest first; the lateral kernel has one weight a ring.
     depth
         Number of (lateral, lift, project) blocks.
+    measurement
+        By modality, such as ``{rna: {kind: negative_binomial}}``.
+    lateral, lift, project
+        Which operator passes messages, such as ``{kind: set_summary}``.
     """
 
     latent: int = Field(16, ge=2, le=512)
     rings: tuple[int, ...] = (6, 18)
     depth: int = Field(1, ge=1, le=8)
+    measurement: dict[str, Choice] = Field(default_factory=dict)
+    lateral: Choice = Field(default_factory=lambda: {"kind": "ring_mean"})
+    lift: Choice = Field(default_factory=lambda: {"kind": "set_summary"})
+    project: Choice = Field(default_factory=lambda: {"kind": "broadcast"})
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What was chosen, by kind of part."""
+        return {kind: getattr(self, kind) for kind in ("measurement", "lateral", "lift", "project")}
 
     @field_validator("rings")
     @classmethod

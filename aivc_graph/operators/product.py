@@ -34,6 +34,15 @@ class SparseOperator:
         with torch.autocast(x.device.type, enabled=False):
             return _Product.apply(self.forward_csr, self.backward_csr, x.float())
 
+    def to(self, device: torch.device | str) -> SparseOperator:
+        """Return the operator on another device."""
+        return SparseOperator(self.forward_csr.to(device), self.backward_csr.to(device))
+
+    @property
+    def reached(self) -> Tensor:
+        """Who receives any message (target,): 1 or 0."""
+        return (self.forward_csr.crow_indices().diff() > 0).float()
+
     @property
     def t(self) -> SparseOperator:
         """The transposed operator, for messages the other way."""

@@ -12,6 +12,7 @@ from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.io.h5ad_file import write_anndata
 from aivc_graph.io.staging import check_place, staged
 from aivc_graph.io.writing import check_export, write
+from aivc_graph.pipeline.elsewhere import graph_elsewhere
 from aivc_graph.pipeline.respond import respond
 from aivc_graph.query.virtual_tissue import VirtualTissue
 
@@ -21,8 +22,24 @@ TABLES = ("composition", "neighbours", "similar", "response")
 PICTURES = (".png", ".pdf", ".svg")
 
 
-def query(run: Path, question: str, out: Path | None = None, *, plot: Path | None = None, **options: Any) -> Any:
-    """Put a question to a run; write the answer where `out` says (``.csv``, ``.parquet``, ``.h5ad``) and return it."""
+def query(
+    run: Path,
+    question: str,
+    out: Path | None = None,
+    *,
+    plot: Path | None = None,
+    on: Path | None = None,
+    **options: Any,
+) -> Any:
+    """Put a question to a run; write the answer where `out` says (``.csv``, ``.parquet``, ``.h5ad``) and return it.
+
+    Parameters
+    ----------
+    plot
+        Where a picture of the answer goes.
+    on
+        Other tissue that is asked in place of the run's own: a graph store, or a configuration (`graph_elsewhere`).
+    """
     if plot is not None and plot.suffix not in PICTURES:
         raise QueryError(str(plot), f"the ending {plot.suffix!r}", " or ".join(PICTURES), "rename the picture")
     for place in (plot, out):
@@ -31,21 +48,18 @@ def query(run: Path, question: str, out: Path | None = None, *, plot: Path | Non
     asked = {key: value for key, value in options.items() if value is not None}
     if out is not None and (question in TABLES or asked.get("at") == "niche"):
         _refuse_table(Path(out))
-    tissue = VirtualTissue.load(run)
-    if question == "niches":
-        answer = tissue.niches(**asked)
-    elif question == "expression":
-        answer = tissue.expression(**asked)
-    elif question == "composition":
-        answer = tissue.composition(**asked)
-    elif question == "neighbours":
-        answer = tissue.neighbours(**asked)
-    elif question == "similar":
-        answer = tissue.similar_to(**asked)
+    if question not in QUESTIONS:
+        raise unknown_name(QueryError, "aivc query", "question", question, QUESTIONS)
+    own = tissue = VirtualTissue.load(run)
+    if on is not None:
+        with graph_elsewhere(run, on) as store:
+            tissue = own.on(store)
+    if question == "similar":
+        answer = tissue.similar_to(**asked, of=_holds(tissue, own, asked.get("node")))
     elif question == "response":
         answer, plot = respond(tissue, plot=plot, **asked), None
     else:
-        raise unknown_name(QueryError, "aivc query", "question", question, QUESTIONS)
+        answer = getattr(tissue, question)(**asked)
     if (doubt := _uncounted(answer)) is not None:
         log.warning("%s", doubt)
     if plot is not None:
@@ -56,6 +70,11 @@ def query(run: Path, question: str, out: Path | None = None, *, plot: Path | Non
     if out is not None:
         save_answer(answer, Path(out))
     return answer
+
+
+def _holds(tissue: VirtualTissue, own: VirtualTissue, node: str | None) -> VirtualTissue:
+    """Return the tissue that `node` is of: the one asked, or else the run's own."""
+    return own if node is not None and node not in tissue.graph.obs(tissue.base_level).index else tissue
 
 
 def _uncounted(answer: Any) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from aivc_graph.io.cache_folder import cache_folder
 from aivc_graph.io.reading import read
 from aivc_graph.io.staging import check_place
 from aivc_graph.modalities.histology import add_histology
-from aivc_graph.model.plan import relations_of, steps_over
+from aivc_graph.model.plan import message_steps
 from aivc_graph.pipeline.doubts import (
     doubts_of_content,
     doubts_of_paths,
@@ -137,7 +138,7 @@ def reach_of(sections: list[Any], config: Config) -> dict[str, float]:
         for level in levels_of(section):
             write_labels(section, level, names.TRAIN)
     graph = lay_graph(sections, config.graph)
-    reach = reach_um(graph, steps_over(*relations_of(graph), config.model.depth))
+    reach = reach_um(graph, message_steps(graph, config.model))
     return {level: round(reach[level], 1) for level in graph.levels if level != names.REGION}
 
 
@@ -165,13 +166,18 @@ def leaks_of(sections: list[Any], task: TaskConfig, duplicates: list[Duplicate])
     return accepted_leaks(sections, duplicates, share_donors=getattr(design, "share_donors", False))
 
 
-def _input_hashes(config: Config) -> dict[str, str]:
-    hashes = {}
+def input_files(config: Config) -> Iterator[tuple[str, Path]]:
+    """Yield every file a configuration names, and the section that it is of."""
     for section in config.task.sections:
         for source in section.sources:
-            paths = [source.path, *(v for v in source.options.values() if isinstance(v, Path))]
-            for path in paths:
+            for path in [source.path, *(v for v in source.options.values() if isinstance(v, Path))]:
                 for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-                    with file.open("rb") as opened:
-                        hashes[f"{section.name}/{file.name}"] = hashlib.file_digest(opened, "sha256").hexdigest()
+                    yield section.name, file
+
+
+def _input_hashes(config: Config) -> dict[str, str]:
+    hashes = {}
+    for section, file in input_files(config):
+        with file.open("rb") as opened:
+            hashes[f"{section}/{file.name}"] = hashlib.file_digest(opened, "sha256").hexdigest()
     return hashes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import time
@@ -28,6 +29,7 @@ from aivc_graph.pipeline.audit import accepted_leaks, audit, built_facts
 from aivc_graph.pipeline.card import card_of
 from aivc_graph.pipeline.tasks.task import HIDDEN, TASKS, Asked
 from aivc_graph.pipeline.truth import check_truth, find_truth
+from aivc_graph.query.ablations import ABLATIONS, Given, ablated
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.registry import import_members
 from aivc_graph.training.run_folder import METRICS, run_metrics
@@ -84,6 +86,7 @@ def evaluate(
     given = pathways or config.evaluation.pathways
     asked = Asked(tissue, config, known, None if given is None else read_footprints(given))
     _check_weights(asked)
+    asked, not_ablated = _with_ablations(asked, run)
     import_members("aivc_graph.pipeline.tasks")
     scored = []
     for name in TASKS:
@@ -94,12 +97,18 @@ def evaluate(
     if not scored:
         needs = "; ".join(f"{name}: {_needs(name)}" for name in TASKS)
         raise QueryError(str(run), "nothing it could be asked", mend=f"what the tasks need: {needs}")
-    found_all = _put_together(
-        asked, scored, _provenance(run, asked) | hashes_of_weights(given), _leakage(run, asked, scored)
-    )
+    provenance = _provenance(run, asked) | hashes_of_weights(given) | {"ablations": _told(not_ablated)}
+    found_all = _put_together(asked, scored, provenance, _leakage(run, asked, scored))
     with staged(place) as beside:
         beside.write_text(json.dumps(found_all.model_dump(mode="json"), indent=1) + "\n")
     return found_all
+
+
+def _with_ablations(asked: Asked, run: Path) -> tuple[Asked, dict[str, str]]:
+    """Return what is asked with the tissue's ablations, and why there is none of some."""
+    rows = {level: asked.scored(level) for level in asked.model.plan.counts}
+    tissues, missing = ablated(asked.tissue, Given(run, rows))
+    return dataclasses.replace(asked, ablated=tissues), missing
 
 
 def _check_weights(asked: Asked) -> None:
@@ -113,7 +122,7 @@ def score_table(evaluation: Evaluation) -> pd.DataFrame:
     """Return a row a task and metric: the model, its best baseline, and their difference with its interval."""
     value = {(r.task, r.readout, r.metric, r.split, r.predictor): r.value for r in evaluation.results}
     rows = []
-    for one in evaluation.comparisons:
+    for one in (one for one in evaluation.comparisons if one.against == "baseline"):
         key = (one.task, one.readout, one.metric, one.split)
         facts = dict(zip(("task", "readout", "metric", "split"), key, strict=True))
         scores = {"model": value[(*key, one.a)], "best baseline": one.b, "baseline": value[(*key, one.b)]}
@@ -142,6 +151,14 @@ def _put_together(asked: Asked, scored: list[Scored], provenance: dict[str, Any]
         inversions=tuple(inversions_of(results)),
         card=card_of(asked, scored, risk, not_asked, leaks),
     )
+
+
+def _told(missing: dict[str, str]) -> dict[str, str]:
+    """Return what each ablation is without, or why the run was not asked without it."""
+    return {
+        name: f"not asked: {missing[name]}" if name in missing else str(ABLATIONS.facts[name]["without"])
+        for name in ABLATIONS
+    }
 
 
 def _needs(name: str) -> str:

@@ -19,6 +19,7 @@ from aivc_graph.graph.store import GraphStore, open_store, read_store, store_dig
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.pipeline.build import RUNS, build
 from aivc_graph.plot.training_curve import training_curve
+from aivc_graph.query.niche_file import niches_of_training, save_niches
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.training.fit import fit
 from aivc_graph.training.run_folder import (
@@ -130,10 +131,13 @@ def _train_in(folder: Path, out: Path, store: Path, config: Config, *, resume: b
     training = config.training if device == "auto" else config.training.model_copy(update={"device": device})
     (folder / "config.yaml").write_text(dump_config(config.model_copy(update={"training": training})))
     bar = _Bar(training.epochs)
+    graph = _open(store)
     try:
-        fit(_open(store), config.model, training, folder, resume=resume, report=bar.show)
+        model = fit(graph, config.model, training, folder, resume=resume, report=bar.show)
     finally:
         bar.close()  # an error is then said on a line of its own
+    diagnostics = run_facts(folder / "training.json", ("diagnostics",))["diagnostics"]
+    save_niches(niches_of_training(model.cpu(), graph, diagnostics, training.seed), folder)
     place = store.name if store.parent == folder else os.path.relpath(store, out)
     facts = {"graph": place, "graph_digest": store_digest(store), "seed": training.seed, "task": config.task.name}
     (folder / "run.json").write_text(json.dumps(facts, indent=1) + "\n")

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import anndata as ad
+import networkx as nx
 import numpy as np
 import pandas as pd
 import torch
 from scipy import sparse
 
 from aivc_graph import names
+from aivc_graph.errors import QueryError, unknown_name
+from aivc_graph.graph.panels import panel_columns
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
-from aivc_graph.model.plan import panel_columns
 from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.operators.gate import EXPRESSION
 from aivc_graph.query.states import run_windows
 
 PER = 10_000.0
@@ -43,6 +46,26 @@ def counted_nodes(model: TissueModel, graph: TissueGraph, level: str) -> np.ndar
     return found
 
 
+def measured_genes(model: TissueModel, level: str, genes: list[str] | None) -> list[str]:
+    """Return `genes`, each once, or all that were measured at `level`; raise a `QueryError` if one was not."""
+    if names.RNA not in model.plan.counts.get(level, {}):
+        measured = [v for v, by in model.plan.counts.items() if names.RNA in by]
+        if not measured:
+            raise QueryError(f"expression at {level}", "no RNA was measured at any level of this tissue")
+        raise QueryError(
+            f"expression at {level}",
+            "no RNA was measured there",
+            f"one of {', '.join(measured)}",
+            f"ask at={measured[0]!r}",
+        )
+    panel = model.plan.counts[level][names.RNA]
+    chosen = list(panel) if genes is None else list(dict.fromkeys(genes))
+    for gene in chosen:
+        if gene not in panel:
+            raise unknown_name(QueryError, f"expression at {level}", "measured gene", gene, panel)
+    return chosen
+
+
 def expression_table(
     model: TissueModel, graph: TissueGraph, level: str, genes: list[str], niche: pd.Series | None
 ) -> Any:
@@ -53,7 +76,7 @@ def expression_table(
     panel = list(model.plan.counts[level][names.RNA])
     columns = [panel.index(g) for g in genes]
     expected = np.zeros((graph[level].num_nodes, len(genes)), np.float32)
-    for inputs, state, core, rows in run_windows(model, graph):
+    for inputs, state, core, rows in run_windows(model, graph, question=EXPRESSION):
         with torch.no_grad():
             shares = model.expression(state, inputs, level)
             shares = shares.where(state.known[level][:, None] > 0, torch.nan)[core[level]]
@@ -170,10 +193,27 @@ def contact_table(adjacency: sparse.csr_matrix | None, niche: np.ndarray, k: int
     )
 
 
-def nearest_nodes(
-    graph: TissueGraph, level: str, x: np.ndarray, to: np.ndarray, n: int, among: np.ndarray
-) -> pd.DataFrame:
-    """Return the `n` nodes of `among` (node,) nearest to the state `to`, and their distance in the states' spread."""
-    spread = np.maximum(x[among].std(axis=0), 1e-9) if among.any() else 1.0
-    distance = np.linalg.norm((x - to) / spread, axis=1) / np.sqrt(x.shape[1])
-    return node_table(graph, level).assign(distance=distance)[among].nsmallest(n, "distance")
+def contact_graph(sizes: pd.Series, contacts: pd.DataFrame) -> nx.Graph:
+    """Return the graph of niches and their `sizes` (niche,), with an edge a row of `contacts` (see `contact_table`)."""
+    graph: nx.Graph = nx.Graph()
+    for niche, n in sizes.items():
+        graph.add_node(niche, nodes=int(n))
+    for a, b, n, ratio in contacts[["niche_a", "niche_b", "contacts", "log2_ratio"]].to_numpy():
+        graph.add_edge(a, b, weight=float(n), log2_ratio=float(ratio))
+    return graph
+
+
+def marker_table(table: pd.DataFrame, n: int) -> pd.DataFrame:
+    """Return the `n` rows a niche of an expression table whose gene stands out most from the other niches."""
+    wide: Any = table.pivot(index="niche", columns="gene", values="expected")
+    others = (wide.sum() - wide) / max(len(wide) - 1, 1)
+    n = n if len(wide) > 1 else 0
+    ratio = np.log2((wide + 1.0) / (others + 1.0)).stack().rename("log2_ratio").reset_index()
+    best = ratio.sort_values("log2_ratio", ascending=False).groupby("niche", observed=True).head(n)
+    best = best.merge(table, on=["niche", "gene"])
+    return best.sort_values(["niche", "log2_ratio"], ascending=[True, False], ignore_index=True)
+
+
+def state_distances(x: np.ndarray, to: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Return the distance of each state `x` (node, latent) from `to` (latent,) in units of `spread` (latent,)."""
+    return np.asarray(np.linalg.norm((x - to) / spread, axis=1) / np.sqrt(x.shape[1]))

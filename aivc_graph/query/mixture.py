@@ -54,6 +54,15 @@ class StateMixture:
     covariance: Floats
     weight: Floats
 
+    @classmethod
+    def of_nothing(cls, latent: int) -> StateMixture:
+        """Return the one part that every state is of, where there is no state to fit one to."""
+        return cls(np.zeros((1, latent)), np.eye(latent), np.ones(1))
+
+    def ordered(self, order: NDArray[np.int_]) -> StateMixture:
+        """Return the mixture with its parts in another order."""
+        return StateMixture(self.means[order], self.covariance, self.weight[order])
+
     def log_density(self, x: Floats) -> Floats:
         """Return log weight × density of each part at states `x` (node, latent): (node, part)."""
         precision = np.linalg.inv(self.covariance)
@@ -154,8 +163,8 @@ def likeliest(
 
 
 def _by_size(mixture: StateMixture, middle: Floats) -> StateMixture:
-    order = np.argsort(-mixture.weight, kind="stable")
-    return StateMixture(mixture.means[order] + middle, mixture.covariance, mixture.weight[order])
+    moved = StateMixture(mixture.means + middle, mixture.covariance, mixture.weight)
+    return moved.ordered(np.argsort(-mixture.weight, kind="stable"))
 
 
 def spread_groups(x: Floats, k: int, generator: np.random.Generator) -> NDArray[np.int_]:
@@ -231,26 +240,34 @@ def _ridge(x: Floats) -> Floats:
     return 1e-6 * (float(x.var(axis=0).mean()) or 1.0) * np.eye(x.shape[1])
 
 
-def smooth(log_density: Floats, adjacency: sparse.csr_matrix | None) -> tuple[Floats, float]:
-    """Return posteriors (node, niche) of a Potts field over `adjacency` by mean field, and the coupling used.
+def coupling_of(log_density: Floats, adjacency: sparse.csr_matrix) -> float:
+    """Return the coupling under which each node's niche is best predicted by its neighbours' (pseudo-likelihood).
 
-    The coupling is the one under which each node's niche is best predicted by its neighbours' (pseudo-likelihood), so
-    tissue without spatial order is not smoothed.
+    Tissue without spatial order is thus not smoothed.
 
     References
     ----------
     Besag 1975, doi:10.2307/2987782 (pseudo-likelihood of lattice fields).
     """
+    if adjacency.nnz == 0 or log_density.shape[1] < 2:
+        return 0.0
     independent = normalised(log_density)
-    if adjacency is None or adjacency.nnz == 0 or log_density.shape[1] < 2:
-        return independent, 0.0
-    degree = np.maximum(np.diff(adjacency.indptr), 1)[:, None]
-    mean = sparse.csr_matrix((np.ones(adjacency.nnz), adjacency.indices, adjacency.indptr), shape=adjacency.shape)
-    coupling = max(COUPLINGS, key=lambda beta: _pseudo_likelihood(independent, (mean @ independent) / degree, beta))
-    posterior = independent
-    for _ in range(MEAN_FIELD_STEPS):
-        posterior = normalised(log_density + coupling * (mean @ posterior) / degree)
-    return posterior, coupling
+    around = _mean_around(adjacency) @ independent
+    return max(COUPLINGS, key=lambda beta: _pseudo_likelihood(independent, around, beta))
+
+
+def smoothed(log_density: Floats, adjacency: sparse.csr_matrix, coupling: float) -> Floats:
+    """Return posteriors (node, niche) of a Potts field over `adjacency` by mean field."""
+    posterior, mean = normalised(log_density), _mean_around(adjacency)
+    for _ in range(MEAN_FIELD_STEPS if coupling else 0):
+        posterior = normalised(log_density + coupling * (mean @ posterior))
+    return posterior
+
+
+def _mean_around(adjacency: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Return the matrix (node, node) that averages over the neighbours of each node."""
+    shares = np.repeat(1.0 / np.maximum(np.diff(adjacency.indptr), 1), np.diff(adjacency.indptr))
+    return sparse.csr_matrix((shares, adjacency.indices, adjacency.indptr), shape=adjacency.shape)
 
 
 def _pseudo_likelihood(posterior: Floats, neighbours: Floats, beta: float) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aivc_graph.query.mixture import Floats, cheapest_pair, evenly, group_sums, likeliest, plogp, spread_groups
 
@@ -39,6 +40,15 @@ class NeighbourhoodMixture:
     chances: Floats
     weight: Floats
 
+    @classmethod
+    def of_nothing(cls, kinds: int) -> NeighbourhoodMixture:
+        """Return the one niche that every cell is in, where no cell has neighbours to fit one to."""
+        return cls(np.full((1, kinds), 1.0 / kinds), np.ones(1))
+
+    def ordered(self, order: NDArray[np.int_]) -> NeighbourhoodMixture:
+        """Return the mixture with its niches in another order."""
+        return NeighbourhoodMixture(self.chances[order], self.weight[order])
+
     def log_density(self, windows: Floats, own: Floats | None = None) -> Floats:
         r"""Return log weight × chance of each niche (node, niche) given neighbours `windows` (node, kind).
 
@@ -55,7 +65,7 @@ class NeighbourhoodMixture:
         return density
 
 
-def fit_neighbourhoods(windows: Floats, seed: int, most: int = 0) -> dict[int, NeighbourhoodMixture]:
+def fit_neighbourhoods(windows: Floats, seed: int, most: int = 0, least: int = 1) -> dict[int, NeighbourhoodMixture]:
     """Return the mixture of each number of niches, fitted as `fit_mixtures` fits states; a row is a neighbourhood."""
     sample = windows[evenly(len(windows))]
 
@@ -69,7 +79,7 @@ def fit_neighbourhoods(windows: Floats, seed: int, most: int = 0) -> dict[int, N
         return NeighbourhoodMixture(_chances(group_sums(sample, group), sample), np.bincount(group) / len(sample))
 
     strength = INDEPENDENT * float(sample.sum(axis=1).mean())
-    return likeliest(sample, first, of_shares, partial(_merge_nearest, strength=strength), seed, most)
+    return likeliest(sample, first, of_shares, partial(_merge_nearest, strength=strength), seed, most, least=least)
 
 
 def _chances(counts: Floats, windows: Floats) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +10,8 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError
-from aivc_graph.query.mixture import Floats, evenly, fit_mixtures, normalised, smooth
-from aivc_graph.query.neighbourhoods import fit_neighbourhoods
+from aivc_graph.query.mixture import Floats, StateMixture, coupling_of, evenly, fit_mixtures, normalised, smoothed
+from aivc_graph.query.neighbourhoods import NeighbourhoodMixture, fit_neighbourhoods
 from aivc_graph.query.number_of_niches import number_of_niches
 
 KINDS, NODES_A_KIND = 12, 10
@@ -43,12 +43,53 @@ class Surroundings:
     measured: NDArray[np.bool_]
     adjacency: sparse.csr_matrix
 
+    def among(self, rows: NDArray[np.bool_]) -> Surroundings:
+        """Return the surroundings that the nodes `rows` (node,) have in each other, as if there were no others."""
+        kept = {name: getattr(self, name)[rows] for name in ("x", "own", "known", "measured")}
+        return replace(self, adjacency=self.adjacency[rows][:, rows], **kept)
 
-def find_niches(found_in: Surroundings, k: int | None, resolution: float, seed: int) -> Floats:
-    """Return the share of each niche in every node (node, niche), largest niche first; zeros where nothing is known.
+
+@dataclass(frozen=True)
+class NicheRule:
+    """What tells the niche of a node: fitted on one tissue, and the same wherever it is applied.
 
     A cell has a kind and a niche is who lives together: niches of cells are mixtures of neighbourhoods of kinds. A
     patch holds many cells already, so its niches are a mixture of states, smoothed over neighbours.
+
+    Parameters
+    ----------
+    level, made_of
+        As of the `Surroundings` it was fitted on.
+    mixture
+        One part a niche, the largest first: of neighbourhoods or of states.
+    kinds
+        Of cells, by their own states; what neighbourhoods are counts of.
+    coupling
+        Of a patch to its neighbours; 0 where tissue has no spatial order.
+    spread
+        Standard deviation of the niche states it was fitted on (latent,): the unit of distances between states.
+    """
+
+    level: str
+    made_of: str
+    mixture: NeighbourhoodMixture | StateMixture
+    kinds: StateMixture
+    coupling: float
+    spread: Floats
+
+    def __call__(self, found_in: Surroundings) -> Floats:
+        """Return the share of each niche in every node (node, niche); zeros where nothing is known."""
+        if isinstance(self.mixture, NeighbourhoodMixture):
+            kinds = kind_shares(self.kinds, found_in)
+            windows = np.asarray(found_in.adjacency @ kinds)
+            shares = normalised(self.mixture.log_density(windows, kinds / self.kinds.weight))
+        else:
+            shares = smoothed(self.mixture.log_density(found_in.x), found_in.adjacency, self.coupling)
+        return shares * found_in.known[:, None]
+
+
+def fit_niches(found_in: Surroundings, k: int | None, resolution: float, seed: int) -> NicheRule:
+    """Return the niches of some tissue, largest first.
 
     Raises
     ------
@@ -61,52 +102,58 @@ def find_niches(found_in: Surroundings, k: int | None, resolution: float, seed: 
     if k is not None and not 1 <= k <= n_known:
         raise QueryError("niches", f"k = {k} for {n_known} nodes", "1 ≤ k ≤ number of nodes")
     of_kinds = found_in.level == names.CELL and found_in.made_of == "neighbourhood"
-    kinds, likelihood = kinds_of(found_in.own, found_in.measured, seed)
-    shares = (_by_kinds if of_kinds else _by_state)(found_in, kinds, likelihood, k, resolution, seed)
-    shares = shares * found_in.known[:, None]
-    return shares[:, np.argsort(-shares.sum(axis=0), kind="stable")]
+    kinds = fit_kinds(found_in.own[found_in.measured], seed)
+    mixture = (_by_kinds if of_kinds else _by_state)(found_in, kind_shares(kinds, found_in), k, resolution, seed)
+    known = found_in.x[found_in.known]
+    rule = NicheRule(
+        level=found_in.level,
+        made_of=found_in.made_of,
+        mixture=mixture,
+        kinds=kinds,
+        coupling=coupling_of(mixture.log_density(found_in.x), found_in.adjacency) if not of_kinds else 0.0,
+        spread=np.maximum(known.std(axis=0), 1e-9) if n_known else np.ones(found_in.x.shape[1]),
+    )
+    largest_first = np.argsort(-rule(found_in).sum(axis=0), kind="stable")
+    return replace(rule, mixture=mixture.ordered(largest_first))
 
 
-def kinds_of(own: Floats, measured: NDArray[np.bool_], seed: int) -> tuple[Floats, Floats]:
-    """Return the share of each of up to twelve kinds in every node, and how likely its state is under each.
+def fit_kinds(own: Floats, seed: int) -> StateMixture:
+    """Return up to twelve kinds of node by their own states (node, latent); one kind where there is no node."""
+    if not len(own):
+        return StateMixture.of_nothing(own.shape[1])
+    number = int(np.clip(len(own) // NODES_A_KIND, 1, KINDS))
+    found = fit_mixtures(own, seed, starts=1, least=number)
+    return found[min(number, max(found))]
 
-    Both (node, kind), zero where a node was not measured itself; the likelihood is up to a factor a node.
-    """
-    number = int(np.clip(measured.sum() // NODES_A_KIND, 1, KINDS))
-    shares = np.zeros((len(own), number))
-    likelihood = np.zeros_like(shares)
-    if not measured.any():
-        return shares, likelihood
-    found = fit_mixtures(own[measured], seed, starts=1, least=number)
-    mixture = found[min(number, max(found))]
-    there = len(mixture.weight)
-    shares[measured, :there] = mixture.posterior(own[measured])
-    likelihood[measured, :there] = shares[measured, :there] / mixture.weight
-    return shares[:, :there], likelihood[:, :there]
+
+def kind_shares(kinds: StateMixture, found_in: Surroundings) -> Floats:
+    """Return the share of each kind in every node (node, kind), zeros where a node was not measured itself."""
+    shares = np.zeros((len(found_in.own), len(kinds.weight)))
+    if found_in.measured.any():
+        shares[found_in.measured] = kinds.posterior(found_in.own[found_in.measured])
+    return shares
 
 
 def _by_kinds(
-    found_in: Surroundings, kinds: Floats, likelihood: Floats, k: int | None, resolution: float, seed: int
-) -> Floats:
+    found_in: Surroundings, kinds: Floats, k: int | None, resolution: float, seed: int
+) -> NeighbourhoodMixture:
     windows = np.asarray(found_in.adjacency @ kinds)
     surrounded = np.flatnonzero(windows.any(axis=1))
     if not len(surrounded):
-        return np.ones((len(windows), 1))
-    found = fit_neighbourhoods(windows[surrounded], seed, most=k or 0)
+        return NeighbourhoodMixture.of_nothing(kinds.shape[1])
+    found = fit_neighbourhoods(windows[surrounded], seed, most=k or 0, least=k or 1)
     if k is None:
         rows = surrounded[evenly(len(surrounded))]
         seen = {n: normalised(mixture.log_density(windows[rows])) for n, mixture in found.items()}
         k = number_of_niches(found, seen.__getitem__, kinds[rows], len(surrounded), resolution)
-    return normalised(found[min(k, max(found))].log_density(windows, likelihood))
+    return found[min(k, max(found))]
 
 
-def _by_state(
-    found_in: Surroundings, kinds: Floats, likelihood: Floats, k: int | None, resolution: float, seed: int
-) -> Floats:
+def _by_state(found_in: Surroundings, kinds: Floats, k: int | None, resolution: float, seed: int) -> StateMixture:
     x, known = found_in.x, found_in.known
     if not known.any():
-        return np.ones((len(x), 1))
-    found = fit_mixtures(x[known], seed, most=k or 0)
+        return StateMixture.of_nothing(x.shape[1])
+    found = fit_mixtures(x[known], seed, most=k or 0, least=k or 1)
     degree = np.maximum(np.diff(found_in.adjacency.indptr), 1)[:, None]
 
     def given_context(n: int) -> Floats:
@@ -119,4 +166,4 @@ def _by_state(
 
     if k is None:
         k = number_of_niches(found, given_context, kinds[known], int(known.sum()), resolution)
-    return smooth(found[min(k, max(found))].log_density(x), found_in.adjacency)[0]
+    return found[min(k, max(found))]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import sparse
 
 from aivc_graph import names
@@ -14,9 +14,7 @@ from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.query.answers import node_table
 
-if TYPE_CHECKING:
-    from aivc_graph.query.virtual_tissue import VirtualTissue
-
+Floats = NDArray[np.floating]
 NICHE = "niche"
 
 
@@ -35,18 +33,24 @@ def node_mask(graph: TissueGraph, level: str, where: np.ndarray | Sequence[str] 
 
 
 def averaging(
-    tissue: VirtualTissue, by: str, k: int | None = None, resolution: float = 1.0
+    graph: TissueGraph, base: str, by: str, niche: pd.Series | None = None
 ) -> tuple[pd.DataFrame, sparse.csr_matrix]:
     """Return the table of places of one kind, and the matrix (place, base node) whose rows average over each.
 
-    `by` is a level, or ``niche``.
+    Parameters
+    ----------
+    base
+        The level of the nodes that are averaged over.
+    by
+        A level, or ``niche``.
+    niche
+        The niche of every base node (node,), where places are niches.
     """
-    graph, base = tissue.graph, tissue.base_level
     n = int(graph[base].num_nodes)
-    if by == NICHE:
-        member = tissue.niches(k, resolution).obs[NICHE].cat
-        columns = np.flatnonzero(member.codes >= 0)
-        rows, table = member.codes.to_numpy()[columns], pd.DataFrame({NICHE: member.categories})
+    if niche is not None:
+        here = niche.cat.remove_unused_categories().cat  # tissue need not have every niche of the run
+        columns = np.flatnonzero(here.codes >= 0)
+        rows, table = here.codes.to_numpy()[columns], pd.DataFrame({NICHE: here.categories})
     elif by not in graph.levels:
         raise unknown_name(QueryError, "readout", "place", by, (*graph.levels, NICHE))
     elif by == names.REGION:
@@ -57,6 +61,24 @@ def averaging(
         return node_table(graph, by), row_shares(to_scipy_csr(graph.adjacency(base, names.WITHIN, by)))
     ones = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), (len(table), n))
     return table.assign(n_nodes=np.diff(ones.indptr)), row_shares(ones)
+
+
+def on_every_level(graph: TissueGraph, base: str, shares: Floats) -> dict[str, Floats]:
+    """Carry shares of niches from the base level to every other, up by overlap, then down to what has none yet."""
+    found = {base: shares}
+    pairs = [(s, t) for s, name, t in graph.edge_types if name == names.WITHIN and t != names.SECTION]
+    order = {level: i for i, level in enumerate(names.LEVELS)}
+    for child, parent in sorted(pairs, key=lambda p: (order[p[0]], order[p[1]])):
+        if child in found and parent not in found:
+            found[parent] = _normalised(to_scipy_csr(graph[child, names.WITHIN, parent].adj_t) @ found[child])
+    for child, parent in sorted(pairs, key=lambda p: -order[p[0]]):
+        if parent in found and child not in found:
+            found[child] = _normalised(to_scipy_csr(graph[child, names.WITHIN, parent].adj_t).T @ found[parent])
+    return found
+
+
+def _normalised(shares: Floats) -> Floats:
+    return shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-12)
 
 
 def row_shares(matrix: sparse.csr_matrix) -> sparse.csr_matrix:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.stats import nbinom
 
 from aivc_graph import names
+from aivc_graph.graph.hiding import hide_observations
+from aivc_graph.graph.panels import panel_columns
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
-from aivc_graph.model.plan import panel_columns
-from aivc_graph.model.tissue_model import Expected, TissueModel
+from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.operators.gate import EXPRESSION
+from aivc_graph.operators.measurement.residual_scores import ResidualScores, counts_of, scores_of
+from aivc_graph.operators.state import Expected
 from aivc_graph.query.states import run_windows
 
 Floats = NDArray[np.floating]
 GRID = np.concatenate([[0.0], np.geomspace(1e-3, 200.0, 60)])
 MOST_COUNTS = 2000
 DEPTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
+TURNS = 4
 
 
 def expected_log_expression(model: TissueModel, graph: TissueGraph, level: str, rows: NDArray[np.bool_]) -> Floats:
@@ -31,7 +38,7 @@ def expected_log_expression(model: TissueModel, graph: TissueGraph, level: str, 
     depth = float(operator.target_depth)
     told = expected(model, graph, level, rows)
     shares, out, looked_at = told.shares.numpy(), told.logs.numpy(), told.looked_at.numpy()
-    dispersion = operator.log_dispersion.detach().exp().numpy()
+    dispersion = operator.dispersion().detach().exp().numpy()
     section = graph[level].section_index.numpy()
     total = np.asarray(to_scipy_csr(graph.counts(level, names.RNA)).sum(axis=1)).ravel()
     for one in np.unique(section[rows][~looked_at]):
@@ -45,7 +52,7 @@ def expected(model: TissueModel, graph: TissueGraph, level: str, rows: NDArray[n
     """Return what is expected of the nodes in `rows`, as of `TissueModel.expected`, in their order."""
     size = (len(rows), len(model.plan.counts[level][names.RNA]))
     out = Expected(*torch.zeros(2, *size), *torch.zeros(2, len(rows), dtype=torch.bool))
-    for inputs, state, core, places in run_windows(model, graph):
+    for inputs, state, core, places in run_windows(model, graph, question=EXPRESSION):
         inside = core[level].clone()
         inside[core[level]] = torch.from_numpy(rows[places[level][core[level]].numpy()])
         mine = places[level][inside]
@@ -60,34 +67,65 @@ def expected(model: TissueModel, graph: TissueGraph, level: str, rows: NDArray[n
 def drawn_log_expression(
     model: TissueModel,
     told: Expected,
+    residuals: ResidualScores,
     total: Floats,
     level: str,
     columns: NDArray[np.integer],
     draws: int,
     seed: int = 0,
 ) -> NDArray[np.float32]:
-    r"""Return draws of log1p of counts scaled to the level's depth (node, draw, molecule), of the molecules `columns`.
+    """Return draws of log1p of counts scaled to the level's depth (node, draw, molecule), of the molecules `columns`.
 
-    Negative binomial around what is expected at each node's own depth,
-    :math:`y \sim \mathrm{Poisson}(\lambda), \lambda \sim \Gamma(\theta_g, n_i p_{ig} / \theta_g)`, with the dispersion
-    the model was trained on, or that of nodes told by their neighbours.
+    Molecules depart together from what is expected of the node, as in a measured node of like expectation.
 
     Parameters
     ----------
     told
         What is expected of each node, as of `expected`.
+    residuals
+        How measured nodes departed from it; as `residual_scores` fits them, or at their start for none.
     total
-        Counts of each node (node,), at least one.
+        Counts of each node (node,), or of each node in each draw (node, draw), at least one.
     """
-    operator, rng = model.count_operator(level, names.RNA), np.random.default_rng(seed)
-    dispersion = operator.log_dispersion.detach().expand(len(total), -1)
-    if (level, names.RNA) in model.plan.neighbours:
-        scatter = model.neighbour_readout(level, names.RNA).log_dispersion.detach()
-        dispersion = torch.where(told.around[:, None], scatter, dispersion)
-    spread = dispersion.exp().numpy().astype(np.float64)[:, None, columns]
-    mean = (told.shares.numpy()[:, columns].astype(np.float64) * total[:, None])[:, None]
-    rate = rng.standard_gamma(spread, (len(total), draws, len(columns))) * mean / spread
-    return np.log1p(rng.poisson(rate) * (float(operator.target_depth) / total[:, None, None])).astype(np.float32)
+    depth, rng = float(model.count_operator(level, names.RNA).target_depth), np.random.default_rng(seed)
+    score = residuals.draw(_place(model, told, level), columns, draws, rng)
+    total = np.broadcast_to(total if np.ndim(total) == 2 else total[:, None], score.shape[:2])[:, :, None]
+    shares, dispersion = (values[:, None, columns] for values in _law(model, told, level))
+    return np.log1p(counts_of(score, shares * total, dispersion) * (depth / total)).astype(np.float32)
+
+
+def residual_scores(model: TissueModel, graph: TissueGraph, level: str, rows: NDArray[np.bool_]) -> ResidualScores:
+    """Return how the counts of `rows` (node,) depart from what is expected of them, hidden by turns, a quarter each."""
+    turn, rng = np.random.default_rng(0).integers(0, TURNS, len(rows)), np.random.default_rng(1)
+    counts = to_scipy_csr(graph.counts(level, names.RNA))[:, panel_columns(graph, level, names.RNA).numpy()]
+    places, scores = [], []
+    for hidden in (rows & (turn == now) for now in range(TURNS)):
+        if not hidden.any():
+            continue
+        told = expected(model, hide_observations(graph, {(level, names.RNA): hidden}), level, hidden)
+        measured = counts[hidden].toarray().astype(np.float64)
+        shares, dispersion = _law(model, told, level)
+        places.append(_place(model, told, level))
+        scores.append(scores_of(measured, shares * measured.sum(axis=1, keepdims=True), dispersion, rng))
+    residuals = ResidualScores(len(model.plan.counts[level][names.RNA]), model.plan.latent)
+    if places:
+        residuals.fit(np.concatenate(places), np.concatenate(scores))
+    return residuals
+
+
+def _place(model: TissueModel, told: Expected, level: str) -> Floats:
+    """Return expected log counts on the components of the encoding (node, latent): nodes alike there are alike."""
+    return np.asarray((told.logs @ model.count_operator(level, names.RNA).loading.detach()).numpy())
+
+
+def _law(model: TissueModel, told: Expected, level: str) -> tuple[Floats, Floats]:
+    """Return expected shares and dispersion (node, molecule): as trained, or of nodes told by their neighbours."""
+    with model.asked(EXPRESSION):
+        dispersion = model.count_operator(level, names.RNA).dispersion().detach().expand(len(told.shares), -1)
+    for part in model.parts_of("prediction"):
+        if part.looks_around and part.target == (level, names.RNA):
+            dispersion = torch.where(told.around[:, None], part.log_dispersion, dispersion)
+    return told.shares.numpy().astype(np.float64), dispersion.exp().numpy().astype(np.float64)
 
 
 def measured_log_expression(
@@ -107,16 +145,21 @@ def mean_log1p(mean: Floats, dispersion: Floats, scale: float = 1.0) -> Floats:
 
     Summed over counts on a grid of means for dispersions rounded to a tenth of an e-fold, and interpolated.
     """
-    counts = np.arange(MOST_COUNTS)
+    counts = np.log1p(scale * np.arange(MOST_COUNTS))
     rounded = np.round(np.log(np.clip(dispersion, 1e-3, 1e4)), 1)
     out = np.empty_like(mean)
     for theta in np.unique(rounded):
-        size = np.exp(theta)
-        mass = nbinom.pmf(counts[None], size, size / (size + GRID[:, None]))
-        table = mass @ np.log1p(scale * counts)
+        table = _mass(float(theta)) @ counts
         columns = rounded == theta
         values = mean[:, columns]
         # Beyond the grid the curve is a shifted logarithm.
         beyond = table[-1] + np.log1p(scale * values) - np.log1p(scale * GRID[-1])
         out[:, columns] = np.where(values > GRID[-1], beyond, np.interp(values, GRID, table))
     return out
+
+
+@functools.lru_cache(maxsize=64)
+def _mass(theta: float) -> Floats:
+    """Return how likely each count is at each mean of the grid (mean, count), for a dispersion exp(`theta`)."""
+    size = np.exp(theta)
+    return np.asarray(nbinom.pmf(np.arange(MOST_COUNTS)[None], size, size / (size + GRID[:, None])))

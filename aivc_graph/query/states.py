@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from torch import Tensor
 
 from aivc_graph import names
-from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.graph.windows import windows
-from aivc_graph.model.inputs import Inputs, prepare
-from aivc_graph.model.tissue_model import Hidden, TissueModel
+from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.operators.gate import STATE
+from aivc_graph.operators.rings import split_rings
+from aivc_graph.operators.state import Hidden, Inputs
+from aivc_graph.query.niches import Surroundings
 
 WINDOW_NODES = 40_000
 
@@ -56,19 +60,20 @@ def node_states(model: TissueModel, graph: Any, hide: tuple[tuple[str, str], ...
 
 
 @torch.no_grad()
-def run_windows(model: TissueModel, graph: Any, hide: tuple[tuple[str, str], ...] = ()) -> Any:
-    """Yield (inputs, state, core masks, global rows) window by window."""
+def run_windows(model: TissueModel, graph: Any, hide: tuple[tuple[str, str], ...] = (), question: str = STATE) -> Any:
+    """Yield (inputs, state, core masks, global rows) window by window, with corrections open as the question asks."""
     model.eval()
-    for window in windows(graph, model.plan.steps, WINDOW_NODES):
-        inputs = prepare(window.graph, model.plan)
-        yield inputs, model(inputs, hide_all(inputs, hide)), window.core, window.rows
+    with model.asked(question):
+        for window in windows(graph, model.plan.steps, WINDOW_NODES):
+            inputs = model.prepare(window.graph)
+            yield inputs, model(inputs, hide_all(inputs, hide)), window.core, window.rows
 
 
 def hide_all(inputs: Inputs, hide: tuple[tuple[str, str], ...]) -> Hidden:
     """Return what hides every node of the observations named in `hide`."""
     masks: dict[tuple[str, str], Tensor] = {}
     for key in hide:
-        if key in inputs.counts or key in inputs.features:
+        if ("measurement", *key) in inputs:
             masks[key] = torch.ones(inputs.n_nodes[key[0]])
     return Hidden(nodes=masks)
 
@@ -93,3 +98,19 @@ def niche_state(states: NodeStates, diagnostics: dict[str, float], level: str) -
     if loo is None or (level != names.CELL and own is not None and loo > 3.0 * own):
         return states.z, "own"
     return np.where(states.known[:, None], states.context, 0.0).astype(np.float32), "neighbourhood"
+
+
+def surroundings(
+    model: TissueModel, graph: TissueGraph, states: dict[str, NodeStates], diagnostics: dict[str, float]
+) -> Surroundings:
+    """Return what the niches of a graph are found from, at the level where they are found."""
+    level = niche_level(model)
+    here, (x, made_of) = states[level], niche_state(states[level], diagnostics, level)
+    near = (level, names.NEAR, level)
+    if near in graph.edge_types:
+        # As many of the nearest neighbours as the model's last ring reaches.
+        rings = split_rings(graph[near].adj_t, graph[near].distance_um, model.plan.config.rings[-1:])
+        adjacency = to_scipy_csr(rings[0])
+    else:
+        adjacency = sparse.csr_matrix((len(x),) * 2)
+    return Surroundings(level, made_of, x, here.own, here.known, here.measured, adjacency)

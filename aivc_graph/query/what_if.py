@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,17 +15,18 @@ from scipy import sparse, stats
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.evaluation.readouts.footprints import Footprints
+from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.io.footprints import read_footprints
-from aivc_graph.operators.intervention.component_shift import ComponentShift, Field, exposure
+from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.operators.gate import RESPONSE
+from aivc_graph.operators.intervention.component_shift import ComponentShift
+from aivc_graph.operators.intervention.exposure import Field, exposure
 from aivc_graph.operators.product import SparseOperator, row_mean
 from aivc_graph.query.answers import MIN_UNITS, PER
-from aivc_graph.query.places import averaging
-from aivc_graph.query.states import run_windows
+from aivc_graph.query.states import niche_level, run_windows
 from aivc_graph.tissue.intervention import Combination, Intervention
 
-if TYPE_CHECKING:
-    from aivc_graph.query.virtual_tissue import VirtualTissue
-
+Places = Callable[[str], tuple[pd.DataFrame, Any]]
 CONFIDENCE = 0.95
 ENOUGH_TREATED = 20.0
 READOUTS = ("genes", "pathways")
@@ -38,8 +40,10 @@ class WhatIf:
 
     Parameters
     ----------
-    tissue
-        The tissue asked.
+    graph, model
+        The tissue asked, and the model that answers.
+    places
+        From a kind of place (a level, or ``niche``) to its table, and the matrix (place, node) that averages over each.
     parts
         What is done.
     where
@@ -53,7 +57,9 @@ class WhatIf:
         Why nodes, or all of them, are out of support.
     """
 
-    tissue: VirtualTissue
+    graph: TissueGraph
+    model: TissueModel
+    places: Places
     parts: tuple[Intervention, ...]
     where: np.ndarray
     fields: dict[int, Field]
@@ -99,15 +105,15 @@ class WhatIf:
         """
         if what not in READOUTS:
             raise unknown_name(QueryError, "readout", "readout", what, READOUTS)
-        plan = self.tissue.model.plan.interventions
+        plan = self.model.plan.interventions
         assert plan is not None
-        panel = list(self.tissue.model.plan.counts[plan.level][plan.modality])
+        panel = list(self.model.plan.counts[plan.level][plan.modality])
         footprints = _footprints(weights, panel) if what == "pathways" else None
         chosen = panel if genes is None or footprints is not None else list(dict.fromkeys(genes))
         for gene in chosen:
             if gene not in panel:
                 raise unknown_name(QueryError, "readout", "measured gene", gene, panel)
-        places, weight = averaging(self.tissue, by)
+        places, weight = self.places(by)
         if section is not None:
             places, weight = self._inside(places, weight, section)
         untreated, copies = self.rollouts(weight, [panel.index(gene) for gene in chosen])
@@ -135,8 +141,8 @@ class WhatIf:
         """Draw the effect on one gene over the tissue, grey where unsupported; returns a matplotlib Axes."""
         from aivc_graph.plot.effect_map import effect_map
 
-        level = self.tissue.base_level
-        obs, store = self.tissue.graph.obs(level), self.tissue.graph[level]
+        level = niche_level(self.model)
+        obs, store = self.graph.obs(level), self.graph[level]
         section = section or self._section()
         rows = (obs["section"] == section).to_numpy()
         if not rows.any():
@@ -154,7 +160,7 @@ class WhatIf:
 
     def _inside(self, places: pd.DataFrame, weight: Any, section: str) -> tuple[pd.DataFrame, Any]:
         """Return the places that have nodes in a section, averaged over those alone."""
-        of_node = self.tissue.graph.obs(self.tissue.base_level)["section"]
+        of_node = self.graph.obs(niche_level(self.model))["section"]
         if section not in set(of_node):
             raise unknown_name(QueryError, "readout", "section", section, of_node.unique())
         weight = weight @ sparse.diags((of_node == section).to_numpy(float))
@@ -164,7 +170,7 @@ class WhatIf:
 
     def _section(self) -> str:
         """Return the section with most treated nodes."""
-        treated = self.tissue.graph.obs(self.tissue.base_level)["section"][self.where]
+        treated = self.graph.obs(niche_level(self.model))["section"][self.where]
         return str(treated.value_counts().index[0]) if len(treated) else str(treated.cat.categories[0])
 
     @torch.no_grad()
@@ -181,7 +187,7 @@ class WhatIf:
         The first copy is by the effects of all training donors, each other without one of them and not shrunken; it is
         the first alone where fewer than five donors were given one of the parts.
         """
-        model, plan = self.tissue.model, self.tissue.model.plan.interventions
+        model, plan = self.model, self.model.plan.interventions
         shift = model.interventions
         assert plan is not None and isinstance(shift, ComponentShift)
         copies = [0, *(1 + donor for donor in self._donors())]
@@ -189,15 +195,16 @@ class WhatIf:
         treated = np.zeros((len(copies), *untreated.shape))
         pairs = {(plan.keys.index(a), plan.keys.index(b)): row for row, (a, b) in enumerate(plan.pairs)}
         asked = np.asarray(weight.sum(axis=0)).ravel() > 0
-        for inputs, state, core, rows in run_windows(model, self.tissue.graph):
+        counted = model.count_operator(plan.level, plan.modality)
+        for inputs, state, core, rows in run_windows(model, self.graph, question=RESPONSE):
             mask = core[plan.level] & torch.from_numpy(asked[rows[plan.level].numpy()])
             mine = rows[plan.level][mask].numpy()
-            own = model.counted_state(inputs, plan.level, plan.modality)[mask]
+            own = counted.encode(inputs.measured(plan.level, plan.modality))[mask]
             log_share = torch.log(model.decoded(state, inputs, plan.level, plan.modality)[mask].clamp_min(1e-12))
             local = {k: Field(f.strength[mine], f.exposure[mine]) for k, f in self.fields.items()}
             to_place = weight[:, mine]
             untreated += to_place @ _per(log_share)[:, columns]
-            decoder = model.count_operator(plan.level, plan.modality).weight
+            decoder = counted.decoder()
             for place, copy in enumerate(copies):
                 latent, beside = shift(own, local, pairs, copy)
                 treated[place] += to_place @ _per(log_share + latent @ decoder.t() + beside)[:, columns]
@@ -205,7 +212,7 @@ class WhatIf:
 
     def _donors(self) -> list[int]:
         """Return the training donors that an interval is taken over: all that any part was given to, if enough."""
-        plan = self.tissue.model.plan.interventions
+        plan = self.model.plan.interventions
         assert plan is not None
         return (
             sorted({donor for row in self.fields for donor in plan.seen_in[row]})
@@ -215,7 +222,7 @@ class WhatIf:
 
     def _n_units(self) -> int:
         """Return the number of training donors of the part that was given to fewest."""
-        plan = self.tissue.model.plan.interventions
+        plan = self.model.plan.interventions
         assert plan is not None
         return min(len(plan.seen_in[row]) for row in self.fields)
 
@@ -261,23 +268,24 @@ def _footprints(weights: pd.DataFrame | str | Path | None, panel: list[str]) -> 
     return Footprints(weights if isinstance(weights, pd.DataFrame) else read_footprints(Path(weights)), panel)
 
 
-def what_if(tissue: VirtualTissue, given: Intervention | Combination, where: np.ndarray) -> WhatIf:
-    """Return what `given` would do to `tissue` at the nodes `where` (node,) of its base level.
+def what_if(
+    graph: TissueGraph, model: TissueModel, places: Places, given: Intervention | Combination, where: np.ndarray
+) -> WhatIf:
+    """Return what `given` would do to a tissue at the nodes `where` (node,) of its base level.
 
     Raises
     ------
     QueryError
         If the tissue was trained without interventions, or has never seen one of `given`.
     """
-    model = tissue.model
     plan, shift = model.plan.interventions, model.interventions
     if plan is None or not isinstance(shift, ComponentShift):
         mend = "train on a configuration whose sections say what was done, under `interventions:`"
         raise QueryError("intervene", "a tissue trained without interventions", "treated and untreated sections", mend)
-    near = SparseOperator.of(row_mean(tissue.graph[plan.level, names.NEAR, plan.level].adj_t))
+    near = SparseOperator.of(row_mean(graph[plan.level, names.NEAR, plan.level].adj_t))
     fields: dict[int, Field] = {}
     supported, reasons = np.ones(len(where), bool), []
-    reach, known = _reach(tissue)
+    reach, known = _reach(graph, model)
     for part in given.parts:
         if part.key not in plan.keys:
             raise unknown_name(QueryError, "intervene", "trained intervention", part.key, plan.keys)
@@ -300,20 +308,22 @@ def what_if(tissue: VirtualTissue, given: Intervention | Combination, where: np.
         supported[:] = False
     # In the order of training, so that what is given together commutes to the last bit.
     fields = {row: fields[row] for row in sorted(fields)}
-    return WhatIf(tissue, given.parts, where, fields, supported, tuple(reasons))
+    return WhatIf(graph, model, places, given.parts, where, fields, supported, tuple(reasons))
 
 
-def _reach(tissue: VirtualTissue) -> tuple[np.ndarray, np.ndarray]:
+def _reach(graph: TissueGraph, model: TissueModel) -> tuple[np.ndarray, np.ndarray]:
     """Return the nearest component of every node (node,), and who lies where training has been."""
-    model, plan = tissue.model, tissue.model.plan.interventions
+    plan = model.plan.interventions
     assert plan is not None and model.interventions is not None
-    n = int(tissue.graph[plan.level].num_nodes)
+    n = int(graph[plan.level].num_nodes)
     nearest, known = np.zeros(n, np.int64), np.zeros(n, bool)
+    counted = model.count_operator(plan.level, plan.modality)
     with torch.no_grad():
-        for inputs, _, core, rows in run_windows(model, tissue.graph):
+        for inputs, _, core, rows in run_windows(model, graph, question=RESPONSE):
             mask = core[plan.level]
-            share, usual = model.interventions.components(model.counted_state(inputs, plan.level, plan.modality)[mask])
-            measured = inputs.counts[plan.level, plan.modality].mask[mask] > 0
+            data = inputs.measured(plan.level, plan.modality)
+            share, usual = model.interventions.components(counted.encode(data)[mask])
+            measured = data.mask[mask] > 0
             nearest[rows[plan.level][mask].numpy()] = share.argmax(dim=1).numpy()
             known[rows[plan.level][mask].numpy()] = (usual & measured).numpy()
     return nearest, known

@@ -38,5 +38,7 @@ def learning_of(run: Path) -> dict[str, Any] | None:
         "last": last,
         "start": float(start),
         "end": float(end),
-        "gates": {key.removesuffix(".gate"): float(value) for key, value in facts.get("gates", {}).items()},
+        "gates": facts.get("gates", {}),
+        "likelihoods": facts.get("likelihoods", {}),
+        "converged": facts.get("converged", False),
     }

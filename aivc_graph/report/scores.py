@@ -104,15 +104,15 @@ def _verdict(facts: dict[str, Any], rows: list[Row], comparisons: pd.DataFrame) 
     if found is None:
         return f"The best baseline is {words(baseline.predictor)}; the two were not compared unit by unit."
     if not all(map(math.isfinite, found)):
-        (alone,) = _signed(found[0])
+        (alone,) = signed(found[0])
         return f"Against the best baseline, {words(baseline.predictor)}: {alone}; too few units for an interval."
     gain, lower, upper = found if facts["higher_is_better"] else (-found[0], -found[2], -found[1])
     word = BETTER if lower > 0 else WORSE if upper < 0 else NEITHER
-    said = _signed(gain, lower, upper)
+    said = signed(gain, lower, upper)
     return f"{word} the best baseline, {words(baseline.predictor)}: gain {said[0]} [{said[1]}, {said[2]}]."
 
 
-def _signed(*numbers: float) -> list[str]:
+def signed(*numbers: float) -> list[str]:
     """Return numbers with their signs, to as many decimals as two digits of the largest take: three to six."""
     largest = max((abs(one) for one in numbers if math.isfinite(one)), default=0.0)
     decimals = min(max(3, 1 - math.floor(math.log10(largest))), 6) if largest > 0 else 3

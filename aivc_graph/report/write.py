@@ -12,6 +12,7 @@ import numpy as np
 from aivc_graph.evaluation.records import read_evaluation
 from aivc_graph.io.staging import staged
 from aivc_graph.query.virtual_tissue import VirtualTissue, run_facts
+from aivc_graph.report.ablations import ablations_of
 from aivc_graph.report.caveats import caveats_of, finding_of, leaks_of, seen_donors
 from aivc_graph.report.holdings import holdings_of
 from aivc_graph.report.learning import learning_of
@@ -87,6 +88,7 @@ def write_scored_table(folder: Path) -> Path:
         boards=boards,
         summary=summary_of(boards),
         overview=overview_of(evaluation),
+        ablations=ablations_of(evaluation),
         leaks=evaluation.leakage.get("accepted", []),
         card=evaluation.card,
     )
@@ -120,6 +122,7 @@ def contents(run: Path, tissue: VirtualTissue, scores: Path | None) -> dict[str,
         "boards": boards,
         "summary": summary_of(boards),
         "overview": overview_of(evaluation) if evaluation is not None else None,
+        "ablations": ablations_of(evaluation) if evaluation is not None else None,
         "card": evaluation.card if evaluation is not None else None,
         "recovery": recovery_of(tissue, run, maps.section, SMALL_INCHES),
         "what_if": what_if_of(tissue),

@@ -18,6 +18,7 @@ from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.tissue_model import TissueModel
 
 FORMAT = 1
+WEIGHTS, CLOSED_FORM = "model.safetensors", "closed_form.safetensors"
 MEND = "restore it, or train again"
 
 
@@ -68,21 +69,21 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def save_model(model: TissueModel, run: Path) -> None:
     """Write ``model.safetensors`` and ``model.json`` (the plan) into the run folder."""
-    save_tensors(dict(model.state_dict()), {}, run / "model.safetensors")
+    save_tensors(dict(model.state_dict()), {}, run / WEIGHTS)
     temporary = run / f"model.json.{os.getpid()}.tmp"
     temporary.write_text(model.plan.model_dump_json(indent=1) + "\n")
     temporary.replace(run / "model.json")
 
 
-def load_model(run: Path) -> TissueModel:
-    """Return the trained model of a run folder.
+def load_model(run: Path, weights: str = WEIGHTS) -> TissueModel:
+    """Return the trained model of a run folder, or what it was before anything was learnt by gradient.
 
     Raises
     ------
     StoreError, ModelError
         If a file is missing or damaged, or the weights do not fit the plan.
     """
-    tensors, _ = load_tensors(run / "model.safetensors")
+    tensors, _ = load_tensors(run / weights)
     try:
         plan = ModelPlan.model_validate_json((run / "model.json").read_text())
     except OSError as error:
@@ -98,7 +99,7 @@ def load_model(run: Path) -> TissueModel:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise ModelError(
-            str(run / "model.safetensors"), f"weights that do not fit model.json ({error})", mend="train again"
+            str(run / weights), f"weights that do not fit model.json ({error})", mend="train again"
         ) from error
     return model.eval()
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from aivc_graph import names
@@ -20,23 +19,27 @@ from aivc_graph.errors import TrainingError
 from aivc_graph.graph.store import GraphStore
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.graph.windows import window_cores, windows
-from aivc_graph.model.inputs import Inputs, prepare
 from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import TissueModel
-from aivc_graph.training.checkpoint import load_tensors, optimiser_tensors, restore_optimiser, save_model, save_tensors
-from aivc_graph.training.closed_form import fit_closed_form
-from aivc_graph.training.fit_composition import fit_composition
-from aivc_graph.training.fit_interventions import fit_interventions
-from aivc_graph.training.fit_neighbours import fit_neighbours
-from aivc_graph.training.fit_readouts import fit_readouts
-from aivc_graph.training.folds import Fold
-from aivc_graph.training.gates import choose_gates
-from aivc_graph.training.objective import Loss, draw_hidden, likelihood
+from aivc_graph.operators.gate import QUESTIONS
+from aivc_graph.operators.hiding import draw_hidden
+from aivc_graph.operators.part import AFTER_TRAINING, BEFORE_TRAINING, Fitting
+from aivc_graph.operators.state import Fold, Hidden, Inputs
+from aivc_graph.training.checkpoint import (
+    CLOSED_FORM,
+    load_tensors,
+    optimiser_tensors,
+    restore_optimiser,
+    save_model,
+    save_tensors,
+)
+from aivc_graph.training.gates import JUDGED, choose_gates, gates_of
+from aivc_graph.training.objective import Loss, likelihood
+from aivc_graph.training.places import CHOOSING, LEARNING, STOPPING, Places, in_split, new_donors
 from aivc_graph.training.settings import TrainingConfig
 
 log = logging.getLogger(__name__)
-LEARNED = (".hidden.", ".gate", ".weight", ".log_dispersion", ".log_profile", ".log_scale")
 CACHED_NODES = 400_000
 SMALL_NODES = 50_000
 WINDOW_NODES = (500, 40_000)
@@ -103,15 +106,17 @@ class _Fit:
         self.graph = graph if isinstance(graph, TissueGraph) else graph.structure
         self.device = device_of(config)
         self.plan = ModelPlan.of(self.graph, model_config)
-        depths = {(v, m): float(self.graph[v][f"{m}_depth"]) for v, by in self.plan.counts.items() for m in by}
         torch.manual_seed(config.seed)
-        self.model = TissueModel(self.plan, depths).to(self.device)
+        self.model = TissueModel(self.plan).to(self.device)
         self.n_nodes = sum(int(self.graph[v].num_nodes) for v in self.graph.levels if v != names.REGION)
         self.window_nodes = config.window_nodes or int(np.clip(self.n_nodes // 8, *WINDOW_NODES))
+        self.places = Places.of(self.graph, self.plan.counts)
         self.cache: list[tuple[Inputs, dict[str, Tensor]]] = []
         self.epoch, self.best, self.best_epoch = 0, float("inf"), 0
         self.best_state: dict[str, Tensor] = {}
         self.diagnostics: dict[str, float] = {}
+        # Negative log-likelihood of held-out places, stage by stage.
+        self.likelihoods: dict[str, float] = {}
 
     def run(self, *, resume: bool) -> TissueModel:
         """Train to the end and return the model with its gates chosen."""
@@ -126,41 +131,70 @@ class _Fit:
             self._epoch_in_memory(optimiser)
             self._checkpoint(optimiser, last)
         self.model.load_state_dict(self.best_state)
-        openings = choose_gates(self.model, self.held_out_loss)
-        training = self._folds()
-        held_out = self._folds(names.VALIDATION) if self._has_validation() else training
-        fit_readouts(self.model, training, held_out, self._new_donors())
-        fit_neighbours(self.model, training, held_out, self.config.seed)
-        fit_composition(self.model, windows(self.source, self.plan.steps, CACHED_NODES))
-        fit_interventions(self.model, self.source, self.window_nodes, self.config.seed)
-        log.info(
-            "gates: %s", ", ".join(f"{k.removesuffix('.gate')} {v:g}" for k, v in openings.items() if v) or "all shut"
-        )
+        openings = choose_gates(self.model, lambda question: self.held_out_loss(question, CHOOSING))
+        for question in JUDGED:
+            with self.model.asked(question):
+                self.likelihoods[f"trained, {question}"] = self.held_out_loss(group=CHOOSING)
+        self._fit(AFTER_TRAINING)
+        for question in QUESTIONS:
+            opened = [name for name, by in openings.items() if by[question]]
+            log.info("corrections let through for %s: %s", question, ", ".join(opened) or "none")
         self._write_facts(openings)
         save_model(self.model, self.folder)
+        self._save_closed_form()
         return self.model.eval()
+
+    def _save_closed_form(self) -> None:
+        """Write the model as it would be without anything learnt by gradient, beside the model, for comparison."""
+        kept = {name: t.clone() for name, t in self.model.state_dict().items()}
+        for gate in gates_of(self.model).values():
+            gate.opening.zero_()
+        self._fit(AFTER_TRAINING)
+        save_tensors(dict(self.model.state_dict()), {}, self.folder / CLOSED_FORM)
+        self.model.load_state_dict(kept)
 
     def _start(self) -> None:
         (self.folder / "metrics.jsonl").write_text("")
-        for level, modality in ((v, m) for v, by in self.plan.counts.items() for m in by):
-            common = self.graph[level][f"{modality}_common"][self.graph[level][f"{modality}_panel"]]
-            with torch.no_grad():
-                self.model.count_operator(level, modality).log_profile.copy_(common)
-        folds = self._folds()
-        if not any(bool(rows.any()) for fold in folds for rows in fold.rows.values()):
+        with torch.no_grad():
+            for part in self.model.parts_of("measurement"):
+                part.begin(self.graph)
+        if not any(bool(rows.any()) for fold in self._folds() for rows in fold.rows.values()):
             raise TrainingError("split", "no node is for training", "at least one", "check task.split")
-        self.diagnostics = fit_closed_form(self.model, folds, self.config.seed)
+        self.diagnostics = self._fit(BEFORE_TRAINING[:-1])
+        # Decoders still say nothing here, so that what is expected is the mean profile of the section.
+        self.likelihoods = {"mean profile": self.held_out_loss(group=CHOOSING)}
+        self.diagnostics |= self._fit(BEFORE_TRAINING[-1:])
+        self.likelihoods["closed form"] = self.held_out_loss(group=CHOOSING)
         log.info("closed form: %s", ", ".join(f"{k} {v:.3f}" for k, v in self.diagnostics.items()) or "done")
         self._validate()
         self._write_metrics({"epoch": 0, "train_loss": None, "validation_loss": self.best, "held_out": self.held_out})
 
+    def _fit(self, stages: tuple[str, ...]) -> dict[str, float]:
+        """Run stages of the closed form, each part by its own fit; return their diagnostics."""
+        self.model.eval()
+        training = self._folds()
+        found: dict[str, float] = {}
+        fitting = Fitting(
+            model=self.model,
+            training=training,
+            held_out=self._folds(names.VALIDATION) if self.places.validated else training,
+            generator=np.random.default_rng(self.config.seed),
+            seed=self.config.seed,
+            source=self.source,
+            window_nodes=self.window_nodes,
+            new_donor=new_donors(self.graph, self.plan.counts),
+        )
+        for stage in stages:
+            for part in self.model.parts():
+                if (one := part.fits(stage)) is not None:
+                    with torch.no_grad(), self.model.asked(part.question):
+                        found |= one(fitting) or {}
+        return found
+
     def _optimiser(self) -> torch.optim.Optimizer:
-        """Only corrections, gates and decoders learn; the closed-form baseline stays as it was fitted."""
-        learned = [
-            p.requires_grad_(any(key in f".{name}" for key in LEARNED)) for name, p in self.model.named_parameters()
-        ]
-        learned = [p for p in learned if p.requires_grad]
-        return torch.optim.AdamW(learned, lr=self.config.learning_rate, weight_decay=self.config.weight_decay)
+        """Only corrections learn; what was fitted in closed form stays as it was fitted."""
+        rate, decay = self.config.learning_rate, self.config.weight_decay
+        return torch.optim.AdamW(self.model.parameters(), lr=rate, weight_decay=decay)
 
     def _precision(self) -> torch.autocast:
         wanted = self.config.precision
@@ -190,16 +224,16 @@ class _Fit:
         generator = np.random.default_rng([self.config.seed, self.epoch])
         self.model.train()
         for number, (inputs, core) in enumerate(self._windows()):
-            counted = _counted(inputs, core, names.TRAIN)
-            hidden = draw_hidden(inputs, self.config, generator)
+            counted = self.places.counted(inputs, core, LEARNING)
+            hidden = self._hidden(inputs, generator)
             if not any(bool(weight.any()) for weight in counted.values()):
                 continue
             optimiser.zero_grad(set_to_none=True)
             with self._precision():
-                loss = likelihood(self.model, inputs, self.model(inputs, hidden), hidden, counted)
+                loss = self._likelihood(inputs, hidden, counted)
             if not any(loss.number.values()):
                 continue  # nothing of this window was measured
-            value = loss.mean(self.config.feature_weight, set(inputs.features))
+            value = loss.mean()
             if not torch.isfinite(value):
                 raise TrainingError(
                     f"epoch {self.epoch} · window {number}",
@@ -217,7 +251,7 @@ class _Fit:
             torch.cuda.synchronize(self.device)  # the last steps may still be under way
         seconds = time.perf_counter() - started
         self._validate()
-        train = float(total.mean(self.config.feature_weight, self._feature_keys()))
+        train = float(total.mean())
         self._write_metrics(
             {
                 "epoch": self.epoch,
@@ -236,17 +270,27 @@ class _Fit:
             self.best_state = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
 
     @torch.no_grad()
-    def held_out_loss(self) -> float:
-        """Return the loss on validation nodes, or on training nodes where there are none; hides the same each time."""
+    def held_out_loss(self, question: str | None = None, group: str = STOPPING) -> float:
+        """Return the loss on a group of held-out places; hides the same each time."""
         self.model.eval()
         generator, total = np.random.default_rng([self.config.seed, 2**31]), Loss()
-        split = names.VALIDATION if self._has_validation() else names.TRAIN
         for inputs, core in self._windows(self._every(HELD_OUT_WINDOWS)):
-            hidden = draw_hidden(inputs, self.config, generator)
-            counted = _counted(inputs, core, split)
+            hidden, counted = self._hidden(inputs, generator), self.places.counted(inputs, core, group)
+            if not any(bool(weight.any()) for weight in counted.values()):
+                continue
             with self._precision():
-                total.add(likelihood(self.model, inputs, self.model(inputs, hidden), hidden, counted))
-        return float(total.mean(self.config.feature_weight, self._feature_keys()))
+                total.add(self._likelihood(inputs, hidden, counted, question))
+        return float(total.mean())
+
+    def _hidden(self, inputs: Inputs, generator: np.random.Generator) -> Hidden:
+        shares = self.config.hidden_nodes, self.config.hidden_molecules
+        return draw_hidden(self.model.parts_of("measurement"), inputs, generator, *shares)
+
+    def _likelihood(
+        self, inputs: Inputs, hidden: Hidden, counted: dict[str, Tensor], question: str | None = None
+    ) -> Loss:
+        state, weight = self.model(inputs, hidden), self.config.feature_weight
+        return likelihood(self.model, inputs, state, hidden, counted, weight, question)
 
     def _windows(self, every: int = 1) -> Iterator[tuple[Inputs, dict[str, Tensor]]]:
         """Yield inputs and core masks; small tissue is kept ready, of large tissue each window is read anew."""
@@ -257,7 +301,7 @@ class _Fit:
         order = range(0, len(window_cores(self.graph, self.window_nodes)), every)
         for window in windows(self.source, self.plan.steps, self.window_nodes, order=order):
             core = {v: m.float().to(self.device) for v, m in window.core.items()}
-            ready = (prepare(window.graph, self.plan, self.device), core)
+            ready = (self.model.prepare(window.graph, self.device), core)
             if self.n_nodes <= CACHED_NODES:
                 made.append(ready)
             yield ready
@@ -271,29 +315,12 @@ class _Fit:
     def _folds(self, split: str = names.TRAIN) -> list[Fold]:
         """Return windows a closed form is fitted on, evenly spaced over the tissue, and who of them is in `split`."""
         visited = self._windows(self._every(CLOSED_FORM_WINDOWS))
-        return [Fold(inputs, _counted(inputs, core, split)) for inputs, core in visited]
+        return [Fold(inputs, in_split(inputs, core, split)) for inputs, core in visited]
 
     @property
     def held_out(self) -> str:
         """What the held-out loss is of: ``validation`` nodes, or what is ``hidden`` on training nodes."""
-        return names.VALIDATION if self._has_validation() else HIDDEN
-
-    def _has_validation(self) -> bool:
-        return any(bool(self.graph.in_split(level, names.VALIDATION).any()) for level in self.plan.counts)
-
-    def _new_donors(self) -> NDArray[np.int64]:
-        """Return the code of the donor of each section, -1 where a node of that donor is trained on (section,)."""
-        obs = self.graph.obs(names.SECTION)
-        donor = obs["donor"].astype(str).to_numpy() if "donor" in obs else obs.index.astype(str).to_numpy()
-        trained = [
-            self.graph[level].section_index[self.graph.in_split(level, names.TRAIN)].unique().numpy()
-            for level in self.plan.counts
-        ]
-        code = np.unique(donor, return_inverse=True)[1].reshape(-1).astype(np.int64)
-        return np.where(np.isin(donor, donor[np.concatenate([np.zeros(0, np.int64), *trained])]), -1, code)
-
-    def _feature_keys(self) -> set[tuple[str, str]]:
-        return {(v, m) for v, by in self.plan.features.items() for m in by}
+        return names.VALIDATION if self.places.validated else HIDDEN
 
     def _checkpoint(self, optimiser: torch.optim.Optimizer, path: Path) -> None:
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()} | {
@@ -304,6 +331,7 @@ class _Fit:
             "best": self.best,
             "best_epoch": self.best_epoch,
             "diagnostics": self.diagnostics,
+            "likelihoods": self.likelihoods,
             "window_nodes": self.window_nodes,
         }
         save_tensors(tensors | optimiser_tensors(optimiser), facts, path)
@@ -315,7 +343,8 @@ class _Fit:
             k.removeprefix("best."): v.to(self.device) for k, v in tensors.items() if k.startswith("best.")
         }
         self.epoch, self.best, self.best_epoch = facts["epoch"], facts["best"], facts["best_epoch"]
-        self.diagnostics, self.window_nodes = facts["diagnostics"], facts["window_nodes"]
+        self.diagnostics, self.likelihoods = facts["diagnostics"], facts["likelihoods"]
+        self.window_nodes = facts["window_nodes"]
         optimiser = self._optimiser()
         restore_optimiser(optimiser, tensors)
         kept = (self.folder / "metrics.jsonl").read_text().splitlines()[: self.epoch + 1]
@@ -329,20 +358,17 @@ class _Fit:
         if self.report is not None:
             self.report(record)
 
-    def _write_facts(self, openings: dict[str, float]) -> None:
+    def _write_facts(self, openings: dict[str, dict[str, float]]) -> None:
         facts = {
             "diagnostics": self.diagnostics,
+            "likelihoods": self.likelihoods,
             "gates": openings,
             "best_epoch": self.best_epoch,
+            "converged": self.epoch - self.best_epoch >= self.config.patience,
             "validation_loss": self.held_out_loss(),
             "held_out": self.held_out,
         }
         (self.folder / "training.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
-
-
-def _counted(inputs: Inputs, core: dict[str, Tensor], split: str) -> dict[str, Tensor]:
-    """Return who counts (node,) by level: nodes of the window's core that belong to `split`."""
-    return {level: mask * (inputs.split[level] == names.SPLITS.index(split)) for level, mask in core.items()}
 
 
 def _out_of_memory(error: BaseException) -> bool:

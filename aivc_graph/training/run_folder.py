@@ -14,6 +14,7 @@ import pandas as pd
 from aivc_graph import names
 from aivc_graph.errors import ConfigError, StoreError
 from aivc_graph.graph.replacing import locked
+from aivc_graph.graph.store import store_digest
 from aivc_graph.yaml_source import read_yaml
 
 UNFINISHED = "unfinished"
@@ -79,6 +80,33 @@ def run_facts(file: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     if missing:
         raise StoreError(str(file), f"no key {missing[0]!r}", mend="train the run again")
     return facts
+
+
+def graph_of_run(run: Path) -> tuple[Path, int]:
+    """Return the graph store that a run was trained on, and the seed it was trained with.
+
+    Raises
+    ------
+    StoreError
+        If the folder is not a finished run, or its graph has moved or was built anew since.
+    """
+    if not (run / FACTS).exists():
+        raise StoreError(str(run), "no run.json", "a finished run folder", "train first: aivc train CONFIG --out RUN")
+    facts = run_facts(run / FACTS, ("graph", "seed"))
+    graph = (run / facts["graph"]).resolve()
+    if not graph.exists():
+        raise StoreError(
+            str(run / FACTS),
+            f"its graph {facts['graph']!r} is not there",
+            mend="move it back, or build it again from the run's config.yaml",
+        )
+    if facts.get("graph_digest", digest := store_digest(graph)) != digest:
+        raise StoreError(
+            str(graph),
+            "another graph than the model was trained on",
+            mend="it was built anew since: train again, or put the old one back",
+        )
+    return graph, facts["seed"]
 
 
 def run_metrics(run: Path) -> pd.DataFrame:

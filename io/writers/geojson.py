@@ -16,21 +16,11 @@ from aivc_graph.errors import ConfigError
 from aivc_graph.io.graph_tables import annotation
 from aivc_graph.io.staging import file_names, staged
 from aivc_graph.io.writing import WRITERS
+from aivc_graph.plot.palette import nth_colour
 
 _OBJECT = {names.CELL: "detection", names.PATCH: "tile", names.REGION: "annotation"}
 _CLASS_COLUMNS = ("niche", names.LABEL)
 _CORNERS = 24
-# Eight colours that stay apart for colour-blind eyes (Okabe & Ito 2008), repeated where there are more classes.
-_COLOURS = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (204, 121, 167),
-    (110, 110, 110),
-)
 _MPP_COLUMN = "um_per_pixel"
 
 
@@ -84,7 +74,7 @@ def _features(graph: Any, row: int, mpp: float) -> Iterator[dict[str, Any]]:
     """Yield the nodes of a section, coarse levels first, so that fine ones lie on top."""
     for level in reversed(graph.levels):
         table = annotation(graph, level)
-        colours = _palette(table)
+        colours, column = _palette(table), _class_column(table)
         rows = np.flatnonzero(graph[level].section_index.numpy() == row)
         pos = graph[level].pos.numpy().astype(np.float64)[rows] / mpp
         size = graph[level].size_um.numpy().astype(np.float64)[rows] / mpp
@@ -95,7 +85,7 @@ def _features(graph: Any, row: int, mpp: float) -> Iterator[dict[str, Any]]:
                 "type": "Feature",
                 "id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{level} {node}")),
                 "geometry": _geometry(level, centre, width),
-                "properties": _properties(level, dict(zip(table.columns, facts, strict=True)), colours),
+                "properties": _properties(level, dict(zip(table.columns, facts, strict=True)), column, colours),
             }
 
 
@@ -109,7 +99,7 @@ def _geometry(level: str, centre: np.ndarray, width: float) -> dict[str, Any]:
     return {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
 
 
-def _properties(level: str, facts: dict[str, Any], colours: dict[str, tuple[int, int, int]]) -> dict[str, Any]:
+def _properties(level: str, facts: dict[str, Any], column: str | None, colours: dict[str, list[int]]) -> dict[str, Any]:
     numbers, words = {}, {"level": level}
     for key, value in facts.items():
         if value is None or pd.isna(value):
@@ -120,15 +110,18 @@ def _properties(level: str, facts: dict[str, Any], colours: dict[str, tuple[int,
         else:
             words[str(key)] = str(value)
     properties: dict[str, Any] = {"objectType": _OBJECT[level], "name": words.pop(names.BARCODE, "")}
-    kind = next((words[column] for column in _CLASS_COLUMNS if column in words), None)
-    if kind is not None:
-        properties["classification"] = {"name": kind, "color": list(colours[kind])}
+    if column is not None and (kind := words.get(column)) is not None:
+        properties["classification"] = {"name": kind, "color": colours[kind]}
     return {**properties, "measurements": numbers, "metadata": words}
 
 
-def _palette(table: pd.DataFrame) -> dict[str, tuple[int, int, int]]:
-    """Return a colour for each class of a level; the same classes always get the same colours."""
-    kinds = sorted(
-        {str(kind) for column in _CLASS_COLUMNS if column in table for kind in table[column].dropna().unique()}
-    )
-    return {kind: _COLOURS[i % len(_COLOURS)] for i, kind in enumerate(kinds)}
+def _palette(table: pd.DataFrame) -> dict[str, list[int]]:
+    """Return red, green and blue, 0–255, of each class of a level: of niches those of every other picture of them."""
+    if (column := _class_column(table)) is None:
+        return {}
+    kinds = pd.Categorical(table[column]).categories.astype(str)
+    return {kind: [int(nth_colour(i)[at : at + 2], 16) for at in (1, 3, 5)] for i, kind in enumerate(kinds)}
+
+
+def _class_column(table: pd.DataFrame) -> str | None:
+    return next((column for column in _CLASS_COLUMNS if column in table), None)

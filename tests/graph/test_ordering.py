@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aivc_graph.graph.ordering import hilbert_keys, hilbert_order
+from aivc_graph.graph.ordering import hilbert_keys, hilbert_order, hilbert_order_within
 
 
 @pytest.mark.parametrize("side", [2, 4, 16, 64])
@@ -27,6 +27,17 @@ def test_order_is_a_permutation_and_keeps_equal_points_in_order(points):
     keys = hilbert_keys(pos)[order].astype(np.int64)
     assert (np.diff(keys) >= 0).all()
     assert (np.diff(order)[np.diff(keys) == 0] > 0).all()
+
+
+def test_the_order_inside_a_group_is_its_own():
+    rng = np.random.default_rng(0)
+    pos, group = rng.uniform(0, 100, (300, 2)), rng.integers(0, 3, 300)
+    order = hilbert_order_within(pos, group)
+    assert (np.diff(group[order]) >= 0).all()
+    for one in range(3):
+        rows = np.flatnonzero(group == one)
+        np.testing.assert_array_equal(order[group[order] == one], rows[hilbert_order(pos[rows])])
+    assert len(hilbert_order_within(pos[:0], group[:0])) == 0
 
 
 def test_neighbours_on_the_curve_are_neighbours_in_tissue():

@@ -14,10 +14,10 @@ from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.graph.hiding import hide_observations
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.graph.windows import windows
-from aivc_graph.model.inputs import prepare
 from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.settings import ModelConfig
-from aivc_graph.model.tissue_model import Hidden, TissueModel
+from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.operators.state import Hidden
 from aivc_graph.query.predictions import expected
 from aivc_graph.query.states import node_states
 from aivc_graph.tissue.frame import place
@@ -30,10 +30,12 @@ def _open_model(graph: TissueGraph) -> TissueModel:
     """Return a model whose every gate and share is open, so that all messages matter."""
     torch.manual_seed(0)
     plan = ModelPlan.of(graph, CONFIG)
-    model = TissueModel(plan, {(v, m): float(graph[v][f"{m}_depth"]) for v, by in plan.counts.items() for m in by})
+    model = TissueModel(plan)
+    kept = ("target_depth", "opening", "log_dispersion")
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
+        for name, value in (*model.named_parameters(), *model.named_buffers()):
+            if not name.endswith(kept):
+                value.add_(0.2 * torch.randn_like(value))
     return model.eval()
 
 
@@ -51,7 +53,7 @@ def test_windows_give_the_states_and_gradients_of_the_whole_graph(graph: TissueG
         model.zero_grad()
         pieces = list(windows(graph, model.plan.steps, nodes_per_window))
         for window in pieces:
-            state = model(prepare(window.graph, model.plan))
+            state = model(model.prepare(window.graph))
             loss = sum((state.z[v][window.core[v]] ** 2).sum() for v in window.core)
             loss.backward()
         return [p.grad.clone() for p in model.parameters() if p.grad is not None], len(pieces)
@@ -96,9 +98,9 @@ def test_moving_and_rotating_a_section_changes_no_cell(striped_section: Callable
     model = _open_model(first)
     with torch.no_grad():
         for block in model.blocks:  # windows of the grid do not turn with the tissue; neighbours do
-            for parameter in (*block.lifts.parameters(), *block.projects.parameters()):
-                parameter.zero_()
-        model.neighbour_readout("cell", "rna").neighbour_share.fill_(0.4)
+            for value in (*block["lift"].state_dict().values(), *block["project"].state_dict().values()):
+                value.zero_()
+        model.part("prediction", "cell", "rna").neighbour_share.fill_(0.4)
     a, b = node_states(model, first)["cell"].z, node_states(model, second)["cell"].z
     rows = second.obs("cell").index.get_indexer(first.obs("cell").index)
     assert np.allclose(a, b[rows], atol=1e-3)
@@ -117,7 +119,7 @@ def test_moving_and_rotating_a_section_changes_no_cell(striped_section: Callable
 
 def test_what_is_hidden_is_not_seen(graph: TissueGraph) -> None:
     model = _open_model(graph)
-    inputs = prepare(graph, model.plan)
+    inputs = model.prepare(graph)
     hidden = Hidden(
         nodes={
             ("patch", "rna"): torch.ones(inputs.n_nodes["patch"]),
@@ -125,7 +127,7 @@ def test_what_is_hidden_is_not_seen(graph: TissueGraph) -> None:
         }
     )
     first = model(inputs, hidden)
-    data = inputs.counts["patch", "rna"]
+    data = inputs.measured("patch", "rna")
     data.scaled.forward_csr.values().mul_(3.0)
     second = model(inputs, hidden)
     data.scaled.forward_csr.values().div_(3.0)

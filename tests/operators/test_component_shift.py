@@ -8,8 +8,9 @@ import torch
 from scipy import sparse
 
 from aivc_graph.graph.tissue_graph import to_torch_csr
-from aivc_graph.operators.intervention.component_shift import ComponentShift, exposure
+from aivc_graph.operators.intervention.exposure import exposure
 from aivc_graph.operators.product import SparseOperator
+from tests.operators.parts import shift as shift_of
 
 SHAPES = [(0.0, 0.0), (0.75, 0.0), (0.9, 10.0)]
 
@@ -39,7 +40,7 @@ def test_farther_and_sharper() -> None:
 
 
 def test_strength_is_nothing_at_nothing_one_at_most_and_rises() -> None:
-    shift = ComponentShift(1, 0, 2, 3, 4, 1)
+    shift = shift_of(1, 2, 3, 4)
     shift.course[0] = torch.tensor([0.5, 2.0, 12.0, 2.0, 24.0, 0.0, 0.0])
     dose, hours = torch.linspace(0, 2, 9), torch.linspace(0, 24, 9)
     by_dose, by_hours = shift.strength(0, dose, torch.tensor(24.0)), shift.strength(0, torch.tensor(2.0), hours)

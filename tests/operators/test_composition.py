@@ -9,8 +9,9 @@ from scipy import sparse
 from scipy.optimize import nnls
 
 from aivc_graph.graph.tissue_graph import to_torch_csr
+from aivc_graph.operators.composition.composition import CompositionProject
 from aivc_graph.operators.product import SparseOperator
-from aivc_graph.operators.project.composition import CompositionProject
+from tests.operators.parts import composition
 
 TYPES, GENES, PATCHES = 4, 25, 30
 SHARES = ("efficiency_share", "variance_share", "calibration_share", "neighbour_share")
@@ -23,7 +24,7 @@ def case() -> tuple[CompositionProject, torch.Tensor, np.ndarray, SparseOperator
     efficiency = rng.normal(0, 0.6, GENES)
     true = rng.dirichlet(np.full(TYPES, 0.5), PATCHES)
     counts = rng.poisson(20 * (true @ profiles) * np.exp(efficiency)).astype(np.float32)
-    operator = CompositionProject(TYPES, GENES)
+    operator = composition(TYPES, GENES)
     with torch.no_grad():
         operator.profiles.copy_(torch.from_numpy(profiles))
         operator.log_efficiency.copy_(torch.from_numpy(efficiency))

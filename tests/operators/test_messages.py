@@ -6,10 +6,13 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-from aivc_graph.operators.lateral.ring_mean import RingMeanLateral, ring_means, split_rings
+from aivc_graph.operators.lateral.ring_mean import ring_means
 from aivc_graph.operators.lift.set_summary import SetSummaryLift
 from aivc_graph.operators.product import SparseOperator, row_mean
 from aivc_graph.operators.project.broadcast import BroadcastProject
+from aivc_graph.operators.rings import split_rings
+from tests.operators.parts import lateral as lateral_of
+from tests.operators.parts import pair
 
 N, LATENT, RINGS = 60, 4, (3, 8)
 
@@ -43,7 +46,7 @@ def test_rings_hold_neighbours_by_rank_of_distance() -> None:
 def test_lateral_starts_as_the_node_itself_and_contains_the_neighbour_mean() -> None:
     torch.manual_seed(0)
     state, measured = torch.randn(N, LATENT), torch.ones(N)
-    lateral = RingMeanLateral(LATENT, RINGS)
+    lateral = lateral_of(LATENT, len(RINGS))
     assert torch.equal(lateral(state, measured, _rings())[0], state)
     index, _, _ = _neighbours()
     with torch.no_grad():
@@ -57,7 +60,7 @@ def test_a_node_without_a_state_takes_its_context_and_is_not_counted() -> None:
     torch.manual_seed(0)
     state, measured = torch.randn(N, LATENT), torch.ones(N)
     measured[7] = 0
-    lateral = RingMeanLateral(LATENT, RINGS)
+    lateral = lateral_of(LATENT, len(RINGS))
     first, context, _ = lateral(state, measured, _rings())
     changed = state.clone()
     changed[7] += 100.0
@@ -68,7 +71,7 @@ def test_a_node_without_a_state_takes_its_context_and_is_not_counted() -> None:
 
 def test_neighbours_that_are_hardly_known_are_hardly_heard() -> None:
     torch.manual_seed(0)
-    state, lateral = torch.randn(N, LATENT), RingMeanLateral(LATENT, RINGS)
+    state, lateral = torch.randn(N, LATENT), lateral_of(LATENT, len(RINGS))
     with torch.no_grad():
         lateral.share.fill_(0.5)
     alike, _, _ = lateral(state, torch.full((N,), 0.1), _rings())
@@ -104,14 +107,18 @@ def _overlap() -> tuple[torch.Tensor, SparseOperator]:
 def test_lift_starts_as_mean_pooling_and_does_not_mind_the_order_of_children() -> None:
     dense, overlap = _overlap()
     child, parent = torch.randn(N, LATENT), torch.randn(5, LATENT)
-    lift = SetSummaryLift(LATENT)
+    lift = SetSummaryLift(pair(LATENT))
     measured, covered = torch.tensor([0.0, 1, 0, 0, 0]), torch.tensor([1.0, 1, 1, 1, 0])
     lifted = lift(child, parent, measured, overlap, covered)
     mean = dense @ child / dense.sum(1, keepdim=True).clamp_min(1e-9)
     assert torch.allclose(lifted[[0, 2, 3]], mean[[0, 2, 3]], atol=1e-5)
     assert torch.equal(lifted[[1, 4]], parent[[1, 4]])
+    lift.share.fill_(0.25)  # what is known of a measured parent leaves its children a quarter of the say
+    heard = lift(child, parent, measured, overlap, covered)
+    assert torch.allclose(heard[1], 0.75 * parent[1] + 0.25 * mean[1], atol=1e-5)
+    assert torch.equal(heard[[0, 2, 3, 4]], lifted[[0, 2, 3, 4]])
     with torch.no_grad():
-        lift.gate.fill_(1.0)
+        lift.correction.strength.fill_(1.0)
     shuffle = torch.randperm(N)
     shuffled = SparseOperator.of(row_mean(dense[:, shuffle].to_sparse_csr()))
     assert torch.allclose(lift.pool(child, overlap), lift.pool(child[shuffle], shuffled), atol=1e-5)
@@ -122,11 +129,9 @@ def test_project_starts_silent_and_contains_broadcasting() -> None:
     overlap = SparseOperator.of(row_mean(dense.T.to_sparse_csr()))
     child, parent = torch.randn(N, LATENT), torch.randn(5, LATENT)
     covered = (dense.sum(0) > 0).float()
-    project = BroadcastProject(LATENT)
+    project = BroadcastProject(pair(LATENT))
     assert torch.equal(project(child, torch.ones(N), parent, overlap, covered), child)
-    with torch.no_grad():
-        project.share.fill_(1.0)
     inside = covered > 0
-    sent = project(child, torch.ones(N), parent, overlap, covered)
+    sent = project(child, torch.zeros(N), parent, overlap, covered)
     assert torch.allclose(sent[inside], (overlap @ parent)[inside], atol=1e-6)
-    assert torch.equal(sent[~inside], child[~inside])
+    assert torch.equal(sent[~inside], torch.zeros_like(child[~inside]))

@@ -12,6 +12,7 @@ import pytest
 from matplotlib.image import imread
 
 from aivc_graph.graph.store import read_store
+from aivc_graph.plot.palette import nth_colour
 
 pytestmark = pytest.mark.usefixtures("where_data_lies")
 
@@ -96,7 +97,8 @@ def test_exports_hold_the_niches(made: Path, tmp_path: Path, say: Callable[..., 
     assert say("export", made / "run", "--to", to, "--out", out)[0] == 0
     assert out.exists()
     if to == "h5ad":
-        assert "niche" in ad.read_h5ad(out).obs
+        table = ad.read_h5ad(out)
+        assert list(table.uns["niche_colors"]) == [nth_colour(i) for i in range(len(table.obs["niche"].cat.categories))]
     if to in ("geojson", "graphml"):
         assert "niche" in out.read_text()
 

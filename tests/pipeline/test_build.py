@@ -13,7 +13,7 @@ from aivc_graph.config import Config, TaskConfig
 from aivc_graph.evaluation.receptive_field import touched_by
 from aivc_graph.graph.build import GraphConfig, lay_graph
 from aivc_graph.graph.store import read_store
-from aivc_graph.model.plan import relations_of, steps_over
+from aivc_graph.model.plan import message_steps
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.pipeline.build import hold_out, reach_of
 from aivc_graph.pipeline.doubts import doubts_of_reach
@@ -110,7 +110,7 @@ def test_a_gap_as_wide_as_messages_reach_needs_no_cut_edge(buffer: object, told:
         section.shapes[level]["split"] = "train"  # so that no edge is cut
     whole = lay_graph([section], graph)
     label = {v: pd.Series(sides[v], section.shapes[v].index)[whole.obs(v)["barcode"]].to_numpy() for v in sides}
-    touched = touched_by(whole, steps_over(*relations_of(whole), 2), {v: label[v] == "train" for v in sides})
+    touched = touched_by(whole, message_steps(whole, ModelConfig(depth=2)), {v: label[v] == "train" for v in sides})
     assert (label["cell"] == "train").sum() > 100 < (label["cell"] == "test").sum()
     assert [bool(touched[v][label[v] == "test"].any()) for v in sides] == [bool(told)] * 2
 

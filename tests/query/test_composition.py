@@ -75,7 +75,7 @@ def test_regions_over_nodes_without_labels_say_what_they_need(
     del section.shapes["cell"]["label"]
     bare = train(build_graph([section], GRAPH), CONFIG, tmp_path / "run").tissue
     with pytest.raises(
-        QueryError, match="at region: expected labelled nodes, found no label, nor at cell; ask for the"
+        QueryError, match="at region: expected labelled nodes, found no label, nor beneath it; ask for the"
     ):
         bare.composition(level="region")
     assert len(bare.composition(k=2)) == 2

@@ -11,7 +11,7 @@ from scipy import sparse
 from scipy.stats import multivariate_normal
 from sklearn.metrics import adjusted_rand_score
 
-from aivc_graph.query.mixture import fit_mixtures, smooth
+from aivc_graph.query.mixture import coupling_of, fit_mixtures, smoothed
 
 Floats = NDArray[np.floating[Any]]
 
@@ -71,9 +71,10 @@ def test_a_field_mends_a_lone_doubt_and_leaves_tissue_without_order_alone() -> N
     ring = sparse.csr_matrix(sparse.eye_array(n, k=1) + sparse.eye_array(n, k=-1))
     density = np.where(np.arange(n)[:, None] < n // 2, [0.0, -4.0], [-4.0, 0.0])
     density[10] = [-0.4, 0.0]
-    posterior, coupling = smooth(density, ring)
-    assert coupling > 0 and posterior[10].argmax() == 0
+    coupling = coupling_of(density, ring)
+    assert coupling > 0 and smoothed(density, ring, coupling)[10].argmax() == 0
+    assert smoothed(density, ring, 0.0)[10].argmax() == 1
     rng = np.random.default_rng(0)
     noise = np.log(rng.dirichlet([1.0, 1.0], n))
     apart = sparse.csr_matrix(sparse.random_array((n, n), density=0.1, rng=rng))
-    assert smooth(noise, None)[1] == 0.0 and smooth(noise, apart)[1] <= 1.0
+    assert coupling_of(noise, sparse.csr_matrix((n, n))) == 0.0 and coupling_of(noise, apart) <= 1.0

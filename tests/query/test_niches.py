@@ -13,10 +13,14 @@ from sklearn.metrics import adjusted_rand_score
 
 from aivc_graph.errors import QueryError
 from aivc_graph.query.neighbourhoods import NeighbourhoodMixture, fit_neighbourhoods
-from aivc_graph.query.niches import Surroundings, find_niches
+from aivc_graph.query.niches import Surroundings, fit_niches
 from aivc_graph.query.number_of_niches import information, number_of_niches
 
 N, NEAR = 2000, 18
+
+
+def find_niches(found_in: Surroundings, k: int | None, resolution: float, seed: int) -> NDArray[np.floating]:
+    return fit_niches(found_in, k, resolution, seed)(found_in)
 
 
 def bands(seed: int, niches: int, level: str = "cell") -> tuple[Surroundings, NDArray[np.int_]]:
@@ -126,3 +130,32 @@ def test_faulty_questions_are_refused() -> None:
             find_niches(found_in, k, 1.0, 0)
     with pytest.raises(QueryError, match="a number above 0"):
         find_niches(found_in, None, float("nan"), 0)
+
+
+@pytest.mark.parametrize("level", ["cell", "patch"])
+def test_niches_fitted_on_some_tissue_are_applied_to_other_tissue_unchanged(level: str) -> None:
+    (here, _), (there, band) = bands(0, 3, level), bands(1, 3, level)
+    rule = fit_niches(here, None, 1.0, 0)
+    np.testing.assert_array_equal(rule(there.among(np.ones(N, bool))), rule(there))
+    numbers = [
+        np.bincount(rule(one).argmax(axis=1)[b == 0]).argmax() for one, b in ((here, bands(0, 3)[1]), (there, band))
+    ]
+    assert numbers[0] == numbers[1] and adjusted_rand_score(band, rule(there).argmax(axis=1)) > 0.75
+    assert (np.diff(rule(here).sum(axis=0)) <= 0).all()
+
+
+@pytest.mark.parametrize("level", ["cell", "patch"])
+def test_nodes_that_are_left_out_have_no_say(level: str) -> None:
+    """They lie in the same memory, have edges among themselves, and are of another kind of tissue altogether."""
+    (here, _), (other, _) = bands(0, 3, level), bands(5, 5, level)
+    both = dataclasses.replace(
+        here,
+        x=np.concatenate([here.x, 3 * other.x]),
+        own=np.concatenate([here.own, 3 * other.own]),
+        known=np.ones(2 * N, bool),
+        measured=np.ones(2 * N, bool),
+        adjacency=sparse.csr_matrix(sparse.block_diag([here.adjacency, other.adjacency])),
+    )
+    alone, among = fit_niches(here, None, 1.0, 0), fit_niches(both.among(np.arange(2 * N) < N), None, 1.0, 0)
+    np.testing.assert_allclose(alone(here), among(here), atol=1e-9)
+    assert fit_niches(both, None, 1.0, 0)(here).shape != alone(here).shape

@@ -102,6 +102,14 @@ def test_effects_are_found_where_they_are(tissue: VirtualTissue) -> None:
     assert found[["G05", "G11", "G22"]].mean().abs().max() < 0.12
 
 
+def test_tissue_in_no_graph_of_the_run_responds_as_it_does_held_out(tissue: VirtualTissue) -> None:
+    there = tissue.on(build_graph([piece("test", "t", 99)]))
+    known, answer = tissue.intervene(knockout("G03"), where=only_test(tissue)), there.intervene(knockout("G03"))
+    pd.testing.assert_frame_equal(effects(there, answer), effects(tissue, known), atol=1e-5)
+    assert answer.supported.sum() == known.supported[only_test(tissue)].sum() > 490
+    assert respond(there, ["knockout:G03"], at="niche")["supported"].all()
+
+
 def test_dose_zero_and_time_zero_change_nothing(tissue: VirtualTissue) -> None:
     for part in (drug("X", dose=0), drug("X", hours=0), drug("X", dose=0) + knockout("G03", hours=0)):
         table = tissue.intervene(part).readout(by="cell")

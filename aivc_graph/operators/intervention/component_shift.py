@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from aivc_graph.operators.product import SparseOperator
-
-DIRECT, SPREAD = 0, 1
-
-
-@dataclass(frozen=True)
-class Field:
-    """One intervention as a field over the nodes of a level.
-
-    `strength` (node,) from 0 to 1, zero where it was not given; `exposure` (node,) what of it is near.
-    """
-
-    strength: Tensor
-    exposure: Tensor
+from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.operators.gate import RESPONSE
+from aivc_graph.operators.intervention import fit_interventions
+from aivc_graph.operators.intervention.exposure import DIRECT, SPREAD, Field
+from aivc_graph.operators.intervention.intervention_plan import InterventionPlan
+from aivc_graph.operators.part import KINDS, LAST_ANSWERS, AbstractPart, Fitting, Shape
 
 
-class ComponentShift(nn.Module):
+@KINDS["intervention"].register("component_shift")
+class ComponentShift(AbstractPart):
     r"""Shift of each node's log expression by what was done to it and around it.
 
     With :math:`h_k(v)` the strength of intervention k at node v, :math:`e_k(v)` its exposure (below), and
@@ -40,13 +32,6 @@ class ComponentShift(nn.Module):
     commutes; nothing farther than the reach of the exposure moves. Invariant to the order of nodes and to moving and
     rotating the section.
 
-    Parameters
-    ----------
-    n_keys, n_pairs, n_components, latent, n_molecules
-        Interventions, pairs of them seen together, components, size of the state, molecules.
-    n_replicates
-        Copies of the effects: the first from all training donors, each other without one of them and not shrunken.
-
     Shapes
     ------
     state
@@ -59,6 +44,11 @@ class ComponentShift(nn.Module):
     Lotfollahi et al. 2023, doi:10.15252/msb.202211517 (additive perturbation effects in a latent space).
     """
 
+    kind: ClassVar[str] = "intervention"
+    question: ClassVar[str] = RESPONSE
+    Plan = InterventionPlan
+    plan: InterventionPlan
+    stages: ClassVar[Mapping[str, str]] = {LAST_ANSWERS: "fit"}
     centre: Tensor
     log_spread: Tensor
     usual_distance: Tensor
@@ -69,11 +59,12 @@ class ComponentShift(nn.Module):
     course: Tensor
     treated_nodes: Tensor
 
-    def __init__(
-        self, n_keys: int, n_pairs: int, n_components: int, latent: int, n_molecules: int, n_replicates: int
-    ) -> None:
-        super().__init__()
-        one, two = (n_replicates, n_keys, 2, n_components), (n_replicates, n_pairs, n_components)
+    def __init__(self, plan: InterventionPlan) -> None:
+        super().__init__(plan)
+        latent, n_molecules, n_components, n_keys = plan.latent, plan.n_molecules, plan.components, len(plan.keys)
+        # The first copy of the effects is from all training donors, each other without one of them and not shrunken.
+        copies = 1 + len(plan.donors)
+        one, two = (copies, n_keys, 2, n_components), (copies, len(plan.pairs), n_components)
         # A row an intervention: dose of half effect, Hill exponent, hours of the time course, dose and hours at which
         # the strength is 1, the share of the exposure that each step hands on, and its sharpness.
         course = torch.tensor([[1.0, 1.0, 24.0, 1.0, 24.0, 0.0, 0.0]]).repeat(n_keys, 1)
@@ -89,7 +80,22 @@ class ComponentShift(nn.Module):
             "treated_nodes": torch.zeros(n_keys, n_components),
         }
         for name, value in start.items():
-            self.register_buffer(name, value)
+            self.hold(name, value)
+
+    @classmethod
+    def serves(cls, graph: TissueGraph, shape: Shape) -> list[InterventionPlan]:
+        """Return the plan of a graph of which some training tissue was treated and some was not."""
+        plan = InterventionPlan.of(graph, shape.latent)
+        return [] if plan is None else [plan]
+
+    @property
+    def slot(self) -> tuple[str, ...]:
+        """The level that is treated."""
+        return (self.plan.level,)
+
+    def fit(self, fitting: Fitting) -> None:
+        """Fit to the treated training sections."""
+        fit_interventions.fit_interventions(self, fitting)
 
     def components(self, state: Tensor) -> tuple[Tensor, Tensor]:
         """Return shares of components (node, component) that sum to one, and who lies where training has been."""
@@ -131,28 +137,6 @@ class ComponentShift(nn.Module):
                 latent = latent + weight @ self.latent_pair[replicate, row]
                 molecule = molecule + weight @ self.molecule_pair[replicate, row]
         return latent, molecule
-
-
-def exposure(strength: Tensor, near: SparseOperator, handed_on: float, hops: int, sharpness: float = 0.0) -> Tensor:
-    r"""Return what of a field is near each node (node,), exactly zero beyond `hops` steps.
-
-    .. math:: e = \frac{1-a}{1-a^H} \sum_{n=1}^{H} a^{n-1} P^n h, \qquad \frac{(1+s)\,e}{1+s\,e}
-
-    with P the mean over neighbours and a the share `handed_on`: a kernel that falls off about exponentially, over the
-    farther the larger a; with a = 0 the neighbours alone. It is 1 where all that is near has 1. With sharpness s > 0
-    little of it is already nearly enough, as where a signal saturates.
-    """
-    near_by, total = strength[:, None], torch.zeros_like(strength)
-    whole = (1 - handed_on) / (1 - handed_on**hops)
-    for hop in range(hops):
-        near_by = near @ near_by
-        total = total + whole * handed_on**hop * near_by[:, 0]
-    return sharpened(total, sharpness)
-
-
-def sharpened(near: Any, sharpness: float) -> Any:
-    """Return what is near, of any shape, as it acts where a little is nearly enough; 0 at 0 and 1 at 1."""
-    return (1 + sharpness) * near / (1 + sharpness * near)
 
 
 def _hill(dose: Tensor, half: Tensor, exponent: Tensor) -> Tensor:

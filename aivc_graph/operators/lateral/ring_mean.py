@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+from torch import Tensor
 
+from aivc_graph.operators.counts import thinned
+from aivc_graph.operators.gate import Correction
+from aivc_graph.operators.lateral.lateral import AbstractLateral, LateralPlan
+from aivc_graph.operators.part import KINDS, MESSAGES, Fitting
 from aivc_graph.operators.product import SparseOperator
+from aivc_graph.operators.state import Hidden
+
+THINNED_SHARE = 0.8
+Floats = NDArray[np.floating]
 
 
-class RingMeanLateral(nn.Module):
+@KINDS["lateral"].register("ring_mean")
+class RingMeanLateral(AbstractLateral):
     r"""Mix a node's own state with a kernel-weighted mean of its neighbours.
 
     Neighbours sorted by distance form rings; with :math:`m_r` the mean state of ring r, weighted by how well each
@@ -16,18 +31,13 @@ class RingMeanLateral(nn.Module):
 
     .. math:: c_v = \sum_r w_r\, m_r(v), \qquad
               s_v = \frac{s\,\bar k_v}{s\,\bar k_v + (1 - s)\,k_v}, \qquad
-              z_v = u_v + s_v \odot (c_v - u_v) + g\,h([u_v, c_v])
+              z_v = u_v + s_v \odot (c_v - u_v) + h([u_v, c_v])
 
     and :math:`\bar k_v` the mean of k over the neighbours. A node without a state of its own takes :math:`c_v`. With
-    s = g = 0 a node keeps its own state; with one ring of k neighbours, w = 1 and s = k/(k+1) it is the mean over k
-    neighbours and the node. Invariant to the order of nodes and to moving and rotating the section.
+    s = 0 and the correction h shut a node keeps its own state; with one ring of k neighbours, w = 1 and s = k/(k+1) it
+    is the mean over k neighbours and the node. Invariant to the order of nodes and to moving and rotating the section.
 
-    Parameters
-    ----------
-    latent
-        Size of the state.
-    rings
-        Number of neighbours up to the end of each ring, such as (6, 18).
+    Ring weights are fitted by leave-one-out over training nodes, s by thinning their counts.
 
     Shapes
     ------
@@ -35,13 +45,15 @@ class RingMeanLateral(nn.Module):
         (node, latent), with `known` (node,) from 0 to 1
     """
 
-    def __init__(self, latent: int, rings: tuple[int, ...]) -> None:
-        super().__init__()
-        self.rings = rings
-        self.ring_weight = nn.Parameter(torch.full((len(rings), 1), 1.0 / len(rings)))
-        self.share = nn.Parameter(torch.zeros(latent))
-        self.hidden = nn.Sequential(nn.Linear(2 * latent, 2 * latent), nn.SiLU(), nn.Linear(2 * latent, latent))
-        self.gate = nn.Parameter(torch.zeros(()))
+    stages: ClassVar[Mapping[str, str]] = {MESSAGES: "fit"}
+    ring_weight: Tensor
+    share: Tensor
+
+    def __init__(self, plan: LateralPlan) -> None:
+        super().__init__(plan)
+        self.hold("ring_weight", torch.full((plan.n_rings, 1), 1.0 / plan.n_rings))
+        self.hold("share", torch.zeros(plan.latent))
+        self.correction = Correction(2 * plan.latent, plan.latent)
 
     def context(self, state: Tensor, known: Tensor, rings: list[SparseOperator]) -> tuple[Tensor, Tensor]:
         """Return the kernel mean of neighbours (node, latent), zero if none is known, and how known they are (node)."""
@@ -55,8 +67,66 @@ class RingMeanLateral(nn.Module):
         own = torch.where(known[:, None] > 0, state, context)
         others, itself = self.share * context_known[:, None], (1 - self.share) * known[:, None]
         mixed = own + others / (others + itself).clamp_min(1e-6) * (context - own)
-        mixed = mixed + self.gate * self.hidden(torch.cat([own, context], dim=1))
+        mixed = mixed + self.correction(own, context)
         return mixed, context, torch.where(known > 0, known, context_known)
+
+    def fit(self, fitting: Fitting) -> dict[str, float]:
+        """Fit ring weights by leave-one-out and the own share by thinning, both by least squares over training nodes.
+
+        Returns label-free diagnostics: the leave-one-out error of the neighbourhood (``loo``), and the errors of a
+        node's own thinned counts (``thinning_own``) and of own and context mixed, all as a share of the variance.
+        """
+        level, own, means = self.level, [], []
+        for fold in fitting.training:
+            state = fitting.model.encode(fold.inputs, Hidden())
+            rows = torch.nonzero(fold.rows[level] * state.own[level]).ravel()
+            own.append(state.z[level][rows])
+            near, _ = ring_means(state.z[level], state.known[level], fold.inputs["relation", *self.plan.relation])
+            means.append(torch.stack(near)[:, rows])
+        z, rings = torch.cat(own).double().cpu().numpy(), torch.cat(means, dim=1).double().cpu().numpy()
+        if len(z) < 2:
+            return {}
+        weights, residual = nnls(rings.reshape(len(rings), -1).T, z.ravel())
+        if weights.sum() > 0:
+            self.ring_weight.copy_(torch.from_numpy(weights[:, None]).float())
+        found = {f"{self.name}.loo": float(residual**2 / max((z**2).sum(), 1e-12))}
+        first = fitting.model.first_counts(level)
+        return found if first is None else found | self._fit_share(fitting, first)
+
+    def _fit_share(self, fitting: Fitting, measurement: Any) -> dict[str, float]:
+        level = self.level
+        parts: list[tuple[Floats, Floats, Floats]] = []
+        for share in (THINNED_SHARE, 0.5):
+            own, context, target = [], [], []
+            for fold in fitting.training:
+                data, training = fold.inputs["measurement", *measurement.slot], fold.inputs.in_training(level)
+                kept, rest = thinned(data, training, measurement.target_depth.item(), share, fitting.generator)
+                rows = fold.training(level, data.mask)
+                state = measurement.encode(kept)
+                near, _ = self.context(state, data.mask, fold.inputs["relation", *self.plan.relation])
+                context.append(near.cpu().numpy()[rows])
+                own.append(state.cpu().numpy()[rows])
+                target.append(measurement.encode(rest).cpu().numpy()[rows])
+            parts.append((np.concatenate(own), np.concatenate(context), np.concatenate(target)))
+        own_part, context_part, target_part = parts[0]
+        shares = np.zeros(own_part.shape[1])
+        for j in range(len(shares)):
+            columns = np.column_stack([own_part[:, j], context_part[:, j]]).astype(float)
+            weights, _ = nnls(columns, target_part[:, j].astype(float))
+            shares[j] = weights[1] / weights.sum() if weights.sum() > 0 else 0.0
+        self.share.copy_(torch.from_numpy(shares).float())
+        own_half, context_half, target_half = parts[1]
+        mixed = own_half + shares * (context_half - own_half)
+        return {
+            f"{self.name}.thinning_own": _scaled_error(own_half, target_half),
+            f"{self.name}.thinning_mixed": _scaled_error(mixed, target_half),
+        }
+
+
+def _scaled_error(prediction: Floats, target: Floats) -> float:
+    """Return the squared error of the best multiple of `prediction` as a share of the target's."""
+    scale = (prediction * target).sum() / max((prediction**2).sum(), 1e-12)
+    return float(((target - scale * prediction) ** 2).sum() / max((target**2).sum(), 1e-12))
 
 
 def ring_means(state: Tensor, known: Tensor, rings: list[SparseOperator]) -> tuple[list[Tensor], Tensor]:
@@ -74,30 +144,3 @@ def ring_means(state: Tensor, known: Tensor, rings: list[SparseOperator]) -> tup
         means.append(torch.where(empty, means[-1] if means else torch.zeros_like(mean), mean))
         weight, number = weight + total[:, -1], number + ring.forward_csr.crow_indices().diff()
     return means, weight / number.clamp_min(1)
-
-
-def split_rings(adj_t: Tensor, distance_um: Tensor, rings: tuple[int, ...]) -> list[Tensor]:
-    """Split a CSR adjacency (target, source) by rank of distance into one CSR per ring, values one.
-
-    Parameters
-    ----------
-    distance_um
-        Edge lengths [µm] in CSR order.
-    rings
-        Last rank of each ring; neighbours beyond the last ring are left out.
-    """
-    crow, column = adj_t.crow_indices().long(), adj_t.col_indices()
-    row = torch.repeat_interleave(torch.arange(adj_t.shape[0], device=adj_t.device), crow.diff())
-    order = torch.argsort(distance_um, stable=True)
-    order = order[torch.argsort(row[order], stable=True)]
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order), device=order.device) - crow[row]
-    parts, start = [], 0
-    for stop in rings:
-        inside = (rank >= start) & (rank < stop)
-        pointer = torch.zeros(adj_t.shape[0] + 1, dtype=column.dtype, device=adj_t.device)
-        pointer[1:] = torch.cumsum(torch.bincount(row[inside], minlength=adj_t.shape[0]), 0)
-        ones = torch.ones(int(inside.sum()), device=adj_t.device)
-        parts.append(torch.sparse_csr_tensor(pointer, column[inside], ones, size=adj_t.shape, check_invariants=False))
-        start = stop
-    return parts

@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from aivc_graph import names
+from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.operators.gate import Correction, Gate
+from aivc_graph.operators.measurement.distribution import Normal
+from aivc_graph.operators.measurement.measurement import AbstractMeasurement, MeasurementPlan
+from aivc_graph.operators.part import DECODERS, FURTHER_ENCODERS, KINDS, Device, Fitting
+from aivc_graph.operators.ridge import ridge
+from aivc_graph.operators.state import Fold
 
-class GaussianMeasurement(nn.Module):
+Floats = NDArray[np.floating]
+LEAST_PAIRS = 10
+
+
+@dataclass(frozen=True)
+class FeatureInput:
+    """Dense features: `standard` (node, feature) in units of their section's spread, `section` and `mask` (node,)."""
+
+    standard: Tensor
+    section: Tensor
+    mask: Tensor
+
+
+@KINDS["measurement"].register("gaussian")
+class GaussianMeasurement(AbstractMeasurement):
     r"""Features of a node as :math:`x_v \sim \mathcal{N}(B z_v + \bar x,\ \mathrm{diag}(\sigma^2))`.
 
-    Encoding standardises within the section and maps linearly, :math:`u_v = A\,(x_v - \bar x_{s(v)})/\sigma_{s(v)}`,
-    plus a gated correction; with the gate at zero and A fitted by ridge regression it is ridge from image to state.
-    With B at zero the prediction is the feature mean.
+    Encoding standardises within the section, for scanners differ, and maps linearly,
+    :math:`u_v = A\,(x_v - \bar x_{s(v)})/\sigma_{s(v)}`, plus a gated correction; with the gate shut and A fitted by
+    ridge regression it is ridge from image to state. With B at zero the prediction is the feature mean.
 
     Shapes
     ------
@@ -21,28 +49,108 @@ class GaussianMeasurement(nn.Module):
         (node, latent)
     """
 
-    def __init__(self, n_features: int, latent: int) -> None:
-        super().__init__()
-        self.loading = nn.Parameter(torch.zeros(n_features, latent))
-        self.weight = nn.Parameter(torch.zeros(n_features, latent))
-        self.log_scale = nn.Parameter(torch.zeros(n_features))
-        self.hidden = nn.Sequential(nn.Linear(n_features, 2 * latent), nn.SiLU(), nn.Linear(2 * latent, latent))
-        self.gate = nn.Parameter(torch.zeros(()))
+    stages: ClassVar[Mapping[str, str]] = {FURTHER_ENCODERS: "fit_encoder", DECODERS: "fit_decoder"}
+    rank: ClassVar[int] = 1
+    loading: Tensor
+    weight: Tensor
+    log_scale: Tensor
 
-    def standardise(self, features: Tensor, section_mean: Tensor, section_spread: Tensor, section: Tensor) -> Tensor:
-        """Return features (node, feature) less their section's mean, in units of its spread: scanners differ."""
-        return (features - section_mean[section]) / section_spread[section]
+    def __init__(self, plan: MeasurementPlan) -> None:
+        super().__init__(plan)
+        n = len(plan.names)
+        self.hold("loading", torch.zeros(n, plan.latent))
+        self.hold("weight", torch.zeros(n, plan.latent))
+        self.hold("log_scale", torch.zeros(n))
+        self.weight_change = nn.Parameter(torch.zeros(n, plan.latent))
+        self.scale_change = nn.Parameter(torch.zeros(n))
+        self.decoder_gate = Gate()
+        self.correction = Correction(n, plan.latent)
 
-    def encode(self, standard: Tensor) -> Tensor:
+    def prepare(self, graph: TissueGraph, device: Device) -> FeatureInput:
+        """Return the features of a window."""
+        level, modality = self.slot
+        section, store = graph[level].section_index, graph[names.SECTION]
+        mean, spread = (store[f"{level}_{modality}_{what}"][section] for what in ("mean", "spread"))
+        standard = ((graph[level][modality] - mean) / spread).to(device)
+        return FeatureInput(standard, section.to(device), graph[level][names.mask_name(modality)].float().to(device))
+
+    def observation(self, data: FeatureInput) -> Tensor:
+        """Return the standardised features."""
+        return data.standard
+
+    def encode(self, data: FeatureInput, shown: Tensor | None = None) -> Tensor:
         """Return what the features alone say of each node (node, latent)."""
-        return standard @ self.loading + self.gate * self.hidden(standard)
+        return data.standard @ self.loading + self.correction(data.standard)
 
-    def predict(self, z: Tensor) -> Tensor:
-        """Return expected standardised features (node, feature)."""
-        return z @ self.weight.t()
+    def likelihood(self, z: Tensor, data: FeatureInput) -> Normal:
+        """Return the distribution of the standardised features."""
+        weight = self.weight + self.decoder_gate(self.weight_change)
+        return Normal(z @ weight.t(), self.log_scale + self.decoder_gate(self.scale_change))
 
-    def nll(self, z: Tensor, standard: Tensor, node_weight: Tensor) -> Tensor:
-        """Return the weighted sum over nodes of the negative log-likelihood, without its constant."""
-        residual = (standard - self.predict(z)) * torch.exp(-self.log_scale)
-        per_node = 0.5 * residual.square().sum(dim=1) + self.log_scale.sum()
-        return node_weight @ per_node
+    def fit_encoder(self, fitting: Fitting) -> None:
+        """Ridge from features to the state that counts give where both were measured, else principal components."""
+        x, group, rows = self._measured(fitting.training)
+        if len(x) == 0:
+            return
+        target = self._own_state(fitting, rows)
+        loading: Floats = np.zeros(tuple(self.loading.shape))
+        if target is None:
+            _, _, v = np.linalg.svd(x, full_matrices=False)
+            loading[:, : len(v)] = v[: loading.shape[1]].T
+        else:
+            z, measured, noise = target
+            pairs = x[measured]
+            loading = ridge(pairs, z[measured], group[measured])
+            residual = ((z[measured] - pairs @ loading) ** 2).mean(axis=0)
+            error = np.maximum(residual - noise, 0.05 * residual + 1e-6)
+            self.log_precision.copy_(torch.from_numpy(-np.log(error)).float())
+        self.loading.copy_(torch.from_numpy(loading).float())
+
+    def fit_decoder(self, fitting: Fitting) -> None:
+        """Ridge from the state, as counts give it or else the features, to the features; and what is left."""
+        x, group, rows = self._measured(fitting.training)
+        if len(x) == 0:
+            return
+        z = x @ self.loading.double().cpu().numpy()
+        if (target := self._own_state(fitting, rows)) is not None:
+            z = np.where(target[1][:, None], target[0], z)
+        weight = ridge(z, x, group)
+        self.weight.copy_(torch.from_numpy(weight.T).float())
+        self.log_scale.copy_(torch.from_numpy(np.log(np.maximum((x - z @ weight).std(axis=0), 1e-3))).float())
+
+    def _measured(self, folds: list[Fold]) -> tuple[Floats, NDArray[np.int64], list[NDArray[np.int64]]]:
+        """Return features and section of the nodes fitted on, and which rows of each fold they are."""
+        standard, group, rows = [np.zeros((0, len(self.plan.names)))], [np.zeros(0, np.int64)], []
+        for fold in folds:
+            data = fold.inputs.measured(*self.slot)
+            rows.append(fold.training(self.plan.level, data.mask))
+            standard.append(data.standard.cpu().numpy()[rows[-1]])
+            group.append(data.section.cpu().numpy()[rows[-1]])
+        return np.concatenate(standard[1:] or standard), np.concatenate(group), rows
+
+    def _own_state(
+        self, fitting: Fitting, rows: list[NDArray[np.int64]]
+    ) -> tuple[Floats, NDArray[np.bool_], Floats | float] | None:
+        """Return what counts say of `rows` (row, latent), who was counted, and their noise; None where nobody was.
+
+        Where a level has no counts, as windows over cells have none, it is what those of its children say on average.
+        """
+        level, model = self.plan.level, fitting.model
+        lifts = [part.slot[0] for part in model.parts_of("lift") if part.slot[1] == level]
+        counted = next((v for v in (level, *lifts) if model.first_counts(v) is not None), None)
+        if counted is None:
+            return None
+        first, states, seen = model.first_counts(counted), [], []
+        for fold, chosen in zip(fitting.training, rows, strict=True):
+            data = fold.inputs.measured(*first.slot)
+            state, mask = first.encode(data), data.mask
+            if counted != level:
+                overlap = fold.inputs["relation", counted, names.WITHIN, level].up
+                share = overlap @ mask[:, None]
+                state = overlap @ (state * mask[:, None]) / share.clamp_min(1e-6)
+                mask = (share.ravel() > 0.99).float()
+            states.append(state.cpu().numpy()[chosen])
+            seen.append(mask.cpu().numpy()[chosen] > 0)
+        noise = np.exp(-first.log_precision.double().cpu().numpy()) if counted == level else 0.0
+        measured = np.concatenate(seen)
+        return (np.concatenate(states), measured, noise) if measured.sum() > LEAST_PAIRS else None

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
-from aivc_graph.operators.measurement.likelihood import negative_binomial_nll
-from aivc_graph.operators.product import SparseOperator
+from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.operators.counts import CountInput, prepare_counts
+from aivc_graph.operators.gate import Correction, Gate
+from aivc_graph.operators.measurement import count_fit
+from aivc_graph.operators.measurement.distribution import NegativeBinomial
+from aivc_graph.operators.measurement.measurement import AbstractMeasurement, MeasurementPlan
+from aivc_graph.operators.part import DECODERS, ENCODERS, FURTHER_ENCODERS, KINDS, Device, Fitting
 
 
-class NegativeBinomialMeasurement(nn.Module):
+@KINDS["measurement"].register("negative_binomial")
+class NegativeBinomialMeasurement(AbstractMeasurement):
     r"""Counts of molecules as a negative binomial around a log-linear profile.
 
     Encoding lifts molecules to their node, :math:`u_v = (x_v - \bar x_{s(v)})\,E` with
@@ -18,20 +27,14 @@ class NegativeBinomialMeasurement(nn.Module):
 
     .. math:: y_{vg} \sim \mathrm{NB}(\ell_v\,\mathrm{softmax}_g(z_v \cdot w_g + b_{sg}),\ \theta_g)
 
-    With ``weight`` at zero the prediction is the mean profile of the section; with ``gate`` at zero the encoding is a
-    principal component projection. Invariant to the order of molecules and nodes.
-
-    Parameters
-    ----------
-    n_molecules, latent
-        Sizes.
-    target_depth
-        c, the depth [counts] to which each node is scaled before the logarithm.
+    With ``weight`` at zero the prediction is the mean profile of the section; it is fitted by maximum likelihood of
+    what was hidden, scaled by what held-out tissue supports, and changed by gradient behind a gate. With the encoder's
+    gate shut the encoding is a principal component projection. Invariant to the order of molecules and nodes.
 
     Shapes
     ------
     counts
-        sparse CSR (node, molecule), log1p-scaled for `encode`, raw for `nll`
+        sparse CSR (node, molecule)
     latent
         (node, latent)
 
@@ -40,56 +43,78 @@ class NegativeBinomialMeasurement(nn.Module):
     Lopez et al. 2018, doi:10.1038/s41592-018-0229-2 (negative binomial of counts given a latent state).
     """
 
-    def __init__(self, n_molecules: int, latent: int, target_depth: float = 1.0) -> None:
-        super().__init__()
-        self.loading = nn.Parameter(torch.zeros(n_molecules, latent))
-        self.weight = nn.Parameter(torch.zeros(n_molecules, latent))
-        self.log_profile = nn.Parameter(torch.zeros(n_molecules))
-        self.log_dispersion = nn.Parameter(torch.zeros(n_molecules))
-        self.hidden = nn.Sequential(nn.Linear(latent, 2 * latent), nn.SiLU(), nn.Linear(2 * latent, latent))
-        self.gate = nn.Parameter(torch.zeros(()))
-        self.target_depth: Tensor
-        self.register_buffer("target_depth", torch.tensor(float(target_depth)))
+    stages: ClassVar[Mapping[str, str]] = {
+        ENCODERS: "fit_encoder",
+        FURTHER_ENCODERS: "fit_further_encoder",
+        DECODERS: "fit_decoder",
+    }
+    hides_features: ClassVar[bool] = True
+    loading: Tensor
+    weight: Tensor
+    log_profile: Tensor
+    log_dispersion: Tensor
+    target_depth: Tensor
 
-    def encode(
-        self, scaled: SparseOperator, section_mean: Tensor, section: Tensor, shown: Tensor | None = None
-    ) -> Tensor:
-        """Return what the counts alone say of each node (node, latent).
+    def __init__(self, plan: MeasurementPlan) -> None:
+        super().__init__(plan)
+        n = len(plan.names)
+        self.hold("target_depth", torch.tensor(float(plan.depth)))
+        self.hold("loading", torch.zeros(n, plan.latent))
+        self.hold("log_profile", torch.zeros(n))
+        self.hold("weight", torch.zeros(n, plan.latent))
+        self.hold("log_dispersion", torch.zeros(n))
+        self.weight_change = nn.Parameter(torch.zeros(n, plan.latent))
+        self.profile_change = nn.Parameter(torch.zeros(n))
+        self.dispersion_change = nn.Parameter(torch.zeros(n))
+        self.decoder_gate = Gate()
+        self.correction = Correction(plan.latent, plan.latent)
 
-        Parameters
-        ----------
-        scaled
-            log1p-scaled counts (node, molecule).
-        section_mean
-            Mean of the scaled counts in each section (section, molecule).
-        section
-            Row of `section_mean` of each node (node,).
-        shown
-            Molecules that may be seen (molecule,), 0 or 1; the rest is hidden and the loadings are scaled up.
-        """
+    def prepare(self, graph: TissueGraph, device: Device) -> CountInput:
+        """Return the counts of a window."""
+        return prepare_counts(graph, *self.key, float(self.target_depth), device)
+
+    def begin(self, graph: TissueGraph) -> None:
+        """Take over the common profile of training nodes."""
+        level, modality = self.key
+        self.log_profile.copy_(graph[level][f"{modality}_common"][graph[level][f"{modality}_panel"]])
+
+    def observation(self, data: CountInput) -> Tensor:
+        """Return the counts, sparse CSR."""
+        return data.counts
+
+    def encode(self, data: CountInput, shown: Tensor | None = None) -> Tensor:
+        """Return what the counts alone say of each node (node, latent); for hidden ones the others are scaled up."""
         loading = self.loading if shown is None else self.loading * (shown / shown.mean().clamp_min(1e-6))[:, None]
-        linear = (scaled @ loading) - (section_mean @ loading)[section]
-        return linear + self.gate * self.hidden(linear)
+        linear = (data.scaled @ loading) - (data.section_mean @ loading)[data.section]
+        return linear + self.correction(linear)
 
-    def shares(self, z: Tensor, section_offset: Tensor, section: Tensor) -> Tensor:
-        """Return the expected share of each molecule (node, molecule); rows sum to one.
+    def decoder(self) -> Tensor:
+        """Return the weights of the decoder (molecule, latent)."""
+        return self.weight + self.decoder_gate(self.weight_change)
 
-        `section_offset` (section, molecule) is the log of each section's own profile over the common one; zero where a
-        section was not measured.
-        """
-        return torch.softmax(z @ self.weight.t() + (self.log_profile + section_offset)[section], dim=1)
+    def dispersion(self) -> Tensor:
+        """Return the log dispersion of each molecule (molecule,)."""
+        return self.log_dispersion + self.decoder_gate(self.dispersion_change)
 
-    def nll(
-        self,
-        z: Tensor,
-        section_offset: Tensor,
-        section: Tensor,
-        counts: Tensor,
-        node_weight: Tensor,
-        gene_weight: Tensor,
-    ) -> Tensor:
-        """Return the negative log-likelihood of `counts`, summed over nodes and molecules by their weights."""
-        bias = self.log_profile + section_offset
-        return negative_binomial_nll(
-            z, self.weight, bias, self.log_dispersion, counts, section, node_weight, gene_weight
-        )
+    def likelihood(self, z: Tensor, data: CountInput) -> NegativeBinomial:
+        """Return the distribution of the counts; a section that was not measured has the common profile."""
+        bias = self.log_profile + self.decoder_gate(self.profile_change) + data.section_offset
+        crow, values = data.counts.crow_indices().long(), data.counts.values()
+        depth = torch.segment_reduce(values, "sum", offsets=crow, initial=0.0)
+        return NegativeBinomial(z, self.decoder(), bias, self.dispersion(), data.section, depth)
+
+    def fit_encoder(self, fitting: Fitting) -> None:
+        """Fit profile and dispersion; of the counts that the state is made of, principal components and their noise."""
+        count_fit.fit_profile(self, fitting)
+        if self.plan.first:
+            count_fit.fit_components(self, fitting)
+            self.log_precision.copy_(-torch.log(count_fit.thinning_noise(self, fitting)))
+
+    def fit_further_encoder(self, fitting: Fitting) -> None:
+        """Lead further counts into the state that the first ones give."""
+        if not self.plan.first:
+            self.log_precision.copy_(-torch.log(count_fit.fit_into_first(self, fitting)))
+
+    def fit_decoder(self, fitting: Fitting) -> None:
+        """Fit the decoder by maximum likelihood of hidden counts, then its scale on held-out tissue."""
+        count_fit.fit_decoder(self, fitting)

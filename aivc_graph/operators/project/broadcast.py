@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from aivc_graph.operators.gate import Correction
+from aivc_graph.operators.messages import PairPlan
+from aivc_graph.operators.part import KINDS
 from aivc_graph.operators.product import SparseOperator
+from aivc_graph.operators.project.project import AbstractProject
 
 
-class BroadcastProject(nn.Module):
-    r"""Mix a child's state with what its parents say.
+@KINDS["project"].register("broadcast")
+class BroadcastProject(AbstractProject):
+    r"""Tell a child without a state of its own what its parents are, and correct what the others are.
 
-    .. math:: z_c \leftarrow z_c + s \odot (\bar z_{p(c)} - z_c) + g\,h([z_c, \bar z_{p(c)}])
+    .. math:: z_c \leftarrow \begin{cases} z_c + h([z_c, \bar z_{p(c)}]) & c \text{ has a state} \\
+              \bar z_{p(c)} + h([\bar z_{p(c)}, \bar z_{p(c)}]) & \text{else} \end{cases}
 
-    with :math:`\bar z_{p(c)}` the overlap-weighted mean over the parents of c. With s = 1 and g = 0 it is broadcasting;
-    with s = g = 0, the start, nothing is said. A child without a state of its own takes the broadcast.
+    with :math:`\bar z_{p(c)}` the overlap-weighted mean over the parents of c. With h shut, the start, it is
+    broadcasting to those of whom nothing is known.
 
     Shapes
     ------
@@ -24,11 +30,9 @@ class BroadcastProject(nn.Module):
         (child, latent)
     """
 
-    def __init__(self, latent: int) -> None:
-        super().__init__()
-        self.share = nn.Parameter(torch.zeros(latent))
-        self.hidden = nn.Sequential(nn.Linear(2 * latent, 2 * latent), nn.SiLU(), nn.Linear(2 * latent, latent))
-        self.gate = nn.Parameter(torch.zeros(()))
+    def __init__(self, plan: PairPlan) -> None:
+        super().__init__(plan)
+        self.correction = Correction(2 * plan.latent, plan.latent)
 
     def forward(
         self, child: Tensor, has_state: Tensor, parent: Tensor, overlap: SparseOperator, covered: Tensor
@@ -36,5 +40,4 @@ class BroadcastProject(nn.Module):
         """Return the new state of every child; one without a parent (``covered`` 0) keeps its own."""
         broadcast = overlap @ parent
         own = torch.where((has_state > 0)[:, None], child, broadcast)
-        change = self.share * (broadcast - own) + self.gate * self.hidden(torch.cat([own, broadcast], dim=1))
-        return own + covered[:, None] * change
+        return own + covered[:, None] * self.correction(own, broadcast)

@@ -6,9 +6,9 @@ import numpy as np
 
 from aivc_graph import names
 from aivc_graph.evaluation.intervals import Halves
+from aivc_graph.graph.panels import panel_columns
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.tissue_graph import to_scipy_csr
-from aivc_graph.model.plan import panel_columns
 from aivc_graph.pipeline.tasks.task import Asked, Mask
 
 

@@ -7,12 +7,13 @@ from numpy.typing import NDArray
 
 from aivc_graph import names
 from aivc_graph.evaluation.baselines.baseline import run_baselines
-from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.evaluation.scoring import MODEL, Scored
 from aivc_graph.graph.hiding import hide_observations
+from aivc_graph.graph.panels import panel_columns, types_of
 from aivc_graph.graph.tissue_graph import to_scipy_csr
-from aivc_graph.model.plan import panel_columns, types_of
 from aivc_graph.pipeline.tasks.task import TASKS, Asked
 from aivc_graph.query.composition import measured_shares, predicted_shares
+from aivc_graph.query.virtual_tissue import VirtualTissue
 
 Floats = NDArray[np.float64]
 TRUE_SHARES = "true shares"
@@ -29,8 +30,12 @@ def spot_to_composition(asked: Asked) -> list[Scored]:
         if true is not None:
             references[TRUE_SHARES] = true
         train = asked.training(parent) & counted & (measured.sum(axis=1) > 0)
-        left = hide_observations(asked.graph, {(child, names.RNA): asked.scored(child)})
-        predicted = predicted_shares(asked.model, left, child, parent)
+
+        def answer(tissue: VirtualTissue, child: str = child, parent: str = parent) -> Floats:
+            left = hide_observations(tissue.graph, {(child, names.RNA): asked.scored(child)})
+            return predicted_shares(tissue.model, left, child, parent)
+
+        predicted = {MODEL: answer(asked.tissue), **asked.ablations(answer)}
         for readout, reference in references.items():
             rows = asked.scored(parent) & counted & (reference.sum(axis=1) > 0.5)
             if rows.any() and train.any():
@@ -44,7 +49,7 @@ def _scored(
     parent: str,
     readout: str,
     reference: Floats,
-    predicted: Floats,
+    predicted: dict[str, Floats],
     measured: Floats,
     train: NDArray[np.bool_],
     rows: NDArray[np.bool_],
@@ -60,8 +65,9 @@ def _scored(
         modality="rna → type",
         readout=f"composition, {readout}",
         measured=reference[rows],
-        model=predicted[rows],
+        model=predicted[MODEL][rows],
         baselines=run_baselines(scene, "composition"),
+        ablations={who: shares[rows] for who, shares in predicted.items() if who != MODEL},
         metrics=("jsd", "rmse_shares"),
         units=asked.units(parent, rows),
         leakage=asked.leakage(parent, rows)["any"],
@@ -73,23 +79,24 @@ def _scored(
 
 def _spots_and_types(asked: Asked, child: str, parent: str) -> tuple[Floats, Floats]:
     """Return counts (patch, gene) and the mean counts of a training cell of each type (type, gene), shared genes."""
-    own, shared = asked.model.plan.shared_columns(child, parent, names.RNA)
+    plan = asked.model.part("composition", child, parent).plan
+    own, shared = list(plan.of_child), list(plan.of_parent)
     counts = {
         level: to_scipy_csr(asked.graph.counts(level, names.RNA))[
             :, panel_columns(asked.graph, level, names.RNA).numpy()[columns]
         ]
         for level, columns in ((child, own), (parent, shared))
     }
-    kind = types_of(asked.graph, child, asked.model.plan.labels[child])
+    kind = types_of(asked.graph, child, asked.model.plan.compositions[child, parent])
     train = asked.training(child)
-    types = range(len(asked.model.plan.labels[child]))
+    types = range(len(asked.model.plan.compositions[child, parent]))
     profiles = [np.asarray(counts[child][train & (kind == one)].mean(axis=0)).ravel() for one in types]
     return counts[parent].toarray().astype(np.float64), np.stack(profiles)
 
 
 def _true_shares(asked: Asked, child: str, parent: str) -> Floats | None:
     table = None if asked.truth is None else asked.truth.of_nodes(asked.graph, parent, "spots")
-    columns = [f"share_{name}" for name in asked.model.plan.labels[child]]
+    columns = [f"share_{name}" for name in asked.model.plan.compositions[child, parent]]
     if table is None or not set(columns) <= set(table.columns):
         return None
     return np.nan_to_num(table[columns].to_numpy(np.float64))

@@ -6,7 +6,6 @@ import numpy as np
 
 from aivc_graph import names
 from aivc_graph.evaluation.scoring import Scored
-from aivc_graph.graph.hiding import hide_observations
 from aivc_graph.pipeline.tasks.scored_expression import scored_expression
 from aivc_graph.pipeline.tasks.task import TASKS, Asked, Mask
 from aivc_graph.query.predictions import measured_log_expression
@@ -25,14 +24,14 @@ def context_to_expression(asked: Asked) -> list[Scored]:
     if not rows.any():
         return []
     counted = asked.counted(level)
-    left = hide_observations(asked.graph, {(level, names.RNA): rows})
     target = measured_log_expression(asked.model, asked.graph, level)
     visible = asked.scored(level) & counted & ~rows
     train = asked.training(level) & counted & ~rows
     scene = asked.scene(
         level, np.where((train | visible)[:, None], target, np.nan), train=train, visible=visible, asked=rows
     )
-    return scored_expression(asked, "context_to_expression", "context", "rna", level, rows, left, scene)
+    hidden = {(level, names.RNA): rows}
+    return scored_expression(asked, "context_to_expression", "context", "rna", level, rows, hidden, scene)
 
 
 def hidden_rows(asked: Asked) -> tuple[str, Mask]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
@@ -20,6 +22,8 @@ AROUND, LEAST_OF_NICHE = 18, 5
 
 def read_all(asked: Asked, level: str, rows: Mask, scored: Scored, scene: Scene, target: Floats) -> list[Scored]:
     """Return a task of log expression in the terms of every readout there is ground for, genes first.
+
+    What ablations answer is read as genes alone.
 
     Parameters
     ----------
@@ -44,7 +48,11 @@ def read_all(asked: Asked, level: str, rows: Mask, scored: Scored, scene: Scene,
     )
     of_regions = {"scale": "region", "units": _units_of_regions(asked, level, rows, region), "similarity": {}}
     changes = {"niche_composition": of_regions}
-    return [read_out(scored, name, ground, **changes.get(name, {})) for name in readouts_for("expression", ground)]
+    others = dataclasses.replace(scored, ablations={})
+    return [
+        read_out(scored if name == "genes" else others, name, ground, **changes.get(name, {}))
+        for name in readouts_for("expression", ground)
+    ]
 
 
 def nearest(asked: Asked, level: str, rows: Mask, among: Mask, most: int) -> NDArray[np.intp] | None:

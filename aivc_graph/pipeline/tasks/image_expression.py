@@ -6,9 +6,9 @@ import numpy as np
 
 from aivc_graph import names
 from aivc_graph.evaluation.scoring import Scored
-from aivc_graph.graph.hiding import hide_observations
 from aivc_graph.pipeline.tasks.scored_expression import scored_expression
 from aivc_graph.pipeline.tasks.task import TASKS, Asked
+from aivc_graph.query.ablations import FEATURES_ONLY
 from aivc_graph.query.predictions import measured_log_expression
 
 
@@ -26,7 +26,6 @@ def image_to_expression(asked: Asked) -> list[Scored]:
         return []
     graph = asked.graph
     hidden = {(v, m): asked.scored(v) for v, by in asked.model.plan.counts.items() for m in by}
-    left = hide_observations(graph, hidden)
     target = measured_log_expression(asked.model, graph, level)
     train = asked.training(level) & counted
     scene = asked.scene(
@@ -38,4 +37,5 @@ def image_to_expression(asked: Asked) -> list[Scored]:
         features=graph[level][names.HISTOLOGY].numpy(),
         featured=seen,
     )
-    return scored_expression(asked, "image_to_expression", "modality", "histology → rna", level, rows, left, scene)
+    task, kind = "image_to_expression", "histology → rna"
+    return scored_expression(asked, task, "modality", kind, level, rows, hidden, scene, same=(FEATURES_ONLY,))

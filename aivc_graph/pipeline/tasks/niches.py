@@ -14,7 +14,9 @@ from aivc_graph.evaluation.baselines.baseline import run_baselines
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.evaluation.settings import EvaluationConfig
 from aivc_graph.pipeline.tasks.task import TASKS, Asked
+from aivc_graph.query.ablations import FEATURES_ONLY
 from aivc_graph.query.predictions import measured_log_expression
+from aivc_graph.query.virtual_tissue import VirtualTissue
 
 # What annotators write where they do not know, in small letters.
 UNDETERMINED = ("", "na", "nan", "none", "null", "unknown", "undetermined", "unassigned", "unlabelled", "unlabeled")
@@ -41,7 +43,10 @@ def niches(asked: Asked) -> list[Scored]:
     k = len(np.unique(true[rows]))
     if k < 2:
         return []
-    answer = asked.tissue.niches(k=k, level=level)
+
+    def answer(tissue: VirtualTissue) -> NDArray[np.integer[Any]]:  # a node of no niche is in one of its own
+        return np.asarray(tissue.niches(k=k, level=level).obs["niche"].cat.codes.to_numpy()[rows] + 1)
+
     counted = asked.counted(level)
     everywhere = asked.scene(
         level,
@@ -60,9 +65,10 @@ def niches(asked: Asked) -> list[Scored]:
             modality="rna → annotation" if annotated else "rna",
             readout="annotated region" if annotated else "niche",
             measured=true[rows],
-            # A node of no niche is in one of its own.
-            model=answer.obs["niche"].cat.codes.to_numpy()[rows] + 1,
+            model=answer(asked.tissue),
             baselines=run_baselines(everywhere, "domains"),
+            # Where a level has no features, a niche of them is none.
+            ablations=asked.ablations(answer, *(() if level in asked.model.plan.features else (FEATURES_ONLY,))),
             metrics=("ari",),
             units=asked.units(level, rows),
             leakage=asked.leakage(level, rows)["any"],

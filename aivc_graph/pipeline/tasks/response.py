@@ -18,12 +18,13 @@ from aivc_graph.evaluation.baselines.baseline import run_baselines
 from aivc_graph.evaluation.intervals import units_of
 from aivc_graph.evaluation.scoring import MODEL, Scored
 from aivc_graph.graph.interventions import intervention_dose
+from aivc_graph.graph.panels import panel_columns
 from aivc_graph.graph.tissue_graph import to_scipy_csr
-from aivc_graph.model.plan import panel_columns
 from aivc_graph.pipeline.tasks.response_readouts import METRICS, Case, read_effects
 from aivc_graph.pipeline.tasks.task import TASKS, Asked, Mask
 from aivc_graph.pipeline.truth import Truth
 from aivc_graph.query.answers import PER
+from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.tissue.intervention import Combination, Intervention
 
 Floats = NDArray[np.float64]
@@ -81,16 +82,19 @@ def _cases(asked: Asked, level: str, name: str, given: Combination) -> list[Case
     where = _places(asked, level, given, np.isin(section, list(rates)))
     if not rates or not where.any() or len(where) * len(plan_panel(asked, level)) > MOST_VALUES:
         return []
+
+    def answer(tissue: VirtualTissue) -> Floats:
+        # What it would say out of support is scored too, though nobody is told it.
+        every = sparse.identity(len(where), format="csr"), list(range(len(plan_panel(asked, level))))
+        untreated, treated = tissue.intervene(given, where=where).rollouts(*every)
+        return np.asarray(treated[0] - untreated)
+
     try:
-        answer = asked.tissue.intervene(given, where=where)
+        whole = answer(asked.tissue)
     except QueryError:
         return []
-    # What it would say out of support is scored too, though nobody is told it.
-    untreated, treated = answer.rollouts(
-        sparse.identity(len(where), format="csr"), list(range(len(plan_panel(asked, level))))
-    )
-    whole = treated[0] - untreated
     rules = run_baselines(_scene(asked, level, given, where), "effect")
+    ablated = asked.ablations(answer)
     cases = []
     for row, (done, left) in rates.items():
         here = (section == row) & scored
@@ -99,7 +103,8 @@ def _cases(asked: Asked, level: str, name: str, given: Combination) -> list[Case
         rows = here.copy()
         rows[here] = known
         kept = {who: effect[known] for who, effect in effects.items()}
-        cases.append(Case(given, row, rows, where[rows], kept, (done - left)[known], left[known]))
+        parts = {who: effect[here][known] for who, effect in ablated.items()}
+        cases.append(Case(given, row, rows, where[rows], kept, (done - left)[known], left[known], parts))
     return cases
 
 
@@ -154,12 +159,12 @@ def _per(rates: pd.DataFrame) -> Floats:
     return values / np.maximum(values.sum(axis=1, keepdims=True), 1e-12) * PER
 
 
-# A view: effects by predictor and true (row, gene), and the position of each row [µm].
-View = tuple[dict[str, Floats], Floats, Floats, int]
+# A view: effects by predictor, by ablation and true (row, gene), and the position of each row [µm].
+View = tuple[dict[str, Floats], dict[str, Floats], Floats, Floats, int]
 
 
 def _by_cell(asked: Asked, level: str, case: Case) -> View:
-    return case.effects, case.true, asked.graph[level].pos.numpy()[case.rows], case.section
+    return case.effects, case.ablations, case.true, asked.graph[level].pos.numpy()[case.rows], case.section
 
 
 def _by_region(asked: Asked, level: str, case: Case) -> View:
@@ -179,16 +184,18 @@ def _means(asked: Asked, level: str, case: Case, group: NDArray[np.integer[Any]]
     chooser[place.reshape(-1), np.arange(len(group))] = 1.0
     chooser /= chooser.sum(axis=1, keepdims=True)
     pos = asked.graph[level].pos.numpy()[case.rows]
-    effects = {name: chooser @ values for name, values in case.effects.items()}
-    return effects, chooser @ case.true, chooser @ pos, case.section
+    effects, ablations = (
+        {who: chooser @ values for who, values in of.items()} for of in (case.effects, case.ablations)
+    )
+    return effects, ablations, chooser @ case.true, chooser @ pos, case.section
 
 
 def _scored(asked: Asked, level: str, readout: str, views: list[View]) -> Scored:
     predictors = set.intersection(*(set(effects) for effects, *_ in views))
     effects = {name: np.concatenate([view[0][name] for view in views]) for name in sorted(predictors)}
-    section = np.concatenate([np.full(len(true), one) for _, true, _, one in views])
-    pos = np.concatenate([place for _, _, place, _ in views])
-    true = np.concatenate([true for _, true, _, _ in views])
+    section = np.concatenate([np.full(len(true), one) for *_, true, _, one in views])
+    pos = np.concatenate([place for *_, place, _ in views])
+    true = np.concatenate([true for *_, true, _, _ in views])
     return Scored(
         task="response",
         axis="intervention",
@@ -199,6 +206,7 @@ def _scored(asked: Asked, level: str, readout: str, views: list[View]) -> Scored
         measured=true,
         model=effects.pop(MODEL),
         baselines=effects,
+        ablations={who: np.concatenate([view[1][who] for view in views]) for who in views[0][1]},
         metrics=METRICS,
         units=units_of(asked.donor[section], section, pos if readout != "profile over distance" else None),
         leakage=asked.leakage(level, asked.scored(level) & asked.counted(level))["any"],

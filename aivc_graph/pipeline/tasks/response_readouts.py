@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,8 @@ class Case:
         Where: the section, its cells among all nodes (node,), and who of them is treated (cell,).
     effects, true, base
         Everybody's effect, the true one, and true expression without it (cell, gene) [counts per 10,000].
+    ablations
+        The model's effect with one part of it taken away (cell, gene) [counts per 10,000].
     """
 
     given: Combination
@@ -43,6 +45,7 @@ class Case:
     effects: dict[str, Floats]
     true: Floats
     base: Floats
+    ablations: dict[str, Floats] = field(default_factory=dict)
 
 
 def read_effects(asked: Asked, level: str, cases: Sequence[Case]) -> list[Scored]:

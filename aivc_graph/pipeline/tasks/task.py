@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -17,13 +17,14 @@ from aivc_graph.errors import QueryError
 from aivc_graph.evaluation.baselines.baseline import Scene
 from aivc_graph.evaluation.intervals import Units, units_of
 from aivc_graph.evaluation.leakage import leakage
-from aivc_graph.evaluation.metrics.metric import sums_by
+from aivc_graph.evaluation.metrics.metric import Answers, sums_by
 from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.operators.measurement.residual_scores import ResidualScores
 from aivc_graph.pipeline.truth import Truth
-from aivc_graph.query.predictions import measured_log_expression
+from aivc_graph.query.predictions import measured_log_expression, residual_scores
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.registry import Registry
 
@@ -44,12 +45,16 @@ class Asked:
         What is known of it, where it was simulated.
     weights
         What tells of pathways: columns ``source``, ``target``, ``weight``.
+    ablated
+        The tissue with one part taken away, by the name of the ablation.
     """
 
     tissue: VirtualTissue
     config: Config
     truth: Truth | None = None
     weights: pd.DataFrame | None = None
+    ablated: Mapping[str, VirtualTissue] = field(default_factory=dict)
+    _residuals: dict[str, ResidualScores] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def graph(self) -> TissueGraph:
@@ -68,6 +73,10 @@ class Asked:
             if any(bool(self.graph.in_split(level, split).any()) for level in self.model.plan.counts):
                 return split
         return HIDDEN
+
+    def ablations(self, answer: Callable[[VirtualTissue], Answers], *without: str) -> dict[str, Answers]:
+        """Return what each ablated tissue answers, but for those `without` which the question is the same."""
+        return {name: answer(tissue) for name, tissue in self.ablated.items() if name not in without}
 
     def scored(self, level: str) -> Mask:
         """Return the nodes of `level` that are scored (node,)."""
@@ -90,6 +99,12 @@ class Asked:
         if found.any():
             found &= np.asarray(to_scipy_csr(self.graph.counts(level, names.RNA)).sum(axis=1)).ravel() > 0
         return found
+
+    def residuals(self, level: str, left: TissueGraph, train: Mask) -> ResidualScores:
+        """Return how nodes of `train` (node,) depart from what is expected of them on the graph `left`, fitted once."""
+        if level not in self._residuals:
+            self._residuals[level] = residual_scores(self.model, left, level, train)
+        return self._residuals[level]
 
     def footprints(self, level: str) -> Footprints | None:
         """Return which genes of a level tell of which pathway; None without weights, or where they tell of none."""

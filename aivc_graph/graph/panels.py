@@ -1,0 +1,84 @@
+"""Which molecules, features, labels and relations a graph has: what a model is made after."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+
+from aivc_graph import names
+from aivc_graph.graph.tissue_graph import TissueGraph
+
+NO_LABEL = ("", "nan", "None")
+MOST_TYPES = 200
+
+
+def panel(graph: TissueGraph, level: str, modality: str) -> tuple[str, ...]:
+    """Return the symbols of the molecules counted, or the names of the dense features, by `modality` at `level`."""
+    if modality not in names.MOLECULE_OF:
+        return tuple(graph[level][f"{modality}_names"])
+    index = graph.obs(names.MOLECULE_OF[modality]).index
+    return tuple(index[graph[level][f"{modality}_panel"].numpy()].astype(str))
+
+
+def panel_columns(graph: TissueGraph, level: str, modality: str) -> torch.Tensor:
+    """Return the columns of the count matrix that the level's panel measures."""
+    return torch.nonzero(graph[level][f"{modality}_panel"]).ravel()
+
+
+def observed(graph: TissueGraph) -> list[tuple[str, str]]:
+    """Return every (level, modality) observed: counts first, fine levels first."""
+    found = [(level, modality) for level in graph.levels for modality in graph.modalities(level)]
+    return sorted(found, key=lambda key: key[1] not in names.MOLECULE_OF)
+
+
+def is_observed(graph: TissueGraph, level: str, modality: str) -> bool:
+    """Say whether the graph has that level with that modality."""
+    return level in graph.node_types and names.mask_name(modality) in graph[level]
+
+
+def same_level(graph: TissueGraph) -> list[tuple[str, str, str]]:
+    """Return the relations between nodes of one level, fine levels first."""
+    return [r for level in graph.levels for r in graph.edge_types if r[0] == r[2] == level]
+
+
+def withins(graph: TissueGraph) -> list[tuple[str, str]]:
+    """Return the pairs (child, parent) of levels below the section, finest first."""
+    order = {level: i for i, level in enumerate(names.LEVELS)}
+    pairs = [(s, t) for s, name, t in graph.edge_types if name == names.WITHIN and t != names.SECTION]
+    return sorted(pairs, key=lambda st: (order[st[0]], order[st[1]]))
+
+
+def shared_columns(child: tuple[str, ...], parent: tuple[str, ...]) -> tuple[list[int], list[int]]:
+    """Return the columns of two panels that hold the same molecules, in the order of the second."""
+    place = {molecule: i for i, molecule in enumerate(child)}
+    pairs = [(place[m], i) for i, m in enumerate(parent) if m in place]
+    return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def labels(graph: TissueGraph, level: str) -> tuple[str, ...]:
+    """Return the labels of the training nodes of `level`, none where there is one alone or nearly one a node."""
+    obs = graph.obs(level)
+    if names.LABEL not in obs:
+        return ()
+    found = obs[names.LABEL].astype(object)[graph.in_split(level, names.TRAIN).numpy()]
+    types = sorted({str(label) for label in found.unique()} - set(NO_LABEL))
+    return tuple(types) if 2 <= len(types) <= MOST_TYPES else ()
+
+
+def types_of(graph: TissueGraph, level: str, types: tuple[str, ...]) -> NDArray[np.int64]:
+    """Return the position in `types` of each node's label (node,), -1 where it has none of them."""
+    obs = graph.obs(level)
+    if names.LABEL not in obs:
+        return np.full(len(obs), -1)
+    place = {name: i for i, name in enumerate(types)}
+    return np.array([place.get(str(label), -1) for label in obs[names.LABEL]], np.int64)
+
+
+def type_shares(overlap: sparse.csr_matrix, kind: NDArray[np.int64], n_types: int) -> NDArray[np.float64]:
+    """Return the overlap-weighted share of each type (parent, type); zero where no child of a type lies beneath."""
+    known = np.flatnonzero(kind >= 0)
+    onehot = sparse.csr_matrix((np.ones(len(known)), (known, kind[known])), shape=(len(kind), n_types))
+    amount = np.asarray((overlap @ onehot).todense(), np.float64)
+    return amount / np.maximum(amount.sum(axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,138 @@
+"""A graph as a model sees it that was trained on another: the same molecules, measured against the same yardsticks."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+
+from aivc_graph import names
+from aivc_graph.errors import Faults, GraphError
+from aivc_graph.graph.profiles import add_section_profiles
+from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
+
+MEND = "build the graph with the settings of the run's config.yaml, from tissue that was measured alike"
+SHOWN = 5
+
+
+def seen_as(graph: TissueGraph, like: TissueGraph) -> TissueGraph:
+    """Return `graph` in the terms of `like`, the graph a model was trained on; neither is changed.
+
+    Molecules and features come in the order of `like`, further ones, and levels that it lacks, are left out; what was
+    not measured at all counts as unmeasured at every node. Sections are described by their own means, as those held
+    out whole are, at the depths and against the common profiles of `like`.
+
+    Raises
+    ------
+    GraphError
+        If a level, its neighbours, molecules of a panel or features are missing.
+    """
+    _check_levels(graph, like)
+    found = copy.copy(graph)
+    for node_type in graph.node_types:
+        if node_type not in like.node_types and node_type != names.INTERVENTION:
+            del found[node_type]
+    for relation in graph.edge_types:
+        if not {relation[0], relation[2]} <= set(found.node_types):
+            del found[relation]
+    for relation in like.edge_types:
+        if relation[1] == names.WITHIN and relation not in found.edge_types:
+            shape = (int(found[relation[2]].num_nodes), int(found[relation[0]].num_nodes))
+            found[relation].adj_t = to_torch_csr(sparse.csr_matrix(shape))
+    faults = Faults(GraphError)
+    for level in like.levels:
+        for modality in set(found.modalities(level)) - set(like.modalities(level)):
+            _leave_out(found, level, modality)
+        for modality in like.modalities(level):
+            if modality in names.MOLECULE_OF:
+                _order_counts(found, graph, like, level, modality, faults)
+            else:
+                _order_features(found, like, level, modality, faults)
+    faults.raise_if_any()
+    for molecule in names.MOLECULE_OF.values():
+        if molecule in like.node_types:
+            _order_molecules(found, graph, like, molecule)
+    add_section_profiles(found, like)
+    return found
+
+
+def _check_levels(graph: TissueGraph, like: TissueGraph) -> None:
+    faults = Faults(GraphError)
+    for level in like.levels:
+        if level not in graph.levels:
+            faults.add("graph", f"no {level} nodes", f"levels {', '.join(like.levels)}", MEND)
+        elif (near := (level, names.NEAR, level)) in like.edge_types and near not in graph.edge_types:
+            faults.add(level, "no neighbours", "edges between them", MEND)
+    faults.raise_if_any()
+
+
+def _leave_out(found: TissueGraph, level: str, modality: str) -> None:
+    for key in [key for key in found[level] if key == modality or key.startswith(f"{modality}_")]:
+        del found[level][key]
+    relation = (names.MOLECULE_OF.get(modality, ""), names.OBSERVED_IN, level)
+    if relation in found.edge_types:
+        del found[relation]
+
+
+def _order_counts(
+    found: TissueGraph, graph: TissueGraph, like: TissueGraph, level: str, modality: str, faults: Faults
+) -> None:
+    """Give a level its counts with one column a molecule of `like`, zero outside the panel that `like` has there."""
+    molecule, panel = names.MOLECULE_OF[modality], like[level][f"{modality}_panel"]
+    wanted = like.obs(molecule).index
+    found[level][f"{modality}_panel"] = panel
+    measured = modality in graph.modalities(level)
+    if measured:
+        place = graph.obs(molecule).index.get_indexer(wanted)
+        there = (place >= 0) & graph[level][f"{modality}_panel"].numpy()[np.maximum(place, 0)]
+        _check_all(wanted[panel.numpy()], there[panel.numpy()], f"{level} · {modality}", "molecules", faults)
+        kept = np.flatnonzero(there & panel.numpy())
+        counts = to_scipy_csr(graph.counts(level, modality))
+        chosen = sparse.csr_matrix(
+            (np.ones(len(kept), np.float32), (place[kept], kept)), (counts.shape[1], len(wanted))
+        )
+        counts = counts @ chosen
+    else:
+        counts = sparse.csr_matrix((int(graph[level].num_nodes), len(wanted)), dtype=np.float32)
+        found[level][names.mask_name(modality)] = torch.zeros(counts.shape[0], dtype=torch.bool)
+    found[molecule, names.OBSERVED_IN, level].adj_t = to_torch_csr(counts)
+
+
+def _order_features(found: TissueGraph, like: TissueGraph, level: str, modality: str, faults: Faults) -> None:
+    wanted = pd.Index(like[level][f"{modality}_names"])
+    n_nodes = int(found[level].num_nodes)
+    if modality not in found.modalities(level):
+        found[level][modality] = torch.zeros(n_nodes, len(wanted))
+        found[level][names.mask_name(modality)] = torch.zeros(n_nodes, dtype=torch.bool)
+    else:
+        place = pd.Index(found[level][f"{modality}_names"]).get_indexer(wanted)
+        _check_all(wanted, place >= 0, f"{level} · {modality}", "features", faults)
+        found[level][modality] = found[level][modality][:, torch.from_numpy(place)]
+    found[level][f"{modality}_names"] = list(wanted)
+
+
+def _check_all(wanted: pd.Index, there: NDArray[np.bool_], where: str, what: str, faults: Faults) -> None:
+    missing = list(wanted[~there].astype(str))
+    if missing:
+        shown = ", ".join(missing[:SHOWN]) + (f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else "")
+        found = f"{len(missing):,} of the model's {len(wanted):,} {what} missing: {shown}"
+        faults.add(where, found, "all that the model was trained on", MEND)
+
+
+def _order_molecules(found: TissueGraph, graph: TissueGraph, like: TissueGraph, molecule: str) -> None:
+    """Give the graph the molecules of `like`, and interventions their targets among them."""
+    found[molecule].obs, found[molecule].num_nodes = like.obs(molecule), like[molecule].num_nodes
+    targets = (names.INTERVENTION, names.TARGETS, molecule)
+    if targets not in graph.edge_types:
+        return
+    edges = to_scipy_csr(graph[targets].adj_t).tocoo()
+    row = like.obs(molecule).index.get_indexer(graph.obs(molecule).index[edges.row])
+    kept = np.lexsort((edges.col, row))
+    kept = kept[row[kept] >= 0]
+    shape = (int(like[molecule].num_nodes), int(graph[names.INTERVENTION].num_nodes))
+    found[targets].adj_t = to_torch_csr(sparse.csr_matrix((edges.data[kept], (row[kept], edges.col[kept])), shape))
+    found[targets].sign = graph[targets].sign[torch.from_numpy(kept)]

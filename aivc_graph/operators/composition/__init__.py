@@ -1,0 +1,1 @@
+"""What a parent is made of, one operator a file."""

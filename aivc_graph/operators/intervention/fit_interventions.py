@@ -1,0 +1,159 @@
+"""Closed form of interventions: effects by component, shrunken, as far as left-out donors support them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aivc_graph import names
+from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.operators.intervention.choose_courses import choose_courses
+from aivc_graph.operators.intervention.contrasts import Encoded, make_contrasts
+from aivc_graph.operators.intervention.course import COURSE
+from aivc_graph.operators.intervention.effect_rows import effects_of, make_rows
+from aivc_graph.operators.intervention.exposure import DIRECT, SPREAD
+from aivc_graph.operators.intervention.intervention_plan import InterventionPlan, section_arms
+from aivc_graph.operators.intervention.joint_effects import DONOR, JointEffects, Rows
+from aivc_graph.operators.part import Fitting
+
+if TYPE_CHECKING:
+    from aivc_graph.operators.intervention.component_shift import ComponentShift
+
+log = logging.getLogger(__name__)
+Floats = NDArray[np.floating]
+
+SAMPLE_NODES = 20_000
+# What is lost or gained inside a cell is not passed on, only what follows from it.
+INSIDE = ("knockout", "activation")
+# How much of a shrunken effect is kept: of its mean over components, and of each component's departure from it.
+KEPT = ((0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (1.0, 0.25), (1.0, 0.5), (1.0, 1.0))
+# No effect unless the squared error on left-out donors, in units of its variance, falls by this much.
+LEAST_GAIN = 6.0
+
+
+def fit_interventions(shift: ComponentShift, fitting: Fitting) -> None:
+    """Fit interventions to the treated training sections.
+
+    All sections of a donor tell what its tissue is like, treated ones too, and what was done to them comes on top of
+    it, component by component. How strength goes with dose and time and how far it spreads is chosen by the evidence;
+    how much of each effect is kept, and whether components differ, by the error on training donors left out in turn.
+    """
+    plan, source, size, seed = shift.plan, fitting.source, fitting.window_nodes, fitting.seed
+    measurement = fitting.model.part("measurement", plan.level, plan.modality)
+    device = shift.centre.device
+    fitting.model.to("cpu")
+    graph = source if isinstance(source, TissueGraph) else source.structure
+    encoded = Encoded(measurement, plan, source, size, seed)
+    _fit_components(shift, plan, graph, encoded.nodes(), seed)
+    contrasts = make_contrasts(shift, encoded)
+    courses = choose_courses(contrasts, plan, _passed_on(measurement.plan.names, plan))
+    rows, _ = make_rows(contrasts, courses, plan)
+    effects = effects_of(rows, plan)
+    kept = _kept(rows, effects.whole, effects.without, plan)
+    weight = measurement.decoder().detach().double().numpy()
+    passed_on = _passed_on(measurement.plan.names, plan) * np.array([[course.spread] for course in courses])
+    n = len(plan.keys) + len(plan.pairs)
+    mean, departure = kept[:n, 0, None, None], kept[:n, 1, None, None]
+    whole = mean * effects.whole.mean[:n, None] + departure * effects.whole.departure[:n]
+    without = [found.mean[:n, None] + departure * found.departure[:n] for found in effects.not_shrunken]
+    for copy, effect in enumerate((whole, *without)):
+        _store(shift, copy, effect, passed_on[:, None], weight)
+    for row, (key, course) in enumerate(zip(plan.keys, courses, strict=True)):
+        shift.course[row] = torch.tensor([getattr(course, name) for name in COURSE])
+        amount = contrasts.nodes * np.clip(rows.x[:, row], 0, 1)
+        np.add.at(shift.treated_nodes[row].numpy(), contrasts.component, amount)
+        log.info(
+            "%s: spreads by %g, keeps %g of its mean and %g of what differs between components",
+            *(key, course.spread, *kept[row]),
+        )
+    fitting.model.to(device)
+
+
+def _fit_components(
+    shift: ComponentShift, plan: InterventionPlan, graph: TissueGraph, state: Floats, seed: int
+) -> None:
+    """Centres of untreated training states by k-means, their spread, and the distance that nearly all lie within."""
+    from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
+
+    arms = section_arms(graph, plan.level)
+    section = graph[plan.level].section_index.numpy()
+    usable = graph.in_split(plan.level, names.TRAIN).numpy() & np.isfinite(state).all(axis=1)
+    untreated = np.array([not arm for arm in arms])[section]
+    x = state[usable & untreated].astype(np.float64)
+    x = x[np.linspace(0, len(x) - 1, min(len(x), SAMPLE_NODES)).astype(int)]
+    with threadpool_limits(1):
+        found = KMeans(min(plan.components, len(np.unique(x, axis=0))), n_init=4, random_state=seed).fit(x)
+    centre = np.full(tuple(shift.centre.shape), 1e6)
+    centre[: len(found.cluster_centers_)] = found.cluster_centers_
+    squared = ((x - found.cluster_centers_[found.labels_]) ** 2).sum(axis=1)
+    shift.centre.copy_(torch.from_numpy(centre).float())
+    shift.log_spread.fill_(float(np.log(max(squared.mean() / x.shape[1], 1e-6))))
+    shift.usual_distance.fill_(float(np.quantile(squared, 0.995)))
+
+
+def _passed_on(panel: tuple[str, ...], plan: InterventionPlan) -> Floats:
+    """Return which molecules' effects may spread (key, molecule): 1 or 0."""
+    return np.array(
+        [
+            [0.0 if kind in INSIDE and molecule in targets else 1.0 for molecule in panel]
+            for kind, targets in zip(plan.kinds, plan.targets, strict=True)
+        ]
+    )
+
+
+def _store(shift: ComponentShift, copy: int, effect: Floats, passed_on: Floats, weight: Floats) -> None:
+    """Write effects (column, component, molecule) as steps in the latent state and what of them lies beside it."""
+    n = len(passed_on)
+    for part, found in ((DIRECT, effect[:n] * (1 - passed_on)), (SPREAD, effect[:n] * passed_on)):
+        latent = _in_state(found, weight)
+        shift.latent_effect[copy, :, part].copy_(torch.from_numpy(latent))
+        shift.molecule_effect[copy, :, part].copy_(torch.from_numpy(found - latent @ weight.T))
+    latent = _in_state(effect[n:], weight)
+    shift.latent_pair[copy].copy_(torch.from_numpy(latent))
+    shift.molecule_pair[copy].copy_(torch.from_numpy(effect[n:] - latent @ weight.T))
+
+
+def _kept(rows: Rows, joint: JointEffects, without: list[JointEffects], plan: InterventionPlan) -> Floats:
+    """Return how much of each column's mean and departures left-out donors support (column, 2).
+
+    With fewer than two donors nothing shows what travels: an intervention keeps its mean, a combination stays additive.
+    """
+    kept = np.ones((rows.x.shape[1], 2))
+    weight = rows.weight(joint.surplus)
+    for column in range(len(plan.keys) + len(plan.pairs)):
+        donors = [d for d in range(len(plan.donors)) if rows.x[rows.donor == d, column].any()]
+        if len(donors) < 2:
+            kept[column] = KEPT[2] if column < len(plan.keys) else KEPT[0]
+            continue
+        errors = np.zeros(len(KEPT))
+        for d in donors:
+            own, other = rows.take(rows.donor == d), without[d]
+            effect = other.mean[column] + other.departure[column]
+            rest = own.y - other.of(own) + own.x[:, column, None] * effect[own.component]
+            for i, (mean, departure) in enumerate(KEPT):
+                tried = mean * other.mean[column] + departure * other.departure[column]
+                left = rest - own.x[:, column, None] * tried[own.component]
+                errors[i] += _about_own_mean(left, weight[rows.donor == d], own.component)
+        errors[1:] += LEAST_GAIN
+        kept[column] = KEPT[int(errors.argmin())]
+    return kept
+
+
+def _about_own_mean(left: Floats, weight: Floats, component: NDArray[np.int64]) -> float:
+    """Return the weighted square of what is left, less what a donor's own profile explains."""
+    total = float((weight * left**2).sum())
+    for j in np.unique(component):
+        own = component == j
+        total -= float(((weight[own] * left[own]).sum(axis=0) ** 2 / (weight[own].sum(axis=0) + 1 / DONOR)).sum())
+    return total
+
+
+def _in_state(effect: Floats, weight: Floats) -> Floats:
+    """Return the steps in the latent state whose decoding is nearest to `effect` (…, molecule), as log expression."""
+    gram = weight.T @ weight
+    return effect @ weight @ np.linalg.inv(gram + 1e-3 * np.trace(gram) / len(gram) * np.eye(len(gram)) + 1e-9)

@@ -1,0 +1,103 @@
+"""What a measurement says of its observation: one object with mean, log-probability and sample."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aivc_graph.operators.measurement.likelihood import negative_binomial_nll
+
+HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
+
+
+class AbstractDistribution(ABC):
+    """A distribution of the observation of every node."""
+
+    @abstractmethod
+    def mean(self) -> Tensor:
+        """Return the expectation (node, feature)."""
+
+    @abstractmethod
+    def log_prob(self, observed: Tensor) -> Tensor:
+        """Return the log-probability of each dense value `observed` (node, feature)."""
+
+    @abstractmethod
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """Return one draw (node, feature)."""
+
+    def nll(self, observed: Any, node_weight: Tensor, feature_weight: Tensor) -> Tensor:
+        """Return the negative log-likelihood summed with weights (node,) and (feature,)."""
+        return -(node_weight @ (self.log_prob(observed) @ feature_weight))
+
+
+@dataclass(frozen=True)
+class NegativeBinomial(AbstractDistribution):
+    r""":math:`y_{vg} \sim \mathrm{NB}(\ell_v\,\mathrm{softmax}_g(z_v \cdot w_g + b_{s(v)g}),\ \theta_g)`.
+
+    Shapes
+    ------
+    `z` (node, latent), `weight` (molecule, latent), `bias` (section, molecule), `log_dispersion` (molecule,),
+    `section` (node,), `depth` (node,) total counts.
+    """
+
+    z: Tensor
+    weight: Tensor
+    bias: Tensor
+    log_dispersion: Tensor
+    section: Tensor
+    depth: Tensor
+
+    def mean(self) -> Tensor:
+        """Return expected counts."""
+        return self.depth[:, None] * self.shares()
+
+    def shares(self) -> Tensor:
+        """Return the expected share of each molecule (node, molecule); rows sum to one."""
+        return torch.softmax(self.z @ self.weight.t() + self.bias[self.section], dim=1)
+
+    def log_prob(self, observed: Tensor) -> Tensor:
+        """Return the log-probability of dense counts."""
+        theta, mu = self.log_dispersion.exp(), self.mean().clamp_min(1e-10)
+        return (
+            torch.lgamma(observed + theta) - torch.lgamma(theta) - torch.lgamma(observed + 1)
+            + theta * torch.log(theta / (theta + mu)) + observed * torch.log(mu / (theta + mu))
+        )  # fmt: skip
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """Return one draw of counts."""
+        theta = self.log_dispersion.exp().expand(len(self.z), -1)
+        rate = torch._standard_gamma(theta, generator=generator) * self.mean() / theta
+        return torch.poisson(rate, generator=generator)
+
+    def nll(self, observed: Tensor, node_weight: Tensor, feature_weight: Tensor) -> Tensor:
+        """Return the weighted negative log-likelihood of sparse CSR counts, in memory that does not grow with both."""
+        return negative_binomial_nll(
+            self.z, self.weight, self.bias, self.log_dispersion, observed, self.section, node_weight, feature_weight
+        )
+
+
+@dataclass(frozen=True)
+class Normal(AbstractDistribution):
+    """Independent normal features with `location` (node, feature) and `log_scale` (feature,)."""
+
+    location: Tensor
+    log_scale: Tensor
+
+    def mean(self) -> Tensor:
+        """Return the location."""
+        return self.location
+
+    def log_prob(self, observed: Tensor) -> Tensor:
+        """Return the log-density of each value."""
+        away = (observed - self.location) * torch.exp(-self.log_scale)
+        return -0.5 * away.square() - self.log_scale - HALF_LOG_TAU
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """Return one draw."""
+        noise = torch.randn(self.location.shape, generator=generator, device=self.location.device)
+        return self.location + self.log_scale.exp() * noise

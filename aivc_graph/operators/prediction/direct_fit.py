@@ -1,0 +1,122 @@
+"""Closed form of direct readouts: how far expression follows the cells beneath or the tile, and how far the state.
+
+Ridge maps are fitted on training nodes; the shares of state and direct look on held-out nodes, since on training nodes
+both have seen what they are to predict; then offsets and maps are fitted again on all, as a few held-out donors would
+set the level of every other by their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import lsq_linear
+
+from aivc_graph.graph.profiles import scale_counts
+from aivc_graph.graph.tissue_graph import to_scipy_csr
+from aivc_graph.operators.counts import log_shares
+from aivc_graph.operators.part import Fitting
+from aivc_graph.operators.prediction.direct import AbstractDirect
+from aivc_graph.operators.ridge import ridge
+from aivc_graph.operators.state import Fold, Hidden
+
+if TYPE_CHECKING:
+    from aivc_graph.operators.prediction.tile import TilePrediction
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the state says, what the direct look says and what was measured, all log1p scaled (node, reached).
+
+    And the `section` of each node (node,).
+    """
+
+    state: Floats
+    look: Floats
+    measured: Floats
+    section: NDArray[np.int64]
+
+
+def fit_map(part: TilePrediction, folds: list[Fold]) -> None:
+    """Ridge from features to scaled counts, both centred within their section."""
+    xs, ys, groups = [], [], []
+    for fold in folds:
+        counted, data = fold.inputs.measured(*part.target), fold.inputs.measured(part.plan.level, part.plan.features)
+        rows = fold.training(part.plan.level, counted.mask * data.mask)
+        section = data.section.cpu().numpy()[rows]
+        xs.append(data.standard.cpu().numpy()[rows])
+        scaled = to_scipy_csr(counted.scaled.forward_csr.cpu())[rows].toarray()
+        ys.append(scaled - counted.section_mean.cpu().numpy()[section])
+        groups.append(section)
+    x = np.concatenate(xs)
+    if len(x) > 10:
+        coefficients = ridge(x, np.concatenate(ys), np.concatenate(groups))
+        part.map.copy_(torch.from_numpy(coefficients).float())
+
+
+def seen(part: AbstractDirect, fitting: Fitting, folds: list[Fold]) -> Seen | None:
+    """Return the measured nodes of `folds` that have a direct look; None if too few."""
+    states, directs, targets, sections = [], [], [], []
+    measurement = fitting.model.part("measurement", *part.target)
+    for fold in folds:
+        counted = fold.inputs.measured(*part.target)
+        direct, columns, reached = part.look(fold.inputs)
+        rows = fold.training(part.target[0], counted.mask * reached)
+        hidden = Hidden(nodes={part.target: torch.ones_like(counted.mask)})
+        z = fitting.model(fold.inputs, hidden).z[part.target[0]]
+        decoded = measurement.likelihood(z, counted).shares()
+        states.append(log_shares(decoded[:, columns], part.depth).cpu().numpy()[rows])
+        directs.append(direct.cpu().numpy()[rows])
+        shared = to_scipy_csr(counted.counts.cpu())[rows][:, columns.cpu().numpy()]
+        targets.append(scale_counts(shared, part.depth).toarray())
+        sections.append(counted.section.cpu().numpy()[rows])
+    if sum(len(t) for t in targets) < 10:
+        return None
+    state, said, target = (np.concatenate(parts).astype(float) for parts in (states, directs, targets))
+    return Seen(state, said, target, np.concatenate(sections))
+
+
+def mean_measured(folds: list[Fold], key: tuple[str, str], depth: float) -> Floats:
+    """Return the mean log count of every molecule over all counted nodes, those without a look as well (molecule,).
+
+    Slides are few donors more often than counts are, and features are standardised in each: they know no level.
+    """
+    total, number = np.zeros(1), 0
+    for fold in folds:
+        counted = fold.inputs.measured(*key)
+        rows = fold.training(key[0], counted.mask)
+        scaled = scale_counts(to_scipy_csr(counted.counts.cpu())[rows], depth)
+        total, number = total + np.asarray(scaled.sum(axis=0)).ravel(), number + len(rows)
+    return total / max(number, 1)
+
+
+def set_shares(readout: AbstractDirect, seen: Seen | None, *, state: bool) -> None:
+    """Regress measured on predicted log expression: a share of 0 to 1 each; else the look alone.
+
+    Unbounded, a state that hardly varies would be blown up to the size of what it happens to go along with.
+    """
+    state_share, direct_share = 0.0, 1.0
+    if state and seen is not None:
+        # Molecules count alike, but for those that hardly vary: their spread is mostly counting noise.
+        spread = seen.measured.std(axis=0)
+        spread = np.maximum(spread, max(float(np.median(spread)), 1e-6))
+        parts = (seen.state, seen.look, seen.measured)
+        said, looked, wanted = (((part - part.mean(axis=0)) / spread).ravel() for part in parts)
+        state_share, direct_share = lsq_linear(np.column_stack([said, looked]), wanted, bounds=(0.0, 1.0)).x
+    readout.state_share.fill_(float(state_share))
+    readout.direct_share.fill_(float(direct_share))
+
+
+def set_offset(readout: AbstractDirect, seen: Seen | None, level: Floats | None = None) -> None:
+    """Set what is added to each molecule, so that its mean is the `level`, that of the nodes seen if not given."""
+    if seen is None:
+        return
+    state, look = readout.state_share.item(), readout.direct_share.item()
+    wanted = seen.measured.mean(axis=0) if level is None else level
+    offset = wanted - state * seen.state.mean(axis=0) - look * seen.look.mean(axis=0)
+    readout.offset.copy_(torch.from_numpy(offset).float())

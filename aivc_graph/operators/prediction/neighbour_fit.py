@@ -1,0 +1,234 @@
+"""Closed form of what neighbours tell of expression: how far a node follows their counts, and how far its state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import lsq_linear
+from scipy.special import gammaln
+from torch import Tensor
+
+from aivc_graph.graph.profiles import scale_counts
+from aivc_graph.graph.tissue_graph import to_scipy_csr
+from aivc_graph.operators.part import Fitting
+from aivc_graph.operators.state import Fold, Hidden
+
+if TYPE_CHECKING:
+    from aivc_graph.operators.prediction.neighbours import NeighbourPrediction
+
+TURNS = 4
+MOST_VALUES = 4_000_000
+LEAST_NODES = 10
+DISPERSIONS = np.linspace(np.log(0.05), np.log(100.0), 16)
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Hidden nodes: log1p of scaled counts `said` without neighbours, the mean of each ring, and what was measured.
+
+    `said`, `measured` (node, molecule), `rings` (ring, node, molecule), `numbers` (ring, node), `total` counts and
+    `section` (node,).
+    """
+
+    said: Floats
+    rings: Floats
+    numbers: Floats
+    measured: Floats
+    total: Floats
+    section: NDArray[np.int64]
+
+
+def fit_neighbours(readout: NeighbourPrediction, fitting: Fitting) -> None:
+    """Fit a readout of neighbours, on nodes whose own counts are hidden by turns, a quarter at a time.
+
+    The weights of rings and the shares of state and neighbours are fitted on `held_out` nodes: the state has learned
+    from training nodes, the mean of neighbours has not, and there it would be trusted too much. Held out are few
+    sections, and what a state has learned need not travel to others: of its share one standard error is taken off, from
+    how far the shares of single sections differ, training ones included. What turns the mixture into expected log
+    counts and into shares is fitted on all.
+    """
+    trained = _seen(readout, fitting, fitting.training)
+    asked = trained if fitting.held_out is fitting.training else _seen(readout, fitting, fitting.held_out) or trained
+    if asked is None or trained is None:
+        return
+    everyone = [asked, *([trained] if asked is not trained else [])]
+    _set_shares(readout, everyone)
+    _set_levels(readout, everyone)
+    known = fitting.model.part("measurement", *readout.target).dispersion()
+    _set_dispersion(readout, everyone, known.detach().double().cpu().numpy())
+
+
+def _seen(readout: NeighbourPrediction, fitting: Fitting, folds: list[Fold]) -> Seen | None:
+    """Return the measured nodes of `folds` with a visible node in each ring while hidden; None if too few."""
+    level = readout.plan.level
+    counted = [(fold, fold.training(level, fold.inputs.measured(*readout.target).mask)) for fold in folds]
+    share = MOST_VALUES / readout.plan.n_molecules / max(sum(len(rows) for _, rows in counted), 1)
+    turns = min(TURNS, max(1, int(np.ceil(share * TURNS))))
+    every = max(1, int(np.ceil(turns / TURNS / share)))
+    generator, parts = np.random.default_rng(fitting.seed), []
+    for fold, rows in counted:
+        turn = generator.integers(0, TURNS, fold.inputs.n_nodes[level])
+        for now in range(turns):
+            asked = rows[turn[rows] == now][::every]
+            if len(asked):
+                parts.append(_hidden_by_turn(readout, fitting, fold, torch.from_numpy(turn == now), asked))
+    if sum(len(part.measured) for part in parts) < LEAST_NODES:
+        return None
+    return Seen(
+        said=np.concatenate([part.said for part in parts]),
+        rings=np.concatenate([part.rings for part in parts], axis=1),
+        numbers=np.concatenate([part.numbers for part in parts], axis=1),
+        measured=np.concatenate([part.measured for part in parts]),
+        total=np.concatenate([part.total for part in parts]),
+        section=np.concatenate([part.section for part in parts]),
+    )
+
+
+def _hidden_by_turn(
+    readout: NeighbourPrediction, fitting: Fitting, fold: Fold, hidden: Tensor, asked: NDArray[np.int64]
+) -> Seen:
+    level, inputs, model = readout.plan.level, fold.inputs, fitting.model
+    mask = hidden.float().to(inputs.device)
+    counts = [one.key for one in model.parts_of("measurement") if one.counts and one.plan.level == level]
+    state = model(inputs, Hidden(nodes=dict.fromkeys(counts, mask)))
+    sums, numbers = readout.around(state, inputs)
+    shares = model.expected(state, inputs, *readout.target, without=readout).shares
+    number = torch.stack(numbers)[:, asked]
+    # A ring that nobody has, as where edges are fewer than rings hold, keeps no node out.
+    there = number.sum(dim=1) > 0
+    surrounded = ((number[there] > 0).all(dim=0) & there.any()).cpu().numpy()
+    counts = to_scipy_csr(inputs.measured(*readout.target).counts.cpu())[asked]
+    kept = surrounded & (np.asarray(counts.sum(axis=1)).ravel() > 0)
+    rows, number, counts = asked[kept], number[:, torch.from_numpy(kept)], counts[kept]
+    depth = readout.plan.depth
+    return Seen(
+        said=torch.log1p(depth * shares[rows]).cpu().numpy(),
+        rings=torch.stack([total[rows] for total in sums]).div(number[:, :, None].clamp_min(1)).cpu().numpy(),
+        numbers=number.cpu().numpy(),
+        measured=scale_counts(counts, depth).toarray(),
+        total=np.asarray(counts.sum(axis=1)).ravel(),
+        section=inputs.section[level].cpu().numpy()[rows],
+    )
+
+
+def _set_shares(readout: NeighbourPrediction, seen: list[Seen]) -> None:
+    """Regress measured on predicted log counts within sections, a share of 0 to 1 each, and of each ring its weight.
+
+    Of `seen` the first are the nodes it is fitted on; all tell how far the state's share differs between sections.
+    """
+    asked = seen[0]
+    wanted = _within(asked.measured, asked.section)
+    # Molecules count alike, but for those that hardly vary: their spread is mostly counting noise.
+    spread = wanted.std(axis=0)
+    spread = np.maximum(spread, max(float(np.median(spread)), 1e-6))
+
+    def told(values: Floats, section: NDArray[np.int64]) -> Floats:
+        return (_within(values, section) / spread).ravel()
+
+    near = [told(ring, asked.section) for ring in asked.rings]
+    said, wanted = told(asked.said, asked.section), told(asked.measured, asked.section)
+    ring_share = _least_squares([said, *near], wanted)[1:]
+    if ring_share.max() > 0:
+        members = asked.numbers.mean(axis=1)
+        weight = np.where(members > 0, ring_share / np.maximum(members, 1e-6), 0.0)
+        readout.ring_weight.copy_(torch.from_numpy(weight / weight.max()).float())
+    mean = told(_mean(readout, asked), asked.section)
+    said_share = _least_squares([said, mean], wanted)[0]
+    single = []
+    for part in seen:
+        around = _mean(readout, part)
+        for rows in (np.flatnonzero(part.section == one) for one in np.unique(part.section)):
+            if len(rows) >= LEAST_NODES:
+                own = (told(values[rows], part.section[rows]) for values in (part.said, around, part.measured))
+                single.append(_least_squares([next(own), next(own)], next(own))[0])
+    if len(single) > 1:
+        said_share = max(0.0, said_share - np.std(single, ddof=1) / np.sqrt(len(np.unique(asked.section))))
+    readout.said_share.fill_(float(said_share))
+    readout.neighbour_share.fill_(float(_least_squares([mean], wanted - said_share * said)[0]))
+
+
+def _set_levels(readout: NeighbourPrediction, seen: list[Seen]) -> None:
+    """Set factor and offset of each molecule, so that mean and slope are right, and the rate that goes with them."""
+    readout.factor.fill_(1.0)
+    readout.offset.zero_()
+    mixed = np.concatenate([_mixed(readout, part) for part in seen])
+    measured = np.concatenate([part.measured for part in seen]).astype(float)
+    factor = _slope(mixed - mixed.mean(axis=0), measured - measured.mean(axis=0))
+    offset = measured.mean(axis=0) - factor * mixed.mean(axis=0)
+    rate = np.expm1(np.clip(offset + factor * mixed, 1e-6, 20.0)).mean(axis=0)
+    one = 1.0 / len(measured)  # a molecule that was hardly seen keeps its rate
+    log_rate = np.log((np.expm1(measured).mean(axis=0) + one) / (rate + one))
+    for parameter, value in ((readout.factor, factor), (readout.offset, offset), (readout.log_rate, log_rate)):
+        parameter.copy_(torch.from_numpy(value).float())
+
+
+def _set_dispersion(readout: NeighbourPrediction, seen: list[Seen], known: Floats) -> None:
+    """Set by maximum likelihood how far counts of hidden nodes scatter, from what is so of nodes that were seen."""
+    depth = readout.plan.depth
+    loss = 0.5 * (DISPERSIONS[:, None] - known) ** 2
+    for part in seen:
+        rows = np.linspace(0, len(part.total) - 1, min(len(part.total), MOST_VALUES // 4 // len(known))).astype(int)
+        mixed = torch.from_numpy(_mixed(readout, part)[rows]).to(readout.factor)
+        shares = readout.shares(readout.offset + readout.factor * mixed).double().cpu().numpy()
+        total = part.total[rows].astype(float)[:, None]
+        counts = np.rint(np.expm1(part.measured[rows].astype(float)) * total / depth)
+        loss += [_scatter_loss(np.exp(one), shares * total, counts) for one in DISPERSIONS]
+    best = np.clip(loss.argmin(axis=0), 1, len(DISPERSIONS) - 2)
+    low, middle, high = (np.take_along_axis(loss, best[None] + step, 0)[0] for step in (-1, 0, 1))
+    # The lowest point of the parabola through the best of the grid and its neighbours.
+    step = np.clip((low - high) / np.maximum(2 * (low - 2 * middle + high), 1e-12), -1.0, 1.0)
+    found = DISPERSIONS[best] + step * (DISPERSIONS[1] - DISPERSIONS[0])
+    readout.log_dispersion.copy_(torch.from_numpy(found).float())
+
+
+def _scatter_loss(dispersion: float, mean: Floats, counts: Floats) -> Floats:
+    """Return the negative log-likelihood of each molecule (molecule,), but for what does not depend on dispersion."""
+    nothing = np.log1p(mean / dispersion)
+    some = counts > 0
+    loss = (dispersion + counts) * nothing
+    loss[some] += counts[some] * np.log(dispersion) + gammaln(dispersion) - gammaln(dispersion + counts[some])
+    return np.asarray(loss.sum(axis=0))
+
+
+def _slope(x: Floats, y: Floats) -> Floats:
+    """Return the slope of y on x of each molecule, shrunk towards one as far as slopes differ by chance alone.
+
+    References
+    ----------
+    Morris 1983, doi:10.1080/01621459.1983.10477920 (parametric empirical Bayes).
+    """
+    energy = np.maximum((x**2).sum(axis=0), 1e-12)
+    raw = (x * y).sum(axis=0) / energy
+    noise = ((y - raw * x) ** 2).mean(axis=0) / energy + 1e-12
+    spread = max(float(((raw - 1) ** 2 - noise) @ (1 / noise) / (1 / noise).sum()), 0.0)
+    return np.asarray(1 + (raw - 1) * spread / (spread + noise))
+
+
+def _mixed(readout: NeighbourPrediction, seen: Seen) -> Floats:
+    return readout.said_share.item() * seen.said.astype(float) + readout.neighbour_share.item() * _mean(readout, seen)
+
+
+def _mean(readout: NeighbourPrediction, seen: Seen) -> Floats:
+    weight = readout.ring_weight.double().cpu().numpy()[:, None] * seen.numbers
+    return np.asarray(np.einsum("rn,rng->ng", weight / weight.sum(axis=0), seen.rings))
+
+
+def _within(values: Floats, section: NDArray[np.int64]) -> Floats:
+    """Return values (node, molecule) less the mean of their section."""
+    _, code = np.unique(section, return_inverse=True)
+    sums = np.zeros((code.max(initial=0) + 1, values.shape[1]))
+    np.add.at(sums, code, values)
+    return np.asarray(values - (sums / np.bincount(code)[:, None])[code])
+
+
+def _least_squares(said: list[Floats], wanted: Floats) -> Floats:
+    """Return the share of each prediction, from 0 to 1."""
+    columns = np.stack(said, axis=1)
+    # The normal equations have the same solution, and a few rows in place of one a node and molecule.
+    root = np.linalg.cholesky(columns.T @ columns + 1e-9 * len(wanted) * np.eye(len(said))).T
+    return np.asarray(lsq_linear(root, np.linalg.solve(root.T, columns.T @ wanted), bounds=(0.0, 1.0)).x)

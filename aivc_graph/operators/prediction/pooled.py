@@ -1,0 +1,99 @@
+"""Expression of a parent from the pooled counts of the children beneath it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aivc_graph import names
+from aivc_graph.graph.panels import is_observed, panel, panel_columns, shared_columns, withins
+from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
+from aivc_graph.operators.counts import log_shares
+from aivc_graph.operators.part import ANSWERS, KINDS, Device, Fitting, Shape
+from aivc_graph.operators.prediction import direct_fit
+from aivc_graph.operators.prediction.direct import AbstractDirect
+from aivc_graph.operators.state import Inputs
+from aivc_graph.settings import Settings
+
+
+class PooledPlan(Settings):
+    """Two levels that count some of the same molecules: their columns in the panel of the child and of the parent."""
+
+    child: str
+    parent: str
+    modality: str
+    of_child: tuple[int, ...]
+    of_parent: tuple[int, ...]
+    depth: float
+
+
+@dataclass(frozen=True)
+class PoolInput:
+    """Counts of children summed by overlap (parent, molecule), and who has any (parent,)."""
+
+    pooled: Tensor
+    covered: Tensor
+
+
+@KINDS["prediction"].register("pooled")
+class PooledPrediction(AbstractDirect):
+    """Mix what the state says with the pooled counts of the children beneath; see `AbstractDirect`."""
+
+    Plan = PooledPlan
+    plan: PooledPlan
+    rank: ClassVar[int] = 1
+    stages: ClassVar[Mapping[str, str]] = {ANSWERS: "fit"}
+
+    def __init__(self, plan: PooledPlan) -> None:
+        super().__init__(plan)
+        self.start(len(plan.of_parent), plan.depth)
+
+    @classmethod
+    def serves(cls, graph: TissueGraph, shape: Shape) -> list[PooledPlan]:
+        """Return a plan for each pair of levels and modality with molecules in common."""
+        return [
+            PooledPlan(
+                child=child, parent=parent, modality=m, of_child=tuple(own), of_parent=tuple(shared),
+                depth=float(graph[parent][f"{m}_depth"]),
+            )
+            for child, parent in withins(graph)
+            for m in names.MOLECULE_OF
+            if is_observed(graph, child, m) and is_observed(graph, parent, m)
+            for own, shared in [shared_columns(panel(graph, child, m), panel(graph, parent, m))]
+            if own
+        ]  # fmt: skip
+
+    @property
+    def slot(self) -> tuple[str, ...]:
+        """Child, parent and modality."""
+        return (self.plan.child, self.plan.parent, self.plan.modality)
+
+    @property
+    def target(self) -> tuple[str, str]:
+        """The parent's counts."""
+        return (self.plan.parent, self.plan.modality)
+
+    def prepare(self, graph: TissueGraph, device: Device) -> PoolInput:
+        """Return the pooled counts of a window."""
+        child, parent, modality = self.slot
+        columns = panel_columns(graph, child, modality).numpy()[list(self.plan.of_child)]
+        overlap = to_scipy_csr(graph[child, names.WITHIN, parent].adj_t)
+        pooled = (overlap @ to_scipy_csr(graph.counts(child, modality))[:, columns]).toarray()
+        covered = torch.from_numpy((pooled.sum(axis=1) > 0).astype(np.float32))
+        return PoolInput(torch.from_numpy(pooled.astype(np.float32)).to(device), covered.to(device))
+
+    def look(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log shares of the pooled counts, the columns they reach, and who has cells."""
+        data: PoolInput = inputs["prediction", *self.slot]
+        columns = torch.tensor(self.plan.of_parent, device=inputs.device)
+        return log_shares(data.pooled, self.depth), columns, data.covered
+
+    def fit(self, fitting: Fitting) -> None:
+        """Fit the shares of state and cells on held-out nodes, then the level of each molecule on all."""
+        direct_fit.set_shares(self, direct_fit.seen(self, fitting, fitting.held_out), state=True)
+        direct_fit.set_offset(self, direct_fit.seen(self, fitting, fitting.everyone))

@@ -1,0 +1,43 @@
+"""The contract of project operators: from a parent to its children."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+from torch import Tensor
+
+from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.operators.messages import AbstractVertical, PairPlan, pair_plans
+from aivc_graph.operators.part import Shape, Step
+from aivc_graph.operators.product import SparseOperator
+from aivc_graph.operators.state import Inputs, State
+
+USUAL = "broadcast"
+
+
+class AbstractProject(AbstractVertical):
+    """Messages from a parent to its children."""
+
+    kind: ClassVar[str] = "project"
+
+    @classmethod
+    def serves(cls, graph: TissueGraph, shape: Shape) -> list[PairPlan]:
+        """Return a plan for each pair of levels, coarsest first, where this member was chosen."""
+        return pair_plans(graph, shape, cls.kind)[::-1] if shape.picks(cls, USUAL) else []
+
+    def steps(self) -> list[Step]:
+        """Return its one step, down."""
+        return [(self.relation, True)]
+
+    def pass_on(self, state: State, inputs: Inputs) -> None:
+        """Let every child hear its parents."""
+        child, parent = self.slot
+        overlap = inputs["relation", *self.relation].down
+        state.z[child] = self(state.z[child], state.known[child], state.z[parent], overlap, overlap.reached)
+
+    @abstractmethod
+    def forward(
+        self, child: Tensor, has_state: Tensor, parent: Tensor, overlap: SparseOperator, covered: Tensor
+    ) -> Tensor:
+        """Return the new state of every child (child, latent); one without a parent (`covered` 0) keeps its own."""

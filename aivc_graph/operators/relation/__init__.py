@@ -1,0 +1,1 @@
+"""Relations that messages travel along, one a file."""

@@ -1,0 +1,119 @@
+"""Effects from all sections at once: known ones come back, noise goes to nothing, every section tells of its donor."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import integrate
+
+from aivc_graph.operators.intervention.joint_effects import JointEffects, Rows, joint_effects, shrink
+from aivc_graph.operators.intervention.shrinkage import FOR_NOTHING, SPREADS, log_evidence, shrunken
+
+DONORS, COMPONENTS, MOLECULES = 5, 3, 200
+
+
+def study(seed: int, effect: float) -> tuple[Rows, np.ndarray]:
+    """Return rows of one control and two treated sections a donor, and the true effects (column, molecule)."""
+    rng = np.random.default_rng(seed)
+    true = np.zeros((2, MOLECULES))
+    true[0, :10], true[1, 5:15] = effect, -effect
+    base = rng.normal(0, 0.3, (DONORS, COMPONENTS, MOLECULES))
+    x, donor, component, y = [], [], [], []
+    for d in range(DONORS):
+        for arm in ((0, 0), (1, 0), (0, 1)):
+            for j in range(COMPONENTS):
+                x.append(arm), donor.append(d), component.append(j)
+                y.append(base[d, j] + np.array(arm) @ true + rng.normal(0, 0.2, MOLECULES))
+    variance = np.full((len(y), MOLECULES), 0.02)
+    rows = Rows(
+        np.array(y), variance, np.array(x, float), np.array(donor), np.array(component), np.full(2, 1e3), variance**0
+    )
+    return rows, true
+
+
+def found_by(rows: Rows) -> JointEffects:
+    """Return the shrunken effects of all donors."""
+    without = [joint_effects(rows.take(rows.donor != d), DONORS, COMPONENTS) for d in range(DONORS)]
+    return shrink(joint_effects(rows, DONORS, COMPONENTS), without, np.ones((DONORS, 2), bool))[0]
+
+
+def test_known_effects_come_back_and_the_rest_is_nothing() -> None:
+    rows, true = study(0, 1.0)
+    found = found_by(rows)
+    assert np.abs(found.mean - true)[true != 0].max() < 0.3
+    assert np.abs(found.mean)[true == 0].max() < 0.15 and np.abs(found.departure).max() < 0.3
+    # Counting explains half of the variance about the fit; the rest is told as surplus.
+    assert np.median(found.surplus) == pytest.approx(0.02, rel=0.5)
+
+
+def test_no_effect_gives_none() -> None:
+    found = found_by(study(1, 0.0)[0])
+    assert np.abs(found.mean).max() < 0.05  # the noise of an estimate is 0.13
+    assert np.sqrt((found.departure**2).mean()) < 0.02
+
+
+def test_what_donors_do_not_agree_on_is_nothing() -> None:
+    rows, _ = study(4, 0.0)
+    rng = np.random.default_rng(4)
+    # Each donor's treated sections differ as whole sections do: the same in all components, by chance in each donor.
+    batch = rng.normal(0, 0.6, (DONORS, 2, MOLECULES))
+    shaken = replace(rows, y=rows.y + np.einsum("rk,rkg->rg", rows.x, batch[rows.donor]))
+    by_counting = shrink(joint_effects(shaken, DONORS, COMPONENTS), [], np.zeros((0, 2), bool))[0].mean
+    assert (by_counting**2).mean() > 0.01
+    assert (found_by(shaken).mean ** 2).mean() < 0.2 * (by_counting**2).mean()
+
+
+def test_rows_that_err_together_count_for_less() -> None:
+    rows, _ = study(5, 1.0)
+    whole = joint_effects(rows, DONORS, COMPONENTS)
+    inflated = joint_effects(replace(rows, inflation=rows.inflation * 9), DONORS, COMPONENTS)
+    np.testing.assert_allclose(inflated.mean_error / whole.mean_error, 2, rtol=0.35)
+
+
+def test_order_of_rows_does_not_matter() -> None:
+    rows, _ = study(2, 1.0)
+    order = np.random.default_rng(0).permutation(len(rows.y))
+    mixed = rows.take(order)
+    a, b = joint_effects(rows, DONORS, COMPONENTS), joint_effects(mixed, DONORS, COMPONENTS)
+    for name in ("mean", "mean_error", "departure", "base", "surplus"):
+        np.testing.assert_allclose(getattr(a, name), getattr(b, name), atol=1e-9)
+
+
+def test_a_donor_left_out_is_known_by_the_others_alone() -> None:
+    rows, _ = study(3, 1.0)
+    other = replace(rows, y=rows.y + 5.0 * (rows.donor == 2)[:, None])
+    a, b = (joint_effects(given.take(given.donor != 2), DONORS, COMPONENTS) for given in (rows, other))
+    np.testing.assert_array_equal(a.mean, b.mean)
+    assert (a.base[2] == 0).all()
+
+
+def test_shrinkage_keeps_the_few_and_drops_the_many() -> None:
+    rng = np.random.default_rng(0)
+    true = np.zeros(500)
+    true[:10] = 2.0
+    estimate = true + rng.normal(0, 0.3, 500)
+    found = shrunken(estimate, np.full(500, 0.3))
+    assert ((found - true) ** 2).mean() < 0.15 * ((estimate - true) ** 2).mean()
+    assert np.abs(found[:10] - estimate[:10]).max() < 0.4 and (np.abs(found) <= np.abs(estimate)).all()
+    np.testing.assert_array_equal(shrunken(np.zeros(5), np.ones(5)), 0)
+    assert np.abs(shrunken(np.full(5, 3.0), np.full(5, 1e3))).max() < 0.1  # unknown: as if never measured
+
+
+def test_evidence_is_the_integral_over_the_prior() -> None:
+    square, cross = 7.0, 4.0
+    before = np.where(SPREADS == 0, FOR_NOTHING, 1.0) / (FOR_NOTHING + len(SPREADS) - 1)
+    expected = before[0]
+    for share, spread in zip(before[1:], SPREADS[1:], strict=True):
+
+        def integrand(effect: float, spread: float = spread) -> float:
+            likelihood = np.exp(cross * effect - 0.5 * square * effect**2)
+            return float(likelihood * np.exp(-0.5 * (effect / spread) ** 2) / (spread * np.sqrt(2 * np.pi)))
+
+        expected += share * integrate.quad(integrand, -8 * spread, 8 * spread, points=[0.0])[0]
+    found = log_evidence(np.array([[[square]]]), np.array([[cross]]))
+    assert found == pytest.approx(np.log(expected), rel=1e-4)
+    # Two columns that never meet: the second, of no data, changes nothing.
+    both = log_evidence(np.array([[[square, 0], [0, 0.0]]]), np.array([[cross, 0.0]]))
+    assert both == pytest.approx(found)

@@ -1,0 +1,226 @@
+"""What every part of a model keeps to, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from aivc_graph.graph.build import GraphConfig, build_graph
+from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.graph.windows import windows
+from aivc_graph.model.plan import ModelPlan
+from aivc_graph.model.settings import ModelConfig
+from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.operators.gate import Gate
+from aivc_graph.operators.hiding import draw_hidden
+from aivc_graph.operators.part import BEFORE_TRAINING, all_kinds
+from aivc_graph.tissue.intervention import knockout, set_interventions
+from aivc_graph.training.fit import fit
+from aivc_graph.training.objective import Loss, likelihood
+from aivc_graph.training.settings import TrainingConfig
+from tests.fitting import fit_stages, fitting_of, fold_of, model_of
+
+EDGES = GraphConfig(edges={"cell": {"kind": "knn", "k": 8}, "patch": {"kind": "knn", "k": 6}})
+CONFIG = ModelConfig(latent=3, rings=(4, 8))
+BOTH = ("cell", "patch")
+# Nothing of it is a number to be fitted: the depth that counts are scaled to, and what is told of a plan.
+GIVEN = ("target_depth", "opening")
+
+
+@pytest.fixture(scope="module")
+def graph(striped_section: Callable[..., Any]) -> TissueGraph:
+    """Two sections of each of three donors, one of each treated in full, with cells, spots and tile features."""
+    sections = []
+    for donor in range(3):
+        for arm in range(2):
+            section = striped_section(f"s{donor}{arm}", n=500, seed=2 * donor + arm, levels=BOTH, donor=f"d{donor}")
+            if arm:
+                _lower(section, "G3")
+                set_interventions(section, (knockout("G3", dose=0.5),))
+            sections.append(section)
+    return build_graph(sections, EDGES)
+
+
+def _lower(section: Any, gene: str) -> None:
+    table = section.tables["cell_rna"]
+    counts = table.X.toarray()
+    counts[:, list(table.var_names).index(gene)] = 0
+    table.X = type(table.X)(counts)
+
+
+@pytest.fixture(scope="module")
+def closed(graph: TissueGraph) -> TissueModel:
+    """A model of `graph` with everything fitted that is fitted before training."""
+    model = model_of(graph, CONFIG)
+    fold = fold_of(graph, model)
+    fit_stages(fitting_of(graph, model, [fold], [fold_of(graph, model, _validation(graph))]), BEFORE_TRAINING)
+    return model
+
+
+def _validation(graph: TissueGraph) -> dict[str, np.ndarray]:
+    return {level: graph.in_split(level, "validation").numpy() for level in graph.levels}
+
+
+def test_every_kind_has_a_part_here(graph: TissueGraph) -> None:
+    plan = ModelPlan.of(graph, CONFIG)
+    assert {(part.kind, part.member) for part in plan.parts} == {
+        (kind, name) for kind, members in all_kinds().items() for name in members
+    }
+
+
+def test_every_parameter_learns_and_everything_else_is_fitted(graph: TissueGraph, tmp_path: Path) -> None:
+    """A number that neither a fit nor a gradient moves says nothing; that it stands for something is an illusion."""
+    config = TrainingConfig(epochs=3, device="cpu", window_nodes=400)
+    start = TissueModel(ModelPlan.of(graph, CONFIG))
+    trained = fit(graph, CONFIG, config, tmp_path)
+    first = dict(start.named_parameters())
+    still = [name for name, p in trained.named_parameters() if torch.equal(p, first[name]) and "hidden" not in name]
+    assert still == []
+    # A lift to windows that measure nothing stays mean pooling: of each member some part must move.
+    moved, there = set(), set()
+    for old, new in zip(start.parts(), trained.parts(), strict=True):
+        for name, value in new.named_buffers():
+            if value.numel():
+                there.add((type(new).__name__, name))
+                if not torch.equal(value, old.get_buffer(name)):
+                    moved.add((type(new).__name__, name))
+    # Shares that nothing here supports stay at their start; that they can move is shown where each is fitted.
+    assert {name for name in there - moved if not name[1].endswith(("share", *GIVEN))} == set()
+
+
+def test_each_part_starts_at_the_baseline_and_is_no_worse_on_held_out_tissue(
+    graph: TissueGraph, closed: TissueModel
+) -> None:
+    """The mean profile of the section: what a decoder that says nothing expects."""
+    told, plain = _held_out(closed, graph), model_of(graph, CONFIG)
+    plain.load_state_dict(closed.state_dict())
+    with torch.no_grad():
+        for part in plain.parts_of("measurement"):
+            part.weight.zero_()
+    baseline = _held_out(plain, graph)
+    for key, total in told.total.items():
+        assert float(total) <= float(baseline.total[key]) * 1.0005, key
+    # Three stripes with genes of their own: there is something to say.
+    assert float(told.total["cell", "rna"]) < 0.97 * float(baseline.total["cell", "rna"])
+
+
+def _held_out(model: TissueModel, graph: TissueGraph) -> Loss:
+    inputs = model.prepare(graph)
+    hidden = draw_hidden(model.parts_of("measurement"), inputs, np.random.default_rng(5))
+    counted = {level: torch.from_numpy(rows).float() for level, rows in _validation(graph).items()}
+    with torch.no_grad():
+        return likelihood(model, inputs, model(inputs, hidden), hidden, counted, 1.0)
+
+
+def test_what_is_shown_is_not_scored(graph: TissueGraph, closed: TissueModel) -> None:
+    inputs = closed.prepare(graph)
+    part = closed.part("measurement", "cell", "rna")
+    hidden = draw_hidden(closed.parts_of("measurement"), inputs, np.random.default_rng(1))
+    counted = {level: torch.ones(n) for level, n in inputs.n_nodes.items()}
+    with torch.no_grad():
+        state, data = closed(inputs, hidden), inputs.measured("cell", "rna")
+        shares = part.likelihood(state.z["cell"], data).shares()
+        scored = float(likelihood(closed, inputs, state, hidden, counted, 1.0).total["cell", "rna"])
+        apart = {name: float(_nll(shares, data, mask, part)) for name, mask in _by_turn(hidden).items()}
+    assert scored == pytest.approx(apart["hidden"], rel=1e-4)
+    assert scored != pytest.approx(apart["shown"], rel=0.1)
+
+
+def _by_turn(hidden: Any) -> dict[str, Tensor]:
+    shown = hidden.shown["cell", "rna"]
+    return {"shown": shown, "hidden": 1 - shown}
+
+
+def _nll(shares: Tensor, data: Any, molecule: Tensor, part: Any) -> Tensor:
+    """Return the negative log-likelihood of hidden molecules, from torch's own negative binomial."""
+    counts, theta = data.counts.to_dense(), part.dispersion().exp()
+    mean = (shares * counts.sum(dim=1, keepdim=True)).clamp_min(1e-10)
+    said = torch.distributions.NegativeBinomial(theta, probs=mean / (mean + theta), validate_args=False)
+    return -(said.log_prob(counts) * molecule).sum()
+
+
+def test_the_halo_is_not_counted(graph: TissueGraph, closed: TissueModel) -> None:
+    """Losses of windows add up to that of the whole graph, each node once."""
+
+    def total(nodes: int) -> tuple[float, float, int]:
+        loss, pieces = Loss(), list(windows(graph, closed.steps, nodes))
+        for window in pieces:
+            inputs = closed.prepare(window.graph)
+            nothing = draw_hidden(closed.parts_of("measurement"), inputs, np.random.default_rng(0))
+            for key in nothing.nodes:
+                nothing.nodes[key].zero_()
+            for key in nothing.shown:
+                nothing.shown[key].fill_(1.0)
+            core = {level: mask.float() for level, mask in window.core.items()}
+            with torch.no_grad():
+                loss.add(likelihood(closed, inputs, closed(inputs, nothing), nothing, core, 1.0))
+        return float(loss.total["cell", "rna"]), loss.number["cell", "rna"], len(pieces)
+
+    whole, cut = total(10**6), total(300)
+    assert whole[2] == 1 and cut[2] > 3
+    assert cut[:2] == pytest.approx(whole[:2], rel=1e-4)
+
+
+def test_an_expert_that_is_surer_is_heard_more(graph: TissueGraph, closed: TissueModel) -> None:
+    inputs = closed.prepare(graph)
+    part = closed.part("measurement", "patch", "rna")
+    own = part.encode(inputs.measured("patch", "rna"))
+    kept, distances = part.log_precision.clone(), []
+    for more in (0.0, 3.0):
+        part.log_precision.copy_(kept + more)
+        distances.append(float((closed.encode(inputs, _nothing()).z["patch"] - own).detach().norm()))
+    part.log_precision.copy_(kept)
+    assert distances[1] < 0.2 * distances[0]
+
+
+def _nothing() -> Any:
+    from aivc_graph.operators.state import Hidden
+
+    return Hidden()
+
+
+def test_shut_gates_leave_the_closed_form(graph: TissueGraph, closed: TissueModel) -> None:
+    inputs = closed.prepare(graph)
+    with torch.no_grad():
+        before = closed(inputs).z["cell"]
+        kept = {name: p.clone() for name, p in closed.named_parameters()}
+        torch.manual_seed(0)
+        for p in closed.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+        gates = [module for module in closed.modules() if isinstance(module, Gate)]
+        opened = closed(inputs).z["cell"]
+        for gate in gates:
+            gate.opening[gate.question] = 0.0
+        shut = closed(inputs).z["cell"]
+        for gate in gates:
+            gate.opening.fill_(1.0)
+        for name, p in closed.named_parameters():
+            p.copy_(kept[name])
+    assert not torch.allclose(opened, before, atol=1e-3)
+    share = closed.part("lift", "cell", "patch").share
+    assert torch.isfinite(share).all() and (share >= 0).all() and (share <= 1).all()
+    torch.testing.assert_close(shut, before, atol=1e-5, rtol=1e-4)
+
+
+def test_no_module_of_the_trainer_or_model_names_a_modality_or_a_level() -> None:
+    """A modality named there would have to be named again for the next one."""
+    import inspect
+
+    from aivc_graph.training import fit as trainer
+    from aivc_graph.training import objective
+
+    for module in (trainer, objective):
+        text = inspect.getsource(module)
+        assert not any(f"names.{word}" in text for word in ("RNA", "ADT", "ATAC", "HISTOLOGY", "CELL", "PATCH"))
+
+
+def test_parts_are_modules_of_buffers_and_parameters(closed: TissueModel) -> None:
+    for part in closed.parts():
+        assert isinstance(part, nn.Module) and part.slot and part.name == "_".join(part.slot)
+        assert type(part)(type(part).Plan.model_validate(part.plan.model_dump(mode="json"))).slot == part.slot
