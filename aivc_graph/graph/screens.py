@@ -1,4 +1,4 @@
-"""What a graph holds of conditions: what was done to each node of a screen, where, at what dose, and what came of it."""
+"""What a graph holds of a screen: what was done to each node, where and at what dose, and what was measured of it."""
 
 from __future__ import annotations
 
@@ -74,10 +74,9 @@ def settings_of(graph: TissueGraph, level: str, modality: str) -> tuple[list[Set
     found = []
     for name, where, *given in distinct.tolist():
         parts = parts_of(str(condition[1][name]))
-        by_name = {part: amount for part, *amount in reversed([amounts[one] for one in given if one >= 0])}
-        told = [by_name[part] for part in parts if part in by_name]
-        whole = len(told) == len(parts)
-        doses, hours = ((tuple(one[i] for one in told) if whole else ()) for i in (0, 1))
+        by_name = {amounts[one][0]: amounts[one][1:] for one in reversed(given) if one >= 0}
+        told = np.array([by_name.get(part, (np.nan, np.nan)) for part in parts]).reshape(len(parts), 2)
+        doses, hours = (tuple(one.tolist()) if np.isfinite(one).all() else () for one in told.T)
         found.append(Setting(str(context[1][where]), parts, doses, hours))
     order = sorted(set(found))
     place = {one: i for i, one in enumerate(order)}
@@ -123,7 +122,7 @@ def _applied(graph: TissueGraph, level: str) -> tuple[Ints, list[tuple[str, floa
     )
     code = edges.groupby(["name", "dose", "hours"], sort=True, dropna=False).ngroup().to_numpy()
     first = edges.iloc[np.unique(code, return_index=True)[1]]
-    amounts = [(str(one.name), float(one.dose), float(one.hours)) for one in first.itertuples(index=False, name="Row")]
+    amounts = list(zip(first["name"].tolist(), first["dose"].tolist(), first["hours"].tolist(), strict=True))
     number = np.diff(adjacency.indptr)
     found = np.full((n, max(int(number.max(initial=0)), 1)), -1)
     row = np.repeat(np.arange(n), number)
