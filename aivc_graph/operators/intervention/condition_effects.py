@@ -237,7 +237,7 @@ class ConditionEffects(nn.Module):
     def _amounts(
         self, parts: tuple[str, ...], given: float | tuple[float, ...] | None, field: int, name: str
     ) -> tuple[float, ...]:
-        if given is None:
+        if given is None or given == ():
             return tuple(value for part in parts for value in self._usual(part, field))
         values = given if isinstance(given, tuple) else (given,) * len(parts)
         if len(values) != len(parts):
