@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError
@@ -22,9 +23,12 @@ from aivc_graph.graph.screens import (
     values_of,
 )
 from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.graph.windows import windows
+from aivc_graph.operators.gate import RESPONSE
 from aivc_graph.operators.intervention.condition_profiles import profiles_of
 from aivc_graph.operators.intervention.condition_stack import RULES, Kind, Stack, answers, fit_stack
 from aivc_graph.operators.intervention.conditions import Conditions, Floats, Mask, conditions_of
+from aivc_graph.operators.part import LAST_ANSWERS, AbstractPart, Fitting, Shape
 from aivc_graph.settings import Settings
 
 # Most sources of variance there are, see `likenesses`, and the rest.
@@ -56,7 +60,7 @@ class ConditionsPlan(Settings):
         return tuple(Setting(*one) for one in self.settings)
 
 
-class ConditionEffects(nn.Module):
+class ConditionEffects(AbstractPart):
     r"""Tells the response to any condition from those of training, by `predict_responses`.
 
     All it holds is fitted in closed form and kept in buffers. ``total`` and ``number`` (row, gene) are sums over nodes
@@ -67,6 +71,11 @@ class ConditionEffects(nn.Module):
     Doses and hours are told apart as contexts are, each dose of a context having the context's untreated state.
     """
 
+    kind: ClassVar[str] = "intervention"
+    question: ClassVar[str] = RESPONSE
+    Plan = ConditionsPlan
+    plan: ConditionsPlan
+    stages: ClassVar[Mapping[str, str]] = {LAST_ANSWERS: "fit_windows"}
     total: Tensor
     number: Tensor
     start: Tensor
@@ -75,8 +84,7 @@ class ConditionEffects(nn.Module):
     left_out: Tensor
 
     def __init__(self, plan: ConditionsPlan) -> None:
-        super().__init__()
-        self.plan = plan
+        super().__init__(plan)
         several = sorted({len(one.parts) for one in plan.rows if one.parts})
         kinds = [
             (n, unseen, *seen)
@@ -85,12 +93,23 @@ class ConditionEffects(nn.Module):
             for seen in itertools.product((0, 1), repeat=2)
         ]
         shape, k = (len(plan.settings), len(plan.genes)), len(RULES) + 1
-        self.register_buffer("total", torch.zeros(shape, dtype=torch.float64))
-        self.register_buffer("number", torch.zeros(shape, dtype=torch.float64))
-        self.register_buffer("start", torch.full((SOURCES,), torch.nan, dtype=torch.float64))
-        self.register_buffer("kinds", torch.tensor(kinds, dtype=torch.int64).reshape(-1, 4))
-        self.register_buffer("products", torch.zeros((len(kinds), k, k), dtype=torch.float64))
-        self.register_buffer("left_out", torch.zeros(len(kinds), dtype=torch.int64))
+        self.hold("total", torch.zeros(shape, dtype=torch.float64))
+        self.hold("number", torch.zeros(shape, dtype=torch.float64))
+        self.hold("start", torch.full((SOURCES,), torch.nan, dtype=torch.float64))
+        self.hold("kinds", torch.tensor(kinds, dtype=torch.int64).reshape(-1, 4))
+        self.hold("products", torch.zeros((len(kinds), k, k), dtype=torch.float64))
+        self.hold("left_out", torch.zeros(len(kinds), dtype=torch.int64))
+
+    @classmethod
+    def serves(cls, graph: TissueGraph, shape: Shape) -> list[ConditionsPlan]:
+        """Return the plan of a graph of which some training nodes were treated, as their condition says."""
+        plan = cls.plan_of(graph)
+        return [] if plan is None else [plan]
+
+    @property
+    def slot(self) -> tuple[str, ...]:
+        """The level and modality of the conditions."""
+        return (self.plan.level, self.plan.modality)
 
     @staticmethod
     def plan_of(graph: TissueGraph) -> ConditionsPlan | None:
@@ -106,6 +125,11 @@ class ConditionEffects(nn.Module):
         return ConditionsPlan(
             level=place[0], modality=place[1], genes=genes_of(graph, *place), settings=tuple(map(tuple, rows))
         )
+
+    def fit_windows(self, fitting: Fitting) -> None:
+        """Fit to the training nodes of the whole graph, window by window."""
+        whole = windows(fitting.source, (), fitting.window_nodes)
+        self.fit(((one.graph, one.core[self.plan.level].numpy()) for one in whole), fitting.seed)
 
     def fit(self, pieces: Iterable[Piece], seed: int = 0) -> None:
         """Sum over pieces of the graph, each with its nodes that count (node,), and see what conditions tell.

@@ -12,10 +12,13 @@ from aivc_graph import names
 from aivc_graph.errors import QueryError
 from aivc_graph.graph.screens import EFFECT, LOG_EXPRESSION, Setting, settings_of
 from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.graph.windows import windows
 from aivc_graph.operators.intervention.condition_effects import ConditionEffects, ConditionsPlan
 from aivc_graph.operators.intervention.condition_stack import predict_responses
 from aivc_graph.operators.intervention.conditions import conditions_of
+from aivc_graph.operators.part import LAST_ANSWERS, Fitting, Shape
 from tests.graph.screen_graphs import screen_graph
+from tests.graph.tissues import random_tissue
 
 PARTS, GENES = "ABCDE", 30
 SINGLES = tuple(PARTS)
@@ -78,6 +81,20 @@ def test_pieces_add_up_to_the_whole(modality: str) -> None:
     whole, parts = fitted(graph), fitted(graph, pieces=3)
     np.testing.assert_allclose(parts.total, whole.total, rtol=1e-12)
     np.testing.assert_allclose(parts.predict(["A", "B"], "k562")[0], whole.predict(["A", "B"], "k562")[0], atol=1e-9)
+
+
+def test_windows_of_tissue_with_conditions_add_up_to_it() -> None:
+    graph = random_tissue(n_cells=300, n_genes=8)
+    rng = np.random.default_rng(0)
+    graph["cell"].obs["condition"] = rng.choice(["control", "G1", "G2", "G3", "G1+G2"], 300)
+    whole = fitted(graph)
+    assert whole.slot == ("cell", "rna") and ConditionEffects.serves(graph, Shape(4, ())) == [whole.plan]
+    again = ConditionEffects(whole.plan)
+    fit = again.fits(LAST_ANSWERS)
+    assert fit is not None
+    fit(Fitting(None, [], [], rng, 0, graph, 100, np.zeros(1, np.int64)))  # type: ignore[arg-type]
+    torch.testing.assert_close(again.total, whole.total, rtol=1e-12, atol=0.0)
+    assert len(list(windows(graph, (), 100))) > 2 and float(whole.total.sum()) > 0
 
 
 def test_what_is_saved_answers_alike() -> None:
