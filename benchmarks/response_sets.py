@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import sparse
 
 from aivc_graph.evaluation.responses.cells import Cells
-from aivc_graph.evaluation.responses.table import Responses
+from aivc_graph.evaluation.responses.table import Responses, responses_of
 
 Floats = np.ndarray[Any, Any]
 Parts = tuple[str, ...]
@@ -39,6 +39,8 @@ def sets_in(folder: Path) -> dict[str, Callable[[], Responses]]:
         **{f"l1000 a375 {dose} uM": partial(kinases, folder / "l1000-a375-kinase-dose", (dose,)) for dose in doses},
         "l1000 a375": partial(kinases, folder / "l1000-a375-kinase-dose"),
         "l1000 lines": partial(lines, folder / "l1000-3drugs-65lines/ds.h5ad"),
+        "l1000 times": partial(times, folder / "l1000-3drugs-65lines/ds.h5ad"),
+        "norman and mcfaline": partial(contexts, folder / "norman19-mcfaline23-devel/devel.h5ad"),
     }
 
 
@@ -135,6 +137,19 @@ def lines(path: Path) -> Responses:
     return pooled(data.var.pr_gene_symbol.astype(str), keys, np.asarray(data.X, float))
 
 
+def times(path: Path) -> Responses:
+    """The same three drugs, by hours rather than by line: 6 h is told from 24 h alone, and 24 h from 6 h."""
+    data = ad.read_h5ad(path)
+    hours = data.obs.pert_itime.astype(str).str.split(" &").str[0]
+    keys = [((name,), hour) for name, hour in zip(data.obs.pert_iname.astype(str), hours, strict=True)]
+    return pooled(data.var.pr_gene_symbol.astype(str), keys, np.asarray(data.X, float))
+
+
+def contexts(path: Path) -> Responses:
+    """One line of Norman 2019 and three of McFaline-Figueroa 2023, with the untreated profile of each."""
+    return responses_of(ad.read_h5ad(path), "condition", "control", "cell_type", where=str(path))
+
+
 def phosphosites(path: Path) -> Responses:
     """31 compounds, 96 phosphosites. Abelin 2016, doi:10.1074/mcp.M116.058354."""
     values, columns, rows = gct(path)
@@ -185,6 +200,22 @@ def _pair(both: Floats, how: str, programmes: Floats, rng: np.random.Generator) 
     return np.asarray(0.7 * sums if how == "shrinks" else sums)
 
 
+def of_states(follows: bool, seed: int, noise: float = 0.5) -> Responses:
+    """Draw 12 parts in five contexts whose untreated states lie at random on a line, 300 genes.
+
+    What a part does is shared, half of its variance, and otherwise `follows` the line or is of the context alone.
+    """
+    rng = np.random.default_rng(seed)
+    place = rng.normal(size=(5, 1))
+    untreated = 3 * rng.normal(size=300) + place * rng.normal(size=300) + 0.3 * rng.normal(size=(5, 300))
+    own = place[..., None] * rng.normal(size=(12, 300)) if follows else rng.normal(size=(5, 12, 300))
+    effect = (rng.normal(size=(12, 300)) + own + noise * rng.normal(size=own.shape)).reshape(60, 300)
+    keys = [(f"G{i}", f"context {c}") for c in range(5) for i in range(12)]
+    controls = {f"context {c}": profile for c, profile in enumerate(untreated)}
+    genes = [f"G{i}" for i in range(300)]
+    return table_of(genes, [(part,) for part, _ in keys], [context for _, context in keys], effect, controls)
+
+
 def pooled(genes: Sequence[str], keys: Sequence[tuple[Parts, Hashable]], effect: Floats) -> Responses:
     """Return the table of the mean effect of each (parts, context)."""
     names = sorted(set(keys), key=str)
@@ -193,14 +224,24 @@ def pooled(genes: Sequence[str], keys: Sequence[tuple[Parts, Hashable]], effect:
     return table_of(genes, [parts for parts, _ in names], [str(context) for _, context in names], mean)
 
 
-def table_of(genes: Sequence[str], parts: Sequence[Parts], context: Sequence[str], effect: Floats) -> Responses:
-    """Return effects as a table of responses without cells, a control of zero in each context."""
+def table_of(
+    genes: Sequence[str],
+    parts: Sequence[Parts],
+    context: Sequence[str],
+    effect: Floats,
+    controls: Mapping[str, Floats] | None = None,
+) -> Responses:
+    """Return effects as a table of responses without cells, a control of zero in each context unless they are given."""
     contexts = sorted(set(context))
     done = [tuple(sorted(one)) for one in parts] + [()] * len(contexts)
     where = np.array([*context, *contexts])
     order = sorted(range(len(done)), key=lambda i: (where[i], done[i]))
     control = {where[i]: at for at, i in enumerate(order) if not done[i]}
-    profile = np.vstack([effect, np.zeros((len(contexts), effect.shape[1]))])[order]
+    level = (
+        np.zeros((len(contexts), effect.shape[1])) if controls is None else np.stack([controls[c] for c in contexts])
+    )
+    rows = effect + level[[contexts.index(one) for one in context]]
+    profile = np.vstack([rows, level])[order]
     return Responses(
         genes=tuple(map(str, genes)),
         condition=np.array(["+".join(done[i]) or "control" for i in order]),

@@ -9,14 +9,13 @@ The design was chosen on `CHOSEN_ON` and on drawn screens of other seeds; the ot
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from response_sets import INTERACTIONS, Floats, drawn, sets_in
+from response_sets import INTERACTIONS, Floats, drawn, of_states, sets_in
 from result_file import write_result
 
 from aivc_graph.config import data_folder
@@ -24,12 +23,13 @@ from aivc_graph.evaluation.baselines.baseline import run_baselines
 from aivc_graph.evaluation.responses.asking import READOUT, conditions_in, scene_of
 from aivc_graph.evaluation.responses.questions import QUESTIONS, Question
 from aivc_graph.evaluation.responses.table import Responses
+from aivc_graph.operators.intervention.condition_stack import RULES, rules
 from aivc_graph.pipeline.evaluate_tables import predict
-from aivc_graph.training.fit_responses import RULES, rules
 
 OUT = Path(__file__).parent / "results" / "responses_elsewhere.json"
 CHOSEN_ON = ("korkut15", "hepg2 midas", "mathews14", "gi fitness 0", "gi fitness 1", "l1000 shrna", "p100",
              "l1000 a375", "l1000 a375 10 uM", "l1000 a375 1.11 uM", "l1000 lines")  # fmt: skip
+OF_CONTEXTS = ("l1000 times",)
 SEEDS = range(100, 104)
 DRAWS = 2000
 # Rules that are no peers: labels shuffled on purpose, and the model's own part.
@@ -53,6 +53,11 @@ def main() -> None:
                 table = drawn(how, seed, noise, seed % 2 == 0)
                 for question in asked_of("drawn", table):
                     pooled.setdefault(f"{how}, noise {noise}: {question.name}", []).append(answers(table, question))
+    for follows, name in ((True, "follow the untreated state"), (False, "are of the context alone")):
+        for seed in SEEDS:
+            table = of_states(follows, seed)
+            for question in asked_of("drawn", table):
+                pooled.setdefault(f"effects {name}: {question.name}", []).append(answers(table, question))
     for name, parts in pooled.items():
         errors, likeness = ({k: np.concatenate([one[i][k] for one in parts]) for k in parts[0][i]} for i in (0, 1))
         found["drawn"][name] = summary(errors, likeness)
@@ -64,7 +69,7 @@ def main() -> None:
 
 def asked_of(name: str, table: Responses) -> list[Question]:
     """Return the questions of a table; of one with many contexts, new contexts alone."""
-    many = len(set(table.context)) > 2
+    many = len(set(table.context)) > 2 or name in OF_CONTEXTS
     asks = [ask for kind, ask in QUESTIONS.items() if (kind == "unseen_context") == many]
     return [question for ask in asks for question in ask(table, ~table.is_control, 0)]
 
@@ -75,7 +80,7 @@ def answers(table: Responses, question: Question) -> tuple[dict[str, Floats], di
     likeness: dict[str, list[Floats]] = {}
     for fold in question.folds:
         true = table.effect[fold.asked]
-        said = run_baselines(dataclasses.replace(scene_of(table, fold), features=None), READOUT)
+        said = run_baselines(scene_of(table, fold), READOUT)
         said["model"] = predict(table, fold)
         said["best linear"] = rules(conditions_in(table, fold), np.flatnonzero(fold.asked))[RULES.index("best linear")]
         for name, answer in said.items():

@@ -31,12 +31,12 @@ from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.io.footprints import hashes_of_weights, read_footprints
 from aivc_graph.io.h5ad_file import file_hashes, read_anndata
 from aivc_graph.io.staging import check_place
+from aivc_graph.operators.intervention.condition_stack import predict_responses
 from aivc_graph.pipeline.scores import FILE, write_scores
 from aivc_graph.pipeline.table_card import card_of_pairing, card_of_screen
 from aivc_graph.pipeline.table_settings import PairingConfig, QuestionConfig, ScreenConfig, load_table_config
 from aivc_graph.splits.leakage import MAX_SHARE, MIN_FEATURES, MIN_ROWS
 from aivc_graph.training.fit_modality import predict_modality
-from aivc_graph.training.fit_responses import predict_responses
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.floating]

@@ -143,7 +143,11 @@ def _of_screen(table: Responses, whose: str) -> list[dict[str, str]]:
     kind = "counts, brought to a depth of 50,000" if table.cells.counts else "log-normalised values, as given"
     said = [
         ("measurement", f"Profiles are of {kind}; a gene that is not on the panel is unknown, not unchanged."),
-        ("intervals", "Intervals resample conditions, taken as a fair draw of those to come; not donors or batches."),
+        (
+            "intervals",
+            "Intervals resample what was held out, perturbations or contexts, taken as a fair draw of those to come; "
+            "not donors or batches. Fewer than five have no interval.",
+        ),
     ]
     if whose:
         said.append(

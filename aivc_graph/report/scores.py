@@ -82,10 +82,11 @@ def _board(key: dict[str, Any], rows: pd.DataFrame, comparisons: pd.DataFrame) -
 def summary_of(boards: dict[str, list[Board]]) -> str:
     """Say in one sentence how the model stands to the best baseline of each score."""
     verdicts = [board.verdict for of_axis in boards.values() for board in of_axis]
-    better, worse = (sum(v.startswith(word) for v in verdicts) for word in (BETTER, WORSE))
+    better, worse, neither = (sum(v.startswith(word) for v in verdicts) for word in (BETTER, WORSE, NEITHER))
+    untold = len(verdicts) - better - worse - neither
     return (
         f"Of {len(verdicts)} scores the model is clearly better than the best baseline in {better}, "
-        f"clearly worse in {worse}, neither in {len(verdicts) - better - worse}."
+        f"clearly worse in {worse}, neither in {neither}{f'; {untold} without an interval' if untold else ''}."
     )
 
 

@@ -14,7 +14,7 @@ from aivc_graph.operators.regressions import (
     principal_axes,
     ridge_path,
 )
-from aivc_graph.training.stacking import shares_of_rules
+from aivc_graph.operators.stacking import shares_of_rules
 
 Floats = NDArray[np.floating]
 Mask = NDArray[np.bool_]

@@ -39,7 +39,7 @@ def test_a_screen_is_asked_scored_and_written(written: Path, capsys: pytest.Capt
     assert {one.kind for one in found.results} == {"model", "baseline", "ceiling"}
     assert found.risk["intervention"]["tasks"] == ["unseen_pair_2_seen"] and found.risk["scale"] == "not evaluated"
     assert found.provenance["collapsed"] == [] and found.leakage["by_split"] == {"test": 0.0}
-    assert {one.unit for one in found.results} == {"condition"} and {one.n_units for one in found.results} == {5}
+    assert {one.unit for one in found.results} == {"perturbation"} and {one.n_units for one in found.results} == {5}
     before = (out / "evaluation.json").read_bytes()
     evaluate_table(written / "small.yaml", out)
     assert (out / "evaluation.json").read_bytes() == before
@@ -186,12 +186,12 @@ def test_a_table_has_a_card_an_audit_and_the_hashes_of_its_files(written: Path) 
     for what in ("similarity", "nearest", "optimism"):
         assert list(found.leakage[what]) == ["unseen_pair_2_seen"]
     assert len(found.risk["similarity"]["similarity"]) == 5 and found.risk["similarity"]["slope"] is not None
-    assert found.calibration[0]["reason"] == "insufficient groups: 5 of 9 conditions"
+    assert found.calibration[0]["reason"] == "insufficient groups: 5 of 9 perturbations"
     write_scored_table(written / "out")
     page = (written / "out/report.html").read_text()
     for said in ("Card of these scores", digest, "Batches are not named", "unseen pair 2 seen: share of all likeness"):
         assert said in page, said
-    assert "insufficient groups: 5 of 9 conditions" in page
+    assert "insufficient groups: 5 of 9 perturbations" in page
     other = evaluate_predictions(written / "said.h5ad", written / "screen.h5ad", written / "other")
     assert set(other.provenance["files"]) == {"said.h5ad", "screen.h5ad"}
     assert any("whether they saw what is tested" in one["says"] for one in other.card["assumptions"])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
+from aivc_graph.operators.stacking import shares_of_rules
 from aivc_graph.training import fit_modality
 from aivc_graph.training.fit_modality import BEFOREHAND, RULES, predict_modality, rules
-from aivc_graph.training.stacking import shares_of_rules
 
 N, FEATURES, TARGETS = 320, 60, 12
 

@@ -26,15 +26,18 @@ def nearest_context(scene: Scene) -> Array | None:
 
     `features` (node, gene) are the profiles of the controls.
     """
-    found = _same(scene)
-    if scene.features is None or all(rows is None for rows in found):
-        return None
-    answer = np.repeat(scene.target[scene.train].mean(axis=0)[None], len(found), axis=0)
-    for i, (row, rows) in enumerate(zip(np.flatnonzero(scene.asked), found, strict=True)):
-        if rows is not None:
-            likeness = [np.corrcoef(scene.features[row], scene.features[other])[0, 1] for other in rows]
-            answer[i] = scene.target[rows[int(np.argmax(likeness))]]
-    return answer
+    return _by_untreated_state(scene, condition_rules.nearest_context)
+
+
+@BASELINES.register(
+    "alike_contexts", answers=("response",), rule="the effects of the same elsewhere, weighed by how alike controls are"
+)
+def alike_contexts(scene: Scene) -> Array | None:
+    """Return the mean training effect of the same condition, contexts weighed by likeness (asked, k); None without any.
+
+    `features` (node, gene) are the profiles of the controls.
+    """
+    return _by_untreated_state(scene, condition_rules.alike_contexts)
 
 
 @BASELINES.register(
@@ -107,9 +110,18 @@ def _told(scene: Scene, rule: Callable[[Conditions, Ints, Floats], Floats], leas
     return given.told(rule(given, np.flatnonzero(scene.asked), features(scene.parts, scene.loadings)))
 
 
+def _by_untreated_state(scene: Scene, rule: Callable[[Conditions, Ints], Floats]) -> Array | None:
+    """Return what a rule says that looks at controls (asked, k); None where it says what `same_elsewhere` does."""
+    if scene.features is None or all(rows is None for rows in _same(scene)):
+        return None
+    return _told(scene, lambda given, rows, _: rule(given, rows))
+
+
 def _conditions(scene: Scene) -> Conditions:
     assert scene.parts is not None
-    return conditions_of(scene.target, scene.parts, scene.section, scene.train)
+    _, first, context = np.unique(scene.section, return_index=True, return_inverse=True)
+    untreated = None if scene.features is None else scene.features[first]
+    return conditions_of(scene.target, scene.parts, context.reshape(-1), scene.train, untreated=untreated)
 
 
 def _same(scene: Scene) -> list[Array | None]:

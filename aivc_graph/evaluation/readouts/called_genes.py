@@ -6,9 +6,9 @@ import numpy as np
 
 from aivc_graph.evaluation.metrics.metric import sums_by
 from aivc_graph.evaluation.readouts.readout import READOUTS, Array, Ground
-from aivc_graph.evaluation.responses.cells import profiles_of
 from aivc_graph.evaluation.responses.differential import LEAST_CPM, MOST_LFC, Differential, log_fold
 from aivc_graph.evaluation.responses.views import Measured
+from aivc_graph.operators.intervention.condition_profiles import profiles_of
 
 MILLION = 1e6
 # A gene is called where its mean expression changes by a tenth.

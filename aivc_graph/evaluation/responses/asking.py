@@ -15,7 +15,7 @@ from aivc_graph.evaluation.responses.audit import likeness
 from aivc_graph.evaluation.responses.cells import Cells
 from aivc_graph.evaluation.responses.differential import LEAST_CPM, Differential, differential_of, told_by_profile
 from aivc_graph.evaluation.responses.leaks import Leaks
-from aivc_graph.evaluation.responses.questions import Fold, Question
+from aivc_graph.evaluation.responses.questions import Fold, Question, held_out
 from aivc_graph.evaluation.responses.spread import Axes, Space, axes_of
 from aivc_graph.evaluation.responses.table import Responses, halves_of
 from aivc_graph.evaluation.responses.views import Measured, Predicted, Replicates
@@ -132,11 +132,12 @@ class Exam:
         task: str | None = None,
         split: str = "test",
     ) -> Scored:
-        """Return everybody's answers as a task to be scored; conditions are resampled."""
+        """Return everybody's answers as a task to be scored; what was held out is resampled."""
         pairs = np.isfinite(self.measured.additive).all(axis=1).any()
         metrics = OF_PROFILES + (OF_PAIRS if pairs else ()) + (OF_CELLS if self.axes is not None else ())
-        kinds, code = np.unique(self.table.condition[self.rows], return_inverse=True)
-        units = Units(code.reshape(-1), "condition", np.zeros(len(code), np.int64), tuple(map(str, kinds)))
+        kinds, code = np.unique(held_out(self.table, self.question)[self.rows], return_inverse=True)
+        unit = "context" if self.question.axis == "context" else "perturbation"
+        units = Units(code.reshape(-1), unit, np.zeros(len(code), np.int64), tuple(map(str, kinds)))
         return Scored(
             task=task or self.question.name,
             axis=self.question.axis,
@@ -201,8 +202,9 @@ def scene_of(table: Responses, fold: Fold) -> Scene:
 
 def conditions_in(table: Responses, fold: Fold) -> Conditions:
     """Return what may be learned from in a fold: effects of its training rows, and what was done to all rows."""
-    context = np.unique(table.context, return_inverse=True)[1].reshape(-1)
-    return conditions_of(table.effect, table.design, context, fold.train, table.panel)
+    _, first, context = np.unique(table.context, return_index=True, return_inverse=True)
+    untreated = table.profile[table.control[first]]
+    return conditions_of(table.effect, table.design, context.reshape(-1), fold.train, table.panel, untreated)
 
 
 def _reference(table: Responses, question: Question, rows: Ints) -> Floats:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aivc_graph.evaluation.responses.questions import Fold, Question
+from aivc_graph.evaluation.responses.questions import Fold, Question, held_out
 from aivc_graph.evaluation.responses.table import Responses
 from aivc_graph.evaluation.responses.views import correlations
 from aivc_graph.evaluation.scoring import rounded
@@ -50,16 +50,16 @@ def audit_question(table: Responses, question: Question, seed: int = 0) -> dict[
 
 
 def likeness(table: Responses, question: Question) -> dict[str, float]:
-    """Return how like training each asked condition is: the best correlation of its effect with that of a training one.
+    """Return how like training each asked effect is: its best correlation with one of training.
 
-    By condition, the mean where it is asked in several contexts. It rests on what was measured of the asked condition:
-    it says how new the answer is, not how new the question looks beforehand.
+    By what was held out, a condition or a context: the mean where several of its effects are asked. It rests on what
+    was measured of them: it says how new the answer is, not how new the question looks beforehand.
     """
-    alike = _alike(table)
+    alike, unit = _alike(table), held_out(table, question)
     found: dict[str, list[float]] = {}
     for fold in question.folds:
         for row in np.flatnonzero(fold.asked):
-            found.setdefault(str(table.condition[row]), []).append(float(alike[row, fold.train].max(initial=-1.0)))
+            found.setdefault(str(unit[row]), []).append(float(alike[row, fold.train].max(initial=-1.0)))
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from aivc_graph.errors import ReadError
+from aivc_graph.operators.intervention.condition_profiles import DEPTH, profiles_of
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 
-# Counts are brought to this depth before the logarithm, both in profiles and in single cells.
-DEPTH = 5e4
 # Log-normalised values are taken as log1p of counts at this depth where counts per million are needed.
 LOG_DEPTH = 1e4
 # No logarithm of expression reaches this: exp(20) is 480 million.
@@ -93,18 +92,6 @@ def sums(cells: Cells, n_rows: int) -> tuple[Floats, Floats]:
     chooser = sparse.csr_matrix((np.ones(n), (cells.row, np.arange(n))), shape=(n_rows, n))
     total = chooser @ cells.x
     return np.asarray(total.todense(), np.float64), np.bincount(cells.row, minlength=n_rows).astype(float)
-
-
-def profiles_of(total: Floats, n_cells: Floats, counts: bool) -> Floats:
-    r"""Return the profile of each row (row, gene).
-
-    .. math:: b_p = \log(1 + D\,P_p / \textstyle\sum_g P_{pg}), \qquad P_p = \sum_{i \in C_p} y_i, \quad D = 5\cdot 10^4
-
-    of counts; the mean over cells of log-normalised values.
-    """
-    if not counts:
-        return total / np.maximum(n_cells, 1)[:, None]
-    return np.log1p(DEPTH * total / np.maximum(total.sum(axis=1, keepdims=True), 1e-12))
 
 
 def jackknife(cells: Cells, total: Floats, n_cells: Floats) -> Floats:

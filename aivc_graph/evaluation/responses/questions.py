@@ -94,6 +94,11 @@ QUESTIONS: dict[str, Callable[[Responses, Mask, int], Iterator[Question]]] = {
 }
 
 
+def held_out(table: Responses, question: Question) -> NDArray[np.str_]:
+    """Return what was held out of each row (row,): its context where contexts are asked about, else what was done."""
+    return table.context if question.axis == "context" else table.condition
+
+
 def _parts_seen(table: Responses, row: int | np.integer, single: Mask) -> frozenset[int]:
     alone = table.design[single & (table.context == table.context[row])].any(axis=0)
     return frozenset(np.flatnonzero(table.design[row] & alone))

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from aivc_graph.errors import ReadError, unknown_name
-from aivc_graph.evaluation.responses.cells import Cells, Floats, Ints, are_counts, jackknife, profiles_of, sums
+from aivc_graph.evaluation.responses.cells import Cells, Floats, Ints, are_counts, jackknife, sums
 from aivc_graph.evaluation.responses.copies import labels_of
+from aivc_graph.operators.intervention.condition_profiles import profiles_of
 from aivc_graph.tissue.conditions import read_conditions
 
 EVERYWHERE = "all"

@@ -12,6 +12,7 @@ from aivc_graph.operators.kernels import ridge_shares, squared_distances
 
 PENALTY = 0.1
 NEIGHBOURS = 3
+TIE = 1e-9
 
 
 def alone(given: Conditions, row: int | np.integer) -> Floats:
@@ -45,9 +46,38 @@ def mean_of_context(given: Conditions, rows: Ints) -> Floats:
 
 def same_elsewhere(given: Conditions, rows: Ints) -> Floats:
     """Weigh alike the training rows of the same parts, all of them where there are none."""
-    return np.stack(
-        [_first_of(given.train & (given.parts == given.parts[row]).all(axis=1), given.train) for row in rows]
-    )
+    return np.stack([_first_of(_seen(given, row), given.train) for row in rows])
+
+
+def nearest_context(given: Conditions, rows: Ints) -> Floats:
+    """Weigh the training rows of the same parts in the context whose untreated state is most alike; ties all count.
+
+    Where no state is known it is the mean of the same elsewhere, and where there is no such row, that of all.
+    """
+    shares = same_elsewhere(given, rows)
+    for i, row in enumerate(rows):
+        far = np.where(_seen(given, row), given.apart[given.context[row], given.context], np.nan)
+        if np.isfinite(far).any():
+            shares[i] = _first_of(far <= np.nanmin(far) + TIE)
+    return shares
+
+
+def alike_contexts(given: Conditions, rows: Ints) -> Floats:
+    r"""Weigh the training rows of the same parts by :math:`\exp(-d/\tau)`, d how far their untreated states are.
+
+    The width :math:`\tau` is the median between training contexts. Where no state or no width is known it is the mean
+    of the same elsewhere, and where there is no such row, that of all.
+
+    References
+    ----------
+    Nadaraya 1964, doi:10.1137/1109020.
+    """
+    shares = same_elsewhere(given, rows)
+    for i, row in enumerate(rows if given.width > 0 else ()):
+        near = np.nan_to_num(np.exp(-given.apart[given.context[row], given.context] / given.width)) * _seen(given, row)
+        if near.any():
+            shares[i] = near / near.sum()
+    return shares
 
 
 def mean(given: Conditions, rows: Ints) -> Floats:
@@ -83,6 +113,11 @@ def nearest(given: Conditions, rows: Ints, x: Floats) -> Floats:
     limit = np.sort(far, axis=1)[:, NEIGHBOURS - 1 : NEIGHBOURS]
     near = (far <= limit + 1e-12).astype(float)
     return _of_all(given, near / near.sum(axis=1, keepdims=True))
+
+
+def _seen(given: Conditions, row: int | np.integer) -> Mask:
+    """Return the training rows in which the same was done (row,)."""
+    return np.asarray(given.train & (given.parts == given.parts[row]).all(axis=1))
 
 
 def _first_of(*masks: Mask) -> Floats:

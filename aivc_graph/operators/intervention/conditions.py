@@ -12,6 +12,8 @@ Ints = NDArray[np.integer]
 Mask = NDArray[np.bool_]
 
 COMPONENTS = 10
+# A profile that varies less over genes tells nothing of a state.
+LEAST_SIZE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,13 @@ class Conditions:
         Rows to learn from (row,).
     panel
         Which gene each part is among those measured, -1 for none (part,).
+    untreated
+        Profile of the controls of each context (context, gene), by code; not a number where none was measured.
+    apart
+        How far the untreated states of contexts are from each other, one less their correlation (context, context); not
+        a number where one was not measured or does not vary.
+    width
+        The median of how far apart the training contexts are; not a number with fewer than two that are known.
     by_context
         Whether there is training in several contexts, so that something can be said of how they differ.
     """
@@ -42,6 +51,9 @@ class Conditions:
     context: Ints
     train: Mask
     panel: Ints
+    untreated: Floats
+    apart: Floats
+    width: float
     by_context: bool
 
     def without(self, left: Mask) -> Conditions:
@@ -53,11 +65,34 @@ class Conditions:
         return np.asarray(shares @ self.effect)
 
 
-def conditions_of(effect: Floats, parts: Mask, context: Ints, train: Mask, panel: Ints | None = None) -> Conditions:
-    """Return a table of conditions; effects of rows that do not train are not read."""
+def conditions_of(
+    effect: Floats,
+    parts: Mask,
+    context: Ints,
+    train: Mask,
+    panel: Ints | None = None,
+    untreated: Floats | None = None,
+) -> Conditions:
+    """Return a table of conditions; effects of rows that do not train are not read. See `Conditions`."""
     seen = np.where(train[:, None], effect, 0.0)
     panel = np.full(parts.shape[1], -1) if panel is None else panel
-    return Conditions(seen, seen @ seen.T, parts, context, train, panel, len(np.unique(context[train])) > 1)
+    if untreated is None:
+        untreated = np.full((int(context.max(initial=-1)) + 1, effect.shape[1]), np.nan)
+    contexts, apart = np.unique(context[train]), states_apart(untreated)
+    between = apart[np.ix_(contexts, contexts)][np.triu_indices(len(contexts), 1)]
+    known = between[np.isfinite(between)]
+    width = float(np.median(known)) if len(known) else float("nan")
+    return Conditions(
+        seen, seen @ seen.T, parts, context, train, panel, untreated, apart, width, by_context=len(contexts) > 1
+    )
+
+
+def states_apart(untreated: Floats) -> Floats:
+    """Return one less the correlation of the contexts' untreated states (context, context); see `Conditions`."""
+    centred = untreated - untreated.mean(axis=1, keepdims=True)
+    size = np.sqrt((centred**2).sum(axis=1, keepdims=True))
+    unit = np.divide(centred, size, out=np.full_like(centred, np.nan), where=size > LEAST_SIZE)
+    return np.asarray(np.maximum(1 - unit @ unit.T, 0.0))
 
 
 def components(given: Conditions) -> tuple[Floats, Floats]:

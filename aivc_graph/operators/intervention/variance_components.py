@@ -19,7 +19,8 @@ def likenesses(given: Conditions, known: Floats | None) -> Floats:
     """Return how alike rows are by each source of variance (source, row, row).
 
     What all conditions share; that in proportion to the number of parts; each part; with loadings, those of the parts;
-    with training in several contexts, the context, each part within a context, and each combination across contexts.
+    with training in several contexts, the context, each part within a context, and each combination across contexts;
+    where their untreated states are known, also the state, and each part within a state.
     """
     own = given.parts.astype(float)
     number = own.sum(axis=1)
@@ -32,6 +33,10 @@ def likenesses(given: Conditions, known: Floats | None) -> Floats:
         here = given.context[:, None] == given.context
         same = (shared == number) & (shared == number[:, None]) & (number > 1)
         found += [here.astype(float), shared * here, same.astype(float)]
+        if given.width > 0:
+            near = np.exp(-given.apart[given.context[:, None], given.context] / given.width)
+            near = np.where(here, 1.0, np.nan_to_num(near))
+            found += [near, shared * near]
     return np.stack(found)
 
 

@@ -130,7 +130,7 @@ def test_sum_of_planted_effects_is_told_by_the_additive_rule(exam: Exam) -> None
     assert found["energy_distance", "additive"].value < found["energy_distance", "no_change"].value
     assert found["r2_weighted", "global_mean"].value == 0.0
     assert {one.predictor for one in rows if one.kind == "baseline"} == RULES
-    assert {one.unit for one in rows} == {"condition"} and {one.leakage for one in rows} == {0.0}
+    assert {one.unit for one in rows} == {"perturbation"} and {one.leakage for one in rows} == {0.0}
 
 
 def test_a_condition_of_one_cell_has_no_replicate_and_is_left_out_of_the_ceilings() -> None:

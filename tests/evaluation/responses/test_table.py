@@ -11,8 +11,9 @@ import pytest
 from scipy import sparse
 
 from aivc_graph.errors import AivcError, ReadError
-from aivc_graph.evaluation.responses.cells import DEPTH, are_counts
+from aivc_graph.evaluation.responses.cells import are_counts
 from aivc_graph.evaluation.responses.table import responses_of
+from aivc_graph.operators.intervention.condition_profiles import DEPTH
 
 RNG = np.random.default_rng(0)
 

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from aivc_graph.operators.intervention.condition_rules import (
     additive,
+    alike_contexts,
     alone,
     bilinear_ridge,
     kernel_ridge,
     mean,
     mean_of_context,
     nearest,
+    nearest_context,
     same_elsewhere,
     saturated,
 )
 from aivc_graph.operators.intervention.conditions import Conditions, Floats, Ints, Mask, features, loadings
 from aivc_graph.operators.intervention.variance_components import best_linear, likenesses, variances
-from aivc_graph.training.stacking import shares_of_rules
+from aivc_graph.operators.stacking import shares_of_rules
 
 RULES = (
     "additive",
@@ -30,18 +34,54 @@ RULES = (
     "best linear",
     "nearest conditions",
     "same elsewhere",
+    "nearest context",
+    "alike contexts",
     "context mean",
     "mean",
     "nothing",
 )
 # Beforehand the rules that tell conditions apart count alike, and speak as loud as one left-out condition.
-BEFOREHAND = np.array([0.2] * 5 + [0.0] * 5)
+BEFOREHAND = np.array([0.2] * 5 + [0.0] * 7)
 FOR_BEFOREHAND = 1.0
 # Left-out conditions that choose the weights; more are drawn down to this, and fewer choose nothing.
 MOST_LEFT_OUT = 40
 LEAST_LEFT_OUT = 4
 LEAST_TRAINED = 3
-Kind = tuple[int, int, bool]
+
+
+class Kind(NamedTuple):
+    """How a condition is asked about: what of it training has, and where.
+
+    Parameters
+    ----------
+    parts, unseen
+        How many parts it has, and how many of them training has nowhere alone.
+    context_seen
+        Training has its context.
+    elsewhere
+        Training has the same parts, in another context.
+    """
+
+    parts: int
+    unseen: int
+    context_seen: bool
+    elsewhere: bool
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What a table tells of the rules: the variances to seek from, and what left-out conditions say, by kind.
+
+    Parameters
+    ----------
+    start
+        Variance of each source; see `variances`. Nothing where there are too few conditions to tell.
+    evidence
+        Products over left-out conditions and their number, by kind; see `left_out_products`.
+    """
+
+    start: Floats | None
+    evidence: dict[Kind, tuple[Floats, int]]
 
 
 def predict_responses(given: Conditions, asked: Mask, seed: int = 0) -> Floats:
@@ -51,15 +91,17 @@ def predict_responses(given: Conditions, asked: Mask, seed: int = 0) -> Floats:
 
     over the rules f of `RULES`; with all weight on the first it is exactly the additive rule. The weights are those of
     least error on training conditions that are left out in the way the asked one is (as many parts, as many of them
-    never seen alone, the context seen or not), drawn towards equal weights of the first five:
+    never seen alone, the context seen or not, the same parts seen elsewhere or not), drawn towards equal weights of the
+    first five:
 
     .. math:: \sum_i |F_i^\top w - d_i|^2 + \tfrac12\left(\overline{|F_i^\top (w - w_0)|^2}
               + |F^\top (w - w_0)|^2\right)
 
     with F what the rules say of the asked condition and F_i of the left-out ones: where an asked effect is
-    far larger than any left out, these do not decide. With fewer than four left out, :math:`w = w_0`; with
-    none of as many parts to learn from, or fewer than three conditions, it is the additive rule itself. Parts never
-    seen alone are told by the mean of those that were, and by what is known of their genes.
+    far larger than any left out, these do not decide. With fewer than four left out, a combination is told by
+    :math:`w_0`, by the additive rule itself where none of as many parts trains, and one part by the mean of all
+    training effects. Parts never seen alone are told by the mean of those that were, and by what is known of their
+    genes.
 
     Parameters
     ----------
@@ -70,29 +112,45 @@ def predict_responses(given: Conditions, asked: Mask, seed: int = 0) -> Floats:
     seed
         Which conditions are left out where there are more than forty.
     """
-    rows = np.flatnonzero(asked)
-    answer = given.told(additive(given, rows))
+    return answers(given, asked, fit_stack(given, {kind_of(given, row) for row in np.flatnonzero(asked)}, seed))
+
+
+def fit_stack(given: Conditions, kinds: Iterable[Kind], seed: int = 0) -> Stack:
+    """Return what training conditions tell of the rules, left out as the `kinds` are asked."""
     if given.train.sum() < LEAST_TRAINED:
-        return answer
+        return Stack(None, {})
     start = variances(given, likenesses(given, loadings(given)))
-    said = rules(given, rows, start)
-    evidence: dict[Kind, tuple[Floats, int]] = {}
+    return Stack(start, {kind: left_out_products(given, kind, start, seed) for kind in kinds})
+
+
+def answers(given: Conditions, asked: Mask, stack: Stack) -> Floats:
+    """Return the effects of the `asked` rows (asked, gene); see `predict_responses`."""
+    rows = np.flatnonzero(asked)
+    answer = np.zeros((len(rows), given.effect.shape[1]))
     number = given.parts.sum(axis=1)
+    said = None if stack.start is None else rules(given, rows, stack.start)
     for i, row in enumerate(rows):
-        if not (given.train & (number == number[row])).any():
-            continue
-        kind = kind_of(given, row)
-        if kind not in evidence:
-            evidence[kind] = left_out_products(given, kind, start, seed)
-        answer[i] = weights(*evidence[kind], said[:, i]) @ said[:, i]
+        kind, one = kind_of(given, row), np.array([row])
+        products, n_left_out = stack.evidence.get(kind, (None, 0))
+        several = kind.parts > 1 and bool((given.train & (number == kind.parts)).any())
+        if said is not None and products is not None and n_left_out >= LEAST_LEFT_OUT:
+            answer[i] = weights(products, n_left_out, said[:, i]) @ said[:, i]
+        elif said is not None and several:
+            answer[i] = BEFOREHAND @ said[:, i]
+        elif kind.parts > 1:
+            answer[i] = given.told(additive(given, one))[0]
+        else:
+            answer[i] = given.told(mean(given, one))[0]
     return answer
 
 
 def kind_of(given: Conditions, row: int | np.integer) -> Kind:
-    """Return how many parts a row has, how many of them training has nowhere alone, and if it has the context."""
-    seen = given.parts[given.train & (given.parts.sum(axis=1) == 1)].any(axis=0)
-    own = given.parts[row]
-    return int(own.sum()), int((own & ~seen).sum()), bool((given.train & (given.context == given.context[row])).any())
+    """Return how a row is asked about."""
+    number = given.parts.sum(axis=1)
+    own, here = given.parts[row], given.context == given.context[row]
+    seen = given.parts[given.train & (number == 1)].any(axis=0)
+    same = given.train & (given.parts == own).all(axis=1)
+    return Kind(int(own.sum()), int((own & ~seen).sum()), bool((given.train & here).any()), bool((same & ~here).any()))
 
 
 def rules(given: Conditions, rows: Ints, start: Floats | None = None) -> Floats:
@@ -107,6 +165,8 @@ def rules(given: Conditions, rows: Ints, start: Floats | None = None) -> Floats:
         best_linear(given, rows, alike, variances(given, alike, start)),
         nearest(given, rows, x),
         same_elsewhere(given, rows),
+        nearest_context(given, rows),
+        alike_contexts(given, rows),
         mean_of_context(given, rows),
         mean(given, rows),
     )
@@ -120,8 +180,6 @@ def weights(products: Floats, n_left_out: int, said: Floats) -> Floats:
     `products` are those of the rules and the truth with each other, summed over left-out conditions; see
     `left_out_products`.
     """
-    if n_left_out < LEAST_LEFT_OUT:
-        return BEFOREHAND
     k = len(RULES)
     square, cross = products[:k, :k], products[:k, k]
     drawn = FOR_BEFOREHAND / 2 * (square / n_left_out + said @ said.T / said.shape[1])
@@ -143,12 +201,14 @@ def left_out_products(given: Conditions, kind: Kind, start: Floats, seed: int = 
 
 def _left_out(given: Conditions, kind: Kind, seed: int) -> Iterator[tuple[np.integer, Conditions]]:
     """Yield training rows with the training that is left when they are hidden as rows of that kind are."""
-    n_parts, n_unseen, context_seen = kind
-    rows = np.flatnonzero(given.train & (given.parts.sum(axis=1) == n_parts))
+    number = given.parts.sum(axis=1)
+    rows = np.flatnonzero(given.train & (number == kind.parts))
     for row in np.sort(np.random.default_rng(seed).permutation(rows)[:MOST_LEFT_OUT]):
-        own = np.flatnonzero(given.parts[row])
-        same = (given.parts == given.parts[row]).all(axis=1) if context_seen else given.context == given.context[row]
-        for hidden in itertools.combinations(own, n_unseen):
-            fewer = given.without(same | given.parts[:, list(hidden)].any(axis=1))
+        own, here = np.flatnonzero(given.parts[row]), given.context == given.context[row]
+        same = (given.parts == given.parts[row]).all(axis=1)
+        out = (same & here if kind.elsewhere else same) | (here & (not kind.context_seen))
+        told_alone = number == 1 if kind.elsewhere else number > 0
+        for hidden in itertools.combinations(own, kind.unseen):
+            fewer = given.without(out | (told_alone & given.parts[:, list(hidden)].any(axis=1)))
             if fewer.train.sum() >= LEAST_TRAINED and kind_of(fewer, row) == kind:
                 yield row, fewer

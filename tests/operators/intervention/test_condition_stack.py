@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
+from aivc_graph.operators.intervention import condition_rules
 from aivc_graph.operators.intervention.condition_rules import additive
-from aivc_graph.operators.intervention.conditions import Conditions, conditions_of
-from aivc_graph.operators.intervention.variance_components import likenesses, variances
-from aivc_graph.training.fit_responses import (
-    BEFOREHAND,
+from aivc_graph.operators.intervention.condition_stack import (
     RULES,
+    Kind,
     kind_of,
     left_out_products,
     predict_responses,
     rules,
     weights,
 )
+from aivc_graph.operators.intervention.conditions import Conditions, conditions_of
+from aivc_graph.operators.intervention.variance_components import likenesses, variances
 
 GENES, N_PARTS, NOISE = 80, 7, 0.05
 
@@ -37,7 +38,22 @@ def screen(shape: str, seed: int = 0, n_contexts: int = 1) -> Conditions:
                 parts.append(np.isin(np.arange(N_PARTS), (i, j)))
                 effect.append(whole + NOISE * rng.normal(size=GENES))
                 context.append(c)
-    return conditions_of(np.array(effect), np.array(parts), np.array(context), np.ones(len(parts), bool))
+    untreated = rng.normal(size=(n_contexts, GENES))
+    train = np.ones(len(parts), bool)
+    return conditions_of(np.array(effect), np.array(parts), np.array(context), train, untreated=untreated)
+
+
+def of_states(follows: bool, seed: int = 0, n_contexts: int = 5) -> Conditions:
+    """Return eight parts in contexts whose states lie on a line; what parts do `follows` it, or is drawn for each."""
+    rng = np.random.default_rng(seed)
+    line = np.linspace(-1.0, 1.0, n_contexts)
+    untreated = 3 * rng.normal(size=GENES) + line[:, None] * rng.normal(size=GENES)
+    shared, slope = rng.normal(size=(2, 8, GENES))
+    own = rng.normal(size=(n_contexts, 8, GENES))
+    effect = shared + (2 * line[:, None, None] * slope if follows else own)
+    parts, context = np.tile(np.eye(8, dtype=bool), (n_contexts, 1)), np.repeat(np.arange(n_contexts), 8)
+    told = effect.reshape(-1, GENES) + NOISE * rng.normal(size=(len(parts), GENES))
+    return conditions_of(told, parts, context, np.ones(len(parts), bool), untreated=untreated)
 
 
 def held_out(given: Conditions, n: int = 4) -> tuple[Conditions, np.ndarray]:
@@ -52,9 +68,9 @@ def error(said: np.ndarray, whole: Conditions, asked: np.ndarray) -> float:
 
 def rules_of_baselines(given: Conditions, asked: np.ndarray) -> dict[str, np.ndarray]:
     effect = np.where(given.train[:, None], given.effect, np.nan)
-    unused = np.zeros((len(asked), 2))
+    unused, controls = np.zeros((len(asked), 2)), given.untreated[given.context]
     return run_baselines(
-        Scene(effect, given.train, given.train, asked, given.context, unused, parts=given.parts), "response"
+        Scene(effect, given.train, given.train, asked, given.context, unused, controls, parts=given.parts), "response"
     )
 
 
@@ -80,11 +96,12 @@ def test_it_is_at_or_below_the_error_of_every_rule_beside_it(shape: str) -> None
 
 
 def test_what_the_rules_say_is_what_the_baselines_say() -> None:
-    given, asked = held_out(screen("saturates", n_contexts=2))
+    given, asked = held_out(screen("saturates", n_contexts=4))
     found = dict(zip(RULES, rules(given, np.flatnonzero(asked)), strict=True))
     beside = rules_of_baselines(given, asked)
     same = {"bilinear ridge": "bilinear_ridge", "kernel ridge": "kernel_ridge", "nearest conditions": "knn"}
     same |= {"same elsewhere": "same_elsewhere", "context mean": "context_mean", "mean": "global_mean"}
+    same |= {"nearest context": "nearest_context", "alike contexts": "alike_contexts"}
     same |= {"nothing": "no_change", "additive": "additive", "saturating": "saturating"}
     assert set(RULES) - set(same) == {"best linear"}
     for rule, baseline in same.items():
@@ -102,12 +119,6 @@ def test_where_no_pair_was_seen_it_is_the_additive_rule_itself() -> None:
     np.testing.assert_allclose(predict_responses(given, asked)[0], whole.effect[single].sum(axis=0), atol=1e-12)
 
 
-def test_with_too_few_left_out_the_rules_count_as_beforehand() -> None:
-    said = np.random.default_rng(0).normal(size=(len(RULES), GENES))
-    np.testing.assert_array_equal(weights(np.eye(len(RULES) + 1), 3, said), BEFOREHAND)
-    assert BEFOREHAND.sum() == pytest.approx(1.0)
-
-
 def test_variances_tell_what_varies() -> None:
     """Seven parts in all pairs: effects of parts vary by half, what all share and combinations do not."""
     for shape, rest in (("adds", 0.02), ("saturates", 0.3)):
@@ -120,8 +131,8 @@ def test_effects_that_are_not_trained_on_are_not_read() -> None:
     whole = screen("saturates", n_contexts=2)
     given, asked = held_out(whole)
     effect = np.where(given.train[:, None], whole.effect, np.nan)
-    blind = conditions_of(effect, given.parts, given.context, given.train)
-    spoilt = conditions_of(np.nan_to_num(effect, nan=9.0), given.parts, given.context, given.train)
+    known = (given.parts, given.context, given.train, given.panel, given.untreated)
+    blind, spoilt = (conditions_of(one, *known) for one in (effect, np.nan_to_num(effect, nan=9.0)))
     np.testing.assert_array_equal(predict_responses(spoilt, asked), predict_responses(given, asked))
     np.testing.assert_array_equal(predict_responses(blind, asked), predict_responses(given, asked))
 
@@ -139,7 +150,7 @@ def test_parts_never_seen_fall_back_on_the_mean_of_all_parts() -> None:
     whole = screen("adds")
     touched = whole.parts[:, 0]
     given, row = whole.without(touched), int(np.flatnonzero(touched & (whole.parts.sum(axis=1) == 1))[0])
-    assert kind_of(given, row) == (1, 1, True)
+    assert kind_of(given, row) == (1, 1, True, False)
     single = given.train & (given.parts.sum(axis=1) == 1)
     np.testing.assert_allclose(rules(given, np.array([row]))[0, 0], whole.effect[single].mean(axis=0))
 
@@ -147,13 +158,13 @@ def test_parts_never_seen_fall_back_on_the_mean_of_all_parts() -> None:
 def test_weights_are_shares_and_leave_a_rule_that_tells_nothing() -> None:
     given, asked = held_out(screen("saturates"))
     start = variances(given, likenesses(given, None))
-    products, n = left_out_products(given, (2, 0, True), start)
+    products, n = left_out_products(given, Kind(2, 0, True, False), start)
     assert n == 17
     for said in rules(given, np.flatnonzero(asked), start).transpose(1, 0, 2):
         found = weights(products, n, said)
         assert (found >= 0).all() and found.sum() == pytest.approx(1.0)
         assert found[RULES.index("saturating")] > 0.5 and found[RULES.index("nothing")] < 0.05
-    assert left_out_products(given, (3, 0, True), start)[1] == 0
+    assert left_out_products(given, Kind(3, 0, True, False), start)[1] == 0
 
 
 def test_a_new_context_is_told_from_the_others() -> None:
@@ -161,3 +172,67 @@ def test_a_new_context_is_told_from_the_others() -> None:
     asked = whole.context == 2
     said = predict_responses(whole.without(asked), asked)
     assert ((said - whole.effect[asked]) ** 2).mean() < 4 * NOISE**2
+
+
+def test_a_context_whose_effects_follow_its_untreated_state_is_told_from_contexts_alike() -> None:
+    whole = of_states(follows=True)
+    asked = whole.context == 4
+    given = whole.without(asked)
+    blind = conditions_of(given.effect, given.parts, given.context, given.train)
+    answers = rules_of_baselines(given, asked)
+    model, unseeing = (error(predict_responses(one, asked), whole, asked) for one in (given, blind))
+    best = min(error(said, whole, asked) for said in answers.values())
+    nearest, elsewhere = (error(answers[name], whole, asked) for name in ("nearest_context", "same_elsewhere"))
+    assert nearest < 0.3 * elsewhere
+    assert model <= best < 0.5 * unseeing
+
+
+def test_one_condition_missing_in_a_context_is_told_from_contexts_alike() -> None:
+    """Training has the context and the part, never both: rows are left out of their own context alone."""
+    whole = of_states(follows=True)
+    asked = (whole.context == 4) & whole.parts[:, 0]
+    given = whole.without(asked)
+    row = int(np.flatnonzero(asked)[0])
+    assert kind_of(given, row) == Kind(1, 0, True, True)
+    start = variances(given, likenesses(given, None))
+    assert left_out_products(given, kind_of(given, row), start)[1] == given.train.sum()
+    elsewhere = error(rules_of_baselines(given, asked)["same_elsewhere"], whole, asked)
+    assert error(predict_responses(given, asked), whole, asked) < 0.1 * elsewhere
+
+
+def test_states_that_tell_nothing_cost_little() -> None:
+    errors = []
+    for seed in range(4):
+        whole = of_states(follows=False, seed=seed)
+        asked = whole.context == 2
+        given = whole.without(asked)
+        blind = conditions_of(given.effect, given.parts, given.context, given.train)
+        errors.append([error(predict_responses(one, asked), whole, asked) for one in (given, blind)])
+    seeing, unseeing = np.mean(errors, axis=0)
+    assert seeing < 1.05 * unseeing
+
+
+def test_where_nothing_can_be_left_out_it_is_the_mean_rule() -> None:
+    """Training has one context; what is asked stands in another, and hiding the one leaves nothing to learn from."""
+    whole = of_states(follows=True, n_contexts=2)
+    asked = whole.context == 1
+    given = whole.without(asked)
+    mean = np.broadcast_to(given.effect[given.train].mean(axis=0), (8, GENES))
+    np.testing.assert_allclose(predict_responses(given, asked), mean, atol=1e-12)
+
+
+def test_a_state_that_was_not_measured_leaves_its_context_out_of_likeness() -> None:
+    whole = of_states(follows=True)
+    untreated = whole.untreated.copy()
+    untreated[3] = np.nan
+    asked = whole.context == 4
+    given = conditions_of(whole.effect, whole.parts, whole.context, ~asked, untreated=untreated)
+    for i, shares in enumerate(condition_rules.nearest_context(given, np.flatnonzero(asked))):
+        assert shares[(given.context == 2) & given.parts[:, i]] == 1.0
+    untreated[4] = np.nan
+    given = conditions_of(whole.effect, whole.parts, whole.context, ~asked, untreated=untreated)
+    for rule in (condition_rules.nearest_context, condition_rules.alike_contexts):
+        np.testing.assert_allclose(
+            rule(given, np.flatnonzero(asked)), condition_rules.same_elsewhere(given, np.flatnonzero(asked))
+        )
+    assert np.isfinite(predict_responses(given, asked)).all()

@@ -1,0 +1,123 @@
+"""Held-out conditions of a graph are scored as a table of them is, with the same baselines and ceilings."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from torch import nn
+
+from aivc_graph import names
+from aivc_graph.errors import GraphError
+from aivc_graph.evaluation.responses.asking import examine
+from aivc_graph.evaluation.responses.of_graph import held_out_conditions, responses_of_graph
+from aivc_graph.evaluation.responses.questions import Fold, Question
+from aivc_graph.evaluation.responses.table import responses_of
+from aivc_graph.evaluation.scoring import score
+from aivc_graph.graph.screens import EFFECT
+from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.operators.intervention.condition_effects import ConditionEffects
+from aivc_graph.pipeline.evaluate_tables import predict
+from aivc_graph.pipeline.tasks.conditions import conditions
+from tests.graph.screen_graphs import screen_graph
+
+GENES = tuple(f"G{i}" for i in range(40))
+SINGLES = ("G1", "G2", "G3", "G4", "G5", "G6")
+PAIRS = ("G1+G2", "G3+G4", "G5+G6", "G1+G6", "G2+G3", "G4+G5", "G1+G3")
+HELD_OUT = ("G1+G2", "G4+G5")
+
+
+def screen(contexts: tuple[str, ...] = ("a",), cells: int = 12) -> tuple[np.ndarray, pd.DataFrame]:
+    rng = np.random.default_rng(0)
+    effect = {name: rng.normal(size=len(GENES)) * (rng.random(len(GENES)) < 0.4) for name in SINGLES}
+    x, rows = [], []
+    for where in contexts:
+        base = np.log(rng.gamma(2.0, 4.0, len(GENES)))
+        for name in ("control", *SINGLES, *PAIRS):
+            rate = np.exp(base + sum((effect[one] for one in name.split("+") if one in effect), np.zeros(len(GENES))))
+            x += list(rng.poisson(rate, (cells, len(GENES))).astype(float))
+            rows += [(name, where)] * cells
+    return np.array(x), pd.DataFrame(rows, columns=["condition", "context"], index=[f"c{i}" for i in range(len(rows))])
+
+
+def asked_of(graph: TissueGraph) -> Any:
+    """Return a run of the operator alone: what the task reads of one."""
+    plan = ConditionEffects.plan_of(graph)
+    assert plan is not None
+    operator = ConditionEffects(plan)
+    operator.fit([(graph, np.ones(graph["cell"].num_nodes, bool))])
+    return SimpleNamespace(graph=graph, model=nn.ModuleList([operator]), split=names.TEST, weights=None)
+
+
+def by_conditions(held_out: tuple[str, ...] = HELD_OUT) -> tuple[TissueGraph, np.ndarray, pd.DataFrame]:
+    x, obs = screen()
+    split = np.where(obs["condition"].isin(held_out), names.TEST, names.TRAIN)
+    return screen_graph(x, GENES, obs["condition"], obs["context"], split, modality=names.RNA), x, obs
+
+
+def test_the_scores_are_those_of_the_same_table_asked_the_same_question() -> None:
+    graph, x, obs = by_conditions()
+    (found,) = conditions(asked_of(graph))
+    table = responses_of(
+        ad.AnnData(sparse.csr_matrix(x), obs, pd.DataFrame(index=GENES)), "condition", "control", "context"
+    )
+    held_out = np.isin(table.condition, HELD_OUT)
+    exam = examine(table, Question("conditions", "intervention", (Fold(~held_out & ~table.is_control, held_out),)))
+    beside = exam.scored(exam.answer(predict))
+    assert found.units.name == "perturbation" and found.units.labels == HELD_OUT and found.axis == "intervention"
+    assert set(found.baselines) == set(beside.baselines) and set(found.ceilings) == {
+        "replicate_half",
+        "replicate_full_depth",
+    }
+    one, other = (pd.DataFrame([r.model_dump() for r in score([s])[0]]) for s in (found, beside))
+    assert len(one) > 100
+    for key in ("metric", "predictor", "kind", "n_units"):
+        assert one[key].tolist() == other[key].tolist()
+    np.testing.assert_allclose(one["value"].to_numpy(float), other["value"].to_numpy(float), rtol=2e-4, atol=1e-5)
+
+
+def test_a_context_held_out_is_asked_with_its_control_told_and_contexts_are_resampled() -> None:
+    x, obs = screen(("a", "b", "c"), cells=6)
+    split = np.where(obs["context"] == "c", names.TEST, names.TRAIN)
+    graph = screen_graph(x, GENES, obs["condition"], obs["context"], split, modality=names.RNA)
+    (found,) = conditions(asked_of(graph))
+    assert (found.axis, found.units.name, found.units.labels) == ("context", "context", ("c",))
+    rows, compared = score([found])
+    assert {row.lower for row in rows} == {None} and {one.lower for one in compared} == {None}
+    assert {"nearest_context", "alike_contexts", "same_elsewhere"} <= set(found.baselines)
+
+
+def test_a_condition_on_both_sides_is_neither_asked_nor_told_to_baselines() -> None:
+    x, obs = screen()
+    split = np.where(obs["condition"].isin(HELD_OUT), names.TEST, names.TRAIN)
+    split[np.flatnonzero(obs["condition"] == "G4+G5")[:3]] = names.TRAIN
+    graph = screen_graph(x, GENES, obs["condition"], obs["context"], split, modality=names.RNA)
+    found = responses_of_graph(graph)
+    assert found is not None
+    table, _, row = found
+    question = held_out_conditions(graph, table, row, names.TEST)
+    assert question is not None
+    assert table.condition[question.asked].tolist() == ["G1+G2"]
+    assert "G4+G5" not in table.condition[question.folds[0].train]
+
+
+def test_without_a_screen_an_operator_or_anything_held_out_there_is_nothing_to_ask() -> None:
+    graph, *_ = by_conditions()
+    run = asked_of(graph)
+    run.model = nn.ModuleList([])
+    assert conditions(run) == []
+    assert conditions(asked_of(by_conditions(held_out=())[0])) == []
+
+
+def test_values_that_have_no_control_are_named() -> None:
+    given = screen_graph(np.ones((3, 2)), ["G1", "G2"], ["A", "B", "C"], ["x"] * 3, ["train"] * 3, modality=EFFECT)
+    with pytest.raises(GraphError, match="cell · effect"):
+        responses_of_graph(given)
+    lone = screen_graph(np.ones((2, 2)), ["G1", "G2"], ["A", "control"], ["x", "y"], ["train"] * 2)
+    with pytest.raises(GraphError, match="no condition with a control"):
+        responses_of_graph(lone)
