@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from first_model_parts import CONFIGS, r
 from numpy.typing import NDArray
+from result_file import write_result
 from scipy.stats import nbinom
 
 from aivc_graph import names
@@ -59,7 +60,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             found[name] = study(name, Path(folder), ["training.device=cpu", *options.set])
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+        write_result(options.out, found)
         log.info("%s %s", name, json.dumps(found[name]["likelihood"]))
 
 

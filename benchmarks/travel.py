@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from result_file import write_result
 from sklearn.metrics import adjusted_rand_score
 
 from aivc_graph.config import Config, dump_config, load_config
@@ -39,7 +40,7 @@ def main() -> None:
     for preset in options.only:
         found[preset] = study(preset, options.overrides)
         print(preset, json.dumps(found[preset], indent=1), flush=True)
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    write_result(options.out, found)
 
 
 def study(preset: str, overrides: list[str]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def known(folder: Path) -> dict[str, Any]:
     from aivc_graph.simulate.simulate import specimens
 
     task = ag.load_config(folder / "runs" / "demo" / "tissue" / "config.yaml", []).task
-    section = read_section(task.sections[0], task)
+    section = read_section(task.sections[0])
     tissue = ag.VirtualTissue.load(folder / "runs" / "demo")
     specimen, _ = next(specimens(PRESETS["tiny"], PRESETS["tiny"].donors[0], seed=0))
     known = {"section": section, "graph": ag.build_graph([section]), "tissue": tissue, "simulated": specimen.untreated}

@@ -131,7 +131,7 @@ def test_scores_come_to_a_risk_between_floor_and_ceiling(found: Evaluation) -> N
 def test_what_was_not_evaluated_and_what_is_assumed_is_on_the_card(found: Evaluation) -> None:
     card = found.card
     assert card["not_evaluated"]["axes"] == ["intervention"]
-    assert set(card["not_evaluated"]["tasks"]) == {"endpoint", "pathways", "registration", "response"}
+    assert set(card["not_evaluated"]["tasks"]) == {"conditions", "endpoint", "pathways", "registration", "response"}
     assert card["split"]["donors_scored"] == ["d3"] and card["data"]["donors"] == 4
     said = {one["about"]: one["says"] for one in card["assumptions"]}
     assert "association" in said["identifiability"] and "do not vary" in said["confounding"]
@@ -251,7 +251,9 @@ def test_a_run_that_can_be_asked_nothing_says_why(striped_section: Callable[...,
     section = striped_section("s0", n=400, levels=("patch",))
     del section.tables["patch_rna"]
     run = train(build_graph([section], GRAPH), CONFIG, tmp_path / "run").folder
-    with pytest.raises(QueryError, match="nothing it could be asked; what the tasks need: context_distribution"):
+    with pytest.raises(
+        QueryError, match="nothing it could be asked; what the tasks need: conditions: .*; context_distribution"
+    ):
         evaluate(run)
 
 
@@ -271,7 +273,7 @@ def test_effects_are_scored_against_what_truly_would_have_been(study: Path, tmp_
     effects = [r for r in found.results if r.task == "response"]
     terms = {"effect, cells", "effect, regions", "effect, profile over distance"}
     assert {r.readout for r in effects} == terms | {"called genes, regions", "called genes, niches"}
-    without = {"messages_off", "rewired_graph"}
+    without = {"messages_off", "rewired_graph", "closed_form_only"}
     assert {r.predictor for r in effects} == {"model", "no_change", "mean_shift", "truth"} | without
     assert {(r.metric, r.value) for r in effects if r.kind == "ceiling" and r.readout in terms} == {
         ("pearson_delta", 1.0),

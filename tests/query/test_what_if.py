@@ -18,7 +18,6 @@ from aivc_graph.graph.build import build_graph
 from aivc_graph.io.footprints import read_footprints
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.pipeline.respond import respond
-from aivc_graph.query.places import averaging
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.tissue.frame import scale_affine
 from aivc_graph.tissue.intervention import Intervention, Where, drug, knockout, ligand, set_interventions
@@ -189,7 +188,7 @@ def test_interval_covers_the_true_effect_and_says_its_unit(tissue: VirtualTissue
 def test_interval_is_the_jackknife_over_donors(tissue: VirtualTissue) -> None:
     answer = tissue.intervene(drug("X"), where=only_test(tissue))
     table = answer.readout(genes=["G12", "G01"])
-    untreated, copies = answer.rollouts(averaging(tissue, "niche")[1], [12, 1])
+    untreated, copies = answer.rollouts(answer.places("niche")[1], [12, 1])
     n, estimate, left_out = len(copies) - 1, (copies[0] - untreated).ravel(), (copies[1:] - untreated).reshape(6, -1)
     centre, spread = left_out.mean(axis=0), ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0)
     wide = stats.t.ppf(0.975, n - 1) * np.sqrt((n - 1) / n * spread)  # Efron & Stein 1981

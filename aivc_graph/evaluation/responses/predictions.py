@@ -13,20 +13,13 @@ from scipy import sparse
 
 from aivc_graph.errors import Faults, ReadError
 from aivc_graph.evaluation.responses.asking import Exam
-from aivc_graph.evaluation.responses.cells import (
-    DEPTH,
-    LOG_MOST,
-    Cells,
-    are_counts,
-    jackknife,
-    profiles_of,
-    sums,
-)
+from aivc_graph.evaluation.responses.cells import LOG_MOST, Cells, are_counts, jackknife, sums
 from aivc_graph.evaluation.responses.differential import differential_of
 from aivc_graph.evaluation.responses.scale import check_not_effects, check_scale
 from aivc_graph.evaluation.responses.spread import Space
 from aivc_graph.evaluation.responses.table import EVERYWHERE, Responses, column_of, matrix_of
 from aivc_graph.evaluation.responses.views import Predicted
+from aivc_graph.operators.intervention.condition_profiles import DEPTH, profiles_of
 from aivc_graph.tissue.conditions import parts_of
 
 log = logging.getLogger(__name__)
