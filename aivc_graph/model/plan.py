@@ -13,6 +13,7 @@ from aivc_graph.errors import ModelError
 from aivc_graph.graph.panels import observed, panel
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.settings import ModelConfig
+from aivc_graph.operators.intervention.intervention_plan import InterventionPlan
 from aivc_graph.operators.part import KINDS, AbstractPart, Shape, Step
 from aivc_graph.registry import Registry
 from aivc_graph.settings import Settings
@@ -112,7 +113,7 @@ class ModelPlan(Settings):
     @property
     def interventions(self) -> Any:
         """What was done to some of the tissue; None if nothing was."""
-        return next(iter(self.of_kind("intervention")), None)
+        return next((one for one in self.of_kind("intervention") if isinstance(one, InterventionPlan)), None)
 
     @cached_property
     def steps(self) -> list[Step]:

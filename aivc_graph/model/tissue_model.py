@@ -73,7 +73,7 @@ class TissueModel(nn.Module):
     @property
     def interventions(self) -> Any:
         """The operator of what was done to the tissue; None where nothing was."""
-        return next(self.parts_of("intervention"), None)
+        return next((one for one in self.parts_of("intervention") if one.plan == self.plan.interventions), None)
 
     @contextmanager
     def asked(self, question: str) -> Iterator[TissueModel]:

@@ -35,7 +35,10 @@ GIVEN = ("target_depth", "opening")
 
 @pytest.fixture(scope="module")
 def graph(striped_section: Callable[..., Any]) -> TissueGraph:
-    """Two sections of each of three donors, one of each treated in full, with cells, spots and tile features."""
+    """Two sections of each of three donors, one of each treated in full, with cells, spots and tile features.
+
+    Cells also carry conditions of their own, as those of a screen do.
+    """
     sections = []
     for donor in range(3):
         for arm in range(2):
@@ -44,7 +47,10 @@ def graph(striped_section: Callable[..., Any]) -> TissueGraph:
                 _lower(section, "G3")
                 set_interventions(section, (knockout("G3", dose=0.5),))
             sections.append(section)
-    return build_graph(sections, EDGES)
+    graph = build_graph(sections, EDGES)
+    n = int(graph["cell"].num_nodes)
+    graph["cell"].obs["condition"] = np.random.default_rng(0).choice(["control", "G1", "G2", "G1+G2"], n)
+    return graph
 
 
 def _lower(section: Any, gene: str) -> None:

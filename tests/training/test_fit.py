@@ -22,6 +22,7 @@ from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.operators.intervention.condition_effects import ConditionEffects
 from aivc_graph.pipeline.train import Run
 from aivc_graph.training.checkpoint import load_model, load_tensors
 from aivc_graph.training.fit import fit
@@ -204,3 +205,21 @@ def test_bfloat16_trains_to_nearly_the_same_loss(graph: TissueGraph, tmp_path: P
         finals[precision] = json.loads((tmp_path / precision / "training.json").read_text())["validation_loss"]
     assert finals["bfloat16"] == pytest.approx(finals["float32"], rel=0.01)
     assert finals["bfloat16"] != finals["float32"]
+
+
+def test_the_operator_of_conditions_is_fitted_and_saved_with_the_model(
+    striped_section: Callable[..., Any], tmp_path: Path
+) -> None:
+    graph = build_graph([striped_section("a", levels=("cell", "patch"))], GRAPH)
+    level = graph.levels[0]
+    n = int(graph[level].num_nodes)
+    graph[level].obs["condition"] = np.random.default_rng(0).choice(["control", "A", "B", "C", "A+B"], n)
+    write_store(graph, tmp_path / "graph.zarr")
+    fit(open_store(tmp_path / "graph.zarr"), MODEL, TRAINING.model_copy(update={"epochs": 0}), tmp_path / "run")
+    model = load_model(tmp_path / "run")
+    (saved,) = (part for part in model.modules() if isinstance(part, ConditionEffects))
+    assert model.interventions is None and model.plan.interventions is None
+    again = ConditionEffects(saved.plan)
+    again.fit([(graph, np.ones(n, bool))], seed=TRAINING.seed)
+    np.testing.assert_allclose(saved.predict(["A", "C"], "a")[0], again.predict(["A", "C"], "a")[0], atol=1e-9)
+    assert float(saved.total.sum()) > 0

@@ -28,7 +28,7 @@ from aivc_graph.operators.gate import RESPONSE
 from aivc_graph.operators.intervention.condition_profiles import profiles_of
 from aivc_graph.operators.intervention.condition_stack import RULES, Kind, Stack, answers, fit_stack
 from aivc_graph.operators.intervention.conditions import Conditions, Floats, Mask, conditions_of
-from aivc_graph.operators.part import LAST_ANSWERS, AbstractPart, Fitting, Shape
+from aivc_graph.operators.part import KINDS, LAST_ANSWERS, AbstractPart, Fitting, Shape
 from aivc_graph.settings import Settings
 
 # Most sources of variance there are, see `likenesses`, and the rest.
@@ -60,6 +60,7 @@ class ConditionsPlan(Settings):
         return tuple(Setting(*one) for one in self.settings)
 
 
+@KINDS["intervention"].register("condition_effects")
 class ConditionEffects(AbstractPart):
     r"""Tells the response to any condition from those of training, by `predict_responses`.
 
@@ -79,26 +80,24 @@ class ConditionEffects(AbstractPart):
     total: Tensor
     number: Tensor
     start: Tensor
-    kinds: Tensor
     products: Tensor
     left_out: Tensor
 
     def __init__(self, plan: ConditionsPlan) -> None:
         super().__init__(plan)
         several = sorted({len(one.parts) for one in plan.rows if one.parts})
-        kinds = [
-            (n, unseen, *seen)
+        self.kinds = [
+            Kind(n, unseen, *seen)
             for n in several
             for unseen in range(n + 1)
-            for seen in itertools.product((0, 1), repeat=2)
+            for seen in itertools.product((False, True), repeat=2)
         ]
         shape, k = (len(plan.settings), len(plan.genes)), len(RULES) + 1
         self.hold("total", torch.zeros(shape, dtype=torch.float64))
         self.hold("number", torch.zeros(shape, dtype=torch.float64))
         self.hold("start", torch.full((SOURCES,), torch.nan, dtype=torch.float64))
-        self.hold("kinds", torch.tensor(kinds, dtype=torch.int64).reshape(-1, 4))
-        self.hold("products", torch.zeros((len(kinds), k, k), dtype=torch.float64))
-        self.hold("left_out", torch.zeros(len(kinds), dtype=torch.int64))
+        self.hold("products", torch.zeros((len(self.kinds), k, k), dtype=torch.float64))
+        self.hold("left_out", torch.zeros(len(self.kinds), dtype=torch.int64))
 
     @classmethod
     def serves(cls, graph: TissueGraph, shape: Shape) -> list[ConditionsPlan]:
@@ -145,11 +144,10 @@ class ConditionEffects(AbstractPart):
             rows = np.flatnonzero(counted & graph.in_split(self.plan.level, names.TRAIN).numpy() & (row_of >= 0))
             self._add(values_of(graph, self.plan.level, self.plan.modality, rows).toarray(), row_of[rows])
         given = self._conditions([])[0]
-        kinds = [_kind(one) for one in self.kinds.tolist()]
-        stack = fit_stack(given, kinds, seed)
+        stack = fit_stack(given, self.kinds, seed)
         if stack.start is not None:
             self.start[: len(stack.start)] = torch.from_numpy(stack.start)
-        for i, kind in enumerate(kinds):
+        for i, kind in enumerate(self.kinds):
             if kind in stack.evidence:
                 products, n = stack.evidence[kind]
                 self.products[i], self.left_out[i] = torch.from_numpy(products), n
@@ -254,8 +252,7 @@ class ConditionEffects(AbstractPart):
 
     def _stack(self) -> Stack:
         start = self.start.numpy()[np.isfinite(self.start.numpy())]
-        kinds = [_kind(one) for one in self.kinds.tolist()]
-        evidence = {kind: (self.products[i].numpy(), int(self.left_out[i])) for i, kind in enumerate(kinds)}
+        evidence = {kind: (self.products[i].numpy(), int(self.left_out[i])) for i, kind in enumerate(self.kinds)}
         return Stack(start if len(start) else None, evidence)
 
     def _amounts(
@@ -278,7 +275,3 @@ class ConditionEffects(AbstractPart):
 
 def _having(rows: list[Setting], part: str) -> list[Setting]:
     return [one for one in rows if part in one.parts]
-
-
-def _kind(one: list[int]) -> Kind:
-    return Kind(one[0], one[1], bool(one[2]), bool(one[3]))
