@@ -26,6 +26,10 @@ class AbstractReader(Settings, ABC):
     def read(self, path: Path, section: str) -> Any:
         """Return `path` as a section (SpatialData): elements in vendor units, placed where the pixel size is known."""
 
+    def preview(self, path: Path) -> dict[str, Any] | None:
+        """Say what `path` holds without the options that only the user can give, and which these are; `None` if none."""
+        return None
+
 
 READERS: Registry[type[AbstractReader]] = Registry("reader")
 
@@ -77,18 +81,28 @@ def read(
     >>> section = read("outs", reader="spaceranger")  # doctest: +SKIP
     """
     path = Path(path)
+    tissue = reader_of(path, reader, **options).read(path, section or path.absolute().name.split(".")[0])
+    if check:
+        check_section(tissue)
+    return tissue
+
+
+def reader_of(path: Path, reader: str | None = None, **options: Any) -> AbstractReader:
+    """Return the reader called so, by default the one chosen by content, with its options.
+
+    Raises
+    ------
+    ReadError, ConfigError
+        No such file, no reader that knows it, options that it does not take.
+    """
     name = reader or recognise(path)
     if not path.exists():
         raise ReadError(str(path), "no such file or folder", mend="check the path")
     member = known_readers().get(name, where=str(path))
     try:
-        instance = member(**options)
+        return member(**options)
     except ValidationError as error:
         raise ConfigError(f"{path} · reader {name!r}", option_faults(error, member)) from error
-    tissue = instance.read(path, section or path.name.split(".")[0])
-    if check:
-        check_section(tissue)
-    return tissue
 
 
 def option_faults(error: ValidationError, member: type[Settings]) -> str:

@@ -29,9 +29,11 @@ from aivc_graph.pipeline.doubts import (
     doubts_of_reach,
     doubts_of_registration,
     doubts_of_section,
+    doubts_of_slides,
 )
 from aivc_graph.splits.design import levels_of, split_design, write_labels
 from aivc_graph.splits.leakage import Duplicate, accepted_leaks, check_donors, duplicate_content
+from aivc_graph.tissue.doubt import doubts_heard
 from aivc_graph.tissue.intervention import set_interventions
 from aivc_graph.tissue.registration.method import registration_method
 from aivc_graph.tissue.registration.overlap import check_overlap
@@ -59,16 +61,20 @@ def build(config: Config, out: Path | None = None) -> Path:
     sections, doubts = [], _told(doubts_of_paths(config.task))
     for number, section in enumerate(config.task.sections, 1):
         log.info("reading %s (%d of %d)", section.name, number, len(config.task.sections))
-        sections.append(read_section(section, config.task))
-        doubts += _told(doubts_of_section(sections[-1]))
+        with doubts_heard() as heard:
+            sections.append(read_section(section, config.task))
+        doubts += [*heard, *_told(doubts_of_section(sections[-1]))]
     reach = reach_of(sections, config)
     twice = hold_out(sections, config.task, max(reach.values(), default=0.0))
     doubts += _told(doubts_of_reach(config.task, reach))
     doubts += _told([*doubts_of_content(twice), *doubts_of_registration(config.task, sections)])
     leaks = _told(leaks_of(sections, config.task, twice))
-    for section in sections:  # once the sides are known: a slide's colours are those of its training side
-        describe_slide(section, config.task, config.graph.patch_um)
-    graph = build_graph(sections, config.graph)
+    doubts += _told(doubts_of_slides(config.task))
+    with doubts_heard() as heard:
+        for section in sections:  # once the sides are known: a slide's colours are those of its training side
+            describe_slide(section, config.task, config.graph.patch_um)
+        graph = build_graph(sections, config.graph)
+    doubts += heard
     for level, found in connectivity(graph).items():
         log.info("%s: %s", level, ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in found.items()))
     slides = {metadata_of(s)["section"]: small for s in sections if (small := thumbnail(s)) is not None}
@@ -101,7 +107,8 @@ def read_section(config: SectionConfig, task: TaskConfig) -> Any:
             raise type(error)(f"section {config.name}", str(error)) from error
     section = merge_sections(config.name, parts, **{k: v for k, v in _groups_of(config).items() if k != "section"})
     for method in config.registration:
-        register(section, method.moving, method.fixed, registration_method(method.kind, **method.options))
+        chosen = registration_method(method.kind, **method.options)
+        register(section, method.moving, method.fixed, chosen, method.also)
     set_interventions(section, config.interventions)
     check_section(section)
     check_overlap(section)

@@ -12,47 +12,37 @@ from pydantic import Field
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError, unknown_name
-from aivc_graph.io.genes import Duplicates, name_genes
 from aivc_graph.io.hdf5_guard import check_hdf5, hdf5_names
-from aivc_graph.io.lattice import stated_radius, stated_um_per_unit, um_per_unit_of_array, visium_array_um
+from aivc_graph.io.intake import KIND_COLUMNS
+from aivc_graph.io.lattice import um_per_unit_of_array, visium_array_um
 from aivc_graph.io.matrices import count_table
-from aivc_graph.io.reading import READERS, AbstractReader
-from aivc_graph.io.tables import labels_of, need_columns, numbers
-from aivc_graph.tissue.frame import scale_affine
-from aivc_graph.tissue.schema import check_counts
-from aivc_graph.tissue.section import add_level, add_observation, new_section
+from aivc_graph.io.reading import READERS
+from aivc_graph.io.rows import HEIGHTS, AbstractRowsReader, Rows
+from aivc_graph.io.tables import need_columns, numbers, position_columns
+from aivc_graph.tissue.schema import RAW, check_counts, layers_of
+from aivc_graph.tissue.section import add_observation
 
 ARRAY = ("array_row", "array_col")
 
 
 @READERS.register("h5ad", expects="an AnnData file (.h5ad) with positions in obsm")
-class H5adReader(AbstractReader):
+class H5adReader(AbstractRowsReader):
     """Reads an AnnData file as one level, joined by its own ``obs_names``.
 
     Parameters
     ----------
-    level
-        What a row is.
     spatial_key
-        Positions ``(row, 2)`` in ``obsm``.
+        Positions ``(row, 2)`` in ``obsm``; of a table there, its columns x and y.
     um_per_unit
         Microns a unit of these; by default from ``array_row`` and ``array_col``, which Visium's 100 µm array has.
-    diameter_um
-        Diameter of every node [µm], if there is no `area`.
-    area
-        Column of ``obs`` with areas [µm²].
     layer
-        Layer of the raw counts; by default ``X``.
+        Layer of the raw counts; ``raw`` is AnnData's own ``.raw`` where no layer is called so. By default ``X``.
     symbols
         Column of ``var`` with gene symbols, if ``var_names`` are ids.
-    label
-        Column of ``obs`` that becomes the label.
-    columns
-        Columns of ``obs`` kept as annotation.
     beside
         Files of other modalities of the same rows, by modality, relative to this one's folder.
-    duplicates, organism
-        See `aivc_graph.io.genes.name_genes`.
+
+    See `aivc_graph.io.rows.AbstractRowsReader` for the others.
 
     Raises
     ------
@@ -64,43 +54,34 @@ class H5adReader(AbstractReader):
     Virshup et al. 2024, doi:10.21105/joss.04371 (anndata).
     """
 
-    level: Literal["cell", "patch"]
     spatial_key: str = "spatial"
-    um_per_unit: float | None = None
-    diameter_um: float | None = None
-    area: str | None = None
     layer: str | None = None
     symbols: str | None = None
-    label: str | None = None
-    columns: tuple[str, ...] = ()
     beside: dict[Literal["protein", "atac"], str] = Field(default_factory=dict)
-    duplicates: Duplicates = "sum"
-    organism: str | None = None
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
         found = hdf5_names(path)
         return {"obs", "var"} <= found and "row_attrs" not in found
 
-    def read(self, path: Path, section: str) -> Any:
+    def rows(self, path: Path) -> Rows:
         check_hdf5(path)
         data = _open(path)
         counts = self._counts(data, str(path))
-        xy = self._positions(data, path)
-        need_columns(data.obs, tuple(c for c in (*self.columns, self.label, self.area) if c), f"{path} · obs")
-        um_per_unit = self._scale(data.obs, xy, path)
-        area = None if self.area is None else numbers(data.obs[self.area], f"{path} · obs")
-        annotation = data.obs[list(self.columns)].copy()
-        if self.label is not None:
-            annotation[names.LABEL] = labels_of(data.obs[self.label])
-        tissue = new_section(section)
-        radius = stated_radius(um_per_unit, self.diameter_um, area, path)
-        add_level(tissue, self.level, data.obs_names, xy, radius, scale_affine(um_per_unit), annotation)
-        named = name_genes(counts, str(path), duplicates=self.duplicates, organism=self.organism)
-        add_observation(tissue, self.level, names.RNA, named)
+        return Rows(data.obs_names, data.obs, self._positions(data, path), counts, f"{path} · obs")
+
+    def read(self, path: Path, section: str) -> Any:
+        tissue = super().read(path, section)
         for modality, name in self.beside.items():
-            add_observation(tissue, self.level, modality, self._beside(path.parent / name))
+            add_observation(tissue, str(self.level), modality, self._beside(path.parent / name))
         return tissue
+
+    def scale(self, rows: Rows, path: Path) -> float | None:
+        if self.um_per_unit is not None or self.level != names.PATCH or not set(ARRAY) <= set(rows.columns):
+            return self.um_per_unit
+        array = visium_array_um(*(numbers(rows.columns[c], rows.where) for c in ARRAY))
+        finite = np.isfinite(array).all(axis=1) & np.isfinite(rows.xy).all(axis=1)
+        return um_per_unit_of_array(array[finite], rows.xy[finite, :2], str(path))
 
     def _beside(self, path: Path) -> Any:
         """Return the counts of another modality as they are named there."""
@@ -115,41 +96,56 @@ class H5adReader(AbstractReader):
     def _counts(self, data: Any, where: str) -> Any:
         from scipy import sparse
 
-        if self.layer is not None and self.layer not in data.layers:
-            raise unknown_name(ReadError, where, "layer", self.layer, data.layers)
-        chosen = data.X if self.layer is None else data.layers[self.layer]
-        if chosen is None:
-            raise ReadError(
-                where, "no `X`", "counts", f"name a layer as `layer:` ({', '.join(data.layers) or 'none here'})"
-            )
+        chosen, features = self._chosen(data, where)
         faults = Faults(ReadError)
-        data.X = chosen  # so that a message can name the layers beside it
-        check_counts(data, where, faults)
+        check_counts(_Judged(chosen, data, features.index), where, faults)
         faults.raise_if_any()
-        var = pd.DataFrame(index=data.var_names.astype(str))
+        var = pd.DataFrame(index=features.index.astype(str))
         var["gene_ids"] = var.index
+        for name in (*KIND_COLUMNS, "genome"):
+            if name in features:
+                var[name] = features[name].astype(str).to_numpy()
         if self.symbols is not None:
-            need_columns(data.var, (self.symbols,), f"{where} · var")
-            var.index = pd.Index(data.var[self.symbols].astype(str))
-        elif "gene_ids" in data.var:
-            var["gene_ids"] = data.var["gene_ids"].astype(str).to_numpy()
+            symbols = features if self.symbols in features else data.var.reindex(features.index)
+            need_columns(symbols, (self.symbols,), f"{where} · var")
+            var.index = pd.Index(symbols[self.symbols].astype(str))
+        elif "gene_ids" in features:
+            var["gene_ids"] = features["gene_ids"].astype(str).to_numpy()
         return count_table(sparse.csr_matrix(chosen, dtype=np.float32), data.obs_names, var)
 
+    def _chosen(self, data: Any, where: str) -> tuple[Any, pd.DataFrame]:
+        """Return the values the user chose, and the table of their features."""
+        if self.layer == RAW and RAW not in data.layers and data.raw is not None:
+            return data.raw.X, data.raw.var
+        if self.layer is not None and self.layer not in data.layers:
+            raise unknown_name(ReadError, where, "layer", self.layer, layers_of(data))
+        chosen = data.X if self.layer is None else data.layers[self.layer]
+        if chosen is None:
+            there = ", ".join(layers_of(data)) or "none here"
+            raise ReadError(where, "no `X`", "counts", f"name a layer as `layer:` ({there})")
+        return chosen, data.var
+
     def _positions(self, data: Any, path: Path) -> np.ndarray:
+        """Return positions ``(row, 2)`` or, with a height, ``(row, 3)``."""
         if self.spatial_key not in data.obsm:
             raise unknown_name(ReadError, f"{path} · obsm", "positions", self.spatial_key, data.obsm)
-        xy = np.asarray(data.obsm[self.spatial_key])
+        where, found = f"{path} · obsm[{self.spatial_key!r}]", data.obsm[self.spatial_key]
+        if isinstance(found, pd.DataFrame):
+            x, y = position_columns(found, where)
+            height = [name for name in HEIGHTS if name in found][:1]
+            return np.column_stack([numbers(found[name], where) for name in (x, y, *height)])
+        xy = np.asarray(found)
         if xy.ndim != 2 or xy.shape[1] < 2 or xy.dtype.kind not in "iuf":
-            raise ReadError(f"{path} · obsm[{self.spatial_key!r}]", f"{xy.dtype} {xy.shape}", "numbers (row, 2)")
-        return xy[:, :2].astype(np.float64)
+            raise ReadError(where, f"{xy.dtype} {xy.shape}", "numbers (row, 2)")
+        return xy[:, :3].astype(np.float64)
 
-    def _scale(self, obs: pd.DataFrame, xy: np.ndarray, path: Path) -> float:
-        scale = self.um_per_unit
-        if scale is None and self.level == names.PATCH and set(ARRAY) <= set(obs):
-            array = visium_array_um(*(numbers(obs[c], f"{path} · obs") for c in ARRAY))
-            finite = np.isfinite(array).all(axis=1) & np.isfinite(xy).all(axis=1)
-            scale = um_per_unit_of_array(array[finite], xy[finite], str(path))
-        return stated_um_per_unit(scale, xy, path)
+
+class _Judged:
+    """Values under the names of an AnnData, whose layers a message may offer."""
+
+    def __init__(self, values: Any, data: Any, features: pd.Index) -> None:
+        self.X, self.obs_names, self.var_names = values, data.obs_names, features
+        self.layers, self.raw = data.layers, data.raw
 
 
 def _open(path: Path) -> Any:
