@@ -154,7 +154,7 @@ def add_counts(
 
 
 def controls(features: pd.Index, kinds: pd.Series | None = None) -> NDArray[np.bool_]:
-    """Return which features ``(feature,)`` are control probes, blanks or codewords, by their type or else their name."""
+    """Return which features ``(feature,)`` are control probes, blanks or codewords, by type or by name."""
     named = pd.Series(features.astype(str)).str.match(_CONTROL_NAME).to_numpy(bool)
     return named if kinds is None else named | kinds.astype(str).str.contains(_CONTROL_KIND).to_numpy(bool)
 
@@ -191,7 +191,7 @@ def annotation_columns(table: Any, features: pd.Index, where: str) -> NDArray[np
 
 
 def check_one_ground(rows: pd.Index, columns: pd.DataFrame, xy: NDArray[np.float64], where: str) -> None:
-    """Doubt that nodes ``(node, 2)`` are one section where the groups of a column, or of the names, share their ground."""
+    """Doubt that nodes ``(node, 2)`` are one section where groups by a column or by name share their ground."""
     text = pd.Series(rows.astype(str))
     groups = {f"column {name!r}": names_of(columns[name]) for name in columns if _GROUP.match(str(name))}
     groups["the end of their names"] = text.str.extract(r"[-_]([A-Za-z0-9]{1,12})$")[0].to_numpy()

@@ -27,7 +27,7 @@ class AbstractReader(Settings, ABC):
         """Return `path` as a section (SpatialData): elements in vendor units, placed where the pixel size is known."""
 
     def preview(self, path: Path) -> dict[str, Any] | None:
-        """Say what `path` holds without the options that only the user can give, and which these are; `None` if none."""
+        """Say what `path` holds and which options only the user can give; `None` if there are none."""
         return None
 
 

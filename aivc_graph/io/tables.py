@@ -147,7 +147,7 @@ def numbers(column: pd.Series, where: str) -> np.ndarray:
 
 
 def names_of(column: pd.Series) -> np.ndarray:
-    """Return a column of names as text ``(row,)``, `None` where there is none; a whole number reads as ``3``, not ``3.0``.
+    """Return a column of names as text ``(row,)``, `None` where there is none; 3.0 reads as ``3``.
 
     Raises
     ------

@@ -102,9 +102,7 @@ class TiffLevel(AbstractSlideLevel):
             raise ReadError(str(self.path), "no plane of its own", "at least one", "open the file that holds them")
         if len(here) < len(pages):
             found = f"{len(pages) - len(here)} of {len(pages)} planes in other files, which are not read"
-            doubt(
-                str(self.path), found, "all planes in one file", "join them, or read the file that holds what is wanted"
-            )
+            doubt(str(self.path), found, "all planes in one file", "join them, or read the file that is wanted")
         return here
 
     def _check_plane(self, axes: str, shape: tuple[int, ...], n_pages: int) -> None:

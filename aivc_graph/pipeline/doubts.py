@@ -40,14 +40,11 @@ def doubts_of_slides(task: TaskConfig) -> list[str]:
     """Say which slides the user named though nothing is to be learnt from them."""
     if task.features is not None:
         return []
-    named = [
-        section.name for section in task.sections for source in section.sources if source.options.get(names.SLIDE)
-    ] + [section.name for section in task.sections if any(source.reader == names.SLIDE for source in section.sources)]
-    mend = (
-        "set `task.features: {}` to describe the tiles under the patches; else it is shown, and nothing is learnt of it"
-    )
+    mend = "set `task.features: {}` to describe the tiles under the patches; else nothing is learnt from it"
     return [
-        str(TissueError(f"{name} · slide", "no `task.features`", "features", mend)) for name in dict.fromkeys(named)
+        str(TissueError(f"{section.name} · slide", "no `task.features`", "features", mend))
+        for section in task.sections
+        if any(one.reader == names.SLIDE or one.options.get(names.SLIDE) for one in section.sources)
     ]
 
 

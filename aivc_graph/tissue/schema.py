@@ -41,17 +41,20 @@ def check_section(section: Any) -> None:
     faults.raise_if_any()
 
 
-def check_counts(table: Any, where: str, faults: Faults) -> None:
-    """Add a fault a kind of bad count (NaN or infinite, negative, not whole), with the first gene and barcode."""
+def check_counts(table: Any, where: str, faults: Faults, source: Any = None) -> None:
+    """Add a fault a kind of bad count (NaN or infinite, negative, not whole), with the first gene and barcode.
+
+    `source` is the AnnData that `table` was taken from, whose layers are offered instead.
+    """
     values = table.X.data if sparse.issparse(table.X) else np.asarray(table.X)
     tests = (
         (~np.isfinite(values), "values that are NaN or infinite", "finite counts", "drop or mend these entries"),
-        (values < 0, "negative values", "counts ≥ 0", _layer_hint(table)),
+        (values < 0, "negative values", "counts ≥ 0", _layer_hint(table if source is None else source)),
         (
             np.isfinite(values) & (values != np.floor(values)),
             "values that are not whole",
             "raw counts",
-            _layer_hint(table),
+            _layer_hint(table if source is None else source),
         ),
     )
     for bad, found, expected, mend in tests:

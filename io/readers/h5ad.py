@@ -97,9 +97,6 @@ class H5adReader(AbstractRowsReader):
         from scipy import sparse
 
         chosen, features = self._chosen(data, where)
-        faults = Faults(ReadError)
-        check_counts(_Judged(chosen, data, features.index), where, faults)
-        faults.raise_if_any()
         var = pd.DataFrame(index=features.index.astype(str))
         var["gene_ids"] = var.index
         for name in (*KIND_COLUMNS, "genome"):
@@ -111,7 +108,11 @@ class H5adReader(AbstractRowsReader):
             var.index = pd.Index(symbols[self.symbols].astype(str))
         elif "gene_ids" in features:
             var["gene_ids"] = features["gene_ids"].astype(str).to_numpy()
-        return count_table(sparse.csr_matrix(chosen, dtype=np.float32), data.obs_names, var)
+        table = count_table(sparse.csr_matrix(chosen, dtype=np.float32), data.obs_names, var)
+        faults = Faults(ReadError)
+        check_counts(table, where, faults, data)
+        faults.raise_if_any()
+        return table
 
     def _chosen(self, data: Any, where: str) -> tuple[Any, pd.DataFrame]:
         """Return the values the user chose, and the table of their features."""
@@ -138,14 +139,6 @@ class H5adReader(AbstractRowsReader):
         if xy.ndim != 2 or xy.shape[1] < 2 or xy.dtype.kind not in "iuf":
             raise ReadError(where, f"{xy.dtype} {xy.shape}", "numbers (row, 2)")
         return xy[:, :3].astype(np.float64)
-
-
-class _Judged:
-    """Values under the names of an AnnData, whose layers a message may offer."""
-
-    def __init__(self, values: Any, data: Any, features: pd.Index) -> None:
-        self.X, self.obs_names, self.var_names = values, data.obs_names, features
-        self.layers, self.raw = data.layers, data.raw
 
 
 def _open(path: Path) -> Any:

@@ -12,7 +12,7 @@ from aivc_graph.errors import ReadError
 from aivc_graph.io.intake import annotation_names
 from aivc_graph.io.matrices import count_table
 from aivc_graph.io.reading import READERS
-from aivc_graph.io.rows import AbstractRowsReader, Rows
+from aivc_graph.io.rows import HEIGHTS, AbstractRowsReader, Rows
 from aivc_graph.io.tables import (
     BARCODE_NAMES,
     PARQUET_MAGIC,
@@ -109,15 +109,28 @@ class PlainTableReader(AbstractRowsReader):
 
     def _genes(self, counts: pd.DataFrame, places: pd.DataFrame, axes: tuple[str, str], where: str) -> list[int]:
         """Return which columns of the counts are taken for genes."""
-        named = {*self._keys, *self.columns, *self.ignore, *self.keep, self.area, self.label, *axes, *BARCODE_NAMES, ""}
+        named = {
+            *self._keys,
+            *self.columns,
+            *self.ignore,
+            *self.keep,
+            self.area,
+            self.label,
+            *axes,
+            *BARCODE_NAMES,
+            *HEIGHTS,
+            "",
+        }
         here = [i for i, name in enumerate(counts.columns) if name not in named and not self._is_index(counts, i)]
-        if places is counts:
-            return here
-        both = [str(counts.columns[i]) for i in here if counts.columns[i] in places.columns]
-        if both:
-            found = f"{len(both):,} columns left out that stand in the positions as well: {', '.join(both[:6])}"
+        words = annotation_names(counts.columns) & np.array([kind.kind not in "biuf" for kind in counts.dtypes])
+        if places is not counts:
+            words |= counts.columns.isin(places.columns)
+        left = [str(counts.columns[i]) for i in here if words[i]]
+        if left:
+            why = "are annotation" if places is counts else "are annotation, or stand in the positions as well"
+            found = f"{len(left):,} columns left out that {why}: {', '.join(left[:6])}"
             doubt(where, found, "genes", "list them under `ignore:` or `columns:`")
-        return [i for i in here if counts.columns[i] not in places.columns]
+        return [i for i in here if not words[i]]
 
     @property
     def _keys(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from aivc_graph.io.lattice import stated_um_per_unit, um_per_unit_of_array, visi
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.slides import open_slide
 from aivc_graph.io.spaceranger_folder import (
+    called,
     is_outs,
     outs_of,
     positions_file,
@@ -26,13 +27,15 @@ from aivc_graph.io.spaceranger_folder import (
 )
 from aivc_graph.io.spot_positions import read_spot_positions
 from aivc_graph.tissue.doubt import doubt
-from aivc_graph.tissue.frame import scale_affine
+from aivc_graph.tissue.frame import positions_um, scale_affine
 from aivc_graph.tissue.section import add_level, add_slide, new_section
 
 SPOT_UM = 55.0
 # `spot_diameter_fullres` is the circle Space Ranger draws, wider than the capture spot: 64.8 to 69.8 µm against the
 # array's 100 µm in six public runs. It only serves where fewer than three spots leave the array's scale open.
 DRAWN_SPOT_UM = 65.0
+# A picture this many times as long as the spots reach, on both sides, is of another scale.
+_ROOM = 3.0
 
 
 @READERS.register("spaceranger", expects="Space Ranger's `outs`, its parent, or a Visium HD folder `square_…um`")
@@ -155,21 +158,42 @@ class SpaceRangerReader(AbstractReader):
             return
         kinds = ("hires", "lowres") if self.image is None else () if self.image == "none" else (self.image,)
         folder = spatial_folder(outs)
-        there = [kind for kind in kinds if (folder / f"tissue_{kind}_image.png").is_file()]
+        pictures = {kind: called(folder, f"tissue_{kind}_image.png") for kind in kinds}
+        there = [(kind, path) for kind, path in pictures.items() if path is not None]
         if not there:
             if self.image not in (None, "none"):
                 raise ReadError(
                     str(folder / f"tissue_{self.image}_image.png"), "no such file", mend="set `image:` otherwise"
                 )
             return
-        if f"tissue_{there[0]}_scalef" not in factors:
+        kind, path = there[0]
+        if path.suffix == ".gz":
+            doubt(str(path), "a picture packed by gzip, which is left out", "a PNG", f"unpack {path.name}")
+            return
+        if f"tissue_{kind}_scalef" not in factors:
             found = "no such file" if not factors else f"keys {', '.join(factors)}"
             where = str(folder / "scalefactors_json.json")
-            raise ReadError(
-                where, found, f"tissue_{there[0]}_scalef", "copy the file from the run, or set `image: none`"
-            )
-        pixels, _ = open_slide(folder / f"tissue_{there[0]}_image.png")
-        add_slide(tissue, pixels, scale_affine(um_per_pixel / factors[f"tissue_{there[0]}_scalef"]))
+            raise ReadError(where, found, f"tissue_{kind}_scalef", "copy the file from the run, or set `image: none`")
+        pixels, _ = open_slide(path)
+        um_per_pixel /= factors[f"tissue_{kind}_scalef"]
+        _check_picture(pixels.shape, um_per_pixel, tissue, path)
+        add_slide(tissue, pixels, scale_affine(um_per_pixel))
+
+
+def _check_picture(shape: tuple[int, ...], um_per_pixel: float, tissue: Any, path: Path) -> None:
+    """Doubt that a picture goes with its scale factor: the spots must lie on it, and Space Ranger fits its longer side.
+
+    A picture called hires is 2,000 pixels long (4,000 or 6,000 in HD), one called lowres 600, at most: a lowres one
+    under the name of hires ends long before the spots do, a hires one under the name of lowres far behind them.
+    """
+    reach = positions_um(tissue, names.PATCH).max(axis=0) / um_per_pixel
+    size = np.array(shape[:0:-1])
+    if (reach > size).any():
+        found = f"spots up to pixel {reach[0]:.0f}, {reach[1]:.0f} of {size[0]} × {size[1]}"
+        doubt(str(path), found, "spots on the picture", "is it the picture of this run, and of this scale factor?")
+    elif (size > _ROOM * reach).all():
+        found = f"{size[0]} × {size[1]} pixels, spots no farther than {reach[0]:.0f}, {reach[1]:.0f}"
+        doubt(str(path), found, "a picture of the spots' size", "is it the picture that this scale factor is of?")
 
 
 def _xy(spots: pd.DataFrame) -> np.ndarray:
