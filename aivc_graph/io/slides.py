@@ -102,6 +102,8 @@ def _open_tiff(path: Path, mpp: float | None, level: int, image: int | None) -> 
         pixels = TiffLevel(path, level, chosen)
         fault = pixels.probe()
     except ReadError as error:
+        if image is not None:  # OpenSlide knows one image a file
+            raise
         return _open_other(path, mpp, level, reason=str(error), cause=error)
     except Exception as error:  # tifffile raises whatever the damage leads to
         return _open_other(path, mpp, level, reason=f"{path}: a damaged TIFF ({error})", cause=error)

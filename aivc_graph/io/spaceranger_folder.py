@@ -66,7 +66,7 @@ def called(folder: Path, name: str) -> Path | None:
     if len(found) > 1:
         there = ", ".join(p.name for p in found[:4])
         raise ReadError(
-            str(folder), f"{len(found)} of them: {there}", f"one {name}", "put each sample in its own folder"
+            str(folder), f"{len(found)} of them: {there}", f"one {name}", "put each sample in a folder of its own"
         )
     return found[0] if found else None
 
