@@ -14,6 +14,7 @@ import pandas as pd
 from scipy import sparse
 
 from aivc_graph.errors import ReadError, unknown_name
+from aivc_graph.tissue.doubt import tell
 
 GZIP_MAGIC = b"\x1f\x8b"
 PARQUET_MAGIC = b"PAR1"
@@ -34,6 +35,7 @@ NO_LABEL = ("", "NA", "nan", "None")
 MAX_FIRST_LINES = 2**24
 # Above this a float no longer holds every whole number, so a name that went through one is another's.
 LAST_EXACT = 2**53
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _WHOLE = re.compile(r"^(-?\d+)\.0+$")
 
 
@@ -200,6 +202,40 @@ def matrix_of(frame: pd.DataFrame, where: str) -> sparse.csr_matrix:
         found = f"{len(bad):,} columns that are not numbers: {', '.join(map(repr, bad[:5]))}"
         raise ReadError(where, found, "counts", "list annotation under `columns:`, or drop it from the file")
     return sparse.csr_matrix(frame.to_numpy(dtype=np.float32))
+
+
+def csv_text(table: pd.DataFrame, *, index: bool = True) -> str:
+    """Return a table as CSV whose cells no spreadsheet runs: text that begins like a formula gets a quote before it.
+
+    What was changed is told, for a name so written is no longer that of its node.
+    """
+    changed: list[str] = []
+
+    def harmless(value: Any) -> Any:
+        if not isinstance(value, str) or not value.startswith(_FORMULA) or is_number(value):
+            return value
+        changed.append(value)
+        return f"'{value}"
+
+    safe = table.copy()
+    for i, kind in enumerate(table.dtypes):
+        if kind.kind == "O" or isinstance(kind, pd.CategoricalDtype):
+            safe.isetitem(i, table.iloc[:, i].astype(object).map(harmless, na_action="ignore"))
+    safe.columns = safe.columns.map(harmless)
+    safe.index = safe.index.map(harmless).set_names(table.index.names)
+    if changed:
+        found = f"{len(changed):,} texts that a spreadsheet would run, first {changed[0]!r}"
+        tell(f"{found}: a quote was put before each in the CSV; Parquet holds them as they are")
+    return str(safe.to_csv(index=index))
+
+
+def is_number(text: str) -> bool:
+    """Say whether a text reads as a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:

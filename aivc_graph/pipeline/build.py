@@ -34,6 +34,7 @@ from aivc_graph.pipeline.doubts import (
 from aivc_graph.splits.design import levels_of, split_design, write_labels
 from aivc_graph.splits.leakage import Duplicate, accepted_leaks, check_donors, duplicate_content
 from aivc_graph.tissue.doubt import doubts_heard
+from aivc_graph.tissue.frame import note_slide_frame
 from aivc_graph.tissue.intervention import set_interventions
 from aivc_graph.tissue.registration.method import registration_method
 from aivc_graph.tissue.registration.overlap import check_overlap
@@ -109,6 +110,7 @@ def read_section(config: SectionConfig, task: TaskConfig) -> Any:
     for method in config.registration:
         chosen = registration_method(method.kind, **method.options)
         register(section, method.moving, method.fixed, chosen, method.also)
+    note_slide_frame(section)
     set_interventions(section, config.interventions)
     check_section(section)
     check_overlap(section)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,13 @@ def place(section: Any, element: str, affine: Matrix) -> None:
     if abs(np.linalg.det(affine[:2, :2])) < 1e-12 or not np.isfinite(affine).all():
         raise TissueError(f"element {element!r}", "a transform that is singular or not finite", "an invertible affine")
     set_transformation(section[element], Affine(affine, ("x", "y"), ("x", "y")), names.MICRONS)
+
+
+def note_slide_frame(section: Any) -> None:
+    """Keep in the metadata where the slide's pixels lie, for whoever draws over it without having it."""
+    affine = affine_of(section, names.SLIDE) if names.SLIDE in section.images else None
+    if affine is not None:
+        section.attrs[names.METADATA][names.SLIDE_AFFINE] = json.dumps([float(v) for v in affine[:2].ravel()])
 
 
 def positions_um(section: Any, level: str) -> Matrix:

@@ -19,6 +19,7 @@ from aivc_graph.io.tables import (
     POSITION_NAMES,
     column_names,
     first_lines,
+    is_number,
     magic_of,
     matrix_of,
     names_of,
@@ -84,7 +85,7 @@ class PlainTableReader(AbstractRowsReader):
         if magic_of(path) == PARQUET_MAGIC:
             return True
         lines = first_lines(path)
-        return len(lines) > 1 and all(_is_number(field) for field in lines[1][-MIN_GENES // 2 :])
+        return len(lines) > 1 and all(is_number(field) for field in lines[1][-MIN_GENES // 2 :])
 
     def rows(self, path: Path) -> Rows:
         text = (*self._keys, *((self.label,) if self.label else ()))
@@ -187,11 +188,3 @@ def _check_whole(matrix: Any, genes: pd.Index, where: str) -> None:
         raise ReadError(
             where, f"{len(bad):,} of {len(genes):,} columns with values that are not whole: {shown}", "counts", mend
         )
-
-
-def _is_number(field: str) -> bool:
-    try:
-        float(field)
-    except ValueError:
-        return False
-    return True
