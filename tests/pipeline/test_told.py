@@ -82,3 +82,11 @@ def test_what_moves_also_moves(tmp_path: Path) -> None:
     task = load_config(tmp_path / "t.yaml").task
     section = read_section(task.sections[0], task)
     assert [affine_of(section, level)[0, 0] for level in (names.PATCH, names.CELL)] == [2.0, 2.0]
+
+
+def test_settings_of_another_graph_are_refused_beside_one(tmp_path: Path, say: Say) -> None:
+    _write(tmp_path / "a.h5ad", [f"GENE{i}" for i in range(30)])
+    assert _build(say, tmp_path, f"{{name: s, sources: [{_source('a')}]}}")[0] == 0
+    given = ["train", tmp_path / "t.yaml", "--graph", tmp_path / "g.zarr", "--out", tmp_path / "run"]
+    code, _, err = say(*given, "--set", "graph.patch_um=50")
+    assert code == 2 and "expected 100.0, as it was built, found graph.patch_um 50.0; leave out --graph" in err
