@@ -217,12 +217,13 @@ def csv_text(table: pd.DataFrame, *, index: bool = True) -> str:
         changed.append(value)
         return f"'{value}"
 
-    safe = table.copy()
-    for i, kind in enumerate(table.dtypes):
+    several = index and table.index.nlevels > 1
+    safe, index = (table.reset_index(), False) if several else (table.copy(), index)
+    for i, kind in enumerate(safe.dtypes):
         if kind.kind == "O" or isinstance(kind, pd.CategoricalDtype):
-            safe.isetitem(i, table.iloc[:, i].astype(object).map(harmless, na_action="ignore"))
+            safe.isetitem(i, safe.iloc[:, i].astype(object).map(harmless, na_action="ignore"))
     safe.columns = safe.columns.map(harmless)
-    safe.index = safe.index.map(harmless).set_names(table.index.names)
+    safe.index = safe.index.map(harmless).rename(safe.index.name)
     if changed:
         found = f"{len(changed):,} texts that a spreadsheet would run, first {changed[0]!r}"
         tell(f"{found}: a quote was put before each in the CSV; Parquet holds them as they are")
