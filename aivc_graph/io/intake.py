@@ -81,8 +81,8 @@ def kept_rows(columns: pd.DataFrame, keep: Mapping[str, Any], only_in_tissue: bo
     if not kept.all():
         log.info("%s: %s of %s rows kept", where, f"{kept.sum():,}", f"{len(kept):,}")
     if len(columns) and not kept.any():
-        wanted = ", ".join(f"{name} = {value!r}" for name, value in keep.items())
-        raise ReadError(where, f"none of {len(columns):,} rows with {wanted}", "some", "check `keep:`")
+        asked = ", ".join(f"{name} = {value!r}" for name, value in keep.items())
+        raise ReadError(where, f"none of {len(columns):,} rows with {asked}", "some", "check `keep:`")
     if only_in_tissue and IN_TISSUE in columns:
         flag = on_tissue(columns[IN_TISSUE], where)
         log.info("%s: %s of %s spots on tissue", where, f"{flag.sum():,}", f"{len(flag):,}")

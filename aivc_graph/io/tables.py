@@ -164,9 +164,9 @@ def names_of(column: pd.Series) -> np.ndarray:
     text = pd.Series([name_of(value) for value in column[known]], dtype=object)
     if len(text) and text.str.fullmatch(_WHOLE).all():
         text = text.str.replace(_WHOLE, r"\1", regex=True)
-    found = np.full(len(column), None, dtype=object)
-    found[known] = text.to_numpy()
-    return found
+    names = np.full(len(column), None, dtype=object)
+    names[known] = text.to_numpy()
+    return names
 
 
 def name_of(value: Any) -> str:
@@ -221,7 +221,7 @@ def csv_text(table: pd.DataFrame, *, index: bool = True) -> str:
     safe, index = (table.reset_index(), False) if several else (table.copy(), index)
     for i, kind in enumerate(safe.dtypes):
         if kind.kind == "O" or isinstance(kind, pd.CategoricalDtype):
-            safe.isetitem(i, safe.iloc[:, i].astype(object).map(harmless, na_action="ignore"))
+            safe.isetitem(i, safe.iloc[:, i].astype(object).map(harmless, na_action="ignore").to_numpy())
     safe.columns = safe.columns.map(harmless)
     safe.index = safe.index.map(harmless).rename(safe.index.name)
     if changed:
