@@ -142,8 +142,15 @@ class SpaceRangerReader(AbstractReader):
         # Compared without suffix, so that one that differs is judged by the join, not taken for missing spots.
         table = self._of_library(table, outs)
         rows, gone = (keys.str.replace(r"-\d+$", "", regex=True) for keys in (table.obs_names, left_out))
-        table, naming = table[~rows.isin(gone)], {"duplicates": self.duplicates, "organism": self.organism}
-        add_counts(tissue, names.PATCH, table, str(outs), strip_suffix=self.strip_suffix, **naming)
+        add_counts(
+            tissue,
+            names.PATCH,
+            table[~rows.isin(gone)],
+            str(outs),
+            duplicates=self.duplicates,
+            organism=self.organism,
+            strip_suffix=self.strip_suffix,
+        )
 
     def _add_slide(self, tissue: Any, outs: Path, factors: dict[str, float], um_per_pixel: float) -> None:
         if self.slide is not None:

@@ -204,8 +204,15 @@ class SpatialDataReader(AbstractReader):
         faults = Faults(ReadError)
         check_counts(chosen, where, faults, table)
         faults.raise_if_any()
-        naming = {"duplicates": self.duplicates, "organism": self.organism}
-        add_counts(tissue, level, chosen, where, modality=self.modality, **naming)
+        add_counts(
+            tissue,
+            level,
+            chosen,
+            where,
+            modality=self.modality,
+            duplicates=self.duplicates,
+            organism=self.organism,
+        )
 
     def _add_transcripts(self, tissue: Any, points: Any, where: str, to_um: Any) -> None:
         affine = to_um(points)
