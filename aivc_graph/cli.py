@@ -117,6 +117,7 @@ def _add_inspect(verbs: Any) -> None:
     verb = _verb(verbs, "inspect", _inspect, text, "aivc inspect runs/demo")
     verb.add_argument("path", type=Path, metavar="PATH")
     verb.add_argument("--mpp", type=float, metavar="UM", help="pixel size [µm] of a slide that does not state its own")
+    _overrides(verb, "an option of the reader, as in --set level=cell; may be repeated")
     verb.add_argument("--json", action="store_true", help="as JSON")
 
 
@@ -284,9 +285,10 @@ def _simulate(given: argparse.Namespace) -> None:
 
 
 def _inspect(given: argparse.Namespace) -> None:
+    from aivc_graph.config import options_of
     from aivc_graph.pipeline.inspect import inspect
 
-    found = inspect(given.path, mpp=given.mpp)
+    found = inspect(given.path, mpp=given.mpp, **options_of(given.overrides))
     _say(json.dumps(found, indent=1, default=str) if given.json else "\n".join(_lines(found)))
 
 

@@ -278,6 +278,15 @@ def put_over(data: dict[str, Any], override: str, faults: SettingFaults) -> None
         faults.add_override(name, "no such place in the file", "a key or an index that is there", "check the key")
 
 
+def options_of(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return ``KEY=VALUE`` texts, each value read as YAML, as one mapping."""
+    faults, options = SettingFaults(YamlSource("{}", "--set")), dict[str, Any]()
+    for override in overrides:
+        put_over(options, override, faults)
+    faults.raise_if_any()
+    return options
+
+
 def _is_index(part: str | int, place: Any) -> bool:
     return isinstance(place, list) and part in range(len(place))
 

@@ -44,6 +44,8 @@ MOLECULE_OF: Final = {RNA: GENE, ADT: PROTEIN, ATAC: PEAK}
 MICRONS: Final = "microns"
 SLIDE: Final = "slide"
 TRANSCRIPTS: Final = "transcripts"
+# Six numbers as JSON in a section's metadata: the rows of the affine from the slide's pixels (x, y, 1) to microns.
+SLIDE_AFFINE: Final = "slide_affine"
 METADATA: Final = "aivc"
 INTERVENTIONS: Final = "interventions"
 # Metadata of a section: its cells were taken out of the tissue; kind and unit of what was done to each of them.

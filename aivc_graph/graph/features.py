@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from aivc_graph.errors import GraphError
+from aivc_graph.tissue.doubt import doubt
 
 SAMPLE_ROWS = 20_000
 OVERDISPERSION = 100.0
+# Fewer of the features of the smaller panel than this are worth a look; panels this large are no hand-picked ones.
+LEAST_SHARED, MANY = 0.5, 10
 
 
 def shared_panel(tables: list[Any], where: str) -> pd.Index:
@@ -34,7 +39,39 @@ def shared_panel(tables: list[Any], where: str) -> pd.Index:
             "one naming of genes",
             "use symbols or ids in all",
         )
+    least = min(table.n_vars for table in tables)
+    if len(panel) < LEAST_SHARED * least:
+        found = f"{len(panel):,} of {least:,} features in all sections, the others are left out{_alike(tables, panel)}"
+        doubt(where, found, f"≥ {LEAST_SHARED:.0%}", "are they spelt alike, and of one panel?")
     return panel
+
+
+def check_levels(panels: Mapping[str, pd.Index], where: str) -> None:
+    """Doubt that two levels share too few of their features `panels`; refuse none at all.
+
+    Raises
+    ------
+    GraphError
+        If two levels of many features have none in common: cells named by symbol, spots by Ensembl id.
+    """
+    for (a, one), (b, other) in combinations(panels.items(), 2):
+        shared, least = int(one.isin(other).sum()), min(len(one), len(other))
+        first = f"{one[0]!r} of {a}, {other[0]!r} of {b}"
+        if not shared and least >= MANY:
+            mend = "name symbols, or ids, at both levels (`symbols:` where the reader has it)"
+            raise GraphError(where, f"no feature shared by {a} and {b} ({first})", "one naming of genes", mend)
+        if shared < LEAST_SHARED * least:
+            found = f"{shared:,} of {least:,} features shared by {a} and {b} ({first})"
+            doubt(where, found, f"≥ {LEAST_SHARED:.0%}", "are they spelt alike, and of one panel?")
+
+
+def _alike(tables: list[Any], panel: pd.Index) -> str:
+    """Say how many features of the first table stand in the last with other capitals, with one of them."""
+    first, last = (
+        {name.lower(): name for name in table.var_names if name not in panel} for table in (tables[0], tables[-1])
+    )
+    same = [name for name in first if name in last]
+    return f" ({len(same):,} differ by capitals alone: {first[same[0]]!r}, {last[same[0]]!r})" if same else ""
 
 
 def variable_features(counts: sparse.csr_matrix, top: int) -> NDArray[np.int64]:

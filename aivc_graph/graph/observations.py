@@ -12,8 +12,9 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import GraphError, unknown_name
-from aivc_graph.graph.features import shared_panel, variable_features
+from aivc_graph.graph.features import check_levels, shared_panel, variable_features
 from aivc_graph.graph.tissue_graph import TissueGraph, to_torch_csr
+from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.section import metadata_of
 
 log = logging.getLogger(__name__)
@@ -69,8 +70,11 @@ def _add_counts(
     keep_genes: tuple[str, ...],
 ) -> None:
     panels, counts, empty = {}, {}, {}
+    shared = {level: shared_panel(list(found.values()), f"{level} · {modality}") for level, found in tables.items()}
+    if modality == names.RNA:
+        check_levels(shared, modality)
     for level, found in tables.items():
-        panel = shared_panel(list(found.values()), f"{level} · {modality}")
+        panel = shared[level]
         counts[level] = _stack(graph, level, found, panel)
         if not counts[level].count_nonzero():
             raise GraphError(f"{level} · {modality}", "zeros only", "counts", "check which matrix or `layer:` was read")
@@ -106,9 +110,11 @@ def _report_empty(graph: TissueGraph, level: str, modality: str, found: dict[str
     for section, table in found.items():
         number = int(empty[_rows(graph, level, section, table.obs_names)].sum())
         if number:
-            severity = logging.WARNING if number > MOSTLY * table.n_obs else logging.INFO
-            where = (section, level, modality, number, table.n_obs)
-            log.log(severity, "%s · %s · %s: %d of %d without any count; they are taken as unmeasured", *where)
+            said = f"{number:,} of {table.n_obs:,} without any count; they are taken as unmeasured"
+            if number > MOSTLY * table.n_obs:
+                doubt(f"{section} · {level} · {modality}", said)
+            else:
+                log.info("%s · %s · %s: %s", section, level, modality, said)
 
 
 def _stack(graph: TissueGraph, level: str, found: dict[str, Any], panel: pd.Index) -> sparse.csr_matrix:

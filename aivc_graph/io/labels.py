@@ -10,6 +10,7 @@ import pandas as pd
 
 from aivc_graph.errors import ReadError
 from aivc_graph.io.tables import labels_of
+from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.section import MIN_OVERLAP
 
 log = logging.getLogger(__name__)
@@ -47,5 +48,8 @@ def join_labels(labels: pd.Series, nodes: pd.Index, path: Path, level: str) -> n
     told = (
         f"{len(joined) - without:,} {level}s with a label, {without:,} without; {(~known).sum():,} labels at no {level}"
     )
-    log.log(logging.WARNING if without > (1 - PART) * len(joined) else logging.INFO, "%s: %s", path, told)
+    if without > (1 - PART) * len(joined):
+        doubt(str(path), told)
+    else:
+        log.info("%s: %s", path, told)
     return joined

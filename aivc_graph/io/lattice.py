@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aivc_graph.errors import ReadError
+from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.schema import spacing_um
 
 log = logging.getLogger(__name__)
@@ -68,9 +69,8 @@ def um_per_unit_of_array(array_um: NDArray[np.float64], xy: NDArray[np.float64],
         )
     log.info("%s: %.4f µm a unit from the array, spots %.2g µm off it", where, um_per_unit, off)
     if np.linalg.det(linear[:2]) < 0:
-        log.warning(
-            "%s: the positions are a mirror image of the array; was the picture flipped, or x swapped with y?", where
-        )
+        found = "the positions are a mirror image of the array"
+        doubt(where, found, mend="was the picture flipped, or x swapped with y?")
     return um_per_unit
 
 

@@ -130,9 +130,14 @@ def _check_parts(path: Path, data: np.ndarray, indices: np.ndarray, indptr: np.n
         )
 
 
-def _open(path: Path) -> IO[bytes]:
+def read_bytes(path: Path) -> bytes:
+    """Return what a file holds, unpacked if gzip packed it, whatever its name."""
     data = path.read_bytes()
-    return io.BytesIO(gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data)
+    return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+
+
+def _open(path: Path) -> IO[bytes]:
+    return io.BytesIO(read_bytes(path))
 
 
 def _find(folder: Path, names: tuple[str, ...]) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from aivc_graph.errors import ReadError
-from aivc_graph.io.pixel_size import PLAUSIBLE_MPP
+from aivc_graph.io.pixel_size import PLAUSIBLE_MPP, square_side
 from aivc_graph.io.slide_level import AbstractSlideLevel, Pixels
 from aivc_graph.io.tile_faults import TileFault, note_tile_fault
 
@@ -72,7 +72,7 @@ class OpenSlideLevel(AbstractSlideLevel):
         plain = self._slide.properties.get("openslide.vendor") == "generic-tiff"
         if stated is None or (plain and not PLAUSIBLE_MPP[0] <= float(stated) <= PLAUSIBLE_MPP[1]):
             return None
-        return float(stated)
+        return square_side(self.path, float(stated), float(self._slide.properties.get("openslide.mpp-y", stated)))
 
     def _open(self) -> Any:
         from openslide import OpenSlide, OpenSlideError

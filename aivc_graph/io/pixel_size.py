@@ -39,8 +39,8 @@ def checked_mpp(path: Path, given: float | None, stated: float | None) -> float 
     return stated
 
 
-def stated_mpp(tiff: Any) -> float | None:
-    """Return the pixel size [µm] of full resolution that an open `tifffile.TiffFile` states, or `None`.
+def stated_mpp(tiff: Any, image: int = 0) -> float | None:
+    """Return the pixel size [µm] of full resolution that an open `tifffile.TiffFile` states of an image, or `None`.
 
     OME-XML and Aperio's ``MPP`` are taken at their word. The resolution tags count only if they make a plausible slide,
     for most programs write a screen's 72 dots an inch there.
@@ -48,50 +48,60 @@ def stated_mpp(tiff: Any) -> float | None:
     Raises
     ------
     ReadError
-        If OME states two sides of a pixel that differ by more than 1 %.
+        If two sides of a pixel are stated that differ by more than 1 %.
     """
-    page = tiff.series[0].keyframe
+    page = tiff.series[image].keyframe
     if tiff.is_ome:
-        return _ome_mpp(Path(tiff.filehandle.path), tiff.ome_metadata)
+        return _ome_mpp(Path(tiff.filehandle.path), tiff.ome_metadata, image)
     aperio = re.search(r"\bMPP\s*=\s*([0-9.]+)", page.description) if tiff.is_svs else None
     if aperio:
         return float(aperio.group(1))
-    return _resolution_mpp(page.tags)
+    return _resolution_mpp(Path(tiff.filehandle.path), page.tags)
 
 
-def significant_bits(tiff: Any) -> int | None:
+def significant_bits(tiff: Any, image: int = 0) -> int | None:
     """Return how many bits of a sample OME-XML says carry signal, or `None`."""
-    pixels = _ome_pixels(tiff.ome_metadata) if tiff.is_ome else {}
+    pixels = _ome_pixels(tiff.ome_metadata, image) if tiff.is_ome else {}
     return int(pixels["SignificantBits"]) if "SignificantBits" in pixels else None
 
 
-def _ome_pixels(xml: str) -> dict[str, str]:
+def _ome_pixels(xml: str, image: int) -> dict[str, str]:
     try:
         # A document type is where entity bombs live; OME-XML never has one.
         root = None if "<!DOCTYPE" in xml else ElementTree.fromstring(xml.encode())
     except ElementTree.ParseError:
         return {}
-    pixels = None if root is None else root.find(".//{*}Image/{*}Pixels")
-    return {} if pixels is None else dict(pixels.attrib)
+    found = [] if root is None else root.findall(".//{*}Image/{*}Pixels")
+    return dict(found[image].attrib) if image < len(found) else {}
 
 
-def _ome_mpp(path: Path, xml: str) -> float | None:
-    pixels = _ome_pixels(xml)
+def _ome_mpp(path: Path, xml: str, image: int) -> float | None:
+    pixels = _ome_pixels(xml, image)
     sides = []
     for axis in "XY":
         unit = _UM_PER_UNIT.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
         if unit is None or f"PhysicalSize{axis}" not in pixels:
             return None
         sides.append(float(pixels[f"PhysicalSize{axis}"]) * unit)
-    if abs(sides[0] - sides[1]) > 0.01 * max(sides):
-        raise ReadError(f"{path} · pixel size", f"{sides[0]:g} × {sides[1]:g} µm", "square pixels", "give it as `mpp:`")
-    return sides[0]
+    return square_side(path, *sides)
 
 
-def _resolution_mpp(tags: Any) -> float | None:
+def _resolution_mpp(path: Path, tags: Any) -> float | None:
     unit = _UM_PER_RESOLUTION_UNIT.get(int(tags.valueof("ResolutionUnit", default=1)))
     per_unit, out_of = tags.valueof("XResolution", default=(0, 1))
     if unit is None or per_unit == 0 or out_of == 0:
         return None
     mpp = unit * out_of / per_unit
-    return mpp if PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1] else None
+    if not PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1]:
+        return None
+    per_unit, out_of = tags.valueof("YResolution", default=(per_unit, out_of))
+    return mpp if per_unit == 0 or out_of == 0 else square_side(path, mpp, unit * out_of / per_unit)
+
+
+def square_side(path: Path, x: float, y: float) -> float:
+    """Return the side [µm] of a pixel; raise `ReadError` if its two sides differ by more than 1 %."""
+    if abs(x - y) > 0.01 * max(x, y):
+        raise ReadError(
+            f"{path} · pixel size", f"{x:g} × {y:g} µm", "square pixels", "resample it, or give it as `mpp:`"
+        )
+    return x

@@ -26,6 +26,10 @@ class AbstractReader(Settings, ABC):
     def read(self, path: Path, section: str) -> Any:
         """Return `path` as a section (SpatialData): elements in vendor units, placed where the pixel size is known."""
 
+    def preview(self, path: Path) -> dict[str, Any] | None:
+        """Say what `path` holds and which options only the user can give; `None` if there are none."""
+        return None
+
     def read_by(self, path: Path, by: tuple[str, ...]) -> dict[str, Any]:
         """Return the sections that one file holds, by name: the values of the columns `by`, joined by ``-``.
 
@@ -81,7 +85,7 @@ def read(
     >>> section = read("outs", reader="spaceranger")
     """
     path = Path(path)
-    tissue = reader_for(path, reader, **options).read(path, section or path.name.split(".")[0])
+    tissue = reader_for(path, reader, **options).read(path, section or path.absolute().name.split(".")[0])
     if check:
         check_section(tissue)
     return tissue

@@ -15,12 +15,15 @@ from aivc_graph.io.pixel_size import checked_mpp, stated_mpp
 from aivc_graph.io.slide_level import AbstractSlideLevel
 from aivc_graph.io.tiff_tiles import TiffLevel
 from aivc_graph.io.tile_faults import forget_tile_faults
+from aivc_graph.tissue.doubt import doubt
 
 log = logging.getLogger(__name__)
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 DICOM_MAGIC = b"DICM"
 BLOCK_PX = 1024
+# An image of this share of the pixels of the largest is no overview of it, but another scan.
+_RIVAL = 0.25
 _FORMATS = "a TIFF, OME-TIFF, SVS, JPEG, PNG, or a slide that OpenSlide knows (DICOM, MRXS, NDPI …)"
 
 
@@ -38,7 +41,9 @@ def is_slide(path: Path) -> bool:
     return OpenSlide.detect_format(str(path)) is not None
 
 
-def open_slide(path: Path, *, mpp: float | None = None, level: int = 0) -> tuple[Any, float | None]:
+def open_slide(
+    path: Path, *, mpp: float | None = None, level: int = 0, image: int | None = None
+) -> tuple[Any, float | None]:
     """Return the pixels of one resolution as a lazy dask array ``(c, y, x)`` uint8, and its pixel size [µm].
 
     Nothing but the header and up to three tiles is decoded here, so a slide of any size opens in little memory. A tile
@@ -54,6 +59,9 @@ def open_slide(path: Path, *, mpp: float | None = None, level: int = 0) -> tuple
         Pixel size [µm] at full resolution, which wins over the file's own; 0.05–5, for a thumbnail up to 50.
     level
         Resolution; 0 is the finest.
+    image
+        Which of the images of a TIFF, counted from 0; by default the one of most pixels, and others of its kind are
+        told.
 
     Returns
     -------
@@ -78,21 +86,24 @@ def open_slide(path: Path, *, mpp: float | None = None, level: int = 0) -> tuple
             raise ReadError(f"{path} · level", str(level), "0", "a JPEG or PNG has one resolution")
         return _lazy(PictureLevel(path), 1), checked_mpp(path, mpp, None)
     if head.startswith(TIFF_MAGIC):
-        return _open_tiff(path, mpp, level)
+        return _open_tiff(path, mpp, level, image)
     return _open_other(path, mpp, level, reason="")
 
 
-def _open_tiff(path: Path, mpp: float | None, level: int) -> tuple[Any, float | None]:
+def _open_tiff(path: Path, mpp: float | None, level: int, image: int | None) -> tuple[Any, float | None]:
     from tifffile import TiffFile
 
     try:
         with TiffFile(path) as tiff:
-            stated = stated_mpp(tiff)
-            full = _size(tiff.series[0])
-            orientation = _orientation(path, tiff.series[0].keyframe)
-        pixels = TiffLevel(path, level)
+            chosen = _main_image(path, tiff.series, image)
+            stated = stated_mpp(tiff, chosen) if mpp is None else None
+            full = _size(tiff.series[chosen])
+            orientation = _orientation(path, tiff.series[chosen].keyframe)
+        pixels = TiffLevel(path, level, chosen)
         fault = pixels.probe()
     except ReadError as error:
+        if image is not None:  # OpenSlide knows one image a file
+            raise
         return _open_other(path, mpp, level, reason=str(error), cause=error)
     except Exception as error:  # tifffile raises whatever the damage leads to
         return _open_other(path, mpp, level, reason=f"{path}: a damaged TIFF ({error})", cause=error)
@@ -103,6 +114,22 @@ def _open_tiff(path: Path, mpp: float | None, level: int) -> tuple[Any, float | 
     size = checked_mpp(path, mpp, stated)
     shrink = full[1] / pixels.shape[2]
     return _lazy(pixels, orientation), None if size is None else size * shrink
+
+
+def _main_image(path: Path, series: Any, image: int | None) -> int:
+    """Return the place of the image asked for, or else of the largest; tell others that are no mere overviews of it."""
+    sizes = [_size(one) for one in series]
+    listed = ", ".join(f"{i}: {width:,} × {height:,} px" for i, (height, width) in enumerate(sizes))
+    if image is not None:
+        if not 0 <= image < len(sizes):
+            raise ReadError(f"{path} · image", str(image), f"one of {listed}")
+        return image
+    pixels = [height * width for height, width in sizes]
+    largest = pixels.index(max(pixels))
+    if sum(n >= _RIVAL * pixels[largest] for n in pixels) > 1:
+        found = f"{len(sizes)} images ({listed}), of which {largest} is taken"
+        doubt(str(path), found, "one", "choose another by `image:`, reader `slide`")
+    return largest
 
 
 def _open_other(
@@ -154,7 +181,7 @@ def _orientation(path: Path, page: Any) -> int:
     orientation = 1 if tag is None else int(tag.value)
     if 1 <= orientation <= 8:
         return orientation
-    log.warning("%s: Orientation %d is not among 1–8 and is taken as 1", path, orientation)
+    doubt(str(path), f"Orientation {orientation}, taken as 1", "1–8", "does the picture stand upright?")
     return 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,29 @@ import pandas as pd
 from scipy import sparse
 
 from aivc_graph.errors import ReadError, unknown_name
+from aivc_graph.tissue.doubt import tell
 
 GZIP_MAGIC = b"\x1f\x8b"
 PARQUET_MAGIC = b"PAR1"
+PACKED_MAGIC = (b"PK\x03\x04", b"BZh", b"\xfd7zX", b"\x28\xb5\x2f\xfd")
 # Broad's Single Cell Portal puts the kind of each column in a second line that starts so.
 SECOND_HEADER = "TYPE"
-BARCODE_NAMES = ("barcode", "barcodes", "cell_id", "cell_ID", "CellID", "cell", "NAME")
+BARCODE_NAMES = ("barcode", "barcodes", "cell_id", "cell_ID", "CellID", "cell", "NAME", "EntityID")
+POSITION_NAMES = (
+    ("aligned_x", "aligned_y"),
+    ("x_centroid", "y_centroid"),
+    ("center_x", "center_y"),
+    ("CenterX_global_px", "CenterY_global_px"),
+    ("x", "y"),
+    ("X", "Y"),
+    ("pxl_col_in_fullres", "pxl_row_in_fullres"),
+)
 NO_LABEL = ("", "NA", "nan", "None")
 MAX_FIRST_LINES = 2**24
+# Above this a float no longer holds every whole number, so a name that went through one is another's.
+LAST_EXACT = 2**53
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_WHOLE = re.compile(r"^(-?\d+)\.0+$")
 
 
 def first_lines(path: Path, n: int = 2) -> list[list[str]]:
@@ -55,10 +71,11 @@ def read_frame(path: Path, *, header: bool | None = True, text: tuple[str, ...] 
     """
     if not path.is_file():
         raise ReadError(str(path), "no such file", mend="check the path")
-    with path.open("rb") as file:
-        magic = file.read(4)
+    magic = magic_of(path)
     if magic == PARQUET_MAGIC:
         return _read_parquet(path)
+    if magic.startswith(PACKED_MAGIC):
+        raise ReadError(str(path), "a packed file (zip, bzip2, xz or zstd)", "text, gzipped or not", "unpack it first")
     first = first_lines(path)
     if len(first) < 1 + bool(header):
         raise ReadError(str(path), "no line of text" if not first else "a header without rows", "a CSV, TSV or Parquet")
@@ -84,13 +101,18 @@ def read_frame(path: Path, *, header: bool | None = True, text: tuple[str, ...] 
     return frame.set_axis(pd.Index(columns, dtype=object), axis=1)
 
 
+def magic_of(path: Path) -> bytes:
+    """Return the first four bytes of a file, which tell its kind whatever its name."""
+    with path.open("rb") as file:
+        return file.read(4)
+
+
 def column_names(path: Path) -> list[str]:
     """Return the names of the columns of a table; empty if the file is none. Reads no more than its head."""
     from pyarrow import ArrowException, parquet
 
-    with path.open("rb") as file:
-        if file.read(4) != PARQUET_MAGIC:
-            return (first_lines(path, 1) or [[]])[0]
+    if magic_of(path) != PARQUET_MAGIC:
+        return (first_lines(path, 1) or [[]])[0]
     try:
         return list(parquet.read_schema(path).names)
     except (ArrowException, OSError):
@@ -106,6 +128,16 @@ def need_columns(frame: pd.DataFrame, wanted: tuple[str, ...], where: str) -> No
             raise unknown_name(ReadError, where, "column", name, frame.columns)
 
 
+def position_columns(frame: pd.DataFrame, where: str, mend: str = "rename them so") -> tuple[str, str]:
+    """Return the columns of x and y by their usual names; raise `ReadError` if there is no such pair."""
+    for x, y in POSITION_NAMES:
+        if x in frame.columns and y in frame.columns:
+            need_columns(frame, (x, y), where)
+            return x, y
+    shown = ", ".join(map(str, frame.columns[:8]))
+    raise ReadError(where, f"columns {shown}", "x and y", mend)
+
+
 def numbers(column: pd.Series, where: str) -> np.ndarray:
     """Return a column as float64; raise `ReadError` naming the first entry that is no number (an empty one is NaN)."""
     found = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
@@ -116,10 +148,44 @@ def numbers(column: pd.Series, where: str) -> np.ndarray:
     return found
 
 
+def names_of(column: pd.Series) -> np.ndarray:
+    """Return a column of names as text ``(row,)``, `None` where there is none; 3.0 reads as ``3``.
+
+    Raises
+    ------
+    ReadError
+        Whole numbers beyond 2⁵³ held as floats, whose last digits are lost.
+    """
+    if column.dtype.kind == "f" and (column.abs() > LAST_EXACT).any():
+        first = column[column.abs() > LAST_EXACT].iloc[0]
+        found = f"{first:.0f} and others, held as floats: their last digits are lost"
+        raise ReadError(f"column {column.name!r}", found, "names as text or whole numbers", "write them as text")
+    known = column.notna().to_numpy()
+    text = pd.Series([name_of(value) for value in column[known]], dtype=object)
+    if len(text) and text.str.fullmatch(_WHOLE).all():
+        text = text.str.replace(_WHOLE, r"\1", regex=True)
+    names = np.full(len(column), None, dtype=object)
+    names[known] = text.to_numpy()
+    return names
+
+
+def name_of(value: Any) -> str:
+    """Return one name as text.
+
+    Examples
+    --------
+    >>> name_of(3.0), name_of(b"A1"), name_of(7)
+    ('3', 'A1', '7')
+    """
+    if isinstance(value, bytes):
+        return value.decode()
+    return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
+
+
 def labels_of(column: pd.Series) -> np.ndarray:
     """Return a column of labels as text, `None` where there is none (empty, ``NA`` or ``nan``)."""
-    text = column.astype(object)
-    return text.where(text.notna() & ~text.isin(NO_LABEL), None).to_numpy()
+    text = pd.Series(names_of(column), dtype=object)
+    return text.where(~text.isin(NO_LABEL), None).to_numpy()
 
 
 def matrix_of(frame: pd.DataFrame, where: str) -> sparse.csr_matrix:
@@ -136,6 +202,41 @@ def matrix_of(frame: pd.DataFrame, where: str) -> sparse.csr_matrix:
         found = f"{len(bad):,} columns that are not numbers: {', '.join(map(repr, bad[:5]))}"
         raise ReadError(where, found, "counts", "list annotation under `columns:`, or drop it from the file")
     return sparse.csr_matrix(frame.to_numpy(dtype=np.float32))
+
+
+def csv_text(table: pd.DataFrame, *, index: bool = True) -> str:
+    """Return a table as CSV whose cells no spreadsheet runs: text that begins like a formula gets a quote before it.
+
+    What was changed is told, for a name so written is no longer that of its node.
+    """
+    changed: list[str] = []
+
+    def harmless(value: Any) -> Any:
+        if not isinstance(value, str) or not value.startswith(_FORMULA) or is_number(value):
+            return value
+        changed.append(value)
+        return f"'{value}"
+
+    several = index and table.index.nlevels > 1
+    safe, index = (table.reset_index(), False) if several else (table.copy(), index)
+    for i, kind in enumerate(safe.dtypes):
+        if kind.kind == "O" or isinstance(kind, pd.CategoricalDtype):
+            safe.isetitem(i, safe.iloc[:, i].astype(object).map(harmless, na_action="ignore").to_numpy())
+    safe.columns = safe.columns.map(harmless)
+    safe.index = safe.index.map(harmless).rename(safe.index.name)
+    if changed:
+        found = f"{len(changed):,} texts that a spreadsheet would run, first {changed[0]!r}"
+        tell(f"{found}: a quote was put before each in the CSV; Parquet holds them as they are")
+    return str(safe.to_csv(index=index))
+
+
+def is_number(text: str) -> bool:
+    """Say whether a text reads as a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:

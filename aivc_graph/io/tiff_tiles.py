@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -17,8 +16,7 @@ from aivc_graph.io.picture import JPEG_END, jpeg_size
 from aivc_graph.io.pixel_size import significant_bits
 from aivc_graph.io.slide_level import AbstractSlideLevel, Pixels
 from aivc_graph.io.tile_faults import TileFault, note_tile_fault
-
-log = logging.getLogger(__name__)
+from aivc_graph.tissue.doubt import doubt
 
 GLASS = 255
 CHANNEL_AXES = "CSQI"
@@ -39,6 +37,8 @@ class TiffLevel(AbstractSlideLevel):
         The file.
     level
         0 is full resolution.
+    image
+        Which of the images in the file.
 
     Raises
     ------
@@ -47,12 +47,12 @@ class TiffLevel(AbstractSlideLevel):
         that does not fit the picture's size, more than 5 % of the tiles beyond the end of the file.
     """
 
-    def __init__(self, path: Path, level: int) -> None:
+    def __init__(self, path: Path, level: int, image: int = 0) -> None:
         from tifffile import TiffFile
 
-        self.path, self._level = path, level
+        self.path, self._level, self._image = path, level, image
         with TiffFile(path) as tiff:
-            levels = tiff.series[0].levels
+            levels = tiff.series[image].levels
             if not 0 <= level < len(levels):
                 raise ReadError(f"{path} · level", f"{level}", f"0–{len(levels) - 1}", "choose one of these levels")
             series = levels[level]
@@ -62,14 +62,14 @@ class TiffLevel(AbstractSlideLevel):
             self._numbers = [page.index for page in pages]
             self._offsets = np.array([page.dataoffsets for page in pages], dtype=np.int64)
             self._sizes = np.array([page.databytecounts for page in pages], dtype=np.int64)
-            self._bits = significant_bits(tiff) or self._page.bitspersample
+            self._bits = significant_bits(tiff, image) or self._page.bitspersample
             self._decode = self._page.decode  # made while the file is open, for it looks into it
             self._decode_options = self._jpeg_options()
             file_size = tiff.filehandle.size
         self._check_tiles(file_size)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path, self._level)
+        return type(self), (self.path, self._level, self._image)
 
     @property
     def n_tiles(self) -> int:
@@ -101,9 +101,8 @@ class TiffLevel(AbstractSlideLevel):
         if not here:
             raise ReadError(str(self.path), "no plane of its own", "at least one", "open the file that holds them")
         if len(here) < len(pages):
-            log.warning(
-                "%s: %d of its planes lie in other files, which are not read", self.path, len(pages) - len(here)
-            )
+            found = f"{len(pages) - len(here)} of {len(pages)} planes in other files, which are not read"
+            doubt(str(self.path), found, "all planes in one file", "join them, or read the file that is wanted")
         return here
 
     def _check_plane(self, axes: str, shape: tuple[int, ...], n_pages: int) -> None:
@@ -123,7 +122,7 @@ class TiffLevel(AbstractSlideLevel):
         if page.dtype is None or page.dtype.kind not in "bui":
             raise ReadError(where, f"samples of {page.dtype}", "whole numbers", "convert the image to 8 or 16 bits")
         if page.dtype != np.uint8:
-            log.warning("%s: samples of %s are brought to 8 bits", self.path, page.dtype)
+            doubt(str(self.path), f"samples of {page.dtype}, brought to 8 bits", "8 bits", "fainter steps are lost")
         self._stored = page.samplesperpixel
         self._kept = self._colours(page)
         self.shape = (n_pages * self._kept, size["Y"], size["X"])
@@ -165,9 +164,8 @@ class TiffLevel(AbstractSlideLevel):
                 ) from error
         absent = int((self._sizes == 0).sum())
         if absent:
-            log.warning(
-                "%s: %d of %d tiles are left out of the file and read as empty", self.path, absent, self.n_tiles
-            )
+            found = f"{absent:,} of {self.n_tiles:,} tiles left out of the file, read as empty"
+            doubt(str(self.path), found, "all of them", "was the scan meant to leave them out?")
 
     def _jpeg_options(self) -> dict[str, Any]:
         if self._page.compression not in _JPEG:

@@ -11,6 +11,7 @@ import pandas as pd
 from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.io.h5ad_file import write_anndata
 from aivc_graph.io.staging import check_place, staged
+from aivc_graph.io.tables import csv_text
 from aivc_graph.io.writing import check_export, write
 from aivc_graph.pipeline.elsewhere import graph_elsewhere
 from aivc_graph.pipeline.respond import respond
@@ -100,7 +101,7 @@ def save_answer(answer: Any, path: Path) -> Path:
             write_anndata(answer, beside)
         else:
             frame = table if table is not None else flat(answer)
-            frame.to_csv(beside) if path.suffix == ".csv" else frame.to_parquet(beside)
+            beside.write_text(csv_text(frame)) if path.suffix == ".csv" else frame.to_parquet(beside)
     return path
 
 

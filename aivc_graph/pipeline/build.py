@@ -30,11 +30,14 @@ from aivc_graph.pipeline.doubts import (
     doubts_of_reach,
     doubts_of_registration,
     doubts_of_section,
+    doubts_of_slides,
 )
 from aivc_graph.splits.design import levels_of, split_design, write_labels
 from aivc_graph.splits.leakage import Duplicate, accepted_leaks, check_donors, duplicate_content
 from aivc_graph.tissue.applied import InterventionColumns, set_conditions
 from aivc_graph.tissue.conditions import Conditions
+from aivc_graph.tissue.doubt import doubts_heard
+from aivc_graph.tissue.frame import note_slide_frame
 from aivc_graph.tissue.intervention import set_interventions
 from aivc_graph.tissue.registration.method import registration_method
 from aivc_graph.tissue.registration.overlap import check_overlap
@@ -63,7 +66,10 @@ def build(config: Config, out: Path | None = None) -> Path:
     sections, doubts, controls = [], _told(doubts_of_paths(config.task)), {}
     for number, entry in enumerate(config.task.sections, 1):
         log.info("reading %s (%d of %d)", entry.name, number, len(config.task.sections))
-        for section, read in read_sections(entry):
+        with doubts_heard() as heard:
+            laid = read_sections(entry)
+        doubts += heard
+        for section, read in laid:
             sections.append(section)
             doubts += _told(doubts_of_section(section))
             if read is not None and read.controls:
@@ -73,9 +79,12 @@ def build(config: Config, out: Path | None = None) -> Path:
     doubts += _told(doubts_of_reach(config.task, reach))
     doubts += _told([*doubts_of_content(twice), *doubts_of_registration(config.task, sections)])
     leaks = _told(leaks_of(sections, config.task, twice))
-    for section in sections:  # once the sides are known: a slide's colours are those of its training side
-        describe_slide(section, config.task, config.graph.patch_um)
-    graph = build_graph(sections, config.graph)
+    doubts += _told(doubts_of_slides(config.task))
+    with doubts_heard() as heard:
+        for section in sections:  # once the sides are known: a slide's colours are those of its training side
+            describe_slide(section, config.task, config.graph.patch_um)
+        graph = build_graph(sections, config.graph)
+    doubts += heard
     for level, found in connectivity(graph).items():
         log.info("%s: %s", level, ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in found.items()))
     slides = {metadata_of(s)["section"]: small for s in sections if (small := thumbnail(s)) is not None}
@@ -143,7 +152,9 @@ def _finished(name: str, parts: list[Any], config: SectionConfig) -> tuple[Any, 
         if (column := getattr(config, f"{key}_by")) is not None:
             metadata_of(section)[key] = only_value(section, column)
     for method in config.registration:
-        register(section, method.moving, method.fixed, registration_method(method.kind, **method.options))
+        chosen = registration_method(method.kind, **method.options)
+        register(section, method.moving, method.fixed, chosen, method.also)
+    note_slide_frame(section)
     read = None
     if isinstance(config.interventions, InterventionColumns):
         read = set_conditions(section, config.interventions)

@@ -12,6 +12,7 @@ from aivc_graph.errors import ConfigError
 from aivc_graph.evaluation.pairs import compare_evaluations
 from aivc_graph.evaluation.records import read_evaluation
 from aivc_graph.io.staging import check_place, staged
+from aivc_graph.io.tables import csv_text
 from aivc_graph.pipeline.evaluate import FILE
 
 
@@ -51,6 +52,6 @@ def compare(runs: Sequence[Path], out: Path | None = None) -> pd.DataFrame:
 
 def _written(table: pd.DataFrame, ending: str) -> str:
     if ending == ".csv":
-        return table.to_csv(index=False)
+        return csv_text(table, index=False)
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
     return json.dumps(rows, indent=1) + "\n"

@@ -37,6 +37,18 @@ def doubts_of_paths(task: TaskConfig) -> list[str]:
     return [str(TissueError(" and ".join(of), f"the same source {path}", ONCE, MEND)) for path, of in twice.items()]
 
 
+def doubts_of_slides(task: TaskConfig) -> list[str]:
+    """Say which slides the user named though nothing is to be learnt from them."""
+    if task.features is not None:
+        return []
+    mend = "set `task.features: {}` to describe the tiles under the patches; else nothing is learnt from it"
+    return [
+        str(TissueError(f"{section.name} · slide", "no `task.features`", "features", mend))
+        for section in task.sections
+        if any(one.reader == names.SLIDE or one.options.get(names.SLIDE) for one in section.sources)
+    ]
+
+
 def doubts_of_content(duplicates: Sequence[Duplicate]) -> list[str]:
     """Say which tables hold the same pictures, or more than 1 % (and at least two) of the same rows of counts."""
     telling = [one for one in duplicates if one.what == "image" or (one.n >= MIN_ROWS and one.share > MAX_SHARE)]

@@ -13,21 +13,24 @@ from aivc_graph.graph.observations import anchor_count
 from aivc_graph.graph.schema import dissociated_sections
 from aivc_graph.graph.store import open_store, read_store, store_digest
 from aivc_graph.graph.tissue_graph import TissueGraph
-from aivc_graph.io.reading import read
+from aivc_graph.io.reading import read, reader_for
 from aivc_graph.io.slides import is_slide, open_slide
+from aivc_graph.tissue.doubt import doubts_heard, tell
 from aivc_graph.tissue.label_agreement import check_labels
 from aivc_graph.tissue.registration.overlap import check_overlap
 from aivc_graph.tissue.schema import check_section, describe_section
 from aivc_graph.training.run_folder import FACTS, run_facts, run_metrics
 
 
-def inspect(path: Path, *, mpp: float | None = None) -> dict[str, Any]:
+def inspect(path: Path, *, mpp: float | None = None, **options: Any) -> dict[str, Any]:
     """Say what a slide, section, graph store or run folder is, and what is wrong with it.
 
     Parameters
     ----------
     mpp
         Pixel size [µm] of a slide, where it does not state its own or states it wrongly.
+    options
+        Options of the reader, and ``reader`` itself, as a source of a configuration takes them.
     """
     path = Path(path)
     if mpp is not None and not is_slide(path):
@@ -40,16 +43,26 @@ def inspect(path: Path, *, mpp: float | None = None) -> dict[str, Any]:
         raise ReadError(
             str(path), "a configuration", "a slide, section, graph store or run", f"build it: aivc build {path}"
         )
-    if is_slide(path) and mpp is None and (unplaced := _slide_without_size(path)) is not None:
+    if is_slide(path) and mpp is None and not options and (unplaced := _slide_without_size(path)) is not None:
         return unplaced
-    section = read(path, check=False) if mpp is None else read(path, reader="slide", mpp=mpp, check=False)
-    found = describe_section(section) | {"faults": [], "doubts": []}
+    given = options if mpp is None else {"reader": names.SLIDE, "mpp": mpp, **options}
+    if not options and mpp is None and (seen := reader_for(path).preview(path)) is not None:
+        return seen
+    with doubts_heard() as doubts:
+        section = read(path, check=False, **given)
+        faults = _faults_of(section)
+    return describe_section(section) | {"faults": faults, "doubts": doubts}
+
+
+def _faults_of(section: Any) -> list[str]:
+    """Return what is wrong with a section; what is doubtful about a sound one is told."""
     try:
         check_section(section)
-        found["doubts"] = [*check_overlap(section), *check_labels(section)]
+        for text in (*check_overlap(section), *check_labels(section)):
+            tell(text)
     except AivcError as error:
-        found["faults"] = str(error).splitlines()
-    return found
+        return str(error).splitlines()
+    return []
 
 
 def _slide_without_size(path: Path) -> dict[str, Any] | None:

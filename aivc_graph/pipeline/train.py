@@ -14,7 +14,7 @@ import pandas as pd
 
 from aivc_graph import names
 from aivc_graph.config import Config, dump_config
-from aivc_graph.errors import ReadError
+from aivc_graph.errors import ConfigError, ReadError
 from aivc_graph.graph.store import GraphStore, open_store, read_store, store_digest, write_store
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.pipeline.build import RUNS, build
@@ -107,9 +107,24 @@ def train_config(config: Config, graph: Path | None, out: Path | None, *, resume
     with writing_run(out, resume=resume) as folder:
         if resume:
             check_resumed(folder, config.model_dump(mode="json"))
+        if graph is not None:
+            _refuse_other_settings(graph, config)
         store = graph if graph is not None else _own_store(folder, out, config)
         _train_in(folder, out, store, config, resume=resume, device=device)
     return Run(out)
+
+
+def _refuse_other_settings(store: Path, config: Config) -> None:
+    """Raise a `ConfigError` if the settings of the graph are not those that `store` was built from."""
+    facts = open_store(store).facts.get("provenance", {}) if store.exists() else {}
+    built = facts.get("configuration", {}).get("graph")
+    asked = config.model_dump(mode="json")["graph"]
+    other = [key for key in asked if built is not None and built.get(key, asked[key]) != asked[key]]
+    if other:
+        found = ", ".join(f"graph.{key} {asked[key]}" for key in other)
+        expected = ", ".join(f"{built[key]}" for key in other)
+        mend = "leave out --graph, and it is built so; or set it as the graph has it"
+        raise ConfigError(str(store), found, f"{expected}, as it was built", mend)
 
 
 def _own_store(folder: Path, out: Path, config: Config) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,13 @@ def place(section: Any, element: str, affine: Matrix) -> None:
 def is_dissociated(section: Any) -> bool:
     """Say whether the cells of a section were taken out of their tissue, so that they have no positions."""
     return bool(section.attrs.get(names.METADATA, {}).get(names.DISSOCIATED, False))
+
+
+def note_slide_frame(section: Any) -> None:
+    """Keep in the metadata where the slide's pixels lie, for whoever draws over it without having it."""
+    affine = affine_of(section, names.SLIDE) if names.SLIDE in section.images else None
+    if affine is not None:
+        section.attrs[names.METADATA][names.SLIDE_AFFINE] = json.dumps([float(v) for v in affine[:2].ravel()])
 
 
 def positions_um(section: Any, level: str) -> Matrix:

@@ -16,9 +16,11 @@ from numpy.typing import ArrayLike
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, TissueError, unknown_name
+from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.frame import Matrix, is_dissociated, place
 
 MIN_OVERLAP = 0.95
+SUFFIX = r"-\d+$"
 
 
 def new_section(section: str, **metadata: str | float | None) -> Any:
@@ -110,7 +112,8 @@ def add_cells(section: Any, barcodes: ArrayLike, columns: pd.DataFrame | None = 
 def add_observation(section: Any, level: str, modality: str, table: Any, *, strip_suffix: bool = False) -> None:
     """Hang an AnnData ``(node, feature)`` on a level, joined by barcode, never by row order.
 
-    Rows without a node are dropped and nodes without a row are unmeasured; below 95 % overlap it is refused.
+    Rows without a node are dropped and nodes without a row are unmeasured; fewer than 95 % of the rows with a node are
+    refused, fewer than 95 % of the nodes with a row of counts are doubted.
 
     Parameters
     ----------
@@ -122,7 +125,7 @@ def add_observation(section: Any, level: str, modality: str, table: Any, *, stri
     Raises
     ------
     TissueError
-        Duplicate barcodes, or fewer than 95 % of the rows having a node.
+        Duplicate barcodes, also those that only a suffix told apart; fewer than 95 % of the rows having a node.
     """
     from spatialdata.models import TableModel
 
@@ -136,8 +139,8 @@ def add_observation(section: Any, level: str, modality: str, table: Any, *, stri
             "unique barcodes",
             "add a suffix a capture area",
         )
-    rows = table.obs_names.str.replace(r"-\d+$", "", regex=True) if strip_suffix else table.obs_names
-    keys = nodes.str.replace(r"-\d+$", "", regex=True) if strip_suffix else nodes
+    rows = _stripped(table.obs_names, where) if strip_suffix else table.obs_names
+    keys = _stripped(nodes, where) if strip_suffix else nodes
     position = pd.Index(keys).get_indexer(rows)
     found = position >= 0
     if found.mean() < MIN_OVERLAP:
@@ -147,6 +150,10 @@ def add_observation(section: Any, level: str, modality: str, table: Any, *, stri
             f"≥ {MIN_OVERLAP:.0%} to match",
             _suffix_hint(rows, keys),
         )
+    measured = len(set(position[found])) / max(len(nodes), 1)
+    if measured < MIN_OVERLAP and modality in names.MOLECULE_OF:
+        counted = f"{round(measured * len(nodes)):,} of {len(nodes):,} {level} nodes measured, the others have no row"
+        doubt(where, counted, f"≥ {MIN_OVERLAP:.0%}", "is the table whole, and of the same run as the positions?")
     joined = table[found].copy()
     joined.obs_names = nodes[position[found]]
     joined.obs = pd.DataFrame(
@@ -266,8 +273,22 @@ def _unplace(section: Any, element: str) -> None:
     set_transformation(section[element], {"vendor": Identity()}, set_all=True)
 
 
+def _stripped(barcodes: pd.Index, where: str) -> pd.Index:
+    """Return barcodes without their suffix; refuse those of several libraries, which only it tells apart."""
+    bare = barcodes.str.replace(SUFFIX, "", regex=True)
+    if bare.has_duplicates:
+        ends = ", ".join(sorted(set(barcodes.str.extract(f"({SUFFIX})")[0].dropna())))
+        shared = len(bare[bare.duplicated()].unique())
+        mend = "keep the rows of one library (of Space Ranger's aggregated matrix by `library:`)"
+        raise TissueError(where, f"libraries ({ends}) that share {shared:,} barcodes", "one library a section", mend)
+    return bare
+
+
 def _suffix_hint(rows: pd.Index, keys: pd.Index) -> str:
-    stripped = pd.Index(rows.str.replace(r"-\d+$", "", regex=True)).isin(keys.str.replace(r"-\d+$", "", regex=True))
-    if stripped.mean() >= MIN_OVERLAP:
-        return 'they differ by a suffix such as "-1": set `strip_suffix: true`'
-    return f"compare {rows[0]!r} with {keys[0]!r}: do both files belong to this section?"
+    bare = rows.str.replace(SUFFIX, "", regex=True)
+    if bare.isin(keys.str.replace(SUFFIX, "", regex=True)).mean() < MIN_OVERLAP:
+        return f"compare {rows[0]!r} with {keys[0]!r}: do both files belong to this section?"
+    if bare.has_duplicates:
+        ends = ", ".join(sorted(set(rows.str.extract(f"({SUFFIX})")[0].dropna())))
+        return f"libraries ({ends}) share barcodes: keep one (of Space Ranger's aggregated matrix by `library:`)"
+    return 'they differ by a suffix such as "-1": set `strip_suffix: true`'

@@ -13,7 +13,8 @@ from pydantic import Field
 
 from aivc_graph import names
 from aivc_graph.errors import ReadError
-from aivc_graph.io.genes import Duplicates, name_genes
+from aivc_graph.io.genes import Duplicates
+from aivc_graph.io.intake import add_counts
 from aivc_graph.io.labels import join_labels
 from aivc_graph.io.lattice import stated_um_per_unit, um_per_unit_of_array
 from aivc_graph.io.matrices import count_table
@@ -22,7 +23,7 @@ from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.slides import open_slide
 from aivc_graph.io.tables import first_lines, matrix_of, need_columns, numbers, read_frame
 from aivc_graph.tissue.frame import scale_affine
-from aivc_graph.tissue.section import add_level, add_observation, add_slide, new_section
+from aivc_graph.tissue.section import add_level, add_slide, new_section
 
 log = logging.getLogger(__name__)
 
@@ -93,9 +94,7 @@ class LegacySTReader(AbstractReader):
         places = _places(rows, path)
         counts = matrix_of(frame.iloc[:, 1:], str(path))
         var = pd.DataFrame(index=frame.columns[1:].astype(str))
-        table = name_genes(
-            count_table(counts, rows, var), str(path), duplicates=self.duplicates, organism=self.organism
-        )
+        table = count_table(counts, rows, var)
         barcodes, array, xy, um_per_unit = self._spots(rows, places, path)
         columns = pd.DataFrame({"array_x": array[:, 0], "array_y": array[:, 1]})
         if self.labels is not None:
@@ -103,7 +102,7 @@ class LegacySTReader(AbstractReader):
         tissue = new_section(section, platform="Spatial Transcriptomics")
         radius, to_um = self.diameter_um / 2 / um_per_unit, scale_affine(um_per_unit)
         add_level(tissue, names.PATCH, barcodes, xy, radius, to_um, columns)
-        add_observation(tissue, names.PATCH, names.RNA, table)
+        add_counts(tissue, names.PATCH, table, str(path), duplicates=self.duplicates, organism=self.organism)
         if self.slide is not None:
             pixels, _ = open_slide(self.slide)
             painted = paint_boxes(pixels, self.blank, f"{self.slide} · blank")

@@ -3,73 +3,58 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from aivc_graph import names
 from aivc_graph.errors import ReadError
-from aivc_graph.io.genes import Duplicates, name_genes
-from aivc_graph.io.lattice import stated_radius, stated_um_per_unit
+from aivc_graph.io.intake import annotation_names
 from aivc_graph.io.matrices import count_table
-from aivc_graph.io.reading import READERS, AbstractReader
+from aivc_graph.io.reading import READERS
+from aivc_graph.io.rows import HEIGHTS, AbstractRowsReader, Rows
 from aivc_graph.io.tables import (
     BARCODE_NAMES,
     PARQUET_MAGIC,
+    POSITION_NAMES,
     column_names,
     first_lines,
-    labels_of,
+    is_number,
+    magic_of,
     matrix_of,
+    names_of,
     need_columns,
     numbers,
+    position_columns,
     read_frame,
 )
-from aivc_graph.tissue.frame import scale_affine
-from aivc_graph.tissue.section import add_level, add_observation, new_section
+from aivc_graph.tissue.doubt import doubt
 
-POSITION_NAMES = (
-    ("aligned_x", "aligned_y"),
-    ("x_centroid", "y_centroid"),
-    ("center_x", "center_y"),
-    ("CenterX_global_px", "CenterY_global_px"),
-    ("x", "y"),
-    ("X", "Y"),
-)
 # A table is taken for counts unasked only if it is this wide; lists of spots and cells have fewer columns.
 MIN_GENES = 30
 
 
 @READERS.register("plain_table", expects="a CSV, TSV (.gz) or Parquet of counts, positions in it or in `positions:`")
-class PlainTableReader(AbstractReader):
+class PlainTableReader(AbstractRowsReader):
     """Reads a table of counts, one row a cell or patch, joined to its positions by barcode.
 
-    Every column of the counts that is not named by an option is a gene.
+    Every column of the counts that is not named by an option, does not stand in the positions as well, and is not
+    plainly annotation (``fov``, ``leiden``, ``total_counts``), is a gene; what is left out is told.
 
     Parameters
     ----------
-    level
-        What a row is.
     positions
         Table of barcodes and positions, if they are not in the counts.
     barcode
         Column, or columns to join by ``_``, that name a row; by default one of the usual names, or the first.
     x, y
         Columns of the position; by default a usual pair.
-    um_per_unit
-        Microns a unit of these.
-    diameter_um
-        Diameter of every node [µm], if there is no `area`.
-    area
-        Column of areas [µm²].
-    columns
-        Columns kept as annotation; one called ``label`` is the label.
     ignore
         Columns that are neither genes nor worth keeping.
     transpose
         Whether the rows of the counts are genes and the columns barcodes.
-    duplicates, organism, strip_suffix
-        See `aivc_graph.io.genes.name_genes` and `aivc_graph.tissue.section.add_observation`.
+
+    See `aivc_graph.io.rows.AbstractRowsReader` for the others; one of `columns` called ``label`` is the label.
 
     Raises
     ------
@@ -83,20 +68,12 @@ class PlainTableReader(AbstractReader):
     >>> reader = PlainTableReader(level="cell", um_per_unit=1.0, area="cell_area")
     """
 
-    level: Literal["cell", "patch"]
     positions: Path | None = None
     barcode: str | tuple[str, ...] | None = None
     x: str | None = None
     y: str | None = None
-    um_per_unit: float | None = None
-    diameter_um: float | None = None
-    area: str | None = None
-    columns: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     transpose: bool = False
-    duplicates: Duplicates = "sum"
-    organism: str | None = None
-    strip_suffix: bool = False
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -105,40 +82,56 @@ class PlainTableReader(AbstractReader):
         header = column_names(path)
         if len(header) < MIN_GENES or not any(set(pair) <= set(header) for pair in POSITION_NAMES):
             return False
-        with path.open("rb") as file:
-            if file.read(4) == PARQUET_MAGIC:
-                return True
+        if magic_of(path) == PARQUET_MAGIC:
+            return True
         lines = first_lines(path)
-        return len(lines) > 1 and all(_is_number(field) for field in lines[1][-MIN_GENES // 2 :])
+        return len(lines) > 1 and all(is_number(field) for field in lines[1][-MIN_GENES // 2 :])
 
-    def read(self, path: Path, section: str) -> Any:
-        counts = read_frame(path, text=self._keys)
-        places = counts if self.positions is None else read_frame(self.positions, text=self._keys)
+    def rows(self, path: Path) -> Rows:
+        text = (*self._keys, *((self.label,) if self.label else ()))
+        counts = read_frame(path, text=text)
+        places = counts if self.positions is None else read_frame(self.positions, text=text)
         where = str(self.positions or path)
         nodes = self._barcodes(places, where, must=self.positions is None)
         x, y = self._axes(places, where)
         xy = np.column_stack([numbers(places[x], where), numbers(places[y], where)])
-        um_per_unit = stated_um_per_unit(self.um_per_unit, xy, where)
-        area = None
-        if self.area is not None:
-            need_columns(places, (self.area,), where)
-            area = numbers(places[self.area], where)
-        radius = stated_radius(um_per_unit, self.diameter_um, area, where)
-        annotation = self._annotation(counts, places, nodes, path)
         if self.transpose:
-            rows, genes, matrix = self._transposed(counts, path)
+            barcodes, genes, matrix = self._transposed(counts, path)
         else:
-            rows = self._barcodes(counts, str(path), must=True)
-            left = {*self._keys, *self.columns, *self.ignore, self.area, x, y, *BARCODE_NAMES, ""}
-            here = [i for i, name in enumerate(counts.columns) if name not in left and not self._is_index(counts, i)]
+            barcodes = self._barcodes(counts, str(path), must=True)
+            here = self._genes(counts, places, (x, y), str(path))
             genes, matrix = counts.columns[here], matrix_of(counts.iloc[:, here], str(path))
             _check_whole(matrix, genes, str(path))
-        table = count_table(matrix, rows, pd.DataFrame(index=genes.astype(str)))
-        tissue = new_section(section)
-        add_level(tissue, self.level, nodes, xy, radius, scale_affine(um_per_unit), annotation)
-        named = name_genes(table, str(path), duplicates=self.duplicates, organism=self.organism)
-        add_observation(tissue, self.level, names.RNA, named, strip_suffix=self.strip_suffix)
-        return tissue
+        kept = places.loc[:, ~places.columns.isin(genes) | annotation_names(places.columns)]
+        columns = kept.loc[:, ~kept.columns.duplicated()].reset_index(drop=True)
+        columns = self._with_columns(columns, counts, nodes, path)
+        table = count_table(matrix, barcodes, pd.DataFrame(index=genes.astype(str)))
+        return Rows(pd.Index(nodes), columns, xy, table, where)
+
+    def _genes(self, counts: pd.DataFrame, places: pd.DataFrame, axes: tuple[str, str], where: str) -> list[int]:
+        """Return which columns of the counts are taken for genes."""
+        named = {
+            *self._keys,
+            *self.columns,
+            *self.ignore,
+            *self.keep,
+            self.area,
+            self.label,
+            *axes,
+            *BARCODE_NAMES,
+            *HEIGHTS,
+            "",
+        }
+        here = [i for i, name in enumerate(counts.columns) if name not in named and not self._is_index(counts, i)]
+        words = annotation_names(counts.columns) & np.array([kind.kind not in "biuf" for kind in counts.dtypes])
+        if places is not counts:
+            words |= counts.columns.isin(places.columns)
+        left = [str(counts.columns[i]) for i in here if words[i]]
+        if left:
+            why = "are annotation" if places is counts else "are annotation, or stand in the positions as well"
+            found = f"{len(left):,} columns left out that {why}: {', '.join(left[:6])}"
+            doubt(where, found, "genes", "list them under `ignore:` or `columns:`")
+        return [i for i in here if not words[i]]
 
     @property
     def _keys(self) -> tuple[str, ...]:
@@ -156,10 +149,8 @@ class PlainTableReader(AbstractReader):
         if empty.any():
             found = f"{empty.sum():,} rows without a barcode, first row {np.flatnonzero(empty)[0] + 1}"
             raise ReadError(f"{where} · {', '.join(map(repr, keys))}", found, "a name each")
-        joined = parts[0].astype(str)
-        for part in parts[1:]:
-            joined = joined + "_" + part.astype(str)
-        return joined.to_numpy()
+        texts = [names_of(part) for part in parts]
+        return np.array(["_".join(row) for row in zip(*texts, strict=True)], dtype=object)
 
     def _is_index(self, frame: pd.DataFrame, i: int) -> bool:
         """The first column is the rows' name where no other is."""
@@ -169,28 +160,16 @@ class PlainTableReader(AbstractReader):
         if self.x is not None and self.y is not None:
             need_columns(frame, (self.x, self.y), where)
             return self.x, self.y
-        for x, y in POSITION_NAMES:
-            if x in frame.columns and y in frame.columns:
-                need_columns(frame, (x, y), where)
-                return x, y
-        shown = ", ".join(map(str, frame.columns[:8]))
-        raise ReadError(
-            where, f"columns {shown} …", "x and y", "name them as `x:` and `y:`, or their file as `positions:`"
-        )
+        return position_columns(frame, where, "name them as `x:` and `y:`, or their file as `positions:`")
 
-    def _annotation(self, counts: pd.DataFrame, places: pd.DataFrame, nodes: np.ndarray, path: Path) -> pd.DataFrame:
-        """Return the wanted columns in the order of the nodes, from the positions or else the counts."""
-        annotation = pd.DataFrame(index=pd.RangeIndex(len(nodes)))
-        for name in self.columns:
-            if name in places.columns:
-                annotation[name] = places[name].to_numpy()
-                continue
+    def _with_columns(self, columns: pd.DataFrame, counts: pd.DataFrame, nodes: np.ndarray, path: Path) -> pd.DataFrame:
+        """Return `columns` with those the user named that stand in the counts alone, in the order of the nodes."""
+        wanted = (*self.columns, self.label, self.area, *self.keep)
+        for name in (one for one in wanted if one and one not in columns and one in counts):
             need_columns(counts, (name,), str(path))
             column = pd.Series(counts[name].to_numpy(), index=self._barcodes(counts, str(path), must=True))
-            annotation[name] = column[~column.index.duplicated()].reindex(nodes).to_numpy()
-        if names.LABEL in annotation:
-            annotation[names.LABEL] = labels_of(annotation[names.LABEL])
-        return annotation
+            columns[name] = column[~column.index.duplicated()].reindex(nodes).to_numpy()
+        return columns
 
     def _transposed(self, counts: pd.DataFrame, path: Path) -> tuple[np.ndarray, pd.Index, Any]:
         if self.positions is None:
@@ -209,11 +188,3 @@ def _check_whole(matrix: Any, genes: pd.Index, where: str) -> None:
         raise ReadError(
             where, f"{len(bad):,} of {len(genes):,} columns with values that are not whole: {shown}", "counts", mend
         )
-
-
-def _is_number(field: str) -> bool:
-    try:
-        float(field)
-    except ValueError:
-        return False
-    return True

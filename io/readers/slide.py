@@ -25,6 +25,8 @@ class SlideReader(AbstractReader):
         to 50.
     level
         Resolution to read; 0 is the finest.
+    image
+        Which of the images of a TIFF, counted from 0; by default the one of most pixels.
     channels
         Names of the channels, in order.
 
@@ -40,6 +42,7 @@ class SlideReader(AbstractReader):
 
     mpp: float | None = None
     level: int = Field(default=0, ge=0)
+    image: int | None = Field(default=None, ge=0)
     channels: tuple[str, ...] | None = None
 
     @classmethod
@@ -47,7 +50,7 @@ class SlideReader(AbstractReader):
         return is_slide(path)
 
     def read(self, path: Path, section: str) -> Any:
-        pixels, um_per_pixel = open_slide(path, mpp=self.mpp, level=self.level)
+        pixels, um_per_pixel = open_slide(path, mpp=self.mpp, level=self.level, image=self.image)
         if um_per_pixel is None:
             raise ReadError(f"{path} · pixel size", "none", "0.05–5 µm", "give it as `mpp:` under this slide")
         if self.channels is not None and len(self.channels) != pixels.shape[0]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from aivc_graph import names
 from aivc_graph.errors import ReadError
-from aivc_graph.io.genes import Duplicates, name_genes
+from aivc_graph.io.genes import Duplicates
+from aivc_graph.io.intake import Keep, add_counts, kept_rows
 from aivc_graph.io.lattice import stated_um_per_unit, um_per_unit_of_array, visium_array_um
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.slides import open_slide
 from aivc_graph.io.spaceranger_folder import (
+    called,
     is_outs,
     outs_of,
     positions_file,
@@ -24,17 +26,16 @@ from aivc_graph.io.spaceranger_folder import (
     spatial_folder,
 )
 from aivc_graph.io.spot_positions import read_spot_positions
-from aivc_graph.tissue.frame import scale_affine
-from aivc_graph.tissue.section import add_level, add_observation, add_slide, new_section
-
-log = logging.getLogger(__name__)
+from aivc_graph.tissue.doubt import doubt
+from aivc_graph.tissue.frame import positions_um, scale_affine
+from aivc_graph.tissue.section import add_level, add_slide, new_section
 
 SPOT_UM = 55.0
 # `spot_diameter_fullres` is the circle Space Ranger draws, wider than the capture spot: 64.8 to 69.8 µm against the
 # array's 100 µm in six public runs. It only serves where fewer than three spots leave the array's scale open.
 DRAWN_SPOT_UM = 65.0
-
-_MODALITIES = {"Gene Expression": names.RNA, "Antibody Capture": names.ADT}
+# A picture this many times as long as the spots reach, on both sides, is of another scale.
+_ROOM = 3.0
 
 
 @READERS.register("spaceranger", expects="Space Ranger's `outs`, its parent, or a Visium HD folder `square_…um`")
@@ -54,6 +55,10 @@ class SpaceRangerReader(AbstractReader):
         Tissue picture to add as the slide; by default the finer one there is.
     slide
         Full-resolution image whose pixels the positions count, to add in place of the picture.
+    library
+        Library of an aggregated matrix (``spaceranger aggr``), whose barcodes end in its number, that is this section.
+    keep
+        Values that columns of the list of spots must have, such as ``{array_row: [0, 1]}``.
     strip_suffix
         Join barcodes without their ``-1``.
     duplicates, organism
@@ -76,6 +81,8 @@ class SpaceRangerReader(AbstractReader):
     um_per_unit: float | None = None
     image: Literal["hires", "lowres", "none"] | None = None
     slide: Path | None = None
+    library: int | None = None
+    keep: Keep = Field(default_factory=dict)
     strip_suffix: bool = False
     duplicates: Duplicates = "sum"
     organism: str | None = None
@@ -92,8 +99,7 @@ class SpaceRangerReader(AbstractReader):
         um_per_pixel = self._um_per_pixel(spots, factors, outs)
         bin_um = factors.get("bin_size_um")
         tissue = new_section(section, platform="Visium" if bin_um is None else "Visium HD")
-        kept = spots[spots["in_tissue"]] if self.only_in_tissue else spots
-        log.info("%s: %s of %s spots on tissue", outs, f"{spots['in_tissue'].sum():,}", f"{len(spots):,}")
+        kept = spots[kept_rows(spots, self.keep, self.only_in_tissue, str(outs))]
         add_level(
             tissue,
             names.PATCH,
@@ -104,7 +110,7 @@ class SpaceRangerReader(AbstractReader):
             kept[["in_tissue", "array_row", "array_col"]].astype({"array_row": int, "array_col": int}),
         )
         if table is not None:
-            self._add_counts(tissue, table, spots[~spots.index.isin(kept.index)]["barcode"], str(outs))
+            self._add_counts(tissue, table, spots[~spots.index.isin(kept.index)]["barcode"], outs)
         self._add_slide(tissue, outs, factors, um_per_pixel)
         return tissue
 
@@ -116,30 +122,35 @@ class SpaceRangerReader(AbstractReader):
             stated = um_per_unit_of_array(array[finite], _xy(spots)[finite], str(outs))
         if stated is None and "spot_diameter_fullres" in factors:
             stated = DRAWN_SPOT_UM / factors["spot_diameter_fullres"]
-            log.warning("%s: too few spots for the array's scale; taken from spot_diameter_fullres", outs)
+            doubt(str(outs), "too few spots for the array's scale", mend="it is taken from spot_diameter_fullres")
         return stated_um_per_unit(stated, _xy(spots), outs)
 
-    def _add_counts(self, tissue: Any, table: Any, off_tissue: pd.Series, where: str) -> None:
+    def _of_library(self, table: Any, outs: Path) -> Any:
+        """Return the rows of one library of an aggregated matrix, under the names that they have in its own run."""
+        if self.library is None:
+            return table
+        of = table.obs_names.str.endswith(f"-{self.library}")
+        if not of.any():
+            ends = ", ".join(sorted(set(table.obs_names.str.extract(r"-(\d+)$")[0].dropna())))
+            raise ReadError(f"{outs} · library", str(self.library), f"one of {ends}", "see aggregation.csv of the run")
+        table = table[of].copy()
+        table.obs_names = table.obs_names.str.replace(r"-\d+$", "-1", regex=True)
+        return table
+
+    def _add_counts(self, tissue: Any, table: Any, left_out: pd.Series, outs: Path) -> None:
         # The raw matrix holds spots that were left out on purpose: they are no failed join.
         # Compared without suffix, so that one that differs is judged by the join, not taken for missing spots.
-        rows, left_out = (keys.str.replace(r"-\d+$", "", regex=True) for keys in (table.obs_names, off_tissue))
-        table = table[~rows.isin(left_out)]
-        kinds = (
-            table.var["feature_types"]
-            if "feature_types" in table.var
-            else pd.Series("Gene Expression", table.var_names)
+        table = self._of_library(table, outs)
+        rows, gone = (keys.str.replace(r"-\d+$", "", regex=True) for keys in (table.obs_names, left_out))
+        add_counts(
+            tissue,
+            names.PATCH,
+            table[~rows.isin(gone)],
+            str(outs),
+            duplicates=self.duplicates,
+            organism=self.organism,
+            strip_suffix=self.strip_suffix,
         )
-        for kind in pd.unique(kinds):
-            if kind not in _MODALITIES:
-                log.warning("%s: %d features of type %r are left out", where, (kinds == kind).sum(), kind)
-                continue
-            part = name_genes(
-                table[:, (kinds == kind).to_numpy()],
-                f"{where} · {kind}",
-                duplicates=self.duplicates,
-                organism=self.organism,
-            )
-            add_observation(tissue, names.PATCH, _MODALITIES[kind], part, strip_suffix=self.strip_suffix)
 
     def _add_slide(self, tissue: Any, outs: Path, factors: dict[str, float], um_per_pixel: float) -> None:
         if self.slide is not None:
@@ -154,21 +165,42 @@ class SpaceRangerReader(AbstractReader):
             return
         kinds = ("hires", "lowres") if self.image is None else () if self.image == "none" else (self.image,)
         folder = spatial_folder(outs)
-        there = [kind for kind in kinds if (folder / f"tissue_{kind}_image.png").is_file()]
+        pictures = {kind: called(folder, f"tissue_{kind}_image.png") for kind in kinds}
+        there = [(kind, path) for kind, path in pictures.items() if path is not None]
         if not there:
             if self.image not in (None, "none"):
                 raise ReadError(
                     str(folder / f"tissue_{self.image}_image.png"), "no such file", mend="set `image:` otherwise"
                 )
             return
-        if f"tissue_{there[0]}_scalef" not in factors:
+        kind, path = there[0]
+        if path.suffix == ".gz":
+            doubt(str(path), "a picture packed by gzip, which is left out", "a PNG", f"unpack {path.name}")
+            return
+        if f"tissue_{kind}_scalef" not in factors:
             found = "no such file" if not factors else f"keys {', '.join(factors)}"
             where = str(folder / "scalefactors_json.json")
-            raise ReadError(
-                where, found, f"tissue_{there[0]}_scalef", "copy the file from the run, or set `image: none`"
-            )
-        pixels, _ = open_slide(folder / f"tissue_{there[0]}_image.png")
-        add_slide(tissue, pixels, scale_affine(um_per_pixel / factors[f"tissue_{there[0]}_scalef"]))
+            raise ReadError(where, found, f"tissue_{kind}_scalef", "copy the file from the run, or set `image: none`")
+        pixels, _ = open_slide(path)
+        um_per_pixel /= factors[f"tissue_{kind}_scalef"]
+        _check_picture(pixels.shape, um_per_pixel, tissue, path)
+        add_slide(tissue, pixels, scale_affine(um_per_pixel))
+
+
+def _check_picture(shape: tuple[int, ...], um_per_pixel: float, tissue: Any, path: Path) -> None:
+    """Doubt that a picture goes with its scale factor: the spots must lie on it, and Space Ranger fits its longer side.
+
+    A picture called hires is 2,000 pixels long (4,000 or 6,000 in HD), one called lowres 600, at most: a lowres one
+    under the name of hires ends long before the spots do, a hires one under the name of lowres far behind them.
+    """
+    reach = positions_um(tissue, names.PATCH).max(axis=0) / um_per_pixel
+    size = np.array(shape[:0:-1])
+    if (reach > size).any():
+        found = f"spots up to pixel {reach[0]:.0f}, {reach[1]:.0f} of {size[0]} × {size[1]}"
+        doubt(str(path), found, "spots on the picture", "is it the picture of this run, and of this scale factor?")
+    elif (size > _ROOM * reach).all():
+        found = f"{size[0]} × {size[1]} pixels, spots no farther than {reach[0]:.0f}, {reach[1]:.0f}"
+        doubt(str(path), found, "a picture of the spots' size", "is it the picture that this scale factor is of?")
 
 
 def _xy(spots: pd.DataFrame) -> np.ndarray:

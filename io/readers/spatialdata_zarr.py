@@ -9,13 +9,22 @@ from typing import Any
 from zipfile import is_zipfile
 
 import numpy as np
+import pandas as pd
+from pydantic import Field
+from scipy import sparse
 
 from aivc_graph import names
-from aivc_graph.errors import ReadError, unknown_name
+from aivc_graph.errors import Faults, ReadError, unknown_name
+from aivc_graph.io.genes import Duplicates
+from aivc_graph.io.intake import Keep, add_counts, check_one_ground, check_one_plane, kept_rows
+from aivc_graph.io.matrices import count_table
 from aivc_graph.io.reading import READERS, AbstractReader
+from aivc_graph.io.tables import labels_of, names_of, need_columns
 from aivc_graph.io.zarr_safety import check_zarr_folder, check_zip_members
+from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.frame import Matrix, scale_affine
-from aivc_graph.tissue.section import add_level, add_observation, add_slide, add_transcripts, new_section
+from aivc_graph.tissue.schema import RAW, check_counts, layers_of
+from aivc_graph.tissue.section import MIN_OVERLAP, add_level, add_observation, add_slide, add_transcripts, new_section
 
 _ROOTS = ("zarr.json", ".zattrs")
 
@@ -37,6 +46,16 @@ class SpatialDataReader(AbstractReader):
         Shapes that are cells, and shapes that are patches.
     table, modality
         Table that belongs to those shapes, and what it measured.
+    layer
+        Layer of its raw counts; ``raw`` is its own ``.raw``. By default ``X``.
+    symbols
+        Column of its ``var`` with gene symbols.
+    label
+        Column of the shapes or of the table's ``obs`` that becomes the label.
+    keep, only_in_tissue
+        Columns of either and the value, or values, they must have; leave out rows whose ``in_tissue`` is 0.
+    duplicates, organism
+        See `aivc_graph.io.genes.name_genes`.
     slide, transcripts
         Image and points to take.
 
@@ -56,6 +75,13 @@ class SpatialDataReader(AbstractReader):
     spots: str | None = None
     table: str | None = None
     modality: str = names.RNA
+    layer: str | None = None
+    symbols: str | None = None
+    label: str | None = None
+    keep: Keep = Field(default_factory=dict)
+    only_in_tissue: bool = True
+    duplicates: Duplicates = "sum"
+    organism: str | None = None
     slide: str | None = None
     transcripts: str | None = None
 
@@ -81,6 +107,18 @@ class SpatialDataReader(AbstractReader):
         if points is not None:
             self._add_transcripts(tissue, store.points[points], f"{path} · points {points!r}", to_um)
         return tissue
+
+    def preview(self, path: Path) -> dict[str, Any] | None:
+        if path.is_file():
+            return None
+        check_zarr_folder(path)
+        store = _open(path)
+        if names.METADATA in store.attrs or not len(store.shapes):
+            return None
+        kinds = ("shapes", "tables", "images", "labels", "points")
+        there = {kind: sorted(map(str, getattr(store, kind))) for kind in kinds}
+        needs = ["cells: or spots: which of the shapes", "um_per_unit: microns a unit of `coordinate_system:`"]
+        return {"kind": "spatialdata", **there, "coordinate_systems": store.coordinate_systems, "needs": needs}
 
     def _frame(self, store: Any, path: Path) -> Any:
         """Return the function element → ``(3, 3)`` affine to microns, or `None` if the unit is not known."""
@@ -114,25 +152,67 @@ class SpatialDataReader(AbstractReader):
         for level, name in chosen.items():
             self._pick(store.shapes, name, where, "shapes element")
             shapes = store.shapes[name]
+            shapes.index = pd.Index(names_of(pd.Series(shapes.index)).astype(str))
+            table = self._table(name, store, where, shapes.index)
+            columns = pd.DataFrame(shapes.drop(columns=[c for c in ("geometry", "radius") if c in shapes]))
+            if table is not None:
+                columns = columns.join(table.obs[[c for c in table.obs if c not in columns]])
+            kept = kept_rows(columns, self.keep, self.only_in_tissue, f"{where} · {name}")
+            shapes, columns = shapes[kept], columns[kept]
+            if self.label is not None:
+                need_columns(columns, (self.label,), f"{where} · {name}")
+                columns[names.LABEL] = labels_of(columns[self.label])
             points = (shapes.geom_type == "Point").all()
             centre = shapes.geometry if points else shapes.geometry.centroid
             radius = shapes["radius"] if "radius" in shapes else np.sqrt(shapes.geometry.area / np.pi)
-            columns = shapes.drop(columns=[c for c in ("geometry", "radius") if c in shapes])
             xy = np.column_stack([centre.x, centre.y])
-            add_level(tissue, level, shapes.index.astype(str), xy, radius, to_um(shapes), columns)
-            self._add_table(tissue, level, name, store, where)
+            own = [c for c in columns if c in shapes or c == names.LABEL]
+            add_level(tissue, level, shapes.index, xy, radius, to_um(shapes), columns[own])
+            check_one_ground(shapes.index, columns, xy, f"{where} · {name}")
+            if points and shapes.geometry.has_z.any():
+                check_one_plane(centre.z.to_numpy() * (self.um_per_unit or 1.0), f"{where} · {name}")
+            if table is not None:
+                self._add_table(tissue, level, table[table.obs_names.isin(shapes.index)], where)
 
-    def _add_table(self, tissue: Any, level: str, shapes: str, store: Any, where: str) -> None:
+    def _table(self, shapes: str, store: Any, where: str, nodes: pd.Index) -> Any:
+        """Return the rows of the table of `shapes` under the names of its nodes, `None` if it has none."""
         belonging = {key: table for key, table in store.tables.items() if shapes in _regions(table)}
         if self.table is not None and self.table not in store.tables:
             raise unknown_name(ReadError, where, "table", self.table, store.tables)
-        key = self._pick(belonging, self.table if self.table in belonging else None, f"{where} · table", "table")
-        if key is None:
+        named = self.table if self.table in belonging or not belonging else None
+        key = named or self._pick(belonging, None, f"{where} · table", "table")
+        if key is not None:
+            return _rows_of(store.tables[key], shapes, f"{where} · table {key!r}", nodes)
+        if len(store.tables):
+            others = ", ".join(f"{name!r} (of {', '.join(_regions(one))})" for name, one in store.tables.items())
+            doubt(f"{where} · {shapes}", f"no table that belongs to it but {others}", "counts", "name one as `table:`")
+        return None
+
+    def _add_table(self, tissue: Any, level: str, table: Any, where: str) -> None:
+        if self.modality not in names.MOLECULE_OF:
+            add_observation(tissue, level, self.modality, table.copy())
             return
-        keys = belonging[key].uns["spatialdata_attrs"]
-        table = belonging[key][(belonging[key].obs[keys["region_key"]] == shapes).to_numpy()].copy()
-        table.obs_names = table.obs[keys["instance_key"]].astype(str).to_numpy()
-        add_observation(tissue, level, self.modality, table)
+        if self.layer is not None and self.layer not in layers_of(table):
+            raise unknown_name(ReadError, where, "layer", self.layer, layers_of(table))
+        raw = self.layer == RAW and RAW not in table.layers
+        values = table.raw.X if raw else table.X if self.layer is None else table.layers[self.layer]
+        var = (table.raw.var if raw else table.var).copy()
+        if self.symbols is not None:
+            need_columns(var, (self.symbols,), f"{where} · var")
+            var["gene_ids"], var.index = var.index.astype(str), pd.Index(var[self.symbols].astype(str), name=None)
+        chosen = count_table(sparse.csr_matrix(values, dtype=np.float32), table.obs_names, var)
+        faults = Faults(ReadError)
+        check_counts(chosen, where, faults, table)
+        faults.raise_if_any()
+        add_counts(
+            tissue,
+            level,
+            chosen,
+            where,
+            modality=self.modality,
+            duplicates=self.duplicates,
+            organism=self.organism,
+        )
 
     def _add_transcripts(self, tissue: Any, points: Any, where: str, to_um: Any) -> None:
         affine = to_um(points)
@@ -193,6 +273,31 @@ def _finest(image: Any) -> Any:
     if hasattr(image, "children"):
         image = next(iter(next(iter(image.children.values())).data_vars.values()))
     return image.transpose("c", "y", "x").data
+
+
+def _rows_of(table: Any, shapes: str, where: str, nodes: pd.Index) -> Any:
+    """Return the rows of a table that belong to `shapes`, named by their instance; of another element's, by id alone.
+
+    Raises
+    ------
+    ReadError
+        The table belongs to another element, and fewer than 95 % of its ids are those of `nodes`.
+    """
+    keys = table.uns["spatialdata_attrs"]
+    regions = _regions(table)
+    if shapes in regions:
+        table = table[(table.obs[keys["region_key"]] == shapes).to_numpy()].copy()
+    ids = pd.Index(names_of(table.obs[keys["instance_key"]]).astype(str))
+    if shapes not in regions:
+        share = float(ids.isin(nodes).mean()) if len(ids) else 0.0
+        of = ", ".join(map(repr, regions)) or "nothing"
+        if share < MIN_OVERLAP or ids.has_duplicates:
+            found = f"a table of {of}, {share:.0%} of whose ids are those of {shapes!r}"
+            raise ReadError(where, found, f"one of {shapes!r}", f"name the shapes that belong to {of}")
+        doubt(where, f"a table of {of}", f"one of {shapes!r}", "it is joined by id, which is the same in both")
+        table = table.copy()
+    table.obs_names = ids
+    return table
 
 
 def _regions(table: Any) -> list[str]:

@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError
+from aivc_graph.io.genes import Duplicates
+from aivc_graph.io.intake import Keep, add_counts, kept_rows
 from aivc_graph.io.labels import join_labels
 from aivc_graph.io.matrices import read_10x_h5, read_mtx_folder
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.slides import open_slide
-from aivc_graph.io.tables import BARCODE_NAMES, need_columns, read_frame
+from aivc_graph.io.tables import (
+    BARCODE_NAMES,
+    GZIP_MAGIC,
+    PARQUET_MAGIC,
+    labels_of,
+    magic_of,
+    names_of,
+    need_columns,
+    read_frame,
+)
 from aivc_graph.tissue.frame import Matrix, scale_affine
-from aivc_graph.tissue.section import add_level, add_observation, add_slide, add_transcripts, new_section
-
-log = logging.getLogger(__name__)
+from aivc_graph.tissue.section import add_level, add_slide, add_transcripts, new_section
 
 _CELLS = ("cells.parquet", "cells.csv.gz", "cells.csv")
 _MATRIX = ("cell_feature_matrix.h5", "cell_feature_matrix")
 _TRANSCRIPTS = ("transcripts.parquet", "transcripts.csv.gz", "transcripts.csv")
 _NEEDED = ("cell_id", "x_centroid", "y_centroid")
-_CONTROL = r"^(?:NegControl|BLANK|Blank|UnassignedCodeword|DeprecatedCodeword|antisense_|Intergenic_Region)"
 _LABELS = (names.LABEL, "group", "Cluster", "cluster", "cell_type")
 _NO_CELL = ("UNASSIGNED", "-1", "nan", "None")
 _USUAL_CELL_AREA_UM2 = 80.0
@@ -38,12 +46,14 @@ _USUAL_CELL_AREA_UM2 = 80.0
 class XeniumReader(AbstractReader):
     """Reads a Xenium output folder: level ``cell`` with RNA counts, positions in the vendor's own microns.
 
-    Control probes and codewords are dropped, and counted in the log. Transcripts stay on disk until somebody looks.
+    Control probes and codewords are dropped, and counted in the log; proteins, which are intensities, are left out and
+    told. Transcripts stay on disk until somebody looks.
 
     Parameters
     ----------
     slide
-        Image to add, relative to the folder: ``morphology_mip.ome.tif``, which lies in the cells' frame, or an H&E.
+        Image to add, relative to the folder: one of the morphology images (``morphology…``, or any in
+        ``morphology_focus``), which lie in the cells' frame, or an H&E.
     slide_affine
         CSV of a ``(3, 3)`` matrix from the pixels of `slide` (x, y, 1) to those of the morphology image, such as the
         vendor's ``*_he_imagealignment.csv``. Without it an H&E stays unplaced, to be registered.
@@ -56,6 +66,12 @@ class XeniumReader(AbstractReader):
     labels
         CSV or Parquet of a label a cell, relative to the folder: ``cell_id`` or ``Barcode``, and ``label``, ``group``
         or ``Cluster``, as in the vendor's ``analysis/clustering``. A cell it does not name has no label.
+    label
+        Column of the cells that is the label, in place of such a file.
+    keep
+        Columns of the cells and the value, or one of the values, they must have; other cells are left out.
+    duplicates, organism
+        See `aivc_graph.io.genes.name_genes`.
 
     Raises
     ------
@@ -73,6 +89,10 @@ class XeniumReader(AbstractReader):
     transcripts: bool = True
     min_qv: float = 20.0
     labels: str | None = None
+    label: str | None = None
+    keep: Keep = Field(default_factory=dict)
+    duplicates: Duplicates = "sum"
+    organism: str | None = None
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -83,6 +103,11 @@ class XeniumReader(AbstractReader):
         facts = _facts(path)
         tissue = new_section(section, platform="Xenium")
         cells = _cells(cells_path)
+        kept = kept_rows(cells, self.keep, False, str(cells_path))
+        left_out, cells = cells["cell_id"][~kept], cells[kept]
+        if self.label is not None:
+            need_columns(cells, (self.label,), str(cells_path))
+            cells = cells.assign(**{names.LABEL: labels_of(cells[self.label])})
         if self.labels is not None:
             cells[names.LABEL] = _labels(path / self.labels, cells["cell_id"])
         add_level(
@@ -95,18 +120,22 @@ class XeniumReader(AbstractReader):
             _extra(cells),
         )
         table = read_10x_h5(matrix_path) if matrix_path.is_file() else read_mtx_folder(matrix_path)
-        genes = _without_controls(table, str(matrix_path))
-        add_observation(tissue, names.CELL, names.RNA, genes)
+        table = table[~table.obs_names.isin(left_out)]
+        add_counts(tissue, names.CELL, table, str(matrix_path), duplicates=self.duplicates, organism=self.organism)
         molecules = _first(path, _TRANSCRIPTS)
         if self.transcripts and molecules is not None:
-            add_transcripts(tissue, _molecules(molecules, genes.var_names, self.min_qv), np.eye(3))
+            genes = tissue.tables[names.table_name(names.CELL, names.RNA)].var_names
+            add_transcripts(tissue, _molecules(molecules, genes, self.min_qv), np.eye(3))
         if self.slide is not None:
             self._add_slide(tissue, path, facts)
         return tissue
 
     def _add_slide(self, tissue: Any, folder: Path, facts: dict[str, Any]) -> None:
         path = folder / str(self.slide)
-        is_morphology = path.name.startswith("morphology")
+        is_morphology = path.name.startswith("morphology") or path.parent.name.startswith("morphology")
+        if self.mpp is not None and not is_morphology and self.slide_affine is None:
+            mend = "place the slide by `slide_affine:`, or by a `registration:` that is given its pixel size"
+            raise ReadError(f"{path} · mpp", "no morphology image", "the one whose pixel size it is", mend)
         pixels, stated = open_slide(path, mpp=self.mpp if is_morphology else None)
         pixel_size = self.mpp or facts.get("pixel_size") or (stated if is_morphology else None)
         to_um: Matrix | None = None
@@ -120,16 +149,13 @@ class XeniumReader(AbstractReader):
 
 
 def _cells(path: Path) -> pd.DataFrame:
-    try:
-        cells = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except Exception as error:  # pandas and pyarrow raise whatever the damage leads to
-        raise ReadError(str(path), f"a table that cannot be read ({error})", mend="copy it again") from error
+    cells = read_frame(path)
     faults = Faults(ReadError)
     for column in _NEEDED:
         if column not in cells:
             faults.add(str(path), f"columns {', '.join(map(str, cells.columns))}", f"a column {column!r}")
     faults.raise_if_any()
-    return cells.assign(cell_id=_as_text(cells["cell_id"]))
+    return cells.assign(cell_id=names_of(cells["cell_id"]))
 
 
 def _labels(path: Path, cells: pd.Series) -> np.ndarray:
@@ -138,17 +164,12 @@ def _labels(path: Path, cells: pd.Series) -> np.ndarray:
     barcode = next((name for name in (*BARCODE_NAMES, "Barcode") if name in table), names.BARCODE)
     label = next((name for name in _LABELS if name in table), names.LABEL)
     need_columns(table, (barcode, label), str(path))
-    ids = _as_text(table[barcode])
+    ids = pd.Series(names_of(table[barcode]))
     if ids.duplicated().any():
         raise ReadError(
             str(path), f"cell {ids[ids.duplicated()].iloc[0]!r} twice", "one row a cell", "drop one of them"
         )
     return join_labels(pd.Series(table[label].to_numpy(), index=ids), pd.Index(cells), path, names.CELL)
-
-
-def _as_text(ids: pd.Series) -> pd.Series:
-    """Return identifiers as text; the first versions wrote them as bytes into Parquet."""
-    return ids.map(lambda value: value.decode() if isinstance(value, bytes) else str(value))
 
 
 def _radius(cells: pd.DataFrame) -> np.ndarray:
@@ -159,31 +180,21 @@ def _radius(cells: pd.DataFrame) -> np.ndarray:
 
 
 def _extra(cells: pd.DataFrame) -> pd.DataFrame:
-    keep = [c for c in cells.columns if c not in _NEEDED and not str(c).startswith("Unnamed") and str(c)]
+    keep = [c for c in cells.columns if c not in _NEEDED and not str(c).startswith(("Unnamed", "__index")) and str(c)]
     return cells[keep]
-
-
-def _without_controls(table: Any, where: str) -> Any:
-    """Return the genes of a matrix; what is no gene is counted in the log."""
-    control = table.var_names.str.match(_CONTROL)
-    if "feature_types" in table.var:
-        control |= (table.var["feature_types"] != "Gene Expression").to_numpy()
-    if control.any():
-        first = ", ".join(table.var_names[control][:3])
-        log.info("%s: %d of %d features dropped as controls (%s …)", where, control.sum(), table.n_vars, first)
-    if control.all():
-        raise ReadError(where, "no gene among the features", "features of type 'Gene Expression'")
-    return table[:, ~control].copy()
 
 
 def _molecules(path: Path, genes: pd.Index, min_qv: float) -> Any:
     """Return transcripts of `genes` as a lazy table with x, y [µm], gene and cell."""
     import dask.dataframe as dd
 
-    if path.suffix == ".parquet":
+    kind = magic_of(path)
+    if kind == PARQUET_MAGIC:
         frame = dd.read_parquet(path)
     else:
-        frame = dd.read_csv(path, blocksize=None, dtype={"cell_id": "str", "feature_name": "str"})
+        packing = "gzip" if kind.startswith(GZIP_MAGIC) else None
+        text = {"cell_id": "str", "feature_name": "str"}
+        frame = dd.read_csv(path, blocksize=None, dtype=text, compression=packing)
     wanted = ["x_location", "y_location", "feature_name"]
     missing = [column for column in wanted if column not in frame.columns]
     if missing:
@@ -198,9 +209,9 @@ def _molecules(path: Path, genes: pd.Index, min_qv: float) -> Any:
 
 def _tidy(part: pd.DataFrame, kinds: pd.CategoricalDtype, min_qv: float) -> pd.DataFrame:
     """Keep good molecules of known genes, in our column names."""
-    gene = _as_text(part["feature_name"]).astype(kinds)
+    gene = pd.Series(names_of(part["feature_name"]), index=part.index).astype(kinds)
     good = gene.notna() & (part["qv"] >= min_qv if "qv" in part else True)
-    cell = _as_text(part["cell_id"]) if "cell_id" in part else pd.Series("", index=part.index)
+    cell = pd.Series(names_of(part["cell_id"]) if "cell_id" in part else "", index=part.index).fillna("")
     tidy = {"x": part["x_location"].astype(float), "y": part["y_location"].astype(float), "gene": gene}
     return pd.DataFrame({**tidy, "cell": cell.where(~cell.isin(_NO_CELL), "")})[good]
 

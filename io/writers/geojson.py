@@ -17,6 +17,8 @@ from aivc_graph.io.graph_tables import annotation, placed_sections
 from aivc_graph.io.staging import file_names, staged
 from aivc_graph.io.writing import WRITERS
 from aivc_graph.plot.palette import nth_colour
+from aivc_graph.tissue.doubt import doubt
+from aivc_graph.tissue.frame import Matrix, apply_affine, scale_affine
 
 _OBJECT = {names.CELL: "detection", names.PATCH: "tile", names.REGION: "annotation"}
 _CLASS_COLUMNS = ("niche", names.LABEL)
@@ -35,7 +37,8 @@ def write_geojson(graph: Any, path: Path, *, um_per_pixel: float | None = None) 
     ----------
     um_per_pixel
         Pixel size [µm] of the slide the features are laid over, whose corner is the section's origin; coordinates are
-        then slide pixels, as QuPath wants them. By default the section's column ``um_per_pixel``; without it, microns.
+        then slide pixels, as QuPath wants them. By default the frame of the section's own slide (its column
+        ``slide_affine``) or its column ``um_per_pixel``; without any, microns, which is told.
 
     Raises
     ------
@@ -60,28 +63,41 @@ def write_geojson(graph: Any, path: Path, *, um_per_pixel: float | None = None) 
     files = file_names(map(str, sections.index))
     for row in rows:
         name = files[row]
-        stated = sections[_MPP_COLUMN].iloc[row] if _MPP_COLUMN in sections else None
-        mpp = um_per_pixel or (float(stated) if stated is not None and not pd.isna(stated) else 1.0)
-        _write_section(graph, row, mpp, path if one_file else path / f"{name}.geojson")
+        to_um = scale_affine(um_per_pixel) if um_per_pixel else _slide_to_um(sections.iloc[row])
+        if to_um is None:
+            mend = "give the pixel size by `um_per_pixel`, or scale them by it in QuPath"
+            doubt(
+                f"{sections.index[row]} · GeoJSON", "no slide", "the slide whose pixels these are", f"microns: {mend}"
+            )
+        pixel = np.asarray(np.linalg.inv(scale_affine(1.0) if to_um is None else to_um))
+        _write_section(graph, row, pixel, path if one_file else path / f"{name}.geojson")
     return path
 
 
-def _write_section(graph: Any, row: int, mpp: float, path: Path) -> None:
+def _slide_to_um(section: pd.Series) -> Matrix | None:
+    """Return the ``(3, 3)`` affine from the pixels of a section's slide to microns, if it is known."""
+    affine, mpp = (section.get(name) for name in (names.SLIDE_AFFINE, _MPP_COLUMN))
+    if isinstance(affine, str):
+        return np.vstack([np.reshape(json.loads(affine), (2, 3)), [0.0, 0.0, 1.0]])
+    return None if mpp is None or pd.isna(mpp) else scale_affine(float(mpp))
+
+
+def _write_section(graph: Any, row: int, pixel: Matrix, path: Path) -> None:
     with staged(path) as beside, beside.open("w", encoding="utf-8") as out:
         out.write('{"type": "FeatureCollection", "features": [\n')
-        for number, feature in enumerate(_features(graph, row, mpp)):
+        for number, feature in enumerate(_features(graph, row, pixel)):
             out.write((",\n" if number else "") + json.dumps(feature, allow_nan=False))
         out.write("\n]}\n")
 
 
-def _features(graph: Any, row: int, mpp: float) -> Iterator[dict[str, Any]]:
+def _features(graph: Any, row: int, pixel: Matrix) -> Iterator[dict[str, Any]]:
     """Yield the nodes of a section, coarse levels first, so that fine ones lie on top."""
     for level in reversed(graph.levels):
         table = annotation(graph, level)
         colours, column = _palette(table), _class_column(table)
         rows = np.flatnonzero(graph[level].section_index.numpy() == row)
-        pos = graph[level].pos.numpy().astype(np.float64)[rows] / mpp
-        size = graph[level].size_um.numpy().astype(np.float64)[rows] / mpp
+        pos = apply_affine(graph[level].pos.numpy()[rows], pixel)
+        size = graph[level].size_um.numpy().astype(np.float64)[rows] * np.sqrt(abs(np.linalg.det(pixel[:2, :2])))
         chosen = table.iloc[rows]
         values = chosen.itertuples(index=False, name=None)
         for node, facts, centre, width in zip(chosen.index, values, pos, size, strict=True):

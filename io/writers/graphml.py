@@ -26,8 +26,9 @@ def write_graphml(graph: Any, path: Path) -> Path:
     """Write a tissue graph to the file `path` (``.graphml`` is added where no ending is given).
 
     Nodes are ``<level>:<identifier>`` with their level, position [µm] and every column of their ``obs``; edges run
-    from source to target with ``relation`` (near, within), ``weight`` and, where known, ``distance_um``. Molecules and
-    counts are left out: they are matrices, not networks. Written as a stream, so that a graph of a million edges needs
+    from source to target with ``relation`` (near, within, targets, applied_to), ``weight`` and, where known,
+    ``distance_um``. Molecules and interventions are nodes too; counts are left out: they are matrices, not networks.
+    Written as a stream, so that a graph of a million edges needs
     no second copy in memory; `networkx.read_graphml` reads it.
 
     Raises
@@ -40,7 +41,8 @@ def write_graphml(graph: Any, path: Path) -> Path:
     >>> file = write_graphml(graph, Path("out.graphml"))
     """
     target = path if path.suffix else path.with_suffix(".graphml")
-    tables = {level: _table(graph, level) for level in (*graph.levels, names.SECTION)}
+    others = [kind for kind in (*names.MOLECULES, names.INTERVENTION) if kind in graph.node_types]
+    tables = {level: _table(graph, level) for level in (*graph.levels, names.SECTION, *others)}
     kinds = _column_kinds(tables)
     columns = {column: f"d{i}" for i, column in enumerate(kinds)}
     with staged(target) as beside, beside.open("w", encoding="utf-8") as out:
@@ -53,7 +55,7 @@ def write_graphml(graph: Any, path: Path) -> Path:
         for level, table in tables.items():
             out.writelines(_nodes(level, table, columns))
         for relation in graph.edge_types:
-            if relation[1] in (names.NEAR, names.WITHIN):
+            if relation[1] != names.OBSERVED_IN:
                 _write_edges(out, graph, relation)
         out.write("</graph>\n</graphml>\n")
     return target

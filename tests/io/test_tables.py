@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from aivc_graph.errors import ReadError
-from aivc_graph.io.tables import column_names, first_lines, labels_of, matrix_of, numbers, read_frame
+from aivc_graph.io.tables import column_names, csv_text, first_lines, labels_of, matrix_of, numbers, read_frame
+from aivc_graph.tissue.doubt import doubts_heard
 
 
 def test_names_repeat_and_barcodes_keep_their_zeros(tmp_path: Path) -> None:
@@ -71,3 +72,14 @@ def test_the_first_entry_that_is_no_number_is_named() -> None:
 def test_no_label_is_none() -> None:
     column = pd.Series(["L1", "NA", None, "", np.nan], dtype="category")
     assert labels_of(column).tolist() == ["L1", None, None, None, None]
+
+
+def test_no_cell_of_a_csv_is_a_formula() -> None:
+    table = pd.DataFrame(
+        {"a": ["=HYPERLINK(1)", "-1.5", "plain", None], "=b": [-1.0, 2.0, 3.0, 4.0]}, index=list("@xyz")
+    )
+    with doubts_heard() as doubts:
+        text = csv_text(table)
+    assert text.splitlines()[:3] == [",a,'=b", "'@,'=HYPERLINK(1),-1.0", "x,-1.5,2.0"]
+    assert len(doubts) == 1 and "3 texts that a spreadsheet would run" in doubts[0]
+    assert csv_text(table[["a"]].iloc[2:], index=False) == 'a\nplain\n""\n'

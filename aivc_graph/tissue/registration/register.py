@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
 from aivc_graph.errors import RegistrationError
+from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.frame import affine_of, place
 from aivc_graph.tissue.registration.method import AbstractRegistration, Registration
 from aivc_graph.tissue.section import metadata_of
-
-log = logging.getLogger(__name__)
 
 
 def register(
@@ -43,7 +41,7 @@ def register(
     for element in (moving, *also):
         place(section, element, found.affine)
     for warning in found.warnings:
-        log.warning("%s · %s: %s", where, moving, warning)
+        doubt(f"{where} · {moving}", warning)
     if found.residual_um is not None:
         metadata_of(section)[f"residual_um_{moving}"] = round(found.residual_um, 2)
     return found

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aivc_graph.errors import ConfigError, ReadError, TissueError
+from aivc_graph.errors import ReadError, TissueError
 from aivc_graph.io.reading import read
 from aivc_graph.tissue.frame import diameters_um, native_positions, positions_um
 from aivc_graph.tissue.schema import spacing_um
@@ -86,7 +86,7 @@ def test_scale_and_size_are_asked_for(frame: pd.DataFrame, tmp_path: Path) -> No
         read(path, reader="plain_table", level="cell", um_per_unit=2)
     with pytest.raises(ReadError, match=r"um_per_unit: expected a positive number, found -1"):
         read(path, **{**OPTIONS, "um_per_unit": -1})
-    with pytest.raises(ConfigError, match=r"level: Field required"):
+    with pytest.raises(ReadError, match=r"(?s)level: expected cell or patch.*5 units apart.*neither `area:` nor `diam"):
         read(path, reader="plain_table")
     with pytest.raises(TissueError, match=r"are the positions in pixels\? give the right `um_per_unit`"):
         read(path, **{**OPTIONS, "um_per_unit": 1000.0})

@@ -44,5 +44,5 @@ def test_channels_are_named_and_counted(data_dir: Path) -> None:
 
 
 def test_unknown_option_is_refused(data_dir: Path) -> None:
-    with pytest.raises(ConfigError, match=r"it takes: channels, level, mpp"):
+    with pytest.raises(ConfigError, match=r"it takes: channels, image, level, mpp"):
         read(data_dir / "slides" / "test.ome.tif", reader="slide", micron=1)

@@ -61,3 +61,15 @@ def _features(path: Path, level: str) -> list[dict]:
     collection = json.loads(path.read_text())
     assert collection["type"] == "FeatureCollection"
     return [f for f in collection["features"] if f["properties"]["metadata"]["level"] == level]
+
+
+def test_nodes_lie_on_the_pixels_of_their_own_slide(graph: TissueGraph, tmp_path: Path) -> None:
+    turned = np.array([[0.0, -0.5, 300.0], [0.5, 0.0, -20.0]])
+    graph["section"].obs = graph["section"].obs.assign(slide_affine=json.dumps(turned.ravel().tolist()))
+    features = _features(write(graph, tmp_path, to="geojson") / "B2.geojson", "cell")
+    pixel = np.array([shape(f["geometry"]).centroid.coords[0] for f in features])
+    mine = graph["cell"].section_index.numpy() == 1
+    back = pixel @ turned[:, :2].T + turned[:, 2]
+    np.testing.assert_allclose(back, graph["cell"].pos.numpy()[mine], atol=0.01)
+    patch = shape(_features(tmp_path / "B2.geojson", "patch")[0]["geometry"])
+    assert patch.area == pytest.approx(np.pi * 55**2, rel=0.02)

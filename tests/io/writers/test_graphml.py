@@ -5,16 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import networkx as nx
+import numpy as np
+import pandas as pd
 import pytest
+from scipy import sparse
 
-from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
+from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
 from aivc_graph.io.writing import write
 
 
 def test_nodes_and_edges_come_back(graph: TissueGraph, tmp_path: Path) -> None:
     network = nx.read_graphml(write(graph, tmp_path / "tissue", to="graphml"))
     assert (tmp_path / "tissue.graphml").is_file()
-    assert len(network) == 30 + 8 + 3 + 2
+    genes = [f"gene:{symbol}" for symbol in graph.obs("gene").index]
+    assert len(network) == 30 + 8 + 3 + 2 + len(genes) and network.nodes[genes[0]]["level"] == "gene"
     node = network.nodes["cell:A/1:c1"]
     assert (node["level"], node["section"], node["niche"], node["label"]) == ("cell", "A/1", "stroma", "T")
     assert node["score"] == pytest.approx(graph.obs("cell")["score"].iloc[1])
@@ -41,3 +45,17 @@ def test_characters_that_xml_cannot_hold_are_dropped(graph: TissueGraph, tmp_pat
     graph["cell"].obs["note"] = "a\x00<b>&\x07c"
     network = nx.read_graphml(write(graph, tmp_path / "tissue.graphml", to="graphml"))
     assert network.nodes["cell:B2:c0"]["note"] == "a<b>&c"
+
+
+def test_interventions_are_nodes_with_their_targets_and_places(graph: TissueGraph, tmp_path: Path) -> None:
+    graph["intervention"].obs = pd.DataFrame({"kind": ["knockout"]}, index=["knockout:X"])
+    graph["intervention"].num_nodes = 1
+    first = np.zeros(1, int)
+    for relation in (("intervention", "targets", "gene"), ("intervention", "applied_to", "cell")):
+        shape = (graph[relation[2]].num_nodes, 1)
+        graph[relation].adj_t = to_torch_csr(sparse.csr_matrix((np.ones(1, np.float32), (first, first)), shape=shape))
+    network = nx.read_graphml(write(graph, tmp_path / "tissue.graphml", to="graphml"))
+    gene, cell = f"gene:{graph.obs('gene').index[0]}", f"cell:{graph.obs('cell').index[0]}"
+    assert network.nodes["intervention:knockout:X"]["kind"] == "knockout"
+    assert network.edges["intervention:knockout:X", gene]["relation"] == "targets"
+    assert network.edges["intervention:knockout:X", cell]["relation"] == "applied_to"

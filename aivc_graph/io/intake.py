@@ -1,0 +1,235 @@
+"""What every reader asks of what it read, so that no guard exists in one reader only.
+
+Rows: which are kept, which lie off the tissue, whether several sections or planes lie on the same ground.
+Features: what is a control, what is of another kind, what is a column of annotation that was taken for a gene.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from aivc_graph import names
+from aivc_graph.errors import ReadError
+from aivc_graph.io.genes import Duplicates, name_genes
+from aivc_graph.io.tables import name_of, names_of, need_columns, numbers
+from aivc_graph.tissue.doubt import doubt
+from aivc_graph.tissue.registration.overlap import POOR, shared_ground
+from aivc_graph.tissue.section import add_observation
+
+log = logging.getLogger(__name__)
+
+Keep = dict[str, int | float | str | tuple[int | float | str, ...]]
+IN_TISSUE = "in_tissue"
+KIND_COLUMNS = ("feature_types", "feature_type")
+GENES = "Gene Expression"
+MODALITIES = {GENES: names.RNA, "Antibody Capture": names.ADT}
+
+_CONTROL_KIND = re.compile(r"(?i)control|blank|codeword|negative")
+_CONTROL_NAME = re.compile(
+    r"^(?:NegControl|NegPrb|NegProbe|Neg(?:ative)?[-_ ]?(?:Control|Probe|Codeword)?[-_ ]?\d+$|SystemControl|FalseCode"
+    r"|(?i:blank)[-_ ]?\d*(?:$|[-_ ])|(?:Unassigned|Deprecated)Codeword|antisense_|Intergenic_Region)"
+)
+# Columns that tables of cells carry beside their genes; in small letters, as no gene of man or mouse is spelt.
+_ANNOTATION = re.compile(
+    r"^(?:fov|leiden|louvain|phenograph|clusters?|seurat_clusters|batch|sample|section|slide|library(?:_id)?|in_tissue"
+    r"|n?_?(?:total_)?(?:counts?|genes|umis?|features|transcripts)(?:_by_counts)?|[nN]_?(?:Count|Feature|count|feature)"
+    r"(?:_?(?:RNA|Spatial|Xenium|rna|spatial))?|(?:log1p_|pct_|percent[._]).*|(?:cell_|nucleus_)?(?:area|volume|size)"
+    r"|Area|Width|Height|AspectRatio|(?:array_|pxl_).*|Unnamed: \d+|index|cell_?(?:id|type|index))(?:_res[\d.]+)?$"
+)
+_GROUP = re.compile(
+    r"(?i)^(?:library|sample|section|slide|slice|batch|donor|patient|mouse|animal|replicate|dataset|image|fov|roi|core"
+    r"|plane|bregma|capture_area|orig\.ident)(?:[_ ]?(?:id|name|key|no|number))?$"
+)
+_MIN_GROUP, _MAX_GROUPS = 10, 100
+_MIN_ROWS, _CONSTANT_ROWS = 20, 100
+_THICK_UM = 20.0
+
+
+def kept_rows(columns: pd.DataFrame, keep: Mapping[str, Any], only_in_tissue: bool, where: str) -> NDArray[np.bool_]:
+    """Return which rows ``(row,)`` have the values asked for and, where a column says so, lie on tissue.
+
+    Parameters
+    ----------
+    columns
+        Annotation, one row a node.
+    keep
+        Value, or several of which one will do, by column.
+    only_in_tissue
+        Leave out rows whose ``in_tissue`` is 0.
+
+    Raises
+    ------
+    ReadError
+        No such column, no row left, an ``in_tissue`` that is neither 0 nor 1.
+    """
+    need_columns(columns, tuple(keep), where)
+    kept = np.ones(len(columns), bool)
+    for name, value in keep.items():
+        wanted = value if isinstance(value, tuple | list) else (value,)
+        column = columns[name]
+        text = names_of(column.astype(int) if column.dtype == bool else column)
+        kept &= np.isin(text, [name_of(one) for one in wanted])
+    if not kept.all():
+        log.info("%s: %s of %s rows kept", where, f"{kept.sum():,}", f"{len(kept):,}")
+    if len(columns) and not kept.any():
+        asked = ", ".join(f"{name} = {value!r}" for name, value in keep.items())
+        raise ReadError(where, f"none of {len(columns):,} rows with {asked}", "some", "check `keep:`")
+    if only_in_tissue and IN_TISSUE in columns:
+        flag = on_tissue(columns[IN_TISSUE], where)
+        log.info("%s: %s of %s spots on tissue", where, f"{flag.sum():,}", f"{len(flag):,}")
+        kept &= flag
+    return kept
+
+
+def on_tissue(column: pd.Series, where: str) -> NDArray[np.bool_]:
+    """Return an ``in_tissue`` column as a mask ``(row,)``; raise `ReadError` if it is neither 0 nor 1."""
+    words = pd.Series(names_of(column)).str.lower().replace({"true": "1", "false": "0"})
+    flag = numbers(words.rename(IN_TISSUE), where)
+    if not np.isin(flag, [0, 1]).all():
+        raise ReadError(f"{where} · {IN_TISSUE}", f"{np.unique(flag)[:5]}", "0 or 1")
+    return flag == 1
+
+
+def add_counts(
+    tissue: Any,
+    level: str,
+    table: Any,
+    where: str,
+    *,
+    modality: str = names.RNA,
+    duplicates: Duplicates = "sum",
+    organism: str | None = None,
+    strip_suffix: bool = False,
+) -> None:
+    """Hang the genes of `table` on `level`, and its antibodies as protein; what is neither is left out and told.
+
+    Parameters
+    ----------
+    table
+        AnnData ``(barcode, feature)``; ``var["feature_types"]``, where there, says what a feature is.
+    modality
+        What features are that no type tells of.
+    duplicates, organism
+        See `aivc_graph.io.genes.name_genes`.
+    strip_suffix
+        See `aivc_graph.tissue.section.add_observation`.
+
+    Raises
+    ------
+    ReadError
+        No feature is a gene or an antibody; several organisms.
+    """
+    column = next((name for name in KIND_COLUMNS if name in table.var), None)
+    kinds = pd.Series(GENES, table.var_names) if column is None else table.var[column].astype(str)
+    control = controls(table.var_names, kinds)
+    if control.any():
+        first = ", ".join(table.var_names[control][:3])
+        log.info("%s: %d of %d features dropped as controls (%s …)", where, control.sum(), table.n_vars, first)
+    added = 0
+    for kind in pd.unique(kinds[~control]):
+        chosen = ~control & (kinds == kind).to_numpy()
+        if kind not in MODALITIES:
+            first = ", ".join(table.var_names[chosen][:3])
+            found = f"{chosen.sum():,} features of type {kind!r} are left out (first {first})"
+            doubt(where, found, " or ".join(map(repr, MODALITIES)), "nothing is learnt from them")
+            continue
+        if column is None:
+            chosen &= ~annotation_columns(table[:, chosen], table.var_names, where)
+        part = table[:, chosen]
+        part = name_genes(part, f"{where} · {kind}" if column else where, duplicates=duplicates, organism=organism)
+        part.uns["genes"]["dropped_controls"] = int(control.sum())
+        add_observation(tissue, level, modality if kind == GENES else MODALITIES[kind], part, strip_suffix=strip_suffix)
+        added += part.n_vars
+    if not added:
+        raise ReadError(where, "no gene among the features", f"features of type {GENES!r}")
+
+
+def controls(features: pd.Index, kinds: pd.Series | None = None) -> NDArray[np.bool_]:
+    """Return which features ``(feature,)`` are control probes, blanks or codewords, by type or by name."""
+    named = pd.Series(features.astype(str)).str.match(_CONTROL_NAME).to_numpy(bool)
+    return named if kinds is None else named | kinds.astype(str).str.contains(_CONTROL_KIND).to_numpy(bool)
+
+
+def annotation_names(columns: pd.Index) -> NDArray[np.bool_]:
+    """Return which columns ``(column,)`` of a table are annotation by their name: they say what, where or how much."""
+    text = pd.Series(columns.astype(str))
+    return (text.str.match(_ANNOTATION) | text.str.match(_GROUP)).to_numpy(bool)
+
+
+def annotation_columns(table: Any, features: pd.Index, where: str) -> NDArray[np.bool_]:
+    """Return which of `features` ``(feature,)`` are no genes, and tell them.
+
+    Those of `table` that are named like annotation, add up all others, or have one value in each of 100 rows or more.
+    """
+    counts = sparse.csc_matrix(table.X, dtype=np.float64)
+    named = annotation_names(table.var_names)
+    total = np.asarray(counts[:, ~named].sum(axis=1)).ravel()
+    reasons = dict.fromkeys(table.var_names[named], "named like annotation")
+    if len(total) >= _MIN_ROWS:
+        sums = np.asarray(counts.sum(axis=0)).ravel()
+        full = np.diff(counts.indptr) == len(total)
+        for column in np.flatnonzero(~named & (full | (2 * sums >= total.sum()))):
+            values = counts[:, [column]].toarray().ravel()
+            if np.array_equal(2 * values, total) and (~named).sum() > 2:
+                reasons[table.var_names[column]] = "the sum of all others"
+            elif full[column] and len(values) >= _CONSTANT_ROWS and np.ptp(values) == 0:
+                reasons[table.var_names[column]] = "the same in every row"
+    if reasons:
+        shown = ", ".join(f"{name!r} ({why})" for name, why in list(reasons.items())[:6])
+        found = f"{len(reasons):,} columns left out that are no genes: {shown}"
+        doubt(where, found, "genes", "list them under `columns:` or `ignore:`, or drop them from the file")
+    return np.asarray(features.isin(list(reasons)))
+
+
+def check_one_ground(rows: pd.Index, columns: pd.DataFrame, xy: NDArray[np.float64], where: str) -> None:
+    """Doubt that nodes ``(node, 2)`` are one section where groups by a column or by name share their ground."""
+    text = pd.Series(rows.astype(str))
+    groups = {f"column {name!r}": names_of(columns[name]) for name in columns if _GROUP.match(str(name))}
+    groups["the end of their names"] = text.str.extract(r"[-_]([A-Za-z0-9]{1,12})$")[0].to_numpy()
+    groups["the start of their names"] = text.str.extract(r"^([A-Za-z0-9]{1,24})[-_:]")[0].to_numpy()
+    for what, labels in groups.items():
+        pair = _on_one_ground(labels, xy)
+        if pair is not None:
+            a, b, share = pair
+            mend = "are these several sections, or fields of view in frames of their own? Read one at a time"
+            option = what.removeprefix("column ").strip("'")
+            way = f", by `keep: {{{option}: {a}}}`" if what.startswith("column") else ", from a file of its own"
+            found = f"{share:.0%} of the nodes {a!r} and {b!r} (by {what}) lie on the same ground"
+            doubt(where, found, "one piece of tissue a section", mend + way)
+            return
+
+
+def _on_one_ground(labels: NDArray[Any], xy: NDArray[np.float64]) -> tuple[str, str, float] | None:
+    """Return the first two groups that share more than half of their ground, and how much."""
+    known = pd.Series(labels)
+    sizes = known.value_counts()
+    large = sorted(map(str, sizes.index[sizes >= _MIN_GROUP]))
+    if not 2 <= len(large) <= _MAX_GROUPS:
+        return None
+    places = {name: xy[(known.astype(str) == name).to_numpy()] for name in large}
+    boxes = {name: (place.min(axis=0), place.max(axis=0)) for name, place in places.items()}
+    for a, b in combinations(large, 2):
+        low, high = (np.stack(edges) for edges in zip(boxes[a], boxes[b], strict=True))
+        if (high.min(axis=0) >= low.max(axis=0)).all():
+            share = shared_ground(places[a], places[b])
+            if share > POOR:
+                return a, b, share
+    return None
+
+
+def check_one_plane(z_um: NDArray[np.float64], where: str) -> None:
+    """Doubt that nodes at heights `z_um` ``(node,)`` [µm] lie in one plane, as a section's do."""
+    span = float(np.ptp(z_um[np.isfinite(z_um)])) if np.isfinite(z_um).any() else 0.0
+    if span > _THICK_UM:
+        found = f"heights over {span:,.4g} µm, which are dropped: what lies above another is taken for its neighbour"
+        mend = "give a plane at a time, from a file of its own or by `keep:` where a column names it"
+        doubt(f"{where} · z", found, f"one plane of tissue (≤ {_THICK_UM:g} µm)", mend)
