@@ -236,3 +236,29 @@ def test_a_state_that_was_not_measured_leaves_its_context_out_of_likeness() -> N
             rule(given, np.flatnonzero(asked)), condition_rules.same_elsewhere(given, np.flatnonzero(asked))
         )
     assert np.isfinite(predict_responses(given, asked)).all()
+
+
+def test_contexts_are_weighed_by_how_alike_their_states_are() -> None:
+    """The formula by hand: of the same part alone, the more alike a state, the heavier, by the median distance."""
+    whole = of_states(follows=True)
+    train = whole.context != 4
+    given = conditions_of(whole.effect, whole.parts, whole.context, train, untreated=whole.untreated)
+    apart = 1 - np.corrcoef(whole.untreated)
+    width = np.median(apart[:4, :4][np.triu_indices(4, 1)])
+    near = np.exp(-apart[4, :4] / width)
+    rows = np.flatnonzero(whole.context == 4)
+    expected = np.zeros((8, len(whole.train)))
+    for part, shares in enumerate(expected):
+        shares[np.arange(4) * 8 + part] = near / near.sum()
+    np.testing.assert_allclose(condition_rules.alike_contexts(given, rows), expected, atol=1e-12)
+
+
+def test_a_single_left_out_condition_chooses_nothing() -> None:
+    """Of part 0 in a third context: hidden in the second it can be told from the first, not the other way round."""
+    whole = of_states(follows=True, n_contexts=3)
+    train = ((whole.context == 0) & whole.parts[:, :3].any(axis=1)) | ((whole.context == 1) & whole.parts[:, 0])
+    asked = (whole.context == 2) & whole.parts[:, 0]
+    given, row = whole.without(~train), int(np.flatnonzero(asked)[0])
+    start = variances(given, likenesses(given, None))
+    assert left_out_products(given, kind_of(given, row), start)[1] == 1
+    np.testing.assert_allclose(predict_responses(given, asked)[0], whole.effect[train].mean(axis=0), atol=1e-12)
