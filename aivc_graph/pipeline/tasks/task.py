@@ -70,7 +70,8 @@ class Asked:
     def split(self) -> str:
         """The nodes scored: ``test``, else ``validation``, else ``hidden``, training nodes with observations taken."""
         for split in (names.TEST, names.VALIDATION):
-            if any(bool(self.graph.in_split(level, split).any()) for level in self.model.plan.counts):
+            levels = self.model.plan.counts or self.model.plan.levels
+            if any(bool(self.graph.in_split(level, split).any()) for level in levels):
                 return split
         return HIDDEN
 
