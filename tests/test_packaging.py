@@ -128,7 +128,8 @@ def test_every_dependency_is_pinned(project: dict[str, Any]) -> None:
 def imported(*folders: str) -> set[str]:
     """Return the installed distributions that the code of these folders imports."""
     modules = {name for folder in folders for path in (ROOT / folder).rglob("*.py") for name in imports_of(path)}
-    found = {normal(name) for module in modules for name in packages_distributions().get(module, ())}
+    owners = packages_distributions()
+    found = {normal(name) for module in modules for name in owners.get(module, ())}
     return found - {"aivc-graph", *BROUGHT_BY_USERS}
 
 
