@@ -24,7 +24,7 @@ def area_shares(pos_um: Floats, niche: NDArray[np.int64], section: NDArray[Any],
     Parameters
     ----------
     pos_um
-        Centres (node, 2) [µm].
+        Centres (node, 2) [µm]; a node without one has no area.
     niche
         Number of the niche from 0, or −1, (node,).
     section
@@ -32,7 +32,7 @@ def area_shares(pos_um: Floats, niche: NDArray[np.int64], section: NDArray[Any],
     """
     area = np.zeros(k)
     for one in np.unique(section):
-        rows = section == one
+        rows = (section == one) & np.isfinite(pos_um).all(axis=1)
         pos, labels = np.asarray(pos_um, dtype=np.float64)[rows], niche[rows]
         if len(pos) < 2:
             continue
