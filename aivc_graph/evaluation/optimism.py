@@ -59,7 +59,9 @@ def optimism_gap(
 
 def _scores(profiles: Floats, pos_um: Floats | None, section: NDArray[np.int64], asked: Rows) -> dict[str, float]:
     found = {"profile": _by_profile(profiles, asked)}
-    return found if pos_um is None else found | {"place": _by_place(profiles, pos_um, section, asked)}
+    if pos_um is None or not np.isfinite(pos_um).all():
+        return found
+    return found | {"place": _by_place(profiles, pos_um, section, asked)}
 
 
 def _by_profile(profiles: Floats, asked: Rows) -> float:

@@ -86,9 +86,9 @@ def _pattern(graph: TissueGraph, relation: Relation) -> sparse.csr_matrix:
 def _nearest_um(graph: TissueGraph, level: str, train: Rows, asked: Rows) -> NDArray[np.float64]:
     """Return the distance [µm] of each asked node to the nearest training node of its section, infinite if none."""
     section, pos = graph[level].section_index.numpy(), graph[level].pos.numpy()
-    away = np.full(len(section), np.inf)
+    away, placed = np.full(len(section), np.inf), np.isfinite(pos).all(axis=1)
     for one in np.unique(section[asked]):
-        here, known = asked & (section == one), train & (section == one)
+        here, known = (rows & (section == one) & placed for rows in (asked, train))
         if known.any():
             away[here] = cKDTree(pos[known]).query(pos[here])[0]
     return away[asked]

@@ -32,6 +32,8 @@ IN_TISSUE = "in_tissue"
 KIND_COLUMNS = ("feature_types", "feature_type")
 GENES = "Gene Expression"
 MODALITIES = {GENES: names.RNA, "Antibody Capture": names.ADT}
+# What others call the same.
+ALSO = {"GEX": GENES, "ADT": "Antibody Capture"}
 
 _CONTROL_KIND = re.compile(r"(?i)control|blank|codeword|negative")
 _CONTROL_NAME = re.compile(
@@ -129,7 +131,7 @@ def add_counts(
         No feature is a gene or an antibody; several organisms.
     """
     column = next((name for name in KIND_COLUMNS if name in table.var), None)
-    kinds = pd.Series(GENES, table.var_names) if column is None else table.var[column].astype(str)
+    kinds = pd.Series(GENES, table.var_names) if column is None else table.var[column].astype(str).replace(ALSO)
     control = controls(table.var_names, kinds)
     if control.any():
         first = ", ".join(table.var_names[control][:3])

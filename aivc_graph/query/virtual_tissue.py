@@ -365,6 +365,9 @@ class VirtualTissue:
         if section not in names_here:
             raise unknown_name(QueryError, "plot", "section", section, names_here)
         shown, slide = answer[answer.obs["section"] == section], self.slides.get(section)
+        if not np.isfinite(shown.obsm["spatial"]).any():
+            mend = "draw `niches().obsm['X_latent']`, or ask a section of tissue"
+            raise QueryError(f"plot of {section}", "cells without positions", "cells in their tissue", mend)
         if level != self.base_level:
             n_base = np.diff(self._places(level)[1].indptr)
             shown = drawn_once(shown, n_base[(answer.obs["section"] == section).to_numpy()])

@@ -164,10 +164,13 @@ def contact_rows(tissue: VirtualTissue) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Maps:
-    """Pictures of the sections: the first large, with the slide as stained, the others small."""
+    """Pictures of the sections: the first large, with the slide as stained, the others small.
+
+    Cells taken out of their tissue have no map: `main` is None where there are no others.
+    """
 
     section: str
-    main: Picture
+    main: Picture | None
     slide: Picture | None
     others: tuple[tuple[str, Picture], ...]
     n_left_out: int
@@ -177,8 +180,11 @@ class Maps:
 def maps_of(tissue: VirtualTissue) -> Maps:
     """Draw the niches of the first section that has a slide large, of up to seven others small."""
     notes = section_notes(tissue.graph)
-    present = set(tissue.niches().obs["section"].astype(str))
+    obs = tissue.niches().obs
+    present = set(obs.loc[obs["x_um"].notna(), "section"].astype(str))
     sections = [name for name in notes if name in present]
+    if not sections:
+        return Maps("", None, None, (), 0, notes)
     first = next((name for name in sections if name in tissue.slides), sections[0])
     rest = [name for name in sections if name != first]
     slide = tissue.slides.get(first)

@@ -95,7 +95,7 @@ def test_effects_and_logarithms_are_dense(config: Callable[..., Path], tmp_path:
         ({"interventions": {"column": "gene", "kind": "knockout", "seperator": "+"}}, "did you mean 'separator'"),
         ({"donor": "d", "donor_by": "batch"}, "give either `donor:` or `donor_by:`"),
         ({"sources": [{"path": "./rna.h5ad", "level": "cell"}]}, "of cells without positions say `dissociated: true`"),
-        ({"sources": [{"path": "./rna.h5ad"}]}, "give `level:`, cell or patch, or say `dissociated: true`"),
+        ({"sources": [{"path": "./rna.h5ad"}]}, "of cells without positions say `dissociated: true`"),
         ({"sources": [{"path": "./rna.h5ad", "dissociated": True, "level": "patch"}]}, "has cells alone"),
     ],
 )

@@ -80,7 +80,7 @@ def test_what_moves_also_moves(tmp_path: Path) -> None:
         f"task: {{sections: [{{name: s, sources: {sources}, registration: [{method}]}}]}}\n"
     )
     task = load_config(tmp_path / "t.yaml").task
-    section = read_section(task.sections[0], task)
+    section = read_section(task.sections[0])
     assert [affine_of(section, level)[0, 0] for level in (names.PATCH, names.CELL)] == [2.0, 2.0]
 
 

@@ -23,7 +23,7 @@ def groups(validated: bool) -> dict[str, torch.Tensor]:
     split = (place >= 40).long() * names.SPLITS.index(names.VALIDATION) if validated else torch.zeros(N).long()
     split[split == 0] = names.SPLITS.index(names.TRAIN)
     inputs = Inputs({"cell": N}, {"cell": torch.zeros(N).long()}, {"cell": split}, {"cell": place}, {})
-    places = Places(40 if validated else 50, 10 if validated else 0)
+    places = Places(40 if validated else 50, 10 if validated else 0, torch.zeros(1).long())
     core = {"cell": torch.ones(N)}
     return {group: places.counted(inputs, core, group)["cell"] for group in (LEARNING, STOPPING, CHOOSING)}
 
