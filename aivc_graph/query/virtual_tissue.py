@@ -43,7 +43,6 @@ from aivc_graph.tissue.thumbnail import Thumbnail
 from aivc_graph.training.checkpoint import load_model
 from aivc_graph.training.run_folder import graph_of_run, run_facts
 
-
 class VirtualTissue:
     """A tissue graph with a trained model, to be asked about its niches.
 
@@ -366,8 +365,7 @@ class VirtualTissue:
             raise unknown_name(QueryError, "plot", "section", section, names_here)
         shown, slide = answer[answer.obs["section"] == section], self.slides.get(section)
         if not np.isfinite(shown.obsm["spatial"]).any():
-            mend = "draw `niches().obsm['X_latent']`, or ask a section of tissue"
-            raise QueryError(f"plot of {section}", "cells without positions", "cells in their tissue", mend)
+            raise QueryError(f"plot of {section}", "cells without positions", mend="ask for a section of tissue")
         if level != self.base_level:
             n_base = np.diff(self._places(level)[1].indptr)
             shown = drawn_once(shown, n_base[(answer.obs["section"] == section).to_numpy()])

@@ -32,7 +32,7 @@ LEAST_PAIRS = 10
 MOST_VALUES, MOST_MOLECULES = 16_000_000, 4_000
 SWEEPS, SPARE = 6, 10
 # Values that the decoder is fitted to, and the scales that held-out tissue chooses from.
-DECODER_VALUES, DECODER_STEPS, TURNS = 8_000_000, 60, 3
+DECODER_VALUES, DECODER_STEPS, TURNS = 3_000_000, 60, 3
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0)
 # A scale above nothing has to earn this share of the negative log-likelihood.
 WORTH = 1e-4
