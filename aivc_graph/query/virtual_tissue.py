@@ -43,6 +43,7 @@ from aivc_graph.tissue.thumbnail import Thumbnail
 from aivc_graph.training.checkpoint import load_model
 from aivc_graph.training.run_folder import graph_of_run, run_facts
 
+
 class VirtualTissue:
     """A tissue graph with a trained model, to be asked about its niches.
 

@@ -22,7 +22,7 @@ task:
       sections_by: context
       context_by: context
       sources:
-        - {path: ./screen.h5ad, dissociated: true}
+        - {path: ./screen.h5ad, dissociated: true, label: type}
       interventions: {column: condition, control: control, kind: activation}
   split: {kind: by_intervention, hold: combination, seen: 2, n_test: 2, n_validation: 1}
 training: {epochs: 1, device: cpu}
@@ -33,6 +33,7 @@ training: {epochs: 1, device: cpu}
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("screen")
     x, obs = screen(("a", "b"))
+    obs["type"] = np.where(np.arange(len(obs)) % 2, "T", "B")  # names of cells are no regions of tissue
     ad.AnnData(sparse.csr_matrix(x.astype(np.float32)), obs, pd.DataFrame(index=list(GENES))).write_h5ad(
         folder / "screen.h5ad"
     )
@@ -45,6 +46,7 @@ def test_held_out_pairs_are_scored_and_the_page_is_written(run: Path, capsys: py
     assert main(["evaluate", str(run), "--quiet"]) == 0
     scores = json.loads((run / "evaluation.json").read_text())
     asked = [one for one in scores["results"] if one["task"] == "conditions"]
+    assert "niches" not in {one["task"] for one in scores["results"]}
     kinds = {one["kind"] for one in asked}
     assert {"model", "baseline", "ceiling"} <= kinds
     assert {"additive", "saturating"} <= {one["predictor"] for one in asked if one["kind"] == "baseline"}

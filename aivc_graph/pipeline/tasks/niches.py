@@ -39,7 +39,8 @@ def niches(asked: Asked) -> list[Scored]:
         true, annotated = _annotated(asked, level), True
     if true is None:
         return []
-    rows = asked.scored(level) & (true >= 0)
+    placed = np.isfinite(asked.graph[level].pos.numpy()).all(axis=1)
+    rows = asked.scored(level) & (true >= 0) & placed
     k = len(np.unique(true[rows]))
     if k < 2:
         return []
@@ -47,7 +48,7 @@ def niches(asked: Asked) -> list[Scored]:
     def answer(tissue: VirtualTissue) -> NDArray[np.integer[Any]]:  # a node of no niche is in one of its own
         return np.asarray(tissue.niches(k=k, level=level).obs["niche"].cat.codes.to_numpy()[rows] + 1)
 
-    counted = asked.counted(level)
+    counted = asked.counted(level) & placed
     everywhere = asked.scene(
         level,
         true,
