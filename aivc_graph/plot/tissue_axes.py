@@ -38,12 +38,14 @@ def tissue_axes(
     Raises
     ------
     ConfigError
-        A slide without `mpp`.
+        A slide without `mpp`; nodes without positions.
     """
     from matplotlib.collections import EllipseCollection
 
     if slide is not None and mpp is None:
         raise ConfigError("slide", "a slide without its pixel size", mend="give `mpp` in µm")
+    if len(pos) and not np.isfinite(pos).any():
+        raise ConfigError("map", "cells without positions", "cells in their tissue", "ask for a section of tissue")
     ax = _new_axes() if ax is None else ax
     if slide is not None and mpp is not None:
         _underlay(ax, slide, mpp)

@@ -365,8 +365,6 @@ class VirtualTissue:
         if section not in names_here:
             raise unknown_name(QueryError, "plot", "section", section, names_here)
         shown, slide = answer[answer.obs["section"] == section], self.slides.get(section)
-        if not np.isfinite(shown.obsm["spatial"]).any():
-            raise QueryError(f"plot of {section}", "cells without positions", mend="ask for a section of tissue")
         if level != self.base_level:
             n_base = np.diff(self._places(level)[1].indptr)
             shown = drawn_once(shown, n_base[(answer.obs["section"] == section).to_numpy()])
