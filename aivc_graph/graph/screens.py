@@ -16,9 +16,9 @@ from aivc_graph.tissue.conditions import parts_of
 
 Ints = NDArray[np.integer]
 
-CONDITION, CONTEXT = "condition", "context"
+CONDITION, CONTEXT = names.CONDITION, names.CONTEXT
 # Values of a condition, the first that is there: effects as given, log-normalised expression, counts.
-EFFECT, LOG_EXPRESSION = "effect", "log_expression"
+EFFECT, LOG_EXPRESSION = names.EFFECT, names.LOG_EXPRESSION
 MODALITIES = (EFFECT, LOG_EXPRESSION, names.RNA)
 
 

@@ -54,6 +54,12 @@ def test_held_out_pairs_are_scored_and_the_page_is_written(run: Path, capsys: py
     assert "there is no map of them" in page and "Where the niches lie" in page
 
 
+def test_a_what_if_of_a_screen_is_refused_as_what_it_is(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["query", str(run), "response", "--intervention", "activation:G1"]) == 2
+    said = capsys.readouterr().err
+    assert "a run of a screen" in said and "trained without interventions" not in said
+
+
 def test_maps_of_cells_without_positions_are_refused(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
