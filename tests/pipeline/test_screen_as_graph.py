@@ -51,7 +51,7 @@ def test_held_out_pairs_are_scored_and_the_page_is_written(run: Path, capsys: py
     assert {"model", "baseline", "ceiling"} <= kinds
     assert {"additive", "saturating"} <= {one["predictor"] for one in asked if one["kind"] == "baseline"}
     page = (run / "report.html").read_text()
-    assert "there is no map of them" in page and "Where the niches lie" in page
+    assert "there is no map of them" in page and "Where the niches lie" in page and "of the area" not in page
 
 
 def test_a_what_if_of_a_screen_is_refused_as_what_it_is(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
