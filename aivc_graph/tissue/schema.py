@@ -44,7 +44,7 @@ def check_section(section: Any) -> None:
         level, _, modality = table_key.partition("_")
         if modality in COUNT_MODALITIES:
             check_counts(section.tables[table_key], f"{where} · table {table_key!r}", faults)
-        elif modality in (names.LOG_EXPRESSION, names.EFFECT):
+        elif modality in (names.LOG_EXPRESSION, names.EFFECT, names.INTENSITY):
             check_measured(section.tables[table_key], modality, f"{where} · table {table_key!r}", faults)
     faults.raise_if_any()
 
@@ -73,7 +73,7 @@ def check_counts(table: Any, where: str, faults: Faults, mend: str = "give raw c
 
 
 def check_measured(table: Any, modality: str, where: str, faults: Faults) -> None:
-    """Add a fault a kind of bad value in a table of logarithms or of effects, with the first gene and barcode."""
+    """Add a fault a kind of bad value in logarithms, effects or intensities, with the first gene and barcode."""
     values = table.X.data if sparse.issparse(table.X) else np.asarray(table.X)
     mend = "drop or mend these entries"
     tests = [(np.isinf(values), "values that are infinite", "finite values", mend)]
@@ -86,6 +86,8 @@ def check_measured(table: Any, modality: str, where: str, faults: Faults) -> Non
         ]
         if values.size and np.isfinite(values).all() and (values == np.floor(values)).all():
             faults.add(where, "whole numbers only", "logarithms", "of counts leave out `values: log`")
+    elif modality == names.INTENSITY:
+        tests = [(~np.isfinite(values), "values that are NaN or infinite", "finite intensities", mend)]
     elif not np.isfinite(values).any():
         faults.add(where, "no value at all", "some effects", "check which matrix or `layer:` was read")
     for bad, found, expected, how in tests:
@@ -153,8 +155,10 @@ def _describe_level(section: Any, level: str) -> dict[str, Any]:
         xy = positions_um(section, level)
     except AivcError:
         return {"nodes": len(section.shapes[level]), "placed": False}
+    outlines = names.outlines_name(level)
     return {
         "nodes": len(xy),
+        **({"outlines": len(section.shapes[outlines])} if outlines in section.shapes else {}),
         "placed": True,
         "spacing_um": round(spacing_um(xy), 2),
         "extent_um": [round(float(v), 1) for v in np.ptp(xy, axis=0)],

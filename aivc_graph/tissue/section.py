@@ -98,6 +98,32 @@ def add_level(
         place(section, level, to_um)
 
 
+def add_outlines(section: Any, level: str, barcodes: ArrayLike, polygons: ArrayLike, to_um: Matrix) -> None:
+    """Add the outlines that are known of nodes of `level`, as shapes beside it; those of no node are left out.
+
+    Parameters
+    ----------
+    barcodes
+        Names of the nodes, each once.
+    polygons
+        Shapely polygons in the vendor's units, in the same order.
+    to_um
+        ``(3, 3)`` affine from those units to microns.
+    """
+    import shapely
+    from spatialdata.models import ShapesModel
+
+    index = pd.Index(np.asarray(barcodes).astype(str), name=names.BARCODE)
+    here = index.isin(section.shapes[level].index)
+    if not here.any():
+        return
+    kind, corners, offsets = shapely.to_ragged_array(np.asarray(polygons, dtype=object)[here])
+    element = names.outlines_name(level)
+    section.shapes[element] = ShapesModel.parse(corners, geometry=kind.value, offsets=offsets, index=index[here])
+    _unplace(section, element)
+    place(section, element, to_um)
+
+
 def add_cells(section: Any, barcodes: ArrayLike, columns: pd.DataFrame | None = None) -> None:
     """Add the cells of a dissociated sample: they belong to the section, have no positions and are near nobody.
 

@@ -14,28 +14,20 @@ from aivc_graph.errors import Faults, ReadError
 from aivc_graph.io.intake import add_counts, kept_rows
 from aivc_graph.io.labels import join_labels
 from aivc_graph.io.matrices import read_10x_h5, read_mtx_folder
+from aivc_graph.io.molecules import MoleculeColumns, lazy_molecules
 from aivc_graph.io.options import CountOptions, NodeOptions
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.slides import open_slide
-from aivc_graph.io.tables import (
-    BARCODE_NAMES,
-    GZIP_MAGIC,
-    PARQUET_MAGIC,
-    labels_of,
-    magic_of,
-    names_of,
-    need_columns,
-    read_frame,
-)
+from aivc_graph.io.tables import BARCODE_NAMES, labels_of, names_of, need_columns, read_frame
 from aivc_graph.tissue.frame import Matrix, scale_affine
 from aivc_graph.tissue.section import add_level, add_slide, add_transcripts, new_section
 
 _CELLS = ("cells.parquet", "cells.csv.gz", "cells.csv")
 _MATRIX = ("cell_feature_matrix.h5", "cell_feature_matrix")
 _TRANSCRIPTS = ("transcripts.parquet", "transcripts.csv.gz", "transcripts.csv")
+_MOLECULE = MoleculeColumns("x_location", "y_location", "feature_name", ("cell_id",), "qv")
 _NEEDED = ("cell_id", "x_centroid", "y_centroid")
 _LABELS = (names.LABEL, "group", "Cluster", "cluster", "cell_type")
-_NO_CELL = ("UNASSIGNED", "-1", "nan", "None")
 _USUAL_CELL_AREA_UM2 = 80.0
 
 
@@ -117,7 +109,7 @@ class XeniumReader(NodeOptions, CountOptions, AbstractReader):
         molecules = _first(path, _TRANSCRIPTS)
         if self.transcripts and molecules is not None:
             genes = tissue.tables[names.table_name(names.CELL, names.RNA)].var_names
-            add_transcripts(tissue, _molecules(molecules, genes, self.min_qv), np.eye(3))
+            add_transcripts(tissue, lazy_molecules(molecules, _MOLECULE, genes, self.min_qv), np.eye(3))
         if self.slide is not None:
             self._add_slide(tissue, path, facts)
         return tissue
@@ -174,38 +166,6 @@ def _radius(cells: pd.DataFrame) -> np.ndarray:
 def _extra(cells: pd.DataFrame) -> pd.DataFrame:
     keep = [c for c in cells.columns if c not in _NEEDED and not str(c).startswith(("Unnamed", "__index")) and str(c)]
     return cells[keep]
-
-
-def _molecules(path: Path, genes: pd.Index, min_qv: float) -> Any:
-    """Return transcripts of `genes` as a lazy table with x, y [µm], gene and cell."""
-    import dask.dataframe as dd
-
-    kind = magic_of(path)
-    if kind == PARQUET_MAGIC:
-        frame = dd.read_parquet(path)
-    else:
-        packing = "gzip" if kind.startswith(GZIP_MAGIC) else None
-        text = {"cell_id": "str", "feature_name": "str"}
-        frame = dd.read_csv(path, blocksize=None, dtype=text, compression=packing)
-    wanted = ["x_location", "y_location", "feature_name"]
-    missing = [column for column in wanted if column not in frame.columns]
-    if missing:
-        raise ReadError(str(path), f"columns {', '.join(frame.columns)}", f"columns {', '.join(missing)} as well")
-    kinds = pd.CategoricalDtype(sorted(set(genes)))
-    meta = pd.DataFrame(
-        {"x": np.zeros(0), "y": np.zeros(0), "gene": pd.Categorical([], dtype=kinds), "cell": np.array([], str)}
-    )
-    tidy = frame.map_partitions(_tidy, kinds, min_qv, meta=meta)
-    return tidy.clear_divisions()
-
-
-def _tidy(part: pd.DataFrame, kinds: pd.CategoricalDtype, min_qv: float) -> pd.DataFrame:
-    """Keep good molecules of known genes, in our column names."""
-    gene = pd.Series(names_of(part["feature_name"]), index=part.index).astype(kinds)
-    good = gene.notna() & (part["qv"] >= min_qv if "qv" in part else True)
-    cell = pd.Series(names_of(part["cell_id"]) if "cell_id" in part else "", index=part.index).fillna("")
-    tidy = {"x": part["x_location"].astype(float), "y": part["y_location"].astype(float), "gene": gene}
-    return pd.DataFrame({**tidy, "cell": cell.where(~cell.isin(_NO_CELL), "")})[good]
 
 
 def _facts(folder: Path) -> dict[str, Any]:
