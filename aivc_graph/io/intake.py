@@ -113,6 +113,7 @@ def add_counts(
     duplicates: Duplicates = "sum",
     organism: str | None = None,
     strip_suffix: bool = False,
+    no_genes: str = "drop them from the file",
 ) -> None:
     """Hang the genes of `table` on `level`, and its antibodies as protein; what is neither is left out and told.
 
@@ -126,6 +127,8 @@ def add_counts(
         See `aivc_graph.io.genes.name_genes`.
     strip_suffix
         See `aivc_graph.tissue.section.add_observation`.
+    no_genes
+        What the user can do about columns that are no genes.
 
     Raises
     ------
@@ -147,7 +150,7 @@ def add_counts(
             doubt(where, found, " or ".join(map(repr, MODALITIES)), "nothing is learnt from them")
             continue
         if column is None:
-            chosen &= ~annotation_columns(table[:, chosen], table.var_names, where)
+            chosen &= ~annotation_columns(table[:, chosen], table.var_names, where, no_genes)
         part = table[:, chosen]
         part = name_genes(part, f"{where} · {kind}" if column else where, duplicates=duplicates, organism=organism)
         part.uns["genes"]["dropped_controls"] = int(control.sum())
@@ -169,8 +172,8 @@ def annotation_names(columns: pd.Index) -> NDArray[np.bool_]:
     return (text.str.match(_ANNOTATION) | text.str.match(_GROUP)).to_numpy(bool)
 
 
-def annotation_columns(table: Any, features: pd.Index, where: str) -> NDArray[np.bool_]:
-    """Return which of `features` ``(feature,)`` are no genes, and tell them.
+def annotation_columns(table: Any, features: pd.Index, where: str, mend: str) -> NDArray[np.bool_]:
+    """Return which of `features` ``(feature,)`` are no genes, and tell them and how to mend it.
 
     Those of `table` that are named like annotation, add up all others, or have one value in each of 100 rows or more.
     """
@@ -190,7 +193,7 @@ def annotation_columns(table: Any, features: pd.Index, where: str) -> NDArray[np
     if reasons:
         shown = ", ".join(f"{name!r} ({why})" for name, why in list(reasons.items())[:6])
         found = f"{len(reasons):,} columns left out that are no genes: {shown}"
-        doubt(where, found, "genes", "list them under `columns:` or `ignore:`, or drop them from the file")
+        doubt(where, found, "genes", mend)
     return np.asarray(features.isin(list(reasons)))
 
 
@@ -206,7 +209,8 @@ def check_one_ground(rows: pd.Index, columns: pd.DataFrame, xy: NDArray[np.float
             a, b, share = pair
             mend = "are these several sections, or fields of view in frames of their own? Read one at a time"
             option = what.removeprefix("column ").strip("'")
-            way = f", by `keep: {{{option}: {a}}}`" if what.startswith("column") else ", from a file of its own"
+            by = f", by `keep: {{{option}: {a}}}` or all by `sections_by: {option}`"
+            way = by if what.startswith("column") else ", from a file of its own"
             found = f"{share:.0%} of the nodes {a!r} and {b!r} (by {what}) lie on the same ground"
             doubt(where, found, "one piece of tissue a section", mend + way)
             return

@@ -15,7 +15,6 @@ from aivc_graph.tissue.frame import affine_of, is_dissociated, native_positions,
 from aivc_graph.tissue.section import metadata_of
 
 SPACING_UM = (2.0, 250.0)
-RAW = "raw"
 COUNT_MODALITIES = (names.RNA, names.ADT, names.ATAC)
 # Natural logarithms of a cell's molecules end well below; what goes beyond is no logarithm.
 MOST_LOG = 25.0
@@ -50,31 +49,27 @@ def check_section(section: Any) -> None:
     faults.raise_if_any()
 
 
-def check_counts(table: Any, where: str, faults: Faults, source: Any = None) -> None:
+def check_counts(table: Any, where: str, faults: Faults, mend: str = "give raw counts") -> None:
     """Add a fault a kind of bad count (NaN or infinite, negative, not whole), with the first gene and barcode.
 
-    `source` is the AnnData that `table` was taken from, whose layers are offered instead.
+    `mend` says where raw counts may be found instead.
     """
     values = table.X.data if sparse.issparse(table.X) else np.asarray(table.X)
     tests = (
         (~np.isfinite(values), "values that are NaN or infinite", "finite counts", "drop or mend these entries"),
-        (values < 0, "negative values", "counts ≥ 0", _layer_hint(table if source is None else source)),
+        (values < 0, "negative values", "counts ≥ 0", mend),
         (
             np.isfinite(values) & (values != np.floor(values)),
             "values that are not whole",
             "raw counts",
-            _layer_hint(table if source is None else source),
+            mend,
         ),
     )
-    for bad, found, expected, mend in tests:
+    for bad, found, expected, how in tests:
         if bad.any():
             row, column = _first_entry(table.X, bad)
-            faults.add(
-                where,
-                f"{int(bad.sum()):,} {found}, first in {table.obs_names[row]!r}, {table.var_names[column]!r}",
-                expected,
-                mend,
-            )
+            place = f"first in {table.obs_names[row]!r}, {table.var_names[column]!r}"
+            faults.add(where, f"{int(bad.sum()):,} {found}, {place}", expected, how)
 
 
 def check_measured(table: Any, modality: str, where: str, faults: Faults) -> None:
@@ -183,15 +178,3 @@ def _first_entry(matrix: Any, bad: np.ndarray) -> tuple[int, int]:
     coo = matrix.tocoo() if matrix.format == "coo" else matrix.tocsr().tocoo()
     entry = int(np.flatnonzero(bad)[0])
     return int(coo.row[entry]), int(coo.col[entry])
-
-
-def layers_of(table: Any) -> list[str]:
-    """Return what can be named as `layer:` of an AnnData: its layers, and ``raw`` where it has a ``.raw``."""
-    return [*table.layers, *([RAW] if table.raw is not None and RAW not in table.layers else [])]
-
-
-def _layer_hint(table: Any) -> str:
-    layers = ", ".join(layers_of(table))
-    if not layers:
-        return "the file holds no other layer: is there one with the raw counts?"
-    return f"name the layer that holds raw counts as `layer:` (layers: {layers})"

@@ -85,8 +85,7 @@ def add_level(
     if not np.isfinite(xy).all():
         bad = index[~np.isfinite(xy).all(axis=1)]
         found = f"{len(bad)} positions that are NaN or infinite, first at {bad[0]!r}"
-        mend = "drop or mend these rows, or say `dissociated: true` of a sample that has none"
-        faults.add(where, found, "finite positions", mend)
+        faults.add(where, found, "finite positions", "drop or mend these rows")
     faults.raise_if_any()
     radii = np.broadcast_to(np.asarray(radius, dtype=np.float64), (len(index),))
     shapes = ShapesModel.parse(xy, geometry=0, radius=np.array(radii), index=index)

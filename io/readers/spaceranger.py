@@ -11,9 +11,9 @@ from pydantic import Field
 
 from aivc_graph import names
 from aivc_graph.errors import ReadError
-from aivc_graph.io.genes import Duplicates
 from aivc_graph.io.intake import Keep, add_counts, kept_rows
 from aivc_graph.io.lattice import stated_um_per_unit, um_per_unit_of_array, visium_array_um
+from aivc_graph.io.options import CountOptions
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.spaceranger_folder import (
     is_outs,
@@ -35,7 +35,7 @@ DRAWN_SPOT_UM = 65.0
 
 
 @READERS.register("spaceranger", expects="Space Ranger's `outs`, its parent, or a Visium HD folder `square_…um`")
-class SpaceRangerReader(AbstractReader):
+class SpaceRangerReader(CountOptions, AbstractReader):
     """Reads Visium spots or HD bins as level ``patch``, in pixels of the full-resolution image.
 
     Parameters
@@ -55,10 +55,8 @@ class SpaceRangerReader(AbstractReader):
         Library of an aggregated matrix (``spaceranger aggr``), whose barcodes end in its number, that is this section.
     keep
         Values that columns of the list of spots must have, such as ``{array_row: [0, 1]}``.
-    strip_suffix
-        Join barcodes without their ``-1``.
-    duplicates, organism
-        See `aivc_graph.io.genes.name_genes`.
+
+    See `aivc_graph.io.options.CountOptions` for the others.
 
     Raises
     ------
@@ -79,9 +77,6 @@ class SpaceRangerReader(AbstractReader):
     slide: Path | None = None
     library: int | None = None
     keep: Keep = Field(default_factory=dict)
-    strip_suffix: bool = False
-    duplicates: Duplicates = "sum"
-    organism: str | None = None
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -141,15 +136,7 @@ class SpaceRangerReader(AbstractReader):
         # Compared without suffix, so that one that differs is judged by the join, not taken for missing spots.
         table = self._of_library(table, outs)
         rows, gone = (keys.str.replace(r"-\d+$", "", regex=True) for keys in (table.obs_names, left_out))
-        add_counts(
-            tissue,
-            names.PATCH,
-            table[~rows.isin(gone)],
-            str(outs),
-            duplicates=self.duplicates,
-            organism=self.organism,
-            strip_suffix=self.strip_suffix,
-        )
+        add_counts(tissue, names.PATCH, table[~rows.isin(gone)], str(outs), **self.count_options)
 
 
 def _xy(spots: pd.DataFrame) -> np.ndarray:

@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError
-from aivc_graph.io.genes import Duplicates
-from aivc_graph.io.intake import Keep, add_counts, kept_rows
+from aivc_graph.io.intake import add_counts, kept_rows
 from aivc_graph.io.labels import join_labels
 from aivc_graph.io.matrices import read_10x_h5, read_mtx_folder
 from aivc_graph.io.molecules import MoleculeColumns, lazy_molecules
+from aivc_graph.io.options import CountOptions, NodeOptions
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.slides import open_slide
 from aivc_graph.io.tables import BARCODE_NAMES, labels_of, names_of, need_columns, read_frame
@@ -35,7 +34,7 @@ _USUAL_CELL_AREA_UM2 = 80.0
 @READERS.register(
     "xenium", expects="a folder with cells.parquet or cells.csv.gz, and cell_feature_matrix.h5 or its folder"
 )
-class XeniumReader(AbstractReader):
+class XeniumReader(NodeOptions, CountOptions, AbstractReader):
     """Reads a Xenium output folder: level ``cell`` with RNA counts, positions in the vendor's own microns.
 
     Control probes and codewords are dropped, and counted in the log; proteins, which are intensities, are left out and
@@ -58,12 +57,9 @@ class XeniumReader(AbstractReader):
     labels
         CSV or Parquet of a label a cell, relative to the folder: ``cell_id`` or ``Barcode``, and ``label``, ``group``
         or ``Cluster``, as in the vendor's ``analysis/clustering``. A cell it does not name has no label.
-    label
-        Column of the cells that is the label, in place of such a file.
-    keep
-        Columns of the cells and the value, or one of the values, they must have; other cells are left out.
-    duplicates, organism
-        See `aivc_graph.io.genes.name_genes`.
+
+    See `aivc_graph.io.options` for `keep` and `label`, of columns of the cells, `strip_suffix`, `duplicates` and
+    `organism`.
 
     Raises
     ------
@@ -81,10 +77,6 @@ class XeniumReader(AbstractReader):
     transcripts: bool = True
     min_qv: float = 20.0
     labels: str | None = None
-    label: str | None = None
-    keep: Keep = Field(default_factory=dict)
-    duplicates: Duplicates = "sum"
-    organism: str | None = None
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -113,7 +105,7 @@ class XeniumReader(AbstractReader):
         )
         table = read_10x_h5(matrix_path) if matrix_path.is_file() else read_mtx_folder(matrix_path)
         table = table[~table.obs_names.isin(left_out)]
-        add_counts(tissue, names.CELL, table, str(matrix_path), duplicates=self.duplicates, organism=self.organism)
+        add_counts(tissue, names.CELL, table, str(matrix_path), **self.count_options)
         molecules = _first(path, _TRANSCRIPTS)
         if self.transcripts and molecules is not None:
             genes = tissue.tables[names.table_name(names.CELL, names.RNA)].var_names

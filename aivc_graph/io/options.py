@@ -1,0 +1,62 @@
+"""Options that several readers share, each defined once: a reader inherits those that it can honour."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from aivc_graph.io.genes import Duplicates
+from aivc_graph.io.intake import Keep
+from aivc_graph.settings import Settings
+
+
+class NodeOptions(Settings):
+    """Which nodes are kept, and what labels them.
+
+    Parameters
+    ----------
+    keep
+        Columns and the value, or one of the values, they must have, such as ``{Valid: 1}``; other nodes are left out.
+    label
+        Column that becomes the label.
+    """
+
+    keep: Keep = Field(default_factory=dict)
+    label: str | None = None
+
+
+class CountOptions(Settings):
+    """How counts are named and joined to nodes.
+
+    Parameters
+    ----------
+    strip_suffix
+        Join counts and positions without their ``-1``.
+    duplicates, organism
+        See `aivc_graph.io.genes.name_genes`.
+    """
+
+    strip_suffix: bool = False
+    duplicates: Duplicates = "sum"
+    organism: str | None = None
+
+    @property
+    def count_options(self) -> dict[str, Any]:
+        """What `aivc_graph.io.intake.add_counts` takes of them."""
+        return {name: getattr(self, name) for name in CountOptions.model_fields}
+
+
+class LayerOptions(Settings):
+    """Where an AnnData holds its values and the symbols of its genes.
+
+    Parameters
+    ----------
+    layer
+        Layer to read; ``raw`` is AnnData's own ``.raw`` where no layer is called so. By default ``X``.
+    symbols
+        Column of ``var`` with gene symbols, if ``var_names`` are ids.
+    """
+
+    layer: str | None = None
+    symbols: str | None = None
