@@ -54,6 +54,8 @@ _GROUP = re.compile(
 _MIN_GROUP, _MAX_GROUPS = 10, 100
 _MIN_ROWS, _CONSTANT_ROWS = 20, 100
 _THICK_UM = 20.0
+# Sums of the same cells differ by controls alone.
+_SAME_SUMS = 0.5
 
 
 def kept_rows(columns: pd.DataFrame, keep: Mapping[str, Any], only_in_tissue: bool, where: str) -> NDArray[np.bool_]:
@@ -230,6 +232,28 @@ def _on_one_ground(labels: NDArray[Any], xy: NDArray[np.float64]) -> tuple[str, 
             if share > POOR:
                 return a, b, share
     return None
+
+
+def check_totals(table: Any, cells: pd.DataFrame, candidates: tuple[str, ...], where: str) -> None:
+    """Refuse counts whose sums have nothing to do with those that the vendor's list of cells states: other cells.
+
+    Parameters
+    ----------
+    table
+        AnnData ``(cell, feature)``.
+    cells
+        Annotation, indexed by cell.
+    candidates
+        Names that a column of sums may have.
+    """
+    name = next((name for name in candidates if name in cells), None)
+    if name is None:
+        return
+    sums = pd.Series(np.asarray(table.X.sum(axis=1)).ravel(), table.obs_names)
+    both = sums[~sums.index.duplicated()].to_frame("sum").join(cells[[name]], how="inner").apply(pd.to_numeric).dropna()
+    if len(both) >= _MIN_ROWS and both.nunique().min() > 1 and (r := both["sum"].corr(both[name])) < _SAME_SUMS:
+        found = f"counts a cell that correlate with {name!r} of the list of cells at r = {r:.2f}"
+        raise ReadError(where, found, f"r ≥ {_SAME_SUMS}", "are counts and cells of one section, in files of one run?")
 
 
 def check_one_plane(z_um: NDArray[np.float64], where: str) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 from aivc_graph.errors import ReadError
 from aivc_graph.io.tables import GZIP_MAGIC, PARQUET_MAGIC, magic_of, names_of
 
-NO_CELL = ("UNASSIGNED", "-1", "0", "nan", "None")
+NO_CELL = ("UNASSIGNED", "-1", "nan", "None")
 _BLOCK_BYTES = 2**26
 
 
@@ -28,6 +28,8 @@ class MoleculeColumns:
         Columns that together name the cell, joined by ``_``; the last of them says where there is none.
     quality
         Quality value, where the vendor states one.
+    no_cell
+        Names that stand for none.
     """
 
     x: str
@@ -35,6 +37,7 @@ class MoleculeColumns:
     gene: str
     cell: tuple[str, ...]
     quality: str = ""
+    no_cell: tuple[str, ...] = NO_CELL
 
 
 def lazy_molecules(path: Path, columns: MoleculeColumns, genes: pd.Index, least_quality: float = 0.0) -> Any:
@@ -71,7 +74,8 @@ def _tidy(part: pd.DataFrame, columns: MoleculeColumns, kinds: pd.CategoricalDty
     good = gene.notna() & (part[columns.quality] >= least if columns.quality in part else True)
     cell = pd.Series("", index=part.index)
     if set(columns.cell) <= set(part.columns):
-        parts = [pd.Series(names_of(part[name]), index=part.index).fillna("nan") for name in columns.cell]
-        cell = parts[0].str.cat(parts[1:], sep="_").where(~parts[-1].isin(NO_CELL), "")
+        rows = zip(*(names_of(part[name]) for name in columns.cell), strict=True)
+        named = ["" if row[-1] is None or row[-1] in columns.no_cell else "_".join(map(str, row)) for row in rows]
+        cell = pd.Series(named, index=part.index, dtype=object)
     tidy = {"x": part[columns.x].astype(float), "y": part[columns.y].astype(float), "gene": gene, "cell": cell}
     return pd.DataFrame(tidy)[good]

@@ -1,0 +1,147 @@
+"""Small deliveries in the layouts of vendors: the same cells, written as each of them writes them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+GENES = tuple(f"G{i:02d}" for i in range(12))
+UM_PER_PX = 0.12028
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells on two fields of view side by side.
+
+    Parameters
+    ----------
+    xy_um, area_um2, field_number
+        Centre ``(cell, 2)``, area and field of each cell.
+    counts
+        ``(cell, gene)``.
+    """
+
+    xy_um: NDArray[np.float64]
+    area_um2: NDArray[np.float64]
+    field_number: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    genes: tuple[str, ...] = field(default=GENES)
+
+    def __len__(self) -> int:
+        return len(self.xy_um)
+
+
+def some_cells(n: int = 80, seed: int = 0) -> Cells:
+    """Return cells 12 µm apart on a jittered lattice, the left half in field 1, the right half in field 2."""
+    rng = np.random.default_rng(seed)
+    side = int(np.ceil(np.sqrt(n)))
+    lattice = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2)[:n]
+    xy = 1000 + 12.0 * lattice + rng.uniform(-2, 2, (n, 2))
+    left = lattice[:, 0] < side / 2
+    rate = np.where(np.arange(len(GENES)) < 6, 1.0, 4.0)[None] * np.where(left, 1.0, 3.0)[:, None]
+    return Cells(xy, rng.uniform(40, 90, n), np.where(left, 1, 2), rng.poisson(rate * rng.gamma(4, 0.25, (n, 1))))
+
+
+def numbers_in_fields(cells: Cells) -> NDArray[np.int64]:
+    """Return the number of each cell in its field, from 1."""
+    return pd.Series(cells.field_number).groupby(cells.field_number).cumcount().to_numpy() + 1
+
+
+def octagons(cells: Cells) -> NDArray[np.float64]:
+    """Return the corners ``(cell, 8, 2)`` of the regular octagon of each cell's area [µm]."""
+    turn = np.arange(8) * np.pi / 4
+    reach = np.sqrt(cells.area_um2 / (2 * np.sqrt(2)))
+    return cells.xy_um[:, None] + reach[:, None, None] * np.stack([np.cos(turn), np.sin(turn)], -1)
+
+
+def write_cosmx(cells: Cells, folder: Path, slide: str = "S1", *, packed: bool = False, mm: bool = True) -> Path:
+    """Write CosMx flat files; counts hold controls, and what lies in no cell.
+
+    Parameters
+    ----------
+    packed
+        Whether to gzip them.
+    mm
+        Whether the list of fields gives places in millimetres as well.
+    """
+    folder.mkdir(exist_ok=True)
+    fov, number = cells.field_number, numbers_in_fields(cells)
+    px = cells.xy_um / UM_PER_PX
+    origin = np.stack([px[fov == k].min(axis=0) - 50 for k in (1, 2)])
+    counts = pd.DataFrame(cells.counts, columns=cells.genes)
+    counts[["NegPrb1", "SystemControl3"]] = 1
+    counts.insert(0, "fov", fov)
+    counts.insert(1, "cell_ID", number)
+    outside = pd.DataFrame([dict.fromkeys(counts, 5), dict.fromkeys(counts, 7)])
+    outside["fov"], outside["cell_ID"] = (1, 2), 0
+    metadata = pd.DataFrame({"fov": fov, "cell_ID": number, "Area": cells.area_um2 / UM_PER_PX**2})
+    metadata[["CenterX_local_px", "CenterY_local_px"]] = px - origin[fov - 1]
+    metadata[["CenterX_global_px", "CenterY_global_px"]] = px
+    metadata["nCount_RNA"], metadata["slide_ID"] = cells.counts.sum(axis=1), slide
+    metadata["niche"] = np.where(fov == 1, "left", "right")
+    fields = pd.DataFrame({"fov": (1, 2), "x_global_px": origin[:, 0], "y_global_px": origin[:, 1]})
+    if mm:
+        fields[["x_global_mm", "y_global_mm"]] = origin * UM_PER_PX / 1000
+    corners = octagons(cells).reshape(-1, 2) / UM_PER_PX
+    outlines = pd.DataFrame({"fov": np.repeat(fov, 8), "cellID": np.repeat(number, 8)})
+    outlines[["x_local_px", "y_local_px"]] = corners - origin[np.repeat(fov, 8) - 1]
+    outlines[["x_global_px", "y_global_px"]] = corners
+    molecules = pd.DataFrame({"fov": fov, "cell_ID": number, "target": cells.genes[0], "z": 0, "CellComp": "Nuclear"})
+    molecules[["x_global_px", "y_global_px"]] = px
+    molecules.loc[[0, 1], ["cell_ID", "CellComp"]] = [0, "None"]
+    molecules.loc[2, "target"] = "NegPrb1"
+    tables = {
+        "exprMat_file": pd.concat([outside, counts]),
+        "metadata_file": metadata,
+        "fov_positions_file": fields,
+        "polygons": outlines,
+        "tx_file": molecules,
+    }
+    for name, table in tables.items():
+        text = table.to_csv(index=False)
+        path = folder / f"{slide}{'-' if name == 'polygons' else '_'}{name}.csv{'.gz' if packed else ''}"
+        path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    return folder
+
+
+def write_10x_matrix(
+    path: Path, names: list[str], genes: list[str], counts: NDArray[np.int64], kinds: list[str]
+) -> None:
+    """Write counts ``(cell, gene)`` as a 10x feature matrix."""
+    from scipy import sparse
+
+    table = sparse.csr_matrix(counts)
+    with h5py.File(path, "w") as file:
+        group = file.create_group("matrix")
+        for name in ("data", "indices", "indptr"):
+            group[name] = getattr(table, name)
+        group["shape"] = np.array(counts.shape[::-1])
+        group["barcodes"] = np.array(names, dtype="S")
+        features = group.create_group("features")
+        for name, values in (
+            ("id", genes),
+            ("name", genes),
+            ("feature_type", kinds),
+            ("genome", ["GRCh38"] * len(genes)),
+        ):
+            features[name] = np.array(values, dtype="S")
+
+
+def geojson(corners: NDArray[np.float64], numbers: NDArray[np.int64]) -> str:
+    """Return polygons ``(cell, corner, 2)`` as Space Ranger writes segmented cells."""
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": [[*ring.tolist(), ring[0].tolist()]]},
+            "properties": {"cell_id": int(number)},
+        }
+        for ring, number in zip(corners, numbers, strict=True)
+    ]
+    return json.dumps({"type": "FeatureCollection", "features": features})
