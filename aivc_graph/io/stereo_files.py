@@ -113,7 +113,7 @@ def gef_bins(path: Path, bin_size: int) -> tuple[Molecules, float | None]:
     text = pd.DataFrame({"name": _decoded(genes[symbol]), "id": _decoded(genes[symbol] if ids is None else ids)})
     gene = np.repeat(np.arange(len(genes)), length)
     block = pd.DataFrame({"gene": gene, "x": x // bin_size, "y": y // bin_size, "count": entries["count"]})
-    summed = block.groupby(["gene", "x", "y"], sort=False, as_index=False)["count"].sum()
+    summed = pd.DataFrame(block.groupby(["gene", "x", "y"], sort=False)["count"].sum()).reset_index()
     summed["name"], summed["id"] = text["name"].to_numpy()[summed["gene"]], text["id"].to_numpy()[summed["gene"]]
     um = None if stated is None or not np.ravel(stated)[0] else float(np.ravel(stated)[0]) * _NM
     return _joined([summed.drop(columns="gene")], path, bin_size, by_cell=False), um
@@ -150,11 +150,11 @@ def _gathered(block: pd.DataFrame, name: str, count: str, cell: str | None, bin_
     facts = {"name": block[name], "id": block["geneID"], "count": block[count]}
     if cell is None:
         table = pd.DataFrame({**facts, "x": block["x"] // bin_size, "y": block["y"] // bin_size})
-        return table.groupby(["name", "id", "x", "y"], sort=False, as_index=False)["count"].sum()
+        return pd.DataFrame(table.groupby(["name", "id", "x", "y"], sort=False)["count"].sum()).reset_index()
     table = pd.DataFrame({**facts, "cell": names_of(block[cell]), "sx": block["x"], "sy": block["y"]})
     table = table[~table["cell"].isin(_NO_CELL)]
     table["sx"], table["sy"] = table["sx"] * table["count"], table["sy"] * table["count"]
-    return table.groupby(["name", "id", "cell"], sort=False, as_index=False)[["count", "sx", "sy"]].sum()
+    return table.groupby(["name", "id", "cell"], sort=False)[["count", "sx", "sy"]].sum().reset_index()
 
 
 def _joined(parts: list[pd.DataFrame], path: Path, bin_size: int, *, by_cell: bool) -> Molecules:

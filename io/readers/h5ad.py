@@ -62,7 +62,7 @@ class H5adReader(LayerOptions, AbstractAnyRowsReader):
         xy = no_positions(data.n_obs) if self.dissociated else positions_of(data, self.spatial_key, str(path))
         dense = self.values != "counts"
         counts = values_of(data, str(path), self.layer, self.symbols, dense=dense)
-        beside = {modality: _beside(path.parent / name) for modality, name in self.beside.items()}
+        beside: dict[str, Any] = {one: _beside(path.parent / name) for one, name in self.beside.items()}
         return Rows(data.obs_names, data.obs, xy, counts, f"{path} · obs", tuple(layers_of(data)), beside)
 
     def scale(self, rows: Rows, path: Path) -> float | None:
