@@ -200,3 +200,25 @@ def write_merscope(cells: Cells, folder: Path, *, outlines: str = "parquet", pla
             for name, z, ring in rings:
                 file[f"featuredata/{name}/zIndex_{z}/p_0/coordinates"] = ring[None]
     return folder
+
+
+def write_segmented(cells: Cells, folder: Path, um_per_pixel: float = 0.25) -> Path:
+    """Write segmented cells of Visium HD; three more outlines than cells with counts, lying apart."""
+    from imagecodecs import png_encode
+
+    (folder / "spatial").mkdir(parents=True)
+    corners = octagons(cells) / um_per_pixel
+    numbers = np.arange(len(cells)) + 1
+    away = corners[:3] + 8000
+    text = geojson(np.concatenate([corners, away]), np.concatenate([numbers, 900 + numbers[:3]]))
+    (folder / "cell_segmentations.geojson").write_text(text)
+    names = [f"cellid_{number:09d}-1" for number in numbers]
+    kinds = ["Gene Expression"] * len(cells.genes)
+    write_10x_matrix(folder / "filtered_feature_cell_matrix.h5", names, list(cells.genes), cells.counts, kinds)
+    factors = {"microns_per_pixel": um_per_pixel, "tissue_hires_scalef": 0.1, "tissue_lowres_scalef": 0.03}
+    (folder / "spatial" / "scalefactors_json.json").write_text(json.dumps(factors))
+    side = int(corners.max() * 0.1) + 10
+    (folder / "spatial" / "tissue_hires_image.png").write_bytes(png_encode(np.full((side, side, 3), 200, np.uint8)))
+    groups = pd.DataFrame({"Barcode": names, "Cluster": np.where(cells.field_number == 1, "left", "right")})
+    groups.to_csv(folder / "clusters.csv", index=False)
+    return folder

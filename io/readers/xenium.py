@@ -12,13 +12,13 @@ import pandas as pd
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError
 from aivc_graph.io.intake import add_counts, kept_rows
-from aivc_graph.io.labels import join_labels
+from aivc_graph.io.labels import read_labels
 from aivc_graph.io.matrices import read_10x_h5, read_mtx_folder
 from aivc_graph.io.molecules import MoleculeColumns, lazy_molecules
 from aivc_graph.io.options import CountOptions, NodeOptions
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.slides import open_slide
-from aivc_graph.io.tables import BARCODE_NAMES, labels_of, names_of, need_columns, read_frame
+from aivc_graph.io.tables import labels_of, names_of, need_columns, read_frame
 from aivc_graph.tissue.frame import Matrix, scale_affine
 from aivc_graph.tissue.section import add_level, add_slide, add_transcripts, new_section
 
@@ -27,7 +27,6 @@ _MATRIX = ("cell_feature_matrix.h5", "cell_feature_matrix")
 _TRANSCRIPTS = ("transcripts.parquet", "transcripts.csv.gz", "transcripts.csv")
 _MOLECULE = MoleculeColumns("x_location", "y_location", "feature_name", ("cell_id",), "qv")
 _NEEDED = ("cell_id", "x_centroid", "y_centroid")
-_LABELS = (names.LABEL, "group", "Cluster", "cluster", "cell_type")
 _USUAL_CELL_AREA_UM2 = 80.0
 
 
@@ -93,7 +92,7 @@ class XeniumReader(NodeOptions, CountOptions, AbstractReader):
             need_columns(cells, (self.label,), str(cells_path))
             cells = cells.assign(**{names.LABEL: labels_of(cells[self.label])})
         if self.labels is not None:
-            cells[names.LABEL] = _labels(path / self.labels, cells["cell_id"])
+            cells[names.LABEL] = read_labels(path / self.labels, pd.Index(cells["cell_id"]), names.CELL)
         add_level(
             tissue,
             names.CELL,
@@ -140,20 +139,6 @@ def _cells(path: Path) -> pd.DataFrame:
             faults.add(str(path), f"columns {', '.join(map(str, cells.columns))}", f"a column {column!r}")
     faults.raise_if_any()
     return cells.assign(cell_id=names_of(cells["cell_id"]))
-
-
-def _labels(path: Path, cells: pd.Series) -> np.ndarray:
-    """Return the label of each of `cells`, joined by barcode."""
-    table = read_frame(path)
-    barcode = next((name for name in (*BARCODE_NAMES, "Barcode") if name in table), names.BARCODE)
-    label = next((name for name in _LABELS if name in table), names.LABEL)
-    need_columns(table, (barcode, label), str(path))
-    ids = pd.Series(names_of(table[barcode]))
-    if ids.duplicated().any():
-        raise ReadError(
-            str(path), f"cell {ids[ids.duplicated()].iloc[0]!r} twice", "one row a cell", "drop one of them"
-        )
-    return join_labels(pd.Series(table[label].to_numpy(), index=ids), pd.Index(cells), path, names.CELL)
 
 
 def _radius(cells: pd.DataFrame) -> np.ndarray:

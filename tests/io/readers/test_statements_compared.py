@@ -122,12 +122,6 @@ def test_names_as_archives_write_them(outs: Path) -> None:
         read(outs)
 
 
-def test_segmented_outputs_are_refused_by_name(outs: Path) -> None:
-    (outs / "filtered_feature_bc_matrix.h5").rename(outs / "filtered_feature_cell_matrix.h5")
-    with pytest.raises(ReadError, match=r"segmented cells, which are not read; .*binned_outputs"):
-        read(outs)
-
-
 @pytest.fixture
 def xenium(tmp_path: Path) -> Path:
     folder = tmp_path / "xenium"
