@@ -144,10 +144,10 @@ def test_cells_packed_or_not_whatever_the_name(xenium: Path) -> None:
         assert len(read(xenium).shapes["cell"]) == 64
 
 
-def test_proteins_are_told_and_cells_kept_by_value(xenium: Path) -> None:
+def test_proteins_are_a_modality_and_cells_kept_by_value(xenium: Path) -> None:
     section, said = _heard(xenium, keep={"run": 1})
-    assert "1 features of type 'Protein Expression' are left out (first GENE5)" in said
-    assert section.tables["cell_rna"].shape == (32, 5)
+    assert "1 proteins, which are mean intensities, are taken for counts of protein" in said
+    assert section.tables["cell_rna"].shape == (32, 5) and section.tables["cell_protein"].shape == (32, 1)
 
 
 def test_pictures_of_any_version_are_placed_and_a_useless_size_is_refused(xenium: Path) -> None:
