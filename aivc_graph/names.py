@@ -42,6 +42,10 @@ EFFECT: Final = "effect"
 # The molecule behind a count modality; dense feature modalities have none.
 MOLECULE_OF: Final = {RNA: GENE, ADT: PROTEIN, ATAC: PEAK}
 
+# Attributes of a level that hold the outlines of its nodes, see `aivc_graph.graph.outlines`.
+OUTLINE_CORNERS: Final = "outline_corners"
+OUTLINE_STARTS: Final = "outline_starts"
+
 # A section in memory is one SpatialData whose elements all reach this coordinate system.
 MICRONS: Final = "microns"
 SLIDE: Final = "slide"

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from aivc_graph.errors import ReadError, unknown_name
+from aivc_graph.io.any_rows import NO_PLACES, NoPositions
 from aivc_graph.io.intake import KIND_COLUMNS
 from aivc_graph.io.matrices import count_table
-from aivc_graph.io.rows import HEIGHTS, NO_PLACES, NoPositions
+from aivc_graph.io.rows import HEIGHTS
 from aivc_graph.io.tables import need_columns, numbers, position_columns
 
 RAW = "raw"

@@ -26,25 +26,38 @@ class NodeOptions(Settings):
     label: str | None = None
 
 
-class CountOptions(Settings):
-    """How counts are named and joined to nodes.
+class GeneOptions(Settings):
+    """How genes are named.
 
     Parameters
     ----------
-    strip_suffix
-        Join counts and positions without their ``-1``.
     duplicates, organism
         See `aivc_graph.io.genes.name_genes`.
     """
 
-    strip_suffix: bool = False
     duplicates: Duplicates = "sum"
     organism: str | None = None
 
     @property
     def count_options(self) -> dict[str, Any]:
-        """What `aivc_graph.io.intake.add_counts` takes of them."""
-        return {name: getattr(self, name) for name in CountOptions.model_fields}
+        """What `aivc_graph.io.intake.add_counts` is told."""
+        return {"duplicates": self.duplicates, "organism": self.organism}
+
+
+class CountOptions(GeneOptions):
+    """How counts are named, and joined to nodes whose names stand in another file.
+
+    Parameters
+    ----------
+    strip_suffix
+        Join counts and positions without their ``-1``.
+    """
+
+    strip_suffix: bool = False
+
+    @property
+    def count_options(self) -> dict[str, Any]:
+        return {**super().count_options, "strip_suffix": self.strip_suffix}
 
 
 class LayerOptions(Settings):

@@ -6,13 +6,11 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import model_validator
-from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError
@@ -22,23 +20,17 @@ from aivc_graph.io.options import CountOptions, NodeOptions
 from aivc_graph.io.reading import AbstractReader
 from aivc_graph.io.tables import labels_of, names_of, need_columns, numbers
 from aivc_graph.tissue.frame import scale_affine
-from aivc_graph.tissue.schema import check_counts, check_measured, spacing_um
-from aivc_graph.tissue.section import add_cells, add_level, add_observation, new_section
+from aivc_graph.tissue.schema import spacing_um
+from aivc_graph.tissue.section import add_level, add_observation, new_section
 
 # Columns that say how high a node lies, in the unit of its positions.
 HEIGHTS = ("z", "Z", "center_z", "z_centroid", "global_z", "z_location")
-DENSE = {"log": names.LOG_EXPRESSION, "effect": names.EFFECT}
-NO_PLACES = "of cells without positions say `dissociated: true`"
 _SHOWN = 40
 _NEEDS = {
     "level": "level: cell or patch",
     "um_per_unit": "um_per_unit: microns a unit of the positions (1 if they are microns)",
     "diameter_um": "diameter_um: of a node, or area: the column that holds it",
 }
-
-
-class NoPositions(ReadError):
-    """A file does not say where its rows lie."""
 
 
 @dataclass(frozen=True)
@@ -94,41 +86,26 @@ class Rows:
         return replace(rows, counts=of(self.counts), beside=some)
 
 
-class AbstractRowsReader(NodeOptions, CountOptions, AbstractReader):
-    """Reads a file of rows as one level; its fields are the options that all such readers share.
+class AbstractTableReader(NodeOptions, AbstractReader):
+    """Reads a file of rows as sections; its fields are the options that all such readers share.
 
     Parameters
     ----------
-    level
-        What a row is.
-    um_per_unit
-        Microns a unit of the positions.
-    diameter_um
-        Diameter of every node [µm], if there is no `area`.
-    area
-        Column with areas [µm²].
     columns
         Columns kept as annotation.
-    only_in_tissue
-        Leave out rows whose column ``in_tissue`` is 0.
 
-    See `aivc_graph.io.options` for `keep`, `label`, `strip_suffix`, `duplicates` and `organism`.
+    See `aivc_graph.io.options.NodeOptions` for `keep` and `label`.
     """
 
-    level: Literal["cell", "patch"] | None = None
-    um_per_unit: float | None = None
-    diameter_um: float | None = None
-    area: str | None = None
     columns: tuple[str, ...] = ()
-    only_in_tissue: bool = True
 
     @abstractmethod
     def rows(self, path: Path) -> Rows:
         """Return what `path` holds."""
 
-    def scale(self, rows: Rows, path: Path) -> float | None:
-        """Return the microns a unit of the positions as the user or the file says, `None` if neither does."""
-        return self.um_per_unit
+    @abstractmethod
+    def section_of(self, rows: Rows, path: Path, section: str) -> Any:
+        """Return the rows that were kept as a section."""
 
     def read(self, path: Path, section: str) -> Any:
         return self.section_of(self._kept(self.rows(path)), path, section)
@@ -144,8 +121,65 @@ class AbstractRowsReader(NodeOptions, CountOptions, AbstractReader):
         name = pd.concat(parts, axis=1).agg("-".join, axis=1).to_numpy()
         return {one: self.section_of(rows.take(name == one), path, one) for one in sorted(set(name))}
 
+    def annotation(self, rows: Rows) -> pd.DataFrame:
+        """Return the columns that were asked for, one of them the label."""
+        need_columns(rows.columns, tuple(c for c in (*self.columns, self.label) if c), rows.where)
+        annotation = rows.columns[list(dict.fromkeys(self.columns))].copy()
+        if self.label is not None or names.LABEL in annotation:
+            annotation[names.LABEL] = labels_of(rows.columns[self.label or names.LABEL])
+        return annotation
+
+    def preview(self, path: Path) -> dict[str, Any] | None:
+        own = type(self).model_fields
+        needs = [text for name, text in _NEEDS.items() if name in own and own[name].default is None]
+        if not needs:
+            return None
+        rows = self.rows(path)
+        finite = np.isfinite(rows.xy[:, :2]).all(axis=1)
+        return {
+            "kind": "rows",
+            "rows": len(rows.barcodes),
+            "features": rows.counts.n_vars,
+            **({"beside": {name: table.n_vars for name, table in rows.beside.items()}} if rows.beside else {}),
+            "columns": list(map(str, rows.columns[:_SHOWN])),
+            "spacing_in_units": round(spacing_um(rows.xy[finite, :2]), 4) if finite.any() else "no positions",
+            "needs": needs,
+        }
+
+    def _kept(self, rows: Rows) -> Rows:
+        return rows.take(kept_rows(rows.columns, self.keep, False, rows.where))
+
+
+class AbstractRowsReader(CountOptions, AbstractTableReader):
+    """Reads a file of rows as one level of nodes that have positions.
+
+    Parameters
+    ----------
+    level
+        What a row is.
+    um_per_unit
+        Microns a unit of the positions.
+    diameter_um
+        Diameter of every node [µm], if there is no `area`.
+    area
+        Column with areas [µm²].
+    only_in_tissue
+        Leave out rows whose column ``in_tissue`` is 0.
+
+    See `AbstractTableReader` and `aivc_graph.io.options` for the others.
+    """
+
+    level: Literal["cell", "patch"] | None = None
+    um_per_unit: float | None = None
+    diameter_um: float | None = None
+    area: str | None = None
+    only_in_tissue: bool = True
+
+    def scale(self, rows: Rows, path: Path) -> float | None:
+        """Return the microns a unit of the positions as the user or the file says, `None` if neither does."""
+        return self.um_per_unit
+
     def section_of(self, rows: Rows, path: Path, section: str) -> Any:
-        """Return the rows that were kept as a section."""
         return self.laid(rows, path, section)
 
     def laid(self, rows: Rows, path: Path, section: str) -> Any:
@@ -160,31 +194,9 @@ class AbstractRowsReader(NodeOptions, CountOptions, AbstractReader):
         self._measured(tissue, level, rows, path)
         return tissue
 
-    def annotation(self, rows: Rows) -> pd.DataFrame:
-        """Return the columns that were asked for, one of them the label."""
-        need_columns(rows.columns, tuple(c for c in (*self.columns, self.label) if c), rows.where)
-        annotation = rows.columns[list(dict.fromkeys(self.columns))].copy()
-        if self.label is not None or names.LABEL in annotation:
-            annotation[names.LABEL] = labels_of(rows.columns[self.label or names.LABEL])
-        return annotation
-
     def measure(self, tissue: Any, level: str, table: Any, path: Path) -> None:
         """Add what was measured of the rows that were kept."""
         add_counts(tissue, level, table, str(path), **self.count_options)
-
-    def preview(self, path: Path) -> dict[str, Any] | None:
-        rows = self.rows(path)
-        finite = np.isfinite(rows.xy[:, :2]).all(axis=1)
-        defaults = type(self).model_fields
-        return {
-            "kind": "rows",
-            "rows": len(rows.barcodes),
-            "features": rows.counts.n_vars,
-            **({"beside": {name: table.n_vars for name, table in rows.beside.items()}} if rows.beside else {}),
-            "columns": list(map(str, rows.columns[:_SHOWN])),
-            "spacing_in_units": round(spacing_um(rows.xy[finite, :2]), 4) if finite.any() else "no positions",
-            "needs": [text for name, text in _NEEDS.items() if defaults[name].default is None],
-        }
 
     def _kept(self, rows: Rows) -> Rows:
         return rows.take(kept_rows(rows.columns, self.keep, self.only_in_tissue, rows.where))
@@ -204,96 +216,6 @@ class AbstractRowsReader(NodeOptions, CountOptions, AbstractReader):
         radius = or_fault(faults, lambda: stated_radius(um_per_unit, self.diameter_um, area, path), 1.0)
         faults.raise_if_any()
         return um_per_unit, np.broadcast_to(radius, (len(rows.xy),))
-
-
-class AbstractAnyRowsReader(AbstractRowsReader):
-    """Reads what anybody writes: rows with positions or without, of counts, logarithms or effects.
-
-    Parameters
-    ----------
-    dissociated
-        The rows have no positions: cells taken out of their tissue, or conditions of a screen.
-    modality
-        Whose counts they are.
-    values
-        ``counts``; ``log``, log-normalised expression; or ``effect``, what was measured against an untreated control,
-        one row a condition: z-scores, log ratios, fitness, NaN where nothing was measured.
-
-    See `AbstractRowsReader` for the others.
-    """
-
-    dissociated: bool = False
-    modality: Literal["rna", "protein", "atac"] = "rna"
-    values: Literal["counts", "log", "effect"] = "counts"
-
-    @model_validator(mode="after")
-    def _fit_together(self) -> Self:
-        if self.dissociated and self.level == names.PATCH:
-            raise ValueError("found `level: patch` of a dissociated sample, which has cells alone; leave it out")
-        if self.values != "counts" and self.modality != names.RNA:
-            raise ValueError(f"`values: {self.values}` have no `modality:`; leave it out")
-        return self
-
-    def section_of(self, rows: Rows, path: Path, section: str) -> Any:
-        if not self.dissociated:
-            if len(rows.xy) and not np.isfinite(rows.xy).any():
-                raise NoPositions(rows.where, "no row with a position", "positions", NO_PLACES)
-            return self.laid(rows, path, section)
-        tissue = new_section(section)
-        add_cells(tissue, rows.barcodes, self.annotation(rows))
-        self._measured(tissue, names.CELL, rows, path)
-        return tissue
-
-    def _measured(self, tissue: Any, level: str, rows: Rows, path: Path) -> None:
-        faults = Faults(ReadError)
-        if self.values == "counts":
-            check_counts(rows.counts, str(path), faults, layer_hint(rows.layers))
-        else:
-            rows = replace(rows, counts=as_dense(rows.counts))
-            check_measured(rows.counts, DENSE[self.values], str(path), faults)
-        faults.raise_if_any()
-        super()._measured(tissue, level, rows, path)
-
-    def measure(self, tissue: Any, level: str, table: Any, path: Path) -> None:
-        if self.values == "counts" and self.modality == names.RNA:
-            super().measure(tissue, level, table, path)
-            return
-        twice = table.var_names[table.var_names.duplicated()]
-        if len(twice):
-            raise ReadError(f"{path} · var", f"feature {twice[0]!r} twice", "each once", "rename or drop one of them")
-        observed = DENSE.get(self.values, self.modality)
-        add_observation(tissue, level, observed, table, strip_suffix=self.strip_suffix)
-
-    def preview(self, path: Path) -> dict[str, Any] | None:
-        try:
-            return super().preview(path)
-        except NoPositions:
-            seen = super(AbstractAnyRowsReader, self.model_copy(update={"dissociated": True})).preview(path)
-            needs = ["dissociated: true, for the file says of no row where it lies", *_VALUES]
-            return {**(seen or {}), "needs": needs}
-
-
-_VALUES = ("values: log or effect, if they are no counts",)
-
-
-def no_positions(rows: int) -> NDArray[np.float64]:
-    """Return the positions ``(row, 2)`` of rows that have none."""
-    return np.full((rows, 2), np.nan)
-
-
-def as_dense(table: Any) -> Any:
-    """Return an AnnData whose values are dense float32, as logarithms and effects are kept."""
-    table = table.copy()
-    table.X = np.asarray(table.X.toarray() if sparse.issparse(table.X) else table.X, dtype=np.float32)
-    return table
-
-
-def layer_hint(layers: tuple[str, ...]) -> str:
-    """Say what a user of `layer:` and `values:` can do about values that are no counts."""
-    logs = "of logarithms say `values: log`"
-    return (
-        f"name the layer that holds raw counts as `layer:` (layers: {', '.join(layers)}), or {logs}" if layers else logs
-    )
 
 
 def or_fault(faults: Faults, ask: Callable[[], Any], otherwise: float) -> Any:

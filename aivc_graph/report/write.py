@@ -91,6 +91,7 @@ def write_scored_table(folder: Path) -> Path:
         overview=overview_of(evaluation),
         ablations=ablations_of(evaluation),
         leaks=evaluation.leakage.get("accepted", []),
+        doubts=evaluation.provenance.get("doubts", []),
         card=evaluation.card,
     )
     with staged(folder / PAGE) as beside:

@@ -11,11 +11,12 @@ from pydantic import Field
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError
 from aivc_graph.io.anndata_rows import layers_of, named_features, open_anndata, positions_of, values_of
+from aivc_graph.io.any_rows import AbstractAnyRowsReader, no_positions
 from aivc_graph.io.hdf5_guard import check_hdf5, hdf5_names
 from aivc_graph.io.lattice import um_per_unit_of_array, visium_array_um
 from aivc_graph.io.options import LayerOptions
 from aivc_graph.io.reading import READERS
-from aivc_graph.io.rows import AbstractAnyRowsReader, Rows, no_positions
+from aivc_graph.io.rows import Rows
 from aivc_graph.io.tables import numbers
 from aivc_graph.tissue.schema import check_counts
 
@@ -35,7 +36,7 @@ class H5adReader(LayerOptions, AbstractAnyRowsReader):
     beside
         Files of other modalities of the same rows, by modality, relative to this one's folder.
 
-    See `aivc_graph.io.rows.AbstractAnyRowsReader` and `aivc_graph.io.options.LayerOptions` for the others.
+    See `aivc_graph.io.any_rows.AbstractAnyRowsReader` and `aivc_graph.io.options.LayerOptions` for the others.
 
     Raises
     ------
@@ -61,7 +62,7 @@ class H5adReader(LayerOptions, AbstractAnyRowsReader):
         xy = no_positions(data.n_obs) if self.dissociated else positions_of(data, self.spatial_key, str(path))
         dense = self.values != "counts"
         counts = values_of(data, str(path), self.layer, self.symbols, dense=dense)
-        beside = {modality: _beside(path.parent / name) for modality, name in self.beside.items()}
+        beside: dict[str, Any] = {one: _beside(path.parent / name) for one, name in self.beside.items()}
         return Rows(data.obs_names, data.obs, xy, counts, f"{path} · obs", tuple(layers_of(data)), beside)
 
     def scale(self, rows: Rows, path: Path) -> float | None:

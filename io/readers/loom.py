@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from aivc_graph.errors import ReadError
+from aivc_graph.io.any_rows import NO_PLACES, AbstractAnyRowsReader, NoPositions, no_positions
 from aivc_graph.io.hdf5_guard import check_hdf5, hdf5_names
 from aivc_graph.io.matrices import count_table
 from aivc_graph.io.reading import READERS
-from aivc_graph.io.rows import NO_PLACES, AbstractAnyRowsReader, NoPositions, Rows, no_positions
+from aivc_graph.io.rows import Rows
 from aivc_graph.io.tables import names_of, need_columns, numbers
 
 _GENES_AT_ONCE = 512
@@ -34,7 +35,7 @@ class LoomReader(AbstractAnyRowsReader):
     layer
         Layer to read; by default the main matrix.
 
-    See `aivc_graph.io.rows.AbstractAnyRowsReader` for the others.
+    See `aivc_graph.io.any_rows.AbstractAnyRowsReader` for the others.
 
     Raises
     ------

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from aivc_graph.errors import ReadError
+from aivc_graph.io.any_rows import AbstractAnyRowsReader, no_positions
 from aivc_graph.io.intake import annotation_names
 from aivc_graph.io.matrices import count_table
 from aivc_graph.io.reading import READERS
-from aivc_graph.io.rows import HEIGHTS, AbstractAnyRowsReader, Rows, no_positions
+from aivc_graph.io.rows import HEIGHTS, Rows
 from aivc_graph.io.tables import (
     BARCODE_NAMES,
     PARQUET_MAGIC,
@@ -54,7 +55,7 @@ class PlainTableReader(AbstractAnyRowsReader):
     transpose
         Whether the rows of the counts are genes and the columns barcodes.
 
-    See `aivc_graph.io.rows.AbstractAnyRowsReader` for the others; one of `columns` called ``label`` is the label.
+    See `aivc_graph.io.any_rows.AbstractAnyRowsReader` for the others; one of `columns` called ``label`` is the label.
 
     Raises
     ------

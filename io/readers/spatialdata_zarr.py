@@ -22,7 +22,15 @@ from aivc_graph.io.zarr_safety import check_zarr_folder, check_zip_members
 from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.frame import Matrix, scale_affine
 from aivc_graph.tissue.schema import check_counts
-from aivc_graph.tissue.section import MIN_OVERLAP, add_level, add_observation, add_slide, add_transcripts, new_section
+from aivc_graph.tissue.section import (
+    MIN_OVERLAP,
+    add_level,
+    add_observation,
+    add_outlines,
+    add_slide,
+    add_transcripts,
+    new_section,
+)
 
 _ROOTS = ("zarr.json", ".zattrs")
 
@@ -154,7 +162,10 @@ class SpatialDataReader(NodeOptions, LayerOptions, CountOptions, AbstractReader)
             radius = shapes["radius"] if "radius" in shapes else np.sqrt(shapes.geometry.area / np.pi)
             xy = np.column_stack([centre.x, centre.y])
             own = [c for c in columns if c in shapes or c == names.LABEL]
-            add_level(tissue, level, shapes.index, xy, radius, to_um(shapes), columns[own])
+            frame = to_um(shapes)
+            add_level(tissue, level, shapes.index, xy, radius, frame, columns[own])
+            if not points and frame is not None:
+                add_outlines(tissue, level, shapes.index, shapes.geometry.to_numpy(), frame)
             check_one_ground(shapes.index, columns, xy, f"{where} · {name}")
             if points and shapes.geometry.has_z.any():
                 check_one_plane(centre.z.to_numpy() * (self.um_per_unit or 1.0), f"{where} · {name}")
