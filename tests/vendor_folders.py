@@ -145,3 +145,80 @@ def geojson(corners: NDArray[np.float64], numbers: NDArray[np.int64]) -> str:
         for ring, number in zip(corners, numbers, strict=True)
     ]
     return json.dumps({"type": "FeatureCollection", "features": features})
+
+
+def merscope_ids(cells: Cells) -> list[str]:
+    """Return names of 19 digits that a float cannot tell apart."""
+    return [str(2_667_026_000_043_404_800 + i) for i in range(len(cells))]
+
+
+def write_merscope(cells: Cells, folder: Path, *, outlines: str = "parquet", planes: int = 7) -> Path:
+    """Write a region of a MERSCOPE run: counts with blanks, cells, transcripts, a mosaic and its transform.
+
+    Parameters
+    ----------
+    outlines
+        ``parquet``, ``hdf5`` or ``none``.
+    planes
+        Planes of focus; an outline shrinks from the middle one to others; every ninth cell is in the first alone.
+    """
+    import shapely
+    import tifffile
+
+    (folder / "images").mkdir(parents=True)
+    ids = merscope_ids(cells)
+    counts = pd.DataFrame(cells.counts, columns=cells.genes, index=pd.Index(ids, name="cell"))
+    counts[["Blank-1", "Blank-42"]] = 1
+    counts.to_csv(folder / "cell_by_gene.csv")
+    metadata = pd.DataFrame({"fov": np.nan, "volume": cells.area_um2 * 8.0}, index=pd.Index(ids, name="EntityID"))
+    metadata[["center_x", "center_y"]] = cells.xy_um
+    metadata["transcript_count"] = cells.counts.sum(axis=1)
+    metadata["region"] = np.where(cells.field_number == 1, "left", "right")
+    metadata.iloc[::-1].to_csv(folder / "cell_metadata.csv")
+    molecules = pd.DataFrame({"cell_id": ids, "gene": cells.genes[0], "fov": 0, "global_z": 3.0})
+    molecules[["global_x", "global_y"]] = cells.xy_um
+    molecules.loc[0, "cell_id"] = "-1"
+    molecules.loc[1, "gene"] = "Blank-1"
+    molecules.to_csv(folder / "detected_transcripts.csv")
+    np.savetxt(
+        folder / "images" / "micron_to_mosaic_pixel_transform.csv", [[9.25, 0, -4000], [0, 9.25, -3000], [0, 0, 1]]
+    )
+    tifffile.imwrite(folder / "images" / "mosaic_DAPI_z3.tif", np.zeros((64, 64), np.uint16))
+    rings = [
+        (ids[i], z, cells.xy_um[i] + (corners - cells.xy_um[i]) * (1 - 0.1 * abs(z - planes // 2)))
+        for i, corners in enumerate(octagons(cells))
+        for z in range(planes)
+        if i % 9 or z == 0
+    ]
+    if outlines == "parquet":
+        table = pd.DataFrame({"EntityID": [int(i) for i, _, _ in rings], "ZIndex": [z for _, z, _ in rings]})
+        table["Geometry"] = shapely.to_wkb([shapely.MultiPolygon([shapely.Polygon(ring)]) for _, _, ring in rings])
+        table.to_parquet(folder / "cell_boundaries.parquet")
+    elif outlines == "hdf5":
+        (folder / "cell_boundaries").mkdir()
+        with h5py.File(folder / "cell_boundaries" / "feature_data_0.hdf5", "w") as file:
+            for name, z, ring in rings:
+                file[f"featuredata/{name}/zIndex_{z}/p_0/coordinates"] = ring[None]
+    return folder
+
+
+def write_segmented(cells: Cells, folder: Path, um_per_pixel: float = 0.25) -> Path:
+    """Write segmented cells of Visium HD; three more outlines than cells with counts, lying apart."""
+    from imagecodecs import png_encode
+
+    (folder / "spatial").mkdir(parents=True)
+    corners = octagons(cells) / um_per_pixel
+    numbers = np.arange(len(cells)) + 1
+    away = corners[:3] + 8000
+    text = geojson(np.concatenate([corners, away]), np.concatenate([numbers, 900 + numbers[:3]]))
+    (folder / "cell_segmentations.geojson").write_text(text)
+    names = [f"cellid_{number:09d}-1" for number in numbers]
+    kinds = ["Gene Expression"] * len(cells.genes)
+    write_10x_matrix(folder / "filtered_feature_cell_matrix.h5", names, list(cells.genes), cells.counts, kinds)
+    factors = {"microns_per_pixel": um_per_pixel, "tissue_hires_scalef": 0.1, "tissue_lowres_scalef": 0.03}
+    (folder / "spatial" / "scalefactors_json.json").write_text(json.dumps(factors))
+    side = int(corners.max() * 0.1) + 10
+    (folder / "spatial" / "tissue_hires_image.png").write_bytes(png_encode(np.full((side, side, 3), 200, np.uint8)))
+    groups = pd.DataFrame({"Barcode": names, "Cluster": np.where(cells.field_number == 1, "left", "right")})
+    groups.to_csv(folder / "clusters.csv", index=False)
+    return folder

@@ -21,7 +21,7 @@ from aivc_graph import names
 from aivc_graph.errors import ReadError
 from aivc_graph.io.genes import Duplicates, name_genes
 from aivc_graph.io.tables import name_of, names_of, need_columns, numbers
-from aivc_graph.tissue.doubt import doubt
+from aivc_graph.tissue.doubt import doubt, tell
 from aivc_graph.tissue.registration.overlap import POOR, shared_ground
 from aivc_graph.tissue.section import add_observation
 
@@ -31,7 +31,9 @@ Keep = dict[str, int | float | str | tuple[int | float | str, ...]]
 IN_TISSUE = "in_tissue"
 KIND_COLUMNS = ("feature_types", "feature_type")
 GENES = "Gene Expression"
-MODALITIES = {GENES: names.RNA, "Antibody Capture": names.ADT}
+# Xenium's proteins are mean intensities, which its matrix scales to whole numbers.
+SCALED = "Protein Expression"
+MODALITIES = {GENES: names.RNA, "Antibody Capture": names.ADT, SCALED: names.ADT}
 # What others call the same.
 ALSO = {"GEX": GENES, "ADT": "Antibody Capture"}
 
@@ -154,10 +156,23 @@ def add_counts(
         part = table[:, chosen]
         part = name_genes(part, f"{where} · {kind}" if column else where, duplicates=duplicates, organism=organism)
         part.uns["genes"]["dropped_controls"] = int(control.sum())
-        add_observation(tissue, level, modality if kind == GENES else MODALITIES[kind], part, strip_suffix=strip_suffix)
+        observed = modality if kind == GENES else MODALITIES[kind]
+        if kind == SCALED:
+            observed = _scaled(part, where)
+        add_observation(tissue, level, observed, part, strip_suffix=strip_suffix)
         added += part.n_vars
     if not added:
         raise ReadError(where, "no gene among the features", f"features of type {GENES!r}")
+
+
+def _scaled(part: Any, where: str) -> str:
+    """Return what scaled mean intensities are taken for: counts if they are whole numbers, intensities if not."""
+    whole = bool((part.X.data == np.floor(part.X.data)).all())
+    if not whole:
+        part.X = part.X.toarray()
+    taken = "counts of protein" if whole else "intensities"
+    tell(f"{where}: {part.n_vars:,} proteins, which are mean intensities, are taken for {taken}")
+    return names.ADT if whole else names.INTENSITY
 
 
 def controls(features: pd.Index, kinds: pd.Series | None = None) -> NDArray[np.bool_]:
@@ -235,7 +250,7 @@ def _on_one_ground(labels: NDArray[Any], xy: NDArray[np.float64]) -> tuple[str, 
 
 
 def check_totals(table: Any, cells: pd.DataFrame, candidates: tuple[str, ...], where: str) -> None:
-    """Refuse counts whose sums have nothing to do with those that the vendor's list of cells states: other cells.
+    """Doubt counts whose sums have nothing to do with those that the vendor's list of cells states: other cells.
 
     Parameters
     ----------
@@ -249,11 +264,13 @@ def check_totals(table: Any, cells: pd.DataFrame, candidates: tuple[str, ...], w
     name = next((name for name in candidates if name in cells), None)
     if name is None:
         return
-    sums = pd.Series(np.asarray(table.X.sum(axis=1)).ravel(), table.obs_names)
+    kind = next((name for name in KIND_COLUMNS if name in table.var), None)
+    genes = table if kind is None else table[:, (table.var[kind].astype(str).replace(ALSO) == GENES).to_numpy()]
+    sums = pd.Series(np.asarray(genes.X.sum(axis=1)).ravel(), table.obs_names)
     both = sums[~sums.index.duplicated()].to_frame("sum").join(cells[[name]], how="inner").apply(pd.to_numeric).dropna()
     if len(both) >= _MIN_ROWS and both.nunique().min() > 1 and (r := both["sum"].corr(both[name])) < _SAME_SUMS:
         found = f"counts a cell that correlate with {name!r} of the list of cells at r = {r:.2f}"
-        raise ReadError(where, found, f"r ≥ {_SAME_SUMS}", "are counts and cells of one section, in files of one run?")
+        doubt(where, found, f"r ≥ {_SAME_SUMS}", "are counts and cells of one section, in files of one run?")
 
 
 def check_one_plane(z_um: NDArray[np.float64], where: str) -> None:

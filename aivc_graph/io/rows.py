@@ -211,14 +211,15 @@ class AbstractRowsReader(CountOptions, AbstractTableReader):
         faults = Faults(ReadError)
         if self.level is None:
             faults.add(f"{path} · level", "none", "cell or patch", "say what a row is by `level:`")
-        um_per_unit = _or_fault(faults, lambda: stated_um_per_unit(self.scale(rows, path), rows.xy[:, :2], path), 1.0)
+        um_per_unit = or_fault(faults, lambda: stated_um_per_unit(self.scale(rows, path), rows.xy[:, :2], path), 1.0)
         area = None if self.area is None else numbers(rows.columns[self.area], rows.where)
-        radius = _or_fault(faults, lambda: stated_radius(um_per_unit, self.diameter_um, area, path), 1.0)
+        radius = or_fault(faults, lambda: stated_radius(um_per_unit, self.diameter_um, area, path), 1.0)
         faults.raise_if_any()
         return um_per_unit, np.broadcast_to(radius, (len(rows.xy),))
 
 
-def _or_fault(faults: Faults, ask: Callable[[], Any], otherwise: float) -> Any:
+def or_fault(faults: Faults, ask: Callable[[], Any], otherwise: float) -> Any:
+    """Return what `ask` returns; if that is a fault, note it among `faults` and return `otherwise`."""
     try:
         return ask()
     except ReadError as error:

@@ -17,10 +17,12 @@ from numpy.typing import ArrayLike
 from aivc_graph import names
 from aivc_graph.errors import Faults, TissueError, unknown_name
 from aivc_graph.tissue.doubt import doubt
-from aivc_graph.tissue.frame import Matrix, is_dissociated, place
+from aivc_graph.tissue.frame import Matrix, apply_affine, diameters_um, is_dissociated, place, positions_um
 
 MIN_OVERLAP = 0.95
 SUFFIX = r"-\d+$"
+# Outlines in other planes of focus, and coarse ones, are off by less than this.
+_OFF_DIAMETERS = 2.0
 
 
 def new_section(section: str, **metadata: str | float | None) -> Any:
@@ -109,15 +111,27 @@ def add_outlines(section: Any, level: str, barcodes: ArrayLike, polygons: ArrayL
         Shapely polygons in the vendor's units, in the same order.
     to_um
         ``(3, 3)`` affine from those units to microns.
+
+    Raises
+    ------
+    TissueError
+        Outlines that lie elsewhere than their nodes.
     """
     import shapely
     from spatialdata.models import ShapesModel
 
     index = pd.Index(np.asarray(barcodes).astype(str), name=names.BARCODE)
-    here = index.isin(section.shapes[level].index)
+    nodes = section.shapes[level].index.get_indexer(index)
+    here = nodes >= 0
     if not here.any():
         return
-    kind, corners, offsets = shapely.to_ragged_array(np.asarray(polygons, dtype=object)[here])
+    chosen = np.asarray(polygons, dtype=object)[here]
+    centres = apply_affine(shapely.get_coordinates(shapely.centroid(chosen)), to_um)
+    off = float(np.median(np.linalg.norm(centres - positions_um(section, level)[nodes[here]], axis=1)))
+    if off > _OFF_DIAMETERS * float(np.median(diameters_um(section, level))):
+        where, mend = f"{metadata_of(section)['section']} · {level}", "are they of these nodes, and in this unit?"
+        raise TissueError(where, f"outlines {off:,.4g} µm off, at the median", "outlines around their nodes", mend)
+    kind, corners, offsets = shapely.to_ragged_array(chosen)
     element = names.outlines_name(level)
     section.shapes[element] = ShapesModel.parse(corners, geometry=kind.value, offsets=offsets, index=index[here])
     _unplace(section, element)

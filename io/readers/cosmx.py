@@ -3,63 +3,48 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 from aivc_graph import names
-from aivc_graph.errors import ReadError, unknown_name
-from aivc_graph.io.cosmx_folder import (
-    COUNTS,
-    FIELDS,
-    GLOBAL,
-    LOCAL,
-    METADATA,
-    MOLECULES,
-    POLYGONS,
-    cell_column,
-    flat_files,
-    slide_of,
-    um_per_pixel,
-)
+from aivc_graph.errors import ReadError
+from aivc_graph.io.flat_files import CELLS, COUNTS, SLIDE, AbstractFlatFilesReader, Files, FlatRows, known_areas
 from aivc_graph.io.intake import check_totals
 from aivc_graph.io.matrices import count_table
 from aivc_graph.io.molecules import MoleculeColumns, lazy_molecules
 from aivc_graph.io.outlines import polygons_of
 from aivc_graph.io.reading import READERS
-from aivc_graph.io.rows import AbstractRowsReader, Rows
 from aivc_graph.io.tables import column_names, names_of, need_columns, numbers, read_frame
 from aivc_graph.io.wide_table import read_wide
 from aivc_graph.tissue.doubt import doubt, tell
-from aivc_graph.tissue.frame import affine_of
-from aivc_graph.tissue.section import add_outlines, add_transcripts, metadata_of
+from aivc_graph.tissue.frame import scale_affine
+from aivc_graph.tissue.section import add_outlines, add_transcripts
 
 log = logging.getLogger(__name__)
 
 UM_PER_PX = 0.12028
 # Fields of the first instruments were 5,472 × 3,648 pixels of 0.18 µm; those since are 4,256 × 4,256 of 0.12028 µm.
 FIELD_PX = 4256
-AREA, SLIDE, NUMBER = "cell_area_um2", "slide", "cell_ID"
+FIELDS, POLYGONS, MOLECULES = "fields", "polygons", "molecules"
+FOV, NUMBER = "fov", "cell_ID"
+GLOBAL, LOCAL = ("CenterX_global_px", "CenterY_global_px"), ("CenterX_local_px", "CenterY_local_px")
 _CORNER = ("x_global_px", "y_global_px")
-TOTALS = ("nCount_RNA", "totalcounts", "total_counts")
+_NUMBERS = (NUMBER, "cellID", "cell_id")
+_TOTALS = ("nCount_RNA", "totalcounts", "total_counts")
 _SLIDES = ("slide_ID", "slide_ID_numeric", "slide_id", "Run_Tissue_name")
-_TEXT = ("cell", "cell_id", "cell_ID", "cellID", "fov", *_SLIDES)
-
-
-@dataclass(frozen=True)
-class CosMxRows(Rows):
-    """Rows of a CosMx slide, their pixel size, and the columns that name a cell in every file."""
-
-    um_per_px: float = UM_PER_PX
-    keys: tuple[str, ...] = ()
+_TEXT = ("cell", FOV, "FOV", *_NUMBERS, *_SLIDES)
+_UNITS = ("px", "mm")
+_LEAST_GENES = 3
 
 
 @READERS.register("cosmx", expects="a folder with CosMx flat files: …_exprMat_file.csv and …_metadata_file.csv (.gz)")
-class CosMxReader(AbstractRowsReader):
+class CosMxReader(AbstractFlatFilesReader):
     """Reads the flat files of a CosMx slide as level ``cell``, in its global pixels; all fields are one section.
 
     A cell is called after its field and its number, ``12_345``. Counts of number 0, which lie in no cell, are left out
@@ -67,15 +52,10 @@ class CosMxReader(AbstractRowsReader):
 
     Parameters
     ----------
-    slide
-        What the names of the flat files begin with, where a folder holds those of several slides.
     um_per_unit
         Microns a global pixel; by default as the list of fields states it, or else 0.12028, which is told.
-    outlines, transcripts
-        Whether to add the outlines of cells and the transcripts, where the folder has them.
 
-    See `aivc_graph.io.rows.AbstractRowsReader` for the others; `columns`, `keep` and `label` are those of the metadata.
-    ``sections_by: slide_ID`` (or ``slide``, the beginning of the names) reads each slide as a section of its own.
+    See `aivc_graph.io.flat_files.AbstractFlatFilesReader` for the others.
 
     Raises
     ------
@@ -88,103 +68,68 @@ class CosMxReader(AbstractRowsReader):
     """
 
     platform: ClassVar[str] = "CosMx"
-    level: Literal["cell", "patch"] | None = names.CELL
-    area: str | None = AREA
-    slide: str | None = None
-    outlines: bool = True
-    transcripts: bool = True
+    vendor_names: ClassVar[dict[str, str]] = {COUNTS: "…_exprMat_file.csv", CELLS: "…_metadata_file.csv"}
+    endings: ClassVar[re.Pattern[str]] = re.compile(
+        r"(?:^|[-_. ])(?:expr_?mat|metadata|fov_?positions|polygons|tx)(?:[-_]?file)?(?:\.[a-z]+)+$", re.IGNORECASE
+    )
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
-        return path.is_dir() and any({COUNTS, METADATA} & set(files) for files in flat_files(path).values())
+    def kind_of(cls, columns: list[str], path: Path) -> str | None:
+        lower = {name.lower() for name in columns}
+        if FOV not in lower:
+            return None
+        if lower.isdisjoint(name.lower() for name in _NUMBERS):
+            return FIELDS if not lower.isdisjoint({"x_global_px", "x_global_mm", "x_px", "x_mm"}) else None
+        if "target" in lower:
+            return MOLECULES
+        if set(GLOBAL) <= set(columns) or set(LOCAL) <= set(columns):
+            return CELLS
+        if {"x_global_px", "y_global_px"} <= lower or {"x_local_px", "y_local_px"} <= lower:
+            return POLYGONS
+        return COUNTS if NUMBER in columns and len(columns) >= len((FOV, NUMBER)) + _LEAST_GENES else None
 
-    def preview(self, path: Path) -> dict[str, Any] | None:
-        return None
-
-    def read_by(self, path: Path, by: tuple[str, ...]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for slide in flat_files(path) if self.slide is None else (self.slide,):
-            parts = super(CosMxReader, self.model_copy(update={"slide": slide})).read_by(path, by)
-            if twice := sorted(set(parts) & set(found)):
-                mend = f"name `{SLIDE}` in `sections_by:` too"
-                raise ReadError(f"{path} · {slide}", f"a second {twice[0]!r}", "a name each", mend)
-            found |= parts
-        return found
-
-    def rows(self, path: Path) -> CosMxRows:
-        slide, files = self._files(path)
-        where = str(files[METADATA])
-        cells = _table(files[METADATA], read_frame(files[METADATA], text=_TEXT))
+    def slide_rows(self, slide: str, files: Files) -> FlatRows:
+        where = str(files[CELLS])
+        cells = _called_so(read_frame(files[CELLS], text=_TEXT), files[CELLS])
         cells = cells[_in_cell(cells)].reset_index(drop=True)
         named, genes, counts = read_wide(files[COUNTS], _TEXT)
-        named = _table(files[COUNTS], named)
-        keys = _keys(cells, named, files[METADATA])
+        named = _called_so(named, files[COUNTS])
+        keys = _keys(cells, named, files[CELLS])
         assigned = _in_cell(named)
         _tell_unassigned(counts[~assigned], named[~assigned], files[COUNTS])
         rows = _named(named[assigned], keys, files[COUNTS])
         table = count_table(counts[assigned], rows, pd.DataFrame(index=genes))
-        barcodes = pd.Index(_named(cells, keys, files[METADATA]))
-        check_totals(table, pd.DataFrame(cells).set_axis(barcodes), TOTALS, str(files[COUNTS]))
-        um_per_px = self._um_per_px(cells, files)
-        cells = cells.assign(**{SLIDE: slide} | _areas(cells, um_per_px, where))
-        return CosMxRows(barcodes, cells, _places(cells, where), table, where, um_per_px=um_per_px, keys=keys)
+        barcodes = pd.Index(_named(cells, keys, files[CELLS]))
+        check_totals(table, cells.set_axis(barcodes), _TOTALS, str(files[COUNTS]))
+        um = self._um_per_px(cells, files)
+        cells = cells.assign(**{SLIDE: slide} | _areas(cells, um, where))
+        xy = _places(cells, where)
+        return FlatRows(barcodes, cells, xy, table, where, um_per_unit=um, files=files, keys=keys)
 
-    def scale(self, rows: Rows, path: Path) -> float | None:
-        return rows.um_per_px if isinstance(rows, CosMxRows) else self.um_per_unit
-
-    def laid(self, rows: Rows, path: Path, section: str) -> Any:
-        if self.area == AREA and AREA not in rows.columns:
-            return self.model_copy(update={"area": None}).laid(rows, path, section)
-        tissue = super().laid(rows, path, section)
-        metadata_of(tissue)["platform"] = self.platform
-        to_um = affine_of(tissue, names.CELL)
-        if to_um is None or not isinstance(rows, CosMxRows) or not set(GLOBAL) <= set(rows.columns):
-            return tissue
-        _, files = self._files(path)
+    def complete(self, tissue: Any, rows: FlatRows) -> None:
+        if not set(GLOBAL) <= set(rows.columns):
+            return
+        files, to_um = rows.files, scale_affine(rows.um_per_unit)
         if self.outlines and POLYGONS in files:
-            corners = _table(files[POLYGONS], read_frame(files[POLYGONS], text=_TEXT))
+            corners = _called_so(read_frame(files[POLYGONS], text=_TEXT), files[POLYGONS])
             where = str(files[POLYGONS])
             need_columns(corners, _CORNER, where)
             xy = np.column_stack([numbers(corners[name], where) for name in _CORNER])
             add_outlines(tissue, names.CELL, *polygons_of(_named(corners, rows.keys, files[POLYGONS]), xy), to_um)
         if self.transcripts and MOLECULES in files:
-            there = cell_column(column_names(files[MOLECULES]), files[MOLECULES])
+            there = _number_column(column_names(files[MOLECULES]), files[MOLECULES])
             keys = tuple(there if name == NUMBER else name for name in rows.keys)
             genes = tissue.tables[names.table_name(names.CELL, names.RNA)].var_names
-            molecules = lazy_molecules(
-                files[MOLECULES], MoleculeColumns(*_CORNER, "target", keys, no_cell=("0",)), genes
-            )
-            add_transcripts(tissue, molecules, to_um)
-        return tissue
+            columns = MoleculeColumns(*_CORNER, "target", keys, no_cell=("0",))
+            add_transcripts(tissue, lazy_molecules(files[MOLECULES], columns, genes), to_um)
 
-    def _files(self, path: Path) -> tuple[str, dict[str, Path]]:
-        """Return the slide and its flat files by kind."""
-        slides = flat_files(path)
-        if self.slide is not None and self.slide not in slides:
-            raise unknown_name(ReadError, str(path), "slide", self.slide, slides)
-        if self.slide is None and len(slides) > 1:
-            mend = f"choose one by `slide: {next(iter(slides))}`, or read each as a section by `sections_by: {SLIDE}`"
-            raise ReadError(str(path), f"flat files of {len(slides)} slides: {', '.join(slides)}", "one", mend)
-        slide = self.slide or next(iter(slides), "")
-        files = slides.get(slide, {})
-        if missing := [kind for kind in (COUNTS, METADATA) if kind not in files]:
-            there = ", ".join(sorted(file.name for file in path.iterdir())[:10]) or "nothing"
-            expected = " and ".join(f"…_{kind}_file.csv" for kind in missing)
-            raise ReadError(str(path), there, expected, "copy it from the same slide")
-        begins = {kind: slide_of(files[kind]) for kind in (COUNTS, METADATA)}
-        if len(set(begins.values())) > 1:
-            found = f"{files[COUNTS].name} beside {files[METADATA].name}"
-            doubt(str(path), found, "files of one slide", "are both of the same slide?")
-        return slide, files
-
-    def _um_per_px(self, cells: pd.DataFrame, files: dict[str, Path]) -> float:
+    def _um_per_px(self, cells: pd.DataFrame, files: Files) -> float:
         if self.um_per_unit is not None:
             return self.um_per_unit
-        stated = um_per_pixel(files.get(FIELDS))
-        if stated is not None:
+        if FIELDS in files and (stated := _stated_um_per_px(files[FIELDS])) is not None:
             log.info("%s: %.5f µm a pixel", files[FIELDS], stated)
             return stated
-        where = f"{files[METADATA]} · um_per_unit"
+        where = f"{files[CELLS]} · um_per_unit"
         widest = max((float(cells[name].max()) for name in LOCAL if name in cells), default=0.0)
         if widest > FIELD_PX:
             found = f"fields up to {widest:,.0f} pixels wide, as those of the first instruments (0.18 µm a pixel) were"
@@ -194,25 +139,50 @@ class CosMxReader(AbstractRowsReader):
         return UM_PER_PX
 
 
+def _stated_um_per_px(fields: Path) -> float | None:
+    """Return the microns a pixel of a list of fields that gives their places in both units, or `None`."""
+    table = read_frame(fields)
+    lower = {str(name).lower(): name for name in table.columns}
+    for axis in "xy":
+        px, mm = (next((lower[n] for n in (f"{axis}_global_{u}", f"{axis}_{u}") if n in lower), None) for u in _UNITS)
+        if px is None or mm is None:
+            continue
+        pixels, length = (numbers(table[name], str(fields)) for name in (px, mm))
+        whole = np.isfinite(pixels) & np.isfinite(length)
+        if whole.any() and np.ptp(pixels[whole]) > 0:
+            return float(abs(np.polyfit(pixels[whole] - pixels[whole].mean(), length[whole], 1)[0]) * 1000)
+    return None
+
+
+def _number_column(columns: Iterable[str], path: Path) -> str:
+    """Return which of `columns` is the number of a cell in its field."""
+    known = list(map(str, columns))
+    found = next((name for name in _NUMBERS if name in known), None)
+    if found is None:
+        raise ReadError(str(path), f"columns {', '.join(known[:8])}", f"one of {', '.join(_NUMBERS)}")
+    return found
+
+
+def _called_so(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Return a table of cells whose columns of field and number are called as the vendor calls them now."""
+    fov = next((name for name in (FOV, FOV.upper()) if name in table), FOV)
+    number = _number_column(table.columns, path)
+    need_columns(table, (fov, number), str(path))
+    return table.rename(columns={fov: FOV, number: NUMBER})
+
+
 def _keys(cells: pd.DataFrame, counts: pd.DataFrame, path: Path) -> tuple[str, ...]:
     """Return the columns that name a cell: its field and number, or where those repeat what both tables share."""
-    usual = ("fov", NUMBER)
+    usual = (FOV, NUMBER)
     shared = set(cells.columns) & set(counts.columns)
     for keys in (usual, *((name, *usual) for name in _SLIDES), ("cell",), ("cell_id",)):
         if set(keys) <= shared and not cells.duplicated(list(keys)).any():
             return keys
     twice = cells[cells.duplicated(list(usual))].iloc[0]
-    found = f"cell {twice[NUMBER]} of field {twice['fov']} twice"
+    found = f"cell {twice[NUMBER]} of field {twice[FOV]} twice"
     apart = ", ".join(name for name in _SLIDES if name in cells) or "none"
     mend = f"are these several slides (columns that tell: {apart})? The counts do not say of which: give those of one"
     raise ReadError(str(path), found, "each cell of a field once", mend)
-
-
-def _table(path: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of cells whose columns of field and number are called as the vendor calls them now."""
-    found = {"fov": next((c for c in ("fov", "FOV") if c in table), "fov"), NUMBER: cell_column(table.columns, path)}
-    need_columns(table, tuple(found.values()), str(path))
-    return table.rename(columns={there: name for name, there in found.items() if there != name})
 
 
 def _named(table: pd.DataFrame, keys: tuple[str, ...], path: Path) -> np.ndarray:
@@ -233,7 +203,7 @@ def _in_cell(table: pd.DataFrame) -> np.ndarray:
 
 def _tell_unassigned(counts: sparse.csr_matrix, named: pd.DataFrame, path: Path) -> None:
     if counts.shape[0]:
-        fields = len(set(named["fov"])) if "fov" in named else counts.shape[0]
+        fields = named[FOV].nunique()
         tell(f"{path}: {counts.sum():,.0f} counts of {fields:,} fields lie in no cell (cell_ID 0) and are left out")
 
 
@@ -242,17 +212,13 @@ def _places(cells: pd.DataFrame, where: str) -> np.ndarray:
     if set(GLOBAL) <= set(cells):
         return np.column_stack([numbers(cells[name], where) for name in GLOBAL])
     need_columns(cells, LOCAL, where)
-    if cells["fov"].nunique() > 1:
-        found = f"{', '.join(LOCAL)} of {cells['fov'].nunique():,} fields, each in a frame of its own"
+    if cells[FOV].nunique() > 1:
+        found = f"{', '.join(LOCAL)} of {cells[FOV].nunique():,} fields, each in a frame of its own"
         raise ReadError(where, found, " and ".join(GLOBAL), "take the metadata that has global positions")
     return np.column_stack([numbers(cells[name], where) for name in LOCAL])
 
 
 def _areas(cells: pd.DataFrame, um_per_px: float, where: str) -> dict[str, np.ndarray]:
-    """Return a column of the areas of cells [µm²], if known; one that is not takes the median of the others."""
     known = {"Area.um2": 1.0, "Area": um_per_px**2}
     name = next((name for name in known if name in cells), None)
-    if name is None:
-        return {}
-    areas = numbers(cells[name], where) * known[name]
-    return {AREA: np.where(np.isfinite(areas), areas, np.nanmedian(areas) if np.isfinite(areas).any() else np.nan)}
+    return {} if name is None else known_areas(numbers(cells[name], where) * known[name])

@@ -52,7 +52,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "spaceranger-visium/2.1.0",
         {},
-        r"expected filtered_ or raw_feature_bc_matrix.*found no such matrix but raw_probe",
+        r"expected filtered_feature_bc_matrix or raw_feature_bc_matrix.*found no such matrix but raw_probe",
     ),
     ("spaceranger-visium/2.1.0", {"counts": "none"}, r"no positions of spots but raw_probe_bc_matrix.h5"),
     ("spaceranger-visium", {}, r"no reader recognises it"),

@@ -95,9 +95,7 @@ def test_labels_and_kept_rows_are_those_of_the_metadata(cells: Cells, folder: Pa
 def test_several_slides_in_a_folder_are_chosen_or_told_apart(cells: Cells, folder: Path) -> None:
     other = some_cells(60, seed=1)
     write_cosmx(other, folder, "S2")
-    with pytest.raises(
-        ReadError, match=r"flat files of 2 slides: S1, S2; choose one by `slide: S1`.*sections_by: slide"
-    ):
+    with pytest.raises(ReadError, match=r"files of 2 slides: S1, S2; choose one by `slide: S1`.*sections_by: slide"):
         read(folder)
     with pytest.raises(ReadError, match=r"no slide named 'S3'.*known: S1, S2"):
         read(folder, slide="S3")
@@ -140,18 +138,17 @@ def test_a_file_cut_off_is_named(cells: Cells, tmp_path: Path) -> None:
         read(folder)
 
 
-def test_counts_of_another_slide_are_refused(cells: Cells, folder: Path, tmp_path: Path) -> None:
+def test_counts_of_another_slide_are_doubted(cells: Cells, folder: Path, tmp_path: Path) -> None:
     order = np.random.default_rng(1).permutation(len(cells))
     other = Cells(cells.xy_um, cells.area_um2, cells.field_number, cells.counts[order])
     write_cosmx(other, tmp_path / "other", "T1")
     (folder / "S1_exprMat_file.csv").unlink()
     shutil.copy(tmp_path / "other" / "T1_exprMat_file.csv", folder)
-    with (
-        pytest.raises(ReadError, match=r"correlate with 'nCount_RNA' of the list of cells at r = "),
-        doubts_heard() as d,
-    ):
+    with doubts_heard() as doubts:
         read(folder)
-    assert any("T1_exprMat_file.csv beside S1_metadata_file.csv" in doubt for doubt in d)
+    said = "\n".join(doubts)
+    assert "T1_exprMat_file.csv beside S1_metadata_file.csv" in said
+    assert "correlate with 'nCount_RNA' of the list of cells at r = " in said
 
 
 def test_names_through_floats_are_told_apart_or_refused(cells: Cells, folder: Path) -> None:
@@ -195,6 +192,5 @@ def test_counts_that_are_logs_and_lost_columns_are_named(folder: Path) -> None:
 
 def test_no_other_reader_takes_it(folder: Path) -> None:
     for path in (folder, *folder.iterdir()):
-        assert [name for name in READERS if READERS[name].recognises(path)] == (["cosmx"] if path == folder else []), (
-            path
-        )
+        claims = [name for name in READERS if READERS[name].recognises(path)]
+        assert claims == (["cosmx"] if path == folder else []), path
