@@ -242,7 +242,7 @@ def _check_one_image(rows: IntensityRows) -> None:
     by = f"`sections_by: {rows.image}`"
     if share.max() > _SAME_GROUND:
         a, b = (str(boxes.index[i]) for i in np.unravel_index(share.argmax(), share.shape))
-        found = f"{len(boxes):,} images, of which {a!r} and {b!r} and others lie on top of each other"
+        found = f"{len(boxes):,} images, of which {a!r} and {b!r} lie on top of each other"
         mend = f"read each as a section by {by}, or one by `keep: {{{rows.image}: {a}}}`"
         raise ReadError(rows.where, found, "one frame", mend)
     if rows.image not in _ONE_FRAME:
