@@ -39,13 +39,13 @@ class Cells:
 
 
 def some_cells(n: int = 80, seed: int = 0) -> Cells:
-    """Return cells 12 µm apart on a jittered lattice, the left half in field 1, the right half in field 2."""
+    """Return cells 12 µm apart on a jittered lattice: left half in field 1, right half, of other genes, in 2."""
     rng = np.random.default_rng(seed)
     side = int(np.ceil(np.sqrt(n)))
     lattice = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2)[:n]
     xy = 1000 + 12.0 * lattice + rng.uniform(-2, 2, (n, 2))
     left = lattice[:, 0] < side / 2
-    rate = np.where(np.arange(len(GENES)) < 6, 1.0, 4.0)[None] * np.where(left, 1.0, 3.0)[:, None]
+    rate = np.where((np.arange(len(GENES)) < 6)[None] == left[:, None], 6.0, 1.5)
     return Cells(xy, rng.uniform(40, 90, n), np.where(left, 1, 2), rng.poisson(rate * rng.gamma(4, 0.25, (n, 1))))
 
 

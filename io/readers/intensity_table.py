@@ -149,13 +149,15 @@ class IntensityTableReader(AbstractRowsReader):
             needs.append(f"sections_by: {rows.image}, for each of the {images:,} images is in a frame of its own")
         if not needs:
             return None
-        finite = np.isfinite(rows.xy).all(axis=1)
+        here = np.isfinite(rows.xy).all(axis=1)
+        if rows.image is not None:
+            here &= (rows.columns[rows.image] == rows.columns[rows.image].iloc[0]).to_numpy()
         return {
             "kind": "intensities",
             "rows": len(rows.barcodes),
             "markers": list(rows.counts.var_names),
             "columns": [str(name) for name in rows.columns if name],
-            "spacing_in_units": round(spacing_um(rows.xy[finite]), 4),
+            "spacing_in_units": round(spacing_um(rows.xy[here]), 4),
             "needs": needs,
         }
 

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from aivc_graph import cli
 from aivc_graph.graph.store import read_store
 from tests.vendor_folders import (
     Cells,
+    intensities,
     quantification,
     some_cells,
     write_cosmx,
@@ -83,3 +85,28 @@ def test_a_delivery_becomes_a_graph(
     assert modality in graph.modalities("cell")
     first = graph["cell"].pos.numpy()[graph["cell"].section_index.numpy() == 0]
     np.testing.assert_allclose(np.sort(first[:, 0]), np.sort(cells.xy_um[:, 0]), rtol=1e-5)
+
+
+def _objects(cells: Cells, folder: Path) -> None:
+    table = intensities(cells).assign(Object=np.arange(len(cells)) + 1, area=cells.area_um2)
+    table[["centroid-0", "centroid-1"]] = cells.xy_um[:, ::-1]
+    parts = [table.assign(Image=f"ROI{i}", case=f"donor{i % 2}") for i in range(3)]
+    pd.concat(parts).to_csv(folder / "objects.csv", index=False)
+
+
+WALKS = [("cosmx", lambda cells, folder: write_cosmx(cells, folder / "cosmx", "Lung5"), 1), ("imc", _objects, 3)]
+
+
+@pytest.mark.parametrize(("name", "write", "sections"), WALKS)
+def test_the_walks_of_the_documentation_lead_to_niches(
+    name: str, write: Callable[[Cells, Path], object], sections: int, tmp_path: Path
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / f"{name}.md").read_text().split("```yaml\n")[1].split("```")[0]
+    assert len(text.splitlines()) <= 15
+    write(some_cells(150), tmp_path)
+    (tmp_path / f"{name}.yaml").write_text(text)
+    run, niches = str(tmp_path / "run"), tmp_path / "niches.csv"
+    assert cli.main(["train", str(tmp_path / f"{name}.yaml"), "--out", run, "--set", "training.epochs=1"]) == 0
+    assert cli.main(["query", run, "niches", "--out", str(niches)]) == 0
+    found = pd.read_csv(niches)
+    assert len(found) == sections * 150 and found["section"].nunique() == sections and found["niche"].notna().all()
