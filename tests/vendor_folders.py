@@ -39,13 +39,13 @@ class Cells:
 
 
 def some_cells(n: int = 80, seed: int = 0) -> Cells:
-    """Return cells 12 µm apart on a jittered lattice, the left half in field 1, the right half in field 2."""
+    """Return cells 12 µm apart on a jittered lattice: left half in field 1, right half, of other genes, in 2."""
     rng = np.random.default_rng(seed)
     side = int(np.ceil(np.sqrt(n)))
     lattice = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2)[:n]
     xy = 1000 + 12.0 * lattice + rng.uniform(-2, 2, (n, 2))
     left = lattice[:, 0] < side / 2
-    rate = np.where(np.arange(len(GENES)) < 6, 1.0, 4.0)[None] * np.where(left, 1.0, 3.0)[:, None]
+    rate = np.where((np.arange(len(GENES)) < 6)[None] == left[:, None], 6.0, 1.5)
     return Cells(xy, rng.uniform(40, 90, n), np.where(left, 1, 2), rng.poisson(rate * rng.gamma(4, 0.25, (n, 1))))
 
 
@@ -221,4 +221,53 @@ def write_segmented(cells: Cells, folder: Path, um_per_pixel: float = 0.25) -> P
     (folder / "spatial" / "tissue_hires_image.png").write_bytes(png_encode(np.full((side, side, 3), 200, np.uint8)))
     groups = pd.DataFrame({"Barcode": names, "Cluster": np.where(cells.field_number == 1, "left", "right")})
     groups.to_csv(folder / "clusters.csv", index=False)
+    return folder
+
+
+MARKERS = ("DNA1", "CD3", "CD8", "PanCK", "Ki67", "SMA")
+
+
+def intensities(cells: Cells) -> pd.DataFrame:
+    """Return mean intensities of `MARKERS`, which are no whole numbers."""
+    return pd.DataFrame(cells.counts[:, : len(MARKERS)] * 3.25 + 0.5, columns=MARKERS)
+
+
+def quantification(cells: Cells, um_per_px: float = 0.65) -> pd.DataFrame:
+    """Return a table of cells as MCMICRO quantifies them, places and areas in pixels, with a blank channel."""
+    table = intensities(cells).assign(Blank1=0.25)
+    table.insert(0, "CellID", np.arange(len(cells)) + 1)
+    table[["X_centroid", "Y_centroid"]] = cells.xy_um / um_per_px
+    table["Area"] = cells.area_um2 / um_per_px**2
+    for name in ("MajorAxisLength", "MinorAxisLength", "Eccentricity", "Solidity", "Extent", "Orientation"):
+        table[name] = 0.5
+    return table
+
+
+def write_mcmicro(cells: Cells, folder: Path, samples: tuple[str, ...] = ("exemplar-001",), mpp: float = 0.65) -> Path:
+    """Write an MCMICRO folder: quantification, list of markers, and the registered picture with its pixel size."""
+    import tifffile
+
+    for name in ("quantification", "registration"):
+        (folder / name).mkdir(parents=True)
+    for sample in samples:
+        quantification(cells, mpp).to_csv(folder / "quantification" / f"{sample}--unmicst_cell.csv", index=False)
+    pd.DataFrame({"cycle": 1, "marker_name": [*MARKERS, "Blank1"]}).to_csv(folder / "markers.csv", index=False)
+    size = {"axes": "YX", "PhysicalSizeX": mpp, "PhysicalSizeY": mpp}
+    path = folder / "registration" / f"{samples[0]}.ome.tif"
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint16), metadata=size, ome=True)
+    return folder
+
+
+def write_steinbock(cells: Cells, folder: Path, images: tuple[str, ...] = ("A_001", "A_002")) -> Path:
+    """Write a steinbock folder: intensities and shapes of the objects of each image, all in the same frame."""
+    for name in ("intensities", "regionprops"):
+        (folder / name).mkdir(parents=True)
+    objects = np.arange(len(cells)) + 1
+    for image in images:
+        table = intensities(cells)
+        table.insert(0, "Object", objects)
+        table.to_csv(folder / "intensities" / f"{image}.csv", index=False)
+        shapes = pd.DataFrame({"Object": objects, "area": cells.area_um2, "eccentricity": 0.1})
+        shapes[["centroid-0", "centroid-1"]] = cells.xy_um[:, ::-1]
+        shapes.iloc[::-1].to_csv(folder / "regionprops" / f"{image}.csv", index=False)
     return folder

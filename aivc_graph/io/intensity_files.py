@@ -74,7 +74,8 @@ def read_intensities(path: Path) -> pd.DataFrame:
         part = read_frame(table, text=text)
         if table.parent.name == INTENSITIES:
             part = _with_shapes(part, path / SHAPES / table.name)
-        parts.append(part.assign(image=table.name.removesuffix(_TABLE)))
+        part = part.assign(image=table.name.removesuffix(_TABLE))
+        parts.append(part)
         if other := sorted(map(str, set(part) ^ set(parts[0]))):
             found = f"other columns than in {parts[0]['image'].iloc[0]}: {', '.join(other[:5])}"
             raise ReadError(str(table), found, "the same markers in every image", "give those of one panel at a time")

@@ -149,13 +149,15 @@ class IntensityTableReader(AbstractRowsReader):
             needs.append(f"sections_by: {rows.image}, for each of the {images:,} images is in a frame of its own")
         if not needs:
             return None
-        finite = np.isfinite(rows.xy).all(axis=1)
+        here = np.isfinite(rows.xy).all(axis=1)
+        if rows.image is not None:
+            here &= (rows.columns[rows.image] == rows.columns[rows.image].iloc[0]).to_numpy()
         return {
             "kind": "intensities",
             "rows": len(rows.barcodes),
             "markers": list(rows.counts.var_names),
             "columns": [str(name) for name in rows.columns if name],
-            "spacing_in_units": round(spacing_um(rows.xy[finite]), 4),
+            "spacing_in_units": round(spacing_um(rows.xy[here]), 4),
             "needs": needs,
         }
 
@@ -242,7 +244,7 @@ def _check_one_image(rows: IntensityRows) -> None:
     by = f"`sections_by: {rows.image}`"
     if share.max() > _SAME_GROUND:
         a, b = (str(boxes.index[i]) for i in np.unravel_index(share.argmax(), share.shape))
-        found = f"{len(boxes):,} images, of which {a!r} and {b!r} and others lie on top of each other"
+        found = f"{len(boxes):,} images, of which {a!r} and {b!r} lie on top of each other"
         mend = f"read each as a section by {by}, or one by `keep: {{{rows.image}: {a}}}`"
         raise ReadError(rows.where, found, "one frame", mend)
     if rows.image not in _ONE_FRAME:

@@ -194,3 +194,17 @@ def test_no_other_reader_takes_it(folder: Path) -> None:
     for path in (folder, *folder.iterdir()):
         claims = [name for name in READERS if READERS[name].recognises(path)]
         assert claims == (["cosmx"] if path == folder else []), path
+
+
+def test_molecules_are_read_in_parts_and_damage_is_named(
+    cells: Cells, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = read(folder)["transcripts"].compute()
+    monkeypatch.setattr("aivc_graph.io.molecules._BLOCK_BYTES", 700)
+    section = read(folder)
+    assert section["transcripts"].npartitions > 5
+    pd.testing.assert_frame_equal(section["transcripts"].compute().reset_index(drop=True), whole.reset_index(drop=True))
+    with (folder / "S1_tx_file.csv").open("a") as file:
+        file.write('1,2,"G00\n')
+    with pytest.raises(ReadError, match=r"S1_tx_file.csv: a damaged list of transcripts"):
+        read(folder)["transcripts"].compute()
