@@ -136,6 +136,7 @@ class AbstractTableReader(NodeOptions, AbstractReader):
             return None
         rows = self.rows(path)
         finite = np.isfinite(rows.xy[:, :2]).all(axis=1)
+        check_one_ground(rows.barcodes[finite], rows.columns[finite], rows.xy[finite, :2], rows.where)
         return {
             "kind": "rows",
             "rows": len(rows.barcodes),

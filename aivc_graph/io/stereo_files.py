@@ -145,7 +145,7 @@ def _blocks(path: Path, skip: int, columns: list[str], used: list[str]) -> Itera
     }
     try:
         yield from pd.read_csv(path, chunksize=_BLOCK, **options)
-    except (ValueError, OSError, EOFError, zlib.error) as error:
+    except (ValueError, OverflowError, OSError, EOFError, zlib.error) as error:
         raise ReadError(str(path), f"a damaged GEM ({error})", mend="copy it again from its source") from error
 
 

@@ -37,7 +37,7 @@ NO_LABEL = ("", "NA", "nan", "None")
 MAX_FIRST_LINES = 2**24
 # Above this a float no longer holds every whole number, so a name that went through one is another's.
 LAST_EXACT = 2**53
-_DAMAGE = (ValueError, OSError, EOFError, zlib.error)
+_DAMAGE = (ValueError, OverflowError, OSError, EOFError, zlib.error)
 _BLOCK_VALUES = 2**22
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _WHOLE = re.compile(r"^(-?\d+)\.0+$")

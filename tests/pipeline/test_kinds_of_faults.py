@@ -100,7 +100,7 @@ def test_annotation_of_other_cells_is_doubted_by_its_sums(tmp_path: Path, shuffl
 # Names with a structure, read by a fixed spelling.
 
 
-def _geo_visium(folder: Path) -> Path:
+def geo_visium(folder: Path) -> Path:
     """A flat folder as GEO packs a Visium sample: its accession before every name, all text packed."""
     rows, columns = np.divmod(np.arange(N), 12)
     columns = 2 * columns + rows % 2
@@ -123,14 +123,14 @@ def _geo_visium(folder: Path) -> Path:
 
 
 def test_a_sample_as_geo_packs_it_is_read(tmp_path: Path) -> None:
-    path = _geo_visium(tmp_path)
+    path = geo_visium(tmp_path)
     assert recognise(path) == "spaceranger"
     table = read(path).tables["patch_rna"]
     assert table.shape == (N, 30) and table.var.loc["GENE3", "gene_id"] == "ENSG00000000003"
 
 
 def test_two_samples_in_one_folder_are_refused_by_name(tmp_path: Path) -> None:
-    path = _geo_visium(tmp_path)
+    path = geo_visium(tmp_path)
     for file in list(path.iterdir()):
         (path / file.name.replace("GSM1234567", "GSM1234568")).write_bytes(file.read_bytes())
     with pytest.raises(ReadError, match=r"2 of them: GSM1234567.*put each sample in a folder of its own"):
