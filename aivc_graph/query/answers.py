@@ -140,7 +140,8 @@ def _by_niche(
 def _mean_known(values: np.ndarray) -> np.ndarray:
     """Return the mean of what is not NaN of each gene (gene,); NaN where nothing is."""
     known = np.isfinite(values)
-    return np.where(known.any(axis=0), np.where(known, values, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1), np.nan)
+    number = known.sum(axis=0)
+    return np.where(number > 0, np.where(known, values, 0).sum(axis=0) / np.maximum(number, 1), np.nan)
 
 
 def _bootstrap(values: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:

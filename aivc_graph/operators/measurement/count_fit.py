@@ -95,7 +95,7 @@ def fit_components(part: Measurement, fitting: Fitting) -> None:
         vectors = (vectors @ turn)[:, ::-1][:, :latent]
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(latent)])
     part.loading.copy_(torch.from_numpy(np.ascontiguousarray(vectors)).float())
-    squares = sum(_squares(*piece) for piece in scaled) / number
+    squares = np.sum([_squares(*piece) for piece in scaled], axis=0) / number
     along = np.sum([(vectors * _moment_times(*piece, vectors)).sum(axis=0) for piece in scaled], axis=0) / number
     noise = max(float(squares.sum() - along.sum()) / max(n - latent, 1), 1e-6)
     variance = np.maximum(along - noise, 1e-3 * noise)
