@@ -100,7 +100,7 @@ class H5muReader(LayerOptions, SymbolOptions, AbstractAnyRowsReader):
         if self.layer is not None and self.layer in part.layers:
             part = part.copy()
             part.X = part.layers[self.layer]
-        table, faults = named_features(part), Faults(ReadError)
+        table, faults = named_features(part, where), Faults(ReadError)
         check_counts(table, where, faults, "give counts, or leave it out by `modalities:`")
         faults.raise_if_any()
         return table

@@ -256,3 +256,15 @@ def test_torn_files_are_called_so(tmp_path: Path, n_byte: int) -> None:
             np.testing.assert_array_equal(section.tables["cell_rna"].X.toarray(), table.X.toarray())
         except ReadError as error:
             assert f"torn_{name}" in str(error)
+
+
+@pytest.mark.parametrize("where", ["X/indices", "X/indptr"])
+def test_sparse_matrices_that_point_outside_of_themselves_are_refused(tmp_path: Path, where: str) -> None:
+    from aivc_graph.io.h5ad_file import read_anndata
+
+    _table().write_h5ad(tmp_path / "t.h5ad")
+    with h5py.File(tmp_path / "t.h5ad", "r+") as file:
+        file[where][5] = 2**30
+    for reading in (lambda path: read(path, **PLACED), read_anndata):
+        with pytest.raises(ReadError, match=r"t.h5ad: a damaged sparse matrix"):
+            reading(tmp_path / "t.h5ad")
