@@ -21,8 +21,8 @@ from aivc_graph.io.tables import BARCODE_NAMES, names_of, read_frame
 from aivc_graph.tissue.section import MIN_OVERLAP, add_cells, new_section
 
 LIBRARY = "library"
-# What lies beside a matrix of spots or of cells in tissue.
-_PLACES = ("spatial", "cells.parquet", "cells.csv.gz", "cells.csv")
+# Xenium's matrix, whose cells have positions in a file beside it.
+_OF_TISSUE = "cell_feature_matrix"
 
 
 @READERS.register("cellranger", expects="a 10x matrix of cells: …_feature_bc_matrix.h5, or a folder with matrix.mtx")
@@ -54,7 +54,7 @@ class CellRangerReader(GeneOptions, AbstractTableReader):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        if any((path.parent / name).exists() for name in _PLACES):  # then the folder is what is meant
+        if (path.parent / "spatial").exists() or path.name.startswith(_OF_TISSUE):  # the folder is what is meant
             return False
         if path.is_file():
             return "matrix" in hdf5_names(path) and "row_attrs" not in hdf5_names(path)

@@ -85,9 +85,11 @@ def test_a_section_of_spots_is_not_taken_for_cells(counts: np.ndarray, tmp_path:
     assert recognise(path) == "spaceranger"
 
 
-@pytest.mark.parametrize("beside", ["spatial", "cells.parquet"])
-def test_a_matrix_beside_its_positions_is_not_taken_for_cells(counts: np.ndarray, tmp_path: Path, beside: str) -> None:
-    path = _h5(counts, tmp_path / "cell_feature_matrix.h5")
+@pytest.mark.parametrize(("name", "beside"), [("m.h5", "spatial"), ("cell_feature_matrix.h5", "cells.parquet")])
+def test_a_matrix_beside_its_positions_is_not_taken_for_cells(
+    counts: np.ndarray, tmp_path: Path, name: str, beside: str
+) -> None:
+    path = _h5(counts, tmp_path / name)
     (tmp_path / beside).mkdir()
     with pytest.raises(ReadError, match=r"no reader recognises it"):
         recognise(path)
