@@ -14,6 +14,7 @@ from aivc_graph.operators.intervention.effect_rows import EFFECT, PLACE, make_ro
 from aivc_graph.operators.intervention.intervention_plan import InterventionPlan
 from aivc_graph.operators.intervention.joint_effects import JointEffects, Rows
 from aivc_graph.operators.intervention.shrinkage import log_evidence, shrunken
+from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS
 
 Floats = NDArray[np.floating]
 
@@ -39,7 +40,7 @@ def choose_courses(contrasts: Contrasts, plan: InterventionPlan, passed_on: Floa
         alone = _Alone.of(contrasts, plan, rows, joint, row, passed_on[row])
         if alone.local.any():
             best = alone.told(courses[row]) + LEAST_GAIN
-            sharpnesses = BLUNT if plan.kinds[row] == "knockout" else SHARPNESSES
+            sharpnesses = SHARPNESSES if INTERVENTION_KINDS[plan.kinds[row]].saturates else BLUNT
             for reach, sharpness, spread in product(HANDED_ON, sharpnesses, SPREAD_SHARES):
                 spreading = replace(courses[row], handed_on=reach, sharpness=sharpness, spread=spread)
                 if (found := alone.told(spreading)) > best:

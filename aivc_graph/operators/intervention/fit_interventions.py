@@ -19,6 +19,7 @@ from aivc_graph.operators.intervention.exposure import DIRECT, SPREAD
 from aivc_graph.operators.intervention.intervention_plan import InterventionPlan, section_arms
 from aivc_graph.operators.intervention.joint_effects import DONOR, JointEffects, Rows
 from aivc_graph.operators.part import Fitting
+from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS
 
 if TYPE_CHECKING:
     from aivc_graph.operators.intervention.component_shift import ComponentShift
@@ -27,8 +28,6 @@ log = logging.getLogger(__name__)
 Floats = NDArray[np.floating]
 
 SAMPLE_NODES = 20_000
-# What is lost or gained inside a cell is not passed on, only what follows from it.
-INSIDE = ("knockout", "activation")
 # How much of a shrunken effect is kept: of its mean over components, and of each component's departure from it.
 KEPT = ((0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (1.0, 0.25), (1.0, 0.5), (1.0, 1.0))
 # No effect unless the squared error on left-out donors, in units of its variance, falls by this much.
@@ -97,10 +96,10 @@ def _fit_components(
 
 
 def _passed_on(panel: tuple[str, ...], plan: InterventionPlan) -> Floats:
-    """Return which molecules' effects may spread (key, molecule): 1 or 0."""
+    """Return which molecules' effects may spread (key, molecule), 1 or 0: what stays inside a cell is not passed on."""
     return np.array(
         [
-            [0.0 if kind in INSIDE and molecule in targets else 1.0 for molecule in panel]
+            [0.0 if INTERVENTION_KINDS[kind].inside and molecule in targets else 1.0 for molecule in panel]
             for kind, targets in zip(plan.kinds, plan.targets, strict=True)
         ]
     )
