@@ -293,7 +293,7 @@ def _is_index(part: str | int, place: Any) -> bool:
 
 def _check_members(data: dict[str, Any], base: Path, faults: SettingFaults) -> None:
     """Check the settings whose keys depend on a name: edge rules, the split's design, readers, registration methods."""
-    for kind in ("lateral", "lift", "project"):
+    for kind in ("lateral", "lift", "project", "propagator"):
         for key, chosen in _find(data, ("model", kind)):
             faults.check_member(key, chosen, KINDS[kind], "part")
     for key, chosen in _find(data, ("model", "measurement", ANY)):

@@ -26,6 +26,8 @@ class ModelConfig(Settings):
         By modality, such as ``{rna: {kind: negative_binomial}}``.
     lateral, lift, project
         Which operator passes messages, such as ``{kind: set_summary}``.
+    propagator
+        How effects of interventions go with dose and time, such as ``{kind: hill_relaxation}``.
     """
 
     latent: int = Field(16, ge=2, le=512)
@@ -35,11 +37,12 @@ class ModelConfig(Settings):
     lateral: Choice = Field(default_factory=lambda: {"kind": "ring_mean"})
     lift: Choice = Field(default_factory=lambda: {"kind": "set_summary"})
     project: Choice = Field(default_factory=lambda: {"kind": "broadcast"})
+    propagator: Choice = Field(default_factory=lambda: {"kind": "hill_relaxation"})
 
     @property
     def chosen(self) -> dict[str, Any]:
         """What was chosen, by kind of part."""
-        return {kind: getattr(self, kind) for kind in ("measurement", "lateral", "lift", "project")}
+        return {kind: getattr(self, kind) for kind in ("measurement", "lateral", "lift", "project", "propagator")}
 
     @field_validator("rings")
     @classmethod

@@ -13,11 +13,10 @@ from aivc_graph import names
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.intervention.choose_courses import choose_courses
 from aivc_graph.operators.intervention.contrasts import Encoded, make_contrasts
-from aivc_graph.operators.intervention.course import COURSE
 from aivc_graph.operators.intervention.effect_rows import effects_of, make_rows
 from aivc_graph.operators.intervention.exposure import DIRECT, SPREAD
-from aivc_graph.operators.intervention.intervention_plan import InterventionPlan, section_arms
 from aivc_graph.operators.intervention.joint_effects import DONOR, JointEffects, Rows
+from aivc_graph.operators.intervention_plan import InterventionPlan, section_arms
 from aivc_graph.operators.part import Fitting
 from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS
 
@@ -49,7 +48,8 @@ def fit_interventions(shift: ComponentShift, fitting: Fitting) -> None:
     encoded = Encoded(measurement, plan, source, size, seed)
     _fit_components(shift, plan, graph, encoded.nodes(), seed)
     contrasts = make_contrasts(shift, encoded)
-    courses = choose_courses(contrasts, plan, _passed_on(measurement.plan.names, plan))
+    propagator = fitting.model.part("propagator", plan.level)
+    courses = choose_courses(contrasts, plan, _passed_on(measurement.plan.names, plan), propagator)
     rows, _ = make_rows(contrasts, courses, plan)
     effects = effects_of(rows, plan)
     kept = _kept(rows, effects.whole, effects.without, plan)
@@ -62,7 +62,8 @@ def fit_interventions(shift: ComponentShift, fitting: Fitting) -> None:
     for copy, effect in enumerate((whole, *without)):
         _store(shift, copy, effect, passed_on[:, None], weight)
     for row, (key, course) in enumerate(zip(plan.keys, courses, strict=True)):
-        shift.course[row] = torch.tensor([getattr(course, name) for name in COURSE])
+        propagator.course[row] = torch.from_numpy(course.numbers)
+        shift.reach[row] = torch.tensor([course.handed_on, course.sharpness])
         amount = contrasts.nodes * np.clip(rows.x[:, row], 0, 1)
         np.add.at(shift.treated_nodes[row].numpy(), contrasts.component, amount)
         log.info(
