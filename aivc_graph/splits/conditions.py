@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ from aivc_graph.splits.design import Counts, count_labels, levels_of, write_labe
 from aivc_graph.splits.drawn import AbstractDrawnSplit
 from aivc_graph.tissue.applied import conditions_of_nodes, screened_level
 from aivc_graph.tissue.condition_table import TARGETS, as_conditions
-from aivc_graph.tissue.intervention import Intervention, Kind, interventions_of
+from aivc_graph.tissue.intervention import Intervention, interventions_of
 from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS
 from aivc_graph.tissue.section import metadata_of
 
@@ -95,7 +95,7 @@ def target_of(part: str) -> str:
     ('TP53', 'TP53', 'poly(I:C)')
     """
     kind, _, name = part.partition(":")
-    return name if kind in get_args(Kind) else part
+    return name if kind in INTERVENTION_KINDS else part
 
 
 def column_of(conditions: pd.DataFrame, name: str) -> pd.Series:

@@ -99,7 +99,7 @@ def test_every_parameter_learns_and_everything_else_is_fitted(graph: TissueGraph
                 there.add((type(new).__name__, name))
                 if not torch.equal(value, old.get_buffer(name)):
                     moved.add((type(new).__name__, name))
-    # Shares and reaches that nothing here supports stay at their start; that they can move is shown where each is fitted.
+    # Shares and reaches that nothing here supports stay at their start; where each is fitted they are seen to move.
     assert {name for name in there - moved if not name[1].endswith(("share", "reach", *GIVEN))} == set()
 
 

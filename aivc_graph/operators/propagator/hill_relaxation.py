@@ -47,14 +47,12 @@ class HillRelaxation(AbstractPropagator):
         """Return the usual course, half its effect at its full dose, and whatever else doses and times tell apart."""
         given = HillRelaxationOptions(**self.plan.options)
         full_dose, full_hours = (max(float(np.max(amount)), LEAST) for amount in (doses, hours))
-        usual = (full_dose, 1.0, full_hours)
-        curves, times = [usual[:2]], usual[2:]
+        curves = [(full_dose, 1.0)]
         if len(np.unique(doses)) > 2:
             halves = np.geomspace(max(float(np.min(doses)), LEAST) / 2, full_dose * 2, N_HALVES)
             curves = list(product(map(float, halves), given.exponents))
-        if len(np.unique(hours)) > 1:
-            times = given.hours
-        found = [usual, *((*curve, tau) for curve, tau in product(curves, times))]
+        times = given.hours if len(np.unique(hours)) > 1 else (full_hours,)
+        found = [(full_dose, 1.0, full_hours), *((*curve, time) for curve, time in product(curves, times))]
         return np.array([(*course, full_dose, full_hours) for course in found])
 
     def carry(self, course: Tensor, before: Tensor, dose: Tensor, hours: Tensor) -> Tensor:
