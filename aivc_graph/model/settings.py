@@ -9,6 +9,8 @@ from pydantic import Field, field_validator
 from aivc_graph.settings import Settings
 
 Choice = dict[str, Any]
+# Kinds of which one member serves all slots, and kinds of which a member is chosen by modality or relation.
+ONE_MEMBER, BY_NAME = ("lateral", "lift", "project", "propagator"), ("measurement", "relation")
 
 
 class ModelConfig(Settings):
@@ -24,6 +26,8 @@ class ModelConfig(Settings):
         Number of (lateral, lift, project) blocks.
     measurement
         By modality, such as ``{rna: {kind: negative_binomial}}``.
+    relation
+        By relation, such as ``{near: {kind: near}}``: how it is read before messages travel along it.
     lateral, lift, project
         Which operator passes messages, such as ``{kind: set_summary}``.
     propagator
@@ -34,6 +38,7 @@ class ModelConfig(Settings):
     rings: tuple[int, ...] = (6, 18)
     depth: int = Field(1, ge=1, le=8)
     measurement: dict[str, Choice] = Field(default_factory=dict)
+    relation: dict[str, Choice] = Field(default_factory=dict)
     lateral: Choice = Field(default_factory=lambda: {"kind": "ring_mean"})
     lift: Choice = Field(default_factory=lambda: {"kind": "set_summary"})
     project: Choice = Field(default_factory=lambda: {"kind": "broadcast"})
@@ -42,7 +47,7 @@ class ModelConfig(Settings):
     @property
     def chosen(self) -> dict[str, Any]:
         """What was chosen, by kind of part."""
-        return {kind: getattr(self, kind) for kind in ("measurement", "lateral", "lift", "project", "propagator")}
+        return {kind: getattr(self, kind) for kind in (*ONE_MEMBER, *BY_NAME)}
 
     @field_validator("rings")
     @classmethod
