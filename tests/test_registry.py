@@ -161,16 +161,18 @@ def test_a_faulty_package_of_questions_is_named_by_the_command_line(
 
 
 def test_kinds_of_intervention_come_from_packages_too(install: Callable[..., Path], forget: Any) -> None:
-    code = (
-        "from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS, InterventionKind\n"
-        "INTERVENTION_KINDS.register('heat')(InterventionKind(sign=None, unit='degrees'))\n"
-    )
-    forget.syspath_prepend(install("their_kinds", code, "aivc_graph.intervention_kinds"))
     from aivc_graph.tissue.intervention import Intervention
     from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS
 
+    assert "heat" not in INTERVENTION_KINDS  # and its own members are there
     for held in ("_members", "_facts"):
         forget.setattr(INTERVENTION_KINDS, held, dict(getattr(INTERVENTION_KINDS, held)))
+    code = (
+        "from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS, InterventionKind\n"
+        'INTERVENTION_KINDS.register("heat")(InterventionKind(sign=None, unit="degrees"))\n'
+    )
+    forget.syspath_prepend(install("their_kinds", code, "aivc_graph.intervention_kinds"))
+    import_members.cache_clear()
     assert Intervention(kind="heat", name="bath").unit == "degrees"
 
 
