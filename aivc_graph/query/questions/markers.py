@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import Field
+from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
-from aivc_graph.graph.panels import panel_columns
+from aivc_graph.graph.panels import measured_molecules, panel_columns
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.query.answers import counted_nodes, measured_genes
 from aivc_graph.query.markers import LEAST_NODES, LEAST_UNITS, Units, marker_table
@@ -47,15 +49,12 @@ class MarkersQuestion(AbstractNicheQuestion):
     def answer(self, tissue: VirtualTissue) -> pd.DataFrame:
         """Return a row a group and gene."""
         level, graph = tissue.level(self.level), tissue.graph
-        genes = measured_genes(tissue.model, level, None)
         asked = measured_genes(tissue.model, level, self.genes)
         group = self._groups(tissue, level)
         counted = counted_nodes(tissue.model, graph, level) & (group.codes >= 0)
-        counts = to_scipy_csr(graph.counts(level, names.RNA))[:, panel_columns(graph, level, names.RNA).numpy()]
-        units = _units(tissue, level, counted)
-        table = marker_table(
-            counts[counted], genes, group.codes[counted], [str(one) for one in group.categories], units
-        ).rename(columns={"group": self.by})
+        units, (counts, genes) = _units(tissue, level, counted), _counts(tissue, level, counted)
+        table = marker_table(counts, genes, group.codes[counted], [str(one) for one in group.categories], units)
+        table = table.rename(columns={"group": self.by})
         if table.empty and len(group.categories) > 1:
             found = f"fewer than two values of {self.by!r} with {LEAST_NODES} counted nodes in one {units.name}"
             raise QueryError("markers", found, f"groups of {LEAST_NODES} nodes or more", "ask by another column")
@@ -90,7 +89,16 @@ class MarkersQuestion(AbstractNicheQuestion):
         return marker_map(ratio.loc[order], adjusted.loc[order], label=self.by)
 
 
-def _units(tissue: VirtualTissue, level: str, counted: np.ndarray) -> Units:
+def _counts(tissue: VirtualTissue, level: str, counted: NDArray[np.bool_]) -> tuple[sparse.csr_matrix, list[str]]:
+    """Return the counts (node, gene) of the genes that every section with counted nodes measured, and those genes."""
+    graph = tissue.graph
+    columns = panel_columns(graph, level, names.RNA).numpy()
+    sections = np.unique(graph[level].section_index.numpy()[counted])
+    columns = columns[measured_molecules(graph, level, names.RNA).numpy()[sections][:, columns].all(axis=0)]
+    return to_scipy_csr(graph.counts(level, names.RNA))[counted][:, columns], list(graph.obs(names.GENE).index[columns])
+
+
+def _units(tissue: VirtualTissue, level: str, counted: NDArray[np.bool_]) -> Units:
     """Return donors where there are enough of them, else sections, else regions."""
     store = tissue.graph[level]
     section, obs = store.section_index.numpy()[counted], tissue.graph.obs(names.SECTION)
