@@ -68,6 +68,13 @@ class H5muReader(LayerOptions, SymbolOptions, AbstractAnyRowsReader):
         whole = open_anndata(path, _read)
         chosen = self._chosen(list(whole.parts), path)
         parts = {modality: whole.parts[name] for modality, name in chosen.items()}
+        for place, cells in [
+            ("obs", whole.obs.index),
+            *((f"mod/{chosen[one]}", parts[one].obs_names) for one in parts),
+        ]:
+            if cells.has_duplicates:
+                found = f"cell {cells[cells.duplicated()][0]!r} twice"
+                raise ReadError(f"{path} · {place}", found, "unique names", "make them so before the file is written")
         where = f"{path} · mod/{chosen[names.RNA]}"
         rna = parts[names.RNA]
         counts = values_of(rna, where, self.layer, self.symbols, dense=self.values != "counts")
