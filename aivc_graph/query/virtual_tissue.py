@@ -392,8 +392,9 @@ class VirtualTissue:
 
     def _niche_shares(self, k: int | None, resolution: float | None) -> dict[str, np.ndarray]:
         if (k, resolution) not in self._niches:
-            rule = self.niche_rule
-            if k is not None or resolution is not None:
+            if k is None and resolution is None:
+                rule = self.niche_rule
+            else:
                 rule = fit_niches(self._surroundings, k, 1.0 if resolution is None else resolution, self.seed)
             self._niches[k, resolution] = on_every_level(self.graph, self.base_level, rule(self._surroundings))
         return self._niches[k, resolution]

@@ -174,7 +174,7 @@ class WhatIf:
         return str(treated.value_counts().index[0]) if len(treated) else str(treated.cat.categories[0])
 
     @torch.no_grad()
-    def rollouts(self, weight: Any, columns: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    def rollouts(self, weight: Any, columns: list[int], *, copies: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """Return expression [counts per 10,000] by place untreated (place, gene), and treated (copy, place, gene).
 
         Parameters
@@ -183,6 +183,8 @@ class WhatIf:
             Sparse (place, node) whose rows average over the nodes of the base level that make up each place.
         columns
             Positions of molecules in the panel.
+        copies
+            Whether an interval is asked for: the first copy alone is returned if not.
 
         The first copy is by the effects of all training donors, each other without one of them and not shrunken; it is
         the first alone where fewer than five donors were given one of the parts.
@@ -190,9 +192,9 @@ class WhatIf:
         model, plan = self.model, self.model.plan.interventions
         shift = model.interventions
         assert plan is not None and isinstance(shift, ComponentShift)
-        copies = [0, *(1 + donor for donor in self._donors())]
+        of_donors = [0, *(1 + donor for donor in self._donors())] if copies else [0]
         untreated = np.zeros((weight.shape[0], len(columns)))
-        treated = np.zeros((len(copies), *untreated.shape))
+        treated = np.zeros((len(of_donors), *untreated.shape))
         pairs = {(plan.keys.index(a), plan.keys.index(b)): row for row, (a, b) in enumerate(plan.pairs)}
         asked = np.asarray(weight.sum(axis=0)).ravel() > 0
         counted = model.count_operator(plan.level, plan.modality)
@@ -205,7 +207,7 @@ class WhatIf:
             to_place = weight[:, mine]
             untreated += to_place @ _per(log_share)[:, columns]
             decoder = counted.decoder()
-            for place, copy in enumerate(copies):
+            for place, copy in enumerate(of_donors):
                 latent, beside = shift(own, local, pairs, copy)
                 treated[place] += to_place @ _per(log_share + latent @ decoder.t() + beside)[:, columns]
         return untreated, treated

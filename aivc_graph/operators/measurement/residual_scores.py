@@ -14,6 +14,8 @@ Floats = NDArray[np.floating]
 ALIKE = 200
 MOST_NODES, MOST_VALUES = 2_000, 2_000_000
 MOST_SCORE = 4.5
+# Up to so many counts chances are summed one by one, which takes a tenth of the time of inverting them.
+SUMMED = 64
 
 
 class ResidualScores(nn.Module):
@@ -85,5 +87,15 @@ def scores_of(counts: Floats, mean: Floats, dispersion: Floats, rng: np.random.G
 
 def counts_of(score: Floats, mean: Floats, dispersion: Floats) -> Floats:
     """Return the counts that have the `score` under the negative binomial of `mean` and `dispersion`."""
-    success = dispersion / (dispersion + np.maximum(mean, 1e-12))
-    return np.asarray(nbinom.ppf(ndtr(score), dispersion, success))
+    mean = np.maximum(mean, 1e-12)
+    failure, law = mean / (dispersion + mean), np.exp(-dispersion * np.log1p(mean / dispersion))
+    wanted, *law = (part.ravel() for part in np.broadcast_arrays(ndtr(score), law, law, dispersion, failure))
+    counts, left = np.zeros(len(wanted)), np.arange(len(wanted))
+    for number in range(1, SUMMED + 1):
+        beyond = wanted > law[0]
+        left, wanted, (up_to, chance, size, failing) = left[beyond], wanted[beyond], [part[beyond] for part in law]
+        chance = chance * failing * (size + number - 1) / number
+        law, counts[left] = [up_to + chance, chance, size, failing], number
+    beyond = wanted > law[0]
+    counts[left[beyond]] = nbinom.ppf(wanted[beyond], law[2][beyond], 1 - law[3][beyond])
+    return counts.reshape(np.shape(score))
