@@ -122,8 +122,9 @@ def fit_mixtures(x: Floats, seed: int, most: int = 0, starts: int = STARTS, leas
     """Return the mixture of each number of parts; from the same states, any seed finds the same or nearly so.
 
     Thirty parts, or `most` and ten more, are fitted by expectation-maximisation, then merged, two by two and refitted
-    each time, down to `least`, at which alone all is fitted to the end where it is above one; of several such descents
-    the likeliest mixture of each number is kept, its parts by size. More than 10,000 nodes are represented by as many. There are no more parts than different states.
+    each time, down to `least`, where alone all is fitted to the end if that is above one; of several such descents the
+    likeliest mixture of each number is kept, its parts by size. More than 10,000 nodes are represented by as many.
+    There are no more parts than different states.
     """
     sample = x[evenly(len(x))]
     middle = sample.mean(axis=0, dtype=float)

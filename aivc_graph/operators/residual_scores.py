@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -29,8 +32,8 @@ class ResidualScores(nn.Module):
     counts that have these scores under the law expected there. So molecules vary together as they did in nodes that
     were measured, and where the law is too wide or too narrow the scores make up for it.
 
-    With the standard normal scores of the start molecules are drawn on their own from the law. Invariant to the order
-    of nodes, and to moving and rotating the section.
+    Before any are kept molecules are drawn on their own from the law. Invariant to the order of nodes, and to moving
+    and rotating the section.
 
     Parameters
     ----------
@@ -58,22 +61,34 @@ class ResidualScores(nn.Module):
 
     def __init__(self, n_molecules: int, latent: int) -> None:
         super().__init__()
-        kept = int(np.clip(MOST_VALUES // max(n_molecules, 1), ALIKE, MOST_NODES))
-        score = np.random.default_rng(0).standard_normal((kept, n_molecules), np.float32)
-        self.register_buffer("place", torch.zeros(kept, latent))
-        self.register_buffer("score", torch.from_numpy(score).half())
+        self.register_buffer("place", torch.zeros(0, latent))
+        self.register_buffer("score", torch.zeros(0, n_molecules, dtype=torch.half))
+
+    def kept(self, n: int) -> NDArray[np.int64]:
+        """Return which of `n` nodes are kept, evenly, all where they are few."""
+        most = int(np.clip(MOST_VALUES // max(self.score.shape[1], 1), ALIKE, MOST_NODES))
+        return np.linspace(0, n - 1, min(n, most)).round().astype(np.int64)
 
     def fit(self, place: Floats, score: Floats) -> None:
-        """Keep scores (node, molecule) of nodes at `place` (node, latent): of many an even choice, few repeatedly."""
-        rows = np.linspace(0, len(place) - 1, len(self.place)).round().astype(int)
-        self.place.copy_(torch.from_numpy(place[rows]))
-        self.score.copy_(torch.from_numpy(score[rows]))
+        """Keep scores (node, molecule) of nodes at `place` (node, latent)."""
+        self.place = torch.from_numpy(place).to(self.place)
+        self.score = torch.from_numpy(score).to(self.score)
 
     def draw(self, place: Floats, columns: NDArray[np.integer], draws: int, rng: np.random.Generator) -> Floats:
         """Return scores (node, draw, column), those of the 200 kept nodes nearest to `place`, each before any twice."""
-        near = cKDTree(self.place.numpy()).query(place, k=ALIKE)[1]
-        picked = rng.permuted(near, axis=1)[:, np.arange(draws) % ALIKE]
+        if not len(self.place):
+            return rng.standard_normal((len(place), draws, len(columns)))
+        alike = np.arange(min(ALIKE, len(self.place)))
+        near = cKDTree(self.place.numpy()).query(place, k=alike + 1)[1]
+        picked = rng.permuted(near, axis=1)[:, np.arange(draws) % len(alike)]
         return self.score.numpy()[:, columns].astype(np.float64)[picked]
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *rest: Any) -> None:
+        """Load as many nodes as were kept."""
+        for name in ("place", "score"):
+            if (saved := state_dict.get(prefix + name)) is not None:
+                setattr(self, name, getattr(self, name).new_empty(saved.shape))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def scores_of(counts: Floats, mean: Floats, dispersion: Floats, rng: np.random.Generator) -> Floats:
