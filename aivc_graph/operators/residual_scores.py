@@ -39,8 +39,6 @@ class ResidualScores(nn.Module):
     ----------
     n_molecules
         Size of the panel.
-    latent
-        Size of the place by which nodes are told to be alike.
 
     Shapes
     ------
@@ -59,9 +57,9 @@ class ResidualScores(nn.Module):
     place: Tensor
     score: Tensor
 
-    def __init__(self, n_molecules: int, latent: int) -> None:
+    def __init__(self, n_molecules: int) -> None:
         super().__init__()
-        self.register_buffer("place", torch.zeros(0, latent))
+        self.register_buffer("place", torch.zeros(0, 0))
         self.register_buffer("score", torch.zeros(0, n_molecules, dtype=torch.half))
 
     def kept(self, n: int) -> NDArray[np.int64]:

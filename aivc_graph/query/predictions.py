@@ -85,7 +85,7 @@ def drawn_log_expression(
     """
     depth, rng = float(model.count_operator(level, names.RNA).target_depth), np.random.default_rng(seed)
     around = _around(model, level)
-    residuals = ResidualScores(told.shares.shape[1], model.plan.latent) if around is None else around.residuals
+    residuals = ResidualScores(told.shares.shape[1]) if around is None else around.residuals
     score = residuals.draw(_place(model, told, level), columns, draws, rng)
     total = np.broadcast_to(total if np.ndim(total) == 2 else total[:, None], score.shape[:2])[:, :, None]
     shares, dispersion = (values[:, None, columns] for values in _law(model, told, level))

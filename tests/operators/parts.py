@@ -26,7 +26,7 @@ def lateral(latent: int, n_rings: int) -> RingMeanLateral:
 
 def neighbours(n_molecules: int, n_rings: int, depth: float = 1.0) -> NeighbourPrediction:
     """Return a prediction from neighbours."""
-    sizes = {"latent": 2, "n_molecules": n_molecules, "n_rings": n_rings, "depth": depth}
+    sizes = {"n_molecules": n_molecules, "n_rings": n_rings, "depth": depth}
     return NeighbourPrediction(NeighbourPlan(level="cell", modality="rna", **sizes))
 
 

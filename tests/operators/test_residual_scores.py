@@ -21,7 +21,7 @@ def _counts(rng: np.random.Generator, dispersion: np.ndarray = DISPERSION) -> np
 
 
 def _fitted(counts: np.ndarray, place: np.ndarray | None = None) -> ResidualScores:
-    residuals = ResidualScores(MOLECULES, 1)
+    residuals = ResidualScores(MOLECULES)
     law = np.tile(MEAN, (len(counts), 1)), np.tile(DISPERSION, (len(counts), 1))
     place = np.random.default_rng(0).random((len(counts), 1)) if place is None else place
     rows = residuals.kept(len(counts))
@@ -50,7 +50,7 @@ def test_molecules_vary_together_as_in_measured_nodes_and_alone_at_the_start() -
     wanted, found = np.corrcoef(np.log1p(counts).T), np.corrcoef(np.log1p(_drawn(_fitted(counts))).T)
     assert wanted[0, 1] > 0.5
     np.testing.assert_allclose(found, wanted, atol=0.15)
-    alone = np.corrcoef(np.log1p(_drawn(ResidualScores(MOLECULES, 1), draws=3_000)).T)
+    alone = np.corrcoef(np.log1p(_drawn(ResidualScores(MOLECULES), draws=3_000)).T)
     assert abs(alone[0, 1]) < 0.2
 
 
@@ -72,7 +72,7 @@ def test_draws_are_those_of_nodes_alike() -> None:
 
 @pytest.mark.parametrize("n", [1, 7, NODES])
 def test_few_nodes_are_all_kept_and_many_evenly(n: int) -> None:
-    residuals, place = ResidualScores(MOLECULES, 1), np.arange(n)[:, None] / n
+    residuals, place = ResidualScores(MOLECULES), np.arange(n)[:, None] / n
     rows = residuals.kept(n)
     assert len(set(rows)) == min(n, MOST_NODES) and rows[0] == 0 and rows[-1] == n - 1
     residuals.fit(place[rows], np.repeat(place[rows], MOLECULES, axis=1))
@@ -88,6 +88,6 @@ def test_counts_are_the_quantiles_of_the_negative_binomial(mean: float, dispersi
 
 
 def test_kept_scores_return_with_the_state() -> None:
-    fitted, loaded = _fitted(_counts(np.random.default_rng(6))), ResidualScores(MOLECULES, 1)
+    fitted, loaded = _fitted(_counts(np.random.default_rng(6))), ResidualScores(MOLECULES)
     loaded.load_state_dict(fitted.state_dict())
     np.testing.assert_array_equal(_drawn(fitted), _drawn(loaded))

@@ -57,5 +57,5 @@ def test_draws_of_hidden_nodes_vary_over_genes_as_what_was_measured_and_are_save
 
     assert together() > 0.7
     (around,) = (part for part in tissue.model.parts_of("prediction") if part.looks_around)
-    around.residuals = ResidualScores(around.plan.n_molecules, around.plan.latent)
+    around.residuals = ResidualScores(around.plan.n_molecules)
     assert abs(together()) < 0.2

@@ -25,7 +25,6 @@ class NeighbourPlan(Settings):
 
     level: str
     modality: str
-    latent: int
     n_molecules: int
     n_rings: int
     depth: float
@@ -80,7 +79,7 @@ class NeighbourPrediction(AbstractPrediction):
         self.hold("factor", torch.ones(plan.n_molecules))
         for name in ("offset", "log_rate", "log_dispersion"):
             self.hold(name, torch.zeros(plan.n_molecules))
-        self.residuals = ResidualScores(plan.n_molecules, plan.latent)
+        self.residuals = ResidualScores(plan.n_molecules)
 
     @classmethod
     def serves(cls, graph: TissueGraph, shape: Shape) -> list[NeighbourPlan]:
@@ -88,7 +87,7 @@ class NeighbourPrediction(AbstractPrediction):
         near = {r[0] for r in same_level(graph) if r[1] == names.NEAR}
         return [
             NeighbourPlan(
-                level=level, modality=m, latent=shape.latent, n_molecules=len(panel(graph, level, m)),
+                level=level, modality=m, n_molecules=len(panel(graph, level, m)),
                 n_rings=len(shape.rings), depth=float(graph[level][f"{m}_depth"]),
             )
             for level, m in observed(graph)
