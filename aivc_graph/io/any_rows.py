@@ -12,11 +12,16 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError
+from aivc_graph.io.intake import left_out
 from aivc_graph.io.rows import AbstractRowsReader, Rows
+from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.schema import check_counts, check_measured
 from aivc_graph.tissue.section import add_cells, add_observation, new_section
 
 DENSE = {"log": names.LOG_EXPRESSION, "effect": names.EFFECT}
+# Options that say nothing of rows without positions, or of values that are no counts: refused, not ignored.
+OF_PLACES = ("um_per_unit", "diameter_um", "area")
+OF_COUNTS = ("modality", "duplicates", "organism")
 NO_PLACES = "of cells without positions say `dissociated: true`"
 
 
@@ -48,8 +53,11 @@ class AbstractAnyRowsReader(AbstractRowsReader):
     def _fit_together(self) -> Self:
         if self.dissociated and self.level == names.PATCH:
             raise ValueError("found `level: patch` of a dissociated sample, which has cells alone; leave it out")
-        if self.values != "counts" and self.modality != names.RNA:
-            raise ValueError(f"`values: {self.values}` have no `modality:`; leave it out")
+        without = {f"a dissociated sample has no `{one}:`": self.dissociated for one in OF_PLACES}
+        without |= {f"`values: {self.values}` have no `{one}:`": self.values != "counts" for one in OF_COUNTS}
+        for (said, applies), name in zip(without.items(), (*OF_PLACES, *OF_COUNTS), strict=True):
+            if applies and name in self.model_fields_set:
+                raise ValueError(f"{said}; leave it out")
         return self
 
     def section_of(self, rows: Rows, path: Path, section: str) -> Any:
@@ -93,10 +101,17 @@ def no_positions(rows: int) -> NDArray[np.float64]:
 
 
 def add_dense(tissue: Any, level: str, modality: str, table: Any, path: Path, *, strip_suffix: bool = False) -> None:
-    """Hang logarithms or effects on a level: dense float32, as they are kept; refuse what can be neither."""
+    """Hang logarithms or effects on a level: dense float32, as they are kept; refuse what can be neither.
+
+    Control probes are left out, and of logarithms what is annotation by its name or of another kind than genes.
+    """
     faults = Faults(ReadError)
     refuse_twice(table, path)
-    table = table.copy()
+    left = left_out(table, genes_alone=modality == names.LOG_EXPRESSION)
+    if left.any():
+        first = ", ".join(table.var_names[left][:3])
+        doubt(str(path), f"{left.sum():,} of {table.n_vars:,} features left out (first {first})", "genes")
+    table = table[:, ~left].copy()
     table.X = np.asarray(table.X.toarray() if sparse.issparse(table.X) else table.X, dtype=np.float32)
     check_measured(table, modality, str(path), faults)
     faults.raise_if_any()

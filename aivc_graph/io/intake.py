@@ -58,6 +58,7 @@ _MIN_ROWS, _CONSTANT_ROWS = 20, 100
 _THICK_UM = 20.0
 # Sums of the same cells differ by controls alone.
 _SAME_SUMS = 0.5
+SUMS = ("total_counts", "n_counts", "nCount_RNA", "nCount_Spatial", "nUMI", "nUMIs", "n_umis")
 
 
 def kept_rows(columns: pd.DataFrame, keep: Mapping[str, Any], only_in_tissue: bool, where: str) -> NDArray[np.bool_]:
@@ -83,7 +84,11 @@ def kept_rows(columns: pd.DataFrame, keep: Mapping[str, Any], only_in_tissue: bo
         wanted = value if isinstance(value, tuple | list) else (value,)
         column = columns[name]
         text = names_of(column.astype(int) if column.dtype == bool else column)
-        kept &= np.isin(text, [name_of(one) for one in wanted])
+        asked_for = [name_of(one) for one in wanted]
+        absent = [one for one in asked_for if one not in set(text)]
+        if absent and len(absent) < len(asked_for):
+            doubt(f"{where} · {name}", f"no row with {', '.join(map(repr, absent))}", "all of `keep:`", "check `keep:`")
+        kept &= np.isin(text, asked_for)
     if not kept.all():
         log.info("%s: %s of %s rows kept", where, f"{kept.sum():,}", f"{len(kept):,}")
     if len(columns) and not kept.any():
@@ -179,6 +184,16 @@ def controls(features: pd.Index, kinds: pd.Series | None = None) -> NDArray[np.b
     """Return which features ``(feature,)`` are control probes, blanks or codewords, by type or by name."""
     named = pd.Series(features.astype(str)).str.match(_CONTROL_NAME).to_numpy(bool)
     return named if kinds is None else named | kinds.astype(str).str.contains(_CONTROL_KIND).to_numpy(bool)
+
+
+def left_out(table: Any, *, genes_alone: bool) -> NDArray[np.bool_]:
+    """Return which features ``(feature,)`` of logarithms or effects are controls, or with `genes_alone` no genes."""
+    column = next((name for name in KIND_COLUMNS if name in table.var), None)
+    kinds = None if column is None else table.var[column].astype(str).replace(ALSO)
+    left = controls(table.var_names, kinds)
+    if not genes_alone:
+        return left
+    return left | (annotation_names(table.var_names) if kinds is None else (kinds != GENES).to_numpy())
 
 
 def annotation_names(columns: pd.Index) -> NDArray[np.bool_]:

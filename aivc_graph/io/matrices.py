@@ -14,7 +14,8 @@ from scipy import sparse
 
 from aivc_graph.errors import ReadError
 
-_MTX_PARTS = {"matrix": ("matrix.mtx",), "features": ("features.tsv", "genes.tsv"), "barcodes": ("barcodes.tsv",)}
+MTX = "matrix.mtx"
+_MTX_PARTS = {"matrix": (MTX,), "features": ("features.tsv", "genes.tsv"), "barcodes": ("barcodes.tsv",)}
 
 
 def read_10x_h5(path: Path) -> Any:
@@ -140,10 +141,30 @@ def _open(path: Path) -> IO[bytes]:
     return io.BytesIO(read_bytes(path))
 
 
+def called(folder: Path, name: str) -> Path | None:
+    """Return what is called `name` in `folder`, packed by gzip or not, with a sample's name before it or not.
+
+    Raises
+    ------
+    ReadError
+        Several samples have one there.
+    """
+    for ending in ("", ".gz"):
+        if (folder / f"{name}{ending}").exists():
+            return folder / f"{name}{ending}"
+    found = sorted(p for ending in ("", ".gz") for mark in "_-." for p in folder.glob(f"*{mark}{name}{ending}"))
+    if len(found) > 1:
+        there = ", ".join(p.name for p in found[:4])
+        raise ReadError(
+            str(folder), f"{len(found)} of them: {there}", f"one {name}", "put each sample in a folder of its own"
+        )
+    return found[0] if found else None
+
+
 def _find(folder: Path, names: tuple[str, ...]) -> Path:
-    candidates = [folder / f"{name}{ending}" for name in names for ending in ("", ".gz")]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
+    found = next((path for name in names if (path := called(folder, name)) is not None), None)
+    if found is not None and found.is_file():
+        return found
     there = ", ".join(sorted(p.name for p in folder.iterdir())[:10]) or "nothing"
-    raise ReadError(str(folder), there, " or ".join(p.name for p in candidates), "is the folder complete?")
+    expected = " or ".join(f"{name}{ending}" for name in names for ending in ("", ".gz"))
+    raise ReadError(str(folder), there, expected, "is the folder complete?")

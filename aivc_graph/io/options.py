@@ -61,15 +61,24 @@ class CountOptions(GeneOptions):
 
 
 class LayerOptions(Settings):
-    """Where an AnnData holds its values and the symbols of its genes.
+    """Which of several matrices is read.
 
     Parameters
     ----------
     layer
-        Layer to read; ``raw`` is AnnData's own ``.raw`` where no layer is called so. By default ``X``.
-    symbols
-        Column of ``var`` with gene symbols, if ``var_names`` are ids.
+        Layer to read, by default the main matrix; of an AnnData ``raw`` is its ``.raw`` where no layer is called so.
     """
 
     layer: str | None = None
+
+
+class SymbolOptions(Settings):
+    """What names genes that are called by ids.
+
+    Parameters
+    ----------
+    symbols
+        Column of the annotation of genes that holds their symbols.
+    """
+
     symbols: str | None = None

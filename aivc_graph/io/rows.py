@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError
-from aivc_graph.io.intake import add_counts, check_one_ground, check_one_plane, kept_rows
+from aivc_graph.io.intake import SUMS, add_counts, check_one_ground, check_one_plane, check_totals, kept_rows
 from aivc_graph.io.lattice import stated_radius, stated_um_per_unit
 from aivc_graph.io.options import CountOptions, NodeOptions
 from aivc_graph.io.reading import AbstractReader
@@ -136,6 +136,7 @@ class AbstractTableReader(NodeOptions, AbstractReader):
             return None
         rows = self.rows(path)
         finite = np.isfinite(rows.xy[:, :2]).all(axis=1)
+        check_one_ground(rows.barcodes[finite], rows.columns[finite], rows.xy[finite, :2], rows.where)
         return {
             "kind": "rows",
             "rows": len(rows.barcodes),
@@ -191,6 +192,7 @@ class AbstractRowsReader(CountOptions, AbstractTableReader):
         add_level(tissue, level, rows.barcodes, xy, radius, scale_affine(um_per_unit), self.annotation(rows))
         check_one_ground(rows.barcodes, rows.columns, xy, rows.where)
         check_one_plane(rows.heights() * um_per_unit, rows.where)
+        check_totals(rows.counts, rows.columns.set_axis(rows.barcodes), SUMS, rows.where)
         self._measured(tissue, level, rows, path)
         return tissue
 

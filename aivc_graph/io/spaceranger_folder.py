@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from aivc_graph.errors import ReadError
-from aivc_graph.io.matrices import read_10x_h5, read_bytes, read_mtx_folder
+from aivc_graph.io.matrices import MTX, called, read_10x_h5, read_bytes, read_mtx_folder
 
 log = logging.getLogger(__name__)
 
@@ -67,26 +67,6 @@ def spatial_folder(outs: Path) -> Path:
     return outs / "spatial" if (outs / "spatial").is_dir() else outs
 
 
-def called(folder: Path, name: str) -> Path | None:
-    """Return what is called `name` in `folder`, packed by gzip or not, with a sample's name before it or not.
-
-    Raises
-    ------
-    ReadError
-        Several samples have one there.
-    """
-    for ending in ("", ".gz"):
-        if (folder / f"{name}{ending}").exists():
-            return folder / f"{name}{ending}"
-    found = sorted(p for ending in ("", ".gz") for mark in "_-." for p in folder.glob(f"*{mark}{name}{ending}"))
-    if len(found) > 1:
-        there = ", ".join(p.name for p in found[:4])
-        raise ReadError(
-            str(folder), f"{len(found)} of them: {there}", f"one {name}", "put each sample in a folder of its own"
-        )
-    return found[0] if found else None
-
-
 def _find_positions(spatial: Path) -> Path | None:
     found = (called(spatial, f"tissue_positions{tail}.{end}") for end in _POSITIONS for tail in ("", "_list"))
     return next((path for path in found if path is not None), None)
@@ -135,6 +115,9 @@ def read_counts(outs: Path, wanted: str | None, matrices: tuple[str, ...] = _MAT
         if path is not None and (wanted is None or name.startswith(wanted)):
             log.info("%s: counts from %s", outs, path.name)
             return read_10x_h5(path) if path.is_file() else read_mtx_folder(path)
+    if wanted is None and called(outs, MTX) is not None:
+        log.info("%s: counts from %s beside the positions", outs, MTX)
+        return read_mtx_folder(outs)
     chosen = [name for name in matrices if wanted is None or name.startswith(wanted)]
     there = ", ".join(sorted(p.name for p in outs.iterdir())[:10])
     alone = ", or read places and picture alone by `counts: none`" if matrices == _MATRICES[:2] else ""

@@ -101,6 +101,10 @@ def gef_bins(path: Path, bin_size: int) -> tuple[Molecules, float | None]:
             stated = group["expression"].attrs.get("resolution")
         except (KeyError, OSError) as error:
             raise ReadError(str(path), f"a damaged GEF ({error})", mend="copy it again from its source") from error
+    wanted = ({"x", "y", "count"}, entries), ({"offset", "count"}, genes)
+    if not all(fields <= set(part.dtype.names or ()) for fields, part in wanted):
+        found = f"fields {entries.dtype.names} and {genes.dtype.names}"
+        raise ReadError(f"{path} · bin{own}", found, "x, y, count and a gene, offset, count", "is this a GEF?")
     length = genes["count"].astype(np.int64)
     if not np.array_equal(genes["offset"], np.cumsum(length) - length) or length.sum() != len(entries):
         found = f"genes of {length.sum():,} entries in all, and {len(entries):,} entries"
@@ -108,7 +112,7 @@ def gef_bins(path: Path, bin_size: int) -> tuple[Molecules, float | None]:
     x, y = entries["x"].astype(np.int64), entries["y"].astype(np.int64)
     if own > 1 and ((x % own) | (y % own)).any():
         x, y = x * own, y * own
-    symbol = next(name for name in ("geneName", "gene", "geneID") if name in genes.dtype.names)
+    symbol = next((name for name in ("geneName", "gene", "geneID") if name in genes.dtype.names), genes.dtype.names[0])
     ids = genes["geneID"] if {"geneID", "geneName"} <= set(genes.dtype.names) else None
     text = pd.DataFrame({"name": _decoded(genes[symbol]), "id": _decoded(genes[symbol] if ids is None else ids)})
     gene = np.repeat(np.arange(len(genes)), length)
@@ -141,7 +145,7 @@ def _blocks(path: Path, skip: int, columns: list[str], used: list[str]) -> Itera
     }
     try:
         yield from pd.read_csv(path, chunksize=_BLOCK, **options)
-    except (ValueError, OSError, EOFError, zlib.error) as error:
+    except (ValueError, OverflowError, OSError, EOFError, zlib.error) as error:
         raise ReadError(str(path), f"a damaged GEM ({error})", mend="copy it again from its source") from error
 
 

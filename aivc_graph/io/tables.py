@@ -15,9 +15,10 @@ import pandas as pd
 from scipy import sparse
 
 from aivc_graph.errors import ReadError, unknown_name
-from aivc_graph.tissue.doubt import tell
+from aivc_graph.tissue.doubt import doubt, tell
 
 GZIP_MAGIC = b"\x1f\x8b"
+HDF5_MAGIC = b"\x89HDF"
 PARQUET_MAGIC = b"PAR1"
 PACKED_MAGIC = (b"PK\x03\x04", b"BZh", b"\xfd7zX", b"\x28\xb5\x2f\xfd")
 # Broad's Single Cell Portal puts the kind of each column in a second line that starts so.
@@ -36,7 +37,7 @@ NO_LABEL = ("", "NA", "nan", "None")
 MAX_FIRST_LINES = 2**24
 # Above this a float no longer holds every whole number, so a name that went through one is another's.
 LAST_EXACT = 2**53
-_DAMAGE = (ValueError, OSError, EOFError, zlib.error)
+_DAMAGE = (ValueError, OverflowError, OSError, EOFError, zlib.error)
 _BLOCK_VALUES = 2**22
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _WHOLE = re.compile(r"^(-?\d+)\.0+$")
@@ -134,6 +135,24 @@ def magic_of(path: Path) -> bytes:
         return file.read(4)
 
 
+def packed_kind(path: Path) -> str | None:
+    """Return what lies in a packed file that no reader unpacks by itself, `None` if it is none."""
+    magic = magic_of(path)
+    if magic.startswith(GZIP_MAGIC):
+        try:
+            with gzip.open(path) as file:
+                inside = file.read(300)
+        except (OSError, EOFError, zlib.error):
+            return "a damaged gzip"
+        if inside.startswith(HDF5_MAGIC):
+            return "an HDF5 file"
+        return "an archive" if inside[257:262] == b"ustar" else None
+    if magic.startswith(PACKED_MAGIC):
+        return "an archive"
+    with path.open("rb") as file:
+        return "an archive" if file.read(262)[257:] == b"ustar" else None
+
+
 def column_names(path: Path) -> list[str]:
     """Return the names of the columns of a table; empty if the file is none. Reads no more than its head."""
     from pyarrow import ArrowException, parquet
@@ -157,10 +176,13 @@ def need_columns(frame: pd.DataFrame, wanted: tuple[str, ...], where: str) -> No
 
 def position_columns(frame: pd.DataFrame, where: str, mend: str = "rename them so") -> tuple[str, str]:
     """Return the columns of x and y by their usual names; raise `ReadError` if there is no such pair."""
-    for x, y in POSITION_NAMES:
-        if x in frame.columns and y in frame.columns:
-            need_columns(frame, (x, y), where)
-            return x, y
+    pairs = [(x, y) for x, y in POSITION_NAMES if x in frame.columns and y in frame.columns]
+    if pairs:
+        need_columns(frame, pairs[0], where)
+        if len(pairs) > 1:
+            others = "; ".join(", ".join(pair) for pair in pairs[1:])
+            doubt(where, f"positions from {', '.join(pairs[0])}, and {others} there as well", "one pair of x and y")
+        return pairs[0]
     shown = ", ".join(map(str, frame.columns[:8]))
     raise ReadError(where, f"columns {shown}", "x and y", mend)
 

@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from aivc_graph.errors import ReadError
+from aivc_graph.io.matrices import called
 from aivc_graph.io.slides import open_slide
-from aivc_graph.io.spaceranger_folder import called, spatial_folder
+from aivc_graph.io.spaceranger_folder import spatial_folder
 from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.frame import positions_um, scale_affine
 from aivc_graph.tissue.section import add_slide

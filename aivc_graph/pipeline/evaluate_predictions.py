@@ -92,8 +92,7 @@ def evaluate_predictions(
     footprints = footprints_of(pathways, table)
     keys = matched(keys_of(said, condition, context, str(predictions)), table, control)
     check_finite(said.X, keys[:, 1], genes, str(predictions))
-    if split is None and SPLIT in true.obs:
-        split = SPLIT
+    split = SPLIT if split is None and SPLIT in true.obs else split
     names = {(str(one), str(name)) for one, name in keys}
     train, asked = sides_of(true, table, split, names, where)
     axis = _axis(table, train, asked)
@@ -104,8 +103,7 @@ def evaluate_predictions(
     leaks["accepted"] += copied
     exam = examine(table, question)
     view = view_of(said, keys, exam, str(predictions))
-    if not table.cells.counts:
-        check_depth(whole, view.profile, table, str(predictions))
+    check_depth(whole, view.profile, table, str(predictions))
     exact = _exact(view, exam) if not copied else []
     refuse(exact, str(predictions), EXACT, accept=share_content)
     leaks["accepted"] += exact

@@ -16,11 +16,10 @@ class Depth(NamedTuple):
     total: float
     stated: bool
 
-    def agrees(self, other: Depth) -> bool:
-        """Say whether two tables can be of one depth: within 10 % where both state it, else a factor of 1.5."""
-        ratio = self.total / other.total
-        near = 1 + SAME if self.stated and other.stated else NEAR
-        return 1 / near <= ratio <= near
+    def agrees(self, other: Depth, near: float = NEAR) -> bool:
+        """Say whether two tables can be of one depth: within 10 % where both state it, else a factor of `near`."""
+        most = 1 + SAME if self.stated and other.stated else near
+        return 1 / most <= self.total / other.total <= most
 
 
 def log_depth(values: Any) -> Depth | None:

@@ -18,7 +18,7 @@ from aivc_graph.io.any_rows import DENSE, add_dense, no_positions
 from aivc_graph.io.hdf5_guard import check_hdf5, hdf5_names
 from aivc_graph.io.intake import add_counts
 from aivc_graph.io.matrices import count_table
-from aivc_graph.io.options import GeneOptions
+from aivc_graph.io.options import GeneOptions, SymbolOptions
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.rows import AbstractTableReader, Rows
 from aivc_graph.io.tables import GZIP_MAGIC, first_lines, magic_of, need_columns
@@ -33,7 +33,7 @@ _VERSIONS = ("#1.2", "#1.3")
 
 
 @READERS.register("gct", expects="a GCT (#1.2, #1.3; also .gz) or GCTX file: genes as rows, profiles as columns")
-class GctReader(GeneOptions, AbstractTableReader):
+class GctReader(GeneOptions, SymbolOptions, AbstractTableReader):
     """Reads profiles as a dissociated sample, a row a profile; annotation of the columns is that of the profiles.
 
     Parameters
@@ -59,7 +59,6 @@ class GctReader(GeneOptions, AbstractTableReader):
     """
 
     values: Literal["counts", "log", "effect"] | None = None
-    symbols: str | None = None
 
     @classmethod
     def recognises(cls, path: Path) -> bool:

@@ -14,7 +14,7 @@ from aivc_graph.io.anndata_rows import layers_of, named_features, open_anndata, 
 from aivc_graph.io.any_rows import AbstractAnyRowsReader, no_positions
 from aivc_graph.io.hdf5_guard import check_hdf5, hdf5_names
 from aivc_graph.io.lattice import um_per_unit_of_array, visium_array_um
-from aivc_graph.io.options import LayerOptions
+from aivc_graph.io.options import LayerOptions, SymbolOptions
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.rows import Rows
 from aivc_graph.io.tables import numbers
@@ -24,7 +24,7 @@ ARRAY = ("array_row", "array_col")
 
 
 @READERS.register("h5ad", expects="an AnnData file (.h5ad) with positions in obsm, or of dissociated cells")
-class H5adReader(LayerOptions, AbstractAnyRowsReader):
+class H5adReader(LayerOptions, SymbolOptions, AbstractAnyRowsReader):
     """Reads an AnnData file as one level, joined by its own ``obs_names``.
 
     Parameters
@@ -36,7 +36,7 @@ class H5adReader(LayerOptions, AbstractAnyRowsReader):
     beside
         Files of other modalities of the same rows, by modality, relative to this one's folder.
 
-    See `aivc_graph.io.any_rows.AbstractAnyRowsReader` and `aivc_graph.io.options.LayerOptions` for the others.
+    See `aivc_graph.io.any_rows.AbstractAnyRowsReader` and `aivc_graph.io.options` for the others.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from aivc_graph.errors import Faults, ReadError, unknown_name
 from aivc_graph.io.anndata_rows import layers_of, named_features, open_anndata, positions_of, values_of
 from aivc_graph.io.any_rows import AbstractAnyRowsReader, no_positions
 from aivc_graph.io.hdf5_guard import check_hdf5, hdf5_names
-from aivc_graph.io.options import LayerOptions
+from aivc_graph.io.options import LayerOptions, SymbolOptions
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.rows import Rows
 from aivc_graph.tissue.doubt import doubt
@@ -30,7 +30,7 @@ CALLED = {
 
 
 @READERS.register("h5mu", expects="a MuData file (.h5mu): modalities as groups of `mod`")
-class H5muReader(LayerOptions, AbstractAnyRowsReader):
+class H5muReader(LayerOptions, SymbolOptions, AbstractAnyRowsReader):
     """Reads a MuData file as one level: a cell of any modality is a node, measured where a modality has it.
 
     Parameters
@@ -43,7 +43,7 @@ class H5muReader(LayerOptions, AbstractAnyRowsReader):
     layer
         Layer of the counts of RNA, and of the other modalities that have one of this name; by default ``X``.
 
-    See `aivc_graph.io.any_rows.AbstractAnyRowsReader` and `aivc_graph.io.options.LayerOptions` for the others. A
+    See `aivc_graph.io.any_rows.AbstractAnyRowsReader` and `aivc_graph.io.options` for the others. A
     modality's column of annotation is called as there, or ``modality:column`` where two have one.
 
     Raises

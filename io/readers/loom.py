@@ -12,6 +12,7 @@ from aivc_graph.errors import ReadError
 from aivc_graph.io.any_rows import NO_PLACES, AbstractAnyRowsReader, NoPositions, no_positions
 from aivc_graph.io.hdf5_guard import check_hdf5, hdf5_names
 from aivc_graph.io.matrices import count_table
+from aivc_graph.io.options import LayerOptions
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.rows import Rows
 from aivc_graph.io.tables import names_of, need_columns, numbers
@@ -20,7 +21,7 @@ _GENES_AT_ONCE = 512
 
 
 @READERS.register("loom", expects="a loom file: HDF5 with matrix, row_attrs and col_attrs")
-class LoomReader(AbstractAnyRowsReader):
+class LoomReader(LayerOptions, AbstractAnyRowsReader):
     """Reads a loom file, whose columns are the cells, as one level.
 
     osmFISH of the mouse somatosensory cortex (doi:10.1038/s41592-018-0175-z) has 0.065 µm a pixel: its ``size_um2`` is
@@ -32,10 +33,8 @@ class LoomReader(AbstractAnyRowsReader):
         Column attributes of the position.
     barcode, gene
         Attributes that name columns and rows.
-    layer
-        Layer to read; by default the main matrix.
 
-    See `aivc_graph.io.any_rows.AbstractAnyRowsReader` for the others.
+    See `aivc_graph.io.any_rows.AbstractAnyRowsReader` and `aivc_graph.io.options.LayerOptions` for the others.
 
     Raises
     ------
@@ -48,7 +47,6 @@ class LoomReader(AbstractAnyRowsReader):
     y: str = "Y"
     barcode: str = "CellID"
     gene: str = "Gene"
-    layer: str | None = None
 
     @classmethod
     def recognises(cls, path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,7 @@ class PlainTableReader(AbstractAnyRowsReader):
             self.area,
             self.label,
             *axes,
+            *chain.from_iterable(pair for pair in POSITION_NAMES if set(pair) <= set(counts.columns)),
             *BARCODE_NAMES,
             *HEIGHTS,
             "",

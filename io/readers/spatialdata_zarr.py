@@ -15,7 +15,7 @@ from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError, unknown_name
 from aivc_graph.io.anndata_rows import layers_of, values_of
 from aivc_graph.io.intake import add_counts, check_one_ground, check_one_plane, kept_rows
-from aivc_graph.io.options import CountOptions, LayerOptions, NodeOptions
+from aivc_graph.io.options import CountOptions, LayerOptions, NodeOptions, SymbolOptions
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.tables import labels_of, names_of, need_columns
 from aivc_graph.io.zarr_safety import check_zarr_folder, check_zip_members
@@ -36,7 +36,7 @@ _ROOTS = ("zarr.json", ".zattrs")
 
 
 @READERS.register("spatialdata", expects="a SpatialData Zarr folder")
-class SpatialDataReader(NodeOptions, LayerOptions, CountOptions, AbstractReader):
+class SpatialDataReader(NodeOptions, LayerOptions, SymbolOptions, CountOptions, AbstractReader):
     """Reads a SpatialData store; one that `aivc_graph.io.write` wrote needs no option.
 
     Elements are named by the options; an element kind of which the store has only one is found by itself. The store is

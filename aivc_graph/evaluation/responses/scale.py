@@ -98,8 +98,9 @@ def check_depth(predicted: Any, profile: Floats, table: Responses, where: str) -
     ReadError
         Both state a depth and differ by more than a tenth, or sums differ by more than half.
     """
-    cells = table.cells.x
-    found, cell, mean = log_depth(predicted), log_depth(cells), log_depth(table.profile)
+    if table.cells.counts:  # logarithms of any depth are brought to that of counts
+        return
+    found, cell, mean = log_depth(predicted), log_depth(table.cells.x), log_depth(table.profile)
     if found is None or cell is None or mean is None:
         return
     stated = found.stated and cell.stated
