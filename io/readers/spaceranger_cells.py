@@ -14,13 +14,13 @@ from aivc_graph.io.cell_segmentations import CELL_ID, read_cell_segmentations
 from aivc_graph.io.intake import add_counts, kept_rows
 from aivc_graph.io.labels import read_labels
 from aivc_graph.io.lattice import stated_um_per_unit
+from aivc_graph.io.matrices import called
 from aivc_graph.io.options import CountOptions, NodeOptions
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.spaceranger_folder import (
     CELL_MATRICES,
     CELL_OUTLINES,
     CELLS_FOLDER,
-    called,
     has_cells,
     is_outs,
     read_counts,
