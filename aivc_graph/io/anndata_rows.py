@@ -15,7 +15,7 @@ from scipy import sparse
 from aivc_graph.errors import ReadError, unknown_name
 from aivc_graph.io.any_rows import NO_PLACES, NoPositions
 from aivc_graph.io.intake import KIND_COLUMNS
-from aivc_graph.io.matrices import count_table
+from aivc_graph.io.matrices import check_sparse, count_table
 from aivc_graph.io.rows import HEIGHTS
 from aivc_graph.io.tables import need_columns, numbers, position_columns
 
@@ -67,6 +67,7 @@ def values_of(data: Any, where: str, layer: str | None, symbols: str | None, *, 
         No such layer or column, or no ``X``.
     """
     chosen, features = _chosen(data, where, layer)
+    check_sparse(chosen, where)
     var = pd.DataFrame(index=features.index.astype(str))
     var["gene_ids"] = var.index
     for name in (*KIND_COLUMNS, "genome"):
@@ -84,8 +85,9 @@ def values_of(data: Any, where: str, layer: str | None, symbols: str | None, *, 
     return count_table(whole.astype(np.float32), data.obs_names, var)
 
 
-def named_features(data: Any) -> Any:
+def named_features(data: Any, where: str) -> Any:
     """Return the values of an AnnData under the names that its features have there."""
+    check_sparse(data.X, where)
     var = pd.DataFrame({"gene_ids": data.var_names.astype(str)}, index=data.var_names.astype(str))
     return count_table(sparse.csr_matrix(data.X, dtype=np.float32), data.obs_names, var)
 

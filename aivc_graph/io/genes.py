@@ -122,7 +122,7 @@ def _copies(counts: Any, symbols: np.ndarray, codes: np.ndarray, where: str) -> 
     """Return which columns ``(gene,)`` repeat an earlier one of their symbol value for value, and tell them."""
     table, copies = sparse.csc_matrix(counts), np.zeros(len(codes), bool)
     seen: dict[tuple[int, bytes, bytes], int] = {}
-    for column in np.flatnonzero(np.bincount(codes)[codes] > 1):
+    for column in np.flatnonzero(np.bincount(codes)[codes] > 1).tolist():
         here = slice(table.indptr[column], table.indptr[column + 1])
         key = (int(codes[column]), table.indices[here].tobytes(), table.data[here].tobytes())
         copies[column] = here.stop > here.start and key in seen

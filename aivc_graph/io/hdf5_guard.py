@@ -96,5 +96,5 @@ def hdf5_names(path: Path) -> set[str]:
     try:
         with h5py.File(path) as file:
             return set(file)
-    except (OSError, RuntimeError):
+    except (OSError, KeyError, RuntimeError):
         return set()

@@ -115,6 +115,16 @@ def _text(values: Any) -> np.ndarray:
     return np.asarray(values).astype(str)
 
 
+def check_sparse(matrix: Any, where: str) -> None:
+    """Raise `ReadError` if a sparse matrix points outside of itself, which compiled code would follow blindly."""
+    if not sparse.issparse(matrix):
+        return
+    try:
+        matrix.check_format(full_check=True)
+    except ValueError as error:
+        raise ReadError(where, f"a damaged sparse matrix ({error})", mend="copy it again from its source") from error
+
+
 def _is_column(name: str, matrix: Any) -> bool:
     return not name.startswith("_") and hasattr(matrix["features"][name], "shape")
 

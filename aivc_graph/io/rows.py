@@ -135,15 +135,16 @@ class AbstractTableReader(NodeOptions, AbstractReader):
         if not needs:
             return None
         rows = self.rows(path)
-        finite = np.isfinite(rows.xy[:, :2]).all(axis=1)
-        check_one_ground(rows.barcodes[finite], rows.columns[finite], rows.xy[finite, :2], rows.where)
+        finite: NDArray[np.bool_] = np.asarray(np.isfinite(rows.xy[:, :2]).all(axis=1))
+        placed = rows.take(finite)
+        check_one_ground(placed.barcodes, placed.columns, placed.xy[:, :2], rows.where)
         return {
             "kind": "rows",
             "rows": len(rows.barcodes),
             "features": rows.counts.n_vars,
             **({"beside": {name: table.n_vars for name, table in rows.beside.items()}} if rows.beside else {}),
             "columns": list(map(str, rows.columns[:_SHOWN])),
-            "spacing_in_units": round(spacing_um(rows.xy[finite, :2]), 4) if finite.any() else "no positions",
+            "spacing_in_units": round(spacing_um(placed.xy[:, :2]), 4) if finite.any() else "no positions",
             "needs": needs,
         }
 

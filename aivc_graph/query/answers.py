@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import anndata as ad
@@ -47,7 +48,7 @@ def counted_nodes(model: TissueModel, graph: TissueGraph, level: str) -> np.ndar
     return found
 
 
-def measured_genes(model: TissueModel, level: str, genes: list[str] | None) -> list[str]:
+def measured_genes(model: TissueModel, level: str, genes: Sequence[str] | None) -> list[str]:
     """Return `genes`, each once, or all that were measured at `level`; raise a `QueryError` if one was not."""
     if names.RNA not in model.plan.counts.get(level, {}):
         measured = [v for v, by in model.plan.counts.items() if names.RNA in by]
@@ -212,17 +213,6 @@ def contact_graph(sizes: pd.Series, contacts: pd.DataFrame) -> nx.Graph:
     for a, b, n, ratio in contacts[["niche_a", "niche_b", "contacts", "log2_ratio"]].to_numpy():
         graph.add_edge(a, b, weight=float(n), log2_ratio=float(ratio))
     return graph
-
-
-def marker_table(table: pd.DataFrame, n: int) -> pd.DataFrame:
-    """Return the `n` rows a niche of an expression table whose gene stands out most from the other niches."""
-    wide: Any = table.pivot(index="niche", columns="gene", values="expected")
-    others = (wide.sum() - wide) / max(len(wide) - 1, 1)
-    n = n if len(wide) > 1 else 0
-    ratio = np.log2((wide + 1.0) / (others + 1.0)).stack().rename("log2_ratio").reset_index()
-    best = ratio.sort_values("log2_ratio", ascending=False).groupby("niche", observed=True).head(n)
-    best = best.merge(table, on=["niche", "gene"])
-    return best.sort_values(["niche", "log2_ratio"], ascending=[True, False], ignore_index=True)
 
 
 def state_distances(x: np.ndarray, to: np.ndarray, spread: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from aivc_graph.errors import TissueError
 from aivc_graph.tissue.conditions import JOIN
 
 Quantity = Literal["dose", "hours"]
-RELATIVE, HOUR = "relative", "h"
+HOUR = "h"
 # By dimension: how many of its first unit each unit is.
 _SCALES: dict[str, dict[str, float]] = {
     "concentration": {"µM": 1.0, "M": 1e6, "mM": 1e3, "nM": 1e-3, "pM": 1e-6, "fM": 1e-9},
@@ -51,12 +51,12 @@ def unit_of(text: str) -> str | None:
 
 
 def in_one_unit(
-    values: Sequence[Any] | pd.Series, quantity: Quantity, unit: str, separator: str | None, where: str
-) -> tuple[list[Any], str]:
+    values: Sequence[Any] | pd.Series, quantity: Quantity, unit: str | None, separator: str | None, where: str
+) -> tuple[list[Any], str | None]:
     """Return amounts as numbers, one a row or a tuple of one a part, and the unit they are in.
 
     Text may hold a unit behind each number, or behind the last of a combination for all. Bare numbers are in `unit`. Of
-    text with units the result is in `unit`, or where that is ``relative`` in the first unit of its dimension here (µM,
+    text with units the result is in `unit`, or where that is not given in the first unit of its dimension here (µM,
     ng/mL …); hours are always [h]. What is missing is NaN.
 
     Raises
@@ -73,7 +73,7 @@ def in_one_unit(
         return [_one(one, bare) for one in column], unit
     _check_units(column, read, units, quantity, where)
     scale = next(one for one in _SCALES.values() if units <= set(one))
-    wanted = HOUR if quantity == "hours" else next(iter(scale)) if unit == RELATIVE else unit_of(unit) or unit
+    wanted = HOUR if quantity == "hours" else next(iter(scale)) if unit is None else unit_of(unit) or unit
     if wanted not in scale:
         found = f"amounts in {', '.join(sorted(units))}"
         raise TissueError(f"{where} · {quantity}", found, f"{unit}, as `unit:` says", "change it to one of these")

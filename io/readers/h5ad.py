@@ -76,8 +76,7 @@ class H5adReader(LayerOptions, SymbolOptions, AbstractAnyRowsReader):
 def _beside(path: Path) -> Any:
     """Return the counts of another modality as they are named there."""
     check_hdf5(path)
-    data = open_anndata(path)
-    faults = Faults(ReadError)
-    check_counts(data, str(path), faults)
+    table, faults = named_features(open_anndata(path), str(path)), Faults(ReadError)
+    check_counts(table, str(path), faults)
     faults.raise_if_any()
-    return named_features(data)
+    return table

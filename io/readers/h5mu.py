@@ -68,6 +68,13 @@ class H5muReader(LayerOptions, SymbolOptions, AbstractAnyRowsReader):
         whole = open_anndata(path, _read)
         chosen = self._chosen(list(whole.parts), path)
         parts = {modality: whole.parts[name] for modality, name in chosen.items()}
+        for place, cells in [
+            ("obs", whole.obs.index),
+            *((f"mod/{chosen[one]}", parts[one].obs_names) for one in parts),
+        ]:
+            if cells.has_duplicates:
+                found = f"cell {cells[cells.duplicated()][0]!r} twice"
+                raise ReadError(f"{path} · {place}", found, "unique names", "make them so before the file is written")
         where = f"{path} · mod/{chosen[names.RNA]}"
         rna = parts[names.RNA]
         counts = values_of(rna, where, self.layer, self.symbols, dense=self.values != "counts")
@@ -100,7 +107,7 @@ class H5muReader(LayerOptions, SymbolOptions, AbstractAnyRowsReader):
         if self.layer is not None and self.layer in part.layers:
             part = part.copy()
             part.X = part.layers[self.layer]
-        table, faults = named_features(part), Faults(ReadError)
+        table, faults = named_features(part, where), Faults(ReadError)
         check_counts(table, where, faults, "give counts, or leave it out by `modalities:`")
         faults.raise_if_any()
         return table

@@ -237,6 +237,21 @@ def test_sizes_that_a_header_invents_are_refused(tmp_path: Path) -> None:
         read(tmp_path / "t.gef")
 
 
+def test_recognising_never_raises_whatever_is_damaged(tmp_path: Path) -> None:
+    from aivc_graph.io.reading import READERS
+
+    _table().write_h5ad(tmp_path / "t.h5ad")
+    data = (tmp_path / "t.h5ad").read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        torn = bytearray(data)
+        for place in rng.integers(0, 4096, 6):
+            torn[place] = rng.integers(0, 256)
+        (tmp_path / "torn.h5ad").write_bytes(torn)
+        for name in READERS:
+            assert READERS[name].recognises(tmp_path / "torn.h5ad") in (True, False)
+
+
 @pytest.mark.parametrize("n_byte", [8, 40, 200, 1000, 3000])
 def test_torn_files_are_called_so(tmp_path: Path, n_byte: int) -> None:
     table = _table()
@@ -256,3 +271,15 @@ def test_torn_files_are_called_so(tmp_path: Path, n_byte: int) -> None:
             np.testing.assert_array_equal(section.tables["cell_rna"].X.toarray(), table.X.toarray())
         except ReadError as error:
             assert f"torn_{name}" in str(error)
+
+
+@pytest.mark.parametrize("where", ["X/indices", "X/indptr"])
+def test_sparse_matrices_that_point_outside_of_themselves_are_refused(tmp_path: Path, where: str) -> None:
+    from aivc_graph.io.h5ad_file import read_anndata
+
+    _table().write_h5ad(tmp_path / "t.h5ad")
+    with h5py.File(tmp_path / "t.h5ad", "r+") as file:
+        file[where][5] = 2**30
+    for reading in (lambda path: read(path, **PLACED), read_anndata):
+        with pytest.raises(ReadError, match=r"t.h5ad: a damaged sparse matrix"):
+            reading(tmp_path / "t.h5ad")

@@ -13,7 +13,7 @@ from aivc_graph.tissue.applied import conditions_of_nodes
 from tests.dissociated import screen_table, screened
 
 
-def _doses(*values: Any, unit: str = "relative") -> tuple[list[Any], str]:
+def _doses(*values: Any, unit: str | None = None) -> tuple[list[Any], str | None]:
     return in_one_unit(values, "dose", unit, "+", "s")
 
 
@@ -39,7 +39,7 @@ def test_the_unit_asked_for_is_kept() -> None:
     assert _doses("1 uM", "50 nM", unit="nM") == ([pytest.approx(1000), 50], "nM")
     assert _doses("1 ug/ml", "5 ng/mL") == ([1000, 5], "ng/mL")
     assert _doses(1.0, 0.5, unit="Gy") == ([1.0, 0.5], "Gy")
-    assert _doses("1", "0.5") == ([1.0, 0.5], "relative")
+    assert _doses("1", "0.5") == ([1.0, 0.5], None)
     with pytest.raises(TissueError, match=r"expected ng/mL, as `unit:` says, found amounts in µM"):
         _doses("1 uM", unit="ng/mL")
 

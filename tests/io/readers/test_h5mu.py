@@ -101,3 +101,13 @@ def test_values_that_are_no_counts_are_refused_and_a_layer_holds_them(parts: dic
     assert section.tables["cell_protein"].X.sum() == parts["prot"].layers["counts"].sum()
     section = read(path, dissociated=True, values="log", modalities={"rna": "rna"})
     assert list(section.tables) == ["cell_log_expression"]
+
+
+@pytest.mark.parametrize("place", ["obs", "mod/prot"])
+def test_cells_that_stand_twice_are_refused(parts: dict[str, Any], tmp_path: Path, place: str) -> None:
+    path = _write(parts, tmp_path / "m.h5mu")
+    with h5py.File(path, "r+") as file:
+        index = file[f"{place}/obs/_index" if place != "obs" else "obs/_index"]
+        index[1] = index[0]
+    with pytest.raises(ReadError, match=rf"m.h5mu · {place}: expected unique names, found cell 'c\d+' twice"):
+        read(path, dissociated=True)
