@@ -282,7 +282,8 @@ def check_totals(table: Any, cells: pd.DataFrame, candidates: tuple[str, ...], w
     kind = next((name for name in KIND_COLUMNS if name in table.var), None)
     genes = table if kind is None else table[:, (table.var[kind].astype(str).replace(ALSO) == GENES).to_numpy()]
     sums = pd.Series(np.asarray(genes.X.sum(axis=1)).ravel(), table.obs_names)
-    both = sums[~sums.index.duplicated()].to_frame("sum").join(cells[[name]], how="inner").apply(pd.to_numeric).dropna()
+    stated = pd.to_numeric(cells[name], errors="coerce")
+    both = sums[~sums.index.duplicated()].to_frame("sum").join(stated, how="inner").dropna()
     if len(both) >= _MIN_ROWS and both.nunique().min() > 1 and (r := both["sum"].corr(both[name])) < _SAME_SUMS:
         found = f"counts a cell that correlate with {name!r} of the list of cells at r = {r:.2f}"
         doubt(where, found, f"r ≥ {_SAME_SUMS}", "are counts and cells of one section, in files of one run?")

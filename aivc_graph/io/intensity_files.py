@@ -12,6 +12,7 @@ from aivc_graph.errors import ReadError
 from aivc_graph.io.intake import annotation_names
 from aivc_graph.io.pixel_size import stated_mpp
 from aivc_graph.io.tables import column_names, first_lines, is_number, need_columns, read_frame
+from aivc_graph.tissue.doubt import doubt
 
 # x and y by MCMICRO, cytomapper and imcRtools, steinbock, CODEX, CellProfiler.
 CENTRES = (
@@ -84,13 +85,16 @@ def read_intensities(path: Path) -> pd.DataFrame:
 
 def stated_um_per_pixel(path: Path) -> float | None:
     """Return the pixel size [µm] of the picture that MCMICRO measured, if it is there and states it."""
-    from tifffile import TiffFile, TiffFileError
+    from tifffile import TiffFile
 
     for picture in sorted((path / REGISTRATION).glob("*.ome.tif*")) if path.is_dir() else ():
         try:
             with TiffFile(picture) as tiff:
                 return stated_mpp(tiff)
-        except (TiffFileError, OSError):
+        except ReadError:
+            raise
+        except Exception as error:  # tifffile raises whatever the damage leads to
+            doubt(str(picture), f"a damaged TIFF ({error})", "the pixel size of the cells", "give it as `um_per_unit:`")
             return None
     return None
 
@@ -138,7 +142,10 @@ def _with_shapes(intensities: pd.DataFrame, shapes: Path) -> pd.DataFrame:
     table = read_frame(shapes, text=CELLS)
     for frame, where in ((intensities, str(shapes.parent.parent / INTENSITIES / shapes.name)), (table, str(shapes))):
         need_columns(frame, ("Object",), where)
-    joined = intensities.merge(table, on="Object", how="left", validate="one_to_one")
+        if (twice := frame["Object"][frame["Object"].duplicated()]).size:
+            raise ReadError(where, f"object {twice.iloc[0]!r} twice", "each once", "copy it again from its source")
+    need_columns(table, ("centroid-0", "centroid-1"), str(shapes))
+    joined = intensities.merge(table, on="Object", how="left")
     if len(missing := joined[joined["centroid-0"].isna()]):
         found = f"no place of {len(missing):,} of {len(joined):,} objects, first {missing['Object'].iloc[0]!r}"
         raise ReadError(str(shapes), found, "one of each", "are both of the same image?")

@@ -39,7 +39,7 @@ def read_10x_h5(path: Path) -> Any:
             if not tables:
                 found = f"groups {sorted(file)}"
                 raise ReadError(str(path), found, "a group 'matrix'", "is this a 10x feature matrix?")
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ReadError(str(path), f"a damaged 10x matrix ({error})", mend="copy it again from its source") from error
     if len(tables) > 1 and any(list(table.obs_names) != list(tables[0].obs_names) for table in tables):
         raise ReadError(str(path), f"other barcodes in each of {', '.join(genomes)}", "the same in each genome")

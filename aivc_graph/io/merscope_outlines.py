@@ -62,10 +62,13 @@ def _of_file(path: Path) -> pd.DataFrame:
     import h5py
 
     check_hdf5(path)
-    with h5py.File(path) as file:
-        if _FEATURES not in file:
-            raise ReadError(str(path), f"groups {', '.join(file) or 'none'}", _FEATURES, "copy it again")
-        rings = list(_rings(file[_FEATURES]))
+    try:
+        with h5py.File(path) as file:
+            if _FEATURES not in file:
+                raise ReadError(str(path), f"groups {', '.join(file) or 'none'}", _FEATURES, "copy it again")
+            rings = list(_rings(file[_FEATURES]))
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise ReadError(str(path), f"damaged outlines ({error})", mend="copy it again from its source") from error
     if not rings:
         return pd.DataFrame({"cell": [], "plane": [], "outline": []})
     names, planes, corners = zip(*rings, strict=True)

@@ -178,6 +178,8 @@ def add_observation(section: Any, level: str, modality: str, table: Any, *, stri
             "unique barcodes",
             "add a suffix a capture area",
         )
+    if table.n_obs == 0:
+        raise TissueError(where, "no row", "a row a node", "is the table whole?")
     rows = _stripped(table.obs_names, where) if strip_suffix else table.obs_names
     keys = _stripped(nodes, where) if strip_suffix else nodes
     position = pd.Index(keys).get_indexer(rows)

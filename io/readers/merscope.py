@@ -29,7 +29,6 @@ POLYGONS, MOLECULES = "polygons", "molecules"
 TRANSFORM = "micron_to_mosaic_pixel_transform.csv"
 _CENTRE = ("center_x", "center_y")
 _MOLECULE = MoleculeColumns("global_x", "global_y", "gene", ("cell_id",))
-_NAMES = ("", "cell", "EntityID", "cell_id", "Unnamed: 0")
 _LEAST_GENES = 3
 THICK_UM = 10.0
 
@@ -83,8 +82,7 @@ class MerscopeReader(AbstractFlatFilesReader):
             return POLYGONS
         if set(_CENTRE) <= set(columns) and {"volume", "fov"} & set(columns):
             return CELLS
-        named = columns[:1] and columns[0] in _NAMES and len(columns) > _LEAST_GENES
-        return COUNTS if named and cls.endings.search(path.name) else None
+        return COUNTS if "cell_by_gene" in path.name and len(columns) > _LEAST_GENES else None
 
     def slide_rows(self, slide: str, files: Files) -> FlatRows:
         where = str(files[CELLS])

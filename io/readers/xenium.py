@@ -16,12 +16,13 @@ from aivc_graph.io.labels import read_labels
 from aivc_graph.io.matrices import read_10x_h5, read_mtx_folder
 from aivc_graph.io.molecules import MoleculeColumns, lazy_molecules
 from aivc_graph.io.options import CountOptions, NodeOptions
+from aivc_graph.io.outlines import read_outlines
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.tables import labels_of, names_of, need_columns, read_frame
 from aivc_graph.io.xenium_pictures import open_picture, xenium_picture
 from aivc_graph.io.xenium_zarr import ZARR_ENDING, cells_of_zarr, counts_of_zarr
 from aivc_graph.tissue.frame import Matrix, scale_affine
-from aivc_graph.tissue.section import add_level, add_slide, add_transcripts, new_section
+from aivc_graph.tissue.section import add_level, add_outlines, add_slide, add_transcripts, new_section
 
 # The packed Zarr stores come last: they say the same as the tables, which some deliveries lack.
 _CELLS = ("cells.parquet", "cells.csv.gz", "cells.csv", "cells.zarr.zip")
@@ -29,6 +30,8 @@ _MATRIX = ("cell_feature_matrix.h5", "cell_feature_matrix", "cell_feature_matrix
 _EXPERIMENT = "experiment.xenium"
 _TOTALS = ("transcript_counts",)
 _TRANSCRIPTS = ("transcripts.parquet", "transcripts.csv.gz", "transcripts.csv")
+_BOUNDARIES = ("cell_boundaries.parquet", "cell_boundaries.csv.gz", "cell_boundaries.csv")
+_VERTEX = ("vertex_x", "vertex_y")
 _MOLECULE = MoleculeColumns("x_location", "y_location", "feature_name", ("cell_id",), "qv")
 _NEEDED = ("cell_id", "x_centroid", "y_centroid")
 _USUAL_CELL_AREA_UM2 = 80.0
@@ -54,8 +57,8 @@ class XeniumReader(NodeOptions, CountOptions, AbstractReader):
         vendor's ``*_he_imagealignment.csv``. Without it an H&E stays unplaced, to be registered.
     mpp
         Pixel size [µm] of the morphology image, if ``experiment.xenium`` does not state it.
-    transcripts
-        Whether to add the transcripts, where the folder has them.
+    outlines, transcripts
+        Whether to add the outlines of cells and the transcripts, where the folder has them.
     min_qv
         Least quality value of a transcript.
     labels
@@ -78,6 +81,7 @@ class XeniumReader(NodeOptions, CountOptions, AbstractReader):
     slide: str | None = None
     slide_affine: str | None = None
     mpp: float | None = None
+    outlines: bool = True
     transcripts: bool = True
     min_qv: float = 20.0
     labels: str | None = None
@@ -111,6 +115,9 @@ class XeniumReader(NodeOptions, CountOptions, AbstractReader):
         )
         table = table[~table.obs_names.isin(left_out)]
         add_counts(tissue, names.CELL, table, str(matrix_path), **self.count_options)
+        boundaries = _first(path, _BOUNDARIES)
+        if self.outlines and boundaries is not None:
+            add_outlines(tissue, names.CELL, *read_outlines(boundaries, "cell_id", _VERTEX), np.eye(3))
         molecules = _first(path, _TRANSCRIPTS)
         if self.transcripts and molecules is not None:
             genes = tissue.tables[names.table_name(names.CELL, names.RNA)].var_names

@@ -168,6 +168,9 @@ def test_faulty_tables_are_named(cells: Cells, path: Path, tmp_path: Path) -> No
     save(pd.read_csv(folder / "regionprops" / "A.csv").iloc[5:], folder / "regionprops" / "A.csv")
     with pytest.raises(ReadError, match=r"A.csv: expected one of each, found no place of 5 of 80 objects"):
         read(folder, um_per_unit=1)
+    save(pd.read_csv(folder / "intensities" / "A.csv").assign(Object=7), folder / "intensities" / "A.csv")
+    with pytest.raises(ReadError, match=r"intensities/A.csv: expected each once, found object '7' twice"):
+        read(folder, um_per_unit=1)
     (folder / "regionprops" / "A.csv").unlink()
     save(intensities(cells).assign(Object=1), folder / "regionprops" / "B.csv")
     with pytest.raises(ReadError, match=r"regionprops/A.csv: no such file"):

@@ -19,7 +19,7 @@ import zarr
 from scipy import sparse
 
 from aivc_graph.errors import ReadError
-from aivc_graph.io.reading import read, recognise
+from aivc_graph.io.reading import READERS, read, recognise
 from aivc_graph.tissue.doubt import doubts_heard
 from aivc_graph.tissue.frame import affine_of, diameters_um, positions_um
 from tests.vendor_folders import some_cells, write_10x_matrix
@@ -276,3 +276,20 @@ def test_counts_of_another_run_are_doubted(small: Path, tmp_path: Path) -> None:
         with doubts_heard() as doubts:
             read(folder)
         assert any("correlate with 'transcript_counts'" in doubt for doubt in doubts) == doubted
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv.gz"])
+def test_outlines_are_joined_by_cell(small: Path, tmp_path: Path, ending: str) -> None:
+    folder = _copy(small, tmp_path)
+    cells = pd.read_csv(small / "cells.csv.gz", index_col=0).iloc[1:]
+    turn = np.arange(8) * np.pi / 4
+    corners = cells[["x_centroid", "y_centroid"]].to_numpy()[:, None] + 5 * np.stack([np.cos(turn), np.sin(turn)], -1)
+    table = pd.DataFrame({"cell_id": np.repeat(cells["cell_id"], 8)})
+    table[["vertex_x", "vertex_y"]] = corners.reshape(-1, 2)
+    path = folder / f"cell_boundaries.{ending}"
+    table.to_parquet(path) if ending == "parquet" else table.to_csv(path, index=False)
+    outlines = read(folder)["cell_outlines"]
+    assert [name for name in READERS if READERS[name].recognises(folder)] == ["xenium"]
+    assert list(outlines.index) == list("23456")
+    np.testing.assert_allclose(outlines.area, 8 * 25 * np.sin(np.pi / 4) / 2)
+    assert "cell_outlines" not in read(folder, outlines=False)
