@@ -44,7 +44,8 @@ class AbstractFlatFilesReader(AbstractRowsReader):
     Parameters
     ----------
     slide
-        What the names of the files begin with, where a folder holds those of several slides.
+        What the names of the files begin with, where a folder holds those of several slides; or the name of its
+        folder, where each has one of its own.
     outlines, transcripts
         Whether to add the outlines of cells and the transcripts, where the folder has them.
 
@@ -81,8 +82,14 @@ class AbstractFlatFilesReader(AbstractRowsReader):
 
     @classmethod
     def slides(cls, folder: Path) -> dict[str, Files]:
-        """Return the tables of each slide in `folder` by kind."""
-        return _by_slide(folder, cls.kind_of, cls.endings)
+        """Return the tables of each slide in `folder` by kind; or those of its folders, where each holds one slide."""
+        found = _by_slide(folder, cls.kind_of, cls.endings)
+        for inner in [] if found else _folders_in(folder):
+            slides = list(_by_slide(inner, cls.kind_of, cls.endings).values())
+            if len(slides) != 1 or not {COUNTS, CELLS} & set(slides[0]):
+                return {}
+            found[inner.name] = slides[0]
+        return found
 
     def preview(self, path: Path) -> dict[str, Any] | None:
         return None
@@ -163,6 +170,13 @@ def _tables_in(folder: Path, endings: re.Pattern[str]) -> list[tuple[Path, list[
         files = sorted(path for path in folder.iterdir() if _TABLE.search(path.name) and path.is_file())
         few = files if len(files) <= _MOST_FILES else [path for path in files if endings.search(path.name)]
         return [(path, column_names(path)) for path in few]
+    except OSError:
+        return []
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError:
         return []
 

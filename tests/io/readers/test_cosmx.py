@@ -208,3 +208,15 @@ def test_molecules_are_read_in_parts_and_damage_is_named(
         file.write('1,2,"G00\n')
     with pytest.raises(ReadError, match=r"S1_tx_file.csv: a damaged list of transcripts"):
         read(folder)["transcripts"].compute()
+
+
+def test_slides_in_folders_of_their_own(cells: Cells, tmp_path: Path) -> None:
+    for name in ("Lung5", "Lung6"):
+        write_cosmx(cells, tmp_path / name, "flat")
+    assert recognise(tmp_path) == "cosmx"
+    with pytest.raises(ReadError, match=r"files of 2 slides: Lung5, Lung6"):
+        read(tmp_path)
+    assert len(read(tmp_path, slide="Lung6")["cell_outlines"]) == 80
+    assert list(reader_for(tmp_path).read_by(tmp_path, ("slide",))) == ["Lung5", "Lung6"]
+    (tmp_path / "other").mkdir()
+    assert not [name for name in READERS if READERS[name].recognises(tmp_path)]
