@@ -213,8 +213,3 @@ def contact_graph(sizes: pd.Series, contacts: pd.DataFrame) -> nx.Graph:
     for a, b, n, ratio in contacts[["niche_a", "niche_b", "contacts", "log2_ratio"]].to_numpy():
         graph.add_edge(a, b, weight=float(n), log2_ratio=float(ratio))
     return graph
-
-
-def state_distances(x: np.ndarray, to: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Return the distance of each state `x` (node, latent) from `to` (latent,) in units of `spread` (latent,)."""
-    return np.asarray(np.linalg.norm((x - to) / spread, axis=1) / np.sqrt(x.shape[1]))
