@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aivc_graph.graph.tissue_graph import TissueGraph
+if TYPE_CHECKING:
+    from aivc_graph.graph.tissue_graph import TissueGraph
 
 # Attributes of a level that run over molecules, whatever their length.
 _OVER_MOLECULES = ("_panel", "_common")

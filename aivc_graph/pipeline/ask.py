@@ -13,8 +13,6 @@ from aivc_graph.io.h5ad_file import write_anndata
 from aivc_graph.io.staging import check_place, staged
 from aivc_graph.io.tables import csv_text
 from aivc_graph.io.writing import check_export, write
-from aivc_graph.pipeline.elsewhere import graph_elsewhere
-from aivc_graph.pipeline.respond import respond
 from aivc_graph.query.virtual_tissue import VirtualTissue
 
 log = logging.getLogger(__name__)
@@ -53,11 +51,15 @@ def query(
         raise unknown_name(QueryError, "aivc query", "question", question, QUESTIONS)
     own = tissue = VirtualTissue.load(run)
     if on is not None:
+        from aivc_graph.pipeline.elsewhere import graph_elsewhere
+
         with graph_elsewhere(run, on) as store:
             tissue = own.on(store)
     if question == "similar":
         answer = tissue.similar_to(**asked, of=_holds(tissue, own, asked.get("node")))
     elif question == "response":
+        from aivc_graph.pipeline.respond import respond
+
         answer, plot = respond(tissue, plot=plot, **asked), None
     else:
         answer = getattr(tissue, question)(**asked)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
-import networkx as nx
 import numpy as np
 import pandas as pd
 from scipy import sparse
@@ -249,7 +248,7 @@ class VirtualTissue:
         near = to_scipy_csr(self.graph[relation].adj_t) if relation in self.graph.edge_types else None
         return contact_table(near, answer.obs[NICHE].cat.codes.to_numpy(), answer.n_vars)
 
-    def contact_graph(self, k: int | None = None, resolution: float | None = None) -> nx.Graph:
+    def contact_graph(self, k: int | None = None, resolution: float | None = None) -> Any:
         """Return the niche contact graph: nodes are niches and their size, edges touching pairs; weight = contacts."""
         members = self.niches(k, resolution).obs[NICHE]
         return contact_graph(members.value_counts(sort=False), self.neighbours(k, resolution))

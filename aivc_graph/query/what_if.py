@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy import sparse, stats
+from scipy import sparse, special
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
@@ -244,7 +244,8 @@ class WhatIf:
         lower, upper = (np.full(estimate.size, np.nan) for _ in range(2))
         if n_donors >= MIN_UNITS:
             effects = copies[1:] - untreated
-            wide = stats.t.ppf(0.5 + CONFIDENCE / 2, n_donors - 1) * np.sqrt((len(effects) - 1) * effects.var(axis=0))
+            quantile = special.stdtrit(n_donors - 1, 0.5 + CONFIDENCE / 2)
+            wide = quantile * np.sqrt((len(effects) - 1) * effects.var(axis=0))
             lower = np.minimum(effects.mean(axis=0) - wide, estimate).ravel()
             upper = np.maximum(effects.mean(axis=0) + wide, estimate).ravel()
         values = np.where(supported, estimate.ravel(), np.nan)

@@ -7,7 +7,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.special import betainc, ndtr, ndtri
-from scipy.stats import nbinom
 from torch import Tensor, nn
 
 Floats = NDArray[np.floating]
@@ -85,5 +84,7 @@ def scores_of(counts: Floats, mean: Floats, dispersion: Floats, rng: np.random.G
 
 def counts_of(score: Floats, mean: Floats, dispersion: Floats) -> Floats:
     """Return the counts that have the `score` under the negative binomial of `mean` and `dispersion`."""
+    from scipy.stats import nbinom
+
     success = dispersion / (dispersion + np.maximum(mean, 1e-12))
     return np.asarray(nbinom.ppf(ndtr(score), dispersion, success))
