@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from scipy.special import betainc, ndtr, ndtri
 from torch import Tensor, nn
 
@@ -68,6 +67,8 @@ class ResidualScores(nn.Module):
 
     def draw(self, place: Floats, columns: NDArray[np.integer], draws: int, rng: np.random.Generator) -> Floats:
         """Return scores (node, draw, column), those of the 200 kept nodes nearest to `place`, each before any twice."""
+        from scipy.spatial import cKDTree
+
         near = cKDTree(self.place.numpy()).query(place, k=ALIKE)[1]
         picked = rng.permuted(near, axis=1)[:, np.arange(draws) % ALIKE]
         return self.score.numpy()[:, columns].astype(np.float64)[picked]
