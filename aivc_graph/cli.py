@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import json
 import logging
 import os
 import sys
@@ -14,15 +13,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from aivc_graph.errors import AivcError, ConfigError, StoreError
+from aivc_graph import verbs
+from aivc_graph.errors import AivcError, StoreError
 from aivc_graph.pipeline.catalogue import COMPARE, EVALUATE
-from aivc_graph.pipeline.evaluate_options import OF_PREDICTIONS, RUN, kind_of
 from aivc_graph.simulate.catalogue import CATALOGUE
 
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 PATH_FAULTS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 Do = Callable[[argparse.Namespace], None]
-TERMINAL_ROWS = 60
 ENDINGS = (".csv", ".parquet", ".h5ad")
 LEVELS = ("cell", "patch", "region")
 FORMATS = ("h5ad", "spatialdata", "geojson", "graphml")
@@ -69,20 +67,20 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of all verbs."""
     top = argparse.ArgumentParser(prog="aivc", description="A virtual tissue that you can question.")
     top.add_argument("--version", action="version", version=f"aivc {version('aivc-graph')}")
-    verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for add in (_add_demo, _add_simulate, _add_inspect, _add_build, _add_train, _add_evaluate, _add_compare):
-        add(verbs)
-    for add in (_add_query, _add_export):
-        add(verbs)
+    group = top.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for add in (_add_demo, _add_simulate, _add_init, _add_inspect, _add_build, _add_train, _add_evaluate, _add_compare):
+        add(group)
+    for add in (_add_query, _add_export, _add_schema):
+        add(group)
     return top
 
 
-def _verb(verbs: Any, name: str, do: Do, text: str, example: str) -> argparse.ArgumentParser:
+def _verb(group: Any, name: str, do: Do, text: str, example: str) -> argparse.ArgumentParser:
     several = "\n" in example
     shown = "examples:\n  " + example.replace("\n", "\n  ") if several else f"example: {example}"
-    verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text, epilog=shown)
+    verb: argparse.ArgumentParser = group.add_parser(name, help=text, description=text, epilog=shown)
     verb.formatter_class = argparse.RawDescriptionHelpFormatter if several else argparse.HelpFormatter
-    verb.set_defaults(do=do, debug=False, quiet=False)
+    verb.set_defaults(do=do, debug=False, quiet=False, json=False)
     _loudness(verb)
     return verb
 
@@ -91,19 +89,20 @@ def _loudness(verb: argparse.ArgumentParser) -> None:
     # Suppressed defaults: a question's own must not undo what was said before it.
     silent = argparse.SUPPRESS
     verb.add_argument("--debug", action="store_true", default=silent, help="show the traceback of an error")
-    verb.add_argument("--quiet", action="store_true", default=silent, help="say only what is wrong")
+    verb.add_argument("--quiet", action="store_true", default=silent, help="print warnings and errors only")
+    verb.add_argument("--json", action="store_true", default=silent, help="print the result as JSON")
 
 
-def _add_demo(verbs: Any) -> None:
-    verb = _verb(verbs, "demo", _demo, "the whole way on a simulated tissue", "aivc demo --out runs/demo")
+def _add_demo(group: Any) -> None:
+    verb = _verb(group, "demo", verbs.demo, "the whole way on a simulated tissue", "aivc demo --out runs/demo")
     verb.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="run folder (%(default)s)")
     _device(verb)
     verb.add_argument("--seed", type=int, default=0, help="of all random choices (%(default)s)")
 
 
-def _add_simulate(verbs: Any) -> None:
+def _add_simulate(group: Any) -> None:
     text = "write a tissue with known ground truth as a vendor would deliver it"
-    verb = _verb(verbs, "simulate", _simulate, text, "aivc simulate tiny --out tissue")
+    verb = _verb(group, "simulate", verbs.simulate, text, "aivc simulate tiny --out tissue")
     width = max(map(len, CATALOGUE))
     listed = "\n".join(f"  {name:{width}}  {what}" for name, what in CATALOGUE.items())
     verb.formatter_class, verb.epilog = argparse.RawDescriptionHelpFormatter, f"presets:\n{listed}\n\n{verb.epilog}"
@@ -112,26 +111,32 @@ def _add_simulate(verbs: Any) -> None:
     verb.add_argument("--seed", type=int, default=0, help="of all random choices (%(default)s)")
 
 
-def _add_inspect(verbs: Any) -> None:
+def _add_init(group: Any) -> None:
+    text = "look at the data in a folder and write a commented YAML file for `aivc build`"
+    verb = _verb(group, "init", verbs.init, text, "aivc init my_study --out my_study/aivc.yaml")
+    verb.add_argument("folder", type=Path, metavar="FOLDER")
+    verb.add_argument("--out", type=_ends_in(".yaml", ".yml"), metavar="FILE", help="YAML file (FOLDER/aivc.yaml)")
+
+
+def _add_inspect(group: Any) -> None:
     text = "say what a slide, section, graph or run is, and what is wrong with it"
-    verb = _verb(verbs, "inspect", _inspect, text, "aivc inspect runs/demo")
+    verb = _verb(group, "inspect", verbs.inspect, text, "aivc inspect runs/demo")
     verb.add_argument("path", type=Path, metavar="PATH")
     verb.add_argument("--mpp", type=float, metavar="UM", help="pixel size [µm] of a slide that does not state its own")
     _overrides(verb, "an option of the reader, as in --set level=cell; may be repeated")
-    verb.add_argument("--json", action="store_true", help="as JSON")
 
 
-def _add_build(verbs: Any) -> None:
+def _add_build(group: Any) -> None:
     text = "sections → co-registered tissue → graph store"
-    verb = _verb(verbs, "build", _build, text, "aivc build configs/visium.yaml --out graphs/visium.zarr")
+    verb = _verb(group, "build", verbs.build, text, "aivc build configs/visium.yaml --out graphs/visium.zarr")
     _config(verb)
     verb.add_argument("--out", type=Path, metavar="GRAPH", help="graph store (runs/<task name>/graph.zarr)")
 
 
-def _add_train(verbs: Any) -> None:
+def _add_train(group: Any) -> None:
     text = "train a model; survives being killed"
     example = "aivc train configs/visium.yaml --out runs/visium --set training.epochs=20"
-    verb = _verb(verbs, "train", _train, text, example)
+    verb = _verb(group, "train", verbs.train, text, example)
     _config(verb)
     verb.add_argument("--graph", type=Path, metavar="GRAPH", help="graph store; built first if not given")
     verb.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/<task name>)")
@@ -139,11 +144,11 @@ def _add_train(verbs: Any) -> None:
     _device(verb)
 
 
-def _add_evaluate(verbs: Any) -> None:
+def _add_evaluate(group: Any) -> None:
     text = (
         "score a run, a screen, a pairing or anybody's predictions beside all baselines: evaluation.json, report.html"
     )
-    verb = _verb(verbs, "evaluate", _evaluate, text, EVALUATE)
+    verb = _verb(group, "evaluate", verbs.evaluate, text, EVALUATE)
     verb.add_argument("run", type=Path, metavar="RUN|CONFIG", nargs="?", help="or YAML with `screen:` or `pairing:`")
     verb.add_argument("--truth", type=Path, metavar="DIR", help="of a simulated tissue; found beside its sections")
     verb.add_argument("--weights", type=Path, metavar="FILE", help="of pathways, which are then scored too")
@@ -161,16 +166,16 @@ def _add_evaluate(verbs: Any) -> None:
     given.add_argument("--share-content", action="store_true", default=None, help=text)
 
 
-def _add_compare(verbs: Any) -> None:
+def _add_compare(group: Any) -> None:
     text = "paired differences between evaluated runs on the same units, with p-values adjusted for their number"
-    verb = _verb(verbs, "compare", _compare, text, COMPARE)
+    verb = _verb(group, "compare", verbs.compare, text, COMPARE)
     verb.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder, or an evaluation.json file")
     verb.add_argument("--out", type=_ends_in(".csv", ".json"), metavar="FILE", help="a .csv or .json file")
 
 
-def _add_query(verbs: Any) -> None:
+def _add_query(group: Any) -> None:
     text = "put a question to a run; a table on the terminal, or a file by --out"
-    verb = _verb(verbs, "query", _query, text, "aivc query runs/demo niches --out niches.csv")
+    verb = _verb(group, "query", verbs.query, text, "aivc query runs/demo niches --out niches.csv")
     verb.add_argument("run", type=Path, metavar="RUN")
     asked = verb.add_subparsers(title="questions", metavar="QUESTION", required=True, dest="question")
     for name, (text, options) in QUESTIONS.items():
@@ -183,12 +188,18 @@ def _add_query(verbs: Any) -> None:
             question.add_argument(option, **OPTIONS[option])
 
 
-def _add_export(verbs: Any) -> None:
+def _add_export(group: Any) -> None:
     text = "write the graph and its niches for squidpy, SpatialData, QuPath or networkx"
-    verb = _verb(verbs, "export", _export, text, "aivc export runs/demo --to geojson --out demo.geojson")
+    verb = _verb(group, "export", verbs.export, text, "aivc export runs/demo --to geojson --out demo.geojson")
     verb.add_argument("run", type=Path, metavar="RUN")
     verb.add_argument("--to", required=True, choices=FORMATS)
     verb.add_argument("--out", required=True, type=Path, metavar="PATH")
+
+
+def _add_schema(group: Any) -> None:
+    text = "print the JSON Schema of the YAML file, for editors, or the reference of all its keys and reader options"
+    verb = _verb(group, "schema", verbs.schema, text, "aivc schema > aivc.schema.json\naivc schema --reference")
+    verb.add_argument("--reference", action="store_true", help="print Markdown: every key with unit and default")
 
 
 def _config(verb: argparse.ArgumentParser) -> None:
@@ -267,132 +278,6 @@ EXAMPLES = {
     "similar": "--to-niche 3",
     "response": "--intervention knockout:TGFB1 --where niche=3 --at niche --genes COL1A1,POSTN",
 }
-
-
-def _demo(given: argparse.Namespace) -> None:
-    from aivc_graph.pipeline.demo import demo
-
-    # One line a stage; what happens inside each is said by its own verb.
-    logging.getLogger("aivc_graph").setLevel(logging.WARNING)
-    logging.getLogger("aivc_graph.pipeline.demo").setLevel(logging.WARNING if given.quiet else logging.INFO)
-    _say(demo(given.out, device=given.device, seed=given.seed))
-
-
-def _simulate(given: argparse.Namespace) -> None:
-    from aivc_graph.simulate.simulate import simulate
-
-    _say(simulate(given.preset, given.out, seed=given.seed))
-
-
-def _inspect(given: argparse.Namespace) -> None:
-    from aivc_graph.config import options_of
-    from aivc_graph.pipeline.inspect import inspect
-
-    found = inspect(given.path, mpp=given.mpp, **options_of(given.overrides))
-    _say(json.dumps(found, indent=1, default=str) if given.json else "\n".join(_lines(found)))
-
-
-def _build(given: argparse.Namespace) -> None:
-    from aivc_graph.config import load_config
-    from aivc_graph.pipeline.build import build
-
-    _say(build(load_config(given.config, given.overrides), given.out))
-
-
-def _train(given: argparse.Namespace) -> None:
-    from aivc_graph.config import load_config
-    from aivc_graph.pipeline.train import train_config
-
-    config = load_config(given.config, given.overrides)
-    run = train_config(config, given.graph, given.out, resume=given.resume, device=given.device)
-    _say(run.folder)
-
-
-def _evaluate(given: argparse.Namespace) -> None:
-    if kind_of(vars(given)) != RUN:
-        _evaluate_table(given)
-        return
-    from aivc_graph.pipeline.evaluate import evaluate, score_table
-    from aivc_graph.pipeline.scores import text_of
-    from aivc_graph.query.virtual_tissue import VirtualTissue
-    from aivc_graph.report.write import PAGE, write_report
-
-    tissue = VirtualTissue.load(given.run)
-    evaluation = evaluate(given.run, given.truth, given.out, given.weights, tissue=tissue)
-    write_report(given.run, (given.out or given.run) / PAGE, tissue=tissue)
-    _say(text_of(score_table(evaluation), ("task", "readout", "split", "over"), "{:.3f}"))
-
-
-def _compare(given: argparse.Namespace) -> None:
-    from aivc_graph.pipeline.compare import compare
-
-    table = compare(given.runs, given.out)
-    _say(given.out if given.out is not None else _table(table))
-
-
-def _evaluate_table(given: argparse.Namespace) -> None:
-    from aivc_graph.pipeline.scores import board, text_of
-    from aivc_graph.report.write import write_scored_table
-
-    if given.predictions is not None:
-        from aivc_graph.pipeline.evaluate_predictions import evaluate_predictions
-
-        columns = {name: one for name in OF_PREDICTIONS if (one := getattr(given, name)) is not None}
-        out = given.out or Path("runs") / given.predictions.stem
-        evaluation = evaluate_predictions(given.predictions, given.measured, out, pathways=given.weights, **columns)
-    else:
-        from aivc_graph.pipeline.evaluate_tables import evaluate_table
-
-        evaluation = evaluate_table(given.run, given.out, given.overrides, given.weights)
-        out = given.out or Path("runs") / str(evaluation.provenance.get("screen", evaluation.provenance.get("pairing")))
-    write_scored_table(out)
-    _say(text_of(board(evaluation), ("task",)))
-
-
-def _query(given: argparse.Namespace) -> None:
-    from aivc_graph.pipeline.ask import query
-
-    kept = ("run", "question", "out", "do", "debug", "quiet", "section")
-    options = {name: value for name, value in vars(given).items() if name not in kept and value is not None}
-    if given.question == "similar":
-        if ("niche" in options) == ("node" in options):
-            mend = "say which one the nodes should be like"
-            raise ConfigError("aivc query similar", "both or neither", "one of --to-niche and --to-node", mend)
-        if given.section is not None and "node" in options:
-            options["node"] = f"{given.section}:{options['node']}"
-    answer = query(given.run, given.question, given.out, **options)
-    _say(given.out if given.out is not None else _table(answer))
-
-
-def _export(given: argparse.Namespace) -> None:
-    from aivc_graph.pipeline.ask import export
-
-    _say(export(given.run, given.to, given.out))
-
-
-def _table(answer: Any) -> str:
-    """Return a table, or an AnnData's annotation and first values, as aligned text."""
-    frame = answer if hasattr(answer, "columns") else answer.obs.join(answer.to_df().iloc[:, :8])
-    text: str = frame.to_string(max_rows=TERMINAL_ROWS)
-    hidden = len(frame) - TERMINAL_ROWS
-    return text if hidden <= 0 else f"{text}\n{len(frame):,} rows; write them all by --out FILE.csv"
-
-
-def _lines(found: Any, indent: str = "") -> list[str]:
-    lines = []
-    for key, value in found.items():
-        if isinstance(value, dict) and value:
-            lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
-        elif isinstance(value, list) and value and key in ("faults", "doubts", "leaks"):
-            lines += [f"{indent}{key}:", *(f"{indent}  {item}" for item in value)]
-        else:
-            shown = ", ".join(map(str, value)) or "none" if isinstance(value, list | dict) else value
-            lines.append(f"{indent}{key}: {f'{shown:,}' if isinstance(shown, int) else shown}")
-    return lines
-
-
-def _say(text: object) -> None:
-    sys.stdout.write(f"{text}\n")
 
 
 if __name__ == "__main__":
