@@ -24,8 +24,12 @@ class ModelConfig(Settings):
         Number of (lateral, lift, project) blocks.
     measurement
         By modality, such as ``{rna: {kind: negative_binomial}}``.
-    lateral, lift, project
-        Which operator passes messages, such as ``{kind: set_summary}``.
+    lateral
+        Operator that passes messages within a level, such as ``{kind: ring_mean}``.
+    lift
+        Operator that passes messages from a finer level to a coarser one, such as ``{kind: set_summary}``.
+    project
+        Operator that passes messages from a coarser level to a finer one, such as ``{kind: broadcast}``.
     """
 
     latent: int = Field(16, ge=2, le=512)

@@ -52,9 +52,10 @@ class InterventionColumns(Settings):
         Names of controls beside the usual ones.
     separator
         What joins two parts; null where there are no combinations.
-    dose, unit
-        Column of doses, one for all parts or one a part such as ``1+0.5``, and their unit. A part of dose 0 was not
-        given.
+    dose
+        Column of doses, one for all parts or one a part such as ``1+0.5``. A part of dose 0 was not given.
+    unit
+        Unit of the doses.
     hours
         Column of durations [h], in the same form.
     smiles
