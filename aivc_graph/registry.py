@@ -7,7 +7,7 @@ import importlib.util
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
@@ -119,13 +119,13 @@ def import_added(package: str) -> None:
     """
     room, _, last = package.rpartition(".")
     group = "parts" if room == "aivc_graph.operators" else last
-    for point in sorted(_installed().select(group=f"aivc_graph.{group}")):
+    for point in _installed(f"aivc_graph.{group}"):
         _load(point)
 
 
 @cache
-def _installed() -> EntryPoints:
-    return entry_points()
+def _installed(group: str) -> tuple[EntryPoint, ...]:
+    return tuple(sorted(entry_points(group=group)))
 
 
 def _load(point: EntryPoint) -> None:

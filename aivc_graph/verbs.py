@@ -12,14 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aivc_graph.errors import ConfigError
 from aivc_graph.pipeline.evaluate_options import OF_PREDICTIONS, RUN, kind_of
 
 TERMINAL_ROWS = 60
+# Options of a question stand apart from what every question takes.
+OPTION = "option "
 
 
 @contextmanager
-def _imports() -> Iterator[None]:
+def importing() -> Iterator[None]:
     """Import without garbage collection, which finds nothing among modules and takes a fifth of the time."""
     gc.disable()
     try:
@@ -111,19 +112,13 @@ def _evaluate_table(given: argparse.Namespace) -> None:
 
 
 def query(given: argparse.Namespace) -> None:
-    with _imports():
+    with importing():
         from aivc_graph.pipeline.ask import query
 
-    kept = ("run", "question", "out", "do", "debug", "quiet", "json", "section")
-    options = {name: value for name, value in vars(given).items() if name not in kept and value is not None}
-    if given.question == "similar":
-        if ("niche" in options) == ("node" in options):
-            mend = "say which one the nodes should be like"
-            raise ConfigError("aivc query similar", "both or neither", "one of --to-niche and --to-node", mend)
-        if given.section is not None and "node" in options:
-            options["node"] = f"{given.section}:{options['node']}"
-    answer = query(given.run, given.question, given.out, **options)
-    _say_table(given, answer)
+    said = {name: value for name, value in vars(given).items() if value is not None}
+    options = {name.removeprefix(OPTION): value for name, value in said.items() if name.startswith(OPTION)}
+    places = {name: said[name] for name in ("plot", "on") if name in said}
+    _say_table(given, query(given.run, given.question, given.out, **places, **options))
 
 
 def export(given: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ from aivc_graph.tissue.registration.method import REGISTRATIONS
 
 COMMAND = "aivc schema --reference > docs/reference.md"
 UNITS = {"_um": "µm", "_um2": "µm²", "mpp": "µm/pixel", "hours": "h", "um_per_unit": "µm/unit", "_px": "pixel"}
-MEMBERS = {
+MEMBERS: dict[str, tuple[Registry[Any] | dict[str, Registry[Any]], str]] = {
     "Readers": (READERS, "`task.sections[].sources[]`, chosen by `reader:`, or by content where none is named"),
     "Split designs": (DESIGNS, "`task.split`, chosen by `kind:`"),
     "Registration methods": (REGISTRATIONS, "`task.sections[].registration[]`, chosen by `kind:`"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
@@ -48,7 +49,7 @@ def counted_nodes(model: TissueModel, graph: TissueGraph, level: str) -> np.ndar
     return found
 
 
-def measured_genes(model: TissueModel, level: str, genes: list[str] | None) -> list[str]:
+def measured_genes(model: TissueModel, level: str, genes: Sequence[str] | None) -> list[str]:
     """Return `genes`, each once, or all that were measured at `level`; raise a `QueryError` if one was not."""
     if names.RNA not in model.plan.counts.get(level, {}):
         measured = [v for v, by in model.plan.counts.items() if names.RNA in by]
