@@ -184,6 +184,10 @@ class VirtualTissue:
         """Return what niches are made of; see `aivc_graph.query.questions.composition.CompositionQuestion`."""
         return self.ask("composition", level=level, k=k, resolution=resolution, by=by)
 
+    def abundance(self, by: str, k: int | None = None, resolution: float | None = None) -> pd.DataFrame:
+        """Return shares by donor trait; see `aivc_graph.query.questions.abundance.AbundanceQuestion`."""
+        return self.ask("abundance", by=by, k=k, resolution=resolution)
+
     def neighbours(self, k: int | None = None, resolution: float | None = None) -> pd.DataFrame:
         """Return which niches touch: a row a pair, with contacts, those expected by chance, and their log2 ratio."""
         return self.ask("neighbours", k=k, resolution=resolution)
