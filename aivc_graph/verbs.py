@@ -169,7 +169,7 @@ def _lines(found: Any, indent: str = "") -> list[str]:
     for key, value in found.items():
         if isinstance(value, dict) and value:
             lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
-        elif isinstance(value, list) and value and key in ("faults", "doubts", "leaks"):
+        elif isinstance(value, list) and value and key in ("faults", "doubts", "leaks", "found", "unclear"):
             lines += [f"{indent}{key}:", *(f"{indent}  {item}" for item in value)]
         else:
             shown = ", ".join(map(str, value)) or "none" if isinstance(value, list | dict) else value

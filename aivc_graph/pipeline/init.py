@@ -51,6 +51,7 @@ def init(folder: Path, out: Path | None = None) -> dict[str, Any]:
         for one in sections
     ]
     unclear = [f"{one.name}: {text}" for one in sections for text in one.unclear]
+    unclear += [f"{one.name}: cannot be read as it stands, so it is commented out" for one in sections if not one.read]
     if not any(one.donors for one in sections):
         unclear.append("which donor each section is from: add `donor:`, so that a split and intervals are over donors")
     return {"config": str(out), "found": found, "unclear": unclear, "next": f"aivc build {out}"}
@@ -64,7 +65,7 @@ def _lines(sections: list[Found], folder: Path, out: Path) -> Iterator[str]:
     yield "task:"
     yield f"  name: {_plain(folder.resolve().name or 'task')}"
     yield from _split(sections)
-    yield "  sections:"
+    yield "  sections:" if any(one.read for one in sections) else "  sections: []"
     for one in sections:
         yield from _section(one, out.resolve().parent)
     if any(one.slide for one in sections):
@@ -95,8 +96,14 @@ def _split(sections: list[Found]) -> Iterator[str]:
 
 
 def _section(one: Found, base: Path) -> Iterator[str]:
+    """Yield the lines of a section; one that cannot be read as it stands is commented out, under the reason."""
     for text in one.unclear:
         yield from (f"    # CHECK: {line}" for line in text.splitlines())
+    for line in _entry(one, base):
+        yield line if one.read else f"    # {line.removeprefix('    ')}"
+
+
+def _entry(one: Found, base: Path) -> Iterator[str]:
     yield f"    - name: {_plain(one.name)}"
     for key, value in one.keys.items():
         yield f"      {key}: {_plain(value)}"

@@ -25,6 +25,7 @@ from aivc_graph.training.run_folder import FACTS
 
 log = logging.getLogger(__name__)
 DEEPEST, MOST_ENTRIES = 5, 20_000
+LAYERS = ("counts", "raw", "raw_counts")
 SPOT_UM, CELL_UM = 55.0, 10.0
 PLAUSIBLE = (2.0, 200.0)
 MOST_SECTIONS, MOST_KINDS, MOST_VALUES = 100, 200, 6
@@ -57,6 +58,7 @@ class Found:
     donors: tuple[str, ...] = ()
     slide: bool = False
     unclear: tuple[str, ...] = ()
+    read: bool = True
 
 
 def look(folder: Path) -> list[Found]:
@@ -141,8 +143,6 @@ def _with_options(found: Found) -> Found:
     sources, keys, unclear, donors = [], dict(found.keys), list(found.unclear), found.donors
     for source in found.sources:
         takes = READERS[source.reader].model_fields
-        if source.reader == names.SLIDE and len(found.sources) > 1 and source not in slides:
-            continue
         if issubclass(READERS[source.reader], AbstractRowsReader):
             source, told, donors = _rows_options(source, unclear)
             keys |= told
@@ -159,34 +159,45 @@ def _rows_options(source: Source, unclear: list[str]) -> tuple[Source, dict[str,
     """Return a file of rows with its options, the keys of its section, and the donors its rows name."""
     member = READERS[source.reader]
     assert issubclass(member, AbstractRowsReader)
-    options: dict[str, Any] = {}
-    said: dict[str, str] = {}
-    try:
-        rows = member().rows(source.path)
-    except ReadError as error:
-        if "dissociated" not in member.model_fields:
-            unclear.append(str(error))
-            return source, {}, ()
-        try:
-            rows = member(dissociated=True).rows(source.path)
-        except ReadError:
-            unclear.append(str(error))
-            return source, {}, ()
+    opened = _opened(member, source.path)
+    if isinstance(opened, ReadError):
+        unclear.append(str(opened))
+        return source, {}, ()
+    options, rows = opened
+    told = {"layer": "the layer that holds counts", "values": "CHECK: no counts found; log-normalised values?"}
+    said = {option: text for option, text in told.items() if option in options}
     finite = np.isfinite(rows.xy[:, :2]).all(axis=1)
     if not finite.any() and "dissociated" in member.model_fields:
-        options["dissociated"], said["dissociated"] = True, "no positions found: cells taken out of their tissue"
+        options["dissociated"] = True
     else:
         _sizes(member, rows, finite, options, said, unclear, source.path.name)
+    if "dissociated" in options:
+        said["dissociated"] = "no positions found: cells taken out of their tissue"
     columns = rows.columns
     if "label" in member.model_fields and (label := _first(columns, LABEL, MOST_KINDS)):
         options["label"], said["label"] = label, f"{columns[label].nunique()} labels; leave out what is no annotation"
     done = _first(columns, DONE, 10**6)
     if done and "dissociated" in options:
-        unclear.append(
-            f"{source.path.name}: whether column {done!r} says what was done to the cells (`interventions:`)"
-        )
-    keys, donors = _section_keys(columns, "dissociated" in options)
+        asked = f"whether {done!r} says what was done to the cells (`interventions: {{column: {done}, …}}`)"
+        unclear.append(f"{source.path.name}: {asked}")
+    keys, donors = _section_keys(columns)
     return replace(source, options=options, said=said), keys, donors
+
+
+def _opened(member: type[AbstractRowsReader], path: Path) -> tuple[dict[str, Any], Rows] | ReadError:
+    """Return a file's rows, and the options under which they are positions and counts; else what is wrong first."""
+    layers: list[dict[str, Any]] = [{}, *({"layer": name} for name in LAYERS if "layer" in member.model_fields)]
+    places: list[dict[str, Any]] = [{}, {"dissociated": True}] if "dissociated" in member.model_fields else [{}]
+    if "values" in member.model_fields:
+        layers.append({"values": "log"})
+    faults = []
+    for place in places:
+        for layer in layers:
+            try:
+                return {**place, **layer}, member(**place, **layer).rows(path)
+            except ReadError as error:
+                faults.append(error)
+    return faults[0]
 
 
 def _sizes(
@@ -205,10 +216,8 @@ def _sizes(
     spacing = spacing_um(rows.xy[finite, :2])
     if "level" in open_:
         options["level"] = names.PATCH if spots else names.CELL
-        said["level"] = (
-            "capture spots, by `array_row` or `in_tissue`" if spots else "CHECK: one row a cell; else `patch`"
-        )
-    if "um_per_unit" in open_ and not (array and source_knows_array(member)):
+        said["level"] = "by `array_row` or `in_tissue`" if spots else "CHECK: `cell`, or `patch` for capture spots"
+    if "um_per_unit" in open_ and not (array and _knows_array(member)):
         if PLAUSIBLE[0] <= spacing <= PLAUSIBLE[1]:
             options["um_per_unit"] = 1.0
             said["um_per_unit"] = f"CHECK: nearest neighbours are {spacing:.3g} units apart, so positions may be in µm"
@@ -218,12 +227,12 @@ def _sizes(
         said["diameter_um"] = "Visium's spots" if array else "CHECK: assumed [µm]; or `area:`, the column that has it"
 
 
-def source_knows_array(member: type[AbstractRowsReader]) -> bool:
+def _knows_array(member: type[AbstractRowsReader]) -> bool:
     """Say whether a reader takes its unit from the array its spots were printed on."""
     return member.scale is not AbstractRowsReader.scale
 
 
-def _section_keys(columns: pd.DataFrame, dissociated: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _section_keys(columns: pd.DataFrame) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the keys of a section that the annotation of its rows tells: sections, donor and traits."""
     keys: dict[str, Any] = {}
     donor = next((str(c) for c in columns if DONOR.match(str(c)) and columns[c].notna().all()), None)
@@ -257,6 +266,8 @@ def _first(columns: pd.DataFrame, pattern: re.Pattern[str], most: int) -> str | 
 
 def _tried(found: Found) -> Found:
     """Return a section with what reading it as a build does has told; without its slide where that is what fails."""
+    if all(source.reader == names.SLIDE for source in found.sources):
+        return replace(found, unclear=(*found.unclear, "an image alone: no cells or spots to go with it"), read=False)
     try:
         return _read(found)
     except AivcError as error:
@@ -269,7 +280,7 @@ def _tried(found: Found) -> Found:
                 return replace(read, unclear=(*read.unclear, f"its slide is left out: {said}"))
             except AivcError:
                 pass
-        return replace(found, unclear=(*found.unclear, said))
+        return replace(found, unclear=tuple(dict.fromkeys((*found.unclear, said))), read=False)
 
 
 def _read(found: Found) -> Found:
