@@ -25,8 +25,8 @@ def caveats_of(tissue: VirtualTissue, *, simulated: bool, evaluated: bool) -> li
         (
             "Niches are a description, not a diagnosis.",
             "They are recurrent neighbourhoods, found without labels and numbered by size. Another number of niches "
-            "may serve as well: ask with --k or --resolution. Words such as “epithelium” are what the marker genes are "
-            "commonly read as; nobody has looked at the slide.",
+            "may serve as well: ask with --k or --resolution. A niche is named after the labels of its nodes; without "
+            "labels, “markers of T cells” means just that: no pathologist has confirmed it on the slide.",
         )
     ]
     if simulated:
