@@ -162,6 +162,7 @@ def test_a_full_evaluation_is_told_at_a_glance_and_on_a_card(run: Path, tmp_path
         "nobody measured it",
     ):
         assert words in said, words
-    assert "Card of this run" in said and "test d6, d7" in said and "response (needs truth & <more>)" in said
+    assert "Card of this run" in said and "test d6, d7" in said
+    assert "response to intervention (needs truth & <more>)" in said
     drawn = [tag["aria-label"] or "" for tag in page.all("svg") if tag.get("role") == "img"]
     assert len(drawn) == 5 and all("best baseline" in label for label in drawn)
