@@ -13,7 +13,8 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
-from aivc_graph.graph.panels import panel_columns
+from aivc_graph.graph.panels import measured_molecules, panel_columns
+from aivc_graph.graph.profiles import measured_share
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import EXPRESSION
@@ -90,7 +91,7 @@ def expression_table(
     answer = ad.AnnData(
         X=expected,
         obs=node_table(graph, level).assign(supported=counted_nodes(model, graph, level)),
-        var=pd.DataFrame(index=genes),
+        var=pd.DataFrame({"measured": np.isfinite(measured).any(axis=0)}, index=genes),
         layers={"measured": measured},
     )
     answer.obsm["spatial"] = graph[level].pos.numpy()
@@ -99,10 +100,13 @@ def expression_table(
 
 
 def _measured(graph: TissueGraph, level: str, columns: list[int]) -> np.ndarray:
-    counts = to_scipy_csr(graph.counts(level, names.RNA))[:, panel_columns(graph, level, names.RNA).numpy()]
-    depth = np.asarray(counts.sum(axis=1))
-    values = counts[:, columns].toarray() / np.maximum(depth, 1) * PER
+    panel, section = panel_columns(graph, level, names.RNA).numpy(), graph[level].section_index.numpy()
+    counts = to_scipy_csr(graph.counts(level, names.RNA))[:, panel]
+    depth, covered = np.asarray(counts.sum(axis=1)), measured_share(graph, level, names.RNA)[section]
+    values = counts[:, columns].toarray() / np.maximum(depth, 1) * (PER * covered[:, None])
+    there = measured_molecules(graph, level, names.RNA).numpy()[:, panel[columns]]
     values[~graph[level][names.mask_name(names.RNA)].numpy()] = np.nan
+    values[~there[section]] = np.nan
     return values.astype(np.float32)
 
 
@@ -125,7 +129,7 @@ def _by_niche(
                 "expected": expected[inside].mean(axis=0),
                 "lower": low,
                 "upper": high,
-                "measured": np.nanmean(measured[inside], axis=0) if np.isfinite(measured[inside]).any() else np.nan,
+                "measured": _mean_known(measured[inside]),
                 "n_nodes": int(inside.sum()),
                 "n_units": n_units,
                 "interval_over": names.SECTION if many else names.REGION,
@@ -134,6 +138,13 @@ def _by_niche(
         )
         rows.append(table)
     return pd.concat(rows, ignore_index=True)
+
+
+def _mean_known(values: np.ndarray) -> np.ndarray:
+    """Return the mean of what is not NaN of each gene (gene,); NaN where nothing is."""
+    known = np.isfinite(values)
+    number = known.sum(axis=0)
+    return np.where(number > 0, np.where(known, values, 0).sum(axis=0) / np.maximum(number, 1), np.nan)
 
 
 def _bootstrap(values: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:

@@ -100,12 +100,13 @@ class VirtualTissue:
         ----------
         graph
             A graph built with the settings of the run's graph, or the path of its store. Genes may come in any order,
-            and there may be more of them.
+            there may be more of them, or fewer: the state is then read from those there are, less surely, and the
+            others are told by it (``measured`` of `expression` says which were seen).
 
         Raises
         ------
         GraphError
-            If a level, genes of a panel or features are missing that the model needs.
+            If a level or features are missing, or fewer than 20 genes (of a panel below 40: half) are shared.
 
         Examples
         --------
