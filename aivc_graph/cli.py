@@ -67,7 +67,7 @@ def _report(error: Exception) -> int:
 
 def parser(*, asks: bool = True) -> argparse.ArgumentParser:
     """Return the parser of all verbs; the questions of `query`, which take a while to import, only if it `asks`."""
-    top = argparse.ArgumentParser(prog="aivc", description="A virtual tissue that you can question.")
+    top = argparse.ArgumentParser(prog="aivc", description="aivc-graph: a virtual tissue that you can question.")
     top.add_argument("--version", action="version", version=f"aivc {version('aivc-graph')}")
     group = top.add_subparsers(title="verbs", metavar="VERB", required=True)
     for add in (_add_demo, _add_simulate, _add_init, _add_inspect, _add_build, _add_train, _add_evaluate, _add_compare):
@@ -97,21 +97,27 @@ def _loudness(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_demo(group: Any) -> None:
-    verb = _verb(group, "demo", verbs.demo, "the whole way on a simulated tissue", "aivc demo --out runs/demo")
+    verb = _verb(
+        group,
+        "demo",
+        verbs.demo,
+        "run the whole pipeline on simulated tissue and write a report",
+        "aivc demo --out runs/demo",
+    )
     verb.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="run folder (%(default)s)")
     _device(verb)
-    verb.add_argument("--seed", type=int, default=0, help="of all random choices (%(default)s)")
+    verb.add_argument("--seed", type=int, default=0, help="random seed (%(default)s)")
 
 
 def _add_simulate(group: Any) -> None:
-    text = "write a tissue with known ground truth as a vendor would deliver it"
+    text = "simulate tissue with known ground truth, written in vendor formats"
     verb = _verb(group, "simulate", verbs.simulate, text, "aivc simulate tiny --out tissue")
     width = max(map(len, CATALOGUE))
     listed = "\n".join(f"  {name:{width}}  {what}" for name, what in CATALOGUE.items())
     verb.formatter_class, verb.epilog = argparse.RawDescriptionHelpFormatter, f"presets:\n{listed}\n\n{verb.epilog}"
-    verb.add_argument("preset", metavar="PRESET", help="one of those below")
-    verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="a folder that is absent or empty")
-    verb.add_argument("--seed", type=int, default=0, help="of all random choices (%(default)s)")
+    verb.add_argument("preset", metavar="PRESET", help="one of the presets below")
+    verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="output folder; must be new or empty")
+    verb.add_argument("--seed", type=int, default=0, help="random seed (%(default)s)")
 
 
 def _add_init(group: Any) -> None:
@@ -122,62 +128,87 @@ def _add_init(group: Any) -> None:
 
 
 def _add_inspect(group: Any) -> None:
-    text = "say what a slide, section, graph or run is, and what is wrong with it"
+    text = "describe a slide, section, graph or run, and report problems"
     verb = _verb(group, "inspect", verbs.inspect, text, "aivc inspect runs/demo")
     verb.add_argument("path", type=Path, metavar="PATH")
-    verb.add_argument("--mpp", type=float, metavar="UM", help="pixel size [µm] of a slide that does not state its own")
-    _overrides(verb, "an option of the reader, as in --set level=cell; may be repeated")
+    verb.add_argument("--mpp", type=float, metavar="UM", help="pixel size [µm] of a slide whose file does not state it")
+    _overrides(verb, "set a reader option, such as --set level=cell; may be repeated")
 
 
 def _add_build(group: Any) -> None:
-    text = "sections → co-registered tissue → graph store"
+    text = "read and co-register all sections and build the tissue graph"
     verb = _verb(group, "build", verbs.build, text, "aivc build configs/visium.yaml --out graphs/visium.zarr")
     _config(verb)
     verb.add_argument("--out", type=Path, metavar="GRAPH", help="graph store (runs/<task name>/graph.zarr)")
 
 
 def _add_train(group: Any) -> None:
-    text = "train a model; survives being killed"
+    text = "train a model; an interrupted run can be resumed"
     example = "aivc train configs/visium.yaml --out runs/visium --set training.epochs=20"
     verb = _verb(group, "train", verbs.train, text, example)
     _config(verb)
-    verb.add_argument("--graph", type=Path, metavar="GRAPH", help="graph store; built first if not given")
+    verb.add_argument(
+        "--graph", type=Path, metavar="GRAPH", help="graph store to train on; built from CONFIG by default"
+    )
     verb.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/<task name>)")
-    verb.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    verb.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
     _device(verb)
 
 
 def _add_evaluate(group: Any) -> None:
-    text = (
-        "score a run, a screen, a pairing or anybody's predictions beside all baselines: evaluation.json, report.html"
-    )
+    text = "score a run, or predictions from any method, against baselines; writes evaluation.json and report.html"
     verb = _verb(group, "evaluate", verbs.evaluate, text, EVALUATE)
-    verb.add_argument("run", type=Path, metavar="RUN|CONFIG", nargs="?", help="or YAML with `screen:` or `pairing:`")
-    verb.add_argument("--truth", type=Path, metavar="DIR", help="of a simulated tissue; found beside its sections")
-    verb.add_argument("--weights", type=Path, metavar="FILE", help="of pathways, which are then scored too")
-    verb.add_argument("--out", type=Path, metavar="DIR", help="where to write them (RUN, or runs/<name of the screen>)")
-    _overrides(verb, "put one setting over the YAML file's; may be repeated")
-    given = verb.add_argument_group("predictions of responses", "in place of a run: two .h5ad files")
-    given.add_argument("--predictions", type=Path, metavar="H5AD", help="one row a condition, or several cells of each")
-    given.add_argument("--measured", type=Path, metavar="H5AD", help="one row a cell, controls among them")
-    given.add_argument("--condition", metavar="COLUMN", help="of obs in both (condition)")
-    given.add_argument("--control", metavar="NAME", help="the condition without any (control)")
-    given.add_argument("--context", metavar="COLUMN", help="such as cell line, of obs in both; one if not given")
-    text = "of measured obs, says train or test (split, else what is predicted is tested and all else trains)"
+    verb.add_argument(
+        "run",
+        type=Path,
+        metavar="RUN|CONFIG",
+        nargs="?",
+        help="run folder, or a YAML file with `screen:` or `pairing:`",
+    )
+    verb.add_argument(
+        "--truth",
+        type=Path,
+        metavar="DIR",
+        help="ground truth of simulated tissue; by default looked for next to its sections",
+    )
+    verb.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="pathway weights or gene sets (GMT); also score at the pathway level",
+    )
+    verb.add_argument("--out", type=Path, metavar="DIR", help="output folder (RUN, or runs/<name of the screen>)")
+    _overrides(verb, "override a setting of the YAML file; may be repeated")
+    given = verb.add_argument_group("predictions from any method", "two .h5ad files instead of a run")
+    given.add_argument(
+        "--predictions",
+        type=Path,
+        metavar="H5AD",
+        help="predicted: one row per condition, or several cells per condition",
+    )
+    given.add_argument("--measured", type=Path, metavar="H5AD", help="measured: one row per cell, controls included")
+    given.add_argument("--condition", metavar="COLUMN", help="obs column of both files with the condition (condition)")
+    given.add_argument("--control", metavar="NAME", help="name of the control condition (control)")
+    given.add_argument(
+        "--context",
+        metavar="COLUMN",
+        help="obs column of both files with the context, such as the cell line; by default one context",
+    )
+    text = "obs column of the measured file with train or test (split; without one, predicted conditions are test)"
     given.add_argument("--split", metavar="COLUMN", help=text)
-    text = "accept that what is tested trains under another name; the page says so"
+    text = "allow test data that also occur in training under another name; the report says so"
     given.add_argument("--share-content", action="store_true", default=None, help=text)
 
 
 def _add_compare(group: Any) -> None:
-    text = "paired differences between evaluated runs on the same units, with p-values adjusted for their number"
+    text = "compare evaluated runs on the same units: paired differences with adjusted p-values"
     verb = _verb(group, "compare", verbs.compare, text, COMPARE)
-    verb.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder, or an evaluation.json file")
-    verb.add_argument("--out", type=_ends_in(".csv", ".json"), metavar="FILE", help="a .csv or .json file")
+    verb.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder or evaluation.json file")
+    verb.add_argument("--out", type=_ends_in(".csv", ".json"), metavar="FILE", help="write to a .csv or .json file")
 
 
 def _add_query(group: Any, asks: bool) -> None:
-    text = "put a question to a run; a table on the terminal, or a file by --out"
+    text = "ask a trained run a question; prints a table, or writes a file with --out"
     verb = _verb(group, "query", verbs.query, text, "aivc query runs/demo niches --out niches.csv")
     verb.add_argument("run", type=Path, metavar="RUN")
     if not asks:
@@ -194,12 +225,12 @@ def _add_query(group: Any, asks: bool) -> None:
         question.add_argument("--out", type=_ends_in(*NODES), metavar="FILE", help=" or ".join(member.endings))
         question.add_argument("--on", metavar="GRAPH|CONFIG", type=Path, help=ON)
         if member.is_drawn():
-            question.add_argument("--plot", type=Path, metavar="PNG", help="draw the answer")
+            question.add_argument("--plot", type=Path, metavar="PNG", help="draw the answer and save the picture")
         _loudness(question)
         for option, field in member.model_fields.items():
-            question.add_argument(
-                f"--{option.replace('_', '-')}", dest=verbs.OPTION + option, **_as_argument(option, field)
-            )
+            # One word for levels in every question; the older `--at` is still taken.
+            flags = ("--level", "--at") if option == "at" else (f"--{option.replace('_', '-')}",)
+            question.add_argument(*flags, dest=verbs.OPTION + option, **_as_argument(option, field))
 
 
 def _as_argument(option: str, field: Any) -> dict[str, Any]:
@@ -222,7 +253,7 @@ def _as_argument(option: str, field: Any) -> dict[str, Any]:
 
 
 def _add_export(group: Any) -> None:
-    text = "write the graph and its niches for squidpy, SpatialData, QuPath or networkx"
+    text = "export the graph and its niches for squidpy, SpatialData, QuPath or networkx"
     verb = _verb(group, "export", verbs.export, text, "aivc export runs/demo --to geojson --out demo.geojson")
     verb.add_argument("run", type=Path, metavar="RUN")
     verb.add_argument("--to", required=True, choices=FORMATS)
@@ -237,7 +268,7 @@ def _add_schema(group: Any) -> None:
 
 def _config(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("config", type=Path, metavar="CONFIG", help="YAML file")
-    _overrides(verb, "put one setting over the file's; may be repeated")
+    _overrides(verb, "override a setting of the file; may be repeated")
 
 
 def _overrides(verb: argparse.ArgumentParser, text: str) -> None:
@@ -245,7 +276,9 @@ def _overrides(verb: argparse.ArgumentParser, text: str) -> None:
 
 
 def _device(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(%(default)s)")
+    verb.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device to run on (%(default)s)"
+    )
 
 
 def _ends_in(*endings: str) -> Callable[[str], Path]:
@@ -257,7 +290,7 @@ def _ends_in(*endings: str) -> Callable[[str], Path]:
     return path
 
 
-ON = "of other tissue: its graph store, or its YAML file, from which a graph is built as the run's was"
+ON = "ask about other tissue: a graph store, or a YAML file to build one from with the run's graph settings"
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -166,7 +166,7 @@ def _rows_options(source: Source, unclear: list[str]) -> tuple[Source, dict[str,
     options, rows = opened
     told = {"layer": "the layer that holds counts", "values": "CHECK: no counts found; log-normalised values?"}
     said = {option: text for option, text in told.items() if option in options}
-    finite = np.isfinite(rows.xy[:, :2]).all(axis=1)
+    finite = np.asarray(np.isfinite(rows.xy[:, :2]).all(axis=1))
     if not finite.any() and "dissociated" in member.model_fields:
         options["dissociated"] = True
     else:

@@ -61,8 +61,8 @@ def shares_by_donor(graph: TissueGraph, trait: str, members: dict[str, tuple[str
         counts = nodes.groupby([DONOR, "value", "name"], observed=True).size().unstack(fill_value=0)
         order = [str(one) for one in kind.cat.categories if str(one) in counts]
         counts = counts[order]
-        share = counts.div(counts.sum(axis=1), axis=0).stack().rename("share").reset_index()
-        tables.append(share.assign(what=what))
+        share = counts.div(counts.sum(axis=1), axis=0).reset_index()
+        tables.append(share.melt([DONOR, "value"], var_name="name", value_name="share").assign(what=what))
     return pd.concat(tables, ignore_index=True)
 
 

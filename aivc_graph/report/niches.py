@@ -175,8 +175,12 @@ def _partners(borders: pd.DataFrame, name: str) -> tuple[tuple[str, float], ...]
     """Return the niches that make up most of a niche's border, with their shares."""
     if name not in borders.index:
         return ()
-    row = borders.loc[name].sort_values(ascending=False, kind="stable")[:PARTNERS]
-    return tuple((str(other), float(share)) for other, share in row.items() if share >= LEAST_BORDER)
+    shares = {
+        str(other): float(share)
+        for other, share in zip(borders.columns, borders.loc[[name]].to_numpy()[0], strict=True)
+    }
+    largest = sorted(shares, key=lambda other: -shares[other])[:PARTNERS]
+    return tuple((other, shares[other]) for other in largest if shares[other] >= LEAST_BORDER)
 
 
 def contact_rows(contacts: pd.DataFrame) -> pd.DataFrame:
