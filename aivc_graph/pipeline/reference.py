@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from aivc_graph.config import ChoiceConfig, Config
 from aivc_graph.graph.edges.rule import EDGES
@@ -109,9 +108,9 @@ def _unit(name: str, text: str) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    value = field.get_default(call_default_factory=True)
-    if value is PydanticUndefined:
+    if field.is_required():
         return "required"
+    value = field.get_default(call_default_factory=True)
     if isinstance(value, Settings):
         return "see below"
     return "" if value is None else f"`{_as_yaml(value)}`"

@@ -32,7 +32,7 @@ def told(off: tuple[float, float | None], rewired: tuple[float, float | None], h
     [
         ((0.2, 0.1), (0.03, 0.02), "yes", " (+0.030 [+0.010, +0.050] over rewired graph)"),
         ((0.2, 0.1), (0.03, 0.04), "not shown", " (+0.030 [−0.010, +0.070] over rewired graph)"),
-        ((-0.2, 0.1), (0.03, 0.02), "no, it harms", " (−0.200 [−0.300, −0.100] over messages off)"),
+        ((-0.2, 0.1), (0.03, 0.02), "no, it hurts", " (−0.200 [−0.300, −0.100] over messages off)"),
         ((0.2, None), (0.03, 0.02), "too few units to tell", " (+0.030 [+0.010, +0.050] over rewired graph)"),
         ((0.0, 0.0), (0.0, 0.0), "no effect", " (the answer is the same without it)"),
         ((0.0, 0.0), (0.03, 0.02), "not shown", " (+0.000 [+0.000, +0.000] over messages off)"),
