@@ -64,4 +64,4 @@ def test_what_was_not_asked_is_told_on_the_page() -> None:
     found = ablations_of(Evaluation(**content))
     assert found is not None and found["columns"] == ["messages_off"] and found["others"] == "distribution"
     page = render("ablations.html", ablations=found)
-    assert "Features only: not asked: no &lt;features&gt;" in page and "Asked of the whole model alone" in page
+    assert "Features only: not asked: no &lt;features&gt;" in page and "Not ablated: distribution" in page

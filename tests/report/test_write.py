@@ -124,7 +124,7 @@ def test_missing_parts_are_said(run: Path, tmp_path: Path, text: str) -> None:
             (bare / file.name).symlink_to(file)
     said = Page(write_report(bare).read_text()).text
     assert "Not evaluated. No score of this run" in said and "The model was not evaluated." in said
-    assert "No epoch was run" in said
+    assert "No epochs were run" in said
     assert "Found and true" not in said and "What if" not in said and "This tissue is simulated" not in said
 
 
