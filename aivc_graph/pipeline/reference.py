@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from aivc_graph.config import ChoiceConfig, Config
 from aivc_graph.graph.edges.rule import EDGES
 from aivc_graph.io.reading import READERS
+from aivc_graph.model.settings import BY_NAME, ONE_MEMBER
 from aivc_graph.operators.part import KINDS
 from aivc_graph.registry import Registry
 from aivc_graph.settings import Settings
@@ -28,7 +29,7 @@ MEMBERS: dict[str, tuple[Registry[Any] | dict[str, Registry[Any]], str]] = {
     "Registration methods": (REGISTRATIONS, "`task.sections[].registration[]`, chosen by `kind:`"),
     "Edge rules": (EDGES, "`graph.edges.cell` and `graph.edges.patch`, chosen by `kind:`"),
     "Parts of the model": (
-        {name: KINDS[name] for name in ("measurement", "lateral", "lift", "project")},
+        {name: KINDS[name] for name in (*ONE_MEMBER, *BY_NAME)},
         "`model.<part>`, chosen by `kind:`",
     ),
 }

@@ -8,6 +8,7 @@ from typing import Any
 from aivc_graph.config import Config, RegistrationConfig, SourceConfig
 from aivc_graph.graph.edges.rule import EDGES
 from aivc_graph.io.reading import READERS
+from aivc_graph.model.settings import BY_NAME, ONE_MEMBER
 from aivc_graph.operators.part import KINDS
 from aivc_graph.registry import Registry
 from aivc_graph.settings import Settings
@@ -30,10 +31,10 @@ def schema() -> Node:
     """
     defs: dict[str, Node] = {}
     root = _described(Config, defs)
-    parts = {kind: _choice(KINDS[kind], KIND, {}, defs) for kind in ("measurement", "lateral", "lift", "project")}
     model = defs["ModelConfig"]["properties"]
-    for kind, chosen in parts.items():
-        _put(model[kind], {"type": "object", "additionalProperties": chosen} if kind == "measurement" else chosen)
+    for kind in (*ONE_MEMBER, *BY_NAME):
+        chosen = _choice(KINDS[kind], KIND, {}, defs)
+        _put(model[kind], {"type": "object", "additionalProperties": chosen} if kind in BY_NAME else chosen)
     _put(defs["GraphConfig"]["properties"]["edges"], {"additionalProperties": _choice(EDGES, KIND, {}, defs)})
     _put(defs["TaskConfig"]["properties"]["split"], {"anyOf": [_choice(DESIGNS, KIND, {}, defs), {"type": "null"}]})
     defs["RegistrationConfig"] = _choice(REGISTRATIONS, KIND, defs["RegistrationConfig"]["properties"], defs)

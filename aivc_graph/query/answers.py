@@ -219,17 +219,6 @@ def contact_graph(sizes: pd.Series, contacts: pd.DataFrame) -> nx.Graph:
     return graph
 
 
-def marker_table(table: pd.DataFrame, n: int) -> pd.DataFrame:
-    """Return the `n` rows a niche of an expression table whose gene stands out most from the other niches."""
-    wide: Any = table.pivot(index="niche", columns="gene", values="expected")
-    others = (wide.sum() - wide) / max(len(wide) - 1, 1)
-    n = n if len(wide) > 1 else 0
-    ratio = np.log2((wide + 1.0) / (others + 1.0)).stack().rename("log2_ratio").reset_index()
-    best = ratio.sort_values("log2_ratio", ascending=False).groupby("niche", observed=True).head(n)
-    best = best.merge(table, on=["niche", "gene"])
-    return best.sort_values(["niche", "log2_ratio"], ascending=[True, False], ignore_index=True)
-
-
 def state_distances(x: np.ndarray, to: np.ndarray, spread: np.ndarray) -> np.ndarray:
     """Return the distance of each state `x` (node, latent) from `to` (latent,) in units of `spread` (latent,)."""
     return np.asarray(np.linalg.norm((x - to) / spread, axis=1) / np.sqrt(x.shape[1]))

@@ -18,7 +18,7 @@ from aivc_graph.graph.seen_as import seen_as
 from aivc_graph.graph.store import read_store, read_thumbnails
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.tissue_model import TissueModel
-from aivc_graph.query.answers import contact_graph, counted_nodes, marker_table, node_table, state_distances
+from aivc_graph.query.answers import contact_graph, counted_nodes, node_table, state_distances
 from aivc_graph.query.drawing import drawn_once
 from aivc_graph.query.niche_file import load_niches
 from aivc_graph.query.niches import NicheRule, Surroundings, fit_niches
@@ -171,13 +171,11 @@ class VirtualTissue:
         """Return expected expression; see `aivc_graph.query.questions.expression.ExpressionQuestion`."""
         return self.ask("expression", genes=genes, at=at, k=k, resolution=resolution)
 
-    def markers(self, n: int = 5, k: int | None = None, resolution: float | None = None) -> pd.DataFrame:
-        """Return the `n` genes of each niche that stand out most from the other niches.
-
-        One row a niche and gene: expected counts per 10,000 and ``log2_ratio``, over the mean of the other niches, both
-        with one count per 10,000 added so that rarely seen genes do not lead. Empty where there is one niche alone.
-        """
-        return marker_table(self.expression(at=NICHE, k=k, resolution=resolution), n)
+    def markers(
+        self, n: int = 5, k: int | None = None, resolution: float | None = None, by: str = NICHE
+    ) -> pd.DataFrame:
+        """Return the `n` genes that mark each niche most; see `aivc_graph.query.questions.markers.MarkersQuestion`."""
+        return self.ask("markers", n=n, k=k, resolution=resolution, by=by)
 
     def composition(
         self, level: str | None = None, k: int | None = None, resolution: float | None = None, by: str | None = None

@@ -28,6 +28,8 @@ LEAST_PART = 0.005
 # A label leads a niche from half of it on; else the two largest are named.
 LEADING, NAMED, TELLING = 0.5, 0.1, 0.1
 PARTNERS, LEAST_BORDER = 3, 0.05
+# Ratios as the page tells them, and the logarithms they stand for.
+FOLDS = {"fold": "log2_ratio", "least": "lower", "most": "upper"}
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,8 @@ def _markers(tissue: VirtualTissue) -> dict[str, list[dict[str, Any]]]:
         table = tissue.markers(n=MARKERS)
     except QueryError:  # no RNA where niches are found: the page does without
         return {}
-    table = table[table["log2_ratio"] > 0].assign(fold=lambda rows: 2.0 ** rows["log2_ratio"])
+    table = table[table["log2_ratio"] > 0]
+    table = table.assign(**{name: 2.0 ** table[of] for name, of in FOLDS.items()})
     groups = table.groupby("niche", observed=True)
     return {str(name): [dict(row) for _, row in rows.iterrows()] for name, rows in groups}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,8 @@ from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.query.questions.question import QUESTIONS, AbstractQuestion, Symbols
 from aivc_graph.query.what_if import WhatIf
-from aivc_graph.tissue.intervention import Combination, Intervention, Kind
+from aivc_graph.tissue.intervention import Combination, Intervention
+from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS
 
 if TYPE_CHECKING:
     from aivc_graph.query.virtual_tissue import VirtualTissue
@@ -84,8 +85,7 @@ def _part(text: str, dose: float) -> Intervention:
         raise QueryError(
             f"intervention {text!r}", "no dose behind the '@'", "a number from 0", "leave out the '@' for 1"
         )
-    if kind not in get_args(Kind):
-        raise unknown_name(QueryError, f"intervention {text!r}", "kind", kind, get_args(Kind))
+    INTERVENTION_KINDS.get(kind, f"intervention {text!r}", QueryError)
     try:
         given = float(amount) if amount else dose
     except ValueError:
