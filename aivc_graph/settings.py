@@ -33,8 +33,8 @@ class Settings(BaseModel):
 
     @classmethod
     def descriptions(cls) -> dict[str, str]:
-        """Return what each field means, as the docstring of the class or of one it inherits from says it."""
-        said: dict[str, str] = {}
+        """Return what each field means: as the docstring of the class or of one it inherits from says, or the field."""
+        said = {name: field.description for name, field in cls.model_fields.items() if field.description}
         for one in reversed(cls.__mro__):
             for found in _PARAMETERS.findall(inspect.cleandoc(one.__doc__ or "")):
                 for names, text in _ENTRY.findall(found):
