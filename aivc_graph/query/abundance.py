@@ -171,9 +171,9 @@ def benjamini_hochberg(p: Floats) -> Floats:
     >>> benjamini_hochberg(np.array([0.01, 0.04, np.nan, 0.03])).round(3).tolist()
     [0.03, 0.04, nan, 0.04]
     """
-    out = np.full(len(p), np.nan)
-    known = np.flatnonzero(np.isfinite(p))
-    order = known[np.argsort(p[known], kind="stable")][::-1]
-    rank = np.arange(len(order), 0, -1)
-    out[order] = np.minimum(np.minimum.accumulate(p[order] * len(order) / rank), 1.0)
+    from scipy.stats import false_discovery_control
+
+    out, known = np.full(len(p), np.nan), np.isfinite(p)
+    if known.any():
+        out[known] = false_discovery_control(p[known])
     return out

@@ -100,9 +100,17 @@ def test_nothing_is_found_more_often_than_stated() -> None:
     assert low / 400 < 0.08
 
 
-def test_p_values_are_adjusted_by_benjamini_and_hochberg(rng: np.random.Generator) -> None:
-    p = rng.random(20) ** 3
-    assert benjamini_hochberg(p) == pytest.approx(stats.false_discovery_control(p))
+def test_p_values_are_adjusted_by_benjamini_and_hochberg_within_what_is_counted() -> None:
+    assert benjamini_hochberg(np.array([0.01, 0.04, np.nan, 0.03])) == pytest.approx(
+        [0.03, 0.04, np.nan, 0.04], nan_ok=True
+    )
+    rng = np.random.default_rng(5)
+    shares = rng.dirichlet([4, 2, 1, 1], 8)[:, :3].T
+    one = table({str(i): list(s) for i, s in enumerate(shares)}, list("aaaabbbb"))
+    both = pd.concat([one, one.assign(what="cell type")])
+    found = contrasts(both, "stage")
+    alone = contrasts(one, "stage")
+    assert np.allclose(found[found["what"] == "niche"]["p_adjusted"], alone["p_adjusted"])
 
 
 def test_one_value_is_refused() -> None:
