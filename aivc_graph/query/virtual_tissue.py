@@ -334,8 +334,9 @@ class VirtualTissue:
     def niche_shares(self, k: int | None = None, resolution: float | None = None) -> dict[str, np.ndarray]:
         """Return the share of each niche in every node of each level (node, niche)."""
         if (k, resolution) not in self._niches:
-            rule = self.niche_rule
-            if k is not None or resolution is not None:
+            if k is None and resolution is None:
+                rule = self.niche_rule
+            else:
                 rule = fit_niches(self.surroundings, k, 1.0 if resolution is None else resolution, self.seed)
             self._niches[k, resolution] = on_every_level(self.graph, self.base_level, rule(self.surroundings))
         return self._niches[k, resolution]

@@ -17,9 +17,9 @@ class TrainingConfig(Settings):
     epochs
         Maximum number of epochs; 0 keeps the closed-form fit alone.
     patience
-        Epochs without a better validation loss after which training stops.
+        Epochs without a better validation loss after which training has converged and stops.
     learning_rate
-        Learning rate of AdamW.
+        Learning rate of AdamW; halved after each third of the patience without a better loss.
     weight_decay
         Weight decay of AdamW.
     window_nodes
@@ -38,9 +38,9 @@ class TrainingConfig(Settings):
         Seed of all random choices.
     """
 
-    epochs: int = Field(40, ge=0)
+    epochs: int = Field(200, ge=0)
     patience: int = Field(8, ge=1)
-    learning_rate: float = Field(5e-3, gt=0)
+    learning_rate: float = Field(1e-2, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     window_nodes: int | None = Field(None, ge=1)
     hidden_nodes: float = Field(0.25, gt=0, lt=1)
