@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aivc_graph import names
-from aivc_graph.graph.tissue_graph import TissueGraph
+
+if TYPE_CHECKING:
+    from aivc_graph.graph.tissue_graph import TissueGraph
 
 # Attributes of a level that run over molecules or corners, whatever their length.
 _OVER_OTHERS = ("_panel", "_common", names.OUTLINE_CORNERS, names.OUTLINE_STARTS)

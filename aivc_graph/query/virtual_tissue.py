@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
-import networkx as nx
 import numpy as np
 import pandas as pd
 from scipy import sparse
@@ -185,11 +184,15 @@ class VirtualTissue:
         """Return what niches are made of; see `aivc_graph.query.questions.composition.CompositionQuestion`."""
         return self.ask("composition", level=level, k=k, resolution=resolution, by=by)
 
+    def abundance(self, by: str, k: int | None = None, resolution: float | None = None) -> pd.DataFrame:
+        """Return shares by donor trait; see `aivc_graph.query.questions.abundance.AbundanceQuestion`."""
+        return self.ask("abundance", by=by, k=k, resolution=resolution)
+
     def neighbours(self, k: int | None = None, resolution: float | None = None) -> pd.DataFrame:
         """Return which niches touch: a row a pair, with contacts, those expected by chance, and their log2 ratio."""
         return self.ask("neighbours", k=k, resolution=resolution)
 
-    def contact_graph(self, k: int | None = None, resolution: float | None = None) -> nx.Graph:
+    def contact_graph(self, k: int | None = None, resolution: float | None = None) -> Any:
         """Return the niche contact graph: nodes are niches and their size, edges touching pairs; weight = contacts."""
         members = self.niches(k, resolution).obs[NICHE]
         return contact_graph(members.value_counts(sort=False), self.neighbours(k, resolution))

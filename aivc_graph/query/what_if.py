@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy import sparse, stats
+from scipy import sparse, special
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
@@ -263,7 +263,7 @@ class WhatIf:
             effects = copies[1:] - untreated
             middle = effects.mean(axis=0)
             variance = (len(effects) - 1) * effects.var(axis=0) + (error * middle) ** 2
-            wide = stats.t.ppf(0.5 + CONFIDENCE / 2, n_donors - 1) * np.sqrt(variance)
+            wide = special.stdtrit(n_donors - 1, 0.5 + CONFIDENCE / 2) * np.sqrt(variance)
             lower, upper = (middle - wide).ravel(), (middle + wide).ravel()
         values = np.where(supported, estimate.ravel(), np.nan)
         return table.assign(

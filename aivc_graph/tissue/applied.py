@@ -54,10 +54,11 @@ class InterventionColumns(Settings):
         Names of controls beside the usual ones.
     separator
         What joins two parts; null where there are no combinations.
-    dose, unit
-        Column of doses, one for all parts or one a part such as ``1+0.5``, and their unit, by default that of the
-        kind; text may hold the unit, as in ``10 uM``, and is then brought to `unit` or, without it, to µM or ng/mL. A
+    dose
+        Column of doses, one for all parts or one a part such as ``1+0.5``; text may hold the unit, as in ``10 uM``. A
         part of dose 0 was not given.
+    unit
+        Unit of the doses, to which those of a text are brought; by default that of the kind.
     hours
         Column of durations [h], in the same form; text may hold a unit, as in ``2 d``.
     smiles

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from scipy.spatial import cKDTree
 
 from aivc_graph import names
 from aivc_graph.errors import AivcError, Faults, TissueError
@@ -99,6 +98,8 @@ def check_measured(table: Any, modality: str, where: str, faults: Faults) -> Non
 
 def spacing_um(xy_um: np.ndarray) -> float:
     """Return the median distance [µm] of a node to its nearest other node; NaN below two nodes."""
+    from scipy.spatial import cKDTree
+
     if len(xy_um) < 2:
         return float("nan")
     return float(np.median(cKDTree(xy_um).query(xy_um, k=2)[0][:, 1]))
