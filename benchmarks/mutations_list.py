@@ -52,8 +52,8 @@ FAULTS = (
     ),
     Fault(
         "the jackknife loses its √(n − 1)",
-        "np.sqrt((len(effects) - 1) * effects.var(axis=0))",
-        "np.sqrt(effects.var(axis=0))",
+        "(len(effects) - 1) * effects.var(axis=0) + ",
+        "effects.var(axis=0) + ",
         (WHAT_IF,),
     ),
     Fault(
