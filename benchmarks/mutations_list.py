@@ -46,8 +46,8 @@ FAULTS = (
     ),
     Fault(
         "the jackknife takes the copy of the wrong donor",
-        "copies = [0, *(1 + donor for donor in self._donors())]",
-        "copies = [0, *(donor for donor in self._donors())]",
+        "of_donors = [0, *(1 + donor for donor in self._donors())]",
+        "of_donors = [0, *(donor for donor in self._donors())]",
         (WHAT_IF,),
     ),
     Fault(
