@@ -21,11 +21,11 @@ import pytest
 
 from aivc_graph import cli
 from aivc_graph.errors import TrainingError
-from aivc_graph.pipeline.ask import QUESTIONS
+from aivc_graph.query.questions.question import QUESTIONS
 from aivc_graph.simulate.catalogue import CATALOGUE
 from aivc_graph.simulate.presets import PRESETS
 
-VERBS = ("demo", "simulate", "inspect", "build", "train", "evaluate", "compare", "query", "export")
+VERBS = ("demo", "simulate", "init", "inspect", "build", "train", "evaluate", "compare", "query", "export", "schema")
 AIVC = [sys.executable, "-m", "aivc_graph.cli"]
 
 
@@ -91,7 +91,7 @@ def test_a_verb_of_several_forms_shows_them_all(
     assert all(form in shown for form in forms)
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("question", sorted(QUESTIONS))
 def test_every_question_has_help_with_an_example(question: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as done:
         cli.main(["query", "runs/demo", question, "--help"])
@@ -206,8 +206,8 @@ def test_question_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
         == 0
     )
     assert cli.main(["query", "r", "similar", "--to-node", "AAAC-1", "--section", "s1", "--n", "5"]) == 0
-    assert calls[0] == (Path("r"), "expression", tmp_path / "a.csv", {"genes": ["A", "B"], "at": "niche"})
-    assert calls[1] == (Path("r"), "similar", None, {"node": "s1:AAAC-1", "n": 5})
+    assert calls[0] == (Path("r"), "expression", tmp_path / "a.csv", {"genes": ["A, B"], "at": "niche"})
+    assert calls[1] == (Path("r"), "similar", None, {"to_node": "AAAC-1", "section": "s1", "n": "5"})
 
 
 @pytest.mark.parametrize("given", [[], ["--to-niche", "1", "--to-node", "a"]])
@@ -245,9 +245,22 @@ def test_inspect_as_text_and_json(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 
 def test_no_gene_between_the_commas_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        cli.main(["query", "r", "expression", "--genes", " , "])
-    assert "expected symbols, as in ACTA2,CD3E" in capsys.readouterr().err
+    assert cli.main(["query", "r", "expression", "--genes", " , "]) == 2
+    assert "query expression · genes: expected symbols, as in ACTA2,CD3E" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--k", "three"], "query niches · k: expected a valid integer, found 'three'"),
+        (["--plot", "a.xyz"], "expected .png or .pdf or .svg, found the ending '.xyz'"),
+    ],
+)
+def test_options_are_checked_before_a_run_is_read(
+    given: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["query", "no run", "niches", *given]) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -264,3 +277,50 @@ def test_a_disk_that_refuses_is_no_surprise(
     assert cli.main(["demo"]) == 2
     said = f"StoreError: runs/demo: {os.strerror(number)}; {mend}, or choose another place\n"
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("verb", "result", "given", "printed"),
+    [
+        ("demo.demo", Path("runs/demo"), ["demo"], {"run": "runs/demo"}),
+        ("build.build", Path("g.zarr"), ["build", "x.yaml"], {"graph": "g.zarr"}),
+        ("train.train_config", SimpleNamespace(folder=Path("runs/x")), ["train", "x.yaml"], {"run": "runs/x"}),
+        (
+            "compare.compare",
+            pd.DataFrame({"a": [1.5, np.nan]}),
+            ["compare", "a", "b"],
+            {"rows": [{"a": 1.5}, {"a": None}]},
+        ),
+        ("ask.export", Path("x.geojson"), ["export", "r", "--to", "geojson", "--out", "x"], {"out": "x.geojson"}),
+        ("ask.query", pd.DataFrame({"x": [1]}), ["query", "r", "neighbours"], {"rows": [{"x": 1}]}),
+        ("ask.query", pd.DataFrame({"x": [1]}), ["query", "r", "neighbours", "--out", "a.csv"], {"out": "a.csv"}),
+        (
+            "ask.query",
+            ad.AnnData(np.eye(1), obs=pd.DataFrame({"niche": ["1"]}, index=["s:a"])),
+            ["query", "r", "niches"],
+            {"rows": [{"node": "s:a", "niche": "1", "gene_0": 1.0}]},
+        ),
+    ],
+)
+def test_every_verb_prints_json(
+    verb: str,
+    result: Any,
+    given: list[str],
+    printed: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.yaml").write_text("task: {name: t}")
+    replace(monkeypatch, verb, result)
+    assert cli.main([*given, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == printed
+
+
+def test_levels_have_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = replace(monkeypatch, "ask.query", pd.DataFrame({"x": [1]}))
+    for question in ("niches", "composition", "expression"):
+        assert cli.main(["query", "r", question, "--level", "cell"]) == 0
+    assert cli.main(["query", "r", "expression", "--at", "cell"]) == 0
+    assert calls[2] == calls[3] and calls[2][-1] == {"at": "cell"}

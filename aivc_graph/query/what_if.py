@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy import sparse, stats
+from scipy import sparse, special
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
@@ -263,7 +263,7 @@ class WhatIf:
             effects = copies[1:] - untreated
             middle = effects.mean(axis=0)
             variance = (len(effects) - 1) * effects.var(axis=0) + (error * middle) ** 2
-            wide = stats.t.ppf(0.5 + CONFIDENCE / 2, n_donors - 1) * np.sqrt(variance)
+            wide = special.stdtrit(n_donors - 1, 0.5 + CONFIDENCE / 2) * np.sqrt(variance)
             lower, upper = (middle - wide).ravel(), (middle + wide).ravel()
         values = np.where(supported, estimate.ravel(), np.nan)
         return table.assign(
@@ -311,11 +311,11 @@ def what_if(
         if part.key not in plan.keys:
             raise unknown_name(QueryError, "intervene", "trained intervention", part.key, plan.keys)
         row = plan.keys.index(part.key)
-        strength = float(shift.strength(row, torch.tensor(part.dose), torch.tensor(part.hours)))
+        strength = model.part("propagator", plan.level).strength(row, part.dose, part.hours)
         strong = torch.from_numpy(where.astype(np.float32)) * strength
         if row in fields:
             raise QueryError("intervene", f"{part.key} twice", "each once", "add up its doses")
-        handed_on, sharpness = shift.course[row, 5:].tolist()
+        handed_on, sharpness = shift.reach[row].tolist()
         fields[row] = Field(strong, exposure(strong, near, handed_on, plan.hops, sharpness))
         reasons += _outside(plan, part, row)
         enough = (shift.treated_nodes[row] >= ENOUGH_TREATED).numpy()

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.spatial import cKDTree
 
 from aivc_graph import names
 from aivc_graph.graph.interventions import intervention_dose
@@ -18,7 +17,7 @@ from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.graph.windows import Window, windows
 from aivc_graph.operators.counts import CountInput, thinned
 from aivc_graph.operators.intervention.exposure import exposure
-from aivc_graph.operators.intervention.intervention_plan import (
+from aivc_graph.operators.intervention_plan import (
     InterventionPlan,
     donor_of_sections,
     section_arms,
@@ -145,6 +144,8 @@ def _where_others_were(graph: TissueGraph, plan: InterventionPlan, strength: Flo
     Tissue is not alike in the middle and at the rim; what treated places have in common with the same places of
     untreated sections, by their position between the section's borders, is not the treatment's doing.
     """
+    from scipy.spatial import cKDTree
+
     section, pos = graph[plan.level].section_index.numpy(), graph[plan.level].pos.numpy()
     rows = [np.flatnonzero(section == s) for s in range(section.max() + 1)]
     share = np.array([strength[r].any(axis=1).mean() if len(r) else np.nan for r in rows])

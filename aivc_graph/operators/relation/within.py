@@ -9,7 +9,7 @@ from torch import Tensor
 
 from aivc_graph import names
 from aivc_graph.graph.panels import withins
-from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
+from aivc_graph.graph.tissue_graph import Relation, TissueGraph, to_scipy_csr, to_torch_csr
 from aivc_graph.operators.part import KINDS, AbstractPart, Device, Shape
 from aivc_graph.operators.product import SparseOperator, row_mean
 from aivc_graph.settings import Settings
@@ -40,11 +40,12 @@ class WithinRelation(AbstractPart):
 
     @classmethod
     def serves(cls, graph: TissueGraph, shape: Shape) -> list[WithinPlan]:
-        """Return a plan for each pair of levels below the section."""
-        return [WithinPlan(child=child, parent=parent) for child, parent in withins(graph)]
+        """Return a plan for each pair of levels below the section, where this member was chosen."""
+        pairs = withins(graph) if shape.picks(cls, "within", names.WITHIN) else []
+        return [WithinPlan(child=child, parent=parent) for child, parent in pairs]
 
     @property
-    def slot(self) -> tuple[str, ...]:
+    def slot(self) -> Relation:
         """The relation."""
         return (self.plan.child, names.WITHIN, self.plan.parent)
 
