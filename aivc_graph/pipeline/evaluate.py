@@ -136,6 +136,7 @@ def _put_together(asked: Asked, scored: list[Scored], provenance: dict[str, Any]
     results, risk = results_of(judged), risk_of(judged, asked.config.evaluation.weights)
     trained_on = asked.split == HIDDEN
     not_asked = {name: _needs(name) for name in TASKS if name not in {one.task for one in scored}}
+    not_asked |= {f"{one.task}, {one.readout}": f"no model: {one.no_model}" for one in scored if one.no_model}
     if asked.weights is None:
         not_asked["pathways"] = "weights: `evaluation.pathways`, or --weights"
     return Evaluation(
