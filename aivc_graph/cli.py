@@ -140,11 +140,9 @@ def _add_train(verbs: Any) -> None:
 
 
 def _add_evaluate(verbs: Any) -> None:
-    text = (
-        "score a run, a screen, a pairing or anybody's predictions beside all baselines: evaluation.json, report.html"
-    )
+    text = "score a run, a screen or anybody's predictions beside all baselines: evaluation.json, report.html"
     verb = _verb(verbs, "evaluate", _evaluate, text, EVALUATE)
-    verb.add_argument("run", type=Path, metavar="RUN|CONFIG", nargs="?", help="or YAML with `screen:` or `pairing:`")
+    verb.add_argument("run", type=Path, metavar="RUN|CONFIG", nargs="?", help="or YAML with `screen:`")
     verb.add_argument("--truth", type=Path, metavar="DIR", help="of a simulated tissue; found beside its sections")
     verb.add_argument("--weights", type=Path, metavar="FILE", help="of pathways, which are then scored too")
     verb.add_argument("--out", type=Path, metavar="DIR", help="where to write them (RUN, or runs/<name of the screen>)")
@@ -226,6 +224,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--level": {"choices": LEVELS, "help": "one row a node of this level"},
     "--plot": {"type": Path, "metavar": "PNG", "help": "draw the answer in the tissue"},
     "--genes": {"type": _symbols, "metavar": "A,B", "help": "symbols, separated by commas; all if not given"},
+    "--modality": {"metavar": "M", "help": "whose counts, such as protein; told from others where not measured (rna)"},
     "--at": {"choices": (*LEVELS, "niche"), "help": "one row a node of this level, or a niche"},
     "--to-niche": {"metavar": "N", "dest": "niche", "help": "the niche to be like"},
     "--to-node": {"metavar": "BARCODE", "dest": "node", "help": "what to be like; of the run's tissue if not --on's"},
@@ -250,7 +249,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 ON = "of other tissue: its graph store, or its YAML file, from which a graph is built as the run's was"
 QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "niches": ("the niche of every cell, patch or region", ("--k", "--resolution", "--level", "--plot")),
-    "expression": ("predicted expression", ("--genes", "--at", "--k", "--resolution")),
+    "expression": ("predicted expression", ("--genes", "--modality", "--at", "--k", "--resolution")),
     "composition": ("what each niche, patch or region is made of", ("--level", "--k", "--resolution")),
     "neighbours": ("which niches touch, against chance", ("--k", "--resolution")),
     "similar": ("the nodes most like a niche or a node", ("--to-niche", "--to-node", "--section", "--k", "--n")),
@@ -344,7 +343,7 @@ def _evaluate_table(given: argparse.Namespace) -> None:
         from aivc_graph.pipeline.evaluate_tables import evaluate_table
 
         evaluation = evaluate_table(given.run, given.out, given.overrides, given.weights)
-        out = given.out or Path("runs") / str(evaluation.provenance.get("screen", evaluation.provenance.get("pairing")))
+        out = given.out or Path("runs") / str(evaluation.provenance["screen"])
     write_scored_table(out)
     _say(text_of(board(evaluation), ("task",)))
 

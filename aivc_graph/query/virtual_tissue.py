@@ -27,7 +27,6 @@ from aivc_graph.query.answers import (
     counted_nodes,
     expression_table,
     marker_table,
-    measured_genes,
     node_table,
     state_distances,
 )
@@ -93,9 +92,8 @@ class VirtualTissue:
         """
         run = Path(run)
         graph, seed = graph_of_run(run)
-        diagnostics = run_facts(run / "training.json", ("diagnostics",))["diagnostics"]
-        model, slides = load_model(run), read_thumbnails(graph)
-        return cls(read_store(graph), model, diagnostics, seed, slides, load_niches(run, model))
+        told, model = run_facts(run / "training.json", ("diagnostics",))["diagnostics"], load_model(run)
+        return cls(read_store(graph), model, told, seed, read_thumbnails(graph), load_niches(run, model))
 
     def on(self, graph: TissueGraph | str | Path) -> VirtualTissue:
         """Return other tissue, which no training saw, to be asked of the same model and the same niches.
@@ -188,6 +186,7 @@ class VirtualTissue:
         at: str = names.PATCH,
         k: int | None = None,
         resolution: float | None = None,
+        modality: str = names.RNA,
     ) -> Any:
         """Return expected expression, in counts per 10,000 of the measured panel.
 
@@ -195,6 +194,8 @@ class VirtualTissue:
         ----------
         genes
             Symbols; all measured ones if not given.
+        modality
+            Whose counts; told from another modality of the node where they were not measured.
         at
             ``cell`` or ``patch``: AnnData (node, gene) with ``layers["measured"]`` beside the expectation, and
             ``supported`` in ``obs`` as in `niches`; ``niche``: a table with the mean, its 95 % interval over sections
@@ -203,12 +204,11 @@ class VirtualTissue:
         Raises
         ------
         QueryError
-            Unknown gene (lists the nearest), or a level at which no RNA was measured.
+            Unknown gene (lists the nearest), or a level at which it was not counted.
         """
         level = self.base_level if at == NICHE else self._level(at)
-        chosen = measured_genes(self.model, level, genes)
         niche = self.niches(k, resolution, level).obs[NICHE] if at == NICHE else None
-        return expression_table(self.model, self.graph, level, chosen, niche)
+        return expression_table(self.model, self.graph, level, genes, niche, modality)
 
     def markers(self, n: int = 5, k: int | None = None, resolution: float | None = None) -> pd.DataFrame:
         """Return the `n` genes of each niche that stand out most from the other niches.
