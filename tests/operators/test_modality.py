@@ -236,7 +236,7 @@ def test_it_is_kept_with_the_model_and_windows_are_the_whole(
 
 def test_order_of_nodes_and_molecules_does_not_matter(fitted: tuple[TissueGraph, TissueModel]) -> None:
     graph, model = fitted
-    part = model.part("prediction", "cell", "protein")
+    part = model.part("prediction", "cell", "others", "protein")
     inputs = model.prepare(hidden(graph, "protein"))
     with torch.no_grad():
         state = model(inputs)
@@ -251,7 +251,7 @@ def test_order_of_nodes_and_molecules_does_not_matter(fitted: tuple[TissueGraph,
 def test_before_it_is_fitted_and_with_few_cells_it_says_nothing() -> None:
     graph = graph_of(multiome(n=12), "d2")  # 24 train
     model = model_of(graph, CONFIG)
-    part, test = model.part("prediction", "cell", "protein"), graph.in_split("cell", "test").numpy()
+    part, test = model.part("prediction", "cell", "others", "protein"), graph.in_split("cell", "test").numpy()
     assert isinstance(part, ModalityPrediction)
     fitting = fitting_of(graph, model, [fold_of(graph, model)])
     for _ in range(2):

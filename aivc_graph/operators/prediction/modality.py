@@ -86,8 +86,8 @@ class ModalityPrediction(AbstractPrediction):
 
     @property
     def slot(self) -> tuple[str, ...]:
-        """Level and modality."""
-        return (self.plan.level, self.plan.modality)
+        """Level, what tells it, and modality: what neighbours tell of the same stands beside it."""
+        return (self.plan.level, "others", self.plan.modality)
 
     @property
     def target(self) -> tuple[str, str]:

@@ -29,7 +29,7 @@ Floats = NDArray[np.floating[Any]]
 # Cells that are asked, drawn at random, and molecules that are asked of them, those that vary most in training.
 MOST_ASKED, MOST_MOLECULES = 2_000, 1_000
 # Values up to which rules are shown features as they are, beyond it their leading components.
-MOST_VALUES = 20_000_000
+MOST_VALUES = 10_000_000
 
 
 @TASKS.register("cell_to_modality", needs="nodes with two modalities, such as RNA and protein, some of them held out")
