@@ -120,9 +120,10 @@ class TissueModel(nn.Module):
         seen_by: dict[tuple[str, str], Tensor] = {}
         for part in self.parts_of("measurement"):
             level, data = part.plan.level, inputs.measured(*part.slot)
-            seen = seen_by[part.key] = hidden.seen(part.key, data.mask)
-            precision = seen[:, None] * part.log_precision.exp()
-            total[level] = total[level] + precision * part.encode(data, hidden.shown.get(part.key))
+            seen, shown = hidden.seen(part.key, data.mask), hidden.shown.get(part.key)
+            seen_by[part.key] = seen
+            precision = seen[:, None] * part.precision(data, shown)
+            total[level] = total[level] + precision * part.encode(data, shown)
             weight[level] = weight[level] + precision
             if part.counts:
                 counted[level] = torch.maximum(counted[level], seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import anndata as ad
@@ -13,6 +14,8 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
+from aivc_graph.graph.panels import measured_molecules, panel_columns
+from aivc_graph.graph.profiles import measured_share
 from aivc_graph.graph.terms import raw_values
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.tissue_model import TissueModel
@@ -46,7 +49,7 @@ def counted_nodes(model: TissueModel, graph: TissueGraph, level: str) -> np.ndar
     return found
 
 
-def measured_genes(model: TissueModel, level: str, genes: list[str] | None, modality: str = names.RNA) -> list[str]:
+def measured_genes(model: TissueModel, level: str, genes: Sequence[str] | None, modality: str = names.RNA) -> list[str]:
     """Return `genes`, each once, or all that were counted at `level`; raise a `QueryError` if one was not."""
     counted = model.plan.counts.get(level, {})
     if modality not in counted:
@@ -73,7 +76,7 @@ def expression_table(
     model: TissueModel,
     graph: TissueGraph,
     level: str,
-    genes: list[str] | None,
+    genes: list[str],
     niche: pd.Series | None,
     modality: str = names.RNA,
 ) -> Any:
@@ -81,7 +84,6 @@ def expression_table(
 
     A node of which nothing is known, neither by itself nor by others around it, has no expectation: NaN.
     """
-    genes = measured_genes(model, level, genes, modality)
     panel = list(model.plan.counts[level][modality])
     columns = [panel.index(g) for g in genes]
     expected = np.zeros((graph[level].num_nodes, len(genes)), np.float32)
@@ -96,7 +98,7 @@ def expression_table(
     answer = ad.AnnData(
         X=expected,
         obs=node_table(graph, level).assign(supported=counted_nodes(model, graph, level)),
-        var=pd.DataFrame(index=genes),
+        var=pd.DataFrame({"measured": np.isfinite(measured).any(axis=0)}, index=genes),
         layers={"measured": measured},
     )
     answer.obsm["spatial"] = graph[level].pos.numpy()
@@ -105,10 +107,13 @@ def expression_table(
 
 
 def _measured(graph: TissueGraph, level: str, columns: list[int], modality: str) -> np.ndarray:
+    panel, section = panel_columns(graph, level, modality).numpy(), graph[level].section_index.numpy()
     counts = raw_values(graph, level, modality)
-    depth = np.asarray(counts.sum(axis=1))
-    values = counts[:, columns].toarray() / np.maximum(depth, 1) * PER
+    depth, covered = np.asarray(counts.sum(axis=1)), measured_share(graph, level, modality)[section]
+    values = counts[:, columns].toarray() / np.maximum(depth, 1) * (PER * covered[:, None])
+    there = measured_molecules(graph, level, modality).numpy()[:, panel[columns]]
     values[~graph[level][names.mask_name(modality)].numpy()] = np.nan
+    values[~there[section]] = np.nan
     return values.astype(np.float32)
 
 
@@ -131,7 +136,7 @@ def _by_niche(
                 "expected": expected[inside].mean(axis=0),
                 "lower": low,
                 "upper": high,
-                "measured": np.nanmean(measured[inside], axis=0) if np.isfinite(measured[inside]).any() else np.nan,
+                "measured": _mean_known(measured[inside]),
                 "n_nodes": int(inside.sum()),
                 "n_units": n_units,
                 "interval_over": names.SECTION if many else names.REGION,
@@ -140,6 +145,13 @@ def _by_niche(
         )
         rows.append(table)
     return pd.concat(rows, ignore_index=True)
+
+
+def _mean_known(values: np.ndarray) -> np.ndarray:
+    """Return the mean of what is not NaN of each gene (gene,); NaN where nothing is."""
+    known = np.isfinite(values)
+    number = known.sum(axis=0)
+    return np.where(number > 0, np.where(known, values, 0).sum(axis=0) / np.maximum(number, 1), np.nan)
 
 
 def _bootstrap(values: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -210,17 +222,6 @@ def contact_graph(sizes: pd.Series, contacts: pd.DataFrame) -> nx.Graph:
     for a, b, n, ratio in contacts[["niche_a", "niche_b", "contacts", "log2_ratio"]].to_numpy():
         graph.add_edge(a, b, weight=float(n), log2_ratio=float(ratio))
     return graph
-
-
-def marker_table(table: pd.DataFrame, n: int) -> pd.DataFrame:
-    """Return the `n` rows a niche of an expression table whose gene stands out most from the other niches."""
-    wide: Any = table.pivot(index="niche", columns="gene", values="expected")
-    others = (wide.sum() - wide) / max(len(wide) - 1, 1)
-    n = n if len(wide) > 1 else 0
-    ratio = np.log2((wide + 1.0) / (others + 1.0)).stack().rename("log2_ratio").reset_index()
-    best = ratio.sort_values("log2_ratio", ascending=False).groupby("niche", observed=True).head(n)
-    best = best.merge(table, on=["niche", "gene"])
-    return best.sort_values(["niche", "log2_ratio"], ascending=[True, False], ignore_index=True)
 
 
 def state_distances(x: np.ndarray, to: np.ndarray, spread: np.ndarray) -> np.ndarray:

@@ -13,7 +13,8 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from aivc_graph import names
-from aivc_graph.graph.panels import panel
+from aivc_graph.graph.panels import measured_molecules, panel, panel_columns
+from aivc_graph.graph.profiles import measured_share
 from aivc_graph.graph.terms import depth_of, in_terms, raw_values, shares_of, told_apart
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.part import KINDS, LAST_ANSWERS, Device, Fitting, Shape
@@ -38,9 +39,15 @@ class ModalityPlan(Settings):
 
 @dataclass(frozen=True)
 class ModalityInput:
-    """What was measured of a window's nodes by modality (node, molecule), shared with the graph."""
+    """What was measured of a window's nodes by modality (node, molecule), shared with the graph.
+
+    And, where sections measured a part of the panel alone, which part (section, molecule), and how much of all counts
+    that makes up (section,).
+    """
 
     raw: dict[str, Any]
+    measured: dict[str, NDArray[np.bool_]]
+    covered: dict[str, Floats]
 
 
 @KINDS["prediction"].register("modality")
@@ -98,7 +105,13 @@ class ModalityPrediction(AbstractPrediction):
         """Return what was measured of a window."""
         level = self.plan.level
         there = [one for one in (self.plan.modality, *self.maps) if one in graph.modalities(level)]
-        return ModalityInput({one: raw_values(graph, level, one) for one in there})
+        raw = {one: raw_values(graph, level, one) for one in there}
+        counted = [one for one in there if one in names.MOLECULE_OF]
+        known = {
+            one: measured_molecules(graph, level, one)[:, panel_columns(graph, level, one)].numpy() for one in counted
+        }
+        partly = {one: mask for one, mask in known.items() if not mask.all()}
+        return ModalityInput(raw, partly, {one: measured_share(graph, level, one) for one in partly})
 
     def fit(self, fitting: Fitting) -> None:
         """Fit each map to training nodes with both modalities, weights chosen on donors left out in turn."""
@@ -123,7 +136,8 @@ class ModalityPrediction(AbstractPrediction):
         z = state.z[self.plan.level].detach().double().cpu().numpy()
         for i, one in enumerate(self.plan.sources):
             if (mine := np.flatnonzero(rows & (source == i))).size:
-                found[mine] = self._map(one.modality)(self._values(inputs, one.modality, one.depth, mine), z[mine])
+                x, known = self._values(inputs, one.modality, one.depth, mine), self._known(inputs, one.modality, mine)
+                found[mine] = self._map(one.modality)(x, z[mine], known)
         return found, rows
 
     def speaks(self, state: State, inputs: Inputs, *, fitted: bool = True) -> Tensor:
@@ -162,7 +176,17 @@ class ModalityPrediction(AbstractPrediction):
         return source
 
     def _values(self, inputs: Inputs, modality: str, depth: float, rows: NDArray[np.int64]) -> Any:
-        return in_terms(inputs["prediction", *self.slot].raw[modality][rows], modality, depth)
+        data: ModalityInput = inputs["prediction", *self.slot]
+        section = inputs.section[self.plan.level].cpu().numpy()[rows]
+        covered = data.covered[modality][section] if modality in data.covered else 1.0
+        return in_terms(data.raw[modality][rows], modality, depth * covered)
+
+    def _known(self, inputs: Inputs, modality: str, rows: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+        """Return which molecules were measured of each row (row, molecule); None where all of the panel were."""
+        data: ModalityInput = inputs["prediction", *self.slot]
+        if modality not in data.measured:
+            return None
+        return data.measured[modality][inputs.section[self.plan.level].cpu().numpy()[rows]]
 
     def _cells(
         self, fitting: Fitting, fold: Fold, source: MapPlan, donor: NDArray[np.int64]

@@ -134,10 +134,13 @@ class ModalityMap(nn.Module):
         self.number.fill_(len(ground.near))
 
     @torch.no_grad()
-    def forward(self, x: Any, state: Floats) -> Floats:
-        """Return the targets (asked, k) of cells with features `x` (asked, f), sparse or dense, and a state."""
+    def forward(self, x: Any, state: Floats, known: NDArray[np.bool_] | None = None) -> Floats:
+        """Return the targets (asked, k) of cells with features `x` (asked, f), sparse or dense, and a state.
+
+        Features that are not `known` (asked, f) are taken to be as on average over training cells.
+        """
         held = {name: value.double().cpu().numpy() for name, value in self.named_buffers()}
-        n = int(self.number)
+        n, x = int(self.number), x if known is None else np.where(known, dense(x), held["centre"])
         ground = Ground(np.eye(held["axes"].shape[1]), held["near"][:n], held["nearest"][:n], float(held["width"]))
         own = along(x, held["centre"], held["axes"])
         said = Said(of_kernel=held["of_kernel"][:n], nearest=float(held["share_of_nearest"]))
