@@ -24,8 +24,9 @@ OTHER = (names.HISTOLOGY, names.MORPHOLOGY, names.EFFECT)
 def in_terms(values: Values, modality: str, depth: float | Floats) -> Values:
     r"""Return values (node, molecule) in the terms of their modality; sparse ones stay sparse.
 
-    RNA and chromatin: :math:`\log(1 + c\,y/\sum y)` with c the level's `depth`, one or (node,). Protein, of which a few carry most of
-    the counts: the centred log ratio :math:`\log(1 + y / \exp(\overline{\log(1 + y)}))`. Features as they are.
+    RNA and chromatin: :math:`\log(1 + c\,y/\sum y)` with c the level's `depth`, one or (node,). Protein, of which a few
+    carry most of the counts: the centred log ratio :math:`\log(1 + y / \exp(\overline{\log(1 + y)}))`. Features as
+    they are.
 
     References
     ----------
