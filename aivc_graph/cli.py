@@ -163,7 +163,7 @@ def _add_evaluate(group: Any) -> None:
         type=Path,
         metavar="RUN|CONFIG",
         nargs="?",
-        help="run folder, or a YAML file with `screen:` or `pairing:`",
+        help="run folder, or a YAML file with `screen:`",
     )
     verb.add_argument(
         "--truth",

@@ -80,8 +80,10 @@ def evaluate(given: argparse.Namespace) -> None:
     tissue = VirtualTissue.load(given.run)
     evaluation = evaluate(given.run, given.truth, given.out, given.weights, tissue=tissue)
     write_report(given.run, (given.out or given.run) / PAGE, tissue=tissue)
-    scores = score_table(evaluation)
-    _say(given, {"scores": _records(scores)}, text_of(scores, ("task", "readout", "split", "over"), "{:.3f}"))
+    scores, models = score_table(evaluation), (evaluation.card or {})["not_evaluated"].get("models", {})
+    shown = [text_of(scores, ("task", "readout", "split", "over"), "{:.3f}")] if len(scores) else []
+    text = "\n".join([*shown, *(f"{task}: {why}" for task, why in models.items())])
+    _say(given, {"scores": _records(scores), "no model": models}, text)
 
 
 def compare(given: argparse.Namespace) -> None:
@@ -105,7 +107,7 @@ def _evaluate_table(given: argparse.Namespace) -> None:
         from aivc_graph.pipeline.evaluate_tables import evaluate_table
 
         evaluation = evaluate_table(given.run, given.out, given.overrides, given.weights)
-        out = given.out or Path("runs") / str(evaluation.provenance.get("screen", evaluation.provenance.get("pairing")))
+        out = given.out or Path("runs") / str(evaluation.provenance["screen"])
     write_scored_table(out)
     scores = board(evaluation)
     _say(given, {"scores": _records(scores)}, text_of(scores, ("task",)))

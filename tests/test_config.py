@@ -108,9 +108,7 @@ def test_without_data_folder_paths_start_here(write: Any, tmp_path: Path, monkey
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_configuration_loads(path: Path) -> None:
     if is_table_config(path):
-        table = load_table_config(path)
-        named = table.screen or table.pairing
-        assert named is not None and named.name == path.stem
+        assert load_table_config(path).screen.name == path.stem
         return
     config = load_config(path)
     assert config.task.sections and config.task.name != TaskConfig().name

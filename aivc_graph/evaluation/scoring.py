@@ -39,8 +39,8 @@ class Scored:
         Share of the rows whose donor, or whose very counts, training saw too.
     similarity
         How like the nearest training unit each unit of `units` is, by its label.
-    no_ceiling
-        Why there is no ceiling, where there is none.
+    no_ceiling, no_model
+        Why there is no ceiling, or no model, where there is none.
     donor
         Donor of each row (row,), where rows are of tissue.
     group
@@ -63,6 +63,7 @@ class Scored:
     ablations: dict[str, Answers] = field(default_factory=dict)
     similarity: dict[str, float] = field(default_factory=dict)
     no_ceiling: str = "no replicate was measured"
+    no_model: str = ""
     donor: Array | None = None
     group: Array | None = None
 

@@ -38,6 +38,7 @@ def card_of(
     ----------
     Mitchell et al. 2019, doi:10.1145/3287560.3287596 (model cards).
     """
+    without = {one.task: f"no model: {one.no_model}" for one in scored if one.no_model}
     return {
         "data": _data(asked),
         "split": _split(asked),
@@ -48,7 +49,7 @@ def card_of(
             *gaps_told(leakage),
             *_units(scored),
         ],
-        "not_evaluated": {**gaps_of(risk), "tasks": not_asked},
+        "not_evaluated": {**gaps_of(risk), "tasks": not_asked, **({"models": without} if without else {})},
     }
 
 

@@ -37,6 +37,19 @@ log = logging.getLogger(__name__)
 FILE = "evaluation.json"
 MODEL = "model.safetensors"
 LIBRARIES = ("aivc-graph", "numpy", "scipy", "torch", "scikit-learn")
+COLUMNS = (
+    "task",
+    "readout",
+    "metric",
+    "split",
+    "model",
+    "best baseline",
+    "baseline",
+    "difference",
+    "lower",
+    "upper",
+    "over",
+)
 
 
 def evaluate(
@@ -128,7 +141,7 @@ def score_table(evaluation: Evaluation) -> pd.DataFrame:
         rows.append(
             {**facts, **scores, "difference": one.difference, "lower": one.lower, "upper": one.upper, "over": over}
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _put_together(asked: Asked, scored: list[Scored], provenance: dict[str, Any], leaks: dict[str, Any]) -> Evaluation:

@@ -9,7 +9,7 @@ from aivc_graph.errors import ConfigError
 
 YAML = (".yaml", ".yml")
 OF_PREDICTIONS = ("condition", "control", "context", "split", "share_content")
-RUN, TABLE, PREDICTIONS = "a run", "a YAML file with `screen:` or `pairing:`", "--predictions with --measured"
+RUN, TABLE, PREDICTIONS = "a run", "a YAML file with `screen:`", "--predictions with --measured"
 # What an option is for, and what to do instead.
 TAKEN_BY = {
     "truth": (RUN, "only a simulated tissue has one; leave it out"),

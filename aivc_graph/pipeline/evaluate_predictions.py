@@ -13,7 +13,6 @@ from scipy import sparse
 
 from aivc_graph.evaluation.records import Axis, Evaluation
 from aivc_graph.evaluation.responses.asking import Exam, examine
-from aivc_graph.evaluation.responses.copies import labels_of
 from aivc_graph.evaluation.responses.predictions import (
     check_controls,
     keys_of,
@@ -33,6 +32,7 @@ from aivc_graph.io.staging import check_place
 from aivc_graph.pipeline.evaluate_tables import footprints_of, leakage_of, read_too, refuse
 from aivc_graph.pipeline.scores import FILE, write_scores
 from aivc_graph.pipeline.table_card import card_of_screen
+from aivc_graph.splits.copies import copy_labels
 from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS
 from aivc_graph.tissue.doubt import doubts_heard
 
@@ -149,7 +149,7 @@ def _copied(said: Any, keys: NDArray[np.str_], table: Responses, asked: NDArray[
     """Say which predicted cells are copies of the measured ones; single profiles are compared by `_exact`."""
     own = np.flatnonzero(asked[table.cells.row])
     both = sparse.csr_matrix(sparse.vstack([sparse.csr_matrix(said.X), table.cells.x[own]]))
-    labels, rich = labels_of(both, table.genes)
+    labels, rich = copy_labels(both, table.genes)
     n_said, row_of = len(keys), table.cells.row[own]
     told = []
     for row in np.flatnonzero(asked).tolist():

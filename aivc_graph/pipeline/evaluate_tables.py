@@ -1,4 +1,4 @@
-"""YAML of a screen or a pairing → ``evaluation.json``: responses and modalities without tissue, with all baselines."""
+"""YAML of a screen → ``evaluation.json``: responses without tissue, with all baselines."""
 
 from __future__ import annotations
 
@@ -10,34 +10,27 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from aivc_graph.errors import ConfigError, Faults, ReadError, unknown_name
-from aivc_graph.evaluation.audit import audit_profiles
-from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
-from aivc_graph.evaluation.intervals import Units
-from aivc_graph.evaluation.leakage import MEASURE, leakage
 from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.evaluation.records import Axis, Evaluation
 from aivc_graph.evaluation.responses.activities import in_pathways
 from aivc_graph.evaluation.responses.asking import conditions_in, examine
 from aivc_graph.evaluation.responses.audit import audit_question
-from aivc_graph.evaluation.responses.copies import labels_of
 from aivc_graph.evaluation.responses.leaks import Leaks
 from aivc_graph.evaluation.responses.predictions import check_controls
 from aivc_graph.evaluation.responses.questions import QUESTIONS, Fold, Question
-from aivc_graph.evaluation.responses.table import Responses, column_of, matrix_of, responses_of
+from aivc_graph.evaluation.responses.table import Responses, responses_of
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.io.footprints import hashes_of_weights, read_footprints
 from aivc_graph.io.h5ad_file import file_hashes, read_anndata
 from aivc_graph.io.staging import check_place
 from aivc_graph.operators.intervention.condition_stack import predict_responses
 from aivc_graph.pipeline.scores import FILE, write_scores
-from aivc_graph.pipeline.table_card import card_of_pairing, card_of_screen
-from aivc_graph.pipeline.table_settings import PairingConfig, QuestionConfig, ScreenConfig, load_table_config
-from aivc_graph.splits.leakage import MAX_SHARE, MIN_FEATURES, MIN_ROWS
+from aivc_graph.pipeline.table_card import card_of_screen
+from aivc_graph.pipeline.table_settings import QuestionConfig, ScreenConfig, load_table_config
+from aivc_graph.splits.copies import MIN_FEATURES
 from aivc_graph.tissue.doubt import doubts_heard
-from aivc_graph.training.fit_modality import predict_modality
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.floating]
@@ -55,7 +48,7 @@ def evaluate_table(
     Parameters
     ----------
     config
-        A YAML file with ``screen:`` or ``pairing:``, and ``evaluation:`` if axes weigh unlike or pathways are read.
+        A YAML file with ``screen:``, and ``evaluation:`` if axes weigh unlike or pathways are read.
     out
         Folder for ``evaluation.json``; ``runs/<name>`` if not given.
     overrides
@@ -70,14 +63,9 @@ def evaluate_table(
         of the split as well, and that is not accepted.
     """
     found = load_table_config(Path(config), overrides)
-    named = found.screen or found.pairing
-    assert named is not None
-    out = Path("runs") / named.name if out is None else Path(out)
+    out = Path("runs") / found.screen.name if out is None else Path(out)
     check_place(out / FILE)
-    if found.screen is not None:
-        return _evaluate_screen(found.screen, out, found.evaluation.weights, pathways or found.evaluation.pathways)
-    assert found.pairing is not None
-    return _evaluate_pairing(found.pairing, out, found.evaluation.weights)
+    return _evaluate_screen(found.screen, out, found.evaluation.weights, pathways or found.evaluation.pathways)
 
 
 def predict(table: Responses, fold: Fold) -> Floats:
@@ -175,98 +163,4 @@ def _asked(table: Responses, question: Question) -> Scored:
     found = exam.scored(exam.answer(predict))
     shown = (question.name, len(exam.rows), len(question.folds), time.perf_counter() - started)
     log.info("%s: %d conditions in %d folds, %.1f s", *shown)
-    return found
-
-
-def _evaluate_pairing(pairing: PairingConfig, out: Path, weights: Weights) -> Evaluation:
-    given, asked = (read_anndata(path) for path in (pairing.given, pairing.asked))
-    if not given.obs_names.equals(asked.obs_names):
-        found = f"cells that differ from those of {pairing.given}"
-        raise ReadError(str(pairing.asked), found, "the same cells in the same order", "select and sort both alike")
-    files = file_hashes(pairing.given, pairing.asked)
-    if len(set(files.values())) == 1:
-        mend = "name the file of each modality"
-        found = f"the same content as in `given`, {pairing.given}"
-        raise ConfigError("pairing · asked", found, "another modality of the cells", mend)
-    x, target = _dense(given, str(pairing.given)), _dense(asked, str(pairing.asked))
-    donor, test = _donors(pairing, given, asked)
-    leaks = _shared_cells(pairing, given, asked, donor, test)
-    refuse(leaks, f"{pairing.given.name} and {pairing.asked.name}", ACCEPT, accept=pairing.share_content)
-    scene = Scene(
-        target=np.where(test[:, None], np.nan, target),
-        train=~test,
-        visible=np.zeros(len(test), bool),
-        asked=test,
-        section=np.unique(donor, return_inverse=True)[1].reshape(-1),
-        pos_um=np.zeros((len(test), 2)),
-        features=x,
-        comparable=True,
-    )
-    donors, code = np.unique(donor[test], return_inverse=True)
-    units = Units(code.reshape(-1), "donor", np.zeros(len(code), np.int64), tuple(map(str, donors)))
-    scored = Scored(
-        task="cell_to_modality",
-        axis="modality",
-        split="test",
-        scale="cell",
-        modality=pairing.label,
-        readout="features",
-        measured=target[test],
-        model=predict_modality(x, scene.target, scene.train, scene.asked, scene.section),
-        baselines=run_baselines(scene, "modality"),
-        metrics=("pearson_by_gene", "rmse", "foscttm"),
-        units=units,
-        leakage=leakage(donor, ~test, test, sparse.csr_matrix(x))["any"],
-    )
-    facts = {"pairing": pairing.name, "files": files, "test": list(pairing.test)}
-    return write_scores(
-        [scored],
-        out,
-        provenance=facts,
-        leakage={"measure": MEASURE, "accepted": leaks, **audit_profiles(x, ~test, test)},
-        card=card_of_pairing(donor, test, (x.shape[1], target.shape[1]), pairing.label),
-        weights=weights,
-    )
-
-
-def _donors(pairing: PairingConfig, given: Any, asked: Any) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
-    """Return the donor of each cell, the same in both files, and who is held out."""
-    donor = column_of(given, pairing.donor, str(pairing.given))
-    if pairing.donor in asked.obs:
-        other = column_of(asked, pairing.donor, str(pairing.asked))
-        if (other != donor).any():
-            found = f"{int((other != donor).sum()):,} cells of another {pairing.donor} than in {pairing.given.name}"
-            raise ReadError(str(pairing.asked), found, "one donor a cell", "correct one of the two files")
-    for name in pairing.test:
-        if name not in donor:
-            raise unknown_name(ConfigError, "pairing · test", "donor", name, set(donor))
-    test = np.isin(donor, pairing.test)
-    if test.all():
-        raise ConfigError("pairing · test", "all donors held out", "at least one to train on", "hold out fewer")
-    return donor, test
-
-
-def _shared_cells(pairing: PairingConfig, given: Any, asked: Any, donor: Any, test: NDArray[np.bool_]) -> list[str]:
-    """Say which donors' cells are there twice, on two sides of the split, in either modality."""
-    told = []
-    for path, table in ((pairing.given, given), (pairing.asked, asked)):
-        hashes, rich = labels_of(sparse.csr_matrix(table.X), table.var_names)
-        twice = test & rich & np.isin(hashes, hashes[~test & rich])
-        for one in np.unique(donor[twice]):
-            mine = twice & (donor == one)
-            if mine.sum() >= max(MIN_ROWS, MAX_SHARE * (donor == one).sum()):
-                others = ", ".join(np.unique(donor[~test & np.isin(hashes, hashes[mine])]))
-                told.append(f"{one} holds the same cells ({int(mine.sum()):,}) as {others}, which trains ({path.name})")
-    return told
-
-
-def _dense(table: Any, where: str) -> Floats:
-    """Return the values of all cells (cell, feature); one that is not finite is an error that says where it is."""
-    x = matrix_of(table, where)
-    found = np.asarray(x.toarray() if sparse.issparse(x) else x, np.float64)
-    wrong = np.argwhere(~np.isfinite(found))
-    if len(wrong):
-        cell, feature = table.obs_names[wrong[0, 0]], table.var_names[wrong[0, 1]]
-        told = f"{len(wrong):,} that are not, such as {feature} of cell {cell}"
-        raise ReadError(where, told, "finite values", "leave out such cells or features, or fill them in")
     return found

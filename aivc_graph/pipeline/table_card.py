@@ -10,7 +10,6 @@ import numpy as np
 
 from aivc_graph.evaluation.responses.questions import QUESTIONS, Question
 from aivc_graph.evaluation.responses.table import Responses
-from aivc_graph.training.fit_modality import LEAST_TRAINED
 
 HELD_OUT = {
     "unseen_gene": "all conditions of a fifth of the genes in turn, pairs with them as well",
@@ -55,40 +54,6 @@ def card_of_screen(table: Responses, questions: Sequence[Question], *, whose: st
         "split": {"questions": [_question(table, one) for one in questions]},
         "assumptions": [*_identifiability(table, contexts), *_confounding(table), *_of_screen(table, whose)],
         "not_evaluated": {"tasks": _not_asked(asked) if not whose else {}},
-    }
-
-
-def card_of_pairing(donor: Any, test: Any, shapes: tuple[int, int], label: str) -> Card:
-    """Return the card of two modalities of the same cells, `test` of whose cells (cell,) are asked.
-
-    Parameters
-    ----------
-    shapes
-        Features given and asked.
-    """
-    sides = {side: sorted(set(donor[rows].tolist())) for side, rows in (("train", ~test), ("test", test))}
-    few, n_train = len(sides["test"]), int((~test).sum())
-    left_out = "donors left out in turn" if len(sides["train"]) > 1 else "cells left out of the one donor"
-    said = [
-        ("identifiability", "Both modalities were measured in the same cells; what is learned is association."),
-        (
-            "confounding",
-            "What one donor's batch brings cannot be told from the donor: each was measured once, as far as is named.",
-        ),
-        ("model", f"The weights of its rules were chosen on {left_out}, not on the asked ones."),
-        ("measurement", "Values are taken as they are given; how they were normalised is not known here."),
-        (
-            "intervals",
-            f"{few} {'donor is' if few == 1 else 'donors are'} asked: intervals over so few say nothing of the next.",
-        ),
-    ]
-    return {
-        "data": {"cells": len(test), "given": shapes[0], "asked": shapes[1], "label": label, "donors": sides},
-        "split": {"questions": [{"name": label, "held_out": "whole donors", "asked": int(test.sum()), "folds": 1}]},
-        "assumptions": [{"about": about, "says": text} for about, text in said],
-        "not_evaluated": {
-            "tasks": {"model": f"fewer than {LEAST_TRAINED} cells train"} if n_train < LEAST_TRAINED else {}
-        },
     }
 
 

@@ -1,21 +1,19 @@
-"""The configuration of an evaluation without tissue: a screen of interventions, or two modalities of the same cells."""
+"""The configuration of an evaluation without tissue: a screen of interventions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator
 
 from aivc_graph.config import beside, data_folder, put_over
 from aivc_graph.errors import ConfigError
 from aivc_graph.evaluation.settings import ScoringConfig
-from aivc_graph.setting_faults import SettingFaults
+from aivc_graph.setting_faults import SettingFaults, refuse_pairing
 from aivc_graph.settings import Settings
 from aivc_graph.yaml_source import read_yaml
-
-KINDS = ("screen", "pairing")
 
 
 class QuestionConfig(Settings):
@@ -74,56 +72,21 @@ class ScreenConfig(Settings):
         return questions
 
 
-class PairingConfig(Settings):
-    """Two modalities of the same cells, one to be told from the other.
-
-    Parameters
-    ----------
-    name
-        Names the folder the scores go to, ``runs/<name>``, where no other is given.
-    given, asked
-        ``.h5ad`` files with the same cells: what is known of every cell, and what is asked.
-    donor, test
-        Column of ``obs`` and the donors that are held out.
-    label
-        What the two are called in the results, such as ``rna → protein``.
-    share_content
-        Accept that the same cells stand on both sides; the page then says so.
-    """
-
-    name: str = Field(min_length=1)
-    given: Path
-    asked: Path
-    donor: str
-    test: tuple[str, ...] = Field(min_length=1)
-    label: str = "rna → protein"
-    share_content: bool = False
-
-
 class TableConfig(Settings):
-    """A screen or a pairing, exactly one of the two, and how its scores are put together."""
+    """A screen, and how its scores are put together."""
 
-    screen: ScreenConfig | None = None
-    pairing: PairingConfig | None = None
+    screen: ScreenConfig
     evaluation: ScoringConfig = ScoringConfig()
-
-    @model_validator(mode="after")
-    def _one_of_them(self) -> Self:
-        if (self.screen is None) == (self.pairing is None):
-            raise ValueError("expected either `screen:` or `pairing:` with its settings; keep one of the two")
-        if self.pairing is not None and self.evaluation.pathways is not None:
-            raise ValueError("found `evaluation.pathways` of a pairing; pathways are told by the responses of a screen")
-        return self
 
 
 def is_table_config(path: Path) -> bool:
-    """Say whether a YAML file is about a screen or a pairing rather than a tissue."""
+    """Say whether a YAML file is about a screen rather than a tissue."""
     data = read_yaml(path).data
-    return isinstance(data, dict) and any(kind in data for kind in KINDS)
+    return isinstance(data, dict) and "screen" in data
 
 
 def load_table_config(path: Path, overrides: Sequence[str] = ()) -> TableConfig:
-    """Read a YAML file with ``screen:`` or ``pairing:`` at its top, and put `overrides` (``"screen.seed=1"``) over it.
+    """Read a YAML file with ``screen:`` at its top, and put `overrides` (``"screen.seed=1"``) over it.
 
     Relative paths start from ``AIVC_DATA``, those that begin with ``./`` from the folder of the file.
 
@@ -135,10 +98,11 @@ def load_table_config(path: Path, overrides: Sequence[str] = ()) -> TableConfig:
     source = read_yaml(path)
     faults = SettingFaults(source)
     if not isinstance(source.data, dict):
-        raise ConfigError(source.where(()), f"{source.data!r:.60}", "`screen:` or `pairing:`", "start with one of them")
+        raise ConfigError(source.where(()), f"{source.data!r:.60}", "`screen:`", "start with it")
+    refuse_pairing(source)
     if "task" in source.data:
         mend = "that is of a tissue: train it, and evaluate its run folder"
-        raise ConfigError(source.where(("task",)), "`task:`", "`screen:` or `pairing:`", mend)
+        raise ConfigError(source.where(("task",)), "`task:`", "`screen:`", mend)
     for override in overrides:
         put_over(source.data, override, faults)
     data, base = beside(source.data, path.absolute().parent), data_folder()
@@ -147,8 +111,7 @@ def load_table_config(path: Path, overrides: Sequence[str] = ()) -> TableConfig:
     except ValidationError as error:
         faults.add_validation(error, TableConfig, data)
     faults.raise_if_any()
-    parts = {kind: part for kind in (*KINDS, "evaluation") if (part := getattr(config, kind))}
-    return config.model_copy(update={kind: _resolved(part, base) for kind, part in parts.items()})
+    return config.model_copy(update={kind: _resolved(part, base) for kind, part in config})
 
 
 def _resolved(part: Settings, base: Path) -> Settings:

@@ -53,7 +53,6 @@ def test_a_screen_is_asked_scored_and_written(written: Path, capsys: pytest.Capt
         (YAML.replace("condition: condition", "conditon: x"), "did you mean 'condition'"),
         (YAML + "    - {ask: unseen_pair, within: [all]}\n", "unseen_pair is asked twice; ask it once"),
         (YAML + "evaluation: {weights: {scale: 1e308, context: 1e308}}\n", "the sum of all weights is infinite"),
-        (YAML + "pairing: {name: a, given: ./a, asked: ./b, donor: d, test: [x]}\n", "keep one of the two"),
     ],
 )
 def test_faults_of_the_file_are_told_with_their_line(written: Path, text: str, said: str) -> None:

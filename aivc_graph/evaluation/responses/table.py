@@ -13,8 +13,8 @@ from scipy import sparse
 
 from aivc_graph.errors import ReadError, unknown_name
 from aivc_graph.evaluation.responses.cells import Cells, Floats, Ints, are_counts, jackknife, sums
-from aivc_graph.evaluation.responses.copies import labels_of
 from aivc_graph.operators.intervention.condition_profiles import profiles_of
+from aivc_graph.splits.copies import copy_labels
 from aivc_graph.tissue.conditions import read_conditions
 from aivc_graph.tissue.doubt import doubt
 
@@ -65,8 +65,8 @@ class Responses:
 
     @cached_property
     def hashes(self) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-        """A label of each cell's values (cell,), one for copies, and who has enough to be compared; see `labels_of`."""
-        return labels_of(self.cells.x, self.genes)
+        """A label of each cell's values (cell,), one for copies, and who has enough to compare; see `copy_labels`."""
+        return copy_labels(self.cells.x, self.genes)
 
     @cached_property
     def targets(self) -> tuple[str, ...]:
