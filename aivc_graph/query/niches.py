@@ -189,7 +189,7 @@ def _recurring(found_in: Surroundings, kinds: Floats, k: int | None, seed: int) 
     Along all axes, where few donors are very unlike the others, niches follow donors: then they tell nothing of the
     kinds of node within any. Of one donor, and of nodes that stand for themselves, all axes are taken.
     """
-    x, kinds, donor = (part[found_in.known] for part in (found_in.x, kinds, found_in.donor))
+    x, kinds, donor = found_in.x[found_in.known], kinds[found_in.known], found_in.donor[found_in.known]
     every = fit_mixtures(x, seed, most=k or 0, least=k or 1)
     donors = np.unique(donor)
     if len(donors) < 2 or found_in.made_of == "own":
