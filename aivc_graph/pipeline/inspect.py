@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aivc_graph import names
+from aivc_graph.atomic import recover
 from aivc_graph.errors import AivcError, ReadError
 from aivc_graph.evaluation.records import read_evaluation
 from aivc_graph.graph.connectivity import connectivity
@@ -19,7 +20,7 @@ from aivc_graph.tissue.doubt import doubts_heard, tell
 from aivc_graph.tissue.label_agreement import check_labels
 from aivc_graph.tissue.registration.overlap import check_overlap
 from aivc_graph.tissue.schema import check_section, describe_section
-from aivc_graph.training.run_folder import FACTS, run_facts, run_metrics
+from aivc_graph.training.run_folder import FACTS, read_whole, run_facts, run_metrics
 
 
 def inspect(path: Path, *, mpp: float | None = None, **options: Any) -> dict[str, Any]:
@@ -35,8 +36,9 @@ def inspect(path: Path, *, mpp: float | None = None, **options: Any) -> dict[str
     path = Path(path)
     if mpp is not None and not is_slide(path):
         raise ReadError(str(path), "no slide", "a slide, to go with a pixel size", "leave out --mpp")
+    recover(path)
     if (path / FACTS).exists():
-        return describe_run(path)
+        return read_whole(path, describe_run)
     if (path / "levels").is_dir():
         return {"kind": "graph", **describe_graph(read_store(path)), **_said_of(path)}
     if path.suffix in (".yaml", ".yml"):

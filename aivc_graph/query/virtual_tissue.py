@@ -41,7 +41,7 @@ from aivc_graph.query.what_if import WhatIf, what_if
 from aivc_graph.tissue.intervention import Combination, Intervention
 from aivc_graph.tissue.thumbnail import Thumbnail
 from aivc_graph.training.checkpoint import load_model
-from aivc_graph.training.run_folder import graph_of_run, run_facts
+from aivc_graph.training.run_folder import graph_of_run, read_whole, run_facts
 
 
 class VirtualTissue:
@@ -91,11 +91,14 @@ class VirtualTissue:
         StoreError
             If the folder is not a finished run, or its graph has moved, is damaged or was built anew since.
         """
-        run = Path(run)
+        return read_whole(Path(run), cls._opened)
+
+    @classmethod
+    def _opened(cls, run: Path) -> VirtualTissue:
         graph, seed = graph_of_run(run)
         diagnostics = run_facts(run / "training.json", ("diagnostics",))["diagnostics"]
-        model, slides = load_model(run), read_thumbnails(graph)
-        return cls(read_store(graph), model, diagnostics, seed, slides, load_niches(run, model))
+        model = load_model(run)
+        return cls(read_store(graph), model, diagnostics, seed, read_thumbnails(graph), load_niches(run, model))
 
     def on(self, graph: TissueGraph | str | Path) -> VirtualTissue:
         """Return other tissue, which no training saw, to be asked of the same model and the same niches.
@@ -169,8 +172,7 @@ class VirtualTissue:
         obs = node_table(self.graph, level)
         order = [str(i + 1) for i in range(shares.shape[1])]
         known = shares.sum(axis=1) > 0.5
-        label = np.where(known, shares.argmax(axis=1), -1)
-        obs[NICHE] = pd.Categorical.from_codes(label, categories=pd.Index(order))
+        obs[NICHE] = pd.Categorical.from_codes(np.where(known, shares.argmax(axis=1), -1), categories=pd.Index(order))
         obs = obs.assign(certainty=np.where(known, shares.max(axis=1), np.nan))
         obs["supported"] = known & counted_nodes(self.model, self.graph, level)
         answer = ad.AnnData(X=shares.astype(np.float32), obs=obs, var=pd.DataFrame(index=pd.Index(order, name=NICHE)))
@@ -240,8 +242,7 @@ class VirtualTissue:
             return predicted_composition(self.model, self.graph, children[0], level, obs, by)
         if level != self.base_level and names.LABEL not in obs:
             return composition_beneath(self.graph.obs(self.base_level), self._places(level)[1], obs, by, level)
-        by = by or NICHE
-        return composition_table(obs, by if by in obs else "section")
+        return composition_table(obs, by if (by := by or NICHE) in obs else "section")
 
     def neighbours(self, k: int | None = None, resolution: float | None = None) -> pd.DataFrame:
         """Return which niches touch: a row a pair, with contacts, those expected by chance, and their log2 ratio."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from aivc_graph import names
+from aivc_graph.atomic import write_whole
 from aivc_graph.errors import TrainingError
 from aivc_graph.graph.store import GraphStore
 from aivc_graph.graph.tissue_graph import TissueGraph
@@ -37,6 +39,7 @@ from aivc_graph.training.checkpoint import (
 from aivc_graph.training.gates import JUDGED, choose_gates, gates_of
 from aivc_graph.training.objective import Loss, likelihood
 from aivc_graph.training.places import CHOOSING, LEARNING, STOPPING, Places, in_split, new_donors
+from aivc_graph.training.run_folder import METRICS
 from aivc_graph.training.settings import TrainingConfig
 
 log = logging.getLogger(__name__)
@@ -160,7 +163,7 @@ class _Fit:
         self.model.load_state_dict(kept)
 
     def _start(self) -> None:
-        (self.folder / "metrics.jsonl").write_text("")
+        write_whole(self.folder / METRICS, "")
         with torch.no_grad():
             for part in self.model.parts_of("measurement"):
                 part.begin(self.graph)
@@ -210,7 +213,7 @@ class _Fit:
     def _epoch_in_memory(self, optimiser: torch.optim.Optimizer) -> None:
         """Run one epoch; where memory runs out, go back to its start and halve the window."""
         weights = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
-        moments, kept = copy.deepcopy(optimiser.state_dict()), (self.folder / "metrics.jsonl").read_text()
+        moments, kept = copy.deepcopy(optimiser.state_dict()), (self.folder / METRICS).read_text()
         try:
             self._epoch(optimiser)
         except (MemoryError, RuntimeError) as error:
@@ -218,7 +221,7 @@ class _Fit:
                 raise
             self.model.load_state_dict(weights)
             optimiser.load_state_dict(moments)
-            (self.folder / "metrics.jsonl").write_text(kept)
+            write_whole(self.folder / METRICS, kept)
             self.window_nodes, self.cache, self.epoch = self.window_nodes // 2, [], self.epoch - 1
             log.warning("out of memory: going on with windows of %d nodes (training.window_nodes)", self.window_nodes)
             self._epoch_in_memory(optimiser)
@@ -354,14 +357,16 @@ class _Fit:
         self.window_nodes = facts["window_nodes"]
         optimiser = self._optimiser()
         restore_optimiser(optimiser, tensors)
-        kept = (self.folder / "metrics.jsonl").read_text().splitlines()[: self.epoch + 1]
-        (self.folder / "metrics.jsonl").write_text("".join(f"{line}\n" for line in kept))
+        kept = (self.folder / METRICS).read_text().splitlines()[: self.epoch + 1]
+        write_whole(self.folder / METRICS, "".join(f"{line}\n" for line in kept))
         log.info("resumed after epoch %d", self.epoch)
         return optimiser
 
     def _write_metrics(self, record: dict[str, Any]) -> None:
-        with (self.folder / "metrics.jsonl").open("a") as lines:
+        with (self.folder / METRICS).open("a") as lines:
             lines.write(json.dumps(record) + "\n")
+            lines.flush()
+            os.fsync(lines.fileno())  # a checkpoint never outlives the lines of its epochs
         if self.report is not None:
             self.report(record)
 
@@ -375,7 +380,7 @@ class _Fit:
             "validation_loss": self.held_out_loss(),
             "held_out": self.held_out,
         }
-        (self.folder / "training.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+        write_whole(self.folder / "training.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
 
 
 def _out_of_memory(error: BaseException) -> bool:
