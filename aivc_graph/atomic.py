@@ -99,7 +99,8 @@ def swap(new: Path, path: Path, drop: Collection[str] | None = None) -> None:
             if error.errno not in _FIXED:
                 raise
             _move_into(new, path, drop)
-    _sync_one(path.parent)
+    with suppress(OSError):  # it has happened, whether or not the disk says so
+        _sync_one(path.parent)
 
 
 def recover(path: Path) -> None:

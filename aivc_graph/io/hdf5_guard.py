@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
 
 from aivc_graph.errors import ReadError
+from aivc_graph.io.decode_budget import check_piece, check_unpacked
 
 MAX_DEPTH = 32
 _PICKLE = re.compile(rb"^\x80[\x02-\x05]")
@@ -19,7 +21,8 @@ def check_hdf5(path: Path) -> None:
     ------
     ReadError
         Not HDF5 or truncated; a link out of the file; a data set of an opaque, reference or object type that is not
-        text, or of bytes that begin and end like a pickle; groups nested beyond reason.
+        text, or of bytes that begin and end like a pickle; groups nested beyond reason; a chunk of more than 1 GiB, or
+        values far beyond what the file's size can hold.
     """
     import h5py
 
@@ -27,17 +30,19 @@ def check_hdf5(path: Path) -> None:
         raise ReadError(str(path), "not an HDF5 file", mend="give one, or copy it again if it was cut off at its start")
     try:
         with h5py.File(path) as file:
-            _walk(path, file, 0)
+            check_unpacked(path, _walk(path, file, 0), path.stat().st_size)
     except OSError as error:
         raise ReadError(str(path), f"a damaged HDF5 file ({error})", mend="copy it again from its source") from error
 
 
-def _walk(path: Path, group: Any, depth: int) -> None:
+def _walk(path: Path, group: Any, depth: int) -> int:
+    """Check all that is below `group`, and return its size in memory in bytes."""
     import h5py
 
     if depth > MAX_DEPTH:
         raise ReadError(f"{path} · {group.name:.60}", f"groups nested more than {MAX_DEPTH} deep", "a plain tree")
 
+    size = 0
     for name in group:
         where = f"{path} · {group.name.rstrip('/')}/{name}"
         link = group.get(name, getlink=True)
@@ -49,9 +54,11 @@ def _walk(path: Path, group: Any, depth: int) -> None:
             continue
         item = group[name]
         if isinstance(item, h5py.Group):
-            _walk(path, item, depth + 1)
+            size += _walk(path, item, depth + 1)
         elif isinstance(item, h5py.Dataset):
             _check_dataset(where, item)
+            size += 0 if item.shape is None else int(item.nbytes)
+    return size
 
 
 def _check_dataset(where: str, item: Any) -> None:
@@ -62,6 +69,8 @@ def _check_dataset(where: str, item: Any) -> None:
     kind = item.dtype
     if item.external or item.is_virtual:
         raise ReadError(where, "data kept in another file", "data inside this file", "write the file anew in one piece")
+    if item.chunks is not None:
+        check_piece(where, math.prod(item.chunks) * kind.itemsize)
     text = h5py.check_string_dtype(kind) is not None
     if kind.fields is None and (kind.kind == "V" or (kind.kind == "O" and not text)):
         raise ReadError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import stat
@@ -12,19 +13,24 @@ from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 from aivc_graph.errors import Faults, ReadError
+from aivc_graph.io.decode_budget import check_piece, check_unpacked
 
 _METADATA = ("zarr.json", ".zarray", ".zmetadata", "zmetadata")
 _MAX_METADATA_BYTES = 2**28
+# What SpatialData leaves on the disk until somebody looks.
+_LAZY = ("images", "labels", "points")
 
 
 def check_zarr_folder(path: Path) -> None:
-    """Raise a `ReadError` that lists every link, key with ``..`` and pickled array in the store at `path`.
+    """Raise a `ReadError` that lists every link, key with ``..`` and pickled or outsized array in the store at `path`.
 
     Strings and bytes of variable length are stored under their own codecs and pass; anything that unpickles when read
     is refused. Judged by content: by the metadata files themselves, and by the consolidated metadata of the root.
     """
     faults = Faults(ReadError)
+    stored, unpacked = 0, 0
     for folder, folders, files in os.walk(path, followlinks=False):
+        lazy = any(part in _LAZY for part in Path(folder).relative_to(path).parts)
         for name in (*folders, *files):
             entry = Path(folder, name)
             if entry.is_symlink():
@@ -33,9 +39,13 @@ def check_zarr_folder(path: Path) -> None:
                 )
             elif not (entry.is_dir() or stat.S_ISREG(entry.stat().st_mode)):
                 faults.add(str(entry), "neither a file nor a folder", "files and folders")
-            elif name in _METADATA:
-                _check_metadata(entry, faults)
+                continue
+            stored += entry.stat().st_size if entry.is_file() else 0
+            if name in _METADATA:
+                size = _check_metadata(entry, faults)
+                unpacked += 0 if lazy else size
     faults.raise_if_any()
+    check_unpacked(path, unpacked, stored)
 
 
 def check_zip_members(path: Path) -> None:
@@ -54,15 +64,16 @@ def check_zip_members(path: Path) -> None:
     faults.raise_if_any()
 
 
-def _check_metadata(path: Path, faults: Faults) -> None:
+def _check_metadata(path: Path, faults: Faults) -> int:
+    """Check one file of metadata, and return the size in memory of the array that it is of, 0 if it is of none."""
     if path.stat().st_size > _MAX_METADATA_BYTES:
         faults.add(str(path), f"{path.stat().st_size:,} bytes of metadata", f"at most {_MAX_METADATA_BYTES:,}")
-        return
+        return 0
     try:
         metadata = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         faults.add(str(path), f"text that is not JSON ({error})", "Zarr metadata", "copy the store again")
-        return
+        return 0
     for key in _consolidated_keys(metadata):
         if _leaves(key):
             faults.add(f"{path} · key {key!r}", "a key that leaves the store", "keys without '..'")
@@ -72,6 +83,28 @@ def _check_metadata(path: Path, faults: Faults) -> None:
             faults.add(str(path), "an array stored as pickle, which runs code when read", "numbers or text")
         elif array.get("dtype") in ("|O", "object") and not array.get("filters"):
             faults.add(str(path), "an array of Python objects without a text codec", "numbers or text")
+    if not isinstance(metadata, dict) or path.name not in ("zarr.json", ".zarray"):
+        return 0
+    grid = metadata.get("chunk_grid")
+    piece = grid.get("configuration", {}).get("chunk_shape") if isinstance(grid, dict) else metadata.get("chunks")
+    try:
+        check_piece(path, _bytes_of(piece, metadata))
+        return _bytes_of(metadata.get("shape"), metadata)
+    except ReadError as error:
+        faults.messages.append(str(error))
+    except (TypeError, ValueError, AttributeError):
+        faults.add(str(path), "a shape or data type that cannot be read", "Zarr metadata", "copy the store again")
+    return 0
+
+
+def _bytes_of(shape: Any, metadata: dict[str, Any]) -> int:
+    """Return the size in memory of an array or chunk of `shape`; text and the like count as pointers."""
+    if shape is None:
+        return 0
+    kind = metadata.get("data_type", metadata.get("dtype"))
+    found = re.search(r"(\d+)$", kind) if isinstance(kind, str) else None
+    width = 8 if found is None else int(found[1]) // (8 if "data_type" in metadata else 1)
+    return max(width, 1) * math.prod(int(n) for n in shape)
 
 
 def _consolidated_keys(metadata: Any) -> list[str]:

@@ -14,7 +14,7 @@ from aivc_graph.graph.observations import anchor_count
 from aivc_graph.graph.schema import dissociated_sections
 from aivc_graph.graph.store import open_store, read_store, store_digest
 from aivc_graph.graph.tissue_graph import TissueGraph
-from aivc_graph.io.reading import read, reader_for
+from aivc_graph.io.reading import guarded, read, reader_for
 from aivc_graph.io.slides import is_slide, open_slide
 from aivc_graph.tissue.doubt import doubts_heard, tell
 from aivc_graph.tissue.label_agreement import check_labels
@@ -48,8 +48,11 @@ def inspect(path: Path, *, mpp: float | None = None, **options: Any) -> dict[str
     if is_slide(path) and mpp is None and not options and (unplaced := _slide_without_size(path)) is not None:
         return unplaced
     given = options if mpp is None else {"reader": names.SLIDE, "mpp": mpp, **options}
-    if not options and mpp is None and (seen := reader_for(path).preview(path)) is not None:
-        return seen
+    if not options and mpp is None:
+        with guarded(path):
+            seen = reader_for(path).preview(path)
+        if seen is not None:
+            return seen
     with doubts_heard() as doubts:
         section = read(path, check=False, **given)
         faults = _faults_of(section)

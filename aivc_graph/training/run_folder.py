@@ -56,7 +56,11 @@ def writing_run(run: Path, *, resume: bool) -> Iterator[Path]:
             folder = _folder_for(place, resume=resume)
             yield run if folder == place else folder
             if folder != place:
-                swap(folder, place, OF_THE_OLD)
+                try:
+                    swap(folder, place, OF_THE_OLD)
+                except OSError:
+                    _put_back(place)
+                    raise
     except OSError as error:
         if not about(error, Path(os.path.realpath(run))):
             raise

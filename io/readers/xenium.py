@@ -12,6 +12,7 @@ from pydantic import Field
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError
+from aivc_graph.io.decode_budget import GZIP_MAGIC
 from aivc_graph.io.genes import Duplicates
 from aivc_graph.io.intake import Keep, add_counts, kept_rows
 from aivc_graph.io.labels import join_labels
@@ -20,7 +21,6 @@ from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.slides import open_slide
 from aivc_graph.io.tables import (
     BARCODE_NAMES,
-    GZIP_MAGIC,
     PARQUET_MAGIC,
     labels_of,
     magic_of,
