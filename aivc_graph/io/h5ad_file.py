@@ -57,5 +57,5 @@ def read_anndata(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", OldFormatWarning)  # what older versions wrote is read all the same
             return read_h5ad(path)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except Exception as error:  # whatever the damage leads to, deep inside h5py or anndata
         raise ReadError(str(path), f"no AnnData ({error})", mend="write it again by anndata's write_h5ad") from error

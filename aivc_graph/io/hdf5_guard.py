@@ -31,7 +31,7 @@ def check_hdf5(path: Path) -> None:
     try:
         with h5py.File(path) as file:
             check_unpacked(path, _walk(path, file, 0), path.stat().st_size)
-    except OSError as error:
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:  # as h5py comes upon the damage
         raise ReadError(str(path), f"a damaged HDF5 file ({error})", mend="copy it again from its source") from error
 
 
