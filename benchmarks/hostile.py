@@ -16,6 +16,7 @@ import argparse
 import collections
 import gzip
 import json
+import math
 import os
 import random
 import re
@@ -296,19 +297,38 @@ def kinds(work: Path) -> list[Kind]:
     return made
 
 
-def tried(kind: Kind, mutants: int, work: Path) -> dict[str, Any]:
-    """Read the mutants of one kind; return the counts and what went wrong."""
-    (work / "trial").mkdir(exist_ok=True)
-    counts: collections.Counter[str] = collections.Counter()
-    faults = []
-    started = time.monotonic()
-    for n in range(mutants):
-        path, how = mutant(kind, n, work / "trial")
-        found, said = outcome(kind.read, path)
-        counts[found] += 1
-        if found not in ("refused", "read"):
-            faults.append({"number": n, "how": how, "found": found, "said": said[:300]})
-    seconds = round((time.monotonic() - started) / max(mutants, 1), 3)
+def tried(kind: Kind, numbers: range, work: Path) -> list[dict[str, Any]]:
+    """Read mutants of one kind; return what came of each."""
+    place = work / f"trial{os.getpid()}"
+    place.mkdir(exist_ok=True)
+    found = []
+    for n in numbers:
+        path, how = mutant(kind, n, place)
+        came, said = outcome(kind.read, path)
+        found.append({"number": n, "how": how, "found": came, "said": said[:300]})
+    return found
+
+
+def shared(kind: Kind, mutants: int, work: Path, jobs: int) -> dict[str, Any]:
+    """Read the mutants of one kind in several children; return the counts and what went wrong."""
+    started, readers = time.monotonic(), []
+    for job in range(jobs):
+        receiver, sender = os.pipe()
+        if (pid := os.fork()) == 0:
+            os.close(receiver)
+            with os.fdopen(sender, "w") as told:
+                json.dump(tried(kind, range(job, mutants, jobs), work), told)
+            os._exit(0)
+        os.close(sender)
+        readers.append((pid, receiver))
+    rows = []
+    for pid, receiver in readers:
+        with os.fdopen(receiver) as told:
+            rows += json.loads(told.read())
+        os.waitpid(pid, 0)
+    counts = collections.Counter(row["found"] for row in rows)
+    faults = [row for row in rows if row["found"] not in ("refused", "read")]
+    seconds = round(jobs * (time.monotonic() - started) / max(mutants, 1), 3)
     return {"kind": kind.name, "mutants": mutants, **dict(counts), "seconds_each": seconds, "faults": faults}
 
 
@@ -320,6 +340,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "hostile.json")
     parser.add_argument("--mutants", type=int, default=10_000, help="of all kinds together (%(default)s)")
     parser.add_argument("--only", nargs="+", default=[""], help="kinds whose name holds one of these words")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="at once (%(default)s)")
     parser.add_argument("--number", type=int, help="show this mutant of the kinds alone")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -338,7 +359,8 @@ def main() -> int:
         total = sum(kind.share for kind in every)
         rows = []
         for kind in chosen:
-            rows.append(tried(kind, -(-round(options.mutants * kind.share) // max(round(total), 1)), work))
+            mutants = math.ceil(options.mutants * kind.share / total)
+            rows.append(shared(kind, mutants, work, options.jobs))
             print(json.dumps(rows[-1]), flush=True)
     faults = sum(len(row["faults"]) for row in rows)
     if len(chosen) == len(every):
