@@ -88,6 +88,7 @@ def swap(new: Path, path: Path, drop: Collection[str] | None = None) -> None:
     elif drop is None:
         _exchange(new, path)
     else:
+        own = set(os.listdir(new))
         try:
             if path in (Path.cwd(), *Path.cwd().parents):
                 raise OSError(errno.EBUSY, "the working folder", str(path))
@@ -98,6 +99,8 @@ def swap(new: Path, path: Path, drop: Collection[str] | None = None) -> None:
         except OSError as error:
             if error.errno not in _FIXED:
                 raise
+            for name in set(os.listdir(new)) - own:
+                _remove(new / name)
             _move_into(new, path, drop)
     with suppress(OSError):  # it has happened, whether or not the disk says so
         _sync_one(path.parent)
@@ -222,7 +225,9 @@ def _exchange(new: Path, path: Path) -> None:
 
 def _take_over(old: Path, new: Path, drop: Collection[str]) -> None:
     """Give a new folder what else lies in the old one, by hard links; writers at work in it are left alone."""
-    for entry in os.scandir(old):
+    with os.scandir(old) as scan:
+        there = list(scan)
+    for entry in there:
         if entry.name in drop or entry.name.startswith((".tmp-", ".old-")) or entry.name.endswith(".lock"):
             continue
         if os.path.lexists(new / entry.name):

@@ -91,7 +91,7 @@ class _Counted(io.RawIOBase):
         self._raw.seek(0)
         self._source: Any = gzip.GzipFile(fileobj=self._raw) if packed else self._raw
         self._stored = os.fstat(self._raw.fileno()).st_size
-        self._seen = self._line = 0
+        self._seen, self._judged, self._line = 0, FREE_BYTES, 0
 
     def readable(self) -> bool:
         return True
@@ -99,8 +99,9 @@ class _Counted(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         block: bytes = self._source.read(len(buffer))
         buffer[: len(block)] = block
-        before, self._seen = self._seen, self._seen + len(block)
-        if before // FREE_BYTES != self._seen // FREE_BYTES:
+        self._seen += len(block)
+        if self._seen > self._judged:
+            self._judged += FREE_BYTES
             check_unpacked(self._path, self._seen, self._stored)
         end = block.rfind(b"\n")
         self._line = len(block) - 1 - end if end >= 0 else self._line + len(block)
