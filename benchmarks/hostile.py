@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 MOST_S, MOST_BYTES = 30, 2 * 2**30
+LEAST = 1_000  # mutants of all kinds together, from which on the counts are kept
 REFUSED, READ, UNTYPED = 0, 1, 2
 HUGE = (b"9" * 10, b"2000000000", b"-1", b"0", b"1e308", b"4294967295", b"9223372036854775807")
 WORDS = (b"nan", b"inf", b"-inf", b"1e400", b"-5", b"", b"x", b"\xff\xfe", b'"', b"1,5", b"0x10", b"\xce\xbc", b"=1+1")
@@ -361,10 +362,10 @@ def main() -> int:
         for kind in chosen:
             mutants = math.ceil(options.mutants * kind.share / total)
             rows.append(shared(kind, mutants, work, options.jobs))
+            if options.mutants >= LEAST:
+                write_result(options.out, rows[-1], part=kind.name)
             print(json.dumps(rows[-1]), flush=True)
     faults = sum(len(row["faults"]) for row in rows)
-    if len(chosen) == len(every):
-        write_result(options.out, {"mutants": sum(row["mutants"] for row in rows), "faults": faults, "kinds": rows})
     print(f"{sum(row['mutants'] for row in rows):,} mutants of {len(rows)} kinds, {faults} faults")
     return 1 if faults else 0
 

@@ -44,7 +44,8 @@ def read_anndata(path: Path) -> Any:
     Raises
     ------
     ReadError
-        There is no such file, it is no whole HDF5 file of an AnnData, or it holds what could run code.
+        There is no such file, it is no whole HDF5 file of an AnnData, it holds what could run code, or indices of a
+        sparse matrix point outside it.
     """
     from anndata import OldFormatWarning, read_h5ad
 
@@ -53,9 +54,32 @@ def read_anndata(path: Path) -> Any:
     if not path.is_file():
         raise ReadError(str(path), "no such file", "an .h5ad file", "check the path")
     check_hdf5(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", OldFormatWarning)  # what older versions wrote is read all the same
-            return read_h5ad(path)
-    except Exception as error:  # whatever the damage leads to, deep inside h5py or anndata
-        raise ReadError(str(path), f"no AnnData ({error})", mend="write it again by anndata's write_h5ad") from error
+    with warnings.catch_warnings():
+        # Only says that the names of rows or genes repeat, which is judged later.
+        warnings.filterwarnings("ignore", ".*names are not unique", UserWarning)
+        warnings.simplefilter("ignore", OldFormatWarning)  # what older versions wrote is read all the same
+        warnings.filterwarnings("ignore", "Moving element from|.*written with a previous version", FutureWarning)
+        try:
+            data = read_h5ad(path)
+        except Exception as error:  # whatever the damage leads to, deep inside h5py or anndata
+            found = f"a file that cannot be read ({type(error).__name__}: {error})"
+            raise ReadError(str(path), found, "an AnnData file", "copy it again from its source") from error
+    check_sparse(data, str(path))
+    return data
+
+
+def check_sparse(data: Any, where: str) -> None:
+    """Raise a `ReadError` if indices of a sparse matrix of an AnnData point outside it: reading on would crash."""
+    from scipy import sparse
+
+    matrices = {"X": data.X, **{f"layers[{name!r}]": one for name, one in data.layers.items()}}
+    matrices |= {f"obsm[{name!r}]": one for name, one in data.obsm.items()}
+    matrices |= {"raw.X": data.raw.X} if data.raw is not None else {}
+    for name, matrix in matrices.items():
+        if not sparse.issparse(matrix):
+            continue
+        try:
+            matrix.check_format(full_check=True)
+        except ValueError as error:
+            found = f"a sparse matrix whose parts do not fit ({error})"
+            raise ReadError(f"{where} · {name}", found, mend="copy it again from its source") from error

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import signal
+import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ from aivc_graph.errors import ReadError
 from aivc_graph.io.decode_budget import check_piece, check_unpacked
 
 MAX_DEPTH = 32
+PROBE_S, PROBE_BYTES_PER_S = 10.0, 2e7
 _PICKLE = re.compile(rb"^\x80[\x02-\x05]")
 
 
@@ -28,11 +33,55 @@ def check_hdf5(path: Path) -> None:
 
     if path.is_file() and not h5py.is_hdf5(path):
         raise ReadError(str(path), "not an HDF5 file", mend="give one, or copy it again if it was cut off at its start")
+    if path.is_file() and not _survives(path):
+        found = f"content that the HDF5 library breaks on, or does not read within {_probe_s(path):.0f} s"
+        raise ReadError(str(path), found, mend="copy it again from its source")
     try:
         with h5py.File(path) as file:
             check_unpacked(path, _walk(path, file, 0), path.stat().st_size)
     except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:  # as h5py comes upon the damage
         raise ReadError(str(path), f"a damaged HDF5 file ({error})", mend="copy it again from its source") from error
+
+
+def _survives(path: Path) -> bool:
+    """Say whether a child of this process can look at all that `path` holds, and read its text, in time.
+
+    On some damage the library never comes back, or dies, and takes with it whoever asked.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: the child touches nothing of theirs
+        pid = os.fork()
+    if pid == 0:
+        try:
+            _read_text(path)
+        finally:
+            os._exit(0)
+    until, (done, status) = time.monotonic() + _probe_s(path), (0, 0)
+    while not done and time.monotonic() < until:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        time.sleep(0 if done else 0.001)
+    if not done:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    return bool(done) and not os.WIFSIGNALED(status)
+
+
+def _probe_s(path: Path) -> float:
+    return PROBE_S + path.stat().st_size / PROBE_BYTES_PER_S
+
+
+def _read_text(path: Path) -> None:
+    import h5py
+
+    with h5py.File(path) as file:
+        pending = [file]
+        while pending:
+            for item in pending.pop().values():
+                dict(item.attrs)
+                if isinstance(item, h5py.Group):
+                    pending.append(item)
+                elif h5py.check_string_dtype(item.dtype) is not None:
+                    item[()]
 
 
 def _walk(path: Path, group: Any, depth: int) -> int:

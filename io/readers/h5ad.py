@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -12,7 +11,8 @@ from pydantic import Field, model_validator
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError, unknown_name
-from aivc_graph.io.hdf5_guard import check_hdf5, hdf5_names
+from aivc_graph.io.h5ad_file import read_anndata
+from aivc_graph.io.hdf5_guard import hdf5_names
 from aivc_graph.io.intake import KIND_COLUMNS, kept_rows
 from aivc_graph.io.lattice import um_per_unit_of_array, visium_array_um
 from aivc_graph.io.matrices import count_table
@@ -84,20 +84,17 @@ class H5adReader(AbstractRowsReader):
         return self
 
     def rows(self, path: Path) -> Rows:
-        check_hdf5(path)
-        return self._rows(_open(path), path)
+        return self._rows(read_anndata(path), path)
 
     def _rows(self, data: Any, path: Path) -> Rows:
         xy = np.full((data.n_obs, 2), np.nan) if self.dissociated else self._positions(data, path)
         return Rows(data.obs_names, data.obs, xy, self._counts(data, str(path)), f"{path} · obs")
 
     def read(self, path: Path, section: str) -> Any:
-        check_hdf5(path)
-        return self._section(_open(path), path, section)
+        return self._section(read_anndata(path), path, section)
 
     def read_by(self, path: Path, by: tuple[str, ...]) -> dict[str, Any]:
-        check_hdf5(path)
-        data = _open(path)
+        data = read_anndata(path)
         need_columns(data.obs, by, f"{path} · obs")
         missing = data.obs[list(by)].isna().any(axis=1).to_numpy()
         if missing.any():
@@ -143,8 +140,7 @@ class H5adReader(AbstractRowsReader):
 
     def _beside(self, path: Path) -> Any:
         """Return the counts of another modality as they are named there."""
-        check_hdf5(path)
-        data = _open(path)
+        data = read_anndata(path)
         faults = Faults(ReadError)
         check_counts(data, str(path), faults)
         faults.raise_if_any()
@@ -204,18 +200,3 @@ class H5adReader(AbstractRowsReader):
         if xy.ndim != 2 or xy.shape[1] < 2 or xy.dtype.kind not in "iuf":
             raise ReadError(where, f"{xy.dtype} {xy.shape}", "numbers (row, 2)")
         return xy[:, :3].astype(np.float64)
-
-
-def _open(path: Path) -> Any:
-    from anndata import OldFormatWarning, read_h5ad
-
-    with warnings.catch_warnings():
-        # Only says that the names of rows or genes repeat, which is judged later.
-        warnings.filterwarnings("ignore", ".*names are not unique", UserWarning)
-        warnings.simplefilter("ignore", OldFormatWarning)  # what older versions wrote is read all the same
-        warnings.filterwarnings("ignore", "Moving element from|.*written with a previous version", FutureWarning)
-        try:
-            return read_h5ad(path)
-        except Exception as error:  # whatever the damage leads to, deep inside h5py or anndata
-            found = f"a file that cannot be read ({type(error).__name__}: {error})"
-            raise ReadError(str(path), found, "an AnnData file", "copy it again from its source") from error

@@ -137,7 +137,7 @@ def test_errors_from_deep_inside_a_library_name_the_file() -> None:
     ):
         with pytest.raises(ReadError, match=said), guarded(Path("a.csv")):
             raise error
-    with pytest.raises(ReadError, match="^mine"), guarded(Path("a.csv")):
+    with pytest.raises(ReadError, match=r"^mine: fault$"), guarded(Path("a.csv")):
         raise ReadError("mine", "fault")
 
 
