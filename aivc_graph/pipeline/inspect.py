@@ -12,7 +12,7 @@ from aivc_graph.evaluation.records import read_evaluation
 from aivc_graph.graph.connectivity import connectivity
 from aivc_graph.graph.observations import anchor_count
 from aivc_graph.graph.schema import dissociated_sections
-from aivc_graph.graph.store import open_store, read_store, store_digest
+from aivc_graph.graph.store import read_store, store_digest, store_facts
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.io.reading import guarded, read, reader_for
 from aivc_graph.io.slides import is_slide, open_slide
@@ -114,7 +114,7 @@ def describe_run(run: Path) -> dict[str, Any]:
 
 def _said_of(store: Path) -> dict[str, Any]:
     """Return what was doubted when a graph was built, what its split was let share, and what was taken for controls."""
-    built = open_store(store).facts.get("provenance", {})
+    built = store_facts(store).get("provenance", {})
     said: dict[str, Any] = {key: list(built.get(key, [])) for key in ("doubts", "leaks")}
     return said | ({"controls": built["controls"]} if built.get("controls") else {})
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from aivc_graph import names
-from aivc_graph.graph.store import open_store
+from aivc_graph.graph.store import store_facts
 from aivc_graph.query.answers import counted_nodes
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.report.words import plural
@@ -89,7 +89,7 @@ def seen_donors(leakage: Mapping[str, Any]) -> list[tuple[str, str]]:
 def leaks_of(run: Path) -> list[str]:
     """Return what stands on two sides of a run's split because its configuration accepts it, a sentence each."""
     facts = run_facts(run / "run.json", ("graph",))
-    built = open_store((run / facts["graph"]).resolve()).facts.get("provenance", {})
+    built = store_facts((run / facts["graph"]).resolve()).get("provenance", {})
     return [str(leak) for leak in built.get("leaks", ())]
 
 

@@ -15,9 +15,9 @@ class TrainingConfig(Settings):
     Parameters
     ----------
     epochs, patience
-        Most epochs; epochs without a better validation loss after which to stop.
+        Most epochs; epochs without a better validation loss after which training has converged and stops.
     learning_rate, weight_decay
-        Of AdamW.
+        Of AdamW; the rate is halved after each third of the patience without a better loss.
     window_nodes
         Cells and patches in the core of one window of tissue; by default an eighth of all, between 500 and 40,000.
     hidden_nodes, hidden_molecules
@@ -30,9 +30,9 @@ class TrainingConfig(Settings):
         Of all random choices.
     """
 
-    epochs: int = Field(40, ge=0)
+    epochs: int = Field(200, ge=0)
     patience: int = Field(8, ge=1)
-    learning_rate: float = Field(5e-3, gt=0)
+    learning_rate: float = Field(1e-2, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     window_nodes: int | None = Field(None, ge=1)
     hidden_nodes: float = Field(0.25, gt=0, lt=1)

@@ -103,9 +103,8 @@ def test_killed_and_resumed_equals_never_stopped(graph: TissueGraph, tmp_path: P
     child = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "graph.zarr"), str(tmp_path / "cut")])
     last = tmp_path / "cut/checkpoints/last.safetensors"
     deadline = time.time() + 60
-    while not last.exists() and time.time() < deadline:
+    while not (last.exists() and load_tensors(last)[1]["epoch"]) and time.time() < deadline:
         time.sleep(0.01)
-    time.sleep(0.15)
     child.send_signal(signal.SIGKILL)
     child.wait()
     assert 0 < load_tensors(last)[1]["epoch"] < 60, "killed too late to test resuming"

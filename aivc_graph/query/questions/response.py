@@ -3,69 +3,77 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.graph.tissue_graph import to_scipy_csr
-from aivc_graph.io.staging import staged
-from aivc_graph.query.virtual_tissue import VirtualTissue
-from aivc_graph.tissue.intervention import Combination, Intervention, Kind
+from aivc_graph.query.questions.question import QUESTIONS, AbstractQuestion, Symbols
+from aivc_graph.query.what_if import WhatIf
+from aivc_graph.tissue.intervention import Combination, Intervention
+from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS
+
+if TYPE_CHECKING:
+    from aivc_graph.query.virtual_tissue import VirtualTissue
 
 log = logging.getLogger(__name__)
 PLACES = ("niche", "section", "disc")
+GIVEN = "such as knockout:TGFB1 or drug:ruxolitinib@0.3; may be repeated, for a combination"
+PLACE = "niche=3, section=NAME or disc=SECTION:X,Y,RADIUS [µm]; all if not given"
+WEIGHTS = "what tells of a pathway: source, target and weight, or gene sets as GMT"
+HOURS = "how long it lasts until the tissue is looked at (the longest in training)"
 
 
-def respond(
-    tissue: VirtualTissue,
-    intervention: Sequence[str],
-    *,
-    where: str | None = None,
-    dose: float = 1.0,
-    hours: float | None = None,
-    at: str = "niche",
-    genes: list[str] | None = None,
-    readout: str = "genes",
-    weights: Path | None = None,
-    plot: Path | None = None,
-) -> pd.DataFrame:
-    """Return the effect of one intervention or of several together, a row a place and gene.
+@QUESTIONS.register(
+    "response",
+    asks="what an intervention would do to expression",
+    example="--intervention knockout:TGFB1 --where niche=3 --at niche --genes COL1A1,POSTN",
+)
+class ResponseQuestion(AbstractQuestion):
+    """The effect of one intervention or of several together, a row a place and gene or pathway (`WhatIf.readout`).
 
-    Parameters
-    ----------
-    intervention
-        Each ``KIND:NAME`` or ``KIND:NAME@DOSE``, such as ``knockout:TGFB1`` or ``drug:ruxolitinib@0.3``.
-    where
-        ``niche=3``, ``section=NAME`` or ``disc=SECTION:X,Y,RADIUS`` [µm]; the whole tissue if not given. A row averages
-        over all nodes of its place, treated or not: ``n_treated`` says how many are.
-    dose
-        Of every part that does not say its own.
-    hours
-        As in `VirtualTissue.intervene`; by default the longest in training.
-    at, genes, readout, weights
-        As in `WhatIf.readout`.
-    plot
-        Picture of the effect on the first of `genes`.
+    A row averages over all nodes of its place, treated or not: ``n_treated`` says how many are. By default it lasts as
+    long as the longest in training (see `VirtualTissue.intervene`). What is drawn is the effect on the first gene.
     """
-    parts = tuple(_as_trained(tissue, _part(text, dose)) for text in intervention)
-    answer = tissue.intervene(Combination(parts=parts), where=_where(tissue, where), hours=hours)
-    for reason in answer.reasons:
-        log.warning("%s", reason)
-    if plot is not None and readout != "genes" and not genes:
-        raise QueryError("--plot", "no gene", "the effect on a gene is drawn", "name one with --genes")
-    table = answer.readout(readout, by=at, genes=genes, weights=weights)
-    for word in (*_treated_before(tissue, answer.where), *_mixed(table, at)):
-        log.warning("%s", word)
-    if plot is not None:
-        with staged(plot) as beside:
-            figure = answer.plot(genes[0] if genes else table["gene"].iloc[0]).figure
-            figure.savefig(beside, dpi=150, bbox_inches="tight", format=plot.suffix[1:])
-    return table
+
+    intervention: tuple[str, ...] = Field(
+        description=GIVEN, min_length=1, json_schema_extra={"metavar": "KIND:NAME[@DOSE]"}
+    )
+    where: str | None = Field(None, description=PLACE, json_schema_extra={"metavar": "PLACE"})
+    dose: float = Field(1.0, description="of every part that does not say its own")
+    hours: float | None = Field(None, description=HOURS)
+    at: Literal["cell", "patch", "region", "niche"] = Field(
+        "niche", description="one row a node of this level, or a niche"
+    )
+    genes: Symbols | None = Field(None, description="symbols, separated by commas; all if not given")
+    readout: Literal["genes", "pathways"] = Field("genes", description="of what; pathways need --weights")
+    weights: Path | None = Field(None, description=WEIGHTS, json_schema_extra={"metavar": "FILE"})
+
+    def answer(self, tissue: VirtualTissue) -> pd.DataFrame:
+        """Return the table; what is to be known about it is logged."""
+        told = self._what_if(tissue)
+        for reason in told.reasons:
+            log.warning("%s", reason)
+        genes = None if self.genes is None else list(self.genes)
+        table = told.readout(self.readout, by=self.at, genes=genes, weights=self.weights)
+        for word in (*_treated_before(tissue, told.where), *_mixed(table, self.at)):
+            log.warning("%s", word)
+        return table
+
+    def draw(self, tissue: VirtualTissue, answer: pd.DataFrame) -> Any:
+        """Draw the effect on the first gene over the tissue."""
+        if self.readout != "genes" and not self.genes:
+            raise QueryError("--plot", "no gene", "the effect on a gene is drawn", "name one with --genes")
+        return self._what_if(tissue).plot(self.genes[0] if self.genes else answer["gene"].iloc[0])
+
+    def _what_if(self, tissue: VirtualTissue) -> WhatIf:
+        parts = tuple(_as_trained(tissue, _part(text, self.dose)) for text in self.intervention)
+        return tissue.intervene(Combination(parts=parts), where=_where(tissue, self.where), hours=self.hours)
 
 
 def _part(text: str, dose: float) -> Intervention:
@@ -77,8 +85,7 @@ def _part(text: str, dose: float) -> Intervention:
         raise QueryError(
             f"intervention {text!r}", "no dose behind the '@'", "a number from 0", "leave out the '@' for 1"
         )
-    if kind not in get_args(Kind):
-        raise unknown_name(QueryError, f"intervention {text!r}", "kind", kind, get_args(Kind))
+    INTERVENTION_KINDS.get(kind, f"intervention {text!r}", QueryError)
     try:
         given = float(amount) if amount else dose
     except ValueError:
