@@ -376,9 +376,8 @@ class _Fit:
         return optimiser
 
     def _write_metrics(self, record: dict[str, Any]) -> None:
-        with (self.folder / METRICS).open("a") as lines:
-            lines.write(json.dumps(record) + "\n")
-            lines.flush()
+        with (self.folder / METRICS).open("ab", buffering=0) as lines:
+            lines.write(json.dumps(record).encode() + b"\n")
             os.fsync(lines.fileno())  # a checkpoint never outlives the lines of its epochs
         if self.report is not None:
             self.report(record)
