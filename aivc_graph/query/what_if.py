@@ -204,7 +204,8 @@ class WhatIf:
         treated = np.zeros((len(of_donors), *untreated.shape))
         pairs = {(plan.keys.index(a), plan.keys.index(b)): row for row, (a, b) in enumerate(plan.pairs)}
         asked = np.asarray(weight.sum(axis=0)).ravel() > 0
-        decoder = model.count_operator(plan.level, plan.modality).decoder()
+        with model.asked(RESPONSE):
+            decoder = model.count_operator(plan.level, plan.modality).decoder()
         level, uncertain = (part[:, columns] for part in self._levels(asked))
         for _, _, mine, own, log_share in self._untreated(asked):
             local = {k: Field(f.strength[mine], f.exposure[mine]) for k, f in self.fields.items()}
