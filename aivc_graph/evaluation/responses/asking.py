@@ -20,7 +20,7 @@ from aivc_graph.evaluation.responses.spread import Axes, Space, axes_of
 from aivc_graph.evaluation.responses.table import Responses, halves_of
 from aivc_graph.evaluation.responses.views import Measured, Predicted, Replicates
 from aivc_graph.evaluation.scoring import Scored
-from aivc_graph.operators.intervention.conditions import Conditions, conditions_of, loadings
+from aivc_graph.operators.intervention.conditions import Conditions, conditions_of
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
@@ -185,7 +185,7 @@ def examine(table: Responses, question: Question, *, cells: bool = True) -> Exam
 def scene_of(table: Responses, fold: Fold) -> Scene:
     """Return what baselines may look at: effects of training rows, controls of all, and what was done to each row.
 
-    A part that is on the panel is known by its gene's loadings on ten components of the training effects.
+    A part that is on the panel is known by what training effects say of its gene.
     """
     return Scene(
         target=np.where(fold.train[:, None], table.effect, np.nan),
@@ -196,7 +196,7 @@ def scene_of(table: Responses, fold: Fold) -> Scene:
         pos_um=np.zeros((len(fold.train), 2)),
         features=table.profile[table.control],
         parts=table.design,
-        loadings=loadings(conditions_in(table, fold)),
+        panel=table.panel,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from aivc_graph.operators.intervention.condition_rules import (
     same_elsewhere,
     saturated,
 )
-from aivc_graph.operators.intervention.conditions import Conditions, Floats, Ints, Mask, features, loadings
+from aivc_graph.operators.intervention.conditions import EVERYWHERE, Conditions, Floats, Ints, Mask, features, loadings
 from aivc_graph.operators.intervention.variance_components import best_linear, likenesses, variances
 from aivc_graph.operators.stacking import shares_of_rules
 
@@ -128,7 +128,7 @@ def answers(given: Conditions, asked: Mask, stack: Stack) -> Floats:
     rows = np.flatnonzero(asked)
     answer = np.zeros((len(rows), given.effect.shape[1]))
     number = given.parts.sum(axis=1)
-    said = None if stack.start is None else rules(given, rows, stack.start)
+    said = None if stack.start is None else rules(given, rows, {EVERYWHERE: stack.start})
     for i, row in enumerate(rows):
         kind, one = kind_of(given, row), np.array([row])
         products, n_left_out = stack.evidence.get(kind, (None, 0))
@@ -153,25 +153,34 @@ def kind_of(given: Conditions, row: int | np.integer) -> Kind:
     return Kind(int(own.sum()), int((own & ~seen).sum()), bool((given.train & here).any()), bool((same & ~here).any()))
 
 
-def rules(given: Conditions, rows: Ints, start: Floats | None = None) -> Floats:
-    """Return what each of `RULES` says (rule, asked, gene); variances are sought from a `start`, if given."""
-    known = loadings(given)
-    x = features(given.parts, known)
-    alike = likenesses(given, known)
+def rules(given: Conditions, rows: Ints, starts: Mapping[int, Floats] | None = None) -> Floats:
+    """Return what each of `RULES` says (rule, asked, gene); variances are sought from `starts` by context, if given."""
+    sums = given.told(additive(given, rows))
     larger = np.stack([saturated(given.told(alone(given, row))) for row in rows])
+    of_parts = np.zeros((4, *sums.shape))
+    for where, some, own in given.of_contexts(rows):
+        of_parts[:, some] = _by_parts(own, rows[some], (starts or {}).get(where))
     shares = (
-        bilinear_ridge(given, rows, x),
-        kernel_ridge(given, rows, x),
-        best_linear(given, rows, alike, variances(given, alike, start)),
-        nearest(given, rows, x),
         same_elsewhere(given, rows),
         nearest_context(given, rows),
         alike_contexts(given, rows),
         mean_of_context(given, rows),
         mean(given, rows),
     )
-    sums = given.told(additive(given, rows))
-    return np.stack([sums, larger, *(given.told(one) for one in shares), np.zeros_like(sums)])
+    return np.stack([sums, larger, *of_parts, *(given.told(one) for one in shares), np.zeros_like(sums)])
+
+
+def _by_parts(given: Conditions, rows: Ints, start: Floats | None) -> Floats:
+    """Return what the rules say that learn from conditions with other parts (rule, asked, gene)."""
+    known = loadings(given)
+    x, alike = features(given.parts, known), likenesses(given, known)
+    shares = (
+        bilinear_ridge(given, rows, x),
+        kernel_ridge(given, rows, x),
+        best_linear(given, rows, alike, variances(given, alike, start)),
+        nearest(given, rows, x),
+    )
+    return np.stack([given.told(one) for one in shares])
 
 
 def weights(products: Floats, n_left_out: int, said: Floats) -> Floats:
@@ -192,9 +201,14 @@ def left_out_products(given: Conditions, kind: Kind, start: Floats, seed: int = 
     A condition that can be left out in several ways counts once.
     """
     total, n = np.zeros((len(RULES) + 1, len(RULES) + 1)), 0
+    starts = {EVERYWHERE: start}
     for row, ways in itertools.groupby(_left_out(given, kind, seed), key=lambda one: one[0]):
-        said = [np.concatenate([rules(fewer, np.array([row]), start)[:, 0], given.effect[[row]]]) for _, fewer in ways]
-        total += np.mean([one @ one.T for one in said], axis=0) / given.effect.shape[1]
+        one = np.array([row])
+        for where, _, own in given.of_contexts(one):
+            if where not in starts:
+                starts[where] = variances(own, likenesses(own, loadings(own)))
+        said = [np.concatenate([rules(fewer, one, starts)[:, 0], given.effect[one]]) for _, fewer in ways]
+        total += np.mean([both @ both.T for both in said], axis=0) / given.effect.shape[1]
         n += 1
     return total, n
 
