@@ -21,6 +21,7 @@ from aivc_graph.operators.part import KINDS
 from aivc_graph.setting_faults import SettingFaults
 from aivc_graph.settings import Settings
 from aivc_graph.splits.design import DESIGNS
+from aivc_graph.splits.drawn import AbstractDrawnSplit
 from aivc_graph.tissue.applied import InterventionColumns
 from aivc_graph.tissue.intervention import Intervention
 from aivc_graph.tissue.registration.method import REGISTRATIONS
@@ -303,6 +304,12 @@ def _check_members(data: dict[str, Any], base: Path, faults: SettingFaults) -> N
     for key, split in _find(data, ("task", "split")):
         if split is not None:
             faults.check_member(key, split, DESIGNS, "design")
+    for key, question in _find(data, ("evaluation", "questions", ANY)):
+        faults.check_member(key, question, DESIGNS, "design", also=("within",))
+        kind = question.get("kind") if isinstance(question, dict) else None
+        if kind in DESIGNS and not issubclass(DESIGNS[kind], AbstractDrawnSplit):
+            drawn = [name for name in DESIGNS if issubclass(DESIGNS[name], AbstractDrawnSplit)]
+            faults.add((*key, "kind"), repr(kind), f"a design that draws groups ({', '.join(drawn)})", "name one")
     for key, method in _find(data, ("task", "sections", ANY, "registration", ANY)):
         faults.check_member(key, method, REGISTRATIONS, "method", also=("moving", "fixed", "also"))
     for key, source in _find(data, ("task", "sections", ANY, "sources", ANY)):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from aivc_graph import names
 from aivc_graph.evaluation.records import AXES, Axis
@@ -14,6 +15,30 @@ from aivc_graph.settings import Settings
 
 def _all_alike() -> dict[Axis, float]:
     return dict.fromkeys(AXES, 1.0)
+
+
+class QuestionConfig(Settings):
+    """A question to a screen: a split design, asked over all its folds, and where.
+
+    Parameters
+    ----------
+    kind
+        Name of a split design that draws groups, such as ``by_intervention`` or ``by_context``; every further key is an
+        option of it. Where neither `test` nor `n_test` is given each group is held out in turn, in at most twenty
+        folds.
+    within
+        Contexts that are asked about and learned from; all if not given.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: str
+    within: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The design's options as given."""
+        return dict(self.model_extra or {})
 
 
 class ScoringConfig(Settings):
@@ -55,7 +80,10 @@ class EvaluationConfig(ScoringConfig):
         known. None where it is something else, such as the kind of a cell.
     endpoint
         Trait of the sections, such as a stage of disease; told from their niches with each donor left out.
+    questions
+        What is asked of a screen beside what the split of its task holds out.
     """
 
     annotation: str | None = names.LABEL
     endpoint: str | None = Field(default=None, min_length=1)
+    questions: tuple[QuestionConfig, ...] = ()

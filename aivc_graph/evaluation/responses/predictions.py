@@ -13,13 +13,13 @@ from scipy import sparse
 
 from aivc_graph.errors import Faults, ReadError
 from aivc_graph.evaluation.responses.asking import Exam
-from aivc_graph.evaluation.responses.cells import LOG_MOST, Cells, are_counts, jackknife, sums
+from aivc_graph.evaluation.responses.cells import LOG_MOST, Cells, are_counts, jackknife, profiles
 from aivc_graph.evaluation.responses.differential import differential_of
 from aivc_graph.evaluation.responses.scale import check_not_effects, check_scale
 from aivc_graph.evaluation.responses.spread import Space
 from aivc_graph.evaluation.responses.table import EVERYWHERE, Responses, column_of, matrix_of
 from aivc_graph.evaluation.responses.views import Predicted
-from aivc_graph.operators.intervention.condition_profiles import DEPTH, profiles_of
+from aivc_graph.operators.intervention.condition_profiles import DEPTH
 from aivc_graph.tissue.conditions import parts_of
 
 log = logging.getLogger(__name__)
@@ -208,8 +208,7 @@ def _as_measured(x: sparse.csr_matrix, counts: bool, where: str) -> sparse.csr_m
 
 def _of_cells(cells: Cells, exam: Exam) -> Predicted:
     n = len(exam.rows)
-    total, n_cells = sums(cells, n)
-    view = Predicted(profiles_of(total, n_cells, cells.counts), jackknife(cells, total, n_cells))
+    view = Predicted(profiles(cells, n)[0], jackknife(cells, n))
     if exam.axes is None:
         return view
     control = exam.table.control[exam.rows]
