@@ -140,15 +140,12 @@ def _add_train(verbs: Any) -> None:
 
 
 def _add_evaluate(verbs: Any) -> None:
-    text = (
-        "score a run, a screen, a pairing or anybody's predictions beside all baselines: evaluation.json, report.html"
-    )
+    text = "score a run or anybody's predictions beside all baselines: evaluation.json, report.html"
     verb = _verb(verbs, "evaluate", _evaluate, text, EVALUATE)
-    verb.add_argument("run", type=Path, metavar="RUN|CONFIG", nargs="?", help="or YAML with `screen:` or `pairing:`")
+    verb.add_argument("run", type=Path, metavar="RUN", nargs="?", help="a trained run")
     verb.add_argument("--truth", type=Path, metavar="DIR", help="of a simulated tissue; found beside its sections")
     verb.add_argument("--weights", type=Path, metavar="FILE", help="of pathways, which are then scored too")
-    verb.add_argument("--out", type=Path, metavar="DIR", help="where to write them (RUN, or runs/<name of the screen>)")
-    _overrides(verb, "put one setting over the YAML file's; may be repeated")
+    verb.add_argument("--out", type=Path, metavar="DIR", help="where to write them (RUN, or runs/<name of the predictions>)")
     given = verb.add_argument_group("predictions of responses", "in place of a run: two .h5ad files")
     given.add_argument("--predictions", type=Path, metavar="H5AD", help="one row a condition, or several cells of each")
     given.add_argument("--measured", type=Path, metavar="H5AD", help="one row a cell, controls among them")
@@ -310,7 +307,7 @@ def _train(given: argparse.Namespace) -> None:
 
 def _evaluate(given: argparse.Namespace) -> None:
     if kind_of(vars(given)) != RUN:
-        _evaluate_table(given)
+        _evaluate_predictions(given)
         return
     from aivc_graph.pipeline.evaluate import evaluate, score_table
     from aivc_graph.pipeline.scores import text_of
@@ -330,21 +327,14 @@ def _compare(given: argparse.Namespace) -> None:
     _say(given.out if given.out is not None else _table(table))
 
 
-def _evaluate_table(given: argparse.Namespace) -> None:
+def _evaluate_predictions(given: argparse.Namespace) -> None:
+    from aivc_graph.pipeline.evaluate_predictions import evaluate_predictions
     from aivc_graph.pipeline.scores import board, text_of
     from aivc_graph.report.write import write_scored_table
 
-    if given.predictions is not None:
-        from aivc_graph.pipeline.evaluate_predictions import evaluate_predictions
-
-        columns = {name: one for name in OF_PREDICTIONS if (one := getattr(given, name)) is not None}
-        out = given.out or Path("runs") / given.predictions.stem
-        evaluation = evaluate_predictions(given.predictions, given.measured, out, pathways=given.weights, **columns)
-    else:
-        from aivc_graph.pipeline.evaluate_tables import evaluate_table
-
-        evaluation = evaluate_table(given.run, given.out, given.overrides, given.weights)
-        out = given.out or Path("runs") / str(evaluation.provenance.get("screen", evaluation.provenance.get("pairing")))
+    columns = {name: one for name in OF_PREDICTIONS if (one := getattr(given, name)) is not None}
+    out = given.out or Path("runs") / given.predictions.stem
+    evaluation = evaluate_predictions(given.predictions, given.measured, out, pathways=given.weights, **columns)
     write_scored_table(out)
     _say(text_of(board(evaluation), ("task",)))
 

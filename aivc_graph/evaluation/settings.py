@@ -41,8 +41,8 @@ class QuestionConfig(Settings):
         return dict(self.model_extra or {})
 
 
-class ScoringConfig(Settings):
-    """What answers are read as, and how scores are put together.
+class EvaluationConfig(Settings):
+    """What answers are read as, how scores are put together, and what is known of a tissue beside its measurements.
 
     Parameters
     ----------
@@ -52,10 +52,20 @@ class ScoringConfig(Settings):
     pathways
         Weights of pathways or transcription factors, as `read_footprints` takes them; activities are then scored beside
         genes.
+    annotation
+        Column of the nodes in which an expert named the regions; niches are scored against it where the truth is not
+        known. None where it is something else, such as the kind of a cell.
+    endpoint
+        Trait of the sections, such as a stage of disease; told from their niches with each donor left out.
+    questions
+        What is asked of a screen beside what the split of its task holds out.
     """
 
     weights: dict[Axis, float] = Field(default_factory=_all_alike)
     pathways: Path | None = None
+    annotation: str | None = names.LABEL
+    endpoint: str | None = Field(default=None, min_length=1)
+    questions: tuple[QuestionConfig, ...] = ()
 
     @field_validator("weights")
     @classmethod
@@ -68,22 +78,3 @@ class ScoringConfig(Settings):
         if math.isinf(sum(weights.values())):
             raise ValueError("the sum of all weights is infinite; give smaller ones, they are brought to sum one")
         return weights
-
-
-class EvaluationConfig(ScoringConfig):
-    """The same of a tissue, and what is known of it beside its measurements.
-
-    Parameters
-    ----------
-    annotation
-        Column of the nodes in which an expert named the regions; niches are scored against it where the truth is not
-        known. None where it is something else, such as the kind of a cell.
-    endpoint
-        Trait of the sections, such as a stage of disease; told from their niches with each donor left out.
-    questions
-        What is asked of a screen beside what the split of its task holds out.
-    """
-
-    annotation: str | None = names.LABEL
-    endpoint: str | None = Field(default=None, min_length=1)
-    questions: tuple[QuestionConfig, ...] = ()

@@ -14,6 +14,7 @@ from aivc_graph.evaluation.responses.table import Responses
 from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS
 
 Mask = NDArray[np.bool_]
+LEAKED = "share of the asked cells whose condition, in its context, or whose very values are known beforehand"
 
 
 @dataclass(frozen=True)

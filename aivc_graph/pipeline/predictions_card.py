@@ -1,35 +1,25 @@
-"""The card of scores without tissue: what they rest on, what must hold for them, and what was not evaluated."""
+"""The card of scored predictions: what they rest on, what must hold for them, and what was not evaluated."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from aivc_graph.evaluation.responses.questions import QUESTIONS, Question
+from aivc_graph.evaluation.responses.questions import Question
 from aivc_graph.evaluation.responses.table import Responses
-from aivc_graph.training.fit_modality import LEAST_TRAINED
 
-HELD_OUT = {
-    "unseen_gene": "all conditions of a fifth of the genes in turn, pairs with them as well",
-    "unseen_pair_2_seen": "the pair itself, in every context",
-    "unseen_pair_1_seen": "the pair, and all that has the part that was not seen alone",
-    "unseen_pair_0_seen": "the pair, and all that has one of its parts",
-    "unseen_context": "all conditions of one context in turn; its control is told to everyone",
-    "predictions": "what the split says is tested, or what is predicted",
-}
 Card = dict[str, Any]
 
 
-def card_of_screen(table: Responses, questions: Sequence[Question], *, whose: str = "") -> Card:
-    """Return data, split, assumptions and gaps of a screen that was asked `questions`.
+def card_of_predictions(table: Responses, question: Question, whose: str) -> Card:
+    """Return data, split, assumptions and gaps of predictions that were scored on a screen.
 
     Parameters
     ----------
     whose
-        Who made the predictions, where it was not a model of this library.
+        What messages call the predictions.
 
     References
     ----------
@@ -42,7 +32,6 @@ def card_of_screen(table: Responses, questions: Sequence[Question], *, whose: st
         str(one): {"cells": n, "conditions": conditions[one], "control_cells": controls[str(one)]}
         for one, n in sorted(cells.items())
     }
-    asked = {one.name for one in questions}
     return {
         "data": {
             "cells": len(table.cells.row),
@@ -52,43 +41,9 @@ def card_of_screen(table: Responses, questions: Sequence[Question], *, whose: st
             "conditions": int((~table.is_control).sum()),
             "contexts": contexts,
         },
-        "split": {"questions": [_question(table, one) for one in questions]},
+        "split": {"questions": [_question(table, question)]},
         "assumptions": [*_identifiability(table, contexts), *_confounding(table), *_of_screen(table, whose)],
-        "not_evaluated": {"tasks": _not_asked(asked) if not whose else {}},
-    }
-
-
-def card_of_pairing(donor: Any, test: Any, shapes: tuple[int, int], label: str) -> Card:
-    """Return the card of two modalities of the same cells, `test` of whose cells (cell,) are asked.
-
-    Parameters
-    ----------
-    shapes
-        Features given and asked.
-    """
-    sides = {side: sorted(set(donor[rows].tolist())) for side, rows in (("train", ~test), ("test", test))}
-    few, n_train = len(sides["test"]), int((~test).sum())
-    left_out = "donors left out in turn" if len(sides["train"]) > 1 else "cells left out of the one donor"
-    said = [
-        ("identifiability", "Both modalities were measured in the same cells; what is learned is association."),
-        (
-            "confounding",
-            "What one donor's batch brings cannot be told from the donor: each was measured once, as far as is named.",
-        ),
-        ("model", f"The weights of its rules were chosen on {left_out}, not on the asked ones."),
-        ("measurement", "Values are taken as they are given; how they were normalised is not known here."),
-        (
-            "intervals",
-            f"{few} {'donor is' if few == 1 else 'donors are'} asked: intervals over so few say nothing of the next.",
-        ),
-    ]
-    return {
-        "data": {"cells": len(test), "given": shapes[0], "asked": shapes[1], "label": label, "donors": sides},
-        "split": {"questions": [{"name": label, "held_out": "whole donors", "asked": int(test.sum()), "folds": 1}]},
-        "assumptions": [{"about": about, "says": text} for about, text in said],
-        "not_evaluated": {
-            "tasks": {"model": f"fewer than {LEAST_TRAINED} cells train"} if n_train < LEAST_TRAINED else {}
-        },
+        "not_evaluated": {"tasks": {}},
     }
 
 
@@ -97,7 +52,7 @@ def _question(table: Responses, question: Question) -> dict[str, Any]:
     asked = np.unique(table.condition[question.asked])
     return {
         "name": question.name,
-        "held_out": HELD_OUT.get(question.name, "as the question says"),
+        "held_out": "what the split says is tested, or what is predicted",
         "asked": int(question.asked.sum()),
         "folds": len(question.folds),
         "trained": [min(trained), max(trained)],
@@ -148,17 +103,6 @@ def _of_screen(table: Responses, whose: str) -> list[dict[str, str]]:
             "Intervals resample what was held out, perturbations or contexts, taken as a fair draw of those to come; "
             "not donors or batches. Fewer than five have no interval.",
         ),
+        ("predictions", f"How {whose} were made is not known; whether they saw what is tested cannot be told."),
     ]
-    if whose:
-        said.append(
-            ("predictions", f"How {whose} were made is not known; whether they saw what is tested cannot be told.")
-        )
     return [{"about": about, "says": text} for about, text in said]
-
-
-def _not_asked(asked: set[str]) -> dict[str, str]:
-    return {
-        name: "that the configuration asks it, and a screen that has such conditions"
-        for name in QUESTIONS
-        if not any(one.startswith(name) for one in asked)
-    }
