@@ -44,6 +44,8 @@ class Scored:
         Why the model does not answer, where it does not though it was asked.
     leaks, audit
         What stands on two sides of the question, a sentence each; and its audit, by what was looked at.
+    folds
+        How many rows are asked in how many folds, and from how many was learned, where there are folds.
     no_ceiling
         Why there is no ceiling, where there is none.
     donor
@@ -70,6 +72,7 @@ class Scored:
     no_model: str = ""
     leaks: tuple[str, ...] = ()
     audit: dict[str, Any] = field(default_factory=dict)
+    folds: dict[str, Any] = field(default_factory=dict)
     no_ceiling: str = "no replicate was measured"
     donor: Array | None = None
     group: Array | None = None

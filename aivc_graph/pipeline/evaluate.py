@@ -99,7 +99,8 @@ def evaluate(
         needs = "; ".join(f"{name}: {_needs(name)}" for name in TASKS)
         raise QueryError(str(run), "nothing it could be asked", mend=f"what the tasks need: {needs}")
     provenance = _provenance(run, asked) | hashes_of_weights(given) | {"ablations": _told(not_ablated)}
-    found_all = _put_together(asked, scored, not_asked, provenance, _leakage(run, asked, scored))
+    leaks, controls = _leakage(run, asked, scored), built_facts(run).get("controls", {})
+    found_all = _put_together(asked, scored, not_asked, provenance, leaks, controls)
     with staged(place) as beside:
         beside.write_text(json.dumps(found_all.model_dump(mode="json"), indent=1) + "\n")
     return found_all
@@ -140,6 +141,7 @@ def _put_together(
     not_asked: dict[str, str],
     provenance: dict[str, Any],
     leaks: dict[str, Any],
+    controls: dict[str, dict[str, int]],
 ) -> Evaluation:
     judged = judge(scored)
     results, risk = results_of(judged), risk_of(judged, asked.config.evaluation.weights)
@@ -158,7 +160,7 @@ def _put_together(
             *(band for s in scored if s.readout == READOUT and (band := bands_of(s)) is not None),
         ),
         inversions=tuple(inversions_of(results)),
-        card=card_of(asked, scored, risk, not_asked, leaks),
+        card=card_of(asked, scored, risk, not_asked, leaks, controls),
     )
 
 

@@ -33,8 +33,8 @@ from aivc_graph.evaluation.settings import EvaluationConfig
 from aivc_graph.io.footprints import hashes_of_weights, read_footprints
 from aivc_graph.io.h5ad_file import file_hashes, read_anndata
 from aivc_graph.io.staging import check_place
-from aivc_graph.pipeline.predictions_card import card_of_predictions
 from aivc_graph.pipeline.scores import FILE, write_scores
+from aivc_graph.pipeline.screen_card import card_of_predictions
 from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ def evaluate_predictions(
         Path(out),
         provenance=facts | hashes_of_weights(pathways),
         leakage={"measure": LEAKED, "accepted": [*scored.leaks, *copied, *exact]},
-        card=card_of_predictions(table, question, f"the predictions in {Path(predictions).name}"),
+        card=card_of_predictions(table, scored, f"the predictions in {Path(predictions).name}"),
         weights=EvaluationConfig().weights,
     )
 

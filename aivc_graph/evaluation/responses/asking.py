@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,9 +168,16 @@ class Exam:
             leakage=leaks.share,
             leaks=tuple(leaks.told),
             audit=audit_question(self.table, self.question, seed),
+            folds=self._folds(),
             similarity=likeness(self.table, self.question),
             group=self.table.context[self.rows],
         )
+
+    def _folds(self) -> dict[str, Any]:
+        trained = [int(fold.train.sum()) for fold in self.question.folds]
+        asked = np.unique(self.table.condition[self.rows]).tolist()
+        numbers = {"asked": len(self.rows), "folds": len(trained), "trained": [min(trained), max(trained)]}
+        return numbers | {"conditions": asked}
 
 
 def examine(table: Responses, question: Question, *, cells: bool = True) -> Exam:

@@ -14,12 +14,7 @@ from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.evaluation.responses.activities import in_pathways
 from aivc_graph.evaluation.responses.asking import conditions_in, examine
 from aivc_graph.evaluation.responses.leaks import Leaks, refuse
-from aivc_graph.evaluation.responses.of_graph import (
-    TASK,
-    conditions_of_graph,
-    held_out_conditions,
-    responses_of_graph,
-)
+from aivc_graph.evaluation.responses.of_graph import TASK, conditions_of_graph, held_out_conditions
 from aivc_graph.evaluation.responses.predictions import check_controls
 from aivc_graph.evaluation.responses.questions import Fold, Question, question_of
 from aivc_graph.evaluation.responses.table import Responses
@@ -44,7 +39,7 @@ def conditions(asked: Asked) -> list[Scored]:
     Asked are what the run's split holds out, over all its folds, and the questions of the configuration. A fold that
     the run did not train is answered by its operator fitted to the training conditions of that fold.
     """
-    found, place = responses_of_graph(asked.graph), screened(asked.graph)
+    found, place = asked.screen, screened(asked.graph)
     if found is None or place is None:
         return []
     table, settings, row = found
