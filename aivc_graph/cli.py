@@ -230,9 +230,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--n": {"type": int, "help": "how many"},
     "--intervention": {
         "action": "append",
-        "required": True,
         "metavar": "KIND:NAME[@DOSE]",
-        "help": "knockout, activation, drug or ligand; may be repeated, for a combination",
+        "help": "knockout, activation, drug or ligand; may be repeated, for a combination (of a screen: what is unseen)",
     },
     "--readout": {"choices": ("genes", "pathways"), "help": "of what; pathways need --weights (genes)"},
     "--weights": {
@@ -240,7 +239,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "FILE",
         "help": "what tells of a pathway: source, target and weight, or gene sets as GMT",
     },
-    "--where": {"metavar": "PLACE", "help": "niche=3, section=NAME or disc=SECTION:X,Y,RADIUS [µm]; all if not given"},
+    "--where": {"metavar": "PLACE", "help": "niche=3, section=S, disc=S:X,Y,RADIUS [µm], context=C; all if not given"},
     "--dose": {"type": float, "help": "of every part that does not say its own (1)"},
     "--hours": {"type": float, "help": "how long it lasts until the tissue is looked at (the longest in training)"},
 }
@@ -317,7 +316,10 @@ def _evaluate(given: argparse.Namespace) -> None:
     tissue = VirtualTissue.load(given.run)
     evaluation = evaluate(given.run, given.truth, given.out, given.weights, tissue=tissue)
     write_report(given.run, (given.out or given.run) / PAGE, tissue=tissue)
-    _say(text_of(score_table(evaluation), ("task", "readout", "split", "over"), "{:.3f}"))
+    table = score_table(evaluation)
+    without = [f"{task}: no model: {why}" for task, why in evaluation.card["not_evaluated"].get("models", {}).items()]
+    shown = [text_of(table, ("task", "readout", "split", "over"), "{:.3f}")] if len(table) else []
+    _say("\n".join([*shown, *without]))
 
 
 def _compare(given: argparse.Namespace) -> None:

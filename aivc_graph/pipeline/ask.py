@@ -14,12 +14,13 @@ from aivc_graph.io.staging import check_place, staged
 from aivc_graph.io.tables import csv_text
 from aivc_graph.io.writing import check_export, write
 from aivc_graph.pipeline.elsewhere import graph_elsewhere
-from aivc_graph.pipeline.respond import respond
+from aivc_graph.pipeline.respond import respond, respond_of_screen
+from aivc_graph.query.screen_responses import response_table, screen_operator
 from aivc_graph.query.virtual_tissue import VirtualTissue
 
 log = logging.getLogger(__name__)
 QUESTIONS = ("niches", "expression", "composition", "neighbours", "similar", "response")
-TABLES = ("composition", "neighbours", "similar", "response")
+TABLES, RESPONSE = ("composition", "neighbours", "similar"), "response"
 PICTURES = (".png", ".pdf", ".svg")
 
 
@@ -47,7 +48,7 @@ def query(
         if place is not None:
             check_place(Path(place))
     asked = {key: value for key, value in options.items() if value is not None}
-    if out is not None and (question in TABLES or asked.get("at") == "niche"):
+    if out is not None and (question in TABLES or (asked.get("at") == "niche" and question != RESPONSE)):
         _refuse_table(Path(out))
     if question not in QUESTIONS:
         raise unknown_name(QueryError, "aivc query", "question", question, QUESTIONS)
@@ -57,8 +58,8 @@ def query(
             tissue = own.on(store)
     if question == "similar":
         answer = tissue.similar_to(**asked, of=_holds(tissue, own, asked.get("node")))
-    elif question == "response":
-        answer, plot = respond(tissue, plot=plot, **asked), None
+    elif question == RESPONSE:
+        answer, plot = _response(tissue, out, plot, asked), None
     else:
         answer = getattr(tissue, question)(**asked)
     if (doubt := _uncounted(answer)) is not None:
@@ -71,6 +72,16 @@ def query(
     if out is not None:
         save_answer(answer, Path(out))
     return answer
+
+
+def _response(tissue: VirtualTissue, out: Path | None, plot: Path | None, asked: dict[str, Any]) -> Any:
+    """Return a table of tissue; of a screen an AnnData for an ``.h5ad`` file, else a table as well."""
+    if screen_operator(tissue.model) is None:
+        if out is not None:
+            _refuse_table(Path(out))
+        return respond(tissue, plot=plot, **asked)
+    answer = respond_of_screen(tissue, **asked, **({} if plot is None else {"plot": plot}))
+    return answer if out is not None and Path(out).suffix == ".h5ad" else response_table(answer)
 
 
 def _holds(tissue: VirtualTissue, own: VirtualTissue, node: str | None) -> VirtualTissue:

@@ -37,6 +37,8 @@ from aivc_graph.training.run_folder import METRICS, run_metrics
 log = logging.getLogger(__name__)
 FILE = "evaluation.json"
 MODEL = "model.safetensors"
+COLUMNS = ["task", "readout", "metric", "split", "model", "best baseline", "baseline", "difference", "lower", "upper"]
+COLUMNS += ["over"]
 LIBRARIES = ("aivc-graph", "numpy", "scipy", "torch", "scikit-learn")
 
 
@@ -132,7 +134,7 @@ def score_table(evaluation: Evaluation) -> pd.DataFrame:
         rows.append(
             {**facts, **scores, "difference": one.difference, "lower": one.lower, "upper": one.upper, "over": over}
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _put_together(

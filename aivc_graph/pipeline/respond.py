@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 
@@ -15,18 +16,20 @@ from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.io.staging import staged
 from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.tissue.conditions import canonical
 from aivc_graph.tissue.intervention import Combination, Intervention, Kind
 
 log = logging.getLogger(__name__)
 PLACES = ("niche", "section", "disc")
+CONTEXT = "context="
 
 
 def respond(
     tissue: VirtualTissue,
-    intervention: Sequence[str],
+    intervention: Sequence[str] = (),
     *,
     where: str | None = None,
-    dose: float = 1.0,
+    dose: float | None = None,
     hours: float | None = None,
     at: str = "niche",
     genes: list[str] | None = None,
@@ -34,7 +37,7 @@ def respond(
     weights: Path | None = None,
     plot: Path | None = None,
 ) -> pd.DataFrame:
-    """Return the effect of one intervention or of several together, a row a place and gene.
+    """Return the effect of one intervention or of several together on tissue, a row a place and gene.
 
     Parameters
     ----------
@@ -44,7 +47,7 @@ def respond(
         ``niche=3``, ``section=NAME`` or ``disc=SECTION:X,Y,RADIUS`` [µm]; the whole tissue if not given. A row averages
         over all nodes of its place, treated or not: ``n_treated`` says how many are.
     dose
-        Of every part that does not say its own.
+        Of every part that does not say its own; 1 if not given.
     hours
         As in `VirtualTissue.intervene`; by default the longest in training.
     at, genes, readout, weights
@@ -52,7 +55,12 @@ def respond(
     plot
         Picture of the effect on the first of `genes`.
     """
-    parts = tuple(_as_trained(tissue, _part(text, dose)) for text in intervention)
+    if not intervention:
+        raise QueryError("response", "nothing done", "what is done", "name it, as in --intervention knockout:TGFB1")
+    usual = 1.0 if dose is None else dose
+    if not 0 <= usual < np.inf:
+        raise QueryError("--dose", f"the dose {usual:g}", "a number from 0")
+    parts = tuple(_as_trained(tissue, _part(text, usual)) for text in intervention)
     answer = tissue.intervene(Combination(parts=parts), where=_where(tissue, where), hours=hours)
     for reason in answer.reasons:
         log.warning("%s", reason)
@@ -68,7 +76,75 @@ def respond(
     return table
 
 
+def respond_of_screen(
+    tissue: VirtualTissue,
+    intervention: Sequence[str] = (),
+    *,
+    where: str | None = None,
+    dose: float | None = None,
+    hours: float | None = None,
+    genes: list[str] | None = None,
+    **others: Any,
+) -> ad.AnnData:
+    """Return the response of a screen to what is given together, a row a context; see `VirtualTissue.responses`.
+
+    Parameters
+    ----------
+    intervention
+        As of `respond`; all conditions of the graph that training has not, if nothing is given.
+    where
+        ``context=NAME``.
+    dose
+        Of every part that does not say its own; those most used in training if not given.
+    hours, genes
+        How long; and whose effects, all if not given.
+    """
+    if others:
+        given = ", ".join(f"--{name}" for name in sorted(others))
+        raise QueryError(given, "a question to a screen", "a question to tissue", "leave it out")
+    if where is not None and not where.startswith(CONTEXT):
+        raise QueryError("where", repr(where), "context=NAME of a screen", "cells without positions lie nowhere else")
+    given = sorted(map(_read, intervention), key=lambda one: one[1])
+    _check_kinds(tissue, given)
+    doses = tuple(dose if amount is None else amount for _, _, amount in given)
+    known = tuple(one for one in doses if one is not None)
+    if known and len(known) < len(doses):
+        raise QueryError("intervention", "a dose of some parts alone", "one of each, or --dose for the others")
+    answer = tissue.responses(
+        [canonical(name for _, name, _ in given)] if given else None,
+        None if where is None else [where.removeprefix(CONTEXT)],
+        known or None,
+        hours,
+    )
+    for row in answer.obs[~answer.obs["supported"]].itertuples():
+        log.warning("%s in %s is out of support: %s", row.condition, row.context, row.why)
+    if genes is not None:
+        for gene in genes:
+            if gene not in answer.var_names:
+                raise unknown_name(QueryError, "response", "gene", gene, answer.var_names)
+        answer = answer[:, genes].copy()
+    return answer
+
+
+def _check_kinds(tissue: VirtualTissue, given: Sequence[tuple[Kind, str, float | None]]) -> None:
+    """Refuse a part twice, and what training knows, done in another way alone."""
+    obs = tissue.graph.obs(names.INTERVENTION) if names.INTERVENTION in tissue.graph.node_types else None
+    for i, (kind, name, _) in enumerate(given):
+        kinds = [] if obs is None else sorted(set(obs.loc[obs["name"] == name, "kind"].astype(str)))
+        if kinds and kind not in kinds:
+            expected = f"{name} as {' or '.join(kinds)}"
+            raise QueryError(f"intervention {kind}:{name}", f"{name} as {kind}", expected, "ask it as it was done")
+        if i and given[i - 1][1] == name:
+            raise QueryError(f"intervention {kind}:{name}", f"{name} twice", "each once", "add up its doses")
+
+
 def _part(text: str, dose: float) -> Intervention:
+    kind, name, amount = _read(text)
+    return Intervention(kind=kind, name=name, dose=dose if amount is None else amount)
+
+
+def _read(text: str) -> tuple[Kind, str, float | None]:
+    """Return kind, name and dose of ``KIND:NAME@DOSE``; no dose where it says none."""
     kind, colon, rest = text.partition(":")
     name, at, amount = rest.partition("@")
     if not colon or not name:
@@ -79,13 +155,15 @@ def _part(text: str, dose: float) -> Intervention:
         )
     if kind not in get_args(Kind):
         raise unknown_name(QueryError, f"intervention {text!r}", "kind", kind, get_args(Kind))
+    if not amount:
+        return kind, name, None  # type: ignore[return-value]
     try:
-        given = float(amount) if amount else dose
+        given = float(amount)
     except ValueError:
         raise QueryError(f"intervention {text!r}", f"the dose {amount!r}", "a number") from None
     if not 0 <= given < np.inf:
         raise QueryError(f"intervention {text!r}", f"the dose {given:g}", "a number from 0")
-    return Intervention(kind=kind, name=name, dose=given)
+    return kind, name, given  # type: ignore[return-value]
 
 
 def _as_trained(tissue: VirtualTissue, part: Intervention) -> Intervention:

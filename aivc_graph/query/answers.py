@@ -17,6 +17,7 @@ from aivc_graph.graph.panels import panel_columns
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import EXPRESSION
+from aivc_graph.query.niches import Surroundings
 from aivc_graph.query.states import run_windows
 
 PER = 10_000.0
@@ -217,3 +218,13 @@ def marker_table(table: pd.DataFrame, n: int) -> pd.DataFrame:
 def state_distances(x: np.ndarray, to: np.ndarray, spread: np.ndarray) -> np.ndarray:
     """Return the distance of each state `x` (node, latent) from `to` (latent,) in units of `spread` (latent,)."""
     return np.asarray(np.linalg.norm((x - to) / spread, axis=1) / np.sqrt(x.shape[1]))
+
+
+def state_of(graph: TissueGraph, level: str, around: Surroundings, node: str) -> np.ndarray:
+    """Return the niche state of a node (latent,)."""
+    index = graph.obs(level).index
+    if node not in index:
+        raise unknown_name(QueryError, "similar_to", "node", node, index[:1000])
+    if not around.known[row := index.get_loc(node)]:
+        raise QueryError("similar_to", f"{node}, of which nothing is known", "a node with counts")
+    return np.asarray(around.x[row])

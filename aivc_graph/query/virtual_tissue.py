@@ -30,12 +30,14 @@ from aivc_graph.query.answers import (
     measured_genes,
     node_table,
     state_distances,
+    state_of,
 )
 from aivc_graph.query.composition import composition_beneath, predicted_composition
-from aivc_graph.query.drawing import drawn_once
+from aivc_graph.query.drawing import draw_niches
 from aivc_graph.query.niche_file import load_niches
 from aivc_graph.query.niches import NicheRule, Surroundings, fit_niches
 from aivc_graph.query.places import NICHE, averaging, node_mask, on_every_level
+from aivc_graph.query.screen_responses import Amount, screen_responses
 from aivc_graph.query.states import NodeStates, niche_level, node_states, surroundings
 from aivc_graph.query.what_if import WhatIf, what_if
 from aivc_graph.tissue.intervention import Combination, Intervention
@@ -288,22 +290,13 @@ class VirtualTissue:
                 raise QueryError("similar_to", f"niche {niche} has no node there", "a niche that is found there")
             to = there._surroundings.x[members].mean(axis=0)
         else:
-            to = there._state_of(str(node))
+            to = state_of(there.graph, there.base_level, there._surroundings, str(node))
             if there is self:
                 among = among & (self.graph.obs(self.base_level).index != node)
         distance = state_distances(self._surroundings.x, to, self.niche_rule.spread)
         table = node_table(self.graph, self.base_level).assign(distance=distance)
         supported = counted_nodes(self.model, self.graph, self.base_level)
         return table.assign(supported=supported)[among].nsmallest(n, "distance")
-
-    def _state_of(self, node: str) -> np.ndarray:
-        """Return the niche state of a node (latent,)."""
-        index = self.graph.obs(self.base_level).index
-        if node not in index:
-            raise unknown_name(QueryError, "similar_to", "node", node, index[:1000])
-        if not self._surroundings.known[row := index.get_loc(node)]:
-            raise QueryError("similar_to", f"{node}, of which nothing is known", "a node with counts")
-        return np.asarray(self._surroundings.x[row])
 
     def niche(self, niche: str | int, k: int | None = None, resolution: float | None = None) -> np.ndarray:
         """Return who of the base level belongs to a niche, boolean (node,); a place for `intervene`."""
@@ -348,6 +341,29 @@ class VirtualTissue:
         mask = node_mask(self.graph, self.base_level, where)
         return what_if(self.graph, self.model, self._places, Combination(parts=parts), mask)
 
+    def responses(
+        self,
+        conditions: Sequence[str] | None = None,
+        contexts: Sequence[str] | None = None,
+        dose: Amount = None,
+        hours: Amount = None,
+    ) -> ad.AnnData:
+        """Return what conditions would do to the cells of a screen: a row a condition and context.
+
+        Parameters
+        ----------
+        conditions, contexts
+            Such as ``KLF1+MAP2K6``, in a cell line; those of this graph that training has not, where it trained.
+        dose, hours
+            One for all parts, or one a part in alphabetical order; those most used in training if not given.
+
+        Returns
+        -------
+        AnnData
+            X = profile; ``layers``: effect, lower, upper, untreated; ``obs``: also ``supported``, and ``why`` not.
+        """
+        return screen_responses(self.graph, self.model, conditions, contexts, dose, hours)
+
     def plot(
         self,
         section: str | None = None,
@@ -356,27 +372,9 @@ class VirtualTissue:
         level: str | None = None,
     ) -> Any:
         """Draw the niches of one section, over its slide where there is one; returns a matplotlib Axes."""
-        from aivc_graph.plot.niche_map import niche_map
-
         level = self._level(level or self.base_level)
-        answer = self.niches(k, resolution, level)
-        names_here = answer.obs["section"].cat.categories
-        section = section or names_here[0]
-        if section not in names_here:
-            raise unknown_name(QueryError, "plot", "section", section, names_here)
-        shown, slide = answer[answer.obs["section"] == section], self.slides.get(section)
-        if level != self.base_level:
-            n_base = np.diff(self._places(level)[1].indptr)
-            shown = drawn_once(shown, n_base[(answer.obs["section"] == section).to_numpy()])
-        return niche_map(
-            shown.obsm["spatial"] - (slide.origin_um if slide is not None else (0.0, 0.0)),
-            shown.obs[NICHE],
-            slide=slide.image if slide is not None else None,
-            mpp=slide.um_per_pixel if slide is not None else None,
-            size_um=shown.obs["size_um"],
-            order=list(answer.obs[NICHE].cat.categories),
-            title=f"{section}: niches",
-        )
+        n_base = None if level == self.base_level else np.diff(self._places(level)[1].indptr)
+        return draw_niches(self.niches(k, resolution, level), section, n_base, self.slides)
 
     def _level(self, level: str) -> str:
         if level not in self.graph.levels:

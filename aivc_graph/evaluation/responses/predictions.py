@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 LEAST_SHARED = 0.5
 LEAST_CONTROLS, FEW_CONTROLS = 2, 10
 TRAIN, TEST = "train", "test"
+_CONDITION, _CONTEXT = "condition", "context"
 
 
 def shared_genes(predictions: Any, measured: Any, where: str) -> list[str]:
@@ -156,9 +157,14 @@ def _pairs(table: Responses) -> list[tuple[str, str]]:
 
 
 def keys_of(predictions: Any, condition: str, context: str | None, where: str) -> NDArray[np.str_]:
-    """Return context and condition of each row of predictions (row, 2)."""
-    names = column_of(predictions, condition, where)
-    contexts = np.full(len(names), EVERYWHERE) if context is None else column_of(predictions, context, where)
+    """Return context and condition of each row of predictions (row, 2).
+
+    Where a column is not called as in the measured table it may be called ``condition`` or ``context``.
+    """
+    names = column_of(predictions, condition if condition in predictions.obs else _CONDITION, where)
+    if context is None:
+        return np.column_stack([np.full(len(names), EVERYWHERE), names])
+    contexts = column_of(predictions, context if context in predictions.obs else _CONTEXT, where)
     return np.column_stack([contexts, names])
 
 

@@ -68,6 +68,24 @@ class Kind(NamedTuple):
     elsewhere: bool
 
 
+class LeftOut(NamedTuple):
+    """What conditions say that were left out of training as a kind is asked.
+
+    Parameters
+    ----------
+    products
+        Mean products over genes of what rules say and the truth, summed over left-out conditions (rule + 1, rule + 1).
+    n
+        How many were left out; one that can be left out in several ways counts once.
+    missed
+        Squared error of each gene, summed over left-out conditions, each answered by the weights of the others (gene,).
+    """
+
+    products: Floats
+    n: int
+    missed: Floats
+
+
 @dataclass(frozen=True)
 class Stack:
     """What a table tells of the rules: the variances to seek from, and what left-out conditions say, by kind.
@@ -77,11 +95,11 @@ class Stack:
     start
         Variance of each source; see `variances`. Nothing where there are too few conditions to tell.
     evidence
-        Products over left-out conditions and their number, by kind; see `left_out_products`.
+        What left-out conditions say, by kind.
     """
 
     start: Floats | None
-    evidence: dict[Kind, tuple[Floats, int]]
+    evidence: dict[Kind, LeftOut]
 
 
 def predict_responses(given: Conditions, asked: Mask, seed: int = 0) -> Floats:
@@ -120,7 +138,7 @@ def fit_stack(given: Conditions, kinds: Iterable[Kind], seed: int = 0) -> Stack:
     if given.train.sum() < LEAST_TRAINED:
         return Stack(None, {})
     start = variances(given, likenesses(given, loadings(given)))
-    return Stack(start, {kind: left_out_products(given, kind, start, seed) for kind in kinds})
+    return Stack(start, {kind: left_out(given, kind, start, seed) for kind in kinds})
 
 
 def answers(given: Conditions, asked: Mask, stack: Stack) -> Floats:
@@ -131,10 +149,10 @@ def answers(given: Conditions, asked: Mask, stack: Stack) -> Floats:
     said = None if stack.start is None else rules(given, rows, {EVERYWHERE: stack.start})
     for i, row in enumerate(rows):
         kind, one = kind_of(given, row), np.array([row])
-        products, n_left_out = stack.evidence.get(kind, (None, 0))
+        told = stack.evidence.get(kind)
         several = kind.parts > 1 and bool((given.train & (number == kind.parts)).any())
-        if said is not None and products is not None and n_left_out >= LEAST_LEFT_OUT:
-            answer[i] = weights(products, n_left_out, said[:, i]) @ said[:, i]
+        if said is not None and told is not None and told.n >= LEAST_LEFT_OUT:
+            answer[i] = weights(told.products, told.n, said[:, i]) @ said[:, i]
         elif said is not None and several:
             answer[i] = BEFOREHAND @ said[:, i]
         elif kind.parts > 1:
@@ -186,8 +204,7 @@ def _by_parts(given: Conditions, rows: Ints, start: Floats | None) -> Floats:
 def weights(products: Floats, n_left_out: int, said: Floats) -> Floats:
     """Return the weight of each rule (rule,) for one condition of which they say `said` (rule, gene).
 
-    `products` are those of the rules and the truth with each other, summed over left-out conditions; see
-    `left_out_products`.
+    `products` are those of the rules and the truth with each other, summed over left-out conditions; see `LeftOut`.
     """
     k = len(RULES)
     square, cross = products[:k, :k], products[:k, k]
@@ -195,22 +212,24 @@ def weights(products: Floats, n_left_out: int, said: Floats) -> Floats:
     return shares_of_rules(square + drawn, cross + drawn @ BEFOREHAND, BEFOREHAND)
 
 
-def left_out_products(given: Conditions, kind: Kind, start: Floats, seed: int = 0) -> tuple[Floats, int]:
-    """Return mean products over genes of what rules say and the truth, summed over left-out conditions, and how many.
-
-    A condition that can be left out in several ways counts once.
-    """
-    total, n = np.zeros((len(RULES) + 1, len(RULES) + 1)), 0
-    starts = {EVERYWHERE: start}
+def left_out(given: Conditions, kind: Kind, start: Floats, seed: int = 0) -> LeftOut:
+    """Return what training conditions say that are left out as a kind is asked."""
+    starts, found = {EVERYWHERE: start}, []
     for row, ways in itertools.groupby(_left_out(given, kind, seed), key=lambda one: one[0]):
         one = np.array([row])
         for where, _, own in given.of_contexts(one):
             if where not in starts:
                 starts[where] = variances(own, likenesses(own, loadings(own)))
-        said = [np.concatenate([rules(fewer, one, starts)[:, 0], given.effect[one]]) for _, fewer in ways]
-        total += np.mean([both @ both.T for both in said], axis=0) / given.effect.shape[1]
-        n += 1
-    return total, n
+        said = np.stack([np.concatenate([rules(fewer, one, starts)[:, 0], given.effect[one]]) for _, fewer in ways])
+        found.append((said, np.einsum("wig,wjg->ij", said, said) / len(said) / said.shape[2]))
+    k, missed = len(RULES), np.zeros(given.effect.shape[1])
+    products = sum((own for _, own in found), np.zeros((k + 1, k + 1)))
+    for ways_said, own in found:
+        for one_said in ways_said:
+            several = len(found) - 1 >= LEAST_LEFT_OUT
+            weight = weights(products - own, len(found) - 1, one_said[:k]) if several else BEFOREHAND
+            missed += (weight @ one_said[:k] - one_said[k]) ** 2 / len(ways_said)
+    return LeftOut(products, len(found), missed)
 
 
 def _left_out(given: Conditions, kind: Kind, seed: int) -> Iterator[tuple[np.integer, Conditions]]:

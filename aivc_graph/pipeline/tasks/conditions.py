@@ -56,7 +56,7 @@ def conditions(asked: Asked) -> list[Scored]:
         started = time.perf_counter()
         exam, fewest = examine(table, question), min(int(fold.train.sum()) for fold in question.folds)
         answers = [] if fewest < LEAST_TRAINED else [_told(operator, table, settings, fold) for fold in question.folds]
-        why = "" if answers else f"{fewest} conditions train, fewer than {LEAST_TRAINED}"
+        why = "" if answers else f"fewer than {LEAST_TRAINED} conditions to learn from ({fewest})"
         split = asked.split if question.name.startswith(TASK) else "test"
         one = exam.scored(
             exam.of_effects(answers) if answers else None,
@@ -75,7 +75,7 @@ def _questions(asked: Asked, table: Responses, frame: pd.DataFrame, row: np.ndar
     """Yield what the run's split asks, over all its folds, and what its configuration asks beside it."""
     own = dict(asked.config.task.split or {})
     design = split_design(own.pop("kind"), **own) if own else None
-    if isinstance(design, AbstractDrawnSplit) and design.n_test:
+    if isinstance(design, AbstractDrawnSplit) and (design.test or design.n_test):
         mine = question_of(design, table, frame)
     else:
         mine = None if asked.split == HIDDEN else held_out_conditions(asked.graph, table, row, asked.split)
@@ -110,5 +110,5 @@ def _told(operator: ConditionEffects | None, table: Responses, settings: list[Se
     for i in rows:
         one = settings[i]
         untreated = table.profile[table.control[i]] if table.unmeasured is None else None
-        said.append(operator.predict(one.parts, one.context, one.doses, one.hours, untreated)[0])
+        said.append(operator.predict(one.parts, one.context, one.doses, one.hours, untreated).effect)
     return np.stack(said)
