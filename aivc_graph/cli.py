@@ -316,10 +316,9 @@ def _evaluate(given: argparse.Namespace) -> None:
     tissue = VirtualTissue.load(given.run)
     evaluation = evaluate(given.run, given.truth, given.out, given.weights, tissue=tissue)
     write_report(given.run, (given.out or given.run) / PAGE, tissue=tissue)
-    table = score_table(evaluation)
-    without = [f"{task}: no model: {why}" for task, why in evaluation.card["not_evaluated"].get("models", {}).items()]
+    table, models = score_table(evaluation), (evaluation.card or {})["not_evaluated"].get("models", {})
     shown = [text_of(table, ("task", "readout", "split", "over"), "{:.3f}")] if len(table) else []
-    _say("\n".join([*shown, *without]))
+    _say("\n".join([*shown, *(f"{task}: {why}" for task, why in models.items())]))
 
 
 def _compare(given: argparse.Namespace) -> None:

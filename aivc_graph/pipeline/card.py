@@ -49,7 +49,7 @@ def card_of(
     screen = None if asked.screen is None else asked.screen[0]
     told = [*_identifiability(asked), *_confounding(asked), *_measurement(asked)]
     questions = [{"name": one.task, **one.folds} for one in scored if one.folds]
-    without = {one.task: one.no_model for one in scored if one.no_model}
+    without = {one.task: f"no model: {one.no_model}" for one in scored if one.no_model}
     return {
         "data": _data(asked) | ({} if screen is None else {"screen": data_of_screen(screen)}),
         "split": _split(asked) | ({"questions": questions} if questions else {}),

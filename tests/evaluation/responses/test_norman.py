@@ -4,27 +4,35 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anndata as ad
 import numpy as np
 import pytest
 
 from aivc_graph.evaluation.baselines.responses import additive, saturating
 from aivc_graph.evaluation.metrics.metric import metric
 from aivc_graph.evaluation.responses import asking
-from aivc_graph.evaluation.responses.asking import Exam, examine, scene_of
-from aivc_graph.evaluation.responses.questions import unseen_pair
-from aivc_graph.evaluation.responses.table import responses_of
+from aivc_graph.evaluation.responses.asking import Exam, conditions_in, examine, scene_of
+from aivc_graph.evaluation.responses.questions import Fold
+from aivc_graph.evaluation.responses.table import Responses, responses_of
 from aivc_graph.evaluation.responses.views import Predicted, Replicates
 from aivc_graph.io.h5ad_file import read_anndata
-from aivc_graph.pipeline.evaluate_tables import evaluate_table, predict
-
-ROOT = Path(__file__).resolve().parents[3]
+from aivc_graph.operators.intervention.condition_stack import predict_responses
+from tests.evaluation.responses.test_asking import asked_of
 
 
 @pytest.fixture(scope="module")
 def exam(data_dir: Path) -> Exam:
     data = read_anndata(data_dir / "norman19-mcfaline23-devel/devel.h5ad")
-    table = responses_of(data[data.obs["cell_type"] == "k562"].copy(), "condition", "control")
-    return examine(table, next(unseen_pair(table, ~table.is_control)), cells=False)
+    return asked_pairs(data[data.obs["cell_type"] == "k562"].copy())
+
+
+def asked_pairs(data: ad.AnnData) -> Exam:
+    table = responses_of(data, "condition", "control", "cell_type")
+    return examine(table, asked_of(table, "by_intervention", hold="combination", seen=2, n_test=1), cells=False)
+
+
+def predict(table: Responses, fold: Fold) -> np.ndarray:
+    return predict_responses(conditions_in(table, fold), fold.asked)
 
 
 def scores(name: str, answer: Predicted | Replicates, exam: Exam) -> np.ndarray:
@@ -86,12 +94,9 @@ def test_the_operator_is_ahead_of_the_additive_and_saturating_rules_and_near_bil
     assert 1e3 * scores("mse_delta", model, exam).mean() == pytest.approx(0.276, abs=4e-3)
 
 
-def test_protein_from_rna_of_another_donor(data_dir: Path, tmp_path: Path) -> None:
-    found = evaluate_table(ROOT / "configs/bmmc.yaml", tmp_path)
-    value = {(one.metric, one.predictor): one.value for one in found.results}
-    assert value["rmse", "global_mean"] == pytest.approx(0.794, abs=1e-3)
-    assert value["rmse", "ridge"] == pytest.approx(0.544, abs=5e-3)
-    rules = ("ridge", "kernel_ridge_of_features", "knn_of_features", "global_mean")
-    assert max(value["rmse", name] for name in rules[1:3]) < 0.6
-    assert value["rmse", "model"] < min(value["rmse", name] for name in rules)
-    assert value["pearson_by_gene", "model"] > max(value["pearson_by_gene", name] for name in rules)
+def test_three_other_lines_that_train_beside_spoil_nothing(data_dir: Path, exam: Exam) -> None:
+    beside = asked_pairs(read_anndata(data_dir / "norman19-mcfaline23-devel/devel.h5ad"))
+    assert set(beside.table.context) == {"A172", "T98G", "U87MG", "k562"}
+    for name in ("pearson_delta_profile", "mse_delta"):
+        alone, found = (scores(name, one.answer(predict), one) for one in (exam, beside))
+        np.testing.assert_allclose(found, alone, rtol=1e-3)
