@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from aivc_graph.graph.tissue_graph import TissueGraph
     from aivc_graph.pipeline.evaluate import evaluate
     from aivc_graph.pipeline.evaluate_predictions import evaluate_predictions
-    from aivc_graph.pipeline.evaluate_tables import evaluate_table
     from aivc_graph.pipeline.train import Run, train
     from aivc_graph.query.virtual_tissue import VirtualTissue
     from aivc_graph.tissue.intervention import Intervention, activation, drug, knockout, ligand
@@ -30,7 +29,6 @@ __all__ = [
     "drug",
     "evaluate",
     "evaluate_predictions",
-    "evaluate_table",
     "io",
     "knockout",
     "ligand",
@@ -49,7 +47,6 @@ _DEFINED_IN = {
     "train": "aivc_graph.pipeline.train",
     "evaluate": "aivc_graph.pipeline.evaluate",
     "evaluate_predictions": "aivc_graph.pipeline.evaluate_predictions",
-    "evaluate_table": "aivc_graph.pipeline.evaluate_tables",
     "VirtualTissue": "aivc_graph.query.virtual_tissue",
     **dict.fromkeys(("Intervention", "activation", "drug", "knockout", "ligand"), "aivc_graph.tissue.intervention"),
 }

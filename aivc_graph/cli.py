@@ -145,7 +145,9 @@ def _add_evaluate(verbs: Any) -> None:
     verb.add_argument("run", type=Path, metavar="RUN", nargs="?", help="a trained run")
     verb.add_argument("--truth", type=Path, metavar="DIR", help="of a simulated tissue; found beside its sections")
     verb.add_argument("--weights", type=Path, metavar="FILE", help="of pathways, which are then scored too")
-    verb.add_argument("--out", type=Path, metavar="DIR", help="where to write them (RUN, or runs/<name of the predictions>)")
+    verb.add_argument(
+        "--out", type=Path, metavar="DIR", help="where to write them (RUN, or runs/<name of the predictions>)"
+    )
     given = verb.add_argument_group("predictions of responses", "in place of a run: two .h5ad files")
     given.add_argument("--predictions", type=Path, metavar="H5AD", help="one row a condition, or several cells of each")
     given.add_argument("--measured", type=Path, metavar="H5AD", help="one row a cell, controls among them")
@@ -231,7 +233,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--intervention": {
         "action": "append",
         "metavar": "KIND:NAME[@DOSE]",
-        "help": "knockout, activation, drug or ligand; may be repeated, for a combination (of a screen: what is unseen)",
+        "help": "knockout, activation, drug or ligand; repeat it for a combination (of a screen: all that is unseen)",
     },
     "--readout": {"choices": ("genes", "pathways"), "help": "of what; pathways need --weights (genes)"},
     "--weights": {

@@ -324,10 +324,10 @@ def _check_members(data: dict[str, Any], base: Path, faults: SettingFaults) -> N
             faults.check_member(key, split, DESIGNS, "design")
     for key, question in _find(data, ("evaluation", "questions", ANY)):
         faults.check_member(key, question, DESIGNS, "design", also=("within",))
-        kind = question.get("kind") if isinstance(question, dict) else None
-        if kind in DESIGNS and not issubclass(DESIGNS[kind], AbstractDrawnSplit):
+        named = question.get("kind") if isinstance(question, dict) else None
+        if named in DESIGNS and not issubclass(DESIGNS[named], AbstractDrawnSplit):
             drawn = [name for name in DESIGNS if issubclass(DESIGNS[name], AbstractDrawnSplit)]
-            faults.add((*key, "kind"), repr(kind), f"a design that draws groups ({', '.join(drawn)})", "name one")
+            faults.add((*key, "kind"), repr(named), f"a design that draws groups ({', '.join(drawn)})", "name one")
     for key, method in _find(data, ("task", "sections", ANY, "registration", ANY)):
         faults.check_member(key, method, REGISTRATIONS, "method", also=("moving", "fixed", "also"))
     for key, source in _find(data, ("task", "sections", ANY, "sources", ANY)):

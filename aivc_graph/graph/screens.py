@@ -61,8 +61,8 @@ def settings_of(graph: TissueGraph, level: str, modality: str) -> tuple[list[Set
     """Return the distinct settings of a graph's measured nodes, in order, and that of each node (node,), -1 for none.
 
     The context is the section node's, else the section's name; where several donors are of one, that of each donor is
-    its own, so that effects are against controls of the same donor. Dose and hours are those of (intervention, applied_to,
-    level), where it is there; of what was done under two kinds of one name the first counts.
+    its own, so that effects are against controls of the same donor. Dose and hours are those of (intervention,
+    applied_to, level), where it is there; of what was done under two kinds of one name the first counts.
     """
     obs = graph.obs(level)
     known = obs[CONDITION].notna().to_numpy() & graph[level][names.mask_name(modality)].numpy()

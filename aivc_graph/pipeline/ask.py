@@ -80,7 +80,7 @@ def _response(tissue: VirtualTissue, out: Path | None, plot: Path | None, asked:
         if out is not None:
             _refuse_table(Path(out))
         return respond(tissue, plot=plot, **asked)
-    answer = respond_of_screen(tissue, **asked, **({} if plot is None else {"plot": plot}))
+    answer = respond_of_screen(tissue, **(asked if plot is None else asked | {"plot": plot}))
     return answer if out is not None and Path(out).suffix == ".h5ad" else response_table(answer)
 
 

@@ -100,8 +100,8 @@ def respond_of_screen(
         How long; and whose effects, all if not given.
     """
     if others:
-        given = ", ".join(f"--{name}" for name in sorted(others))
-        raise QueryError(given, "a question to a screen", "a question to tissue", "leave it out")
+        options = ", ".join(f"--{name}" for name in sorted(others))
+        raise QueryError(options, "a question to a screen", "a question to tissue", "leave it out")
     if where is not None and not where.startswith(CONTEXT):
         raise QueryError("where", repr(where), "context=NAME of a screen", "cells without positions lie nowhere else")
     given = sorted(map(_read, intervention), key=lambda one: one[1])

@@ -19,7 +19,15 @@ from aivc_graph.evaluation.responses.asking import READOUT
 from aivc_graph.evaluation.responses.collapse import LEAST, distinctness
 from aivc_graph.evaluation.responses.views import Measured, Predicted
 from aivc_graph.evaluation.risk import gaps_of, risk_of
-from aivc_graph.evaluation.scoring import Scored, comparisons_of, judge, results_of, rounded, units_of_scores, with_audits
+from aivc_graph.evaluation.scoring import (
+    Scored,
+    comparisons_of,
+    judge,
+    results_of,
+    rounded,
+    units_of_scores,
+    with_audits,
+)
 from aivc_graph.io.staging import staged
 
 log = logging.getLogger(__name__)

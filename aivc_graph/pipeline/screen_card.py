@@ -29,7 +29,9 @@ def card_of_predictions(table: Responses, scored: Scored, whose: str) -> dict[st
     said = f"How {whose} were made is not known; whether they saw what is tested cannot be told."
     return {
         "data": data_of_screen(table),
-        "split": {"questions": [{"name": scored.task, "held_out": "as predicted, or as the split says", **scored.folds}]},
+        "split": {
+            "questions": [{"name": scored.task, "held_out": "as predicted, or as the split says", **scored.folds}]
+        },
         "assumptions": [*assumptions_of_screen(table), {"about": "predictions", "says": said}],
         "not_evaluated": {"tasks": {}},
     }

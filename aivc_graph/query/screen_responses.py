@@ -23,6 +23,7 @@ from aivc_graph.tissue.conditions import canonical, parts_of
 
 Floats = NDArray[np.floating]
 Amount = float | tuple[float, ...] | None
+Row = tuple[str, tuple[str, ...], Amount, Amount]
 MIN_UNITS, CONFIDENCE = 5, 0.95
 INTERVAL = "95 %, by the errors of training conditions left out as this one is asked; none with fewer than five"
 
@@ -59,7 +60,7 @@ def screen_responses(
         if not asked:
             mend = "name what is to be done, as in --intervention activation:KLF1"
             raise QueryError("response", "no condition of the graph that training lacks", "one", mend)
-        rows = [(one.context, one.parts, one.doses or None, one.hours or None) for one in asked]
+        rows: list[Row] = [(one.context, one.parts, one.doses or None, one.hours or None) for one in asked]
     else:
         done = [parts_of(text) for text in conditions]
         rows = [(where, parts, dose, hours) for parts in done for where in contexts or _trained(operator)]
@@ -136,7 +137,7 @@ def _untreated(graph: TissueGraph, operator: ConditionEffects) -> dict[str, Floa
     found: dict[str, Any] = {one.context: operator.profile(one.context) for one in rows}
     if place is not None and place[1] == operator.plan.modality:
         settings, of_node = settings_of(graph, *place)
-        order = pd.Index(genes_of(graph, *place)).get_indexer(list(operator.plan.genes))
+        order = pd.Index(genes_of(graph, *place)).get_indexer(pd.Index(operator.plan.genes))
         for where in sorted({one.context for one in settings} - set(found)) if (order >= 0).all() else ():
             codes = [i for i, one in enumerate(settings) if one.context == where and not one.parts]
             nodes = np.flatnonzero(np.isin(of_node, codes))

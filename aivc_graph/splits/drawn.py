@@ -58,8 +58,8 @@ class AbstractDrawnSplit(AbstractSplit):
         Parameters
         ----------
         table
-            As `as_conditions` takes it (`aivc_graph.tissue.condition_table`), with a column of the groups where those are
-            of sections.
+            As `aivc_graph.tissue.condition_table.as_conditions` takes it, with a column of the groups where those are of
+            sections.
 
         Raises
         ------

@@ -144,7 +144,7 @@ def test_effects_are_scored_without_controls_and_without_what_is_missing() -> No
     values[rng.random(values.shape) < 0.1] = np.nan
     split = [names.TEST if one in HELD_OUT else names.TRAIN for one in done]
     graph = screen_graph(values, GENES, done, ["x"] * len(done), split, modality=EFFECT)
-    table, rows, row = responses_of_graph(graph)
+    table, _, row = responses_of_graph(graph)
     assert table.is_control.sum() == 1 and (table.profile[table.is_control] == 0).all() and (row >= 0).all()
     assert table.unmeasured is not None and 0 < table.unmeasured.mean() < 0.1
     (found,) = conditions(asked_of(graph))

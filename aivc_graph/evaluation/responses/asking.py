@@ -230,7 +230,9 @@ def conditions_in(table: Responses, fold: Fold) -> Conditions:
     """Return what may be learned from in a fold: effects of its training rows, and what was done to all rows."""
     _, first, context = np.unique(table.context, return_index=True, return_inverse=True)
     untreated = table.profile[table.control[first]]
-    return conditions_of(table.learned(fold.train), table.design, context.reshape(-1), fold.train, table.panel, untreated)
+    return conditions_of(
+        table.learned(fold.train), table.design, context.reshape(-1), fold.train, table.panel, untreated
+    )
 
 
 def _reference(table: Responses, question: Question, rows: Ints) -> Floats:

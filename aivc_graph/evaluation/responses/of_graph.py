@@ -52,7 +52,10 @@ def responses_of_graph(graph: TissueGraph) -> tuple[Responses, list[Setting], In
     unmeasured = ~np.isfinite(profile)
     if effects:
         is_control = control == np.arange(len(rows))
-        profile, unmeasured = np.where(is_control[:, None] | unmeasured, 0.0, profile), unmeasured & ~is_control[:, None]
+        profile, unmeasured = (
+            np.where(is_control[:, None] | unmeasured, 0.0, profile),
+            unmeasured & ~is_control[:, None],
+        )
         variance[is_control] = 0.0
     table = Responses(
         genes=genes_of(graph, *place),
@@ -111,9 +114,9 @@ def conditions_of_graph(graph: TissueGraph, rows: Sequence[Setting], row: Ints) 
             names.CONTEXT: [one.context for one in rows],
         }
     )
-    for name, values in ((names.DOSE, [one.doses for one in rows]), (names.HOURS, [one.hours for one in rows])):
-        if any(values):
-            found[name] = [one or (np.nan,) * max(len(own.parts), 1) for one, own in zip(values, rows, strict=True)]
+    for name, amounts in ((names.DOSE, [one.doses for one in rows]), (names.HOURS, [one.hours for one in rows])):
+        if any(amounts):
+            found[name] = [one or (np.nan,) * max(len(own.parts), 1) for one, own in zip(amounts, rows, strict=True)]
     if names.INTERVENTION in graph.node_types and names.SMILES in (known := graph.obs(names.INTERVENTION)):
         molecule = {str(key).split(":", 1)[-1]: text or None for key, text in known[names.SMILES].items()}
         found[names.SMILES] = [tuple(molecule.get(part) for part in one.parts) or ("",) for one in rows]

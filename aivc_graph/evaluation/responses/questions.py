@@ -56,8 +56,8 @@ def question_of(
 ) -> Question | None:
     """Return what a split design asks of a table over all its folds; None where nothing can be asked.
 
-    A row that several folds would hold out, as a pair is by its two targets, is asked in none of them. Of a context that
-    is held out, what trains in another is asked. Where the design
+    A row that several folds would hold out, as a pair is by its two targets, is asked in none of them. Of a context
+    that is held out, what trains in another is asked. Where the design
     neither names nor counts what is tested, each group is held out in turn, in at most twenty folds.
 
     Parameters

@@ -43,8 +43,8 @@ class GaussianMeasurement(AbstractMeasurement):
 
     Encoding standardises within the section, for scanners differ, and maps linearly,
     :math:`u_v = A\,(x_v - \bar x_{s(v)})/\sigma_{s(v)}`, plus a gated correction; with the gate shut and A fitted by
-    ridge regression it is ridge from image to state. With B at zero the prediction is the feature mean. A value that was
-    not measured is the section's mean to the encoding, and has no part in the likelihood.
+    ridge regression it is ridge from image to state. With B at zero the prediction is the feature mean. A value that
+    was not measured is the section's mean to the encoding, and has no part in the likelihood.
 
     Shapes
     ------
@@ -78,7 +78,9 @@ class GaussianMeasurement(AbstractMeasurement):
         mean, spread = (store[f"{level}_{modality}_{what}"][section] for what in ("mean", "spread"))
         observed = ((graph[level][modality] - mean) / spread).to(device)
         standard = torch.nan_to_num(observed, nan=0.0)
-        return FeatureInput(standard, observed, section.to(device), graph[level][names.mask_name(modality)].float().to(device))
+        return FeatureInput(
+            standard, observed, section.to(device), graph[level][names.mask_name(modality)].float().to(device)
+        )
 
     def observation(self, data: FeatureInput) -> Tensor:
         """Return the standardised features, not a number where one was not measured."""

@@ -65,7 +65,10 @@ def test_one_intervention_under_two_names_is_told(cells: ad.AnnData) -> None:
     made.obs.iloc[pairs[15:], 0] = "B+A"
     table = responses_of(made, "condition", "ctrl", "line")
     test = (table.condition == "A+B") & (table.context == "a")
-    leaks = Leaks(table, Question("p", "intervention", (Fold(~test & ~table.is_control, test),), "condition", tuple(table.condition)))
+    leaks = Leaks(
+        table,
+        Question("p", "intervention", (Fold(~test & ~table.is_control, test),), "condition", tuple(table.condition)),
+    )
     assert leaks.told == ["A+B in a is asked, and trains as B+A in a"] and leaks.share == 1.0
 
 
