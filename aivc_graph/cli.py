@@ -12,9 +12,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from aivc_graph.errors import AivcError, ConfigError, StoreError
+from aivc_graph.errors import AivcError, StoreError
 from aivc_graph.pipeline.catalogue import COMPARE, EVALUATE
 from aivc_graph.pipeline.evaluate_options import OF_PREDICTIONS, RUN, kind_of
 from aivc_graph.simulate.catalogue import CATALOGUE
@@ -23,14 +23,16 @@ DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCE
 PATH_FAULTS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 Do = Callable[[argparse.Namespace], None]
 TERMINAL_ROWS = 60
-ENDINGS = (".csv", ".parquet", ".h5ad")
-LEVELS = ("cell", "patch", "region")
 FORMATS = ("h5ad", "spatialdata", "geojson", "graphml")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code."""
-    given = parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        given = parser(asks="query" in words).parse_args(words)
+    except AivcError as error:  # a question of a user's package that cannot be imported
+        return _report(error)
     level = logging.WARNING if given.quiet else logging.INFO
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("aivc_graph").setLevel(level)
@@ -65,15 +67,15 @@ def _report(error: Exception) -> int:
     return 1
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of all verbs."""
+def parser(*, asks: bool = True) -> argparse.ArgumentParser:
+    """Return the parser of all verbs; the questions of `query`, which take a while to import, only if it `asks`."""
     top = argparse.ArgumentParser(prog="aivc", description="A virtual tissue that you can question.")
     top.add_argument("--version", action="version", version=f"aivc {version('aivc-graph')}")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
     for add in (_add_demo, _add_simulate, _add_inspect, _add_build, _add_train, _add_evaluate, _add_compare):
         add(verbs)
-    for add in (_add_query, _add_export):
-        add(verbs)
+    _add_query(verbs, asks)
+    _add_export(verbs)
     return top
 
 
@@ -167,19 +169,45 @@ def _add_compare(verbs: Any) -> None:
     verb.add_argument("--out", type=_ends_in(".csv", ".json"), metavar="FILE", help="a .csv or .json file")
 
 
-def _add_query(verbs: Any) -> None:
+def _add_query(verbs: Any, asks: bool) -> None:
     text = "put a question to a run; a table on the terminal, or a file by --out"
     verb = _verb(verbs, "query", _query, text, "aivc query runs/demo niches --out niches.csv")
     verb.add_argument("run", type=Path, metavar="RUN")
+    if not asks:
+        return
+    from aivc_graph.query.questions.question import NODES, QUESTIONS
+
     asked = verb.add_subparsers(title="questions", metavar="QUESTION", required=True, dest="question")
-    for name, (text, options) in QUESTIONS.items():
-        example = f"example: aivc query runs/demo {name} {EXAMPLES[name]}"
+    for name, facts in sorted(QUESTIONS.facts.items()):
+        member, text = QUESTIONS[name], str(facts.get("asks", name))
+        example = f"example: aivc query runs/demo {name} {facts.get('example', '')}"
         question = asked.add_parser(name, help=text, description=text, epilog=example)
-        question.add_argument("--out", type=_ends_in(*ENDINGS), metavar="FILE", help="a .csv, .parquet or .h5ad file")
+        question.add_argument("--out", type=_ends_in(*NODES), metavar="FILE", help=" or ".join(member.endings))
         question.add_argument("--on", metavar="GRAPH|CONFIG", type=Path, help=ON)
+        if member.is_drawn():
+            question.add_argument("--plot", type=Path, metavar="PNG", help="draw the answer")
         _loudness(question)
-        for option in options:
-            question.add_argument(option, **OPTIONS[option])
+        for option, field in member.model_fields.items():
+            question.add_argument(f"--{option.replace('_', '-')}", dest=OPTION + option, **_as_argument(option, field))
+
+
+def _as_argument(option: str, field: Any) -> dict[str, Any]:
+    """Return how the command line takes a field of a question; what it is given is checked by the question."""
+    union = (field.annotation, *get_args(field.annotation))
+    kinds = [get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in union]
+    choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+    usual = field.default if isinstance(field.default, str | int | float) else None
+    text = f"{field.description or ''}{'' if usual is None else f' ({usual})'}".strip()
+    told: dict[str, Any] = {"help": text.replace("%", "%%"), "required": field.is_required()}
+    if bool in kinds:
+        return told | {"action": "store_true", "default": None}
+    if choices:
+        return told | {"choices": choices}
+    metavar = (field.json_schema_extra or {}).get("metavar", option.upper())
+    return told | {
+        "metavar": metavar,
+        "action": "append" if any(get_origin(k) in (list, tuple) for k in kinds) else "store",
+    }
 
 
 def _add_export(verbs: Any) -> None:
@@ -212,59 +240,9 @@ def _ends_in(*endings: str) -> Callable[[str], Path]:
     return path
 
 
-def _symbols(text: str) -> list[str]:
-    symbols = [symbol for part in text.split(",") if (symbol := part.strip())]
-    if not symbols:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected symbols, as in ACTA2,CD3E")
-    return symbols
-
-
-OPTIONS: dict[str, dict[str, Any]] = {
-    "--k": {"type": int, "help": "number of niches; chosen from the data if not given"},
-    "--resolution": {"type": float, "help": "above 1 more niches, below 1 fewer"},
-    "--level": {"choices": LEVELS, "help": "one row a node of this level"},
-    "--plot": {"type": Path, "metavar": "PNG", "help": "draw the answer in the tissue"},
-    "--genes": {"type": _symbols, "metavar": "A,B", "help": "symbols, separated by commas; all if not given"},
-    "--at": {"choices": (*LEVELS, "niche"), "help": "one row a node of this level, or a niche"},
-    "--to-niche": {"metavar": "N", "dest": "niche", "help": "the niche to be like"},
-    "--to-node": {"metavar": "BARCODE", "dest": "node", "help": "what to be like; of the run's tissue if not --on's"},
-    "--section": {"metavar": "S", "help": "the section of that node"},
-    "--n": {"type": int, "help": "how many"},
-    "--intervention": {
-        "action": "append",
-        "metavar": "KIND:NAME[@DOSE]",
-        "help": "knockout, activation, drug or ligand; repeat it for a combination (of a screen: all that is unseen)",
-    },
-    "--readout": {"choices": ("genes", "pathways"), "help": "of what; pathways need --weights (genes)"},
-    "--weights": {
-        "type": Path,
-        "metavar": "FILE",
-        "help": "what tells of a pathway: source, target and weight, or gene sets as GMT",
-    },
-    "--where": {"metavar": "PLACE", "help": "niche=3, section=S, disc=S:X,Y,RADIUS [µm], context=C; all if not given"},
-    "--dose": {"type": float, "help": "of every part that does not say its own (1)"},
-    "--hours": {"type": float, "help": "how long it lasts until the tissue is looked at (the longest in training)"},
-}
 ON = "of other tissue: its graph store, or its YAML file, from which a graph is built as the run's was"
-QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "niches": ("the niche of every cell, patch or region", ("--k", "--resolution", "--level", "--plot")),
-    "expression": ("predicted expression", ("--genes", "--at", "--k", "--resolution")),
-    "composition": ("what each niche, patch or region is made of", ("--level", "--k", "--resolution")),
-    "neighbours": ("which niches touch, against chance", ("--k", "--resolution")),
-    "similar": ("the nodes most like a niche or a node", ("--to-niche", "--to-node", "--section", "--k", "--n")),
-    "response": (
-        "what an intervention would do to expression",
-        ("--intervention", "--where", "--dose", "--hours", "--at", "--genes", "--readout", "--weights", "--plot"),
-    ),
-}
-EXAMPLES = {
-    "niches": "--k 6 --plot niches.png --out niches.h5ad",
-    "expression": "--genes ACTA2,CD3E --at niche",
-    "composition": "--level cell",
-    "neighbours": "--out contacts.csv",
-    "similar": "--to-niche 3",
-    "response": "--intervention knockout:TGFB1 --where niche=3 --at niche --genes COL1A1,POSTN",
-}
+# Options of a question stand apart from what every question takes.
+OPTION = "option "
 
 
 def _demo(given: argparse.Namespace) -> None:
@@ -345,15 +323,10 @@ def _evaluate_predictions(given: argparse.Namespace) -> None:
 def _query(given: argparse.Namespace) -> None:
     from aivc_graph.pipeline.ask import query
 
-    kept = ("run", "question", "out", "do", "debug", "quiet", "section")
-    options = {name: value for name, value in vars(given).items() if name not in kept and value is not None}
-    if given.question == "similar":
-        if ("niche" in options) == ("node" in options):
-            mend = "say which one the nodes should be like"
-            raise ConfigError("aivc query similar", "both or neither", "one of --to-niche and --to-node", mend)
-        if given.section is not None and "node" in options:
-            options["node"] = f"{given.section}:{options['node']}"
-    answer = query(given.run, given.question, given.out, **options)
+    said = {name: value for name, value in vars(given).items() if value is not None}
+    options = {name.removeprefix(OPTION): value for name, value in said.items() if name.startswith(OPTION)}
+    places = {name: said[name] for name in ("plot", "on") if name in said}
+    answer = query(given.run, given.question, given.out, **places, **options)
     _say(given.out if given.out is not None else _table(answer))
 
 

@@ -16,7 +16,7 @@ from aivc_graph.graph.build import GraphConfig
 from aivc_graph.graph.edges.rule import EDGES
 from aivc_graph.io.reading import READERS, recognise
 from aivc_graph.modalities.histology_features import HistologyFeatures
-from aivc_graph.model.settings import ModelConfig
+from aivc_graph.model.settings import BY_NAME, ONE_MEMBER, ModelConfig
 from aivc_graph.operators.part import KINDS
 from aivc_graph.setting_faults import SettingFaults
 from aivc_graph.settings import Settings
@@ -312,11 +312,12 @@ def _is_index(part: str | int, place: Any) -> bool:
 
 def _check_members(data: dict[str, Any], base: Path, faults: SettingFaults) -> None:
     """Check the settings whose keys depend on a name: edge rules, the split's design, readers, registration methods."""
-    for kind in ("lateral", "lift", "project"):
+    for kind in ONE_MEMBER:
         for key, chosen in _find(data, ("model", kind)):
             faults.check_member(key, chosen, KINDS[kind], "part")
-    for key, chosen in _find(data, ("model", "measurement", ANY)):
-        faults.check_member(key, chosen, KINDS["measurement"], "part")
+    for kind in BY_NAME:
+        for key, chosen in _find(data, ("model", kind, ANY)):
+            faults.check_member(key, chosen, KINDS[kind], "part")
     for key, edges in _find(data, ("graph", "edges", ANY)):
         faults.check_member(key, edges, EDGES, "rule")
     for key, split in _find(data, ("task", "split")):
@@ -324,7 +325,7 @@ def _check_members(data: dict[str, Any], base: Path, faults: SettingFaults) -> N
             faults.check_member(key, split, DESIGNS, "design")
     for key, question in _find(data, ("evaluation", "questions", ANY)):
         faults.check_member(key, question, DESIGNS, "design", also=("within",))
-        named = question.get("kind") if isinstance(question, dict) else None
+        named = str(question.get("kind")) if isinstance(question, dict) else ""
         if named in DESIGNS and not issubclass(DESIGNS[named], AbstractDrawnSplit):
             drawn = [name for name in DESIGNS if issubclass(DESIGNS[name], AbstractDrawnSplit)]
             faults.add((*key, "kind"), repr(named), f"a design that draws groups ({', '.join(drawn)})", "name one")

@@ -6,7 +6,7 @@ import copy
 import difflib
 import re
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -96,10 +96,8 @@ class SettingFaults:
         self, error: ValidationError, settings: type[BaseModel], data: Any, key: Key = (), takes: str = "known: "
     ) -> None:
         """Note every fault pydantic found in `data`, which should have made a `settings` at `key`."""
-        for fault in error.errors(include_url=False):
-            local = _present(fault["loc"], data, missing=fault["type"] == "missing")
-            found, expected, mend = _parts(fault, settings, local, takes)
-            self.add((*key, *local), found, expected, mend)
+        for local, *said in said_of(error, settings, data, takes):
+            self.add((*key, *local), *said)
 
     def _place(self, key: Key) -> tuple[str, int]:
         for depth in range(len(key), 0, -1):
@@ -107,6 +105,15 @@ class SettingFaults:
                 below = dotted(key[depth:])
                 return f"--set {self._overrides[key[:depth]]}" + (f": {below}" if below else ""), LAST
         return self._source.where(key), self._source.line(key)
+
+
+def said_of(
+    error: ValidationError, settings: type[BaseModel], data: Any, takes: str
+) -> Iterator[tuple[Key, str, str, str]]:
+    """Yield the key, what was found there, what was expected and the mend of every fault pydantic found in `data`."""
+    for fault in error.errors(include_url=False):
+        local = _present(fault["loc"], data, missing=fault["type"] == "missing")
+        yield local, *_parts(fault, settings, local, takes)
 
 
 def _parts(fault: Any, settings: type[BaseModel], key: Key, takes: str) -> tuple[str, str, str]:

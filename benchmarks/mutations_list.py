@@ -118,14 +118,14 @@ FAULTS = (
     ),
     Fault(
         "dose and hours of full strength are swapped",
-        "half, exponent, course, full_dose, full_hours =",
-        "half, exponent, course, full_hours, full_dose =",
-        (SHIFT,),
+        "half, exponent, tau, full_dose, full_hours = course",
+        "half, exponent, tau, full_hours, full_dose = course",
+        (PARTS,),
     ),
     Fault(
         "what is lost inside a cell spreads, and nothing else does",
-        "0.0 if kind in INSIDE and molecule in targets else 1.0",
-        "1.0 if kind in INSIDE and molecule in targets else 0.0",
+        "0.0 if INTERVENTION_KINDS[kind].inside and molecule in targets else 1.0",
+        "1.0 if INTERVENTION_KINDS[kind].inside and molecule in targets else 0.0",
         (KEPT,),
     ),
     Fault(
@@ -181,5 +181,23 @@ FAULTS = (
         "covered[:, None] * share * (lifted - parent)",
         "covered[:, None] * (1 - share) * (lifted - parent)",
         (MESSAGES,),
+    ),
+    Fault(
+        "what showed before is forgotten on the way",
+        "before - (called_for - before) * torch.expm1",
+        "before - called_for * torch.expm1",
+        (PARTS,),
+    ),
+    Fault(
+        "a knock-out raises its gene",
+        "InterventionKind(sign=-1.0, inside=True, saturates=False)",
+        "InterventionKind(sign=1.0, inside=True, saturates=False)",
+        ("tests/tissue/test_intervention.py",),
+    ),
+    Fault(
+        "markers are as sure as if units were more",
+        "df=n - 1, times=1 / n, n_units=n",
+        "df=n - 1, times=1 / n**2, n_units=n",
+        ("tests/query/test_markers.py",),
     ),
 )

@@ -21,7 +21,7 @@ import pytest
 
 from aivc_graph import cli
 from aivc_graph.errors import TrainingError
-from aivc_graph.pipeline.ask import QUESTIONS
+from aivc_graph.query.questions.question import QUESTIONS
 from aivc_graph.simulate.catalogue import CATALOGUE
 from aivc_graph.simulate.presets import PRESETS
 
@@ -91,7 +91,7 @@ def test_a_verb_of_several_forms_shows_them_all(
     assert all(form in shown for form in forms)
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("question", sorted(QUESTIONS))
 def test_every_question_has_help_with_an_example(question: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as done:
         cli.main(["query", "runs/demo", question, "--help"])
@@ -206,8 +206,8 @@ def test_question_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
         == 0
     )
     assert cli.main(["query", "r", "similar", "--to-node", "AAAC-1", "--section", "s1", "--n", "5"]) == 0
-    assert calls[0] == (Path("r"), "expression", tmp_path / "a.csv", {"genes": ["A", "B"], "at": "niche"})
-    assert calls[1] == (Path("r"), "similar", None, {"node": "s1:AAAC-1", "n": 5})
+    assert calls[0] == (Path("r"), "expression", tmp_path / "a.csv", {"genes": ["A, B"], "at": "niche"})
+    assert calls[1] == (Path("r"), "similar", None, {"to_node": "AAAC-1", "section": "s1", "n": "5"})
 
 
 @pytest.mark.parametrize("given", [[], ["--to-niche", "1", "--to-node", "a"]])
@@ -245,9 +245,22 @@ def test_inspect_as_text_and_json(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 
 def test_no_gene_between_the_commas_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        cli.main(["query", "r", "expression", "--genes", " , "])
-    assert "expected symbols, as in ACTA2,CD3E" in capsys.readouterr().err
+    assert cli.main(["query", "r", "expression", "--genes", " , "]) == 2
+    assert "query expression · genes: expected symbols, as in ACTA2,CD3E" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--k", "three"], "query niches · k: expected a valid integer, found 'three'"),
+        (["--plot", "a.xyz"], "expected .png or .pdf or .svg, found the ending '.xyz'"),
+    ],
+)
+def test_options_are_checked_before_a_run_is_read(
+    given: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["query", "no run", "niches", *given]) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,24 @@ class NearestWithinEdges(AbstractEdges):
 '''
 
 
+QUESTION = '''
+from pydantic import Field
+
+from aivc_graph.query.questions.question import QUESTIONS, AbstractQuestion
+
+
+@QUESTIONS.register("crowd", asks="how many nodes each section has", example="--per 100")
+class CrowdQuestion(AbstractQuestion):
+    """How many nodes each section has."""
+
+    per: float = Field(1.0, gt=0, description="how many make one")
+
+    def answer(self, tissue):
+        nodes = tissue.graph.obs(tissue.level()).groupby("section", observed=True).size()
+        return (nodes / self.per).rename("nodes").reset_index()
+'''
+
+
 @pytest.fixture
 def install(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that installs a distribution of one module with one entry point, and returns its folder."""
@@ -79,10 +97,11 @@ def aivc(site: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False)
 
 
-def test_an_edge_rule_of_a_users_package_works_in_every_verb(
+def test_an_edge_rule_and_a_question_of_a_users_package_work_in_every_verb(
     tiny_demo: Path, install: Callable[..., Path], tmp_path: Path
 ) -> None:
     site = install("their_rules", RULE, "aivc_graph.edges")
+    install("their_questions", QUESTION, "aivc_graph.questions")
     options = ["--set", "graph.edges.cell.kind=nearest_within", "--set", "graph.edges.cell.k=4"]
     config, graph, run = tiny_demo / "tissue" / "config.yaml", tmp_path / "graph.zarr", tmp_path / "run"
     for words in (
@@ -90,11 +109,15 @@ def test_an_edge_rule_of_a_users_package_works_in_every_verb(
         ["train", config, "--graph", graph, "--out", run, *options, "--set", "training.epochs=1"],
         ["evaluate", run],
         ["query", run, "niches", "--out", tmp_path / "niches.csv"],
+        ["query", run, "crowd", "--per", "2", "--out", tmp_path / "own.csv"],
+        ["query", run, "crowd", "--per", "2", "--on", graph, "--out", tmp_path / "on.csv"],
     ):
         done = aivc(site, *words)
         assert done.returncode == 0, (words[0], done.stderr)
     assert json.loads((run / "evaluation.json").read_text())["results"]
     assert len((tmp_path / "niches.csv").read_text().splitlines()) > 100
+    assert (tmp_path / "own.csv").read_text() == (tmp_path / "on.csv").read_text() != ""
+    assert "how many nodes each section has" in aivc(site, "query", run, "--help").stdout
     without = aivc(tmp_path, "evaluate", run)
     assert without.returncode == 2 and "no edge rule named 'nearest_within'" in without.stderr
 
@@ -125,6 +148,32 @@ def test_every_kind_of_operator_takes_parts_from_one_group(install: Callable[...
         forget.delitem(sys.modules, "their_parts", raising=False)
         import_members(f"aivc_graph.operators.{kind}")
         assert "their_parts" in sys.modules
+
+
+def test_a_faulty_package_of_questions_is_named_by_the_command_line(
+    install: Callable[..., Path], tmp_path: Path
+) -> None:
+    site = install("their_questions", "import no_such_module", "aivc_graph.questions")
+    done = aivc(site, "query", tmp_path, "niches")
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "ConfigError: entry point mine = their_questions of their_questions 1.2" in done.stderr
+    assert aivc(site, "--help").returncode == 0
+
+
+def test_kinds_of_intervention_come_from_packages_too(install: Callable[..., Path], forget: Any) -> None:
+    from aivc_graph.tissue.intervention import Intervention
+    from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS
+
+    assert "heat" not in INTERVENTION_KINDS  # and its own members are there
+    for held in ("_members", "_facts"):
+        forget.setattr(INTERVENTION_KINDS, held, dict(getattr(INTERVENTION_KINDS, held)))
+    code = (
+        "from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS, InterventionKind\n"
+        'INTERVENTION_KINDS.register("heat")(InterventionKind(sign=None, unit="degrees"))\n'
+    )
+    forget.syspath_prepend(install("their_kinds", code, "aivc_graph.intervention_kinds"))
+    import_members.cache_clear()
+    assert Intervention(kind="heat", name="bath").unit == "degrees"
 
 
 def test_members_are_imported_when_they_are_asked_for(forget: Any, tmp_path: Path) -> None:

@@ -27,6 +27,21 @@ def panel_columns(graph: TissueGraph, level: str, modality: str) -> torch.Tensor
     return torch.nonzero(graph[level][f"{modality}_panel"]).ravel()
 
 
+def measured_molecules(graph: TissueGraph, level: str, modality: str) -> torch.Tensor:
+    """Return which molecules each section measured at a level, boolean (section, molecule): all of the panel, or fewer.
+
+    A graph has fewer where it is seen as one with a wider panel; see `graph/seen_as.py`.
+    """
+    store, panel = graph[names.SECTION], graph[level][f"{modality}_panel"]
+    key = measured_name(level, modality)
+    return store[key] if key in store else panel.expand(int(store.num_nodes), -1)
+
+
+def measured_name(level: str, modality: str) -> str:
+    """Return the attribute of sections that says which molecules they measured, where these are not the whole panel."""
+    return f"{level}_{modality}_measured"
+
+
 def observed(graph: TissueGraph) -> list[tuple[str, str]]:
     """Return every (level, modality) observed: counts first, fine levels first."""
     found = [(level, modality) for level in graph.levels for modality in graph.modalities(level)]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from aivc_graph import names
+from aivc_graph.graph.panels import measured_molecules
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 
 Floats = NDArray[np.floating]
@@ -38,13 +39,26 @@ def add_section_profiles(graph: TissueGraph, like: TissueGraph | None = None) ->
                 _feature_profiles(graph, level, modality, rows, like)
 
 
-def scale_counts(counts: sparse.csr_matrix, depth: float) -> sparse.csr_matrix:
-    """Return ``log1p(depth · y / Σ y)``, node by node; an empty node stays empty."""
+def scale_counts(counts: sparse.csr_matrix, depth: float | Floats) -> sparse.csr_matrix:
+    """Return ``log1p(depth · y / Σ y)``, node by node, `depth` one or (node,); an empty node stays empty."""
     total = np.asarray(counts.sum(axis=1)).ravel()
     scaled = counts.astype(np.float32, copy=True)
     scaled.data *= np.repeat(depth / np.maximum(total, 1.0), np.diff(counts.indptr)).astype(np.float32)
     np.log1p(scaled.data, out=scaled.data)
     return scaled
+
+
+def measured_share(graph: TissueGraph, level: str, modality: str) -> Floats:
+    """Return how much of all counts the molecules make up that each section measured, in the common profile (section,).
+
+    One where the whole panel was measured.
+    """
+    panel = graph[level][f"{modality}_panel"]
+    measured = measured_molecules(graph, level, modality)[:, panel]
+    if bool(measured.all()):
+        return np.ones(len(measured))
+    common = graph[level][f"{modality}_common"][panel].double().exp()
+    return np.asarray((measured.double() @ common / common.sum()).numpy())
 
 
 def _describing_rows(graph: TissueGraph, level: str, modality: str) -> NDArray[np.bool_]:
@@ -105,23 +119,25 @@ def _count_profiles(
     depth = float(np.median(total[training if training.any() else rows])) if rows.any() else 1.0
     if like is not None:
         depth = like[level][f"{modality}_depth"]
+        graph[level][f"{modality}_common"] = like[level][f"{modality}_common"]
+    covered = measured_share(graph, level, modality)
     sums, number = _averager(graph, level, rows)
     divide = np.maximum(number, 1)[:, None]
-    mean = np.asarray((sums @ scale_counts(counts, depth)).todense()) / divide
+    scaled = scale_counts(counts, depth * covered[graph[level].section_index.numpy()])
+    mean = np.asarray((sums @ scaled).todense()) / divide
     mean[number == 0] = _common_mean(mean, graph, level, modality, "mean", like)
     summed = np.asarray((sums @ counts).todense())
-    panel = graph[level][f"{modality}_panel"].numpy()
-    share = (summed + 0.5) / (summed + 0.5)[:, panel].sum(axis=1, keepdims=True)
-    if like is not None:
-        common = like[level][f"{modality}_common"].numpy()
-    else:
+    measured = measured_molecules(graph, level, modality).numpy()
+    share = (summed + 0.5) / (summed + 0.5).sum(axis=1, keepdims=True, where=measured) * covered[:, None]
+    if like is None:
         basis = _basis(graph, level, modality)
         common = np.log(share[basis].mean(axis=0)) if basis.any() else np.log(share.mean(axis=0))
-    offset = np.where((number > 0)[:, None], np.log(share) - common, 0.0)
+        graph[level][f"{modality}_common"] = torch.from_numpy(common.astype(np.float32))
+    away = np.log(share) - graph[level][f"{modality}_common"].numpy()
+    offset = np.where((number > 0)[:, None] & measured, away, 0.0)
     store = graph[names.SECTION]
     store[f"{level}_{modality}_mean"] = torch.from_numpy(mean.astype(np.float32))
     store[f"{level}_{modality}_offset"] = torch.from_numpy(offset.astype(np.float32))
-    graph[level][f"{modality}_common"] = torch.from_numpy(common.astype(np.float32))
     graph[level][f"{modality}_depth"] = max(depth, 1.0)
 
 

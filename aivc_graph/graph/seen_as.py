@@ -12,24 +12,29 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, GraphError
+from aivc_graph.graph.panels import measured_name
 from aivc_graph.graph.profiles import add_section_profiles
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
+from aivc_graph.tissue.doubt import doubt
 
 MEND = "build the graph with the settings of the run's config.yaml, from tissue that was measured alike"
 SHOWN = 5
+# Molecules in common that a state can be read from: this many, or of a small panel this share.
+LEAST_SHARED, LEAST_SHARE = 20, 0.5
 
 
 def seen_as(graph: TissueGraph, like: TissueGraph) -> TissueGraph:
     """Return `graph` in the terms of `like`, the graph a model was trained on; neither is changed.
 
     Molecules and features come in the order of `like`, further ones, and levels that it lacks, are left out; what was
-    not measured at all counts as unmeasured at every node. Sections are described by their own means, as those held
-    out whole are, at the depths and against the common profiles of `like`.
+    not measured at all counts as unmeasured at every node. A panel may lack molecules of `like`: the section attribute
+    ``<level>_<modality>_measured`` (section, molecule) then says which there are. Sections are described by their own
+    means, as those held out whole are, at the depths and against the common profiles of `like`.
 
     Raises
     ------
     GraphError
-        If a level, its neighbours, molecules of a panel or features are missing.
+        If a level, its neighbours or features are missing, or too few molecules of a panel are shared.
     """
     _check_levels(graph, like)
     found = copy.copy(graph)
@@ -89,8 +94,12 @@ def _order_counts(
     if measured:
         place = graph.obs(molecule).index.get_indexer(wanted)
         there = (place >= 0) & graph[level][f"{modality}_panel"].numpy()[np.maximum(place, 0)]
-        _check_all(wanted[panel.numpy()], there[panel.numpy()], f"{level} · {modality}", "molecules", faults)
-        kept = np.flatnonzero(there & panel.numpy())
+        there &= panel.numpy()
+        _check_enough(wanted[panel.numpy()], there[panel.numpy()], f"{level} · {modality}", faults)
+        found[names.SECTION][measured_name(level, modality)] = torch.from_numpy(
+            np.tile(there, (int(graph[names.SECTION].num_nodes), 1))
+        )
+        kept = np.flatnonzero(there)
         counts = to_scipy_csr(graph.counts(level, modality))
         chosen = sparse.csr_matrix(
             (np.ones(len(kept), np.float32), (place[kept], kept)), (counts.shape[1], len(wanted))
@@ -115,12 +124,26 @@ def _order_features(found: TissueGraph, like: TissueGraph, level: str, modality:
     found[level][f"{modality}_names"] = list(wanted)
 
 
+def _check_enough(wanted: pd.Index, there: NDArray[np.bool_], where: str, faults: Faults) -> None:
+    """Doubt a panel that lacks some molecules; one that shares too few is a fault."""
+    number, lacking = int(there.sum()), _shown(wanted[~there])
+    if number < min(LEAST_SHARED, LEAST_SHARE * len(wanted)):
+        found = f"{number:,} of the model's {len(wanted):,} molecules; missing: {lacking}"
+        faults.add(where, found, f"at least {LEAST_SHARED} to read a state from, or half of a small panel", MEND)
+    elif number < len(wanted):
+        said = f"{number:,} of the model's {len(wanted):,} molecules were measured; told from them: {lacking}"
+        doubt(where, said)
+
+
 def _check_all(wanted: pd.Index, there: NDArray[np.bool_], where: str, what: str, faults: Faults) -> None:
-    missing = list(wanted[~there].astype(str))
-    if missing:
-        shown = ", ".join(missing[:SHOWN]) + (f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else "")
-        found = f"{len(missing):,} of the model's {len(wanted):,} {what} missing: {shown}"
+    if not there.all():
+        found = f"{int((~there).sum()):,} of the model's {len(wanted):,} {what} missing: {_shown(wanted[~there])}"
         faults.add(where, found, "all that the model was trained on", MEND)
+
+
+def _shown(missing: pd.Index) -> str:
+    more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+    return ", ".join(missing[:SHOWN].astype(str)) + more
 
 
 def _order_molecules(found: TissueGraph, graph: TissueGraph, like: TissueGraph, molecule: str) -> None:

@@ -13,7 +13,7 @@ from aivc_graph.errors import ModelError
 from aivc_graph.graph.panels import observed, panel
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.settings import ModelConfig
-from aivc_graph.operators.intervention.intervention_plan import InterventionPlan
+from aivc_graph.operators.intervention_plan import InterventionPlan
 from aivc_graph.operators.part import KINDS, AbstractPart, Shape, Step
 from aivc_graph.registry import Registry
 from aivc_graph.settings import Settings

@@ -9,6 +9,8 @@ from pydantic import Field, field_validator
 from aivc_graph.settings import Settings
 
 Choice = dict[str, Any]
+# Kinds of which one member serves all slots, and kinds of which a member is chosen by modality or relation.
+ONE_MEMBER, BY_NAME = ("lateral", "lift", "project", "propagator"), ("measurement", "relation")
 
 
 class ModelConfig(Settings):
@@ -24,22 +26,28 @@ class ModelConfig(Settings):
         Number of (lateral, lift, project) blocks.
     measurement
         By modality, such as ``{rna: {kind: negative_binomial}}``.
+    relation
+        By relation, such as ``{near: {kind: near}}``: how it is read before messages travel along it.
     lateral, lift, project
         Which operator passes messages, such as ``{kind: set_summary}``.
+    propagator
+        How effects of interventions go with dose and time, such as ``{kind: hill_relaxation}``.
     """
 
     latent: int = Field(16, ge=2, le=512)
     rings: tuple[int, ...] = (6, 18)
     depth: int = Field(1, ge=1, le=8)
     measurement: dict[str, Choice] = Field(default_factory=dict)
+    relation: dict[str, Choice] = Field(default_factory=dict)
     lateral: Choice = Field(default_factory=lambda: {"kind": "ring_mean"})
     lift: Choice = Field(default_factory=lambda: {"kind": "set_summary"})
     project: Choice = Field(default_factory=lambda: {"kind": "broadcast"})
+    propagator: Choice = Field(default_factory=lambda: {"kind": "hill_relaxation"})
 
     @property
     def chosen(self) -> dict[str, Any]:
         """What was chosen, by kind of part."""
-        return {kind: getattr(self, kind) for kind in ("measurement", "lateral", "lift", "project")}
+        return {kind: getattr(self, kind) for kind in (*ONE_MEMBER, *BY_NAME)}
 
     @field_validator("rings")
     @classmethod

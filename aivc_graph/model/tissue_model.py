@@ -119,9 +119,9 @@ class TissueModel(nn.Module):
         counted = {level: torch.zeros(n, device=inputs.device) for level, n in inputs.n_nodes.items()}
         for part in self.parts_of("measurement"):
             level, data = part.plan.level, inputs.measured(*part.slot)
-            seen = hidden.seen(part.key, data.mask)
-            precision = seen[:, None] * part.log_precision.exp()
-            total[level] = total[level] + precision * part.encode(data, hidden.shown.get(part.key))
+            seen, shown = hidden.seen(part.key, data.mask), hidden.shown.get(part.key)
+            precision = seen[:, None] * part.precision(data, shown)
+            total[level] = total[level] + precision * part.encode(data, shown)
             weight[level] = weight[level] + precision
             if part.counts:
                 counted[level] = torch.maximum(counted[level], seen)

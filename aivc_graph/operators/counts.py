@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from aivc_graph import names
-from aivc_graph.graph.panels import panel_columns
-from aivc_graph.graph.profiles import scale_counts
+from aivc_graph.graph.panels import measured_molecules, panel_columns
+from aivc_graph.graph.profiles import measured_share, scale_counts
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
 from aivc_graph.operators.product import SparseOperator
 
@@ -22,13 +22,18 @@ class CountInput:
     Shapes
     ------
     `counts` CSR (node, molecule) and `scaled`, their log1p at the level's depth; `section_mean` and `section_offset`
-    (section, molecule); `section` and `mask` (node,).
+    (section, molecule); `panels` (panel, molecule), 1 or 0, the distinct ones that sections measured, and `panel_of`
+    (section,) which of these each has; `covered` (section,), how much of all counts its panel makes up in the common
+    profile; `section` and `mask` (node,).
     """
 
     counts: Tensor
     scaled: SparseOperator
     section_mean: Tensor
     section_offset: Tensor
+    panels: Tensor
+    panel_of: Tensor
+    covered: Tensor
     section: Tensor
     mask: Tensor
 
@@ -41,13 +46,21 @@ def prepare_counts(
     csr = to_scipy_csr(graph.counts(level, modality))
     if len(columns) < csr.shape[1]:
         csr = csr[:, columns.numpy()]
-    store = graph[names.SECTION]
+    store, section = graph[names.SECTION], graph[level].section_index
+    measured = measured_molecules(graph, level, modality)[:, columns].float()
+    panels, panel_of = measured[:1], torch.zeros(len(measured), dtype=torch.int64)
+    if not bool((measured == panels).all()):
+        panels, panel_of = torch.unique(measured, dim=0, return_inverse=True)
+    covered = measured_share(graph, level, modality)
     return CountInput(
         counts=to_torch_csr(csr).to(device),
-        scaled=SparseOperator.of(to_torch_csr(scale_counts(csr, depth))).to(device),
+        scaled=SparseOperator.of(to_torch_csr(scale_counts(csr, depth * covered[section.numpy()]))).to(device),
         section_mean=store[f"{level}_{modality}_mean"][:, columns].to(device),
         section_offset=store[f"{level}_{modality}_offset"][:, columns].to(device),
-        section=graph[level].section_index.to(device),
+        panels=panels.to(device),
+        panel_of=panel_of.to(device),
+        covered=torch.from_numpy(covered).float().to(device),
+        section=section.to(device),
         mask=graph[level][names.mask_name(modality)].float().to(device),
     )
 
@@ -69,9 +82,9 @@ def thinned(
     for part in (kept, rest):
         part.eliminate_zeros()
         device = data.counts.device
-        scaled = SparseOperator(to_torch_csr(scale_counts(part, depth)).to(device), data.scaled.backward_csr)
-        whole = to_torch_csr(part).to(device)
-        parts.append(CountInput(whole, scaled, data.section_mean, data.section_offset, data.section, data.mask))
+        own = depth * data.covered[data.section].cpu().numpy()
+        scaled = SparseOperator(to_torch_csr(scale_counts(part, own)).to(device), data.scaled.backward_csr)
+        parts.append(replace(data, counts=to_torch_csr(part).to(device), scaled=scaled))
     return parts[0], parts[1]
 
 

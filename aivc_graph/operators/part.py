@@ -186,6 +186,7 @@ KINDS: dict[str, Registry[Any]] = {
         "project",
         "prediction",
         "composition",
+        "propagator",
         "intervention",
     )
 }

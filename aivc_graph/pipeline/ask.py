@@ -8,19 +8,17 @@ from typing import Any
 
 import pandas as pd
 
-from aivc_graph.errors import QueryError, unknown_name
+from aivc_graph.errors import QueryError
 from aivc_graph.io.h5ad_file import write_anndata
 from aivc_graph.io.staging import check_place, staged
 from aivc_graph.io.tables import csv_text
 from aivc_graph.io.writing import check_export, write
 from aivc_graph.pipeline.elsewhere import graph_elsewhere
-from aivc_graph.pipeline.respond import respond, respond_of_screen
-from aivc_graph.query.screen_responses import response_table, screen_operator
+from aivc_graph.query.questions.question import NODES, TABLE
+from aivc_graph.query.questions.question import question as question_of
 from aivc_graph.query.virtual_tissue import VirtualTissue
 
 log = logging.getLogger(__name__)
-QUESTIONS = ("niches", "expression", "composition", "neighbours", "similar", "response")
-TABLES, RESPONSE = ("composition", "neighbours", "similar"), "response"
 PICTURES = (".png", ".pdf", ".svg")
 
 
@@ -37,56 +35,39 @@ def query(
 
     Parameters
     ----------
+    question, options
+        Name and options of any of `aivc_graph.query.questions.question.QUESTIONS`.
     plot
         Where a picture of the answer goes.
     on
         Other tissue that is asked in place of the run's own: a graph store, or a configuration (`graph_elsewhere`).
     """
+    asked = question_of(question, options)
+    if plot is not None and not asked.is_drawn():
+        raise QueryError(str(plot), f"the question {question!r}, whose answer is no picture", mend="leave out the plot")
     if plot is not None and plot.suffix not in PICTURES:
         raise QueryError(str(plot), f"the ending {plot.suffix!r}", " or ".join(PICTURES), "rename the picture")
     for place in (plot, out):
         if place is not None:
             check_place(Path(place))
-    asked = {key: value for key, value in options.items() if value is not None}
-    if out is not None and (question in TABLES or (asked.get("at") == "niche" and question != RESPONSE)):
-        _refuse_table(Path(out))
-    if question not in QUESTIONS:
-        raise unknown_name(QueryError, "aivc query", "question", question, QUESTIONS)
-    own = tissue = VirtualTissue.load(run)
+    if out is not None:
+        _check_ending(Path(out), asked.written_as())
+    tissue = VirtualTissue.load(run)
     if on is not None:
         with graph_elsewhere(run, on) as store:
-            tissue = own.on(store)
-    if question == "similar":
-        answer = tissue.similar_to(**asked, of=_holds(tissue, own, asked.get("node")))
-    elif question == RESPONSE:
-        answer, plot = _response(tissue, out, plot, asked), None
-    else:
-        answer = getattr(tissue, question)(**asked)
+            tissue = tissue.on(store)
+    answer = tissue.ask(asked)
+    if out is None or Path(out).suffix != ".h5ad":
+        answer = asked.as_table(answer)
     if (doubt := _uncounted(answer)) is not None:
         log.warning("%s", doubt)
     if plot is not None:
-        shown = {key: asked[key] for key in ("k", "resolution", "level") if key in asked}
+        figure = asked.draw(tissue, answer).figure
         with staged(plot) as beside:
-            figure = tissue.plot(**shown).figure
             figure.savefig(beside, dpi=150, bbox_inches="tight", format=plot.suffix[1:])
     if out is not None:
         save_answer(answer, Path(out))
     return answer
-
-
-def _response(tissue: VirtualTissue, out: Path | None, plot: Path | None, asked: dict[str, Any]) -> Any:
-    """Return a table of tissue; of a screen an AnnData for an ``.h5ad`` file, else a table as well."""
-    if screen_operator(tissue.model) is None:
-        if out is not None:
-            _refuse_table(Path(out))
-        return respond(tissue, plot=plot, **asked)
-    answer = respond_of_screen(tissue, **(asked if plot is None else asked | {"plot": plot}))
-    return answer if out is not None and Path(out).suffix == ".h5ad" else response_table(answer)
-
-
-def _holds(tissue: VirtualTissue, own: VirtualTissue, node: str | None) -> VirtualTissue:
-    """Return the tissue that `node` is of: the one asked, or else the run's own."""
-    return own if node is not None and node not in tissue.graph.obs(tissue.base_level).index else tissue
 
 
 def _uncounted(answer: Any) -> str | None:
@@ -103,10 +84,7 @@ def _uncounted(answer: Any) -> str | None:
 def save_answer(answer: Any, path: Path) -> Path:
     """Write a table or AnnData in the format the file's ending names; an older file there is kept if that fails."""
     table = answer if isinstance(answer, pd.DataFrame) else None
-    if path.suffix not in (".csv", ".parquet", ".h5ad"):
-        raise QueryError(str(path), f"unknown ending {path.suffix!r}", ".csv, .parquet or .h5ad", "rename the output")
-    if table is not None:
-        _refuse_table(path)
+    _check_ending(path, NODES if table is None else TABLE)
     with staged(path) as beside:
         if path.suffix == ".h5ad":
             write_anndata(answer, beside)
@@ -116,9 +94,12 @@ def save_answer(answer: Any, path: Path) -> Path:
     return path
 
 
-def _refuse_table(path: Path) -> None:
-    if path.suffix == ".h5ad":
+def _check_ending(path: Path, endings: tuple[str, ...]) -> None:
+    if path.suffix in endings:
+        return
+    if path.suffix in NODES:
         raise QueryError(str(path), "a table cannot be an .h5ad", mend="name a .csv or .parquet file")
+    raise QueryError(str(path), f"unknown ending {path.suffix!r}", ", ".join(endings), "rename the output")
 
 
 def export(run: Path, to: str, out: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import anndata as ad
@@ -13,11 +14,11 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
-from aivc_graph.graph.panels import panel_columns
+from aivc_graph.graph.panels import measured_molecules, panel_columns
+from aivc_graph.graph.profiles import measured_share
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import EXPRESSION
-from aivc_graph.query.niches import Surroundings
 from aivc_graph.query.states import run_windows
 
 PER = 10_000.0
@@ -47,7 +48,7 @@ def counted_nodes(model: TissueModel, graph: TissueGraph, level: str) -> np.ndar
     return found
 
 
-def measured_genes(model: TissueModel, level: str, genes: list[str] | None) -> list[str]:
+def measured_genes(model: TissueModel, level: str, genes: Sequence[str] | None) -> list[str]:
     """Return `genes`, each once, or all that were measured at `level`; raise a `QueryError` if one was not."""
     if names.RNA not in model.plan.counts.get(level, {}):
         measured = [v for v, by in model.plan.counts.items() if names.RNA in by]
@@ -88,7 +89,7 @@ def expression_table(
     answer = ad.AnnData(
         X=expected,
         obs=node_table(graph, level).assign(supported=counted_nodes(model, graph, level)),
-        var=pd.DataFrame(index=genes),
+        var=pd.DataFrame({"measured": np.isfinite(measured).any(axis=0)}, index=genes),
         layers={"measured": measured},
     )
     answer.obsm["spatial"] = graph[level].pos.numpy()
@@ -97,10 +98,13 @@ def expression_table(
 
 
 def _measured(graph: TissueGraph, level: str, columns: list[int]) -> np.ndarray:
-    counts = to_scipy_csr(graph.counts(level, names.RNA))[:, panel_columns(graph, level, names.RNA).numpy()]
-    depth = np.asarray(counts.sum(axis=1))
-    values = counts[:, columns].toarray() / np.maximum(depth, 1) * PER
+    panel, section = panel_columns(graph, level, names.RNA).numpy(), graph[level].section_index.numpy()
+    counts = to_scipy_csr(graph.counts(level, names.RNA))[:, panel]
+    depth, covered = np.asarray(counts.sum(axis=1)), measured_share(graph, level, names.RNA)[section]
+    values = counts[:, columns].toarray() / np.maximum(depth, 1) * (PER * covered[:, None])
+    there = measured_molecules(graph, level, names.RNA).numpy()[:, panel[columns]]
     values[~graph[level][names.mask_name(names.RNA)].numpy()] = np.nan
+    values[~there[section]] = np.nan
     return values.astype(np.float32)
 
 
@@ -123,7 +127,7 @@ def _by_niche(
                 "expected": expected[inside].mean(axis=0),
                 "lower": low,
                 "upper": high,
-                "measured": np.nanmean(measured[inside], axis=0) if np.isfinite(measured[inside]).any() else np.nan,
+                "measured": _mean_known(measured[inside]),
                 "n_nodes": int(inside.sum()),
                 "n_units": n_units,
                 "interval_over": names.SECTION if many else names.REGION,
@@ -132,6 +136,13 @@ def _by_niche(
         )
         rows.append(table)
     return pd.concat(rows, ignore_index=True)
+
+
+def _mean_known(values: np.ndarray) -> np.ndarray:
+    """Return the mean of what is not NaN of each gene (gene,); NaN where nothing is."""
+    known = np.isfinite(values)
+    number = known.sum(axis=0)
+    return np.where(number > 0, np.where(known, values, 0).sum(axis=0) / np.maximum(number, 1), np.nan)
 
 
 def _bootstrap(values: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -204,27 +215,6 @@ def contact_graph(sizes: pd.Series, contacts: pd.DataFrame) -> nx.Graph:
     return graph
 
 
-def marker_table(table: pd.DataFrame, n: int) -> pd.DataFrame:
-    """Return the `n` rows a niche of an expression table whose gene stands out most from the other niches."""
-    wide: Any = table.pivot(index="niche", columns="gene", values="expected")
-    others = (wide.sum() - wide) / max(len(wide) - 1, 1)
-    n = n if len(wide) > 1 else 0
-    ratio = np.log2((wide + 1.0) / (others + 1.0)).stack().rename("log2_ratio").reset_index()
-    best = ratio.sort_values("log2_ratio", ascending=False).groupby("niche", observed=True).head(n)
-    best = best.merge(table, on=["niche", "gene"])
-    return best.sort_values(["niche", "log2_ratio"], ascending=[True, False], ignore_index=True)
-
-
 def state_distances(x: np.ndarray, to: np.ndarray, spread: np.ndarray) -> np.ndarray:
     """Return the distance of each state `x` (node, latent) from `to` (latent,) in units of `spread` (latent,)."""
     return np.asarray(np.linalg.norm((x - to) / spread, axis=1) / np.sqrt(x.shape[1]))
-
-
-def state_of(graph: TissueGraph, level: str, around: Surroundings, node: str) -> np.ndarray:
-    """Return the niche state of a node (latent,)."""
-    index = graph.obs(level).index
-    if node not in index:
-        raise unknown_name(QueryError, "similar_to", "node", node, index[:1000])
-    if not around.known[row := index.get_loc(node)]:
-        raise QueryError("similar_to", f"{node}, of which nothing is known", "a node with counts")
-    return np.asarray(around.x[row])

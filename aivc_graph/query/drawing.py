@@ -2,46 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import anndata as ad
 import numpy as np
 import pandas as pd
-
-from aivc_graph.errors import QueryError, unknown_name
-from aivc_graph.tissue.thumbnail import Thumbnail
-
-
-def draw_niches(
-    niches: ad.AnnData, section: str | None, n_base: np.ndarray | None, slides: Mapping[str, Thumbnail]
-) -> Any:
-    """Draw the niches of one section, the first if not named, over its slide where there is one; return the Axes.
-
-    Parameters
-    ----------
-    n_base
-        How many nodes of the base level each node stands for (node,), where it is not of that level itself.
-    """
-    from aivc_graph.plot.niche_map import niche_map
-
-    here = niches.obs["section"].cat.categories
-    section = section or here[0]
-    if section not in here:
-        raise unknown_name(QueryError, "plot", "section", section, here)
-    mine = (niches.obs["section"] == section).to_numpy()
-    shown, slide = niches[mine], slides.get(section)
-    if n_base is not None:
-        shown = drawn_once(shown, n_base[mine])
-    return niche_map(
-        shown.obsm["spatial"] - (slide.origin_um if slide is not None else (0.0, 0.0)),
-        shown.obs["niche"],
-        slide=slide.image if slide is not None else None,
-        mpp=slide.um_per_pixel if slide is not None else None,
-        size_um=shown.obs["size_um"],
-        order=list(niches.obs["niche"].cat.categories),
-        title=f"{section}: niches",
-    )
 
 
 def drawn_once(niches: ad.AnnData, n_base: np.ndarray) -> ad.AnnData:

@@ -17,26 +17,14 @@ from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.graph.seen_as import seen_as
 from aivc_graph.graph.store import read_store, read_thumbnails
-from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
+from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.tissue_model import TissueModel
-from aivc_graph.plot.palette import nth_colour
-from aivc_graph.query.answers import (
-    composition_table,
-    contact_graph,
-    contact_table,
-    counted_nodes,
-    expression_table,
-    marker_table,
-    measured_genes,
-    node_table,
-    state_distances,
-    state_of,
-)
-from aivc_graph.query.composition import composition_beneath, predicted_composition
-from aivc_graph.query.drawing import draw_niches
+from aivc_graph.query.answers import contact_graph, counted_nodes, node_table, state_distances
+from aivc_graph.query.drawing import drawn_once
 from aivc_graph.query.niche_file import load_niches
 from aivc_graph.query.niches import NicheRule, Surroundings, fit_niches
 from aivc_graph.query.places import NICHE, averaging, node_mask, on_every_level
+from aivc_graph.query.questions.question import AbstractQuestion, question
 from aivc_graph.query.screen_responses import Amount, screen_responses
 from aivc_graph.query.states import NodeStates, niche_level, node_states, surroundings
 from aivc_graph.query.what_if import WhatIf, what_if
@@ -63,6 +51,8 @@ class VirtualTissue:
         Small pictures of the slides by section, to draw answers over.
     niche_rule
         The niches of the run the model is of; those of `graph`, all its nodes taken together, if not given.
+    home
+        The tissue of the run, where this is other tissue.
 
     Examples
     --------
@@ -78,10 +68,12 @@ class VirtualTissue:
         seed: int = 0,
         slides: dict[str, Thumbnail] | None = None,
         niche_rule: NicheRule | None = None,
+        home: VirtualTissue | None = None,
     ) -> None:
         model.plan.check(graph)
         self.graph, self.model, self.seed = graph, model.eval(), seed
         self.diagnostics, self.slides, self._given_rule = diagnostics or {}, slides or {}, niche_rule
+        self.home = self if home is None else home
         self._niches: dict[tuple[int | None, float | None], dict[str, np.ndarray]] = {}
 
     @classmethod
@@ -110,12 +102,13 @@ class VirtualTissue:
         ----------
         graph
             A graph built with the settings of the run's graph, or the path of its store. Genes may come in any order,
-            and there may be more of them.
+            there may be more of them, or fewer: the state is then read from those there are, less surely, and the
+            others are told by it (``measured`` of `expression` says which were seen).
 
         Raises
         ------
         GraphError
-            If a level, genes of a panel or features are missing that the model needs.
+            If a level or features are missing, or fewer than 20 genes (of a panel below 40: half) are shared.
 
         Examples
         --------
@@ -125,7 +118,7 @@ class VirtualTissue:
         slides = {} if isinstance(graph, TissueGraph) else read_thumbnails(graph)
         found = graph if isinstance(graph, TissueGraph) else read_store(graph)
         asked = seen_as(found, self.graph), self.model, self.diagnostics, self.seed
-        return VirtualTissue(*asked, slides, self.niche_rule)
+        return VirtualTissue(*asked, slides, self.niche_rule, self.home)
 
     @cached_property
     def states(self) -> dict[str, NodeStates]:
@@ -140,116 +133,61 @@ class VirtualTissue:
     @cached_property
     def niche_rule(self) -> NicheRule:
         """What tells the niche of a node where neither number nor resolution is asked for."""
-        return self._given_rule or fit_niches(self._surroundings, None, 1.0, self.seed)
+        return self._given_rule or fit_niches(self.surroundings, None, 1.0, self.seed)
+
+    @property
+    def knows_niches(self) -> bool:
+        """Whether the niches are those of a run, rather than found on this tissue."""
+        return self._given_rule is not None
+
+    @cached_property
+    def surroundings(self) -> Surroundings:
+        """What niches are found from."""
+        return surroundings(self.model, self.graph, self.states, self.diagnostics)
+
+    def ask(self, asked: str | AbstractQuestion, **options: Any) -> Any:
+        """Return the answer to a question, by its name and options: those of `aivc query`, and any of your own.
+
+        Raises
+        ------
+        QueryError
+            An unknown question or option (with the nearest match), or a tissue that cannot be asked it.
+
+        Examples
+        --------
+        >>> table = tissue.ask("expression", genes=["COL1A1"], at="niche")
+        """
+        return (question(asked, options) if isinstance(asked, str) else asked).answer(self)
 
     def niches(self, k: int | None = None, resolution: float | None = None, level: str | None = None) -> ad.AnnData:
-        """Return the niche of every node of a level.
-
-        Niches are those of the run, found once on its training nodes at the finest measured level: they keep their
-        numbers and colours on any tissue. A patch's or region's share of each niche is the overlap-weighted mean over
-        its children, so the scales nest. Where `k` or `resolution` is given they are found anew on this tissue.
-
-        Parameters
-        ----------
-        k
-            Number of niches; by default as many as tell what kind a node left out is; one where there is no structure.
-        resolution
-            More niches above 1, fewer below (1), where `k` is not given.
-        level
-            ``cell``, ``patch`` or ``region``; by default the finest measured level.
-
-        Returns
-        -------
-        AnnData
-            X = share of each niche (node, niche); ``obs``: section, barcode, x_um, y_um, ``niche`` (1, 2, … by
-            size where they were found), ``certainty`` (largest share) and ``supported`` (false where nothing was
-            counted, so that the niche rests on the slide or on neighbours alone); ``obsm["spatial"]`` in µm; ``uns``
-            says how they were found, and the colour of each.
-        """
-        level = self._level(level or self.base_level)
-        shares = self._niche_shares(k, resolution)[level]
-        obs = node_table(self.graph, level)
-        order = [str(i + 1) for i in range(shares.shape[1])]
-        known = shares.sum(axis=1) > 0.5
-        label = np.where(known, shares.argmax(axis=1), -1)
-        obs[NICHE] = pd.Categorical.from_codes(label, categories=pd.Index(order))
-        obs = obs.assign(certainty=np.where(known, shares.max(axis=1), np.nan))
-        obs["supported"] = known & counted_nodes(self.model, self.graph, level)
-        answer = ad.AnnData(X=shares.astype(np.float32), obs=obs, var=pd.DataFrame(index=pd.Index(order, name=NICHE)))
-        answer.obsm["spatial"] = self.graph[level].pos.numpy()
-        answer.obsm["X_latent"] = self.states[level].z
-        facts = {"base_level": self.base_level, "made_of": self._surroundings.made_of, "k": shares.shape[1]}
-        of_run = self._given_rule is not None and k is None and resolution is None
-        answer.uns["niches"] = facts | {"units": "µm", "of": "the run" if of_run else "this tissue"}
-        answer.uns[f"{NICHE}_colors"] = [nth_colour(i) for i in range(len(order))]
-        return answer
+        """Return the niche of every node of a level; see `aivc_graph.query.questions.niches.NichesQuestion`."""
+        return self.ask("niches", k=k, resolution=resolution, level=level)
 
     def expression(
         self,
-        genes: list[str] | None = None,
+        genes: Sequence[str] | None = None,
         at: str = names.PATCH,
         k: int | None = None,
         resolution: float | None = None,
     ) -> Any:
-        """Return expected expression, in counts per 10,000 of the measured panel.
+        """Return expected expression; see `aivc_graph.query.questions.expression.ExpressionQuestion`."""
+        return self.ask("expression", genes=genes, at=at, k=k, resolution=resolution)
 
-        Parameters
-        ----------
-        genes
-            Symbols; all measured ones if not given.
-        at
-            ``cell`` or ``patch``: AnnData (node, gene) with ``layers["measured"]`` beside the expectation, and
-            ``supported`` in ``obs`` as in `niches`; ``niche``: a table with the mean, its 95 % interval over sections
-            (or over regions, where there are fewer than five sections) and the measured mean.
-
-        Raises
-        ------
-        QueryError
-            Unknown gene (lists the nearest), or a level at which no RNA was measured.
-        """
-        level = self.base_level if at == NICHE else self._level(at)
-        chosen = measured_genes(self.model, level, genes)
-        niche = self.niches(k, resolution, level).obs[NICHE] if at == NICHE else None
-        return expression_table(self.model, self.graph, level, chosen, niche)
-
-    def markers(self, n: int = 5, k: int | None = None, resolution: float | None = None) -> pd.DataFrame:
-        """Return the `n` genes of each niche that stand out most from the other niches.
-
-        One row a niche and gene: expected counts per 10,000 and ``log2_ratio``, over the mean of the other niches, both
-        with one count per 10,000 added so that rarely seen genes do not lead. Empty where there is one niche alone.
-        """
-        return marker_table(self.expression(at=NICHE, k=k, resolution=resolution), n)
+    def markers(
+        self, n: int = 5, k: int | None = None, resolution: float | None = None, by: str = NICHE
+    ) -> pd.DataFrame:
+        """Return the `n` genes that mark each niche most; see `aivc_graph.query.questions.markers.MarkersQuestion`."""
+        return self.ask("markers", n=n, k=k, resolution=resolution, by=by)
 
     def composition(
         self, level: str | None = None, k: int | None = None, resolution: float | None = None, by: str | None = None
     ) -> pd.DataFrame:
-        """Return what each niche (or section) is made of: the share of each cell type, or of each label of its nodes.
-
-        Where nodes carry no label, the shares are those of the niches in each section. Of patches whose cells carry
-        types, one row a patch unless `by` says otherwise: shares predicted from its counts alone, so that patches
-        without measured cells are answered too, and ``measured_<type>``, those of the cells beneath. Of regions one row
-        a region: the labels of the nodes beneath.
-
-        Raises
-        ------
-        QueryError
-            A level that bears no labels, above nodes that bear none either.
-        """
-        level = self._level(level or self.base_level)
-        obs = self.niches(k, resolution, level).obs
-        children = [child for child, parent in self.model.plan.compositions if parent == level]
-        if children:
-            return predicted_composition(self.model, self.graph, children[0], level, obs, by)
-        if level != self.base_level and names.LABEL not in obs:
-            return composition_beneath(self.graph.obs(self.base_level), self._places(level)[1], obs, by, level)
-        by = by or NICHE
-        return composition_table(obs, by if by in obs else "section")
+        """Return what niches are made of; see `aivc_graph.query.questions.composition.CompositionQuestion`."""
+        return self.ask("composition", level=level, k=k, resolution=resolution, by=by)
 
     def neighbours(self, k: int | None = None, resolution: float | None = None) -> pd.DataFrame:
         """Return which niches touch: a row a pair, with contacts, those expected by chance, and their log2 ratio."""
-        answer, relation = self.niches(k, resolution), (self.base_level, names.NEAR, self.base_level)
-        near = to_scipy_csr(self.graph[relation].adj_t) if relation in self.graph.edge_types else None
-        return contact_table(near, answer.obs[NICHE].cat.codes.to_numpy(), answer.n_vars)
+        return self.ask("neighbours", k=k, resolution=resolution)
 
     def contact_graph(self, k: int | None = None, resolution: float | None = None) -> nx.Graph:
         """Return the niche contact graph: nodes are niches and their size, edges touching pairs; weight = contacts."""
@@ -283,20 +221,29 @@ class VirtualTissue:
         if there.model is not self.model:
             mend = "ask both of one run: run = VirtualTissue.load(RUN), then run.on(GRAPH)"
             raise QueryError("similar_to", "tissue seen by another model", "states of one model", mend)
-        among = self._surroundings.known
+        among = self.surroundings.known
         if niche is not None:
             members = there.niche(niche, k)
             if not members.any():
                 raise QueryError("similar_to", f"niche {niche} has no node there", "a niche that is found there")
-            to = there._surroundings.x[members].mean(axis=0)
+            to = there.surroundings.x[members].mean(axis=0)
         else:
-            to = state_of(there.graph, there.base_level, there._surroundings, str(node))
+            to = there._state_of(str(node))
             if there is self:
                 among = among & (self.graph.obs(self.base_level).index != node)
-        distance = state_distances(self._surroundings.x, to, self.niche_rule.spread)
+        distance = state_distances(self.surroundings.x, to, self.niche_rule.spread)
         table = node_table(self.graph, self.base_level).assign(distance=distance)
         supported = counted_nodes(self.model, self.graph, self.base_level)
         return table.assign(supported=supported)[among].nsmallest(n, "distance")
+
+    def _state_of(self, node: str) -> np.ndarray:
+        """Return the niche state of a node (latent,)."""
+        index = self.graph.obs(self.base_level).index
+        if node not in index:
+            raise unknown_name(QueryError, "similar_to", "node", node, index[:1000])
+        if not self.surroundings.known[row := index.get_loc(node)]:
+            raise QueryError("similar_to", f"{node}, of which nothing is known", "a node with counts")
+        return np.asarray(self.surroundings.x[row])
 
     def niche(self, niche: str | int, k: int | None = None, resolution: float | None = None) -> np.ndarray:
         """Return who of the base level belongs to a niche, boolean (node,); a place for `intervene`."""
@@ -339,7 +286,7 @@ class VirtualTissue:
                 raise QueryError("intervene", f"hours = {hours:g}", "a number from 0")
             parts = tuple(part.model_copy(update={"hours": float(hours)}) for part in parts)
         mask = node_mask(self.graph, self.base_level, where)
-        return what_if(self.graph, self.model, self._places, Combination(parts=parts), mask)
+        return what_if(self.graph, self.model, self.places, Combination(parts=parts), mask)
 
     def responses(
         self,
@@ -353,14 +300,21 @@ class VirtualTissue:
         Parameters
         ----------
         conditions, contexts
-            Such as ``KLF1+MAP2K6``, in a cell line; those of this graph that training has not, where it trained.
+            Such as ``KLF1+MAP2K6``, in a cell line; those of this graph that training has not, where it trained. Of a
+            context that did not train, controls must stand in this graph.
         dose, hours
             One for all parts, or one a part in alphabetical order; those most used in training if not given.
 
         Returns
         -------
         AnnData
-            X = profile; ``layers``: effect, lower, upper, untreated; ``obs``: also ``supported``, and ``why`` not.
+            X = profile, of effects the effect; ``layers``: effect, lower, upper, untreated; ``obs``: also
+            ``supported``, and ``why`` not.
+
+        Raises
+        ------
+        QueryError
+            A run of no screen, a context without controls, something never done that is no measured gene either.
         """
         return screen_responses(self.graph, self.model, conditions, contexts, dose, hours)
 
@@ -372,26 +326,44 @@ class VirtualTissue:
         level: str | None = None,
     ) -> Any:
         """Draw the niches of one section, over its slide where there is one; returns a matplotlib Axes."""
-        level = self._level(level or self.base_level)
-        n_base = None if level == self.base_level else np.diff(self._places(level)[1].indptr)
-        return draw_niches(self.niches(k, resolution, level), section, n_base, self.slides)
+        from aivc_graph.plot.niche_map import niche_map
 
-    def _level(self, level: str) -> str:
+        level = self.level(level)
+        answer = self.niches(k, resolution, level)
+        names_here = answer.obs["section"].cat.categories
+        section = section or names_here[0]
+        if section not in names_here:
+            raise unknown_name(QueryError, "plot", "section", section, names_here)
+        shown, slide = answer[answer.obs["section"] == section], self.slides.get(section)
+        if level != self.base_level:
+            n_base = np.diff(self.places(level)[1].indptr)
+            shown = drawn_once(shown, n_base[(answer.obs["section"] == section).to_numpy()])
+        return niche_map(
+            shown.obsm["spatial"] - (slide.origin_um if slide is not None else (0.0, 0.0)),
+            shown.obs[NICHE],
+            slide=slide.image if slide is not None else None,
+            mpp=slide.um_per_pixel if slide is not None else None,
+            size_um=shown.obs["size_um"],
+            order=list(answer.obs[NICHE].cat.categories),
+            title=f"{section}: niches",
+        )
+
+    def level(self, level: str | None = None) -> str:
+        """Return a level of this tissue, the finest measured one if None; raise a `QueryError` if it has none such."""
+        level = level or self.base_level
         if level not in self.graph.levels:
             raise unknown_name(QueryError, "level", "level", level, self.graph.levels)
         return level
 
-    @cached_property
-    def _surroundings(self) -> Surroundings:
-        return surroundings(self.model, self.graph, self.states, self.diagnostics)
-
-    def _places(self, by: str) -> tuple[pd.DataFrame, sparse.csr_matrix]:
+    def places(self, by: str) -> tuple[pd.DataFrame, sparse.csr_matrix]:
+        """Return the table of places of a kind (a level, or ``niche``), and what averages over each (`averaging`)."""
         return averaging(self.graph, self.base_level, by, self.niches().obs[NICHE] if by == NICHE else None)
 
-    def _niche_shares(self, k: int | None, resolution: float | None) -> dict[str, np.ndarray]:
+    def niche_shares(self, k: int | None = None, resolution: float | None = None) -> dict[str, np.ndarray]:
+        """Return the share of each niche in every node of each level (node, niche)."""
         if (k, resolution) not in self._niches:
             rule = self.niche_rule
             if k is not None or resolution is not None:
-                rule = fit_niches(self._surroundings, k, 1.0 if resolution is None else resolution, self.seed)
-            self._niches[k, resolution] = on_every_level(self.graph, self.base_level, rule(self._surroundings))
+                rule = fit_niches(self.surroundings, k, 1.0 if resolution is None else resolution, self.seed)
+            self._niches[k, resolution] = on_every_level(self.graph, self.base_level, rule(self.surroundings))
         return self._niches[k, resolution]

@@ -293,11 +293,11 @@ def what_if(
         if part.key not in plan.keys:
             raise unknown_name(QueryError, "intervene", "trained intervention", part.key, plan.keys)
         row = plan.keys.index(part.key)
-        strength = float(shift.strength(row, torch.tensor(part.dose), torch.tensor(part.hours)))
+        strength = model.part("propagator", plan.level).strength(row, part.dose, part.hours)
         strong = torch.from_numpy(where.astype(np.float32)) * strength
         if row in fields:
             raise QueryError("intervene", f"{part.key} twice", "each once", "add up its doses")
-        handed_on, sharpness = shift.course[row, 5:].tolist()
+        handed_on, sharpness = shift.reach[row].tolist()
         fields[row] = Field(strong, exposure(strong, near, handed_on, plan.hops, sharpness))
         reasons += _outside(plan, part, row)
         enough = (shift.treated_nodes[row] >= ENOUGH_TREATED).numpy()

@@ -26,6 +26,8 @@ MAIN_INCHES, SMALL_INCHES = (7.2, 6.6), (4.0, 3.7)
 LEAST_LABELLED = 0.5
 LEAST_PART = 0.005
 TOUCHING, APART, MIN_CONTACTS, PARTNERS = 0.5, -1.0, 20, 3
+# Ratios as the page tells them, and the logarithms they stand for.
+FOLDS = {"fold": "log2_ratio", "least": "lower", "most": "upper"}
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,8 @@ def _markers(tissue: VirtualTissue) -> dict[str, list[dict[str, Any]]]:
         table = tissue.markers(n=MARKERS)
     except QueryError:  # no RNA where niches are found: the page does without
         return {}
-    table = table[table["log2_ratio"] > 0].assign(fold=lambda rows: 2.0 ** rows["log2_ratio"])
+    table = table[table["log2_ratio"] > 0]
+    table = table.assign(**{name: 2.0 ** table[of] for name, of in FOLDS.items()})
     groups = table.groupby("niche", observed=True)
     return {str(name): [dict(row) for _, row in rows.iterrows()] for name, rows in groups}
 

@@ -15,7 +15,7 @@ The doubles of a Perturb-seq screen, by how many of their parts train alone::
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,8 @@ from aivc_graph.splits.design import Counts, count_labels, levels_of, write_labe
 from aivc_graph.splits.drawn import AbstractDrawnSplit
 from aivc_graph.tissue.applied import conditions_of_nodes, screened_level
 from aivc_graph.tissue.condition_table import TARGETS, as_conditions
-from aivc_graph.tissue.intervention import Intervention, Kind, interventions_of
+from aivc_graph.tissue.intervention import Intervention, interventions_of
+from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS
 from aivc_graph.tissue.section import metadata_of
 
 
@@ -83,7 +84,7 @@ def target_of(part: str) -> str:
     ('TP53', 'TP53', 'poly(I:C)')
     """
     kind, _, name = part.partition(":")
-    return name if kind in get_args(Kind) else part
+    return name if kind in INTERVENTION_KINDS else part
 
 
 def column_of(conditions: pd.DataFrame, name: str) -> pd.Series:
@@ -122,10 +123,15 @@ def _conditions(sections: Sequence[tuple[str, str | None, Sequence[Intervention]
             TARGETS: tuple(given),
             DOSE: tuple(one.dose for one in given.values()),
             HOURS: tuple(one.hours for one in given.values()),
-            SMILES: tuple(one.smiles or (None if one.kind == "drug" else "") for one in given.values()),
+            SMILES: tuple(one.smiles or _no_structure(one) for one in given.values()),
             CONTEXT: context or section,
         }
     return as_conditions(pd.DataFrame(list(rows.values()), index=pd.Index(rows, name="section")))
+
+
+def _no_structure(one: Intervention) -> str | None:
+    """Return what stands for the structure of a part that says none: nothing is missing of kinds that have none."""
+    return None if INTERVENTION_KINDS[one.kind].has_structure else ""
 
 
 def parts_seen(table: pd.DataFrame, labels: pd.Series) -> pd.Series:

@@ -58,7 +58,7 @@ class AbstractDrawnSplit(AbstractSplit):
         Parameters
         ----------
         table
-            As `aivc_graph.tissue.condition_table.as_conditions` takes it, with a column of the groups where those are of
+            As `aivc_graph.tissue.condition_table.as_conditions` takes it, with a column of groups where those are of
             sections.
 
         Raises

@@ -13,7 +13,8 @@ from aivc_graph.errors import Faults, TissueError, unknown_name
 from aivc_graph.settings import Settings
 from aivc_graph.tissue.condition_table import BY_PART, TARGETS, as_conditions
 from aivc_graph.tissue.conditions import JOIN, Conditions, read_conditions
-from aivc_graph.tissue.intervention import Intervention, Kind
+from aivc_graph.tissue.intervention import Intervention
+from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS, Kind
 from aivc_graph.tissue.section import metadata_of
 
 # Joins the SMILES of a combination; it is in no SMILES, where "+" is a charge.
@@ -47,14 +48,14 @@ class InterventionColumns(Settings):
     column
         Column of conditions, such as ``KLF1+MAP2K6``; see `aivc_graph.tissue.conditions.read_conditions`.
     kind
-        ``knockout``, ``activation``, ``drug`` or ``ligand``, or the column that tells it.
+        One of `INTERVENTION_KINDS`, such as ``knockout`` or ``drug``, or the column that tells it.
     control
         Names of controls beside the usual ones.
     separator
         What joins two parts; null where there are no combinations.
     dose, unit
-        Column of doses, one for all parts or one a part such as ``1+0.5``, and their unit. A part of dose 0 was not
-        given.
+        Column of doses, one for all parts or one a part such as ``1+0.5``, and their unit, by default that of the
+        kind. A part of dose 0 was not given.
     hours
         Column of durations [h], in the same form.
     smiles
@@ -66,7 +67,7 @@ class InterventionColumns(Settings):
     control: tuple[str, ...] | str = ()
     separator: str | None = JOIN
     dose: str | None = None
-    unit: str = "relative"
+    unit: str | None = None
     hours: str | None = None
     smiles: str | None = None
 
@@ -144,7 +145,8 @@ def applied_parts(section: Any) -> tuple[pd.DataFrame, dict[str, Intervention]]:
         for i, part in enumerate(one[TARGETS]):
             facts = {key: float(one[key][i]) for key in (names.DOSE, names.HOURS) if key in one}
             smiles = one[names.SMILES][i] or None if names.SMILES in one else None
-            given = Intervention(kind=kind, name=part, unit=said["unit"], smiles=smiles, **facts)
+            unit = said["unit"] or INTERVENTION_KINDS[kind].unit
+            given = Intervention(kind=kind, name=part, unit=unit, smiles=smiles, **facts)
             found.setdefault(given.key, given)
             rows.append((code, given.key, given.dose, given.onset_hours, given.hours))
     parts = pd.DataFrame(rows, columns=["code", "key", names.DOSE, "onset_hours", names.HOURS])
@@ -153,13 +155,14 @@ def applied_parts(section: Any) -> tuple[pd.DataFrame, dict[str, Intervention]]:
 
 
 def _read_back(section: Any) -> pd.DataFrame:
-    """Return what `set_conditions` wrote; what is no drug has no structure to know."""
+    """Return what `set_conditions` wrote; of kinds that have no structure none is missing."""
     shapes, said = section.shapes[screened_level(section)], metadata_of(section)[names.APPLIED]
     table = pd.DataFrame({key: shapes[key] for key in (names.CONDITION, *BY_PART) if key in shapes})
     if names.SMILES in table:
         kinds = shapes[names.KIND] if names.KIND in shapes else [said[names.KIND]] * len(shapes)
         table[names.SMILES] = [
-            _molecules(text) if kind == "drug" else "" for text, kind in zip(table[names.SMILES], kinds, strict=True)
+            _molecules(text) if INTERVENTION_KINDS[kind].has_structure else ""
+            for text, kind in zip(table[names.SMILES], kinds, strict=True)
         ]
     return as_conditions(table)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,8 @@ from aivc_graph import names
 from aivc_graph.errors import TissueError, unknown_name
 from aivc_graph.settings import Settings
 from aivc_graph.tissue.frame import positions_um
+from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS, Kind
 from aivc_graph.tissue.section import metadata_of
-
-Kind = Literal["knockout", "activation", "drug", "ligand"]
-# A knock-out lowers what it targets; an activation and a ligand raise it. A drug says itself.
-SIGN_OF_KIND = {"knockout": -1.0, "activation": 1.0, "ligand": 1.0}
 
 
 class Where(Settings):
@@ -50,13 +47,13 @@ class Intervention(Settings):
     Parameters
     ----------
     kind
-        ``knockout``, ``activation``, ``drug`` or ``ligand``.
+        ``knockout``, ``activation``, ``drug``, ``ligand``, or any other of `INTERVENTION_KINDS`.
     name
         Symbol of the gene, or name of the drug or ligand.
     targets
-        Symbol → signed strength; for all but drugs, by default the gene of that name.
+        Symbol → signed strength; by default the gene of that name, for kinds that act on one.
     dose, unit
-        Amount; 0 is nothing at all. Doses of one intervention share one unit.
+        Amount; 0 is nothing at all. Doses of one intervention share one unit, by default that of its kind.
     onset_hours, hours
         When it began, and how long it lasted until the tissue was measured [h].
     where
@@ -84,10 +81,12 @@ class Intervention(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _own_gene(cls, given: Any) -> Any:
-        if isinstance(given, dict) and not given.get("targets") and given.get("kind") in SIGN_OF_KIND:
-            return {**given, "targets": {str(given.get("name", "")): SIGN_OF_KIND[given["kind"]]}}
-        return given
+    def _as_of_its_kind(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or str(given.get("kind")) not in INTERVENTION_KINDS:
+            return given
+        kind = INTERVENTION_KINDS[given["kind"]]
+        targets = {} if kind.sign is None else {str(given.get("name", "")): kind.sign}
+        return {**given, "unit": given.get("unit", kind.unit), "targets": given.get("targets") or targets}
 
     @property
     def key(self) -> str:

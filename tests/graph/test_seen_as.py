@@ -60,12 +60,12 @@ def test_further_genes_in_another_order_change_nothing(like: TissueGraph, stripe
 
 def test_missing_genes_and_features_are_told_together(like: TissueGraph, striped_section: Maker) -> None:
     section = other(striped_section)
-    section.tables["cell_rna"] = section.tables["cell_rna"][:, 7:].copy()
+    section.tables["cell_rna"] = section.tables["cell_rna"][:, 17:].copy()
     section.tables["patch_histology"] = section.tables["patch_histology"][:, 1:].copy()
     with pytest.raises(GraphError) as caught:
         seen_as(build_graph([section], GRAPH), like)
     said = str(caught.value)
-    assert "cell · rna" in said and "7 of the model's 30 molecules missing: G0, G1, G2, G3, G4 and 2 more" in said
+    assert "cell · rna" in said and "13 of the model's 30 molecules; missing: G0, G1, G10, G11, G12 and 12 more" in said
     assert "patch · histology" in said and "1 of the model's 5 features missing: f0" in said
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from aivc_graph.operators.composition.composition import CompositionPlan, CompositionProject
 from aivc_graph.operators.intervention.component_shift import ComponentShift
-from aivc_graph.operators.intervention.intervention_plan import InterventionPlan
+from aivc_graph.operators.intervention_plan import InterventionPlan
 from aivc_graph.operators.lateral.lateral import LateralPlan
 from aivc_graph.operators.lateral.ring_mean import RingMeanLateral
 from aivc_graph.operators.messages import PairPlan
 from aivc_graph.operators.prediction.neighbours import NeighbourPlan, NeighbourPrediction
+from aivc_graph.operators.propagator.hill_relaxation import HillRelaxation
+from aivc_graph.operators.propagator.propagator import PropagatorPlan
 
 NEAR = ("cell", "near", "cell")
 ANYTHING = (0.0, 1.0)
@@ -35,6 +37,11 @@ def composition(n_types: int, n_genes: int) -> CompositionProject:
     genes, types = tuple(range(n_genes)), tuple(f"type {i}" for i in range(n_types))
     plan = CompositionPlan(child="cell", parent="patch", types=types, of_child=genes, of_parent=genes, rings=(3,))
     return CompositionProject(plan)
+
+
+def propagator(n_keys: int) -> HillRelaxation:
+    """Return a propagator of interventions at the level of cells."""
+    return HillRelaxation(PropagatorPlan(level="cell", keys=tuple(f"drug:{i}" for i in range(n_keys))))
 
 
 def shift(n_keys: int, components: int, latent: int, n_molecules: int) -> ComponentShift:

@@ -1,4 +1,4 @@
-"""Exposure and strength: exact far field, one where all is treated, monotone, whatever the order of nodes."""
+"""Exposure and interactions: exact far field, one where all is treated, whatever the order of nodes."""
 
 from __future__ import annotations
 
@@ -37,15 +37,6 @@ def test_farther_and_sharper() -> None:
     near, far = (exposure(field, line(41), handed_on, 8) for handed_on in (0.0, 0.9))
     assert near[20] > 0 and near[21] == 0 and far[25] > 0
     assert (exposure(field, line(41), 0.9, 8, 10.0)[20:28] > far[20:28]).all()
-
-
-def test_strength_is_nothing_at_nothing_one_at_most_and_rises() -> None:
-    shift = shift_of(1, 2, 3, 4)
-    shift.course[0] = torch.tensor([0.5, 2.0, 12.0, 2.0, 24.0, 0.0, 0.0])
-    dose, hours = torch.linspace(0, 2, 9), torch.linspace(0, 24, 9)
-    by_dose, by_hours = shift.strength(0, dose, torch.tensor(24.0)), shift.strength(0, torch.tensor(2.0), hours)
-    for rising in (by_dose, by_hours):
-        assert rising[0] == 0 and rising[-1] == pytest.approx(1.0) and (rising.diff() > 0).all()
 
 
 def test_an_interaction_takes_both() -> None:

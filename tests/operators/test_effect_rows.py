@@ -10,7 +10,8 @@ from aivc_graph.operators.intervention.choose_courses import choose_courses
 from aivc_graph.operators.intervention.contrasts import HANDED_ON, Contrasts
 from aivc_graph.operators.intervention.course import footprint, usual_course
 from aivc_graph.operators.intervention.effect_rows import effects_of, make_rows, place_column
-from aivc_graph.operators.intervention.intervention_plan import InterventionPlan
+from aivc_graph.operators.intervention_plan import InterventionPlan
+from tests.operators.parts import propagator
 
 DONORS, COMPONENTS, MOLECULES = 5, 2, 60
 AWAY_UM = np.array([-60.0, -20.0, 5.0, 20.0, 40.0, 80.0, 150.0])
@@ -29,6 +30,8 @@ PLAN = InterventionPlan(
     n_molecules=MOLECULES,
     components=COMPONENTS,
 )
+
+PROPAGATOR = propagator(1)
 
 
 def near(away_um: float) -> list[float]:
@@ -78,7 +81,7 @@ def study(seed: int, counts_a_group: float, change: dict[int, object], uneven: i
 
 def effects(contrasts: Contrasts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the effect and the place's difference (molecule,), and the inflation of what is found in a part."""
-    rows, _ = make_rows(contrasts, [usual_course(contrasts, 0)], PLAN)
+    rows, _ = make_rows(contrasts, [usual_course(contrasts, 0, PROPAGATOR)], PLAN)
     found = effects_of(rows, PLAN).whole
     return found.mean[0], found.mean[place_column(contrasts, PLAN, 0)], rows.inflation.max(axis=0)
 
@@ -96,7 +99,7 @@ def test_one_count_where_none_is_expected_is_chance() -> None:
     contrasts.expected[:, 7], contrasts.counts[:, 7] = 0.01, 0.0
     treated = np.flatnonzero((contrasts.applied[:, 0] > 0) & (contrasts.dose[:, 0] > 0))
     contrasts.counts[treated[0], 7] = 1.0
-    rows, _ = make_rows(contrasts, [usual_course(contrasts, 0)], PLAN)
+    rows, _ = make_rows(contrasts, [usual_course(contrasts, 0, PROPAGATOR)], PLAN)
     found = effects_of(rows, PLAN).whole
     assert np.abs(found.mean[0, 7] + found.departure[0, :, 7]).max() < 0.5  # log(1 / 0.01) is 4.6
 
@@ -113,7 +116,7 @@ def test_effects_that_are_not_shrunken_reach_the_truth() -> None:
     centre, errors, shrunken = [], [], []
     for seed in range(20, 26):
         contrasts = study(seed, 300.0, {m: lambda treated, away, _: 0.25 * (treated and away < 0) for m in range(10)})
-        rows, _ = make_rows(contrasts, [usual_course(contrasts, 0)], PLAN)
+        rows, _ = make_rows(contrasts, [usual_course(contrasts, 0, PROPAGATOR)], PLAN)
         effects = effects_of(rows, PLAN)
         without = np.array([found.mean[0] for found in effects.not_shrunken])
         centre.append(without.mean(axis=0))
@@ -136,7 +139,7 @@ def test_spread_is_found_where_there_is_one() -> None:
     spreading = study(3, 3000.0, {m: lambda treated, _, e: 0.8 * treated * e[reach] for m in range(6)})
     direct = study(4, 3000.0, {m: lambda treated, away, _: 0.8 * (treated and away < 0) for m in range(6)})
     passed_on = np.ones((1, MOLECULES))
-    (found,), (none,) = (choose_courses(c, PLAN, passed_on) for c in (spreading, direct))
+    (found,), (none,) = (choose_courses(c, PLAN, passed_on, PROPAGATOR) for c in (spreading, direct))
     assert none.spread == 0
     assert found.spread > 0
     true = spreading.near[:, 0, reach]
@@ -147,4 +150,4 @@ def test_what_stays_inside_the_cell_tells_nothing_of_spread() -> None:
     spreading = study(5, 3000.0, {m: lambda treated, _, e: 0.8 * treated * e[2] for m in range(6)})
     inside = np.ones((1, MOLECULES))
     inside[0, :6] = 0
-    assert choose_courses(spreading, PLAN, inside)[0].spread == 0
+    assert choose_courses(spreading, PLAN, inside, PROPAGATOR)[0].spread == 0

@@ -7,7 +7,7 @@ import pytest
 
 from aivc_graph.operators.intervention.effect_rows import effects_of
 from aivc_graph.operators.intervention.fit_interventions import _kept, _passed_on
-from aivc_graph.operators.intervention.intervention_plan import InterventionPlan
+from aivc_graph.operators.intervention_plan import InterventionPlan
 from tests.operators.test_joint_effects import COMPONENTS, DONORS, MOLECULES, study
 
 PLAN = InterventionPlan(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aivc_graph.operators.intervention.intervention_plan import together
+from aivc_graph.operators.intervention_plan import together
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from aivc_graph.errors import QueryError
 from aivc_graph.graph.build import build_graph
@@ -21,6 +22,7 @@ from tests.query.stripes import BOTH, CONFIG, GRAPH
 
 Maker = Callable[..., Any]
 ELSEWHERE = ("s3", "s4")
+LACKING = [f"G{i}" for i in range(0, 30, 3)]
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +184,42 @@ def test_training_nodes_alone_fit_the_niches(here: VirtualTissue) -> None:
     for name, value in vars(here.niche_rule.mixture).items():
         np.testing.assert_allclose(vars(rule.mixture)[name], value, atol=1e-6)
     assert not np.allclose(turned.states["cell"].z[test], here.states["cell"].z[test])
+
+
+@pytest.fixture(scope="module")
+def narrower(here: VirtualTissue, sections: Callable[..., list[Any]]) -> VirtualTissue:
+    """Return donors 3 and 4 of whose cells a third of the genes was not measured."""
+    given = sections(3, 4, split="train")
+    for section in given:
+        table = section.tables["cell_rna"]
+        section.tables["cell_rna"] = table[:, ~table.var_names.isin(LACKING)].copy()
+    return here.on(build_graph(given, GRAPH))
+
+
+def test_another_panel_is_read_and_its_gaps_are_told(
+    here: VirtualTissue, there: VirtualTissue, narrower: VirtualTissue
+) -> None:
+    whole, fewer = there.niches().obs["niche"], narrower.niches().obs["niche"]
+    assert (whole.to_numpy() == fewer.to_numpy()).mean() > 0.9
+    known, told = there.expression(at="cell"), narrower.expression(at="cell")
+    lacking = told.var_names.isin(LACKING)
+    np.testing.assert_array_equal(told.var["measured"], ~lacking)
+    assert np.isnan(told.layers["measured"][:, lacking]).all()
+    np.testing.assert_allclose(told.X.sum(axis=1), 1e4, rtol=1e-3)
+    measured = known.layers["measured"][:, lacking]
+    r, full = (
+        np.mean([np.corrcoef(x, y)[0, 1] for x, y in zip(one.X[:, lacking].T, measured.T, strict=True)])
+        for one in (told, known)
+    )
+    assert r > 0.5 * full > 0.1
+    # What was measured is compared in the terms of the whole panel.
+    ratio = np.nanmean(told.layers["measured"]) / np.nanmean(known.layers["measured"][:, ~lacking])
+    assert ratio == pytest.approx(1, abs=0.05)
+
+
+def test_fewer_genes_are_known_less_surely(there: VirtualTissue, narrower: VirtualTissue) -> None:
+    part = there.model.count_operator("cell", "rna")
+    whole, fewer = (t.model.prepare(t.graph).measured("cell", "rna") for t in (there, narrower))
+    with torch.no_grad():
+        assert (part.precision(fewer) < part.precision(whole)).all()
+        assert torch.equal(part.precision(whole), part.log_precision.exp())

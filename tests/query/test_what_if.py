@@ -17,7 +17,7 @@ from aivc_graph.errors import AivcError, QueryError
 from aivc_graph.graph.build import build_graph
 from aivc_graph.io.footprints import read_footprints
 from aivc_graph.model.settings import ModelConfig
-from aivc_graph.pipeline.respond import respond
+from aivc_graph.query.questions.question import question
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.tissue.frame import scale_affine
 from aivc_graph.tissue.intervention import Intervention, Where, drug, knockout, ligand, set_interventions
@@ -108,7 +108,7 @@ def test_tissue_in_no_graph_of_the_run_responds_as_it_does_held_out(tissue: Virt
     known, answer = tissue.intervene(knockout("G03"), where=only_test(tissue)), there.intervene(knockout("G03"))
     pd.testing.assert_frame_equal(effects(there, answer), effects(tissue, known), atol=1e-5)
     assert answer.supported.sum() == known.supported[only_test(tissue)].sum() > 490
-    assert respond(there, ["knockout:G03"], at="niche")["supported"].all()
+    assert there.ask("response", intervention=["knockout:G03"], at="niche")["supported"].all()
 
 
 def test_dose_zero_and_time_zero_change_nothing(tissue: VirtualTissue) -> None:
@@ -273,15 +273,17 @@ def test_places_average_over_their_cells(tissue: VirtualTissue) -> None:
 )
 def test_faulty_questions_are_named(tissue: VirtualTissue, words: str, where: str | None, said: str) -> None:
     with pytest.raises(QueryError, match=said):
-        respond(tissue, [words], where=where)
+        tissue.ask("response", intervention=[words], where=where)
 
 
 def test_words_ask_the_same(tissue: VirtualTissue, tmp_path: Path) -> None:
-    spoken = respond(
-        tissue, ["drug:X@0.3"], where="section=test", at="region", genes=["G12"], plot=tmp_path / "effect.png"
+    asked = question(
+        "response", {"intervention": ["drug:X@0.3"], "where": "section=test", "at": "region", "genes": "G12"}
     )
-    asked = tissue.intervene(drug("X", dose=0.3), where=only_test(tissue)).readout(by="region", genes=["G12"])
-    pd.testing.assert_frame_equal(spoken, asked)
+    spoken = tissue.ask(asked)
+    asked.draw(tissue, spoken).figure.savefig(tmp_path / "effect.png")
+    told = tissue.intervene(drug("X", dose=0.3), where=only_test(tissue)).readout(by="region", genes=["G12"])
+    pd.testing.assert_frame_equal(spoken, told)
     assert (tmp_path / "effect.png").stat().st_size > 10_000
 
 
@@ -293,7 +295,9 @@ def test_pathways_are_told_by_their_genes(tissue: VirtualTissue, tmp_path: Path)
         file, index=False
     )
     answer = tissue.intervene(knockout("G03"), where=only_test(tissue))
-    table = respond(tissue, ["knockout:G03"], where="section=test", at="region", readout="pathways", weights=file)
+    table = tissue.ask(
+        "response", intervention=["knockout:G03"], where="section=test", at="region", readout="pathways", weights=file
+    )
     table = table[table["section"] == "test"].set_index("pathway")
     assert list(table.index) == ["against", "falling"]
     assert table.loc["falling", "upper"] < 0 < table.loc["against", "lower"]

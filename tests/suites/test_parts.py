@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from aivc_graph.errors import QueryError
 from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.graph.windows import windows
@@ -20,7 +21,9 @@ from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import Gate
 from aivc_graph.operators.hiding import draw_hidden
 from aivc_graph.operators.part import BEFORE_TRAINING, KINDS
-from aivc_graph.tissue.intervention import knockout, set_interventions
+from aivc_graph.query.questions.question import QUESTIONS, question
+from aivc_graph.tissue.intervention import Intervention, knockout, set_interventions
+from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS
 from aivc_graph.training.fit import fit
 from aivc_graph.training.objective import Loss, likelihood
 from aivc_graph.training.settings import TrainingConfig
@@ -96,8 +99,8 @@ def test_every_parameter_learns_and_everything_else_is_fitted(graph: TissueGraph
                 there.add((type(new).__name__, name))
                 if not torch.equal(value, old.get_buffer(name)):
                     moved.add((type(new).__name__, name))
-    # Shares that nothing here supports stay at their start; that they can move is shown where each is fitted.
-    assert {name for name in there - moved if not name[1].endswith(("share", *GIVEN))} == set()
+    # Shares and reaches that nothing here supports stay at their start; where each is fitted they are seen to move.
+    assert {name for name in there - moved if not name[1].endswith(("share", "reach", *GIVEN))} == set()
 
 
 def test_each_part_starts_at_the_baseline_and_is_no_worse_on_held_out_tissue(
@@ -224,6 +227,62 @@ def test_no_module_of_the_trainer_or_model_names_a_modality_or_a_level() -> None
     for module in (trainer, objective):
         text = inspect.getsource(module)
         assert not any(f"names.{word}" in text for word in ("RNA", "ADT", "ATAC", "HISTOLOGY", "CELL", "PATCH"))
+
+
+DOSES, TIMES = np.array([0.0, 0.1, 0.5, 1.0, 4.0]), np.array([0.0, 1.0, 6.0, 24.0, 72.0])
+
+
+@pytest.mark.parametrize("member", sorted(KINDS["propagator"]))
+def test_a_propagator_keeps_to_its_contract_on_every_course_it_may_take(member: str) -> None:
+    kind = KINDS["propagator"][member]
+    part = kind(kind.Plan(level="cell", keys=("knockout:G3",)))
+    for seen in ((DOSES[2:3], TIMES[3:4]), (DOSES, TIMES)):
+        courses = torch.from_numpy(part.courses(*seen))
+        assert torch.isfinite(courses).all() and courses.dtype == torch.float64
+        full_dose, full_hours = (torch.tensor(float(amount.max())) for amount in seen)
+        dose, hours = (
+            torch.from_numpy(all_[all_ <= one.max()]) for all_, one in zip((DOSES, TIMES), seen, strict=True)
+        )
+        for course in courses:
+            check_propagator(part, course, dose, hours, full_dose, full_hours)
+    still = part.strength(0, 0.0, 24.0), part.strength(0, 1.0, 0.0)
+    assert still == (0.0, 0.0)
+
+
+def check_propagator(
+    part: Any, course: Tensor, dose: Tensor, hours: Tensor, full_dose: Tensor, full_hours: Tensor
+) -> None:
+    """Raise unless identity, nothing of nothing, scale, monotony and, where it says so, closure hold on a course."""
+    nothing, before = torch.zeros(()).double(), torch.linspace(-0.5, 1.5, 5).double()
+    torch.testing.assert_close(part.carry(course, before, full_dose, nothing), before, rtol=0, atol=0)
+    assert not part.carry(course, nothing, nothing, hours).any()
+    assert float(part.carry(course, nothing, full_dose, full_hours)) == pytest.approx(1.0)
+    shown = part.carry(course, nothing, dose[:, None], hours)
+    assert torch.isfinite(shown).all() and (shown.diff(dim=0) >= 0).all() and (shown.diff(dim=1) >= 0).all()
+    if part.closed:
+        for first in hours:
+            apart = part.carry(course, part.carry(course, before[:, None], full_dose, first), full_dose, hours)
+            torch.testing.assert_close(apart, part.carry(course, before[:, None], full_dose, first + hours))
+
+
+@pytest.mark.parametrize("kind", sorted(INTERVENTION_KINDS))
+def test_a_kind_of_intervention_says_how_it_acts(kind: str) -> None:
+    facts = INTERVENTION_KINDS[kind]
+    given = Intervention(kind=kind, name="G3")
+    assert given.unit == facts.unit and given.targets == ({} if facts.sign is None else {"G3": facts.sign})
+    assert facts.sign in (None, -1.0, 1.0) and facts.unit
+    # What is not of a gene says nothing of what stays inside, and what stays inside is of a target.
+    assert not (facts.inside and facts.sign is None)
+
+
+@pytest.mark.parametrize("name", sorted(QUESTIONS))
+def test_a_question_says_what_it_asks_what_it_takes_and_where_its_answer_goes(name: str) -> None:
+    member, facts = QUESTIONS[name], QUESTIONS.facts[name]
+    assert facts["asks"] and facts["example"] and (member.__doc__ or "").strip()
+    assert all(field.description for field in member.model_fields.values())
+    assert set(member.endings) <= {".csv", ".parquet", ".h5ad"}
+    with pytest.raises(QueryError, match=f"query {name} · mood: unknown key; .*this question takes: "):
+        question(name, {"mood": 1})
 
 
 def test_parts_are_modules_of_buffers_and_parameters(closed: TissueModel) -> None:

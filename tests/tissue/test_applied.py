@@ -109,5 +109,7 @@ def test_a_section_has_one_donor() -> None:
 
 
 def test_kinds_are_those_of_interventions() -> None:
-    with pytest.raises(ValidationError, match="'knockout', 'activation', 'drug' or 'ligand'"):
+    with pytest.raises(
+        ValidationError, match=r"no kind of intervention named 'CRISPRi' \(known: activation, drug, kno"
+    ):
         InterventionColumns(column="gene", kind="CRISPRi")

@@ -117,9 +117,12 @@ class CompositionProject(AbstractPart):
         From the parent's own counts; where those were not seen, from the expression `told` of it, at `depth` [counts].
         """
         parent, shared = self.plan.parent, list(self.plan.of_parent)
-        measured = inputs.measured(parent, names.RNA).counts.to_dense()[:, shared]
-        answered = (state.known[parent] > 0).float()[:, None] * told.shares[:, shared] * depth
-        counts = torch.where(state.counted[parent][:, None] > 0, measured, answered)
+        data = inputs.measured(parent, names.RNA)
+        measured, there = data.counts.to_dense(), data.panels[data.panel_of[data.section]][:, shared] > 0
+        total = measured.sum(dim=1, keepdim=True) / data.covered[data.section][:, None]
+        counted = state.counted[parent][:, None] > 0
+        answered = (state.known[parent] > 0).float()[:, None] * told.shares[:, shared]
+        counts = torch.where(counted & there, measured[:, shared], answered * torch.where(counted, total, depth))
         rings = inputs.rings(parent)
         return self(counts, rings[0] if rings else None)
 

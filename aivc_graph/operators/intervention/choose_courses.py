@@ -9,11 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aivc_graph.operators.intervention.contrasts import HANDED_ON, Contrasts
-from aivc_graph.operators.intervention.course import Course, course_options, footprint, shown, usual_course
+from aivc_graph.operators.intervention.course import (
+    Course,
+    Propagator,
+    course_options,
+    footprint,
+    shown,
+    usual_course,
+)
 from aivc_graph.operators.intervention.effect_rows import EFFECT, PLACE, make_rows, place_column
-from aivc_graph.operators.intervention.intervention_plan import InterventionPlan
 from aivc_graph.operators.intervention.joint_effects import JointEffects, Rows
 from aivc_graph.operators.intervention.shrinkage import log_evidence, shrunken
+from aivc_graph.operators.intervention_plan import InterventionPlan
+from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS
 
 Floats = NDArray[np.floating]
 
@@ -25,21 +33,25 @@ SPREAD_SHARES = (0.5, 1.0)
 LEAST_GAIN = 1.0
 
 
-def choose_courses(contrasts: Contrasts, plan: InterventionPlan, passed_on: Floats) -> list[Course]:
+def choose_courses(
+    contrasts: Contrasts, plan: InterventionPlan, passed_on: Floats, propagator: Propagator
+) -> list[Course]:
     """Choose each intervention's course by what is left when the others are taken away.
 
     Parameters
     ----------
     passed_on
         Which molecules' effects may spread (key, molecule).
+    propagator
+        What carries effects through dose and time.
     """
-    courses = [usual_course(contrasts, row) for row in range(len(plan.keys))]
+    courses = [usual_course(contrasts, row, propagator) for row in range(len(plan.keys))]
     rows, joint = make_rows(contrasts, courses, plan)
     for row in range(len(plan.keys)):
         alone = _Alone.of(contrasts, plan, rows, joint, row, passed_on[row])
         if alone.local.any():
             best = alone.told(courses[row]) + LEAST_GAIN
-            sharpnesses = BLUNT if plan.kinds[row] == "knockout" else SHARPNESSES
+            sharpnesses = SHARPNESSES if INTERVENTION_KINDS[plan.kinds[row]].saturates else BLUNT
             for reach, sharpness, spread in product(HANDED_ON, sharpnesses, SPREAD_SHARES):
                 spreading = replace(courses[row], handed_on=reach, sharpness=sharpness, spread=spread)
                 if (found := alone.told(spreading)) > best:

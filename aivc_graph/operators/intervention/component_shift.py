@@ -12,7 +12,7 @@ from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.gate import RESPONSE
 from aivc_graph.operators.intervention import fit_interventions
 from aivc_graph.operators.intervention.exposure import DIRECT, SPREAD, Field
-from aivc_graph.operators.intervention.intervention_plan import InterventionPlan
+from aivc_graph.operators.intervention_plan import InterventionPlan
 from aivc_graph.operators.part import KINDS, LAST_ANSWERS, AbstractPart, Fitting, Shape
 
 
@@ -20,8 +20,8 @@ from aivc_graph.operators.part import KINDS, LAST_ANSWERS, AbstractPart, Fitting
 class ComponentShift(AbstractPart):
     r"""Shift of each node's log expression by what was done to it and around it.
 
-    With :math:`h_k(v)` the strength of intervention k at node v, :math:`e_k(v)` its exposure (below), and
-    :math:`r_j(v)` how far v belongs to component j of the untreated states,
+    With :math:`h_k(v)` the strength of intervention k at node v, told by the propagator, :math:`e_k(v)` its exposure
+    (below), and :math:`r_j(v)` how far v belongs to component j of the untreated states,
 
     .. math:: \Delta_v = \sum_k \sum_j r_j(v)\,[h_k(v)\,D_{kj} + e_k(v)\,S_{kj}]
               + \sum_{k<l} h_k(v)\,h_l(v) \sum_j r_j(v)\,I_{klj}
@@ -56,7 +56,7 @@ class ComponentShift(AbstractPart):
     molecule_effect: Tensor
     latent_pair: Tensor
     molecule_pair: Tensor
-    course: Tensor
+    reach: Tensor
     treated_nodes: Tensor
 
     def __init__(self, plan: InterventionPlan) -> None:
@@ -65,9 +65,6 @@ class ComponentShift(AbstractPart):
         # The first copy of the effects is from all training donors, each other without one of them and not shrunken.
         copies = 1 + len(plan.donors)
         one, two = (copies, n_keys, 2, n_components), (copies, len(plan.pairs), n_components)
-        # A row an intervention: dose of half effect, Hill exponent, hours of the time course, dose and hours at which
-        # the strength is 1, the share of the exposure that each step hands on, and its sharpness.
-        course = torch.tensor([[1.0, 1.0, 24.0, 1.0, 24.0, 0.0, 0.0]]).repeat(n_keys, 1)
         start = {
             "centre": torch.zeros(n_components, latent),
             "log_spread": torch.zeros(()),
@@ -76,7 +73,8 @@ class ComponentShift(AbstractPart):
             "molecule_effect": torch.zeros(*one, n_molecules),
             "latent_pair": torch.zeros(*two, latent),
             "molecule_pair": torch.zeros(*two, n_molecules),
-            "course": course,
+            # A row an intervention: the share of the exposure that each step hands on, and its sharpness.
+            "reach": torch.zeros(n_keys, 2),
             "treated_nodes": torch.zeros(n_keys, n_components),
         }
         for name, value in start.items():
@@ -102,14 +100,6 @@ class ComponentShift(AbstractPart):
         distance = torch.cdist(state, self.centre).square()
         share = torch.softmax(-0.5 * distance / self.log_spread.exp(), dim=1)
         return share, distance.min(dim=1).values <= self.usual_distance
-
-    def strength(self, key: int, dose: Tensor, hours: Tensor) -> Tensor:
-        """Return the strength of doses after hours: a Hill curve times a saturating course, 0 at 0, rising in both."""
-        half, exponent, course, full_dose, full_hours = self.course[key, :5]
-        return (
-            _hill(dose, half, exponent) / _hill(full_dose, half, exponent)
-            * torch.expm1(-hours / course) / torch.expm1(-full_hours / course)
-        )  # fmt: skip
 
     def forward(
         self, state: Tensor, fields: Mapping[int, Field], pairs: Mapping[tuple[int, int], int], replicate: int = 0
@@ -137,8 +127,3 @@ class ComponentShift(AbstractPart):
                 latent = latent + weight @ self.latent_pair[replicate, row]
                 molecule = molecule + weight @ self.molecule_pair[replicate, row]
         return latent, molecule
-
-
-def _hill(dose: Tensor, half: Tensor, exponent: Tensor) -> Tensor:
-    raised = dose.clamp_min(0) ** exponent
-    return raised / (raised + half**exponent)

@@ -18,7 +18,7 @@ from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.graph.windows import Window, windows
 from aivc_graph.operators.counts import CountInput, thinned
 from aivc_graph.operators.intervention.exposure import exposure
-from aivc_graph.operators.intervention.intervention_plan import (
+from aivc_graph.operators.intervention_plan import (
     InterventionPlan,
     donor_of_sections,
     section_arms,

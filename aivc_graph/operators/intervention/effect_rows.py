@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from aivc_graph.operators.intervention.contrasts import Contrasts
 from aivc_graph.operators.intervention.course import Course, footprint, shown
-from aivc_graph.operators.intervention.intervention_plan import InterventionPlan
 from aivc_graph.operators.intervention.joint_effects import JointEffects, Rows, joint_effects, shrink
+from aivc_graph.operators.intervention_plan import InterventionPlan
 
 Floats = NDArray[np.floating]
 

@@ -13,12 +13,12 @@ from aivc_graph import names
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.intervention.choose_courses import choose_courses
 from aivc_graph.operators.intervention.contrasts import Encoded, make_contrasts
-from aivc_graph.operators.intervention.course import COURSE
 from aivc_graph.operators.intervention.effect_rows import effects_of, make_rows
 from aivc_graph.operators.intervention.exposure import DIRECT, SPREAD
-from aivc_graph.operators.intervention.intervention_plan import InterventionPlan, section_arms
 from aivc_graph.operators.intervention.joint_effects import DONOR, JointEffects, Rows
+from aivc_graph.operators.intervention_plan import InterventionPlan, section_arms
 from aivc_graph.operators.part import Fitting
+from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS
 
 if TYPE_CHECKING:
     from aivc_graph.operators.intervention.component_shift import ComponentShift
@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 Floats = NDArray[np.floating]
 
 SAMPLE_NODES = 20_000
-# What is lost or gained inside a cell is not passed on, only what follows from it.
-INSIDE = ("knockout", "activation")
 # How much of a shrunken effect is kept: of its mean over components, and of each component's departure from it.
 KEPT = ((0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (1.0, 0.25), (1.0, 0.5), (1.0, 1.0))
 # No effect unless the squared error on left-out donors, in units of its variance, falls by this much.
@@ -50,7 +48,8 @@ def fit_interventions(shift: ComponentShift, fitting: Fitting) -> None:
     encoded = Encoded(measurement, plan, source, size, seed)
     _fit_components(shift, plan, graph, encoded.nodes(), seed)
     contrasts = make_contrasts(shift, encoded)
-    courses = choose_courses(contrasts, plan, _passed_on(measurement.plan.names, plan))
+    propagator = fitting.model.part("propagator", plan.level)
+    courses = choose_courses(contrasts, plan, _passed_on(measurement.plan.names, plan), propagator)
     rows, _ = make_rows(contrasts, courses, plan)
     effects = effects_of(rows, plan)
     kept = _kept(rows, effects.whole, effects.without, plan)
@@ -63,7 +62,8 @@ def fit_interventions(shift: ComponentShift, fitting: Fitting) -> None:
     for copy, effect in enumerate((whole, *without)):
         _store(shift, copy, effect, passed_on[:, None], weight)
     for row, (key, course) in enumerate(zip(plan.keys, courses, strict=True)):
-        shift.course[row] = torch.tensor([getattr(course, name) for name in COURSE])
+        propagator.course[row] = torch.from_numpy(course.numbers)
+        shift.reach[row] = torch.tensor([course.handed_on, course.sharpness])
         amount = contrasts.nodes * np.clip(rows.x[:, row], 0, 1)
         np.add.at(shift.treated_nodes[row].numpy(), contrasts.component, amount)
         log.info(
@@ -97,10 +97,10 @@ def _fit_components(
 
 
 def _passed_on(panel: tuple[str, ...], plan: InterventionPlan) -> Floats:
-    """Return which molecules' effects may spread (key, molecule): 1 or 0."""
+    """Return which molecules' effects may spread (key, molecule), 1 or 0: what stays inside a cell is not passed on."""
     return np.array(
         [
-            [0.0 if kind in INSIDE and molecule in targets else 1.0 for molecule in panel]
+            [0.0 if INTERVENTION_KINDS[kind].inside and molecule in targets else 1.0 for molecule in panel]
             for kind, targets in zip(plan.kinds, plan.targets, strict=True)
         ]
     )

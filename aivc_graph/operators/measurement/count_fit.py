@@ -65,11 +65,15 @@ def fit_profile(part: Measurement, fitting: Fitting) -> None:
 
 
 def fit_components(part: Measurement, fitting: Fitting) -> None:
-    """Principal components of scaled counts, centred within sections.
+    """Principal components of scaled counts, centred within sections, and the factor model that goes with them.
+
+    A component's variance is its eigenvalue less the mean of those left out; what components do not explain of a
+    molecule is its own.
 
     References
     ----------
-    Halko, Martinsson & Tropp 2011, doi:10.1137/090771806 (subspace iteration, for wide panels).
+    Halko, Martinsson & Tropp 2011, doi:10.1137/090771806 (subspace iteration, for wide panels); Tipping & Bishop 1999,
+    doi:10.1111/1467-9868.00196 (probabilistic principal components).
     """
     scaled = []
     for _, data, rows in _rows(part, fitting.training):
@@ -78,9 +82,9 @@ def fit_components(part: Measurement, fitting: Fitting) -> None:
     if not any(len(section) for _, _, section in scaled):
         return
     n, latent = len(part.plan.names), part.plan.latent
+    number = sum(len(section) for _, _, section in scaled)
     if n <= MOST_MOLECULES:
         moment = sum(_gram(*piece) for piece in scaled)
-        number = sum(len(section) for _, _, section in scaled)
         _, vectors = eigh(moment / number, subset_by_index=(n - latent, n - 1))
         vectors = vectors[:, ::-1]
     else:
@@ -91,6 +95,13 @@ def fit_components(part: Measurement, fitting: Fitting) -> None:
         vectors = (vectors @ turn)[:, ::-1][:, :latent]
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(latent)])
     part.loading.copy_(torch.from_numpy(np.ascontiguousarray(vectors)).float())
+    squares = np.sum([_squares(*piece) for piece in scaled], axis=0) / number
+    along = np.sum([(vectors * _moment_times(*piece, vectors)).sum(axis=0) for piece in scaled], axis=0) / number
+    noise = max(float(squares.sum() - along.sum()) / max(n - latent, 1), 1e-6)
+    variance = np.maximum(along - noise, 1e-3 * noise)
+    part.variance.copy_(torch.from_numpy(variance).float())
+    own = np.maximum(squares - vectors**2 @ variance, 0.05 * squares + 1e-6)
+    part.own_variance.copy_(torch.from_numpy(own).float())
 
 
 def _gram(scaled: sparse.csr_matrix, mean: Floats, section: NDArray[np.int64]) -> Floats:
@@ -99,6 +110,17 @@ def _gram(scaled: sparse.csr_matrix, mean: Floats, section: NDArray[np.int64]) -
         centred = scaled[start : start + 4000].toarray() - mean[section[start : start + 4000]]
         total = total + centred.T @ centred
     return total
+
+
+def _squares(scaled: sparse.csr_matrix, mean: Floats, section: NDArray[np.int64]) -> Floats:
+    """Return the summed squares of each molecule (molecule,) about the mean of the node's section."""
+    number = np.bincount(section, minlength=len(mean))
+    by_section = sparse.csr_matrix(
+        (np.ones(len(section)), (section, np.arange(len(section)))), (len(mean), len(section))
+    )
+    summed = np.asarray((by_section @ scaled).todense())
+    found = np.asarray(scaled.multiply(scaled).sum(axis=0)).ravel() - (2 * summed * mean).sum(axis=0)
+    return np.maximum(found + number @ mean**2, 0.0)
 
 
 def _moment_times(scaled: sparse.csr_matrix, mean: Floats, section: NDArray[np.int64], vectors: Floats) -> Floats:

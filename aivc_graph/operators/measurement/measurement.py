@@ -83,6 +83,10 @@ class AbstractMeasurement(AbstractPart):
     def encode(self, data: Any, shown: Tensor | None = None) -> Tensor:
         """Return what the observation alone says of each node (node, latent); hidden features by `shown` (feature,)."""
 
+    def precision(self, data: Any, shown: Tensor | None = None) -> Tensor:
+        """Return how surely `encode` tells the state (latent,), or of each node (node, latent)."""
+        return self.log_precision.exp()
+
     @abstractmethod
     def observation(self, data: Any) -> Tensor:
         """Return what its distribution is of (node, feature)."""

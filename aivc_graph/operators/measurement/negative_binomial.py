@@ -54,6 +54,8 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
     log_profile: Tensor
     log_dispersion: Tensor
     target_depth: Tensor
+    variance: Tensor
+    own_variance: Tensor
 
     def __init__(self, plan: MeasurementPlan) -> None:
         super().__init__(plan)
@@ -63,6 +65,9 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
         self.hold("log_profile", torch.zeros(n))
         self.hold("weight", torch.zeros(n, plan.latent))
         self.hold("log_dispersion", torch.zeros(n))
+        if plan.first:
+            self.hold("variance", torch.ones(plan.latent))
+            self.hold("own_variance", torch.ones(n))
         self.weight_change = nn.Parameter(torch.zeros(n, plan.latent))
         self.profile_change = nn.Parameter(torch.zeros(n))
         self.dispersion_change = nn.Parameter(torch.zeros(n))
@@ -83,10 +88,42 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
         return data.counts
 
     def encode(self, data: CountInput, shown: Tensor | None = None) -> Tensor:
-        """Return what the counts alone say of each node (node, latent); for hidden ones the others are scaled up."""
-        loading = self.loading if shown is None else self.loading * (shown / shown.mean().clamp_min(1e-6))[:, None]
-        linear = (data.scaled @ loading) - (data.section_mean @ loading)[data.section]
+        """Return what the counts alone say of each node (node, latent); for hidden molecules the others speak."""
+        by_panel = []
+        for panel in data.panels:
+            loading = self.reading(panel if shown is None else panel * shown)[0]
+            by_panel.append((data.scaled @ loading) - (data.section_mean @ loading)[data.section])
+        linear = _of_own_panel(by_panel, data)
         return linear + self.correction(linear)
+
+    def precision(self, data: CountInput, shown: Tensor | None = None) -> Tensor:
+        """Return how surely `encode` tells the state (latent,), or (node, latent): less where molecules are missing."""
+        full = self.log_precision.exp()
+        errors = [self.reading(panel if shown is None else panel * shown)[1] for panel in data.panels]
+        found = [full / (1 + full * error) for error in errors]
+        return found[0] if len(found) == 1 else torch.stack(found)[data.panel_of[data.section]]
+
+    def reading(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Return the loading that reads the state off the molecules `seen` (molecule,), and the error it adds.
+
+        With all of them that is :math:`E` and no error. Otherwise what the others would be is told by the factor model
+        :math:`x = E f + \epsilon,\ f \sim \mathcal N(0, \Lambda),\ \epsilon_g \sim \mathcal N(0, \psi_g)`,
+
+        .. math:: u = E_S^\top x_S + E_H^\top E_H\,\mathbb E[f \mid x_S],\qquad
+                  \mathbb E[f \mid x_S] = (E_S^\top\Psi_S^{-1}E_S + \Lambda^{-1})^{-1} E_S^\top\Psi_S^{-1} x_S,
+
+        and the error is the posterior variance of the second term (latent,).
+        """
+        nothing = torch.zeros_like(self.log_precision)
+        if bool(seen.all()):
+            return self.loading, nothing
+        if not self.plan.first:
+            return self.loading * (seen / seen.mean().clamp_min(1e-6))[:, None], nothing
+        shown = self.loading * seen[:, None]
+        weighed = shown / self.own_variance[:, None]
+        posterior = torch.linalg.inv(shown.t() @ weighed + torch.diag(1 / self.variance))
+        others = self.loading.t() @ (self.loading - shown)
+        return shown + weighed @ posterior @ others, (others @ posterior @ others).diagonal()
 
     def decoder(self) -> Tensor:
         """Return the weights of the decoder (molecule, latent)."""
@@ -118,3 +155,11 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
     def fit_decoder(self, fitting: Fitting) -> None:
         """Fit the decoder by maximum likelihood of hidden counts, then its scale on held-out tissue."""
         count_fit.fit_decoder(self, fitting)
+
+
+def _of_own_panel(by_panel: list[Tensor], data: CountInput) -> Tensor:
+    """Return of each node (node, latent) what was made with the panel of its section."""
+    if len(by_panel) == 1:
+        return by_panel[0]
+    own = data.panel_of[data.section]
+    return torch.stack(by_panel)[own, torch.arange(len(own), device=own.device)]

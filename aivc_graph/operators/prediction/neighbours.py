@@ -125,8 +125,11 @@ class NeighbourPrediction(AbstractPrediction):
         """Return what is expected, mixed with the mean of visible neighbours for nodes that were not counted."""
         mean, _ = self.mean(*self.around(state, inputs))
         mixed, here = self(told.logs, mean), here & (state.counted[self.plan.level] == 0)
-        shares = torch.where(here[:, None], self.shares(mixed), told.shares)
-        logs = torch.where(here[:, None], mixed, told.logs)
+        # Of molecules that its section did not measure neighbours know nothing.
+        data = inputs.measured(*self.target)
+        there = here[:, None] & (data.panels[data.panel_of[data.section]] > 0)
+        shares = torch.where(there, self.shares(mixed), told.shares)
+        logs = torch.where(there, mixed, told.logs)
         return Expected(shares, logs, told.looked_at | here, told.around | here)
 
     def fit(self, fitting: Fitting) -> None:

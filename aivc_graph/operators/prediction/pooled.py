@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from aivc_graph import names
-from aivc_graph.graph.panels import is_observed, panel, panel_columns, shared_columns, withins
+from aivc_graph.graph.panels import is_observed, measured_molecules, panel, panel_columns, shared_columns, withins
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.operators.counts import log_shares
 from aivc_graph.operators.part import ANSWERS, KINDS, Device, Fitting, Shape
@@ -84,7 +84,9 @@ class PooledPrediction(AbstractDirect):
         columns = panel_columns(graph, child, modality).numpy()[list(self.plan.of_child)]
         overlap = to_scipy_csr(graph[child, names.WITHIN, parent].adj_t)
         pooled = (overlap @ to_scipy_csr(graph.counts(child, modality))[:, columns]).toarray()
-        covered = torch.from_numpy((pooled.sum(axis=1) > 0).astype(np.float32))
+        # Cells of which a gene was not measured do not sum to their spot.
+        whole = measured_molecules(graph, child, modality)[:, columns].all(dim=1)[graph[parent].section_index]
+        covered = torch.from_numpy((pooled.sum(axis=1) > 0).astype(np.float32)) * whole
         return PoolInput(torch.from_numpy(pooled.astype(np.float32)).to(device), covered.to(device))
 
     def look(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:

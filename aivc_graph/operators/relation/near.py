@@ -35,8 +35,9 @@ class NearRelation(AbstractPart):
 
     @classmethod
     def serves(cls, graph: TissueGraph, shape: Shape) -> list[RelationPlan]:
-        """Return a plan for each relation between nodes of one level."""
-        return [RelationPlan(relation=relation, rings=shape.rings) for relation in same_level(graph)]
+        """Return a plan for each relation between nodes of one level of which this member was chosen."""
+        chosen = [relation for relation in same_level(graph) if shape.picks(cls, "near", relation[1])]
+        return [RelationPlan(relation=relation, rings=shape.rings) for relation in chosen]
 
     @property
     def slot(self) -> tuple[str, ...]:

@@ -40,8 +40,9 @@ class WithinRelation(AbstractPart):
 
     @classmethod
     def serves(cls, graph: TissueGraph, shape: Shape) -> list[WithinPlan]:
-        """Return a plan for each pair of levels below the section."""
-        return [WithinPlan(child=child, parent=parent) for child, parent in withins(graph)]
+        """Return a plan for each pair of levels below the section, where this member was chosen."""
+        pairs = withins(graph) if shape.picks(cls, "within", names.WITHIN) else []
+        return [WithinPlan(child=child, parent=parent) for child, parent in pairs]
 
     @property
     def slot(self) -> tuple[str, ...]:

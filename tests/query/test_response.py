@@ -15,7 +15,6 @@ from aivc_graph.config import Config
 from aivc_graph.errors import QueryError
 from aivc_graph.graph.build import build_graph
 from aivc_graph.model.settings import ModelConfig
-from aivc_graph.pipeline.respond import respond
 from aivc_graph.pipeline.train import train
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.report.what_if import what_if_of
@@ -47,7 +46,7 @@ def tissue(run: Path) -> VirtualTissue:
 def test_each_row_says_how_many_of_its_nodes_are_treated(
     tissue: VirtualTissue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    table = respond(tissue, ASKED, where="section=a_none", at="niche", genes=["G3", "G5"])
+    table = tissue.ask("response", intervention=ASKED, where="section=a_none", at="niche", genes=["G3", "G5"])
     niches = tissue.niches().obs
     treated = niches[niches["section"] == "a_none"]["niche"].value_counts()
     for row in table.itertuples():
@@ -55,16 +54,16 @@ def test_each_row_says_how_many_of_its_nodes_are_treated(
     assert table["n_treated"].sum() == 2 * 600
     assert caplog.text.count("rows average over all nodes of a niche, treated or not: see n_treated of n_nodes") == 1
     assert "treated already" not in caplog.text
-    cells = respond(tissue, ASKED, where="section=a_none", at="cell", genes=["G3"])
+    cells = tissue.ask("response", intervention=ASKED, where="section=a_none", at="cell", genes=["G3"])
     assert ((cells["n_treated"] == 1) == (cells["section"] == "a_none")).all()
     caplog.clear()
-    whole = respond(tissue, ASKED, at="niche", genes=["G3"])
+    whole = tissue.ask("response", intervention=ASKED, at="niche", genes=["G3"])
     assert (whole["n_treated"] == whole["n_nodes"]).all() and "rows average" not in caplog.text
 
 
 def test_sections_treated_when_measured_are_named(tissue: VirtualTissue, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        respond(tissue, ASKED, at="niche", genes=["G3"])
+        tissue.ask("response", intervention=ASKED, at="niche", genes=["G3"])
     assert "treated already when they were measured: a_done, b_done; what is said of them comes on top" in caplog.text
 
 
@@ -72,7 +71,7 @@ def test_out_of_support_there_is_no_number_anywhere(
     run: Path, tissue: VirtualTissue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for at in ("niche", "cell"):
-        table = respond(tissue, ["knockout:G3@50"], at=at, genes=["G3"])
+        table = tissue.ask("response", intervention=["knockout:G3@50"], at=at, genes=["G3"])
         assert not table["supported"].any()
         assert table[["estimate", "treated", "lower", "upper"]].isna().all(axis=None)
         assert np.isfinite(table["untreated"]).all()
@@ -88,7 +87,9 @@ def test_out_of_support_there_is_no_number_anywhere(
 
 
 def test_a_gene_named_twice_is_told_once(tissue: VirtualTissue) -> None:
-    once, twice = (respond(tissue, ASKED, at="niche", genes=genes) for genes in (["G3"], ["G3", "G3"]))
+    once, twice = (
+        tissue.ask("response", intervention=ASKED, at="niche", genes=genes) for genes in (["G3"], ["G3", "G3"])
+    )
     pd.testing.assert_frame_equal(once, twice)
     assert list(tissue.expression(["G3", "G5", "G3"], at="cell").var_names) == ["G3", "G5"]
 
@@ -109,4 +110,4 @@ def test_a_gene_named_twice_is_told_once(tissue: VirtualTissue) -> None:
 )
 def test_unclear_words_are_refused_clearly(tissue: VirtualTissue, asked: str, where: str | None, said: str) -> None:
     with pytest.raises(QueryError, match=said):
-        respond(tissue, [asked], where=where)
+        tissue.ask("response", intervention=[asked], where=where)

@@ -1,0 +1,1 @@
+"""What carries an effect through dose and time, one propagator a file."""

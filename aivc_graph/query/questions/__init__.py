@@ -1,0 +1,1 @@
+"""What a tissue can be asked, one question a file."""

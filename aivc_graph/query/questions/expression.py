@@ -1,0 +1,44 @@
+"""Expected expression of nodes or niches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from aivc_graph import names
+from aivc_graph.query.answers import expression_table, measured_genes
+from aivc_graph.query.places import NICHE
+from aivc_graph.query.questions.question import NODES, QUESTIONS, TABLE, AbstractNicheQuestion, Symbols
+
+if TYPE_CHECKING:
+    from aivc_graph.query.virtual_tissue import VirtualTissue
+
+
+@QUESTIONS.register("expression", asks="predicted expression", example="--genes ACTA2,CD3E --at niche")
+class ExpressionQuestion(AbstractNicheQuestion):
+    """Expected expression, in counts per 10,000 of the measured panel.
+
+    At ``cell`` or ``patch`` an AnnData (node, gene) with ``layers["measured"]`` beside the expectation, and
+    ``supported`` in ``obs`` as in `NichesQuestion`; at ``niche`` a table with the mean, its 95 % interval over sections
+    (or over regions, where there are fewer than five sections) and the measured mean. An unknown gene is refused with
+    the nearest one, and so is a level at which no RNA was measured.
+    """
+
+    endings: ClassVar[tuple[str, ...]] = NODES
+    genes: Symbols | None = Field(None, description="symbols, separated by commas; all if not given")
+    at: Literal["cell", "patch", "region", "niche"] = Field(
+        names.PATCH, description="one row a node of this level, or a niche"
+    )
+
+    def answer(self, tissue: VirtualTissue) -> Any:
+        """Return a row a node, or a niche and gene."""
+        of_niches = self.at == NICHE
+        level = tissue.level(None if of_niches else self.at)
+        chosen = measured_genes(tissue.model, level, self.genes)
+        niche = tissue.niches(self.k, self.resolution, level).obs[NICHE] if of_niches else None
+        return expression_table(tissue.model, tissue.graph, level, chosen, niche)
+
+    def written_as(self) -> tuple[str, ...]:
+        """Return the endings of a table for niches, else of an AnnData."""
+        return TABLE if self.at == NICHE else self.endings

@@ -1,0 +1,105 @@
+"""The contract of a question and the registry of questions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from aivc_graph.errors import Faults, QueryError
+from aivc_graph.registry import Registry
+from aivc_graph.setting_faults import said_of
+from aivc_graph.settings import Settings
+
+if TYPE_CHECKING:
+    from aivc_graph.query.virtual_tissue import VirtualTissue
+
+TABLE = (".csv", ".parquet")
+NODES = (*TABLE, ".h5ad")
+
+
+def _symbols(given: Any) -> Any:
+    """Return what commas separate, of one text or of several."""
+    if given is None:
+        return None
+    parts = [given] if isinstance(given, str) else given
+    if not isinstance(parts, Sequence) or not all(isinstance(part, str) for part in parts):
+        raise ValueError(f"expected symbols, as in ACTA2,CD3E, found {given!r:.60}")
+    symbols = tuple(symbol for part in parts for one in part.split(",") if (symbol := one.strip()))
+    if not symbols:
+        raise ValueError(f"expected symbols, as in ACTA2,CD3E, found {given!r:.60}")
+    return symbols
+
+
+Level = Literal["cell", "patch", "region"]
+Symbols = Annotated[tuple[str, ...], BeforeValidator(_symbols)]
+
+
+class AbstractQuestion(Settings, ABC):
+    """A question to a tissue. Its fields are its options, in Python and on the command line; each has a description.
+
+    A member is registered with the facts ``asks``, what it is in a few words, and ``example``, options as they are
+    typed after ``aivc query RUN NAME``.
+    """
+
+    # What its answer may be written to: a table as TABLE, an AnnData as NODES.
+    endings: ClassVar[tuple[str, ...]] = TABLE
+
+    @abstractmethod
+    def answer(self, tissue: VirtualTissue) -> Any:
+        """Return the answer: a table, or an AnnData with one row a node.
+
+        Raises
+        ------
+        QueryError
+            If the tissue does not hold what the question is about.
+        """
+
+    def written_as(self) -> tuple[str, ...]:
+        """Return the endings of files that hold the answer to these options."""
+        return self.endings
+
+    def as_table(self, answer: Any) -> Any:
+        """Return the answer as it is shown and written where that is no ``.h5ad`` file; as it is by default."""
+        return answer
+
+    def draw(self, tissue: VirtualTissue, answer: Any) -> Any:
+        """Return the answer drawn, as matplotlib Axes."""
+        raise NotImplementedError
+
+    @classmethod
+    def is_drawn(cls) -> bool:
+        """Say whether the answer can be drawn."""
+        return cls.draw is not AbstractQuestion.draw
+
+
+class AbstractNicheQuestion(AbstractQuestion):
+    """A question about niches: those of the run, unless a number or a resolution asks for others."""
+
+    k: int | None = Field(None, description="number of niches; chosen from the data if not given")
+    resolution: float | None = Field(None, description="above 1 more niches, below 1 fewer")
+
+
+QUESTIONS: Registry[type[AbstractQuestion]] = Registry("question", "aivc_graph.query.questions")
+
+
+def question(name: str, options: Mapping[str, Any]) -> AbstractQuestion:
+    """Return the question called `name`; options that are None are as if they were not given.
+
+    Raises
+    ------
+    QueryError
+        If there is no such question, or the options do not fit: all their faults, each with the nearest match.
+    """
+    member = QUESTIONS.get(name, "query", QueryError)
+    given = {key: value for key, value in options.items() if value is not None}
+    try:
+        return member(**given)
+    except ValidationError as error:
+        faults = Faults(QueryError)
+        for key, *said in said_of(error, member, given, "this question takes: "):
+            faults.add(" · ".join((f"query {name}", *map(str, key))), *said)
+        faults.raise_if_any()
+        raise

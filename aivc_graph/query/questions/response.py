@@ -1,0 +1,232 @@
+"""The response to an intervention, asked in words: ``knockout:TGFB1`` at ``niche=3``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from aivc_graph import names
+from aivc_graph.errors import QueryError, unknown_name
+from aivc_graph.graph.tissue_graph import to_scipy_csr
+from aivc_graph.query.questions.question import NODES, QUESTIONS, AbstractQuestion, Symbols
+from aivc_graph.query.screen_responses import response_table, screen_operator
+from aivc_graph.query.what_if import WhatIf
+from aivc_graph.tissue.conditions import canonical
+from aivc_graph.tissue.intervention import Combination, Intervention
+from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS
+
+if TYPE_CHECKING:
+    from aivc_graph.query.virtual_tissue import VirtualTissue
+
+log = logging.getLogger(__name__)
+PLACES = ("niche", "section", "disc")
+CONTEXT, OF_TISSUE = "context=", ("at", "readout", "weights")
+GIVEN = "such as knockout:TGFB1 or drug:ruxolitinib@0.3; repeat it for a combination (of a screen: all unseen ones)"
+PLACE = "niche=3, section=NAME, disc=SECTION:X,Y,RADIUS [µm] or context=NAME of a screen; all if not given"
+WEIGHTS = "what tells of a pathway: source, target and weight, or gene sets as GMT"
+HOURS = "how long it lasts until the tissue is looked at (the longest in training)"
+
+
+@QUESTIONS.register(
+    "response",
+    asks="what an intervention would do to expression",
+    example="--intervention knockout:TGFB1 --where niche=3 --at niche --genes COL1A1,POSTN",
+)
+class ResponseQuestion(AbstractQuestion):
+    """The effect of one intervention or of several together, a row a place and gene or pathway (`WhatIf.readout`).
+
+    A run of a screen answers with a row a condition and context (`VirtualTissue.responses`): an AnnData as an ``.h5ad``
+    file, else a row a gene as well; without interventions for all conditions that training has not.
+
+    A row averages over all nodes of its place, treated or not: ``n_treated`` says how many are. By default it lasts as
+    long as the longest in training (see `VirtualTissue.intervene`). What is drawn is the effect on the first gene.
+    """
+
+    endings: ClassVar[tuple[str, ...]] = NODES
+    intervention: tuple[str, ...] = Field((), description=GIVEN, json_schema_extra={"metavar": "KIND:NAME[@DOSE]"})
+    where: str | None = Field(None, description=PLACE, json_schema_extra={"metavar": "PLACE"})
+    dose: float | None = Field(None, description="of every part that does not say its own (1; most used in a screen)")
+    hours: float | None = Field(None, description=HOURS)
+    at: Literal["cell", "patch", "region", "niche"] = Field(
+        "niche", description="one row a node of this level, or a niche"
+    )
+    genes: Symbols | None = Field(None, description="symbols, separated by commas; all if not given")
+    readout: Literal["genes", "pathways"] = Field("genes", description="of what; pathways need --weights")
+    weights: Path | None = Field(None, description=WEIGHTS, json_schema_extra={"metavar": "FILE"})
+
+    def answer(self, tissue: VirtualTissue) -> Any:
+        """Return the table, of a screen the AnnData; what is to be known about it is logged."""
+        if screen_operator(tissue.model) is not None:
+            return self._of_screen(tissue)
+        told = self._what_if(tissue)
+        for reason in told.reasons:
+            log.warning("%s", reason)
+        genes = None if self.genes is None else list(self.genes)
+        table = told.readout(self.readout, by=self.at, genes=genes, weights=self.weights)
+        for word in (*_treated_before(tissue, told.where), *_mixed(table, self.at)):
+            log.warning("%s", word)
+        return table
+
+    def draw(self, tissue: VirtualTissue, answer: pd.DataFrame) -> Any:
+        """Draw the effect on the first gene over the tissue."""
+        if self.readout != "genes" and not self.genes:
+            raise QueryError("--plot", "no gene", "the effect on a gene is drawn", "name one with --genes")
+        return self._what_if(tissue).plot(self.genes[0] if self.genes else answer["gene"].iloc[0])
+
+    def as_table(self, answer: Any) -> pd.DataFrame:
+        """Return the table; of a screen a row a condition, context and gene."""
+        return answer if isinstance(answer, pd.DataFrame) else response_table(answer)
+
+    def _of_screen(self, tissue: VirtualTissue) -> ad.AnnData:
+        if self.model_fields_set & set(OF_TISSUE):
+            options = ", ".join(f"--{name}" for name in OF_TISSUE if name in self.model_fields_set)
+            raise QueryError(options, "a question to a screen", "a question to tissue", "leave it out")
+        if self.where is not None and not self.where.startswith(CONTEXT):
+            found, mend = f"where {self.where!r}", "cells without positions lie nowhere else"
+            raise QueryError("response", found, "context=NAME of a screen", mend)
+        given = sorted(map(_read, self.intervention), key=lambda one: one[1])
+        _check_kinds(tissue, given)
+        doses = tuple(self.dose if amount is None else amount for _, _, amount in given)
+        known = tuple(one for one in doses if one is not None)
+        if known and len(known) < len(doses):
+            raise QueryError("intervention", "a dose of some parts alone", "one of each, or --dose for the others")
+        answer = tissue.responses(
+            [canonical(name for _, name, _ in given)] if given else None,
+            None if self.where is None else [self.where.removeprefix(CONTEXT)],
+            known or None,
+            self.hours,
+        )
+        for row in answer.obs[~answer.obs["supported"]].itertuples():
+            log.warning("%s in %s is out of support: %s", row.condition, row.context, row.why)
+        for gene in self.genes or ():
+            if gene not in answer.var_names:
+                raise unknown_name(QueryError, "response", "gene", gene, answer.var_names)
+        return answer if self.genes is None else answer[:, list(self.genes)].copy()
+
+    def _what_if(self, tissue: VirtualTissue) -> WhatIf:
+        if not self.intervention:
+            mend = "name it, as in --intervention knockout:TGFB1"
+            raise QueryError("response", "nothing done", "what is done", mend)
+        usual = 1.0 if self.dose is None else self.dose
+        if not 0 <= usual < np.inf:
+            raise QueryError("--dose", f"the dose {usual:g}", "a number from 0")
+        parts = tuple(_as_trained(tissue, _part(text, usual)) for text in self.intervention)
+        return tissue.intervene(Combination(parts=parts), where=_where(tissue, self.where), hours=self.hours)
+
+
+def _check_kinds(tissue: VirtualTissue, given: Sequence[tuple[str, str, float | None]]) -> None:
+    """Refuse a part twice, and what training knows, done in another way alone."""
+    obs = tissue.graph.obs(names.INTERVENTION) if names.INTERVENTION in tissue.graph.node_types else None
+    for i, (kind, name, _) in enumerate(given):
+        kinds = [] if obs is None else sorted(set(obs.loc[obs["name"] == name, "kind"].astype(str)))
+        if kinds and kind not in kinds:
+            expected = f"{name} as {' or '.join(kinds)}"
+            raise QueryError(f"intervention {kind}:{name}", f"{name} as {kind}", expected, "ask it as it was done")
+        if i and given[i - 1][1] == name:
+            raise QueryError(f"intervention {kind}:{name}", f"{name} twice", "each once", "add up its doses")
+
+
+def _part(text: str, dose: float) -> Intervention:
+    kind, name, amount = _read(text)
+    return Intervention(kind=kind, name=name, dose=dose if amount is None else amount)
+
+
+def _read(text: str) -> tuple[str, str, float | None]:
+    """Return kind, name and dose of ``KIND:NAME@DOSE``; no dose where it says none."""
+    kind, colon, rest = text.partition(":")
+    name, at, amount = rest.partition("@")
+    if not colon or not name:
+        raise QueryError("intervention", repr(text), "KIND:NAME", "write it as in knockout:TGFB1")
+    if at and not amount:
+        raise QueryError(
+            f"intervention {text!r}", "no dose behind the '@'", "a number from 0", "leave out the '@' for 1"
+        )
+    INTERVENTION_KINDS.get(kind, f"intervention {text!r}", QueryError)
+    if not amount:
+        return kind, name, None
+    try:
+        given = float(amount)
+    except ValueError:
+        raise QueryError(f"intervention {text!r}", f"the dose {amount!r}", "a number") from None
+    if not 0 <= given < np.inf:
+        raise QueryError(f"intervention {text!r}", f"the dose {given:g}", "a number from 0")
+    return kind, name, given
+
+
+def _as_trained(tissue: VirtualTissue, part: Intervention) -> Intervention:
+    """Return a part that lasts as long as the longest in training, where training has seen it."""
+    plan = tissue.model.plan.interventions
+    if plan is None or part.key not in plan.keys:
+        return part
+    return part.model_copy(update={"hours": plan.hours[plan.keys.index(part.key)][1]})
+
+
+def _where(tissue: VirtualTissue, text: str | None) -> Any:
+    if text is None:
+        return None
+    place, _, value = text.partition("=")
+    sections = tissue.graph.obs(tissue.base_level)["section"].astype(str).to_numpy()
+    if place == "niche":
+        return tissue.niche(value)
+    if place == "section":
+        return _in_section(sections, value)
+    if place == "disc":
+        return _disc(tissue, value, sections)
+    raise unknown_name(QueryError, "where", "place", place, PLACES)
+
+
+def _disc(tissue: VirtualTissue, text: str, sections: np.ndarray) -> np.ndarray:
+    """Return the nodes within a disc that is written ``SECTION:X,Y,RADIUS`` [µm]."""
+    where, expected = f"where disc={text}", "disc=SECTION:X,Y,RADIUS in µm"
+    section, colon, numbers = text.rpartition(":")
+    if not colon or not section:
+        raise QueryError(where, "no section", expected, f"name one of {', '.join(np.unique(sections))}")
+    own = _in_section(sections, section)
+    try:
+        x, y, radius = (float(number) for number in numbers.split(","))
+    except ValueError:
+        raise QueryError(where, f"{numbers!r}", f"three numbers X,Y,RADIUS: {expected}") from None
+    if not (np.isfinite([x, y, radius]).all() and radius > 0):
+        raise QueryError(where, f"{numbers!r}", "finite numbers and a radius above 0 µm")
+    pos = tissue.graph[tissue.base_level].pos.numpy()
+    found: np.ndarray = own & (np.hypot(*(pos - (x, y)).T) <= radius)
+    if not found.any():
+        low, high = pos[own].min(axis=0), pos[own].max(axis=0)
+        lie = f"they lie at x {low[0]:,.0f} to {high[0]:,.0f} and y {low[1]:,.0f} to {high[1]:,.0f} µm"
+        raise QueryError(where, f"no {tissue.base_level} of {section} inside", "at least one", lie)
+    return found
+
+
+def _treated_before(tissue: VirtualTissue, where: np.ndarray) -> list[str]:
+    """Say which of the sections asked were treated when they were measured: their untreated state is unknown."""
+    graph, relation = tissue.graph, (names.INTERVENTION, names.APPLIED_TO, names.SECTION)
+    if relation not in graph.edge_types:
+        return []
+    given = np.diff(to_scipy_csr(graph[relation].adj_t).indptr) > 0
+    asked = np.unique(graph[tissue.base_level].section_index.numpy()[where])
+    sections = graph.obs(names.SECTION).index.astype(str)[asked[given[asked]]]
+    if not len(sections):
+        return []
+    shown = ", ".join(sections[:5]) + (f" and {len(sections) - 5} more" if len(sections) > 5 else "")
+    return [f"treated already when they were measured: {shown}; what is said of them comes on top of that"]
+
+
+def _mixed(table: pd.DataFrame, at: str) -> list[str]:
+    """Say where a row averages over treated and untreated nodes."""
+    if "n_nodes" not in table or not ((table["n_treated"] > 0) & (table["n_treated"] < table["n_nodes"])).any():
+        return []
+    return [f"rows average over all nodes of a {at}, treated or not: see n_treated of n_nodes"]
+
+
+def _in_section(sections: np.ndarray, name: str) -> np.ndarray:
+    if name not in sections:
+        raise unknown_name(QueryError, "where", "section", name, np.unique(sections))
+    inside: np.ndarray = sections == name
+    return inside

@@ -1,0 +1,41 @@
+"""The nodes most like a niche or a node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from pydantic import Field, model_validator
+
+from aivc_graph.query.questions.question import QUESTIONS, AbstractQuestion
+
+if TYPE_CHECKING:
+    from aivc_graph.query.virtual_tissue import VirtualTissue
+
+
+@QUESTIONS.register("similar", asks="the nodes most like a niche or a node", example="--to-niche 3")
+class SimilarQuestion(AbstractQuestion):
+    """The nodes most like a node or the middle of a niche, nearest first, as `VirtualTissue.similar_to` tells them.
+
+    The node is of the tissue that is asked, or else of the run's own.
+    """
+
+    to_niche: int | str | None = Field(None, description="the niche to be like")
+    to_node: str | None = Field(None, description="barcode of what to be like; of the run's tissue if not --on's")
+    section: str | None = Field(None, description="the section of that node")
+    k: int | None = Field(None, description="number of niches; chosen from the data if not given")
+    n: int = Field(20, description="how many")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> SimilarQuestion:
+        if (self.to_niche is None) == (self.to_node is None):
+            found = "neither" if self.to_niche is None else "both"
+            raise ValueError(f"expected one of --to-niche and --to-node, found {found}; say which nodes should be like")
+        return self
+
+    def answer(self, tissue: VirtualTissue) -> pd.DataFrame:
+        """Return a row a node."""
+        node = self.to_node if self.section is None or self.to_node is None else f"{self.section}:{self.to_node}"
+        known = tissue.graph.obs(tissue.base_level).index
+        there = tissue.home if node is not None and node not in known else tissue
+        return tissue.similar_to(node=node, niche=self.to_niche, k=self.k, n=self.n, of=there)

@@ -1,0 +1,1 @@
+"""What can be done to tissue, one kind of intervention a file."""
