@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from aivc_graph.graph.tissue_graph import TissueGraph
     from aivc_graph.pipeline.evaluate import evaluate
     from aivc_graph.pipeline.evaluate_predictions import evaluate_predictions
+    from aivc_graph.pipeline.from_anndata import from_anndata
     from aivc_graph.pipeline.train import Run, train
     from aivc_graph.query.virtual_tissue import VirtualTissue
     from aivc_graph.tissue.intervention import Intervention, activation, drug, knockout, ligand
@@ -29,6 +30,7 @@ __all__ = [
     "drug",
     "evaluate",
     "evaluate_predictions",
+    "from_anndata",
     "io",
     "knockout",
     "ligand",
@@ -47,6 +49,7 @@ _DEFINED_IN = {
     "train": "aivc_graph.pipeline.train",
     "evaluate": "aivc_graph.pipeline.evaluate",
     "evaluate_predictions": "aivc_graph.pipeline.evaluate_predictions",
+    "from_anndata": "aivc_graph.pipeline.from_anndata",
     "VirtualTissue": "aivc_graph.query.virtual_tissue",
     **dict.fromkeys(("Intervention", "activation", "drug", "knockout", "ligand"), "aivc_graph.tissue.intervention"),
 }

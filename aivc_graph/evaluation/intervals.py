@@ -112,10 +112,10 @@ def estimate(metric: AbstractMetric, predicted: Answers, measured: Answers, unit
     A metric that is taken within sections is averaged over them, each as often as it was drawn. Two halves of a
     measurement are compared with each other and brought to full depth.
     """
-    n, read = units.n, metric.value
+    n, read = units.n, metric.values
     if isinstance(predicted, Halves):
         predicted, measured = predicted.one, predicted.other
-        read = lambda total: metric.at_full_depth(metric.value(total))  # noqa: E731
+        read = lambda totals: np.array([metric.at_full_depth(one) for one in metric.values(totals)])  # noqa: E731
     stratum = units.section if metric.within_sections else np.zeros(len(units.code), np.int64)
     pieces, place = np.unique(np.column_stack([stratum, units.code]), axis=0, return_inverse=True)
     sums = metric.statistics(predicted, measured, place.reshape(-1), len(pieces), units.section)
@@ -131,15 +131,15 @@ def estimate(metric: AbstractMetric, predicted: Answers, measured: Answers, unit
 
 
 def _mean_over(
-    strata: list[tuple[Floats, Ints]], weights: Floats, read: Callable[[Floats], float], shape: tuple[int, ...]
+    strata: list[tuple[Floats, Ints]], weights: Floats, read: Callable[[Floats], Floats], shape: tuple[int, ...]
 ) -> Floats:
     total, number = np.zeros(len(weights)), np.zeros(len(weights))
     for sums, code in strata:
         drawn = weights[:, code]
         often = drawn.mean(axis=1)
-        found = np.array(
-            [read(row.reshape(shape)) if some else np.nan for row, some in zip(drawn @ sums, often, strict=True)]
-        )
+        found, some = np.full(len(often), np.nan), often > 0
+        if some.any():
+            found[some] = read((drawn[some] @ sums).reshape(-1, *shape))
         counts = (often > 0) & np.isfinite(found)
         total += np.where(counts, often * np.where(counts, found, 0.0), 0.0)
         number += np.where(counts, often, 0.0)

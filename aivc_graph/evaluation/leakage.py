@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-MIN_FEATURES = 10
+from aivc_graph.splits.leakage import row_hashes
+
 GROUPS = ("donor", "site", "platform", "batch")
 MEASURE = "share of the scored nodes whose donor, or whose very counts, training saw too"
 
@@ -26,8 +25,8 @@ def leakage(
     shared = np.isin(donor[asked], np.unique(donor[train]))
     twice = np.zeros(len(shared), bool)
     if counts is not None:
-        known = set(_fingerprints(counts[train])) - {""}
-        twice = np.array([mark in known for mark in _fingerprints(counts[asked])], bool)
+        mark, enough = row_hashes(counts.copy(), range(counts.shape[1]))
+        twice = enough[asked] & np.isin(mark[asked], mark[train & enough])
     found = {"donors": shared, "duplicates": twice, "any": shared | twice}
     return {name: round(float(rows.sum() / n), 6) for name, rows in found.items()}
 
@@ -55,14 +54,3 @@ def group_overlap(
         trained = np.setdiff1d(group[section[train]], [""])
         found[kind] = round(float(np.isin(group[section[asked]], trained).mean()), 6) if asked.any() else 0.0
     return found
-
-
-def _fingerprints(counts: sparse.csr_matrix) -> list[str]:
-    """Return a hash of each row, empty where fewer than ten features were seen."""
-    csr = counts.tocsr()
-    marks = []
-    for start, stop in zip(csr.indptr[:-1], csr.indptr[1:], strict=True):
-        content = csr.indices[start:stop].tobytes() + csr.data[start:stop].tobytes()
-        few = np.count_nonzero(csr.data[start:stop]) < MIN_FEATURES
-        marks.append("" if few else hashlib.blake2b(content, digest_size=12).hexdigest())
-    return marks

@@ -97,6 +97,11 @@ def read_store(path: str | os.PathLike[str]) -> TissueGraph:
     return graph
 
 
+def store_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the facts of the store at `path`, as of `GraphStore`; errors as for `open_store`."""
+    return _open_root(Path(path))[1]
+
+
 def open_store(path: str | os.PathLike[str], cache_mib: int = 1024) -> GraphStore:
     """Open a store: its structure is read, observations stay on disk.
 

@@ -35,7 +35,7 @@ class Gate(nn.Module):
 
 
 class Correction(nn.Module):
-    """A small network behind a gate; says nothing at the start.
+    """A small network behind a gate; says nothing at the start, since its last layer is zero.
 
     Shapes
     ------
@@ -46,9 +46,10 @@ class Correction(nn.Module):
     def __init__(self, width: int, latent: int) -> None:
         super().__init__()
         self.hidden = nn.Sequential(nn.Linear(width, 2 * latent), nn.SiLU(), nn.Linear(2 * latent, latent))
-        self.strength = nn.Parameter(torch.zeros(()))
+        for last in self.hidden[-1].parameters():
+            nn.init.zeros_(last)
         self.gate = Gate()
 
     def forward(self, *seen: Tensor) -> Tensor:
         """Return what is added to the state, from what is seen, side by side."""
-        return self.gate(self.strength * self.hidden(torch.cat(seen, dim=1)))
+        return self.gate(self.hidden(torch.cat(seen, dim=1)))

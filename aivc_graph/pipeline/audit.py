@@ -7,7 +7,7 @@ from typing import Any
 
 from aivc_graph import names
 from aivc_graph.evaluation.audit import audit_graph
-from aivc_graph.graph.store import open_store
+from aivc_graph.graph.store import store_facts
 from aivc_graph.pipeline.tasks.task import Asked
 from aivc_graph.training.run_folder import FACTS, run_facts
 
@@ -24,7 +24,7 @@ def audit(asked: Asked) -> dict[str, Any]:
 def built_facts(run: Path) -> dict[str, Any]:
     """Return what the run's graph says of how it was built: configuration, inputs, doubts, leaks, reach of messages."""
     place = (run / run_facts(run / FACTS, ("graph",))["graph"]).resolve()
-    found: dict[str, Any] = open_store(place).facts.get("provenance", {})
+    found: dict[str, Any] = store_facts(place).get("provenance", {})
     return found
 
 

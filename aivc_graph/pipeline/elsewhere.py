@@ -14,7 +14,7 @@ from typing import Any
 from aivc_graph.config import Config, load_config
 from aivc_graph.errors import ConfigError, ReadError
 from aivc_graph.graph.build import GraphConfig
-from aivc_graph.graph.store import open_store
+from aivc_graph.graph.store import store_facts
 from aivc_graph.io.cache_folder import cache_folder
 from aivc_graph.pipeline.build import EVERYTHING, build, input_files
 
@@ -64,7 +64,7 @@ def graph_elsewhere(run: Path, on: Path) -> Iterator[Path]:
 
 
 def _check_laid_alike(store: Path, own: Config) -> None:
-    laid: dict[str, Any] = open_store(store).facts["provenance"].get("configuration", {}).get("graph", {})
+    laid: dict[str, Any] = store_facts(store)["provenance"].get("configuration", {}).get("graph", {})
     settings = own.graph.model_dump(mode="json")
     other = [name for name in LAID_BY if name in laid and laid[name] != settings[name]]
     if other:

@@ -15,7 +15,7 @@ import pandas as pd
 from aivc_graph import names
 from aivc_graph.config import Config, dump_config
 from aivc_graph.errors import ConfigError, ReadError
-from aivc_graph.graph.store import GraphStore, open_store, read_store, store_digest, write_store
+from aivc_graph.graph.store import GraphStore, open_store, read_store, store_digest, store_facts, write_store
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.pipeline.build import RUNS, build
 from aivc_graph.plot.training_curve import training_curve
@@ -116,7 +116,7 @@ def train_config(config: Config, graph: Path | None, out: Path | None, *, resume
 
 def _refuse_other_settings(store: Path, config: Config) -> None:
     """Raise a `ConfigError` if the settings of the graph are not those that `store` was built from."""
-    facts = open_store(store).facts.get("provenance", {}) if store.exists() else {}
+    facts = store_facts(store).get("provenance", {}) if store.exists() else {}
     built = facts.get("configuration", {}).get("graph")
     asked = config.model_dump(mode="json")["graph"]
     other = [key for key in asked if built is not None and built.get(key, asked[key]) != asked[key]]

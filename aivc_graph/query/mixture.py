@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from functools import wraps
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +18,10 @@ STARTS = 3
 FIRST = 30
 SAMPLE_ROWS = 10_000
 STEPS, TOLERANCE = 100, 1e-4
-MOST_ANSWERED, ROUGH = 20, 10.0
+MOST_ANSWERED, ROUGH = 20, 3.0
 COUPLINGS = (0.0, 0.5, 1.0, 2.0, 3.0)
 MEAN_FIELD_STEPS = 20
+REMEMBERED = 16
 Floats = NDArray[np.floating]
 
 
@@ -34,6 +37,7 @@ class Mixture(Protocol):
 
 
 M = TypeVar("M", bound=Mixture)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -96,12 +100,31 @@ def evenly(n: int) -> NDArray[np.int_]:
     return np.linspace(0, n - 1, min(n, SAMPLE_ROWS)).astype(int)
 
 
+def by_content(fit: Callable[..., T]) -> Callable[..., T]:
+    """Fit once what is asked again of the very same states: what an ablation takes away is often none of them."""
+    kept: dict[tuple[Any, ...], T] = {}
+
+    @wraps(fit)
+    def remembered(x: Floats, *options: Any, **more: Any) -> T:
+        content = hashlib.blake2b(np.ascontiguousarray(x).tobytes(), digest_size=16).digest()
+        key = (content, x.shape, options, tuple(sorted(more.items())))
+        if key not in kept:
+            if len(kept) >= REMEMBERED:
+                kept.pop(next(iter(kept)))
+            kept[key] = fit(x, *options, **more)
+        return kept[key]
+
+    return remembered
+
+
+@by_content
 def fit_mixtures(x: Floats, seed: int, most: int = 0, starts: int = STARTS, least: int = 1) -> dict[int, StateMixture]:
     """Return the mixture of each number of parts; from the same states, any seed finds the same or nearly so.
 
     Thirty parts, or `most` and ten more, are fitted by expectation-maximisation, then merged, two by two and refitted
-    each time, down to `least`; of several such descents the likeliest mixture of each number is kept, its parts by
-    size. More than 10,000 nodes are represented by as many. There are no more parts than different states.
+    each time, down to `least`, where alone all is fitted to the end if that is above one; of several such descents the
+    likeliest mixture of each number is kept, its parts by size. More than 10,000 nodes are represented by as many.
+    There are no more parts than different states.
     """
     sample = x[evenly(len(x))]
     middle = sample.mean(axis=0, dtype=float)
@@ -121,6 +144,19 @@ def fit_mixtures(x: Floats, seed: int, most: int = 0, starts: int = STARTS, leas
 
     found = likeliest(sample, first, of_shares, _merge_nearest, seed, most, starts, least)
     return {n: _by_size(mixture, middle) for n, mixture in found.items()}
+
+
+def fit_along(x: Floats, axes: int, seed: int, most: int = 0, least: int = 1) -> dict[int, StateMixture]:
+    """Return mixtures as `fit_mixtures`, whose parts differ along the leading principal `axes` of the states alone."""
+    middle = x.mean(axis=0, dtype=float)
+    variance, vectors = np.linalg.eigh((x - middle).T @ (x - middle) / len(x))
+    along, across = vectors[:, -axes:], vectors[:, :-axes]
+    rest = (across * np.maximum(variance[:-axes], 1e-12)) @ across.T
+    found = fit_mixtures((x - middle) @ along, seed, most=most, least=least)
+    return {
+        n: StateMixture(middle + one.means @ along.T, along @ one.covariance @ along.T + rest, one.weight)
+        for n, one in found.items()
+    }
 
 
 def likeliest(
@@ -147,18 +183,19 @@ def likeliest(
         The mixture with two of its parts made one.
     """
     found: dict[int, tuple[float, M]] = {}
+    answered = least if least > 1 else MOST_ANSWERED
     # The matrices are small: threads that wait for each other take longer than the work.
     with threadpool_limits(1):
         for start in range(starts):
             k = min(max(FIRST, most + 10), len(x))
-            fitted = _maximise(x, first(k, np.random.default_rng([seed, start])), of_shares)
+            fitted = _maximise(x, first(k, np.random.default_rng([seed, start])), of_shares, answered)
             while True:
                 n = len(fitted[1].weight)
                 if n not in found or fitted[0] > found[n][0]:
                     found[n] = fitted
                 if n <= least:
                     break
-                fitted = _maximise(x, merged(fitted[1]), of_shares)
+                fitted = _maximise(x, merged(fitted[1]), of_shares, answered)
     return {n: mixture for n, (_, mixture) in sorted(found.items())}
 
 
@@ -189,11 +226,13 @@ def group_sums(x: Floats, group: NDArray[np.int_]) -> Floats:
     return np.asarray(member @ x)
 
 
-def _maximise(x: Floats, mixture: M, of_shares: Callable[[Floats], M]) -> tuple[float, M]:
-    """Return the mean log-likelihood a node and the mixture after expectation-maximisation."""
+def _maximise(x: Floats, mixture: M, of_shares: Callable[[Floats], M], answered: int) -> tuple[float, M]:
+    """Return the mean log-likelihood a node and the mixture after expectation-maximisation.
+
+    What is merged on before it can be an answer, with more parts than `answered`, need not be fitted to the end.
+    """
     before, likelihood = -np.inf, -np.inf
-    # What is merged on before it can be an answer need not be fitted to the end.
-    enough = TOLERANCE * (1.0 if len(mixture.weight) <= MOST_ANSWERED else ROUGH)
+    enough = TOLERANCE * (1.0 if len(mixture.weight) <= answered else ROUGH)
     for _ in range(STEPS):
         posterior, likelihood = shares_and_likelihood(mixture.log_density(x))
         if likelihood - before < enough:

@@ -8,7 +8,16 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from aivc_graph.query.mixture import Floats, cheapest_pair, evenly, group_sums, likeliest, plogp, spread_groups
+from aivc_graph.query.mixture import (
+    Floats,
+    by_content,
+    cheapest_pair,
+    evenly,
+    group_sums,
+    likeliest,
+    plogp,
+    spread_groups,
+)
 
 # Cells of a kind keep together inside a niche too: of eighteen neighbours about nine speak for themselves. Between 0.3
 # and 0.5 the agreement with simulated niches hardly changes; below, niches fall together.
@@ -65,6 +74,7 @@ class NeighbourhoodMixture:
         return density
 
 
+@by_content
 def fit_neighbourhoods(windows: Floats, seed: int, most: int = 0, least: int = 1) -> dict[int, NeighbourhoodMixture]:
     """Return the mixture of each number of niches, fitted as `fit_mixtures` fits states; a row is a neighbourhood."""
     sample = windows[evenly(len(windows))]

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import nbinom
 
 from aivc_graph import names
-from aivc_graph.graph.hiding import hide_observations
 from aivc_graph.graph.panels import panel_columns
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import EXPRESSION
-from aivc_graph.operators.measurement.residual_scores import ResidualScores, counts_of, scores_of
+from aivc_graph.operators.residual_scores import ResidualScores, counts_of
 from aivc_graph.operators.state import Expected
 from aivc_graph.query.states import run_windows
 
@@ -24,7 +23,6 @@ Floats = NDArray[np.floating]
 GRID = np.concatenate([[0.0], np.geomspace(1e-3, 200.0, 60)])
 MOST_COUNTS = 2000
 DEPTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
-TURNS = 4
 
 
 def expected_log_expression(model: TissueModel, graph: TissueGraph, level: str, rows: NDArray[np.bool_]) -> Floats:
@@ -67,7 +65,6 @@ def expected(model: TissueModel, graph: TissueGraph, level: str, rows: NDArray[n
 def drawn_log_expression(
     model: TissueModel,
     told: Expected,
-    residuals: ResidualScores,
     total: Floats,
     level: str,
     columns: NDArray[np.integer],
@@ -82,35 +79,16 @@ def drawn_log_expression(
     ----------
     told
         What is expected of each node, as of `expected`.
-    residuals
-        How measured nodes departed from it; as `residual_scores` fits them, or at their start for none.
     total
         Counts of each node (node,), or of each node in each draw (node, draw), at least one.
     """
     depth, rng = float(model.count_operator(level, names.RNA).target_depth), np.random.default_rng(seed)
+    around = _around(model, level)
+    residuals = ResidualScores(told.shares.shape[1]) if around is None else around.residuals
     score = residuals.draw(_place(model, told, level), columns, draws, rng)
     total = np.broadcast_to(total if np.ndim(total) == 2 else total[:, None], score.shape[:2])[:, :, None]
     shares, dispersion = (values[:, None, columns] for values in _law(model, told, level))
     return np.log1p(counts_of(score, shares * total, dispersion) * (depth / total)).astype(np.float32)
-
-
-def residual_scores(model: TissueModel, graph: TissueGraph, level: str, rows: NDArray[np.bool_]) -> ResidualScores:
-    """Return how the counts of `rows` (node,) depart from what is expected of them, hidden by turns, a quarter each."""
-    turn, rng = np.random.default_rng(0).integers(0, TURNS, len(rows)), np.random.default_rng(1)
-    counts = to_scipy_csr(graph.counts(level, names.RNA))[:, panel_columns(graph, level, names.RNA).numpy()]
-    places, scores = [], []
-    for hidden in (rows & (turn == now) for now in range(TURNS)):
-        if not hidden.any():
-            continue
-        told = expected(model, hide_observations(graph, {(level, names.RNA): hidden}), level, hidden)
-        measured = counts[hidden].toarray().astype(np.float64)
-        shares, dispersion = _law(model, told, level)
-        places.append(_place(model, told, level))
-        scores.append(scores_of(measured, shares * measured.sum(axis=1, keepdims=True), dispersion, rng))
-    residuals = ResidualScores(len(model.plan.counts[level][names.RNA]), model.plan.latent)
-    if places:
-        residuals.fit(np.concatenate(places), np.concatenate(scores))
-    return residuals
 
 
 def _place(model: TissueModel, told: Expected, level: str) -> Floats:
@@ -118,13 +96,18 @@ def _place(model: TissueModel, told: Expected, level: str) -> Floats:
     return np.asarray((told.logs @ model.count_operator(level, names.RNA).loading.detach()).numpy())
 
 
+def _around(model: TissueModel, level: str) -> Any:
+    """Return what tells the RNA of a level from around, None where nothing does."""
+    parts = (part for part in model.parts_of("prediction") if part.looks_around)
+    return next((part for part in parts if part.target == (level, names.RNA)), None)
+
+
 def _law(model: TissueModel, told: Expected, level: str) -> tuple[Floats, Floats]:
     """Return expected shares and dispersion (node, molecule): as trained, or of nodes told by their neighbours."""
     with model.asked(EXPRESSION):
         dispersion = model.count_operator(level, names.RNA).dispersion().detach().expand(len(told.shares), -1)
-    for part in model.parts_of("prediction"):
-        if part.looks_around and part.target == (level, names.RNA):
-            dispersion = torch.where(told.around[:, None], part.log_dispersion, dispersion)
+    if (part := _around(model, level)) is not None:
+        dispersion = torch.where(told.around[:, None], part.log_dispersion, dispersion)
     return told.shares.numpy().astype(np.float64), dispersion.exp().numpy().astype(np.float64)
 
 
@@ -161,5 +144,7 @@ def mean_log1p(mean: Floats, dispersion: Floats, scale: float = 1.0) -> Floats:
 @functools.lru_cache(maxsize=64)
 def _mass(theta: float) -> Floats:
     """Return how likely each count is at each mean of the grid (mean, count), for a dispersion exp(`theta`)."""
+    from scipy.stats import nbinom
+
     size = np.exp(theta)
     return np.asarray(nbinom.pmf(np.arange(MOST_COUNTS)[None], size, size / (size + GRID[:, None])))

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from aivc_graph.graph.store import open_store
+from aivc_graph.graph.store import store_facts
 from aivc_graph.training.run_folder import run_facts
 
 MODEL = "model.safetensors"
@@ -19,7 +19,7 @@ def provenance_of(run: Path) -> dict[str, Any]:
     the same page.
     """
     facts = run_facts(run / "run.json", ("graph", "seed", "task"))
-    store = open_store((run / facts["graph"]).resolve()).facts
+    store = store_facts((run / facts["graph"]).resolve())
     built = store.get("provenance", {})
     configuration = (run / "config.yaml").read_text().replace(f"{run.resolve()}/", "./")
     return {

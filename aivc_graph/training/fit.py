@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +39,14 @@ from aivc_graph.training.places import CHOOSING, LEARNING, STOPPING, Places, in_
 from aivc_graph.training.settings import TrainingConfig
 
 log = logging.getLogger(__name__)
+BETAS = (0.9, 0.99)
 CACHED_NODES = 400_000
 SMALL_NODES = 50_000
 WINDOW_NODES = (500, 40_000)
 CLOSED_FORM_WINDOWS = 4
 HELD_OUT_WINDOWS = 4
+# A loss is better by so much a value at least [nats].
+LEAST_GAIN = 5e-4
 HIDDEN = "hidden"
 Report = Callable[[dict[str, Any]], None]
 
@@ -112,7 +114,7 @@ class _Fit:
         self.window_nodes = config.window_nodes or int(np.clip(self._n_learning() // 8, *WINDOW_NODES))
         self.places = Places.of(self.graph, self.plan.counts)
         self.cache: list[tuple[Inputs, dict[str, Tensor]]] = []
-        self.epoch, self.best, self.best_epoch = 0, float("inf"), 0
+        self.epoch, self.best, self.best_epoch, self.halvings = 0, float("inf"), 0, 0
         self.best_state: dict[str, Tensor] = {}
         self.diagnostics: dict[str, float] = {}
         # Negative log-likelihood of held-out places, stage by stage.
@@ -133,10 +135,11 @@ class _Fit:
         else:
             self._start()
             optimiser = self._optimiser()
-        while self.epoch < self.config.epochs and self.epoch - self.best_epoch < self.config.patience:
-            self._epoch_in_memory(optimiser)
             self._checkpoint(optimiser, last)
-        self.model.load_state_dict(self.best_state)
+        while self.epoch < self.config.epochs and self.epoch - self.best_epoch < self.config.patience:
+            optimiser = self._epoch_in_memory(optimiser, last)
+            self._checkpoint(optimiser, last)
+        self.model.load_state_dict(self.best_state, strict=False)
         openings = choose_gates(self.model, lambda question: self.held_out_loss(question, CHOOSING))
         for question in JUDGED:
             with self.model.asked(question):
@@ -153,9 +156,12 @@ class _Fit:
     def _save_closed_form(self) -> None:
         """Write the model as it would be without anything learnt by gradient, beside the model, for comparison."""
         kept = {name: t.clone() for name, t in self.model.state_dict().items()}
-        for gate in gates_of(self.model).values():
+        gates = gates_of(self.model).values()
+        opened = any(bool(gate.opening.any()) for gate in gates)
+        for gate in gates:
             gate.opening.zero_()
-        self._fit(AFTER_TRAINING)
+        # Nothing learnt is let through for responses, so their fit stays as it is.
+        self._fit(AFTER_TRAINING, JUDGED if opened else ())
         save_tensors(dict(self.model.state_dict()), {}, self.folder / CLOSED_FORM)
         self.model.load_state_dict(kept)
 
@@ -175,8 +181,8 @@ class _Fit:
         self._validate()
         self._write_metrics({"epoch": 0, "train_loss": None, "validation_loss": self.best, "held_out": self.held_out})
 
-    def _fit(self, stages: tuple[str, ...]) -> dict[str, float]:
-        """Run stages of the closed form, each part by its own fit; return their diagnostics."""
+    def _fit(self, stages: tuple[str, ...], questions: Sequence[str] = QUESTIONS) -> dict[str, float]:
+        """Run stages of the closed form, each part of `questions` by its own fit; return their diagnostics."""
         self.model.eval()
         training = self._folds()
         found: dict[str, float] = {}
@@ -192,36 +198,38 @@ class _Fit:
         )
         for stage in stages:
             for part in self.model.parts():
-                if (one := part.fits(stage)) is not None:
+                if part.question in questions and (one := part.fits(stage)) is not None:
                     with torch.no_grad(), self.model.asked(part.question):
                         found |= one(fitting) or {}
         return found
 
+    @property
+    def _rate(self) -> float:
+        return float(self.config.learning_rate / 2**self.halvings)
+
     def _optimiser(self) -> torch.optim.Optimizer:
         """Only corrections learn; what was fitted in closed form stays as it was fitted."""
-        rate, decay = self.config.learning_rate, self.config.weight_decay
-        return torch.optim.AdamW(self.model.parameters(), lr=rate, weight_decay=decay)
+        decay = self.config.weight_decay
+        return torch.optim.AdamW(self.model.parameters(), self._rate, BETAS, weight_decay=decay, foreach=True)
 
     def _precision(self) -> torch.autocast:
         wanted = self.config.precision
         half = wanted == "bfloat16" or (wanted == "auto" and self.device.type == "cuda")
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half)
 
-    def _epoch_in_memory(self, optimiser: torch.optim.Optimizer) -> None:
-        """Run one epoch; where memory runs out, go back to its start and halve the window."""
-        weights = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
-        moments, kept = copy.deepcopy(optimiser.state_dict()), (self.folder / "metrics.jsonl").read_text()
+    def _epoch_in_memory(self, optimiser: torch.optim.Optimizer, last: Path) -> torch.optim.Optimizer:
+        """Run one epoch; where memory runs out, go back to its start, the `last` checkpoint, and halve the window."""
         try:
             self._epoch(optimiser)
+            return optimiser
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error) or self.window_nodes < 2:
                 raise
-            self.model.load_state_dict(weights)
-            optimiser.load_state_dict(moments)
-            (self.folder / "metrics.jsonl").write_text(kept)
-            self.window_nodes, self.cache, self.epoch = self.window_nodes // 2, [], self.epoch - 1
-            log.warning("out of memory: going on with windows of %d nodes (training.window_nodes)", self.window_nodes)
-            self._epoch_in_memory(optimiser)
+        size, self.cache = self.window_nodes // 2, []
+        optimiser = self._restore(last)
+        self.window_nodes = size
+        log.warning("out of memory: going on with windows of %d nodes (training.window_nodes)", size)
+        return self._epoch_in_memory(optimiser, last)
 
     def _epoch(self, optimiser: torch.optim.Optimizer) -> None:
         self.epoch += 1
@@ -249,7 +257,7 @@ class _Fit:
                     "checkpoints/last.safetensors",
                 )
             value.backward()
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
             optimiser.step()
             total.add(loss)
             seen += sum(int(mask.sum()) for mask in core.values())
@@ -257,6 +265,8 @@ class _Fit:
             torch.cuda.synchronize(self.device)  # the last steps may still be under way
         seconds = time.perf_counter() - started
         self._validate()
+        for group in optimiser.param_groups:
+            group["lr"] = self._rate
         train = float(total.mean())
         self._write_metrics(
             {
@@ -271,9 +281,11 @@ class _Fit:
 
     def _validate(self) -> None:
         self.last = self.held_out_loss()
-        if self.last < self.best or not self.best_state:
+        if self.last < self.best - LEAST_GAIN or not self.best_state:
             self.best, self.best_epoch = self.last, self.epoch
-            self.best_state = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
+            self.best_state = {name: t.detach().clone() for name, t in self.model.named_parameters()}
+        elif (self.epoch - self.best_epoch) % -(-self.config.patience // 3) == 0:
+            self.halvings += 1
 
     @torch.no_grad()
     def held_out_loss(self, question: str | None = None, group: str = STOPPING) -> float:
@@ -337,6 +349,7 @@ class _Fit:
             "epoch": self.epoch,
             "best": self.best,
             "best_epoch": self.best_epoch,
+            "halvings": self.halvings,
             "diagnostics": self.diagnostics,
             "likelihoods": self.likelihoods,
             "window_nodes": self.window_nodes,
@@ -351,7 +364,7 @@ class _Fit:
         }
         self.epoch, self.best, self.best_epoch = facts["epoch"], facts["best"], facts["best_epoch"]
         self.diagnostics, self.likelihoods = facts["diagnostics"], facts["likelihoods"]
-        self.window_nodes = facts["window_nodes"]
+        self.window_nodes, self.halvings = facts["window_nodes"], facts["halvings"]
         optimiser = self._optimiser()
         restore_optimiser(optimiser, tensors)
         kept = (self.folder / "metrics.jsonl").read_text().splitlines()[: self.epoch + 1]

@@ -118,7 +118,7 @@ def test_lift_starts_as_mean_pooling_and_does_not_mind_the_order_of_children() -
     assert torch.allclose(heard[1], 0.75 * parent[1] + 0.25 * mean[1], atol=1e-5)
     assert torch.equal(heard[[0, 2, 3, 4]], lifted[[0, 2, 3, 4]])
     with torch.no_grad():
-        lift.correction.strength.fill_(1.0)
+        torch.nn.init.ones_(lift.correction.hidden[-1].weight)
     shuffle = torch.randperm(N)
     shuffled = SparseOperator.of(row_mean(dense[:, shuffle].to_sparse_csr()))
     assert torch.allclose(lift.pool(child, overlap), lift.pool(child[shuffle], shuffled), atol=1e-5)

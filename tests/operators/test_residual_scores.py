@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from aivc_graph.operators.measurement.residual_scores import ResidualScores, counts_of, scores_of
+from aivc_graph.operators.residual_scores import MOST_NODES, ResidualScores, counts_of, scores_of
 
 NODES, MOLECULES = 4_000, 3
 MEAN, DISPERSION = np.array([0.8, 6.0, 40.0]), np.array([0.7, 3.0, 12.0])
@@ -21,10 +21,11 @@ def _counts(rng: np.random.Generator, dispersion: np.ndarray = DISPERSION) -> np
 
 
 def _fitted(counts: np.ndarray, place: np.ndarray | None = None) -> ResidualScores:
-    residuals = ResidualScores(MOLECULES, 1)
+    residuals = ResidualScores(MOLECULES)
     law = np.tile(MEAN, (len(counts), 1)), np.tile(DISPERSION, (len(counts), 1))
     place = np.random.default_rng(0).random((len(counts), 1)) if place is None else place
-    residuals.fit(place, scores_of(counts, *law, np.random.default_rng(1)))
+    rows = residuals.kept(len(counts))
+    residuals.fit(place[rows], scores_of(counts, *law, np.random.default_rng(1))[rows])
     return residuals
 
 
@@ -49,7 +50,7 @@ def test_molecules_vary_together_as_in_measured_nodes_and_alone_at_the_start() -
     wanted, found = np.corrcoef(np.log1p(counts).T), np.corrcoef(np.log1p(_drawn(_fitted(counts))).T)
     assert wanted[0, 1] > 0.5
     np.testing.assert_allclose(found, wanted, atol=0.15)
-    alone = np.corrcoef(np.log1p(_drawn(ResidualScores(MOLECULES, 1), draws=3_000)).T)
+    alone = np.corrcoef(np.log1p(_drawn(ResidualScores(MOLECULES), draws=3_000)).T)
     assert abs(alone[0, 1]) < 0.2
 
 
@@ -70,17 +71,23 @@ def test_draws_are_those_of_nodes_alike() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 7, NODES])
-def test_few_nodes_are_kept_repeatedly_and_many_evenly(n: int) -> None:
-    residuals, place = ResidualScores(MOLECULES, 1), np.arange(n)[:, None] / n
-    residuals.fit(place, np.repeat(place, MOLECULES, axis=1))
-    kept = residuals.place.numpy()[:, 0]
-    assert kept[0] == 0 and kept[-1] == pytest.approx(place[-1, 0])
-    np.testing.assert_allclose(residuals.score.numpy()[:, 1], kept, atol=1e-3)
-    shape = residuals.draw(place, ALL[:2], 5, np.random.default_rng(0)).shape
-    assert shape == (n, 5, 2)
+def test_few_nodes_are_all_kept_and_many_evenly(n: int) -> None:
+    residuals, place = ResidualScores(MOLECULES), np.arange(n)[:, None] / n
+    rows = residuals.kept(n)
+    assert len(set(rows)) == min(n, MOST_NODES) and rows[0] == 0 and rows[-1] == n - 1
+    residuals.fit(place[rows], np.repeat(place[rows], MOLECULES, axis=1))
+    drawn = residuals.draw(place, ALL[:2], 5, np.random.default_rng(0))
+    assert drawn.shape == (n, 5, 2) and set(np.unique(drawn)) <= set(np.unique(residuals.score.numpy()))
+
+
+@pytest.mark.parametrize(("mean", "dispersion"), [(0.02, 0.05), (3.0, 8.0), (60.0, 2.0), (900.0, 40.0)])
+def test_counts_are_the_quantiles_of_the_negative_binomial(mean: float, dispersion: float) -> None:
+    score = np.linspace(-4.4, 4.4, 301)
+    wanted = stats.nbinom.ppf(stats.norm.cdf(score), dispersion, dispersion / (dispersion + mean))
+    np.testing.assert_array_equal(counts_of(score, np.array([mean]), np.array([dispersion])), wanted)
 
 
 def test_kept_scores_return_with_the_state() -> None:
-    fitted, loaded = _fitted(_counts(np.random.default_rng(6))), ResidualScores(MOLECULES, 1)
+    fitted, loaded = _fitted(_counts(np.random.default_rng(6))), ResidualScores(MOLECULES)
     loaded.load_state_dict(fitted.state_dict())
     np.testing.assert_array_equal(_drawn(fitted), _drawn(loaded))

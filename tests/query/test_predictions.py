@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 from aivc_graph import names
+from aivc_graph.graph.build import build_graph
 from aivc_graph.graph.hiding import hide_observations
-from aivc_graph.graph.tissue_graph import to_scipy_csr, to_torch_csr
-from aivc_graph.operators.measurement.residual_scores import ResidualScores
-from aivc_graph.query.predictions import drawn_log_expression, expected, mean_log1p, residual_scores
+from aivc_graph.operators.residual_scores import ResidualScores
+from aivc_graph.query.predictions import drawn_log_expression, expected, mean_log1p
 from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.training.checkpoint import load_model
+from aivc_graph.training.fit import fit
+from tests.query.stripes import CONFIG, GRAPH
 
 LEVEL, DRAWS = "cell", 40
 
@@ -27,23 +34,28 @@ def test_mean_log_of_counts_is_that_of_draws() -> None:
     assert (scaled < mean_log1p(4.0 * mean, dispersion)).all()
 
 
-def test_draws_of_hidden_nodes_vary_over_genes_as_what_was_measured(tissue: VirtualTissue) -> None:
-    model, graph = tissue.model, hide_observations(tissue.graph, {})
-    counts = to_scipy_csr(graph.counts(LEVEL, names.RNA)).tolil()
-    pair = np.argsort(-counts.toarray().mean(axis=0))[:2]
-    counts[:, pair[1]] = counts[:, pair[0]]  # Two molecules that always go together.
-    graph[names.MOLECULE_OF[names.RNA], names.OBSERVED_IN, LEVEL].adj_t = to_torch_csr(counts.tocsr())
-    rows = np.random.default_rng(0).random(graph[LEVEL].num_nodes) < 0.25
-    left = hide_observations(graph, {(LEVEL, names.RNA): rows})
-    told, total = expected(model, left, LEVEL, rows), np.full(rows.sum(), float(counts.sum(axis=1).mean()))
-    measured = residual_scores(model, left, LEVEL, ~rows)
-    alone = ResidualScores(len(model.plan.counts[LEVEL][names.RNA]), model.plan.latent)
+def test_draws_of_hidden_nodes_vary_over_genes_as_what_was_measured_and_are_saved_with_the_run(
+    striped_section: Callable[..., Any], tmp_path: Path
+) -> None:
+    sections = [striped_section(name, n=400, seed=seed) for seed, name in enumerate(("s1", "s2", "t"))]
+    for section in sections:
+        counts = section.tables["cell_rna"].X.tolil()
+        counts[:, 1] = counts[:, 0]  # Two molecules that always go together.
+        section.tables["cell_rna"].X = counts.tocsr()
+    graph, other = build_graph(sections[:2], GRAPH), build_graph(sections[2:], GRAPH)
+    fit(graph, CONFIG.model, CONFIG.training, tmp_path)
+    tissue = VirtualTissue(graph, load_model(tmp_path)).on(other)
+    rows = np.random.default_rng(0).random(other[LEVEL].num_nodes) < 0.25
+    told = expected(tissue.model, hide_observations(tissue.graph, {(LEVEL, names.RNA): rows}), LEVEL, rows)
+    total = np.full(rows.sum(), 100.0)
 
-    def together(residuals: ResidualScores) -> float:
-        drawn = drawn_log_expression(model, told, residuals, total, LEVEL, pair, DRAWS)
+    def together() -> float:
+        drawn = drawn_log_expression(tissue.model, told, total, LEVEL, np.arange(2), DRAWS)
         assert drawn.shape == (rows.sum(), DRAWS, 2) and (drawn >= 0).all()
         within = drawn - drawn.mean(axis=1, keepdims=True)
         return float(np.corrcoef(within.reshape(-1, 2).T)[0, 1])
 
-    assert together(measured) > 0.7
-    assert abs(together(alone)) < 0.2
+    assert together() > 0.7
+    (around,) = (part for part in tissue.model.parts_of("prediction") if part.looks_around)
+    around.residuals = ResidualScores(around.plan.n_molecules)
+    assert abs(together()) < 0.2

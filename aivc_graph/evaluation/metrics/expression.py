@@ -32,15 +32,18 @@ class PearsonByGene(AbstractMetric):
 
     def value(self, total: Array) -> float:
         """Return the mean correlation."""
-        n, a, b, aa, bb, ab = total
+        return float(self.values(total[None])[0])
+
+    def values(self, totals: Array) -> Array:
+        """Return the mean correlation of each draw."""
+        n, a, b, aa, bb, ab = np.moveaxis(totals, 1, 0)
         n = np.maximum(n, 1)
         own, true = aa / n - (a / n) ** 2, bb / n - (b / n) ** 2
         varies = true > 1e-12
-        if not varies.any():
-            return float("nan")
         moves = varies & (own > 1e-12)
         found = np.where(moves, (ab / n - a * b / n**2) / np.sqrt(np.where(moves, own * true, 1.0)), 0.0)
-        return float(found[varies].mean())
+        number = varies.sum(axis=1)
+        return np.where(number > 0, found.sum(axis=1) / np.maximum(number, 1), np.nan)
 
     def at_full_depth(self, half: float) -> float:
         """Return 2 r / (1 + r), undefined for r ≤ 0 (Spearman 1910, doi:10.1111/j.2044-8295.1910.tb00206.x)."""

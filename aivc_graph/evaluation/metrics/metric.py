@@ -30,6 +30,10 @@ class AbstractMetric(ABC):
     def value(self, total: Array) -> float:
         """Return the score of summed statistics; NaN where it is undefined."""
 
+    def values(self, totals: Array) -> Array:
+        """Return the score of each of several sums (draw,), as `value` says it of one."""
+        return np.array([self.value(total) for total in totals])
+
     def at_full_depth(self, half: float) -> float:
         """Return what two whole measurements would score, given what their halves do; NaN where no rule is known."""
         return float("nan")

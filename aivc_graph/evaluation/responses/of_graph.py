@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,8 +17,8 @@ from aivc_graph.evaluation.responses.table import Responses
 from aivc_graph.graph.screens import EFFECT, Setting, genes_of, labels_of_settings, screened, settings_of, values_of
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.tissue.conditions import canonical
+from aivc_graph.tissue.doubt import tell
 
-log = logging.getLogger(__name__)
 TASK = "conditions"
 Ints = NDArray[np.integer]
 
@@ -78,7 +77,7 @@ def _beside_controls(settings: list[Setting], where: str) -> tuple[list[Setting]
     kept = [i for i, one in enumerate(settings) if one.context in control and (one.parts or control[one.context] == i)]
     alone = [one for one in settings if one.context not in control]
     if alone:
-        log.warning("%s: %d conditions without a control in their context are not scored", where, len(alone))
+        tell(f"{where}: {len(alone)} conditions without a control in their context are not scored")
     if not any(settings[i].parts for i in kept):
         raise GraphError(where, "no condition with a control in its context", "treated and control cells")
     row_of = np.full(len(settings), -1)
@@ -92,7 +91,7 @@ def _of_effects(settings: list[Setting], where: str) -> tuple[list[Setting], Int
     """Return what was done, with a control that nobody measured in each context, and the row of each setting."""
     idle = sum(not one.parts for one in settings)
     if idle:
-        log.warning("%s: %d rows of effects in which nothing was done are not scored", where, idle)
+        tell(f"{where}: {idle} rows of effects in which nothing was done are not scored")
     treated = [one for one in settings if one.parts]
     rows = sorted({*treated, *(Setting(one.context, ()) for one in treated)})
     place = {one: i for i, one in enumerate(rows)}

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import lsq_linear
 from scipy.special import gammaln
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from aivc_graph import names
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.operators.part import Fitting
+from aivc_graph.operators.residual_scores import scores_of
 from aivc_graph.operators.state import Fold, Hidden
 
 if TYPE_CHECKING:
@@ -60,8 +60,9 @@ def fit_neighbours(readout: NeighbourPrediction, fitting: Fitting) -> None:
     everyone = [asked, *([trained] if asked is not trained else [])]
     _set_shares(readout, everyone)
     _set_levels(readout, everyone)
-    known = fitting.model.part("measurement", *readout.target).dispersion()
-    _set_dispersion(readout, everyone, known.detach().double().cpu().numpy())
+    measurement = fitting.model.part("measurement", *readout.target)
+    _set_dispersion(readout, everyone, measurement.dispersion().detach().double().cpu().numpy())
+    _keep_residuals(readout, trained, measurement.loading.detach().double().cpu().numpy())
 
 
 def _seen(readout: NeighbourPrediction, fitting: Fitting, folds: list[Fold]) -> Seen | None:
@@ -172,21 +173,36 @@ def _set_levels(readout: NeighbourPrediction, seen: list[Seen]) -> None:
 
 def _set_dispersion(readout: NeighbourPrediction, seen: list[Seen], known: Floats) -> None:
     """Set by maximum likelihood how far counts of hidden nodes scatter, from what is so of nodes that were seen."""
-    depth = readout.plan.depth
     loss = 0.5 * (DISPERSIONS[:, None] - known) ** 2
     for part in seen:
         rows = np.linspace(0, len(part.total) - 1, min(len(part.total), MOST_VALUES // 4 // len(known))).astype(int)
-        mixed = torch.from_numpy(_mixed(readout, part)[rows]).to(readout.factor)
-        shares = readout.shares(readout.offset + readout.factor * mixed).double().cpu().numpy()
-        total = part.total[rows].astype(float)[:, None]
-        counts = np.rint(np.expm1(part.measured[rows].astype(float)) * total / depth)
-        loss += [_scatter_loss(np.exp(one), shares * total, counts) for one in DISPERSIONS]
+        _, mean, counts = _counts_of(readout, part, rows)
+        loss += [_scatter_loss(np.exp(one), mean, counts) for one in DISPERSIONS]
     best = np.clip(loss.argmin(axis=0), 1, len(DISPERSIONS) - 2)
     low, middle, high = (np.take_along_axis(loss, best[None] + step, 0)[0] for step in (-1, 0, 1))
     # The lowest point of the parabola through the best of the grid and its neighbours.
     step = np.clip((low - high) / np.maximum(2 * (low - 2 * middle + high), 1e-12), -1.0, 1.0)
     found = DISPERSIONS[best] + step * (DISPERSIONS[1] - DISPERSIONS[0])
     readout.log_dispersion.copy_(torch.from_numpy(found).float())
+
+
+def _keep_residuals(readout: NeighbourPrediction, trained: Seen, loading: Floats) -> None:
+    """Keep how counts of hidden training nodes depart from what is expected of them."""
+    rows = readout.residuals.kept(len(trained.total))
+    logs, mean, counts = _counts_of(readout, trained, rows)
+    dispersion = readout.log_dispersion.double().exp().cpu().numpy()
+    score = scores_of(counts, mean, dispersion, np.random.default_rng(1))
+    readout.residuals.fit(logs @ loading, score)
+
+
+def _counts_of(readout: NeighbourPrediction, part: Seen, rows: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
+    """Return of some nodes seen the expected logarithm, the expected and the measured counts (node, molecule)."""
+    mixed = torch.from_numpy(_mixed(readout, part)[rows]).to(readout.factor)
+    logs = readout.offset + readout.factor * mixed
+    total = part.total[rows].astype(float)[:, None]
+    mean = readout.shares(logs).double().cpu().numpy() * total
+    counts = np.rint(np.expm1(part.measured[rows].astype(float)) * total / readout.plan.depth)
+    return logs.double().cpu().numpy(), mean, counts
 
 
 def _scatter_loss(dispersion: float, mean: Floats, counts: Floats) -> Floats:
@@ -231,6 +247,8 @@ def _within(values: Floats, section: NDArray[np.int64]) -> Floats:
 
 def _least_squares(said: list[Floats], wanted: Floats) -> Floats:
     """Return the share of each prediction, from 0 to 1."""
+    from scipy.optimize import lsq_linear
+
     columns = np.stack(said, axis=1)
     # The normal equations have the same solution, and a few rows in place of one a node and molecule.
     root = np.linalg.cholesky(columns.T @ columns + 1e-9 * len(wanted) * np.eye(len(said))).T

@@ -15,6 +15,7 @@ from aivc_graph.operators.part import KINDS, LAST_ANSWERS, Fitting, Shape
 from aivc_graph.operators.prediction import neighbour_fit
 from aivc_graph.operators.prediction.prediction import AbstractPrediction
 from aivc_graph.operators.product import SparseOperator
+from aivc_graph.operators.residual_scores import ResidualScores
 from aivc_graph.operators.state import Expected, Inputs, State
 from aivc_graph.settings import Settings
 
@@ -44,7 +45,8 @@ class NeighbourPrediction(AbstractPrediction):
     With a = f = 1, b = o = 0, the start, it is what was said already. With a = 0, b = 1 it is the mean of neighbours:
     those of the first ring for w = (1, 0, …), all of them for w = (1, 1, …). Invariant to the order of nodes and to
     moving and rotating the section. Counts are negative binomial around it as in `NegativeBinomialMeasurement`, with a
-    dispersion of their own: less is known of such a node than of one that was counted.
+    dispersion of their own: less is known of such a node than of one that was counted; how molecules depart from it
+    together is kept of training nodes.
 
     Shapes
     ------
@@ -77,6 +79,7 @@ class NeighbourPrediction(AbstractPrediction):
         self.hold("factor", torch.ones(plan.n_molecules))
         for name in ("offset", "log_rate", "log_dispersion"):
             self.hold(name, torch.zeros(plan.n_molecules))
+        self.residuals = ResidualScores(plan.n_molecules)
 
     @classmethod
     def serves(cls, graph: TissueGraph, shape: Shape) -> list[NeighbourPlan]:
@@ -84,8 +87,8 @@ class NeighbourPrediction(AbstractPrediction):
         near = {r[0] for r in same_level(graph) if r[1] == names.NEAR}
         return [
             NeighbourPlan(
-                level=level, modality=m, n_molecules=len(panel(graph, level, m)), n_rings=len(shape.rings),
-                depth=float(graph[level][f"{m}_depth"]),
+                level=level, modality=m, n_molecules=len(panel(graph, level, m)),
+                n_rings=len(shape.rings), depth=float(graph[level][f"{m}_depth"]),
             )
             for level, m in observed(graph)
             if level in near and m in names.MOLECULE_OF

@@ -42,9 +42,9 @@ def environments(
     rng = np.random.default_rng(asked.tissue.seed)
     drawn = np.sort(rng.permutation(len(peers))[:MOST_NODES])
     ground = Ground(peers=(np.cumsum(rows) - 1)[peers[drawn]], centre=target[scene.train][:, genes].mean(axis=0))
-    told, residuals = expected(asked.model, left, level, rows), asked.residuals(level, left, scene.train & ~rows)
+    told = expected(asked.model, left, level, rows)
     depths = _depths(asked, level, rows, scene, rng)
-    draws = drawn_log_expression(asked.model, told, residuals, depths, level, genes, DRAWS, asked.tissue.seed)
+    draws = drawn_log_expression(asked.model, told, depths, level, genes, DRAWS, asked.tissue.seed)
 
     def some(answers: dict[str, Answers]) -> dict[str, Answers]:
         return {who: _columns(answer, genes) for who, answer in answers.items()}

@@ -25,9 +25,8 @@ from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.screens import Setting
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
-from aivc_graph.operators.measurement.residual_scores import ResidualScores
 from aivc_graph.pipeline.truth import Truth
-from aivc_graph.query.predictions import measured_log_expression, residual_scores
+from aivc_graph.query.predictions import measured_log_expression
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.registry import Registry
 
@@ -57,7 +56,6 @@ class Asked:
     truth: Truth | None = None
     weights: pd.DataFrame | None = None
     ablated: Mapping[str, VirtualTissue] = field(default_factory=dict)
-    _residuals: dict[str, ResidualScores] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def graph(self) -> TissueGraph:
@@ -108,12 +106,6 @@ class Asked:
         if found.any():
             found &= np.asarray(to_scipy_csr(self.graph.counts(level, names.RNA)).sum(axis=1)).ravel() > 0
         return found
-
-    def residuals(self, level: str, left: TissueGraph, train: Mask) -> ResidualScores:
-        """Return how nodes of `train` (node,) depart from what is expected of them on the graph `left`, fitted once."""
-        if level not in self._residuals:
-            self._residuals[level] = residual_scores(self.model, left, level, train)
-        return self._residuals[level]
 
     def footprints(self, level: str) -> Footprints | None:
         """Return which genes of a level tell of which pathway; None without weights, or where they tell of none."""
