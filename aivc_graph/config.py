@@ -18,7 +18,7 @@ from aivc_graph.io.reading import READERS, recognise
 from aivc_graph.modalities.histology_features import HistologyFeatures
 from aivc_graph.model.settings import BY_NAME, ONE_MEMBER, ModelConfig
 from aivc_graph.operators.part import KINDS
-from aivc_graph.setting_faults import SettingFaults
+from aivc_graph.setting_faults import SettingFaults, refuse_screen
 from aivc_graph.settings import Settings
 from aivc_graph.splits.design import DESIGNS
 from aivc_graph.splits.drawn import AbstractDrawnSplit
@@ -246,8 +246,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     if not isinstance(data, dict):
         keys = ", ".join(Config.model_fields)
         raise ConfigError(source.where(()), f"{data!r:.60}", f"the keys {keys}", "start with `task:`")
-    if "screen" in data:
-        raise ConfigError(source.where(("screen",)), "`screen:`", "`task:`", _as_task(data["screen"]))
+    refuse_screen(source)
     for override in overrides:
         put_over(data, override, faults)
     for part in {"task", "evaluation"} & set(data):
@@ -260,22 +259,6 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     faults.raise_if_any()
     return config.model_copy(
         update={"task": _resolved(config.task, base), "evaluation": _resolved(config.evaluation, base)}
-    )
-
-
-def _as_task(screen: Any) -> str:
-    """Return how a screen of former versions is written as a task, with what it says as far as it can be told."""
-    given = screen if isinstance(screen, dict) else {}
-    name, context = given.get("name", "NAME"), given.get("context")
-    by = f"sections_by: {context}, context_by: {context}, " if context else ""
-    layer = f", layer: {given['layer']}" if given.get("layer") else ""
-    source = f"{{path: {given.get('path', 'FILE.h5ad')}, dissociated: true{layer}}}"
-    done = f"{{column: {given.get('condition', 'COLUMN')}, control: {given.get('control', 'NAME')}, kind: knockout}}"
-    return (
-        f"write it as `task: {{name: {name}, sections: [{{name: {name}, {by}sources: [{source}], "
-        f"interventions: {done}}}], split: {{kind: by_intervention, n_test: 1}}}}` (of log-normalised values say "
-        "`values: log` of the source), with `evaluation: {questions: [{kind: by_context}]}` for more; then aivc train, "
-        "and evaluate its run"
     )
 
 

@@ -16,7 +16,7 @@ from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.graph.windows import windows
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import STATE
-from aivc_graph.operators.intervention.intervention_plan import donor_of_sections
+from aivc_graph.operators.intervention_plan import donor_of_sections
 from aivc_graph.operators.rings import split_rings
 from aivc_graph.operators.state import Hidden, Inputs
 from aivc_graph.query.niches import Surroundings

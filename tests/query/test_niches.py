@@ -60,7 +60,7 @@ def test_niches_recur_over_donors_that_have_ways_of_their_own() -> None:
     found_in, band = bands(0, 3, "patch")
     rng, donor = np.random.default_rng(1), np.random.default_rng(2).integers(0, 4, N)
     ways = np.zeros((N, 20))
-    ways[np.arange(N), donor] = rng.choice([-1.5, 1.5], N)
+    ways[np.arange(N), donor] = rng.choice([-1.0, 1.0], N)
     x = np.hstack([found_in.x, ways + 0.05 * rng.normal(size=ways.shape)])
     several = dataclasses.replace(found_in, x=x, own=np.hstack([found_in.own, np.zeros((N, 20))]), donor=donor)
     agreement = [
