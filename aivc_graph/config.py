@@ -18,7 +18,7 @@ from aivc_graph.io.reading import READERS, recognise
 from aivc_graph.modalities.histology_features import HistologyFeatures
 from aivc_graph.model.settings import BY_NAME, ONE_MEMBER, ModelConfig
 from aivc_graph.operators.part import KINDS
-from aivc_graph.setting_faults import SettingFaults, refuse_screen
+from aivc_graph.setting_faults import SettingFaults, refuse_pairing, refuse_screen
 from aivc_graph.settings import Settings
 from aivc_graph.splits.design import DESIGNS
 from aivc_graph.splits.drawn import AbstractDrawnSplit
@@ -247,6 +247,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         keys = ", ".join(Config.model_fields)
         raise ConfigError(source.where(()), f"{data!r:.60}", f"the keys {keys}", "start with `task:`")
     refuse_screen(source)
+    refuse_pairing(source)
     for override in overrides:
         put_over(data, override, faults)
     for part in {"task", "evaluation"} & set(data):

@@ -213,3 +213,21 @@ def _as_task(screen: Any) -> str:
         "`values: log` of the source), with `evaluation: {questions: [{kind: by_context}]}` for more; then aivc train, "
         "and evaluate its run"
     )
+
+
+def refuse_pairing(source: YamlSource) -> None:
+    """Raise a `ConfigError` that says how to write it, where a file asks one modality of another as it once did."""
+    if not isinstance(source.data, dict) or "pairing" not in source.data:
+        return
+    told = source.data["pairing"]
+    given = told if isinstance(told, dict) else {}
+    name, donor, tested = given.get("name", "NAME"), given.get("donor", "COLUMN"), given.get("test", ["DONOR"])
+    rna, other = (f"path: {given.get(key, 'FILE.h5ad')}, dissociated: true" for key in ("given", "asked"))
+    held_out = ", ".join(map(str, tested if isinstance(tested, list) else [tested]))
+    mend = (
+        f"write it as `task: {{name: {name}, sections: [{{name: {name}, sections_by: {donor}, donor_by: {donor}, "
+        f"sources: [{{{rna}}}, {{{other}, modality: protein}}]}}], split: {{kind: by_group, key: donor, "
+        f"test: [{held_out}]}}}}`, of the counts of both (`layer:` where they are not `X`); then aivc train, and "
+        "evaluate its run"
+    )
+    raise ConfigError(source.where(("pairing",)), "`pairing:`", "a `task:` whose section has both modalities", mend)

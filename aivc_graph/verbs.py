@@ -82,8 +82,8 @@ def evaluate(given: argparse.Namespace) -> None:
     write_report(given.run, (given.out or given.run) / PAGE, tissue=tissue)
     scores, models = score_table(evaluation), (evaluation.card or {})["not_evaluated"].get("models", {})
     shown = [text_of(scores, ("task", "readout", "split", "over"), "{:.3f}")] if len(scores) else []
-    shown += [f"{task}: {why}" for task, why in models.items()]
-    _say(given, {"scores": _records(scores), **({"models": models} if models else {})}, "\n".join(shown))
+    text = "\n".join([*shown, *(f"{task}: {why}" for task, why in models.items())])
+    _say(given, {"scores": _records(scores), "no model": models}, text)
 
 
 def compare(given: argparse.Namespace) -> None:

@@ -1,11 +1,12 @@
-"""One modality of a cell from another: the nested model beside ridge, kernel ridge and nearest cells.
+"""One modality of a cell from another: the map of a run's part beside ridge, kernel ridge and nearest cells.
 
     AIVC_DATA=… OMP_NUM_THREADS=1 nice -n 10 python benchmarks/modality.py
 
 Bone marrow RNA → protein, of another donor (Luecken 2021, openreview.net/forum?id=gN35BGa1Rt); mouse cortex RNA →
 accessibility near genes and back, of other libraries (Chen 2019, doi:10.1038/s41587-019-0290-0); A549 RNA → chromatin,
-on a published split (Cao 2018, doi:10.1126/science.aau0730). Writes ``benchmarks/results/modality.json``. The rules and
-their shared weights were chosen on the last two alone.
+on a published split (Cao 2018, doi:10.1126/science.aau0730). Writes ``benchmarks/results/modality.json``. Values are
+those of the files, without a graph: no rule looks at a state. Of the rules, the sums of a linear and a Gaussian kernel
+were added after a look at bone marrow, the others chosen on the last two alone.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from scipy import sparse
 
 from aivc_graph.config import data_folder
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
-from aivc_graph.training.fit_modality import predict_modality
+from aivc_graph.evaluation.metrics.metric import metric
+from aivc_graph.operators.prediction.modality_map import MapPlan, ModalityMap
 
 OUT = Path(__file__).parent / "results" / "modality.json"
 Array = np.ndarray[Any, Any]
@@ -101,8 +103,7 @@ def scores(one: Pairing) -> dict[str, Any]:
         target, one.train, one.train & asked, asked, donor, np.zeros((len(donor), 2)), features=one.x, comparable=True
     )
     answers = run_baselines(scene, "modality")
-    model = predict_modality(one.x, target, one.train, asked, donor)
-    assert model is not None
+    model = told(one, donor)
     true = one.y[asked]
     squares = {name: ((said - true) ** 2).mean(axis=1) for name, said in {"model": model, **answers}.items()}
     best = min(answers, key=lambda name: squares[name].mean())
@@ -113,12 +114,31 @@ def scores(one: Pairing) -> dict[str, Any]:
         "cells": {"train": int(one.train.sum()), "asked": int(asked.sum())},
         "rmse": {name: round(float(np.sqrt(each.mean())), 4) for name, each in squares.items()},
         "mean r": {name: round(by_target(said, true), 4) for name, said in {"model": model, **answers}.items()},
+        "foscttm": {name: round(foscttm(said, true), 4) for name, said in {"model": model, **answers}.items()},
         "rmse less that of the best rule": [
             round(float(np.sqrt(squares["model"].mean()) - np.sqrt(squares[best].mean())), 4),
             *(round(float(edge), 4) for edge in np.quantile(gains, (0.025, 0.975))),
         ],
         "best rule": best,
     }
+
+
+def told(one: Pairing, donor: Array) -> Array:
+    """Return what the map says of the asked cells, fitted to those that train (asked, k)."""
+    nothing = np.zeros((len(donor), 1))
+    plan = MapPlan(
+        modality="rna", n_features=one.x.shape[1], depth=1.0, n_cells=int(one.train.sum()), n_targets=one.y.shape[1],
+        latent=1,
+    )  # fmt: skip
+    fitted = ModalityMap(plan)
+    fitted.fit(one.x[one.train], nothing[one.train], one.y[one.train], donor[one.train])
+    return fitted(one.x[~one.train], nothing[~one.train])
+
+
+def foscttm(said: Array, true: Array) -> float:
+    """Return the share of other cells that lie closer than the true match, both ways."""
+    own = metric("foscttm")
+    return own.value(own.statistics(said, true, np.zeros(len(true), int), 1, np.zeros(len(true), int))[0])
 
 
 def by_target(said: Array, true: Array) -> float:

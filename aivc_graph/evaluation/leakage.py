@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from aivc_graph.splits.leakage import row_hashes
+from aivc_graph.splits.copies import row_hashes
 
 GROUPS = ("donor", "site", "platform", "batch")
 MEASURE = "share of the scored nodes whose donor, or whose very counts, training saw too"

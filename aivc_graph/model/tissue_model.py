@@ -117,9 +117,11 @@ class TissueModel(nn.Module):
         total = {level: torch.zeros(n, self.latent, device=inputs.device) for level, n in inputs.n_nodes.items()}
         weight = {level: torch.zeros_like(t) for level, t in total.items()}
         counted = {level: torch.zeros(n, device=inputs.device) for level, n in inputs.n_nodes.items()}
+        seen_by: dict[tuple[str, str], Tensor] = {}
         for part in self.parts_of("measurement"):
             level, data = part.plan.level, inputs.measured(*part.slot)
             seen, shown = hidden.seen(part.key, data.mask), hidden.shown.get(part.key)
+            seen_by[part.key] = seen
             precision = seen[:, None] * part.precision(data, shown)
             total[level] = total[level] + precision * part.encode(data, shown)
             weight[level] = weight[level] + precision
@@ -128,7 +130,7 @@ class TissueModel(nn.Module):
         own = {level: (w.sum(dim=1) > 0).float() for level, w in weight.items()}
         known = {level: own[level] * self._relative_precision(level, w) for level, w in weight.items()}
         z = {level: total[level] / weight[level].clamp_min(1e-12) for level in total}
-        return State(z, own, counted, known, {level: torch.zeros_like(t) for level, t in z.items()})
+        return State(z, own, counted, known, {level: torch.zeros_like(t) for level, t in z.items()}, seen=seen_by)
 
     def _relative_precision(self, level: str, weight: Tensor) -> Tensor:
         """Return how well each node is known (node,): 1 with counts of its own, down to 0.02 with features alone."""

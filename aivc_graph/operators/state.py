@@ -19,7 +19,7 @@ class State:
 
     `z` (node, latent); `own` and `counted` (node,), 1 where a node was measured itself, and counted; `known` (node,),
     from 0 (no state) to 1; `context` (node, latent), what neighbours alone say; `heard` (node,), how many
-    levels beneath have told it of their children.
+    levels beneath have told it of their children; `seen` (node,) by level and modality, 1 where that was seen of it.
     """
 
     z: dict[str, Tensor] = field(default_factory=dict)
@@ -28,6 +28,7 @@ class State:
     known: dict[str, Tensor] = field(default_factory=dict)
     context: dict[str, Tensor] = field(default_factory=dict)
     heard: dict[str, Tensor] = field(default_factory=dict)
+    seen: dict[tuple[str, str], Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

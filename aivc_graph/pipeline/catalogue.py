@@ -6,7 +6,6 @@ EVALUATE = """\
 aivc evaluate runs/demo
 aivc evaluate runs/demo --truth tissue/truth --out scores
 aivc evaluate runs/norman --weights sets.gmt
-aivc evaluate configs/bmmc.yaml
 aivc evaluate --predictions mine.h5ad --measured cells.h5ad --context cell_type --split split"""
 
 COMPARE = """\

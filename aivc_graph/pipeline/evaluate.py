@@ -40,6 +40,19 @@ MODEL = "model.safetensors"
 COLUMNS = ["task", "readout", "metric", "split", "model", "best baseline", "baseline", "difference", "lower", "upper"]
 COLUMNS += ["over"]
 LIBRARIES = ("aivc-graph", "numpy", "scipy", "torch", "scikit-learn")
+COLUMNS = (
+    "task",
+    "readout",
+    "metric",
+    "split",
+    "model",
+    "best baseline",
+    "baseline",
+    "difference",
+    "lower",
+    "upper",
+    "over",
+)
 
 
 def evaluate(

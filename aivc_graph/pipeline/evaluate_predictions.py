@@ -15,7 +15,6 @@ from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.evaluation.records import Evaluation
 from aivc_graph.evaluation.responses.activities import in_pathways
 from aivc_graph.evaluation.responses.asking import Exam, examine
-from aivc_graph.evaluation.responses.copies import labels_of
 from aivc_graph.evaluation.responses.leaks import LEAKED, Leaks, refuse
 from aivc_graph.evaluation.responses.predictions import (
     check_controls,
@@ -35,6 +34,7 @@ from aivc_graph.io.h5ad_file import file_hashes, read_anndata
 from aivc_graph.io.staging import check_place
 from aivc_graph.pipeline.scores import FILE, write_scores
 from aivc_graph.pipeline.screen_card import card_of_predictions
+from aivc_graph.splits.copies import copy_labels
 from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS
 from aivc_graph.tissue.doubt import doubts_heard
 
@@ -149,7 +149,7 @@ def _copied(said: Any, keys: NDArray[np.str_], table: Responses, asked: NDArray[
     """Say which predicted cells are copies of the measured ones; single profiles are compared by `_exact`."""
     own = np.flatnonzero(asked[table.cells.row])
     both = sparse.csr_matrix(sparse.vstack([sparse.csr_matrix(said.X), table.cells.x[own]]))
-    labels, rich = labels_of(both, table.genes)
+    labels, rich = copy_labels(both, table.genes)
     n_said, row_of = len(keys), table.cells.row[own]
     told = []
     for row in np.flatnonzero(asked).tolist():

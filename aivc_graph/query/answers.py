@@ -15,7 +15,8 @@ from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.graph.panels import measured_molecules, panel_columns
 from aivc_graph.graph.profiles import measured_share
-from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
+from aivc_graph.graph.terms import raw_values
+from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import EXPRESSION
 from aivc_graph.query.states import run_windows
@@ -50,42 +51,50 @@ def counted_nodes(model: TissueModel, graph: TissueGraph, level: str) -> np.ndar
     return found
 
 
-def measured_genes(model: TissueModel, level: str, genes: Sequence[str] | None) -> list[str]:
-    """Return `genes`, each once, or all that were measured at `level`; raise a `QueryError` if one was not."""
-    if names.RNA not in model.plan.counts.get(level, {}):
-        measured = [v for v, by in model.plan.counts.items() if names.RNA in by]
+def measured_genes(model: TissueModel, level: str, genes: Sequence[str] | None, modality: str = names.RNA) -> list[str]:
+    """Return `genes`, each once, or all that were counted at `level`; raise a `QueryError` if one was not."""
+    counted = model.plan.counts.get(level, {})
+    if modality not in counted:
+        where, said = f"expression at {level}", "RNA" if modality == names.RNA else modality
+        measured = [v for v, by in model.plan.counts.items() if modality in by]
         if not measured:
-            raise QueryError(f"expression at {level}", "no RNA was measured at any level of this tissue")
+            there = sorted({one for by in model.plan.counts.values() for one in by}) or ["nothing"]
+            found = f"no {said} was counted at any level of this tissue"
+            raise QueryError(where, found, mend=f"{', '.join(there)} can be asked")
         raise QueryError(
-            f"expression at {level}",
-            "no RNA was measured there",
-            f"one of {', '.join(measured)}",
-            f"ask at={measured[0]!r}",
+            where, f"no {said} was measured there", f"one of {', '.join(measured)}", f"ask at={measured[0]!r}"
         )
-    panel = model.plan.counts[level][names.RNA]
+    panel = counted[modality]
     chosen = list(panel) if genes is None else list(dict.fromkeys(genes))
     for gene in chosen:
         if gene not in panel:
-            raise unknown_name(QueryError, f"expression at {level}", "measured gene", gene, panel)
+            raise unknown_name(
+                QueryError, f"expression at {level}", f"measured {names.MOLECULE_OF[modality]}", gene, panel
+            )
     return chosen
 
 
 def expression_table(
-    model: TissueModel, graph: TissueGraph, level: str, genes: list[str], niche: pd.Series | None
+    model: TissueModel,
+    graph: TissueGraph,
+    level: str,
+    genes: list[str],
+    niche: pd.Series | None,
+    modality: str = names.RNA,
 ) -> Any:
     """Return expected expression a node (AnnData) or, where `niche` is given, a niche and gene (table).
 
     A node of which nothing is known, neither by itself nor by others around it, has no expectation: NaN.
     """
-    panel = list(model.plan.counts[level][names.RNA])
+    panel = list(model.plan.counts[level][modality])
     columns = [panel.index(g) for g in genes]
     expected = np.zeros((graph[level].num_nodes, len(genes)), np.float32)
     for inputs, state, core, rows in run_windows(model, graph, question=EXPRESSION):
         with torch.no_grad():
-            shares = model.expression(state, inputs, level)
+            shares = model.expression(state, inputs, level, modality)
             shares = shares.where(state.known[level][:, None] > 0, torch.nan)[core[level]]
         expected[rows[level][core[level]].numpy()] = shares[:, columns].numpy() * PER
-    measured = _measured(graph, level, columns)
+    measured = _measured(graph, level, columns, modality)
     if niche is not None:
         return _by_niche(graph, level, genes, expected, measured, niche)
     answer = ad.AnnData(
@@ -99,13 +108,13 @@ def expression_table(
     return answer
 
 
-def _measured(graph: TissueGraph, level: str, columns: list[int]) -> np.ndarray:
-    panel, section = panel_columns(graph, level, names.RNA).numpy(), graph[level].section_index.numpy()
-    counts = to_scipy_csr(graph.counts(level, names.RNA))[:, panel]
-    depth, covered = np.asarray(counts.sum(axis=1)), measured_share(graph, level, names.RNA)[section]
+def _measured(graph: TissueGraph, level: str, columns: list[int], modality: str) -> np.ndarray:
+    panel, section = panel_columns(graph, level, modality).numpy(), graph[level].section_index.numpy()
+    counts = raw_values(graph, level, modality)
+    depth, covered = np.asarray(counts.sum(axis=1)), measured_share(graph, level, modality)[section]
     values = counts[:, columns].toarray() / np.maximum(depth, 1) * (PER * covered[:, None])
-    there = measured_molecules(graph, level, names.RNA).numpy()[:, panel[columns]]
-    values[~graph[level][names.mask_name(names.RNA)].numpy()] = np.nan
+    there = measured_molecules(graph, level, modality).numpy()[:, panel[columns]]
+    values[~graph[level][names.mask_name(modality)].numpy()] = np.nan
     values[~there[section]] = np.nan
     return values.astype(np.float32)
 

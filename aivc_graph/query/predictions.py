@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from aivc_graph import names
-from aivc_graph.graph.panels import panel_columns
+from aivc_graph.graph.panels import panel, panel_columns
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import EXPRESSION
+from aivc_graph.operators.prediction.modality import ModalityPrediction
 from aivc_graph.operators.residual_scores import ResidualScores, counts_of
 from aivc_graph.operators.state import Expected
 from aivc_graph.query.states import run_windows
@@ -60,6 +61,31 @@ def expected(model: TissueModel, graph: TissueGraph, level: str, rows: NDArray[n
             whole[mine] = part[inside]
     asked = torch.from_numpy(rows)
     return Expected(*(whole[asked] for whole in vars(out).values()))
+
+
+def told_by_others(
+    model: TissueModel, graph: TissueGraph, level: str, modality: str, rows: NDArray[np.bool_]
+) -> Floats | None:
+    """Return a modality of the nodes in `rows` told from another that was seen of them (asked, molecule).
+
+    In its own terms (`in_terms`); NaN where no other was seen. None where too few nodes trained to learn it from.
+    """
+    part = next(
+        (
+            one
+            for one in model.parts_of("prediction")
+            if isinstance(one, ModalityPrediction) and one.target == (level, modality)
+        ),
+        None,
+    )
+    out = np.full((len(rows), len(panel(graph, level, modality))), np.nan)
+    for inputs, state, core, places in run_windows(model, graph, question=EXPRESSION):
+        inside = core[level].numpy() & rows[places[level].numpy()]
+        found = None if part is None else part.told(state, inputs, torch.from_numpy(inside))
+        if found is None:
+            return None
+        out[places[level].numpy()[found[1]]] = found[0][found[1]]
+    return out[rows]
 
 
 def drawn_log_expression(

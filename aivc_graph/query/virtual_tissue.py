@@ -87,9 +87,8 @@ class VirtualTissue:
         """
         run = Path(run)
         graph, seed = graph_of_run(run)
-        diagnostics = run_facts(run / "training.json", ("diagnostics",))["diagnostics"]
-        model, slides = load_model(run), read_thumbnails(graph)
-        return cls(read_store(graph), model, diagnostics, seed, slides, load_niches(run, model))
+        told, model = run_facts(run / "training.json", ("diagnostics",))["diagnostics"], load_model(run)
+        return cls(read_store(graph), model, told, seed, read_thumbnails(graph), load_niches(run, model))
 
     def on(self, graph: TissueGraph | str | Path) -> VirtualTissue:
         """Return other tissue, which no training saw, to be asked of the same model and the same niches.
@@ -169,9 +168,10 @@ class VirtualTissue:
         at: str = names.PATCH,
         k: int | None = None,
         resolution: float | None = None,
+        modality: str = names.RNA,
     ) -> Any:
         """Return expected expression; see `aivc_graph.query.questions.expression.ExpressionQuestion`."""
-        return self.ask("expression", genes=genes, at=at, k=k, resolution=resolution)
+        return self.ask("expression", genes=genes, modality=modality, at=at, k=k, resolution=resolution)
 
     def markers(
         self, n: int = 5, k: int | None = None, resolution: float | None = None, by: str = NICHE

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import ConfigError, Faults, TissueError
+from aivc_graph.splits.copies import copy_labels, row_hashes
 from aivc_graph.splits.design import labels_of, levels_of
+from aivc_graph.tissue.frame import is_dissociated
 from aivc_graph.tissue.section import metadata_of
 
-# A row of counts is a fingerprint only if it has enough in it; two cells with three molecules may be equal by chance.
-MIN_FEATURES = 10
 MAX_SHARE = 0.01
 MIN_ROWS = 2
+# Features that copies which are not exact are looked for among: of fewer, cells may be alike by chance.
+LEAST_COMPARED = 30
+MOSTLY = 0.5
 IMAGE_GRID = 8
 IMAGE_TILE_PX = 64
 COMPARED = (names.RNA, names.ADT, names.ATAC, names.LOG_EXPRESSION)
@@ -72,17 +77,20 @@ def duplicate_content(sections: Sequence[Any], *, accept: bool = False) -> list[
     """Return the content that is there twice, within a section or in two; raise if a split parts it, unless accepted.
 
     Rows of counts, or of their logarithms, are compared by a hash of feature names and values, whatever their order and
-    barcode, where at least ten features were seen. Pictures are compared by a hash of their size and of 64 tiles of
-    their finest pixels.
+    barcode, where at least ten features were seen; cells without positions also by `copy_labels`, which finds copies
+    that were scaled or changed a little, where at least thirty features are shared. Pictures are compared by a hash of
+    their size and of 64 tiles of their finest pixels.
 
     Raises
     ------
     TissueError
         If the two sides of a split share a picture, or more than 1 % (and at least two) of a table's rows, and that is
-        not to `accept`.
+        not to `accept`; or two modalities of the same nodes are one and the same table.
     """
-    found = [*_duplicate_rows(sections), *_duplicate_images(sections)]
-    faults = Faults(TissueError)
+    tables, faults = [table for section in sections for table in _hashed_tables(section)], Faults(TissueError)
+    _one_measurement(tables, faults)
+    faults.raise_if_any()
+    found = [*_duplicate_rows(tables), *_duplicate_images(sections)]
     for twice in found:
         if twice.crosses:
             both = f"the same {twice.what} ({twice.n:,}) as {twice.b}, on another side of the split"
@@ -114,24 +122,56 @@ def accepted_leaks(sections: Sequence[Any], duplicates: Sequence[Duplicate], *, 
 
 @dataclass(frozen=True)
 class _Hashed:
-    """The comparable rows of one table: a hash of each, and a bit for the side it stands on."""
+    """The comparable rows of one table: a hash of each, and a bit for the side it stands on.
+
+    Of cells without positions also their values, by which copies that are not exact are found.
+    """
 
     where: str
     modality: str
     hashes: NDArray[np.uint64]
     side: NDArray[np.int64]
+    nodes: tuple[str, str]
+    values: Any = None
+    features: pd.Index = field(default_factory=lambda: pd.Index([]))
 
 
-def _duplicate_rows(sections: Sequence[Any]) -> list[Duplicate]:
-    tables = [table for section in sections for table in _hashed_tables(section)]
+def _duplicate_rows(tables: list[_Hashed]) -> list[Duplicate]:
     found = []
     for modality in sorted({table.modality for table in tables}):
-        group = [table for table in tables if table.modality == modality]
+        group = _with_copies([table for table in tables if table.modality == modality])
         values, n = np.unique(np.concatenate([table.hashes for table in group]), return_counts=True)
         twice = values[n > 1]
         for a, b in itertools.combinations_with_replacement(group, 2):
             found += _shared_rows(a, b, twice)
     return found
+
+
+def _with_copies(group: list[_Hashed]) -> list[_Hashed]:
+    """Give cells without positions one hash where they are copies, though scaled or with a little noise."""
+    loose = [table for table in group if table.values is not None]
+    if not loose:
+        return group
+    shared = functools.reduce(lambda a, b: a[a.isin(b)], [table.features for table in loose])
+    if len(shared) < LEAST_COMPARED:
+        return group
+    x = sparse.vstack([table.values[:, table.features.get_indexer(shared)] for table in loose], format="csr")
+    own, code = (
+        np.concatenate([table.hashes for table in loose]),
+        np.unique(copy_labels(x, shared)[0], return_inverse=True)[1],
+    )
+    first = np.full(int(code.max()) + 1, np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(first, code, own)
+    alike = iter(np.split(first[code], np.cumsum([len(table.hashes) for table in loose])[:-1]))
+    return [table if table.values is None else replace(table, hashes=next(alike)) for table in group]
+
+
+def _one_measurement(tables: list[_Hashed], faults: Faults) -> None:
+    """Refuse a table that holds what another of the same nodes holds, as where one file is named for both."""
+    for a, b in itertools.combinations(tables, 2):
+        same = a.nodes == b.nodes and a.modality != b.modality and len(a.hashes)
+        if same and np.isin(a.hashes, b.hashes).mean() > MOSTLY:
+            faults.add(b.where, f"the same values as {a.where}", "another modality", "name the file of each modality")
 
 
 def _shared_rows(a: _Hashed, b: _Hashed, twice: NDArray[np.uint64]) -> list[Duplicate]:
@@ -160,36 +200,13 @@ def _hashed_tables(section: Any) -> list[_Hashed]:
             labels = labels_of(section, level).reindex(table.obs[names.BARCODE]).to_numpy(dtype=str)
             keep = rich & np.isin(labels, SIDES)
             side = 1 << np.array([SIDES.index(label) for label in labels[keep]], dtype=np.int64)
-            where = f"{metadata_of(section)['section']} · table {key!r}"
-            out.append(_Hashed(where, modality, hashes[keep], side))
+            name = str(metadata_of(section)["section"])
+            loose = sparse.csr_matrix(table.X)[keep] if is_dissociated(section) else None
+            one = _Hashed(
+                f"{name} · table {key!r}", modality, hashes[keep], side, (name, level), loose, table.var_names
+            )
+            out.append(one)
     return out
-
-
-def row_hashes(values: Any, features: Iterable[object]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-    """Return a 64-bit hash of each row, blind to the order of features, and which rows hold enough to be compared.
-
-    Parameters
-    ----------
-    values
-        Counts or expression (row, feature), sparse or dense.
-    features
-        Name of each feature.
-    """
-    counts = sparse.csr_matrix(values)
-    counts.eliminate_zeros()
-    digests = [hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in features]
-    name_hash = np.frombuffer(b"".join(digests), dtype=np.uint64)
-    value = counts.data.astype(np.float64).view(np.uint64)
-    parts = _mix(name_hash[counts.indices] ^ _mix(value))
-    ends = np.concatenate([np.zeros(1, np.uint64), np.cumsum(parts, dtype=np.uint64)])
-    return ends[counts.indptr[1:]] - ends[counts.indptr[:-1]], np.diff(counts.indptr) >= MIN_FEATURES
-
-
-def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Scramble 64-bit words so that sums of them do not collide (the finaliser of SplitMix64)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
 
 
 def _duplicate_images(sections: Sequence[Any]) -> list[Duplicate]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
 import numpy as np
 import pytest
 import torch
@@ -24,6 +25,7 @@ from aivc_graph.operators.part import BEFORE_TRAINING, KINDS
 from aivc_graph.query.questions.question import QUESTIONS, question
 from aivc_graph.tissue.intervention import Intervention, knockout, set_interventions
 from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS
+from aivc_graph.tissue.section import add_observation
 from aivc_graph.training.fit import fit
 from aivc_graph.training.objective import Loss, likelihood
 from aivc_graph.training.settings import TrainingConfig
@@ -40,12 +42,13 @@ GIVEN = ("target_depth", "opening")
 def graph(striped_section: Callable[..., Any]) -> TissueGraph:
     """Two sections of each of three donors, one of each treated in full, with cells, spots and tile features.
 
-    Cells also carry conditions of their own, as those of a screen do.
+    Cells also carry conditions of their own, as those of a screen do, and counts of proteins.
     """
     sections = []
     for donor in range(3):
         for arm in range(2):
             section = striped_section(f"s{donor}{arm}", n=500, seed=2 * donor + arm, levels=BOTH, donor=f"d{donor}")
+            _add_proteins(section, seed=2 * donor + arm)
             if arm:
                 _lower(section, "G3")
                 set_interventions(section, (knockout("G3", dose=0.5),))
@@ -54,6 +57,15 @@ def graph(striped_section: Callable[..., Any]) -> TissueGraph:
     n = int(graph["cell"].num_nodes)
     graph["cell"].obs["condition"] = np.random.default_rng(0).choice(["control", "G1", "G2", "G1+G2"], n)
     return graph
+
+
+def _add_proteins(section: Any, seed: int) -> None:
+    """Count six proteins of each cell, two of which come with each stripe's genes."""
+    rna = section.tables["cell_rna"]
+    rate = np.repeat(rna.X.toarray().reshape(-1, 3, 10).sum(axis=2), 2, axis=1)
+    table = ad.AnnData(np.random.default_rng(seed).poisson(1.0 + rate).astype(np.float32))
+    table.obs_names, table.var_names = rna.obs["barcode"].astype(str), [f"P{i}" for i in range(6)]
+    add_observation(section, "cell", "protein", table)
 
 
 def _lower(section: Any, gene: str) -> None:

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from aivc_graph.errors import ReadError, unknown_name
 from aivc_graph.evaluation.responses.cells import Cells, Floats, Ints, are_counts, jackknife, profiles
-from aivc_graph.evaluation.responses.copies import labels_of
+from aivc_graph.splits.copies import copy_labels
 from aivc_graph.tissue.conditions import read_conditions
 from aivc_graph.tissue.doubt import doubt
 
@@ -68,12 +68,12 @@ class Responses:
 
     @cached_property
     def hashes(self) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-        """A label of each cell's values (cell,), one for copies, and who has enough to be compared; see `labels_of`."""
+        """A label of each cell's values (cell,), one for copies, and who has enough to compare; see `copy_labels`."""
         x = self.cells.x
         if self.unmeasured is not None:
             x = x.copy()
             x.data = np.nan_to_num(x.data)
-        return labels_of(x, self.genes)
+        return copy_labels(x, self.genes)
 
     @cached_property
     def targets(self) -> tuple[str, ...]:

@@ -115,9 +115,13 @@ class Asked:
             return None
 
     def units(self, level: str, rows: Mask) -> Units:
-        """Return who is resampled among `rows` of `level`."""
-        section = self.graph[level].section_index.numpy()[rows]
-        return units_of(self.donor[section], section, self.graph[level].pos.numpy()[rows])
+        """Return who is resampled among `rows` of `level`: donors, where nodes have no positions."""
+        section, pos = (self.graph[level][key].numpy()[rows] for key in ("section_index", "pos"))
+        if np.isfinite(pos).all():
+            return units_of(self.donor[section], section, pos)
+        donors, code = np.unique(self.donor[section], return_inverse=True)
+        within = np.unique(section, return_inverse=True)[1].reshape(-1)
+        return Units(code.reshape(-1), "donor", within, tuple(map(str, donors)))
 
     @cached_property
     def donor(self) -> NDArray[Any]:

@@ -17,16 +17,19 @@ if TYPE_CHECKING:
 
 @QUESTIONS.register("expression", asks="predicted expression", example="--genes ACTA2,CD3E --at niche")
 class ExpressionQuestion(AbstractNicheQuestion):
-    """Expected expression, in counts per 10,000 of the measured panel.
+    """Expected expression of a modality, in counts per 10,000 of the measured panel.
+
+    Where it was not measured of a node it is told from another modality of the node, if one was.
 
     At ``cell`` or ``patch`` an AnnData (node, gene) with ``layers["measured"]`` beside the expectation, and
     ``supported`` in ``obs`` as in `NichesQuestion`; at ``niche`` a table with the mean, its 95 % interval over sections
     (or over regions, where there are fewer than five sections) and the measured mean. An unknown gene is refused with
-    the nearest one, and so is a level at which no RNA was measured.
+    the nearest one, and so is a level at which it was not counted.
     """
 
     endings: ClassVar[tuple[str, ...]] = NODES
     genes: Symbols | None = Field(None, description="symbols, separated by commas; all if not given")
+    modality: str = Field(names.RNA, description="whose counts, such as protein")
     at: Literal["cell", "patch", "region", "niche"] = Field(
         names.PATCH, description="one row a node of this level, or a niche"
     )
@@ -35,9 +38,9 @@ class ExpressionQuestion(AbstractNicheQuestion):
         """Return a row a node, or a niche and gene."""
         of_niches = self.at == NICHE
         level = tissue.level(None if of_niches else self.at)
-        chosen = measured_genes(tissue.model, level, self.genes)
+        chosen = measured_genes(tissue.model, level, self.genes, self.modality)
         niche = tissue.niches(self.k, self.resolution, level).obs[NICHE] if of_niches else None
-        return expression_table(tissue.model, tissue.graph, level, chosen, niche)
+        return expression_table(tissue.model, tissue.graph, level, chosen, niche, self.modality)
 
     def written_as(self) -> tuple[str, ...]:
         """Return the endings of a table for niches, else of an AnnData."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from aivc_graph.splits.leakage import row_hashes
-
 Pairs = NDArray[np.intp]
 
+# A row of counts is a fingerprint only if it has enough in it; two cells with three molecules may be equal by chance.
+MIN_FEATURES = 10
 MOST_COMPARED = 20_000
 DIMENSIONS = 12
 NEIGHBOURS = 8
@@ -22,7 +24,34 @@ LEAST_COSINE = 0.8
 CHUNK = 20_000
 
 
-def labels_of(
+def row_hashes(values: Any, features: Iterable[object]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+    """Return a 64-bit hash of each row, blind to the order of features, and which rows hold enough to be compared.
+
+    Parameters
+    ----------
+    values
+        Counts or expression (row, feature), sparse or dense.
+    features
+        Name of each feature.
+    """
+    counts = sparse.csr_matrix(values)
+    counts.eliminate_zeros()
+    digests = [hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in features]
+    name_hash = np.frombuffer(b"".join(digests), dtype=np.uint64)
+    value = counts.data.astype(np.float64).view(np.uint64)
+    parts = _mix(name_hash[counts.indices] ^ _mix(value))
+    ends = np.concatenate([np.zeros(1, np.uint64), np.cumsum(parts, dtype=np.uint64)])
+    return ends[counts.indptr[1:]] - ends[counts.indptr[:-1]], np.diff(counts.indptr) >= MIN_FEATURES
+
+
+def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Scramble 64-bit words so that sums of them do not collide (the finaliser of SplitMix64)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def copy_labels(
     x: sparse.csr_matrix, genes: Iterable[object], seed: int = 0
 ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
     """Return a label of each cell of `x` (cell, gene), equal where two are copies, and who is rich enough to compare.

@@ -1,0 +1,216 @@
+"""One modality of a node told from another that was seen of it: protein from RNA, RNA from chromatin, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor, nn
+
+from aivc_graph import names
+from aivc_graph.graph.panels import measured_molecules, panel, panel_columns
+from aivc_graph.graph.profiles import measured_share
+from aivc_graph.graph.terms import depth_of, in_terms, raw_values, shares_of, told_apart
+from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.operators.part import KINDS, LAST_ANSWERS, Device, Fitting, Shape
+from aivc_graph.operators.prediction.modality_map import MapPlan, ModalityMap
+from aivc_graph.operators.prediction.prediction import AbstractPrediction
+from aivc_graph.operators.state import Expected, Fold, Hidden, Inputs, State
+from aivc_graph.settings import Settings
+
+Floats = NDArray[np.floating[Any]]
+# Cells that anything is fitted to, evenly taken.
+MOST_CELLS = 10_000
+
+
+class ModalityPlan(Settings):
+    """A level and the modality that is told there, from which others; the depth its counts are scaled to."""
+
+    level: str
+    modality: str
+    depth: float
+    sources: tuple[MapPlan, ...]
+
+
+@dataclass(frozen=True)
+class ModalityInput:
+    """What was measured of a window's nodes by modality (node, molecule), shared with the graph.
+
+    And, where sections measured a part of the panel alone, which part (section, molecule), and how much of all counts
+    that makes up (section,).
+    """
+
+    raw: dict[str, Any]
+    measured: dict[str, NDArray[np.bool_]]
+    covered: dict[str, Floats]
+
+
+@KINDS["prediction"].register("modality")
+class ModalityPrediction(AbstractPrediction):
+    """Tells one modality of nodes from another; where several were seen, from the one with the least error left out.
+
+    What it learns from are training nodes with both, all but the one hidden from the state. Nodes of which the target
+    was seen are left as they are told otherwise. With fewer than forty such nodes it is silent: the nested baseline,
+    the mean, then stands alone.
+    """
+
+    Plan = ModalityPlan
+    plan: ModalityPlan
+    stages: ClassVar[Mapping[str, str]] = {LAST_ANSWERS: "fit"}
+    rank: ClassVar[int] = 2
+
+    def __init__(self, plan: ModalityPlan) -> None:
+        super().__init__(plan)
+        self.maps = nn.ModuleDict({one.modality: ModalityMap(one) for one in plan.sources})
+
+    @classmethod
+    def serves(cls, graph: TissueGraph, shape: Shape) -> list[ModalityPlan]:
+        """Return a plan for each modality that stands beside another at its level."""
+        found = []
+        for level in graph.levels:
+            there = told_apart(graph, level)
+            train = graph.in_split(level, names.TRAIN)
+            seen = {one: graph[level][names.mask_name(one)] & train for one in there}
+            for target in there:
+                sources = tuple(
+                    MapPlan(
+                        modality=one, n_features=len(panel(graph, level, one)), depth=depth_of(graph, level, one),
+                        n_cells=int((seen[one] & seen[target]).sum()), n_targets=len(panel(graph, level, target)),
+                        latent=shape.latent,
+                    )
+                    for one in there
+                    if one != target
+                )  # fmt: skip
+                if sources:
+                    depth = depth_of(graph, level, target)
+                    found.append(ModalityPlan(level=level, modality=target, depth=depth, sources=sources))
+        return found
+
+    @property
+    def slot(self) -> tuple[str, ...]:
+        """Level, what tells it, and modality: what neighbours tell of the same stands beside it."""
+        return (self.plan.level, "others", self.plan.modality)
+
+    @property
+    def target(self) -> tuple[str, str]:
+        """Level and modality."""
+        return (self.plan.level, self.plan.modality)
+
+    def prepare(self, graph: TissueGraph, device: Device) -> ModalityInput:
+        """Return what was measured of a window."""
+        level = self.plan.level
+        there = [one for one in (self.plan.modality, *self.maps) if one in graph.modalities(level)]
+        raw = {one: raw_values(graph, level, one) for one in there}
+        counted = [one for one in there if one in names.MOLECULE_OF]
+        known = {
+            one: measured_molecules(graph, level, one)[:, panel_columns(graph, level, one)].numpy() for one in counted
+        }
+        partly = {one: mask for one, mask in known.items() if not mask.all()}
+        return ModalityInput(raw, partly, {one: measured_share(graph, level, one) for one in partly})
+
+    def fit(self, fitting: Fitting) -> None:
+        """Fit each map to training nodes with both modalities, weights chosen on donors left out in turn."""
+        donor = _donors(fitting.source)
+        for source in self.plan.sources:
+            pieces = [self._cells(fitting, fold, source, donor) for fold in fitting.training]
+            x, y = (_stacked([piece[i] for piece in pieces]) for i in (0, 2))
+            state, group = (np.concatenate([piece[i] for piece in pieces]) for i in (1, 3))
+            some = np.unique(np.linspace(0, len(group) - 1, min(len(group), MOST_CELLS)).astype(int))
+            self._map(source.modality).fit(x[some], state[some], y[some], group[some])
+
+    def told(self, state: State, inputs: Inputs, here: Tensor | None = None) -> tuple[Floats, NDArray[np.bool_]] | None:
+        """Return what is told of the nodes `here` in the terms of the modality (node, molecule), and of whom (node,).
+
+        All nodes of which another modality was seen, if not given. None where nothing was learned.
+        """
+        source = self._source(state)
+        if source is None:
+            return None
+        rows = source >= 0 if here is None else (source >= 0) & here.cpu().numpy()
+        found = np.zeros((len(rows), self.plan.sources[0].n_targets), np.float32)
+        z = state.z[self.plan.level].detach().double().cpu().numpy()
+        for i, one in enumerate(self.plan.sources):
+            if (mine := np.flatnonzero(rows & (source == i))).size:
+                x, known = self._values(inputs, one.modality, one.depth, mine), self._known(inputs, one.modality, mine)
+                found[mine] = self._map(one.modality)(x, z[mine], known)
+        return found, rows
+
+    def speaks(self, state: State, inputs: Inputs, *, fitted: bool = True) -> Tensor:
+        """Return the nodes of which another modality was seen, and this one was not."""
+        source = self._source(state, fitted=fitted)
+        nobody = torch.zeros_like(state.counted[self.plan.level], dtype=torch.bool)
+        return nobody if source is None else torch.from_numpy(source >= 0).to(nobody.device) & ~self._seen(state)
+
+    def tell(self, told: Expected, state: State, inputs: Inputs, here: Tensor) -> Expected:
+        """Return what is expected, told from the other modality for the nodes `here`."""
+        found = self.told(state, inputs, here)
+        if found is None or not found[1].any():
+            return told
+        shares = told.shares.clone()
+        said = shares_of(found[0][found[1]], self.plan.modality, self.plan.depth)
+        shares[torch.from_numpy(found[1])] = torch.from_numpy(said).to(shares)
+        logs = torch.where(here[:, None], torch.log1p(self.plan.depth * shares), told.logs)
+        return Expected(shares, logs, told.looked_at | here, told.around)
+
+    def _map(self, source: str) -> ModalityMap:
+        return cast(ModalityMap, self.maps[source])
+
+    def _seen(self, state: State) -> Tensor:
+        return state.seen[self.target] > 0
+
+    def _source(self, state: State, *, fitted: bool = True) -> NDArray[np.int64] | None:
+        """Return which source tells each node (node,), -1 where none was seen; None where nothing was learned."""
+        able = [i for i, one in enumerate(self.plan.sources) if self._map(one.modality).fitted or not fitted]
+        if not able:
+            return None
+        source = np.full(len(state.counted[self.plan.level]), -1)
+        for i in sorted(able, key=lambda i: -float(self._map(self.plan.sources[i].modality).error)):
+            seen = state.seen.get((self.plan.level, self.plan.sources[i].modality))
+            if seen is not None:
+                source[seen.cpu().numpy() > 0] = i
+        return source
+
+    def _values(self, inputs: Inputs, modality: str, depth: float, rows: NDArray[np.int64]) -> Any:
+        data: ModalityInput = inputs["prediction", *self.slot]
+        section = inputs.section[self.plan.level].cpu().numpy()[rows]
+        covered = data.covered[modality][section] if modality in data.covered else 1.0
+        return in_terms(data.raw[modality][rows], modality, depth * covered)
+
+    def _known(self, inputs: Inputs, modality: str, rows: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+        """Return which molecules were measured of each row (row, molecule); None where all of the panel were."""
+        data: ModalityInput = inputs["prediction", *self.slot]
+        if modality not in data.measured:
+            return None
+        return data.measured[modality][inputs.section[self.plan.level].cpu().numpy()[rows]]
+
+    def _cells(
+        self, fitting: Fitting, fold: Fold, source: MapPlan, donor: NDArray[np.int64]
+    ) -> tuple[Any, Floats, Any, NDArray[np.int64]]:
+        """Return features, state, target and donor of the training nodes of a window that have both modalities."""
+        level, inputs = self.plan.level, fold.inputs
+        masks = [inputs.measured(level, one).mask for one in (source.modality, self.plan.modality)]
+        rows = fold.training(level, masks[0] * masks[1])
+        others = {self.plan.modality, *self.maps} - {source.modality}
+        hidden = {(level, one): torch.ones_like(masks[1]) for one in others}
+        state = fitting.model(inputs, Hidden(nodes=hidden))
+        z = state.z[level].double().cpu().numpy()[rows]
+        x = self._values(inputs, source.modality, source.depth, rows)
+        y = self._values(inputs, self.plan.modality, self.plan.depth, rows)
+        return x, z, y, donor[inputs.section[level].cpu().numpy()[rows]]
+
+
+def _stacked(pieces: list[Any]) -> Any:
+    return sparse.vstack(pieces, format="csr") if sparse.issparse(pieces[0]) else np.concatenate(pieces)
+
+
+def _donors(source: Any) -> NDArray[np.int64]:
+    """Return the code of the donor of each section (section,), of the section itself where none is named."""
+    obs = (source if isinstance(source, TissueGraph) else source.structure).obs(names.SECTION)
+    own = obs.index.astype(str).to_series(index=obs.index)
+    donor = obs["donor"].astype(object).where(obs["donor"].notna(), own) if "donor" in obs else own
+    return np.unique(donor.astype(str), return_inverse=True)[1].reshape(-1).astype(np.int64)

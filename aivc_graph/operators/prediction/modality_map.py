@@ -1,0 +1,155 @@
+"""One modality from one other, as numbers that a run keeps: what its rules come to, for any cell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from aivc_graph.graph.terms import dense
+from aivc_graph.operators.prediction.modality_rules import (
+    LEAST_TRAINED,
+    MOST_NEAR,
+    Cells,
+    Codes,
+    Ground,
+    Said,
+    chosen,
+    ground_of,
+    mixed,
+    rules,
+)
+from aivc_graph.operators.regressions import COMPONENTS
+from aivc_graph.operators.subspace import along, leading_axes
+from aivc_graph.settings import Settings
+
+Floats = NDArray[np.floating[Any]]
+# Features up to which they are taken as they are, else as so many principal components; and the same of targets.
+MOST_FEATURES, FEATURE_AXES = 1_000, 300
+MOST_TARGETS, TARGET_AXES = 500, 200
+
+
+class MapPlan(Settings):
+    """Features of one modality, and of how many cells, from which the targets of another are told.
+
+    Parameters
+    ----------
+    modality, n_features, depth
+        What the target is told from; the depth its counts are scaled to.
+    n_cells
+        Training cells that have both.
+    n_targets, latent
+        Sizes of the target and of the state.
+    """
+
+    modality: str
+    n_features: int
+    depth: float
+    n_cells: int
+    n_targets: int
+    latent: int
+
+
+class ModalityMap(nn.Module):
+    """Tell targets from features and the state of a cell by the mixture of rules of `modality_rules.chosen`.
+
+    Its zero, before it is fitted and where the rule of the mean has all the weight, is the mean over training cells. No
+    array of features by features, or of targets by targets, is made: of more than 1,000 features 300 principal
+    components are looked at, of more than 500 targets 200 are told.
+    """
+
+    centre: Tensor
+    state_centre: Tensor
+    linear: Tensor
+    of_state: Tensor
+    axes: Tensor
+    near: Tensor
+    of_kernel: Tensor
+    nearest: Tensor
+    width: Tensor
+    share_of_nearest: Tensor
+    mean: Tensor
+    back: Tensor
+    number: Tensor
+    error: Tensor
+
+    def __init__(self, plan: MapPlan) -> None:
+        super().__init__()
+        self.plan = plan
+        f, k, n = plan.n_features, plan.n_targets, max(min(plan.n_cells, MOST_NEAR), 1)
+        q, c = k if k <= MOST_TARGETS else TARGET_AXES, min(f, COMPONENTS)
+        sizes = {
+            "centre": (f,), "state_centre": (plan.latent,), "linear": (f, q), "of_state": (plan.latent, q),
+            "axes": (f, c), "near": (n, c), "of_kernel": (n, q), "nearest": (n, q), "mean": (k,), "back": (q, k),
+        }  # fmt: skip
+        for name, size in sizes.items():
+            self.register_buffer(name, torch.zeros(size))
+        for name in ("width", "share_of_nearest", "error"):
+            self.register_buffer(name, torch.ones(()))
+        self.register_buffer("number", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there were cells enough to learn from."""
+        return bool(self.number)
+
+    def fit(self, x: Any, state: Floats, y: Any, group: Codes) -> None:
+        """Fit the rules and their weights; with fewer than forty cells nothing is fitted.
+
+        Parameters
+        ----------
+        x, y
+            Features and targets of training cells (cell, f) and (cell, k), sparse or dense.
+        state
+            Their state after messages, the target not seen (cell, latent).
+        group
+            What is left out in turn to choose weights, such as the donor (cell,).
+        """
+        self.number.zero_()
+        if x.shape[0] < LEAST_TRAINED:
+            return
+        centre, mean = (np.asarray(one.mean(axis=0), np.float64).ravel() for one in (x, y))
+        turn = None if x.shape[1] <= MOST_FEATURES else leading_axes(x, centre, FEATURE_AXES)
+        back = np.eye(len(mean)) if len(mean) <= MOST_TARGETS else leading_axes(y, mean, TARGET_AXES)
+        told = Cells(
+            dense(x) - centre if turn is None else along(x, centre, turn),
+            state - state.mean(axis=0),
+            dense(y) - mean if len(mean) <= MOST_TARGETS else along(y, mean, back),
+        )
+        weights, penalties, error = chosen(told, group)
+        ground = ground_of(told)
+        said = mixed(rules(told, ground, penalties), weights)
+        through = (lambda one: one) if turn is None else (lambda one: turn @ one)
+        found = {
+            "centre": centre, "state_centre": state.mean(axis=0), "linear": through(said.linear),
+            "of_state": said.of_state, "axes": through(ground.axes), "near": ground.near, "of_kernel": said.of_kernel,
+            "nearest": ground.target, "width": ground.width, "share_of_nearest": said.nearest, "mean": mean,
+            "back": back.T, "error": error,
+        }  # fmt: skip
+        for name, value in found.items():
+            _put(self.get_buffer(name), np.asarray(value))
+        self.number.fill_(len(ground.near))
+
+    @torch.no_grad()
+    def forward(self, x: Any, state: Floats, known: NDArray[np.bool_] | None = None) -> Floats:
+        """Return the targets (asked, k) of cells with features `x` (asked, f), sparse or dense, and a state.
+
+        Features that are not `known` (asked, f) are taken to be as on average over training cells.
+        """
+        held = {name: value.double().cpu().numpy() for name, value in self.named_buffers()}
+        n, x = int(self.number), x if known is None else np.where(known, dense(x), held["centre"])
+        ground = Ground(np.eye(held["axes"].shape[1]), held["near"][:n], held["nearest"][:n], float(held["width"]))
+        own = along(x, held["centre"], held["axes"])
+        said = Said(of_kernel=held["of_kernel"][:n], nearest=float(held["share_of_nearest"]))
+        told = said(Cells(own, own[:, :0], own), ground)
+        told = told + along(x, held["centre"], held["linear"]) + (state - held["state_centre"]) @ held["of_state"]
+        return np.asarray(held["mean"] + told @ held["back"])
+
+
+def _put(held: Tensor, value: Floats) -> None:
+    """Fill a buffer from its first row and column on; what is left of it is nothing."""
+    held.zero_()
+    held[tuple(slice(n) for n in value.shape)] = torch.from_numpy(value).to(held)
