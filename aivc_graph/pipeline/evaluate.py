@@ -37,8 +37,6 @@ from aivc_graph.training.run_folder import METRICS, run_metrics
 log = logging.getLogger(__name__)
 FILE = "evaluation.json"
 MODEL = "model.safetensors"
-COLUMNS = ["task", "readout", "metric", "split", "model", "best baseline", "baseline", "difference", "lower", "upper"]
-COLUMNS += ["over"]
 LIBRARIES = ("aivc-graph", "numpy", "scipy", "torch", "scikit-learn")
 COLUMNS = (
     "task",
