@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from aivc_graph.graph.tissue_graph import TissueGraph
     from aivc_graph.pipeline.evaluate import evaluate
     from aivc_graph.pipeline.evaluate_predictions import evaluate_predictions
-    from aivc_graph.pipeline.evaluate_tables import evaluate_table
     from aivc_graph.pipeline.from_anndata import from_anndata
     from aivc_graph.pipeline.train import Run, train
     from aivc_graph.query.virtual_tissue import VirtualTissue
@@ -31,7 +30,6 @@ __all__ = [
     "drug",
     "evaluate",
     "evaluate_predictions",
-    "evaluate_table",
     "from_anndata",
     "io",
     "knockout",
@@ -51,7 +49,6 @@ _DEFINED_IN = {
     "train": "aivc_graph.pipeline.train",
     "evaluate": "aivc_graph.pipeline.evaluate",
     "evaluate_predictions": "aivc_graph.pipeline.evaluate_predictions",
-    "evaluate_table": "aivc_graph.pipeline.evaluate_tables",
     "from_anndata": "aivc_graph.pipeline.from_anndata",
     "VirtualTissue": "aivc_graph.query.virtual_tissue",
     **dict.fromkeys(("Intervention", "activation", "drug", "knockout", "ligand"), "aivc_graph.tissue.intervention"),

@@ -161,9 +161,9 @@ def _add_evaluate(group: Any) -> None:
     verb.add_argument(
         "run",
         type=Path,
-        metavar="RUN|CONFIG",
+        metavar="RUN",
         nargs="?",
-        help="run folder, or a YAML file with `screen:`",
+        help="run folder",
     )
     verb.add_argument(
         "--truth",
@@ -177,8 +177,7 @@ def _add_evaluate(group: Any) -> None:
         metavar="FILE",
         help="pathway weights or gene sets (GMT); also score at the pathway level",
     )
-    verb.add_argument("--out", type=Path, metavar="DIR", help="output folder (RUN, or runs/<name of the screen>)")
-    _overrides(verb, "override a setting of the YAML file; may be repeated")
+    verb.add_argument("--out", type=Path, metavar="DIR", help="output folder (RUN, or runs/<name of the predictions>)")
     given = verb.add_argument_group("predictions from any method", "two .h5ad files instead of a run")
     given.add_argument(
         "--predictions",

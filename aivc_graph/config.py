@@ -18,9 +18,10 @@ from aivc_graph.io.reading import READERS, recognise
 from aivc_graph.modalities.histology_features import HistologyFeatures
 from aivc_graph.model.settings import BY_NAME, ONE_MEMBER, ModelConfig
 from aivc_graph.operators.part import KINDS
-from aivc_graph.setting_faults import SettingFaults, refuse_pairing
+from aivc_graph.setting_faults import SettingFaults, refuse_pairing, refuse_screen
 from aivc_graph.settings import Settings
 from aivc_graph.splits.design import DESIGNS
+from aivc_graph.splits.drawn import AbstractDrawnSplit
 from aivc_graph.tissue.applied import InterventionColumns
 from aivc_graph.tissue.intervention import Intervention
 from aivc_graph.tissue.registration.method import REGISTRATIONS
@@ -245,6 +246,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     if not isinstance(data, dict):
         keys = ", ".join(Config.model_fields)
         raise ConfigError(source.where(()), f"{data!r:.60}", f"the keys {keys}", "start with `task:`")
+    refuse_screen(source)
     refuse_pairing(source)
     for override in overrides:
         put_over(data, override, faults)
@@ -336,6 +338,12 @@ def _check_members(data: dict[str, Any], base: Path, faults: SettingFaults) -> N
     for key, split in _find(data, ("task", "split")):
         if split is not None:
             faults.check_member(key, split, DESIGNS, "design")
+    for key, question in _find(data, ("evaluation", "questions", ANY)):
+        faults.check_member(key, question, DESIGNS, "design", also=("within",))
+        named = str(question.get("kind")) if isinstance(question, dict) else ""
+        if named in DESIGNS and not issubclass(DESIGNS[named], AbstractDrawnSplit):
+            drawn = [name for name in DESIGNS if issubclass(DESIGNS[name], AbstractDrawnSplit)]
+            faults.add((*key, "kind"), repr(named), f"a design that draws groups ({', '.join(drawn)})", "name one")
     for key, method in _find(data, ("task", "sections", ANY, "registration", ANY)):
         faults.check_member(key, method, REGISTRATIONS, "method", also=("moving", "fixed", "also"))
     for key, source in _find(data, ("task", "sections", ANY, "sources", ANY)):

@@ -193,6 +193,28 @@ def _member_for(annotation: Any, part: str | int) -> Any:
     return found[0] if found else annotation
 
 
+def refuse_screen(source: YamlSource) -> None:
+    """Raise a `ConfigError` if the file has a ``screen:``, as of former versions: a screen is a task like any other."""
+    if isinstance(source.data, dict) and "screen" in source.data:
+        raise ConfigError(source.where(("screen",)), "`screen:`", "`task:`", _as_task(source.data["screen"]))
+
+
+def _as_task(screen: Any) -> str:
+    """Return how a screen of former versions is written as a task, with what it says as far as it can be told."""
+    given = screen if isinstance(screen, dict) else {}
+    name, context = given.get("name", "NAME"), given.get("context")
+    by = f"sections_by: {context}, context_by: {context}, " if context else ""
+    layer = f", layer: {given['layer']}" if given.get("layer") else ""
+    source = f"{{path: {given.get('path', 'FILE.h5ad')}, dissociated: true{layer}}}"
+    done = f"{{column: {given.get('condition', 'COLUMN')}, control: {given.get('control', 'NAME')}, kind: knockout}}"
+    return (
+        f"write it as `task: {{name: {name}, sections: [{{name: {name}, {by}sources: [{source}], "
+        f"interventions: {done}}}], split: {{kind: by_intervention, n_test: 1}}}}` (of log-normalised values say "
+        "`values: log` of the source), with `evaluation: {questions: [{kind: by_context}]}` for more; then aivc train, "
+        "and evaluate its run"
+    )
+
+
 def refuse_pairing(source: YamlSource) -> None:
     """Raise a `ConfigError` that says how to write it, where a file asks one modality of another as it once did."""
     if not isinstance(source.data, dict) or "pairing" not in source.data:

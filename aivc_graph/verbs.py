@@ -70,7 +70,7 @@ def train(given: argparse.Namespace) -> None:
 
 def evaluate(given: argparse.Namespace) -> None:
     if kind_of(vars(given)) != RUN:
-        _evaluate_table(given)
+        _evaluate_predictions(given)
         return
     from aivc_graph.pipeline.evaluate import evaluate, score_table
     from aivc_graph.pipeline.scores import text_of
@@ -93,21 +93,14 @@ def compare(given: argparse.Namespace) -> None:
     _say_table(given, table)
 
 
-def _evaluate_table(given: argparse.Namespace) -> None:
+def _evaluate_predictions(given: argparse.Namespace) -> None:
+    from aivc_graph.pipeline.evaluate_predictions import evaluate_predictions
     from aivc_graph.pipeline.scores import board, text_of
     from aivc_graph.report.write import write_scored_table
 
-    if given.predictions is not None:
-        from aivc_graph.pipeline.evaluate_predictions import evaluate_predictions
-
-        columns = {name: one for name in OF_PREDICTIONS if (one := getattr(given, name)) is not None}
-        out = given.out or Path("runs") / given.predictions.stem
-        evaluation = evaluate_predictions(given.predictions, given.measured, out, pathways=given.weights, **columns)
-    else:
-        from aivc_graph.pipeline.evaluate_tables import evaluate_table
-
-        evaluation = evaluate_table(given.run, given.out, given.overrides, given.weights)
-        out = given.out or Path("runs") / str(evaluation.provenance["screen"])
+    columns = {name: one for name in OF_PREDICTIONS if (one := getattr(given, name)) is not None}
+    out = given.out or Path("runs") / given.predictions.stem
+    evaluation = evaluate_predictions(given.predictions, given.measured, out, pathways=given.weights, **columns)
     write_scored_table(out)
     scores = board(evaluation)
     _say(given, {"scores": _records(scores)}, text_of(scores, ("task",)))

@@ -15,28 +15,34 @@ from typing import Any
 
 import anndata as ad
 import numpy as np
-from responses_elsewhere import answers, summary
+from responses_elsewhere import answers, put, summary
 from result_file import write_result
 
 from aivc_graph.config import data_folder
 from aivc_graph.evaluation.metrics.metric import metric
-from aivc_graph.evaluation.responses.asking import Exam, examine
-from aivc_graph.evaluation.responses.questions import QUESTIONS, unseen_pair
+from aivc_graph.evaluation.responses.asking import Exam, conditions_in, examine
+from aivc_graph.evaluation.responses.questions import Fold
 from aivc_graph.evaluation.responses.table import Responses, responses_of
 from aivc_graph.evaluation.responses.views import Predicted, Replicates
 from aivc_graph.evaluation.scoring import rounded, score
-from aivc_graph.pipeline.evaluate_tables import predict
+from aivc_graph.operators.intervention.condition_stack import predict_responses
 
 FILE = "norman19-mcfaline23-devel/devel.h5ad"
 OUT = Path(__file__).parent / "results" / "responses.json"
+OF_NORMAN = {"kind": "by_intervention", "within": ("k562",)}
+QUESTIONS: tuple[dict[str, Any], ...] = (
+    {**OF_NORMAN, "n_test": 5},
+    *({**OF_NORMAN, "hold": "combination", "seen": n, "n_test": 1} for n in (2, 1, 0)),
+    {"kind": "by_context"},
+)
 
 
 def main() -> None:
     """Score everything and write the figures."""
     table = responses_of(ad.read_h5ad(data_folder() / FILE), "condition", "control", "cell_type", where=FILE)
-    in_norman = ~table.is_control & (table.context == "k562")
-    exam = next(examine(table, question) for question in unseen_pair(table, in_norman))
-    found = {"pairs_with_both_parts_seen": pairs(exam), "questions": questions(table, in_norman)}
+    question = put(table, **QUESTIONS[1])
+    assert question is not None
+    found = {"pairs_with_both_parts_seen": pairs(examine(table, question)), "questions": questions(table)}
     write_result(OUT, found)
     print(json.dumps(found["pairs_with_both_parts_seen"]["mean"], indent=1))
 
@@ -68,20 +74,24 @@ def scores(judged: str, answer: Predicted | Replicates, exam: Exam) -> np.ndarra
         return sums[:, 0] / sums[:, 1]
 
 
-def questions(table: Responses, in_norman: np.ndarray) -> dict[str, Any]:
+def questions(table: Responses) -> dict[str, Any]:
     """Return the scores of everybody on every question, by metric."""
     found: dict[str, Any] = {}
-    for kind, ask in QUESTIONS.items():
-        among = ~table.is_control if kind == "unseen_context" else in_norman
-        for question in ask(table, among, 0):
-            exam = examine(table, question)
-            results, _ = score([exam.scored(exam.answer(predict))])
-            against = summary(*answers(table, question))
-            rows = {}
-            found[question.name] = {"conditions": len(exam.rows), "against the best rule": against, "scores": rows}
-            for one in results:
-                rows.setdefault(one.metric, {})[one.predictor] = [one.value, one.lower, one.upper]
+    for question in (put(table, **one) for one in QUESTIONS):
+        assert question is not None
+        exam = examine(table, question)
+        results, _ = score([exam.scored(exam.answer(predict))])
+        against = summary(*answers(table, question))
+        rows: dict[str, Any] = {}
+        found[question.name] = {"conditions": len(exam.rows), "against the best rule": against, "scores": rows}
+        for one in results:
+            rows.setdefault(one.metric, {})[one.predictor] = [one.value, one.lower, one.upper]
     return found
+
+
+def predict(table: Responses, fold: Fold) -> np.ndarray:
+    """Return what the operator says of a fold (asked, gene)."""
+    return predict_responses(conditions_in(table, fold), fold.asked)
 
 
 if __name__ == "__main__":

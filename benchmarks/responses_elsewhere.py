@@ -10,7 +10,7 @@ The design was chosen on `CHOSEN_ON` and on drawn screens of other seeds; the ot
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,11 @@ from result_file import write_result
 from aivc_graph.config import data_folder
 from aivc_graph.evaluation.baselines.baseline import run_baselines
 from aivc_graph.evaluation.responses.asking import READOUT, conditions_in, scene_of
-from aivc_graph.evaluation.responses.questions import QUESTIONS, Question
+from aivc_graph.evaluation.responses.questions import Question, conditions_of_table, question_of
 from aivc_graph.evaluation.responses.table import Responses
-from aivc_graph.operators.intervention.condition_stack import RULES, rules
-from aivc_graph.pipeline.evaluate_tables import predict
+from aivc_graph.operators.intervention.condition_stack import RULES, predict_responses, rules
+from aivc_graph.splits.design import split_design
+from aivc_graph.splits.drawn import AbstractDrawnSplit
 
 OUT = Path(__file__).parent / "results" / "responses_elsewhere.json"
 CHOSEN_ON = ("korkut15", "hepg2 midas", "mathews14", "gi fitness 0", "gi fitness 1", "l1000 shrna", "p100",
@@ -70,8 +71,17 @@ def main() -> None:
 def asked_of(name: str, table: Responses) -> list[Question]:
     """Return the questions of a table; of one with many contexts, new contexts alone."""
     many = len(set(table.context)) > 2 or name in OF_CONTEXTS
-    asks = [ask for kind, ask in QUESTIONS.items() if (kind == "unseen_context") == many]
-    return [question for ask in asks for question in ask(table, ~table.is_control, 0)]
+    pairs = [{"kind": "by_intervention", "hold": "combination", "seen": n} for n in (2, 1, 0)]
+    targets = {"kind": "by_intervention", "n_test": -(-len(table.targets) // 5)}
+    found = [put(table, **one) for one in ([{"kind": "by_context"}] if many else [targets, *pairs])]
+    return [one for one in found if one is not None]
+
+
+def put(table: Responses, kind: str, within: Sequence[str] = (), **options: Any) -> Question | None:
+    """Return a question by its design, None where a table has nothing of the kind."""
+    design, conditions = split_design(kind, **options), conditions_of_table(table)
+    assert isinstance(design, AbstractDrawnSplit)
+    return question_of(design, table, conditions, within) if design.drawn_from(conditions) else None
 
 
 def answers(table: Responses, question: Question) -> tuple[dict[str, Floats], dict[str, Floats]]:
@@ -81,7 +91,7 @@ def answers(table: Responses, question: Question) -> tuple[dict[str, Floats], di
     for fold in question.folds:
         true = table.effect[fold.asked]
         said = run_baselines(scene_of(table, fold), READOUT)
-        said["model"] = predict(table, fold)
+        said["model"] = predict_responses(conditions_in(table, fold), fold.asked)
         said["best linear"] = rules(conditions_in(table, fold), np.flatnonzero(fold.asked))[RULES.index("best linear")]
         for name, answer in said.items():
             errors.setdefault(name, []).append(((answer - true) ** 2).mean(axis=1))

@@ -20,17 +20,17 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
+from responses_elsewhere import put
 from result_file import write_result
 from scipy import sparse
 from scipy.spatial.distance import pdist
 
 from aivc_graph.evaluation.metrics.cell_sets import EnergyDistance
-from aivc_graph.evaluation.responses.asking import examine
-from aivc_graph.evaluation.responses.questions import unseen_gene
+from aivc_graph.evaluation.responses.asking import conditions_in, examine
 from aivc_graph.evaluation.responses.spread import Space
 from aivc_graph.evaluation.responses.table import responses_of
 from aivc_graph.evaluation.scoring import score
-from aivc_graph.pipeline.evaluate_tables import predict
+from aivc_graph.operators.intervention.condition_stack import predict_responses
 
 OUT = Path(__file__).parent / "results" / "responses_speed.json"
 DENSITY = 0.1
@@ -77,10 +77,11 @@ def main() -> None:
 
     table = responses_of(data, "condition", "control")
     stage("table: profiles and their noise")
-    (question,) = unseen_gene(table, ~table.is_control)
+    question = put(table, kind="by_intervention", n_test=given.conditions // 5)
+    assert question is not None
     exam = examine(table, question)
     stage("measured: genes called, axes, points")
-    model = exam.answer(predict)
+    model = exam.answer(lambda table, fold: predict_responses(conditions_in(table, fold), fold.asked))
     stage("the operator")
     scored = exam.scored(model)
     stage("baselines and ceilings")

@@ -75,7 +75,7 @@ def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFi
     [
         (
             "evaluate",
-            ("runs/demo", "configs/norman.yaml --set", "runs/bmmc", "--predictions mine.h5ad --measured"),
+            ("runs/demo", "runs/norman --weights", "--predictions mine.h5ad --measured"),
         ),
         ("compare", ("runs/a runs/b\n", "--out differences.csv", "evaluation.json --out differences.json")),
     ],

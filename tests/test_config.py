@@ -11,7 +11,6 @@ import pytest
 from aivc_graph.config import Config, SectionConfig, SourceConfig, TaskConfig, data_folder, dump_config, load_config
 from aivc_graph.errors import ConfigError
 from aivc_graph.io.reading import READERS, AbstractReader
-from aivc_graph.pipeline.table_settings import is_table_config, load_table_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 GOOD = """\
@@ -107,11 +106,34 @@ def test_without_data_folder_paths_start_here(write: Any, tmp_path: Path, monkey
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_configuration_loads(path: Path) -> None:
-    if is_table_config(path):
-        assert load_table_config(path).screen.name == path.stem
-        return
     config = load_config(path)
     assert config.task.sections and config.task.name != TaskConfig().name
+
+
+def test_a_screen_of_former_versions_is_told_how_it_is_written(write: Any) -> None:
+    text = "screen: {name: s, path: s.h5ad, condition: perturbation, control: NT, context: line, questions: []}\n"
+    with pytest.raises(ConfigError) as raised:
+        load_config(write(text))
+    said = str(raised.value)
+    assert "screen: expected `task:`, found `screen:`" in said and "sections_by: line" in said
+    task = said[said.index("`task: ") + 1 : said.index("` (of log")]
+    found = load_config(write(task)).task
+    assert found.sections[0].interventions.column == "perturbation" and found.split["kind"] == "by_intervention"
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ("{kind: by_contxt}", "did you mean 'by_context'"),
+        ("{kind: by_dose, n_tests: 1}", "did you mean 'n_test'"),
+        ("{kind: by_cell}", "expected a design that draws groups"),
+        ("{within: [a]}", "expected a mapping with `kind:`"),
+    ],
+)
+def test_questions_are_designs_that_draw_groups(write: Any, question: str, said: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load_config(write(f"evaluation: {{questions: [{question}]}}"))
+    assert said in str(raised.value)
 
 
 def test_empty_file_is_all_defaults(write: Any) -> None:

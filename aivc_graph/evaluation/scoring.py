@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ class Scored:
     measured
         (row, …) the truth, or what was measured; or a view of a table that the metrics know how to read.
     model
-        (row, …) the model's answer, or a view of it; None where there are only rules so far.
+        (row, …) the model's answer, or a view of it; None where it has none.
     baselines, ceilings
         Answers of others by name.
     ablations
@@ -39,8 +40,14 @@ class Scored:
         Share of the rows whose donor, or whose very counts, training saw too.
     similarity
         How like the nearest training unit each unit of `units` is, by its label.
-    no_ceiling, no_model
-        Why there is no ceiling, or no model, where there is none.
+    no_model
+        Why the model does not answer, where it does not though it was asked.
+    leaks, audit
+        What stands on two sides of the question, a sentence each; and its audit, by what was looked at.
+    folds
+        How many rows are asked in how many folds, and from how many was learned, where there are folds.
+    no_ceiling
+        Why there is no ceiling, where there is none.
     donor
         Donor of each row (row,), where rows are of tissue.
     group
@@ -62,8 +69,11 @@ class Scored:
     ceilings: dict[str, Answers] = field(default_factory=dict)
     ablations: dict[str, Answers] = field(default_factory=dict)
     similarity: dict[str, float] = field(default_factory=dict)
-    no_ceiling: str = "no replicate was measured"
     no_model: str = ""
+    leaks: tuple[str, ...] = ()
+    audit: dict[str, Any] = field(default_factory=dict)
+    folds: dict[str, Any] = field(default_factory=dict)
+    no_ceiling: str = "no replicate was measured"
     donor: Array | None = None
     group: Array | None = None
 
@@ -220,3 +230,12 @@ def _compare(judged: Judged, rival: str) -> tuple[Comparison, float | None]:
 def rounded(value: float | None) -> float | None:
     """Return a number at six significant digits, so that files do not differ by the last bits; not a number is null."""
     return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
+
+
+def with_audits(leakage: dict[str, Any], scored: Iterable[Scored]) -> dict[str, Any]:
+    """Return what leaks with the audit of each task that has one, by what was looked at and the task's name."""
+    found = dict(leakage)
+    for one in scored:
+        for what, audited in one.audit.items():
+            found[what] = {**found.get(what, {}), one.task: audited}
+    return found

@@ -38,6 +38,9 @@ def add_interventions(graph: TissueGraph, sections: list[Any]) -> None:
     _check(parts, kinds)
     keys = sorted(kinds)
     facts = [{"kind": kinds[key].kind, "name": kinds[key].name, "unit": kinds[key].unit} for key in keys]
+    molecule = {part.key: part.smiles for part in reversed(parts) if part.smiles}
+    if molecule:
+        facts = [one | {names.SMILES: molecule.get(key, "")} for one, key in zip(facts, keys, strict=True)]
     graph[names.INTERVENTION].obs = pd.DataFrame(facts, index=pd.Index(keys, name=names.INTERVENTION))
     graph[names.INTERVENTION].num_nodes = len(keys)
     _add_targets(graph, [kinds[key] for key in keys])

@@ -16,7 +16,7 @@ from aivc_graph.tissue.conditions import parts_of
 
 Ints = NDArray[np.integer]
 
-CONDITION, CONTEXT = names.CONDITION, names.CONTEXT
+CONDITION, CONTEXT, DONOR = names.CONDITION, names.CONTEXT, "donor"
 # Values of a condition, the first that is there: effects as given, log-normalised expression, counts.
 EFFECT, LOG_EXPRESSION = names.EFFECT, names.LOG_EXPRESSION
 MODALITIES = (EFFECT, LOG_EXPRESSION, names.RNA)
@@ -60,8 +60,9 @@ def values_of(graph: TissueGraph, level: str, modality: str, rows: Ints) -> spar
 def settings_of(graph: TissueGraph, level: str, modality: str) -> tuple[list[Setting], Ints]:
     """Return the distinct settings of a graph's measured nodes, in order, and that of each node (node,), -1 for none.
 
-    The context is the section node's, else the section's name. Dose and hours are those of (intervention, applied_to,
-    level), where it is there; of what was done under two kinds of one name the first counts.
+    The context is the section node's, else the section's name; where several donors are of one, that of each donor is
+    its own, so that effects are against controls of the same donor. Dose and hours are those of (intervention,
+    applied_to, level), where it is there; of what was done under two kinds of one name the first counts.
     """
     obs = graph.obs(level)
     known = obs[CONDITION].notna().to_numpy() & graph[level][names.mask_name(modality)].numpy()
@@ -106,7 +107,12 @@ def _contexts(graph: TissueGraph) -> NDArray[np.str_]:
     if CONTEXT not in obs:
         return np.asarray(own, np.str_)
     given = obs[CONTEXT].astype(object)
-    return np.asarray(given.where(given.notna() & (given != ""), own).to_numpy(), np.str_)
+    context = pd.Series(given.where(given.notna() & (given != ""), own).to_numpy(str), dtype=object)
+    if DONOR in obs:
+        donor = pd.Series(obs[DONOR].to_numpy(object)).fillna("").astype(str)
+        several = donor.groupby(context).transform("nunique") > 1
+        context = context.where(~several | (donor == ""), context + " · " + donor)
+    return np.asarray(context.to_numpy(), np.str_)
 
 
 def _applied(graph: TissueGraph, level: str) -> tuple[Ints, list[tuple[str, float, float]]]:

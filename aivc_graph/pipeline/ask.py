@@ -58,6 +58,8 @@ def query(
         with graph_elsewhere(run, on) as store:
             tissue = tissue.on(store)
     answer = tissue.ask(asked)
+    if out is None or Path(out).suffix != ".h5ad":
+        answer = asked.as_table(answer)
     if (doubt := _uncounted(answer)) is not None:
         log.warning("%s", doubt)
     if plot is not None:

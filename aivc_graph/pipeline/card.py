@@ -12,6 +12,7 @@ from aivc_graph import names
 from aivc_graph.evaluation.risk import gaps_of
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.tissue_graph import to_scipy_csr
+from aivc_graph.pipeline.screen_card import assumptions_of_screen, data_of_screen
 from aivc_graph.pipeline.tasks.task import HIDDEN, Asked
 from aivc_graph.report.words import plural
 
@@ -19,7 +20,12 @@ GROUPS = ("site", "platform", "batch")
 
 
 def card_of(
-    asked: Asked, scored: list[Scored], risk: dict[str, Any], not_asked: dict[str, str], leakage: dict[str, Any]
+    asked: Asked,
+    scored: list[Scored],
+    risk: dict[str, Any],
+    not_asked: dict[str, str],
+    leakage: dict[str, Any],
+    controls: dict[str, dict[str, int]],
 ) -> dict[str, Any]:
     """Return data, split, assumptions and gaps of a run, each in plain sentences or counts.
 
@@ -33,19 +39,22 @@ def card_of(
         Tasks that were not asked, and what each needs.
     leakage
         What may leak, with how far messages reach.
+    controls
+        By section, which spellings of conditions were taken for nothing done, with their rows.
 
     References
     ----------
     Mitchell et al. 2019, doi:10.1145/3287560.3287596 (model cards).
     """
+    screen = None if asked.screen is None else asked.screen[0]
+    told = [*_identifiability(asked), *_confounding(asked), *_measurement(asked)]
+    questions = [{"name": one.task, **one.folds} for one in scored if one.folds]
     without = {one.task: f"no model: {one.no_model}" for one in scored if one.no_model}
     return {
-        "data": _data(asked),
-        "split": _split(asked),
+        "data": _data(asked) | ({} if screen is None else {"screen": data_of_screen(screen)}),
+        "split": _split(asked) | ({"questions": questions} if questions else {}),
         "assumptions": [
-            *_identifiability(asked),
-            *_confounding(asked),
-            *_measurement(asked),
+            *(told if screen is None else assumptions_of_screen(screen, controls)),
             *gaps_told(leakage),
             *_units(scored),
         ],

@@ -5,9 +5,7 @@ from __future__ import annotations
 EVALUATE = """\
 aivc evaluate runs/demo
 aivc evaluate runs/demo --truth tissue/truth --out scores
-aivc evaluate configs/norman.yaml
-aivc evaluate configs/norman.yaml --set screen.seed=1
-aivc evaluate runs/bmmc
+aivc evaluate runs/norman --weights sets.gmt
 aivc evaluate --predictions mine.h5ad --measured cells.h5ad --context cell_type --split split"""
 
 COMPARE = """\

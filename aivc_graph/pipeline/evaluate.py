@@ -15,13 +15,14 @@ import pandas as pd
 from aivc_graph import names
 from aivc_graph.config import load_config
 from aivc_graph.errors import AivcError, QueryError
-from aivc_graph.evaluation.calibration import calibration_of
+from aivc_graph.evaluation.calibration import bands_of, calibration_of
 from aivc_graph.evaluation.inversions import inversions_of
 from aivc_graph.evaluation.leakage import MEASURE
 from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.evaluation.records import Evaluation
+from aivc_graph.evaluation.responses.asking import READOUT
 from aivc_graph.evaluation.risk import risk_of
-from aivc_graph.evaluation.scoring import Scored, comparisons_of, judge, results_of, units_of_scores
+from aivc_graph.evaluation.scoring import Scored, comparisons_of, judge, results_of, units_of_scores, with_audits
 from aivc_graph.io.footprints import hashes_of_weights, read_footprints
 from aivc_graph.io.h5ad_file import file_hashes
 from aivc_graph.io.staging import check_place, staged
@@ -115,17 +116,20 @@ def _scores(run: Path, truth: Path | None, pathways: Path | None, tissue: Virtua
     asked = Asked(tissue, config, known, None if given is None else read_footprints(given))
     _check_weights(asked)
     asked, not_ablated = _with_ablations(asked, run)
-    scored = []
+    scored, not_asked = list[Scored](), {}
     for name in TASKS:
         started = time.perf_counter()
         found = TASKS[name](asked)
         scored += found
+        if not found:
+            not_asked[name] = _needs(name)
         log.info("%s: %s", name, f"{time.perf_counter() - started:.1f} s" if found else f"not asked ({_needs(name)})")
     if not scored:
         needs = "; ".join(f"{name}: {_needs(name)}" for name in TASKS)
         raise QueryError(str(run), "nothing it could be asked", mend=f"what the tasks need: {needs}")
     provenance = _provenance(run, asked) | hashes_of_weights(given) | {"ablations": _told(not_ablated)}
-    return _put_together(asked, scored, provenance, _leakage(run, asked, scored))
+    leaks, controls = _leakage(run, asked, scored), built_facts(run).get("controls", {})
+    return _put_together(asked, scored, not_asked, provenance, leaks, controls)
 
 
 def _with_ablations(asked: Asked, run: Path) -> tuple[Asked, dict[str, str]]:
@@ -138,7 +142,7 @@ def _with_ablations(asked: Asked, run: Path) -> tuple[Asked, dict[str, str]]:
 def _check_weights(asked: Asked) -> None:
     """Raise a `QueryError` where weights tell of no pathway at any level, before any work."""
     panels = [by[names.RNA] for by in asked.model.plan.counts.values() if names.RNA in by]
-    if asked.weights is not None:
+    if asked.weights is not None and panels:
         Footprints(asked.weights, sorted({gene for panel in panels for gene in panel}))
 
 
@@ -157,11 +161,17 @@ def score_table(evaluation: Evaluation) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _put_together(asked: Asked, scored: list[Scored], provenance: dict[str, Any], leaks: dict[str, Any]) -> Evaluation:
+def _put_together(
+    asked: Asked,
+    scored: list[Scored],
+    not_asked: dict[str, str],
+    provenance: dict[str, Any],
+    leaks: dict[str, Any],
+    controls: dict[str, dict[str, int]],
+) -> Evaluation:
     judged = judge(scored)
     results, risk = results_of(judged), risk_of(judged, asked.config.evaluation.weights)
     trained_on = asked.split == HIDDEN
-    not_asked = {name: _needs(name) for name in TASKS if name not in {one.task for one in scored}}
     if asked.weights is None:
         not_asked["pathways"] = "weights: `evaluation.pathways`, or --weights"
     return Evaluation(
@@ -171,9 +181,12 @@ def _put_together(asked: Asked, scored: list[Scored], provenance: dict[str, Any]
         results=tuple(results),
         comparisons=tuple(comparisons_of(judged)),
         units=tuple(units_of_scores(judged)),
-        calibration=tuple(calibration_of(s, trained_on=trained_on) for s in scored if "crps" in s.metrics),
+        calibration=(
+            *(calibration_of(s, trained_on=trained_on) for s in scored if "crps" in s.metrics),
+            *(band for s in scored if s.readout == READOUT and (band := bands_of(s)) is not None),
+        ),
         inversions=tuple(inversions_of(results)),
-        card=card_of(asked, scored, risk, not_asked, leaks),
+        card=card_of(asked, scored, risk, not_asked, leaks, controls),
     )
 
 
@@ -206,9 +219,10 @@ def _provenance(run: Path, asked: Asked) -> dict[str, Any]:
 def _leakage(run: Path, asked: Asked, scored: list[Scored]) -> dict[str, Any]:
     by_split = {split: max(s.leakage for s in scored if s.split == split) for split in {s.split for s in scored}}
     by_level = {v: asked.leakage(v, asked.scored(v) & asked.counted(v)) for v in asked.model.plan.counts}
-    accepted = accepted_leaks(run)
+    accepted = [*accepted_leaks(run), *dict.fromkeys(leak for one in scored for leak in one.leaks)]
     for leak in accepted:
         log.warning("the split leaks: %s", leak)
     found = {"measure": MEASURE, "by_split": by_split, "by_level": by_level, "accepted": accepted}
     found["reach_um"] = built_facts(run).get("reach_um", {})
-    return found | (audit(asked) if asked.split != HIDDEN else {})
+    found |= audit(asked) if asked.split != HIDDEN else {}
+    return with_audits(found, scored)

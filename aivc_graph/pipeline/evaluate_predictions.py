@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from aivc_graph.evaluation.records import Axis, Evaluation
+from aivc_graph.evaluation.readouts.footprints import Footprints
+from aivc_graph.evaluation.records import Evaluation
+from aivc_graph.evaluation.responses.activities import in_pathways
 from aivc_graph.evaluation.responses.asking import Exam, examine
+from aivc_graph.evaluation.responses.leaks import LEAKED, Leaks, refuse
 from aivc_graph.evaluation.responses.predictions import (
     check_controls,
     keys_of,
@@ -26,12 +29,11 @@ from aivc_graph.evaluation.responses.scale import check_depth, check_finite
 from aivc_graph.evaluation.responses.table import Responses, responses_of
 from aivc_graph.evaluation.responses.views import Predicted
 from aivc_graph.evaluation.settings import EvaluationConfig
-from aivc_graph.io.footprints import hashes_of_weights
+from aivc_graph.io.footprints import hashes_of_weights, read_footprints
 from aivc_graph.io.h5ad_file import file_hashes, read_anndata
 from aivc_graph.io.staging import check_place
-from aivc_graph.pipeline.evaluate_tables import footprints_of, leakage_of, read_too, refuse
 from aivc_graph.pipeline.scores import FILE, write_scores
-from aivc_graph.pipeline.table_card import card_of_screen
+from aivc_graph.pipeline.screen_card import card_of_predictions
 from aivc_graph.splits.copies import copy_labels
 from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS
 from aivc_graph.tissue.doubt import doubts_heard
@@ -89,24 +91,22 @@ def evaluate_predictions(
     with doubts_heard() as doubts:
         table = responses_of(true, condition, control, context, where=str(measured))
         check_controls(table, str(measured))
-    footprints = footprints_of(pathways, table)
+    footprints = None if pathways is None else Footprints(read_footprints(pathways), table.genes)
     keys = matched(keys_of(said, condition, context, str(predictions)), table, control)
     check_finite(said.X, keys[:, 1], genes, str(predictions))
     split = SPLIT if split is None and SPLIT in true.obs else split
     names = {(str(one), str(name)) for one, name in keys}
     train, asked = sides_of(true, table, split, names, where)
-    axis = _axis(table, train, asked)
-    question = Question(TASK, axis, (Fold(train, asked),))
+    question = _question(table, train, asked)
     copied = _copied(said, keys, table, question.asked)
     refuse(copied, str(predictions), ACCEPT, accept=share_content)
-    leaks = leakage_of(table, [question], str(measured), accept=share_content, mend=ACCEPT)
-    leaks["accepted"] += copied
+    refuse(Leaks(table, question).told, str(measured), ACCEPT, accept=share_content)
     exam = examine(table, question)
     view = view_of(said, keys, exam, str(predictions))
     check_depth(whole, view.profile, table, str(predictions))
     exact = _exact(view, exam) if not copied else []
     refuse(exact, str(predictions), EXACT, accept=share_content)
-    leaks["accepted"] += exact
+    scored = exam.scored(view)
     unknown = names - set(zip(table.context.tolist(), table.condition.tolist(), strict=True))
     shown = (len(genes), n_measured, int(asked.sum()), int(train.sum()), len(unknown), time.perf_counter() - started)
     log.info("matched %d of %d genes; %d conditions asked, %d train, %d predicted ones not measured; %.1f s", *shown)
@@ -120,11 +120,11 @@ def evaluate_predictions(
         "split": f"obs[{split!r}]" if split is not None else "what is predicted is tested, all else trains",
     }
     return write_scores(
-        read_too([exam.scored(view)], footprints),
+        [scored, *([] if footprints is None else [in_pathways(scored, footprints)])],
         Path(out),
         provenance=facts | hashes_of_weights(pathways),
-        leakage=leaks,
-        card=card_of_screen(table, [question], whose=f"the predictions in {Path(predictions).name}"),
+        leakage={"measure": LEAKED, "accepted": [*scored.leaks, *copied, *exact]},
+        card=card_of_predictions(table, scored, f"the predictions in {Path(predictions).name}"),
         weights=EvaluationConfig().weights,
     )
 
@@ -161,6 +161,9 @@ def _copied(said: Any, keys: NDArray[np.str_], table: Responses, asked: NDArray[
     return told
 
 
-def _axis(table: Responses, train: np.ndarray, asked: np.ndarray) -> Axis:
-    """Say what the test asks: of contexts that training lacks, or of interventions that it lacks."""
-    return "intervention" if set(table.context[asked]) & set(table.context[train]) else "context"
+def _question(table: Responses, train: NDArray[np.bool_], asked: NDArray[np.bool_]) -> Question:
+    """Return what the test asks: contexts that training lacks, or interventions that it lacks."""
+    folds = (Fold(train, asked),)
+    if set(table.context[asked]) & set(table.context[train]):
+        return Question(TASK, "intervention", folds, "perturbation", tuple(table.condition.tolist()))
+    return Question(TASK, "context", folds, "context", tuple(table.context.tolist()))

@@ -19,7 +19,15 @@ from aivc_graph.evaluation.responses.asking import READOUT
 from aivc_graph.evaluation.responses.collapse import LEAST, distinctness
 from aivc_graph.evaluation.responses.views import Measured, Predicted
 from aivc_graph.evaluation.risk import gaps_of, risk_of
-from aivc_graph.evaluation.scoring import Scored, comparisons_of, judge, results_of, rounded, units_of_scores
+from aivc_graph.evaluation.scoring import (
+    Scored,
+    comparisons_of,
+    judge,
+    results_of,
+    rounded,
+    units_of_scores,
+    with_audits,
+)
 from aivc_graph.io.staging import staged
 
 log = logging.getLogger(__name__)
@@ -45,7 +53,7 @@ def write_scores(
     provenance
         What the scores rest on; versions, and how distinct the model's predictions are, are added.
     leakage
-        How leakage was measured, what leaks and was accepted, and the audit; the figure by split is added.
+        How leakage was measured, what leaks and was accepted; the audit and the figure by split are added.
     card
         Data, split, assumptions and gaps; axes that were not evaluated are added.
     weights
@@ -74,10 +82,8 @@ def write_scores(
             "collapsed": sorted(task for task, share in distinct.items() if share < LEAST),
         },
         risk=risk,
-        leakage={
-            **leakage,
-            "by_split": {one: max(s.leakage for s in scored if s.split == one) for one in {s.split for s in scored}},
-        },
+        leakage=with_audits(leakage, scored)
+        | {"by_split": {one: max(s.leakage for s in scored if s.split == one) for one in {s.split for s in scored}}},
         results=tuple(results),
         comparisons=tuple(comparisons_of(judged)),
         units=tuple(units_of_scores(judged)),

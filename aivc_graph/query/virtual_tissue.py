@@ -25,6 +25,7 @@ from aivc_graph.query.niche_file import load_niches
 from aivc_graph.query.niches import NicheRule, Surroundings, fit_niches
 from aivc_graph.query.places import NICHE, averaging, node_mask, on_every_level
 from aivc_graph.query.questions.question import AbstractQuestion, question
+from aivc_graph.query.screen_responses import Amount, screen_responses
 from aivc_graph.query.states import NodeStates, niche_level, node_states, surroundings
 from aivc_graph.query.what_if import WhatIf, what_if
 from aivc_graph.tissue.intervention import Combination, Intervention
@@ -263,6 +264,36 @@ class VirtualTissue:
             parts = tuple(part.model_copy(update={"hours": float(hours)}) for part in parts)
         mask = node_mask(self.graph, self.base_level, where)
         return what_if(self.graph, self.model, self.places, Combination(parts=parts), mask)
+
+    def responses(
+        self,
+        conditions: Sequence[str] | None = None,
+        contexts: Sequence[str] | None = None,
+        dose: Amount = None,
+        hours: Amount = None,
+    ) -> ad.AnnData:
+        """Return what conditions would do to the cells of a screen: a row a condition and context.
+
+        Parameters
+        ----------
+        conditions, contexts
+            Such as ``KLF1+MAP2K6``, in a cell line; those of this graph that training has not, where it trained. Of a
+            context that did not train, controls must stand in this graph.
+        dose, hours
+            One for all parts, or one a part in alphabetical order; those most used in training if not given.
+
+        Returns
+        -------
+        AnnData
+            X = profile, of effects the effect; ``layers``: effect, lower, upper, untreated; ``obs``: also
+            ``supported``, and ``why`` not.
+
+        Raises
+        ------
+        QueryError
+            A run of no screen, a context without controls, something never done that is no measured gene either.
+        """
+        return screen_responses(self.graph, self.model, conditions, contexts, dose, hours)
 
     def plot(
         self,

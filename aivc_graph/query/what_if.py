@@ -321,8 +321,8 @@ def what_if(
     plan, shift = model.plan.interventions, model.interventions
     if plan is None or not isinstance(shift, ComponentShift):
         if next(model.parts_of("intervention"), None) is not None:
-            mend = "its held-out conditions are scored by `aivc evaluate RUN`"
-            raise QueryError("intervene", "a run of a screen", "tissue; what-ifs of screens cannot be asked yet", mend)
+            mend = "ask what its conditions do by `VirtualTissue.responses`, or `aivc query RUN response`"
+            raise QueryError("intervene", "a run of a screen", "tissue", mend)
         mend = "train on a configuration whose sections say what was done, under `interventions:`"
         raise QueryError("intervene", "a tissue trained without interventions", "treated and untreated sections", mend)
     near = SparseOperator.of(row_mean(graph[plan.level, names.NEAR, plan.level].adj_t))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pandas as pd
 
 from aivc_graph.names import CONTEXT
@@ -19,6 +21,8 @@ class ContextSplit(AbstractConditionSplit):
     what it says, or else its donor.
     """
 
+    axis: ClassVar[str] = "context"
+
     @property
     def unit(self) -> str:
         """What a group is called."""
@@ -26,7 +30,13 @@ class ContextSplit(AbstractConditionSplit):
 
     def label(self, table: pd.DataFrame) -> pd.Series:
         """Label each row of a table of conditions by its context."""
-        conditions = as_conditions(table)
-        context = column_of(conditions, CONTEXT)
-        side = self.sides(sorted(set(context)))
-        return self.checked([side[one] for one in context], conditions.index)
+        side = self.sides(self.drawn_from(table))
+        return self.checked([side[one] for one in self.groups(table)], table.index)
+
+    def groups(self, table: pd.DataFrame) -> tuple[str, ...]:
+        """Return the context of each row."""
+        return tuple(column_of(as_conditions(table), CONTEXT))
+
+    def drawn_from(self, table: pd.DataFrame) -> list[str]:
+        """Return the contexts."""
+        return sorted(set(self.groups(table)))

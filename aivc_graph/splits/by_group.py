@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from aivc_graph.errors import ConfigError, Faults
+import pandas as pd
+
+from aivc_graph import names
+from aivc_graph.errors import ConfigError, Faults, unknown_name
 from aivc_graph.splits.design import DESIGNS, Counts, count_labels, levels_of, write_labels
 from aivc_graph.splits.drawn import AbstractDrawnSplit
 from aivc_graph.splits.leakage import check_donors
@@ -27,6 +30,8 @@ class GroupSplit(AbstractDrawnSplit):
 
     key: Literal["donor", "site", "platform", "section", "batch", "context"] = "donor"
     share_donors: bool = False
+
+    axis: ClassVar[str] = "context"
 
     @property
     def unit(self) -> str:
@@ -55,6 +60,21 @@ class GroupSplit(AbstractDrawnSplit):
         groups = [facts.get(self.key) for facts in known]
         if None not in groups:
             self.sides(sorted({str(group) for group in groups}))
+
+    def label(self, table: pd.DataFrame) -> pd.Series:
+        """Label each row of a table of conditions by the group of its section."""
+        side = self.sides(self.drawn_from(table))
+        return pd.Series([side[one] for one in self.groups(table)], index=table.index, name=names.SPLIT.name)
+
+    def groups(self, table: pd.DataFrame) -> tuple[str, ...]:
+        """Return the group of each row, which a column named as the key holds."""
+        if self.key not in table:
+            raise unknown_name(ConfigError, "conditions", "group", self.key, table.columns)
+        return tuple(map(str, table[self.key]))
+
+    def drawn_from(self, table: pd.DataFrame) -> list[str]:
+        """Return the groups."""
+        return sorted(set(self.groups(table)))
 
     def _groups(self, sections: Sequence[Any]) -> list[str]:
         faults, groups = Faults(ConfigError), []

@@ -44,6 +44,11 @@ class InterventionSplit(AbstractConditionSplit):
         """What a group is called."""
         return self.hold
 
+    @property
+    def asks(self) -> str:
+        """What is asked: targets, or combinations by how many parts train alone."""
+        return super().asks + (f"_{self.seen}_seen" if self.seen is not None else "")
+
     @field_validator("test", "validation", mode="after")
     @classmethod
     def _in_order(cls, given: Parts) -> Parts:
@@ -59,15 +64,13 @@ class InterventionSplit(AbstractConditionSplit):
         """Label each row of a table of conditions."""
         conditions = as_conditions(table)
         given = list(conditions[TARGETS])
+        side = self.held_out(self.drawn_from(table))
         if self.hold == "target":
-            side = self.held_out(sorted({target_of(part) for parts in given for part in parts}))
             labels = [_side_of({side[target_of(part)] for part in parts}) for parts in given]
             return self.checked(labels, conditions.index)
-        alone = {parts[0] for parts in given if len(parts) == 1}
-        side = self.held_out(sorted({canonical(parts) for parts in given if self._eligible(parts, alone)}))
         hidden: dict[str, str] = {}
         if self.seen is not None:
-            hidden, possible = self._hide(side, alone)
+            hidden, possible = self._hide(side, _alone(given))
             side = {name: one if possible.get(name, True) else names.UNUSED for name, one in side.items()}
         labels = []
         for parts in given:
@@ -76,6 +79,19 @@ class InterventionSplit(AbstractConditionSplit):
                 names.UNUSED if label == names.TRAIN and any(target_of(p) in hidden for p in parts) else label
             )
         return self.checked(labels, conditions.index)
+
+    def groups(self, table: pd.DataFrame) -> tuple[str, ...]:
+        """Return the targets of each row, or its combination."""
+        of = target_of if self.hold == "target" else str
+        return tuple(canonical(map(of, parts)) if parts else "" for parts in as_conditions(table)[TARGETS])
+
+    def drawn_from(self, table: pd.DataFrame) -> list[str]:
+        """Return the targets, or the combinations that can have as many parts `seen`."""
+        given = list(as_conditions(table)[TARGETS])
+        if self.hold == "target":
+            return sorted({target_of(part) for parts in given for part in parts})
+        alone = _alone(given)
+        return sorted({canonical(parts) for parts in given if self._eligible(parts, alone)})
 
     def _eligible(self, parts: Parts, alone: set[str]) -> bool:
         return len(parts) > 1 and (self.seen is None or self.seen <= len(alone.intersection(parts)))
@@ -99,6 +115,10 @@ class InterventionSplit(AbstractConditionSplit):
                     kept |= seen
                     hidden |= dict.fromkeys(rest, of)
         return hidden, possible
+
+
+def _alone(given: list[Parts]) -> set[str]:
+    return {parts[0] for parts in given if len(parts) == 1}
 
 
 def _side_of(sides: set[str]) -> str:

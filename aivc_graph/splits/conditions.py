@@ -14,7 +14,6 @@ The doubles of a Perturb-seq screen, by how many of their parts train alone::
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,16 +37,6 @@ class AbstractConditionSplit(AbstractDrawnSplit):
 
     What was done to nothing, the control, trains unless a design says otherwise: it bears no target that could leak.
     """
-
-    @abstractmethod
-    def label(self, table: pd.DataFrame) -> pd.Series:
-        """Return the label of each row of `table` (see `as_conditions`), by its index.
-
-        Raises
-        ------
-        ConfigError
-            A column that is missing, a group that does not exist, or a side that is left empty.
-        """
 
     def __call__(self, sections: Sequence[Any]) -> Counts:
         """Label every node by what was done to its section, or to itself where columns say so (see `set_conditions`).

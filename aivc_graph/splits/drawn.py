@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
+import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from aivc_graph import names
@@ -37,10 +38,50 @@ class AbstractDrawnSplit(AbstractSplit):
     fold: int = Field(default=0, ge=0)
     seed: int = Field(default=0, ge=0)
 
+    # What is new where a screen is asked by the design: an intervention, or the context it is done in.
+    axis: ClassVar[str] = "intervention"
+
     @property
     @abstractmethod
     def unit(self) -> str:
         """What a group is called in messages, such as ``donor``."""
+
+    @property
+    def asks(self) -> str:
+        """What the design asks of a screen, in one word, such as ``unseen_context``."""
+        return f"unseen_{self.unit}"
+
+    @abstractmethod
+    def label(self, table: pd.DataFrame) -> pd.Series:
+        """Return the label of each row of a table of conditions, by its index.
+
+        Parameters
+        ----------
+        table
+            As `aivc_graph.tissue.condition_table.as_conditions` takes it, with a column of groups where those are of
+            sections.
+
+        Raises
+        ------
+        ConfigError
+            A column that is missing, a group that does not exist, or a side that is left empty.
+        """
+
+    @abstractmethod
+    def groups(self, table: pd.DataFrame) -> tuple[str, ...]:
+        """Return the group of each row of `table`: what is held out with it, and what is resampled where it is asked.
+
+        One by `unit`, or several names joined by ``+`` where a row is of several; none where it is of none.
+        """
+
+    @abstractmethod
+    def drawn_from(self, table: pd.DataFrame) -> list[str]:
+        """Return the groups that are named or drawn, each once and in order."""
+
+    def over_folds(self, table: pd.DataFrame) -> list[pd.Series]:
+        """Return what `label` does in every fold, so that each drawn group is tested once."""
+        n = self.n_folds(self.drawn_from(table))
+        return [self.model_copy(update={"fold": fold} if n > 1 else {}).label(table) for fold in range(n)]
 
     @field_validator("test", "validation", mode="before")
     @classmethod
@@ -76,6 +117,10 @@ class AbstractDrawnSplit(AbstractSplit):
             raise ConfigError("split", found, "at least one group to train on", "hold out fewer")
         return label
 
+    def n_folds(self, groups: Sequence[str]) -> int:
+        """Return in how many folds each group is tested once; one where the tested groups are named."""
+        return max(-(-len(set(groups) - {*self.test, *self.validation}) // self.n_test), 1) if self.n_test else 1
+
     def held_out(self, groups: Sequence[str]) -> dict[str, str]:
         """Return the same as `sides`, though nothing may be left to train on."""
         for side, named in (("test", self.test), ("validation", self.validation)):
@@ -90,7 +135,7 @@ class AbstractDrawnSplit(AbstractSplit):
         """Complete the named groups with the drawn ones."""
         rest = [group for group in groups if group not in {*self.test, *self.validation}]
         order = [rest[i] for i in np.random.default_rng(self.seed).permutation(len(rest))]
-        n_folds = -(-len(order) // self.n_test) if self.n_test else 1
+        n_folds = self.n_folds(groups)
         if self.fold >= n_folds:
             found = f"fold {self.fold} of {n_folds}"
             raise ConfigError(

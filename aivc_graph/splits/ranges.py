@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import model_validator
 
 from aivc_graph import names
@@ -40,6 +42,11 @@ class AbstractRangeSplit(AbstractConditionSplit):
         """What a group is called."""
         return self.column
 
+    @property
+    def asks(self) -> str:
+        """What is asked: levels inside or outside the range that trains, or wherever they lie."""
+        return super().asks + (f"_{self.place}" if self.place is not None else "")
+
     @model_validator(mode="after")
     def _the_highest_are_not_drawn(self) -> Self:
         if self.place == OUTSIDE and (self.fold or self.seed):
@@ -50,9 +57,8 @@ class AbstractRangeSplit(AbstractConditionSplit):
         """Label each row of a table of conditions by its level; a missing level is unused."""
         conditions = as_conditions(table)
         values = column_of(conditions, self.column)
-        exempt = (conditions[TARGETS].map(len) == 0).to_numpy() & (self.column == DOSE)
-        levels = sorted({v for row in values[~exempt] for v in row if np.isfinite(v)})
-        side = self._levels([f"{level:g}" for level in levels])
+        exempt = self._exempt(conditions)
+        side = self._levels(self._all_levels(table))
         labels = []
         for row, free in zip(values, exempt, strict=True):
             found = {side.get(f"{value:g}", names.UNUSED) for value in row}
@@ -63,6 +69,32 @@ class AbstractRangeSplit(AbstractConditionSplit):
             held_out = np.isin(labels, (names.TEST, names.VALIDATION))
             labels = np.where(held_out & (where.to_numpy() != self.place), names.UNUSED, labels).tolist()
         return self.checked(labels, conditions.index)
+
+    def groups(self, table: pd.DataFrame) -> tuple[str, ...]:
+        """Return the level of each row."""
+        conditions = as_conditions(table)
+        values, exempt = column_of(conditions, self.column), self._exempt(conditions)
+        return tuple(
+            "" if free else "+".join(sorted({f"{v:g}" for v in row})) for row, free in zip(values, exempt, strict=True)
+        )
+
+    def drawn_from(self, table: pd.DataFrame) -> list[str]:
+        """Return the levels that may be drawn, lowest first."""
+        levels = self._all_levels(table)
+        return levels[1:-1] if self.place == INSIDE else levels
+
+    def n_folds(self, groups: Sequence[str]) -> int:
+        """Return in how many folds each level is tested once; of the highest alone there is one draw."""
+        return 1 if self.place == OUTSIDE else super().n_folds(groups)
+
+    def _all_levels(self, table: pd.DataFrame) -> list[str]:
+        conditions = as_conditions(table)
+        treated = column_of(conditions, self.column)[~self._exempt(conditions)]
+        return [f"{level:g}" for level in sorted({v for row in treated for v in row if np.isfinite(v)})]
+
+    def _exempt(self, conditions: pd.DataFrame) -> NDArray[np.bool_]:
+        """Return who has no level that could be held out: of doses the controls (row,)."""
+        return (conditions[TARGETS].map(len) == 0).to_numpy() & (self.column == DOSE)
 
     def _levels(self, levels: list[str]) -> dict[str, str]:
         """Return the label of each level, lowest first."""

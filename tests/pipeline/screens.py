@@ -15,13 +15,14 @@ from aivc_graph.evaluation.records import Evaluation
 GENES, CELLS = 40, 24
 NAMES = ("control", "A", "B", "C", "D", "E", "A+B", "C+D", "A+C", "B+D", "D+E")
 YAML = """\
-screen:
+task:
   name: small
-  path: ./screen.h5ad
-  condition: condition
-  control: control
-  questions:
-    - {ask: unseen_pair}
+  sections:
+    - name: small
+      sources: [{path: ./screen.h5ad, dissociated: true}]
+      interventions: {column: condition, control: control, kind: activation}
+  split: {kind: by_intervention, hold: combination, seen: 2, n_test: 1}
+training: {epochs: 1, device: cpu}
 """
 
 

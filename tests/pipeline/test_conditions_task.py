@@ -13,8 +13,9 @@ from scipy import sparse
 from torch import nn
 
 from aivc_graph import names
+from aivc_graph.config import Config
 from aivc_graph.errors import GraphError
-from aivc_graph.evaluation.responses.asking import examine
+from aivc_graph.evaluation.responses.asking import conditions_in, examine
 from aivc_graph.evaluation.responses.of_graph import held_out_conditions, responses_of_graph
 from aivc_graph.evaluation.responses.questions import Fold, Question
 from aivc_graph.evaluation.responses.table import responses_of
@@ -22,7 +23,7 @@ from aivc_graph.evaluation.scoring import score
 from aivc_graph.graph.screens import EFFECT
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.intervention.condition_effects import ConditionEffects
-from aivc_graph.pipeline.evaluate_tables import predict
+from aivc_graph.operators.intervention.condition_stack import predict_responses
 from aivc_graph.pipeline.tasks.conditions import conditions
 from tests.graph.screen_graphs import screen_graph
 
@@ -51,7 +52,15 @@ def asked_of(graph: TissueGraph) -> Any:
     assert plan is not None
     operator = ConditionEffects(plan)
     operator.fit([(graph, np.ones(graph["cell"].num_nodes, bool))])
-    return SimpleNamespace(graph=graph, model=nn.ModuleList([operator]), split=names.TEST, weights=None)
+    return SimpleNamespace(
+        graph=graph,
+        model=nn.ModuleList([operator]),
+        split=names.TEST,
+        weights=None,
+        config=Config(),
+        screen=responses_of_graph(graph),
+        tissue=SimpleNamespace(seed=0),
+    )
 
 
 def by_conditions(held_out: tuple[str, ...] = HELD_OUT) -> tuple[TissueGraph, np.ndarray, pd.DataFrame]:
@@ -67,8 +76,9 @@ def test_the_scores_are_those_of_the_same_table_asked_the_same_question() -> Non
         ad.AnnData(sparse.csr_matrix(x), obs, pd.DataFrame(index=GENES)), "condition", "control", "context"
     )
     held_out = np.isin(table.condition, HELD_OUT)
-    exam = examine(table, Question("conditions", "intervention", (Fold(~held_out & ~table.is_control, held_out),)))
-    beside = exam.scored(exam.answer(predict))
+    fold = Fold(~held_out & ~table.is_control, held_out)
+    exam = examine(table, Question("x", "intervention", (fold,), "perturbation", tuple(table.condition)))
+    beside = exam.scored(exam.of_effects([predict_responses(conditions_in(table, fold), fold.asked)]))
     assert found.units.name == "perturbation" and found.units.labels == HELD_OUT and found.axis == "intervention"
     assert set(found.baselines) == set(beside.baselines) and set(found.ceilings) == {
         "replicate_half",
@@ -106,18 +116,47 @@ def test_a_condition_on_both_sides_is_neither_asked_nor_told_to_baselines() -> N
     assert "G4+G5" not in table.condition[question.folds[0].train]
 
 
-def test_without_a_screen_an_operator_or_anything_held_out_there_is_nothing_to_ask() -> None:
-    graph, *_ = by_conditions()
-    run = asked_of(graph)
-    run.model = nn.ModuleList([])
-    assert conditions(run) == []
+def test_without_anything_held_out_there_is_nothing_to_ask() -> None:
     assert conditions(asked_of(by_conditions(held_out=())[0])) == []
 
 
+def test_without_an_operator_of_the_run_folds_are_answered_all_the_same() -> None:
+    graph, *_ = by_conditions()
+    run = asked_of(graph)
+    (told,) = conditions(run)
+    run.model = nn.ModuleList([])
+    (again,) = conditions(run)
+    np.testing.assert_allclose(again.model.profile, told.model.profile, atol=1e-3)
+
+
 def test_values_that_have_no_control_are_named() -> None:
-    given = screen_graph(np.ones((3, 2)), ["G1", "G2"], ["A", "B", "C"], ["x"] * 3, ["train"] * 3, modality=EFFECT)
-    with pytest.raises(GraphError, match="cell · effect"):
-        responses_of_graph(given)
     lone = screen_graph(np.ones((2, 2)), ["G1", "G2"], ["A", "control"], ["x", "y"], ["train"] * 2)
     with pytest.raises(GraphError, match="no condition with a control"):
         responses_of_graph(lone)
+
+
+def test_effects_are_scored_without_controls_and_without_what_is_missing() -> None:
+    rng = np.random.default_rng(0)
+    effect = {name: rng.normal(size=len(GENES)) for name in SINGLES}
+    done = [*SINGLES, *PAIRS] * 2
+    values = np.array([sum(effect[part] for part in one.split("+")) for one in done])
+    values += 0.1 * rng.normal(size=values.shape)
+    values[rng.random(values.shape) < 0.1] = np.nan
+    split = [names.TEST if one in HELD_OUT else names.TRAIN for one in done]
+    graph = screen_graph(values, GENES, done, ["x"] * len(done), split, modality=EFFECT)
+    table, _, row = responses_of_graph(graph)
+    assert table.is_control.sum() == 1 and (table.profile[table.is_control] == 0).all() and (row >= 0).all()
+    assert table.unmeasured is not None and 0 < table.unmeasured.mean() < 0.1
+    (found,) = conditions(asked_of(graph))
+    assert found.modality == EFFECT and "energy_distance" not in found.metrics
+    value = {(one.metric, one.predictor): one.value for one in score([found])[0]}
+    assert all(np.isfinite(one) for (metric, _), one in value.items() if metric == "mse_delta" and one is not None)
+    assert value["mse_delta", "model"] < 0.1 < value["mse_delta", "no_change"]
+    assert value["mse_delta", "replicate_half"] < 0.1 and value["pearson_delta_profile", "model"] > 0.95
+
+
+def test_with_too_few_conditions_no_model_answers_and_it_is_said() -> None:
+    graph, *_ = by_conditions(held_out=tuple(one for one in (*SINGLES, *PAIRS) if one not in ("G1", "G2")))
+    (found,) = conditions(asked_of(graph))
+    assert found.model is None and found.no_model == "fewer than 3 conditions to learn from (2)"
+    assert "additive" in found.baselines and all(one.kind != "model" for one in score([found])[0])

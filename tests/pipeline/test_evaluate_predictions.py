@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ import pytest
 from scipy import sparse
 
 from aivc_graph import cli
-from aivc_graph.errors import ReadError
+from aivc_graph.errors import ReadError, StoreError
 from aivc_graph.evaluation.records import read_evaluation
 from aivc_graph.pipeline.evaluate_predictions import evaluate_predictions
-from aivc_graph.pipeline.evaluate_tables import evaluate_table
+from aivc_graph.pipeline.scores import board
+from aivc_graph.report.write import write_scored_table
 from tests.pipeline.screens import CELLS, GENES, NAMES, measured, planted, profiles, sets, sided, table, values
 
 
@@ -192,10 +195,6 @@ def test_few_controls_are_warned_of_and_one_is_refused(written: Path, caplog: py
     with caplog.at_level("WARNING", logger="aivc_graph"):
         evaluate_predictions(written / "said.h5ad", written / "screen.h5ad", written / "out")
     assert "9 control cells (control in context all)" in caplog.text
-    caplog.clear()
-    with caplog.at_level("WARNING", logger="aivc_graph"):
-        evaluate_table(written / "small.yaml", written / "out")
-    assert "9 control cells (control in context all)" in caplog.text
 
 
 def test_names_and_labels_that_do_not_match_are_told(written: Path) -> None:
@@ -218,3 +217,74 @@ def test_what_is_no_file_of_the_kind_is_called_so(written: Path) -> None:
     (written / "said.h5ad").unlink()
     (written / "said.h5ad").mkdir()
     assert "found a folder; name the file inside it" in refused(written)
+
+
+@pytest.mark.parametrize("given", [[], ["r", "--measured", "a.h5ad"], ["--measured", "a.h5ad"], ["--predictions", "a"]])
+def test_one_thing_is_scored_at_a_time(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["evaluate", *given]) == 2
+    assert "RUN, or --predictions with --measured" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "given"),
+    [
+        (["--truth", "truth"], ["--predictions", "a.h5ad", "--measured", "b.h5ad"]),
+        (["--condition", "condition"], ["runs/x"]),
+        (["--context", "line"], ["runs/x"]),
+        (["--share-content"], ["runs/x"]),
+    ],
+)
+def test_an_option_of_another_kind_is_refused(
+    option: list[str], given: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["evaluate", *given, *option]) == 2
+    assert f"aivc evaluate {option[0]}: expected" in capsys.readouterr().err
+
+
+def test_scores_are_put_between_the_mean_rule_and_the_ceiling(written: Path) -> None:
+    found = evaluate_predictions(written / "said.h5ad", written / "screen.h5ad", written / "out")
+    shown = board(found).set_index("metric")
+    one = shown.loc["pearson_delta_profile"]
+    assert one["scaled"] == pytest.approx(
+        (one["model"] - one["mean rule"]) / (one["ceiling"] - one["mean rule"]), abs=1e-4
+    )
+    # By decree the mean rule is at -1 there: from that everybody would look good.
+    by_decree = shown.loc["systema_delta"]
+    assert by_decree["mean rule"] == 0.0
+    assert by_decree["scaled"] == pytest.approx(by_decree["model"] / by_decree["ceiling"], abs=1e-4)
+
+
+def test_predictions_have_a_card_an_audit_and_the_hashes_of_their_files(written: Path) -> None:
+    found = evaluate_predictions(written / "said.h5ad", written / "screen.h5ad", written / "out")
+    digest = hashlib.sha256((written / "screen.h5ad").read_bytes()).hexdigest()
+    assert found.provenance["files"]["screen.h5ad"] == digest and set(found.provenance["files"]) == {
+        "said.h5ad",
+        "screen.h5ad",
+    }
+    card = found.card
+    assert card["data"]["cells"] == len(NAMES) * CELLS and card["data"]["contexts"]["all"]["control_cells"] == CELLS
+    assert card["split"]["questions"][0]["asked"] == 2 and card["split"]["questions"][0]["trained"] == [8, 8]
+    assert any("whether they saw what is tested" in one["says"] for one in card["assumptions"])
+    for what in ("similarity", "nearest", "optimism"):
+        assert list(found.leakage[what]) == ["predictions"]
+    assert found.calibration[0]["reason"] == "insufficient groups: 2 of 9 perturbations"
+    write_scored_table(written / "out")
+    page = (written / "out/report.html").read_text()
+    for said in ("Card of these scores", digest, "Batches are not named", "insufficient groups: 2 of 9 perturbations"):
+        assert said in page, said
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"), [("baseline", "no baseline beside"), ("leakage", "no figure for the split")]
+)
+def test_scores_without_baseline_or_leakage_figure_are_refused(written: Path, spoil: str, said: str) -> None:
+    evaluate_predictions(written / "said.h5ad", written / "screen.h5ad", written / "out")
+    path = written / "out/evaluation.json"
+    torn = json.loads(path.read_text())
+    if spoil == "baseline":
+        torn["results"] = [one for one in torn["results"] if one["kind"] != "baseline"]
+    else:
+        torn["leakage"]["by_split"] = {}
+    path.write_text(json.dumps(torn))
+    with pytest.raises(StoreError, match=said):
+        read_evaluation(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import anndata as ad
@@ -11,7 +10,11 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+import aivc_graph as ag
 from aivc_graph.cli import main
+from aivc_graph.errors import QueryError
+from aivc_graph.evaluation.records import read_evaluation
+from aivc_graph.query.virtual_tissue import VirtualTissue
 from tests.pipeline.test_conditions_task import GENES, screen
 
 YAML = """
@@ -24,8 +27,9 @@ task:
       sources:
         - {path: ./screen.h5ad, dissociated: true, label: type}
       interventions: {column: condition, control: control, kind: activation}
-  split: {kind: by_intervention, hold: combination, seen: 2, n_test: 2, n_validation: 1}
+  split: {kind: by_intervention, hold: combination, seen: 2, n_test: 2}
 training: {epochs: 1, device: cpu}
+evaluation: {questions: [{kind: by_context}, {kind: by_intervention, n_test: 3, within: [a]}]}
 """
 
 
@@ -42,22 +46,88 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_held_out_pairs_are_scored_and_the_page_is_written(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_pair_is_scored_once_and_so_are_further_questions(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(run), "--quiet"]) == 0
-    scores = json.loads((run / "evaluation.json").read_text())
-    asked = [one for one in scores["results"] if one["task"] == "conditions"]
-    assert "niches" not in {one["task"] for one in scores["results"]}
-    kinds = {one["kind"] for one in asked}
+    found = read_evaluation(run / "evaluation.json")
+    tasks = {one.task for one in found.results}
+    pairs, context, target = "unseen_combination_2_seen", "unseen_context", "unseen_target_in_a"
+    assert {pairs, context, target} <= tasks and "niches" not in tasks
+    units = {(one.task, one.unit, one.n_units) for one in found.results}
+    assert {(pairs, "combination", 7), (context, "context", 2), (target, "target", 8)} <= units
+    assert {one.lower for one in found.results if one.task == context} == {None}
+    kinds = {one.kind for one in found.results if one.task == pairs}
     assert {"model", "baseline", "ceiling"} <= kinds
-    assert {"additive", "saturating"} <= {one["predictor"] for one in asked if one["kind"] == "baseline"}
+    folds = {one["name"]: one for one in found.card["split"]["questions"]}
+    assert (folds[pairs]["asked"], folds[pairs]["folds"]) == (14, 4)
+    assert {pairs, context, target} <= set(found.leakage["optimism"])
     page = (run / "report.html").read_text()
-    assert "there is no map of them" in page and "Where the niches lie" in page and "of the area" not in page
+    assert "there is no map" in page and "Where the niches are" in page and "of the area" not in page
+    assert "Taken for nothing done: control (24 cells)." in page and "14 conditions in 4 folds" in page
 
 
-def test_a_what_if_of_a_screen_is_refused_as_what_it_is(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["query", str(run), "response", "--intervention", "activation:G1"]) == 2
-    said = capsys.readouterr().err
-    assert "a run of a screen" in said and "trained without interventions" not in said
+def test_a_condition_that_was_never_seen_is_asked_and_its_prediction_scored(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "said.h5ad"
+    assert main(["query", str(run), "response", "--out", str(out), "--quiet"]) == 0
+    said = ad.read_h5ad(out)
+    assert len(said) == 4 and said.obs["supported"].all() and set(said.obs["context"]) == {"a", "b"}
+    np.testing.assert_allclose(said.X, said.layers["untreated"] + said.layers["effect"])
+    assert (said.layers["lower"] < said.layers["upper"]).all() and (said.obs["n_left_out"] >= 5).all()
+    measured = run.parent / "screen.h5ad"
+    asked = ["evaluate", "--predictions", str(out), "--measured", str(measured), "--context", "context"]
+    assert main([*asked, "--out", str(tmp_path / "scores"), "--quiet"]) == 0
+    found = read_evaluation(tmp_path / "scores/evaluation.json")
+    value = {(one.metric, one.predictor): one.value for one in found.results}
+    assert value["pearson_delta_profile", "model"] > value["pearson_delta_profile", "global_mean"]
+
+
+def test_a_run_of_a_screen_says_what_it_supports(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def say(*given: str) -> tuple[int, str, str]:
+        code = main(["query", str(run), "response", *given])
+        return code, *capsys.readouterr()
+
+    pair = ["--intervention", "activation:G2", "--intervention", "activation:G5", "--where", "context=a"]
+    code, out, _ = say(*pair, "--genes", "G7")
+    assert code == 0 and "G2+G5" in out and "True" in out
+    assert main(["query", str(run), "response", *pair, "--out", str(tmp_path / "one.csv"), "--quiet"]) == 0
+    table = pd.read_csv(tmp_path / "one.csv")
+    assert len(table) == len(GENES) and (table["lower"] < table["estimate"]).all()
+    code, out, err = say("--intervention", "activation:G30", "--where", "context=b", "--genes", "G30")
+    assert code == 0 and "False" in out and "G30 in b is out of support: G30 was never done in training" in err
+    assert "no intervention that trained, or gene that was measured, named 'Z'" in say("--intervention", "drug:Z")[2]
+    assert "expected G1 as activation" in say("--intervention", "knockout:G1")[2]
+    assert "no context named 'c'" in say(*pair[:2], "--where", "context=c")[2]
+    assert "context=NAME of a screen" in say(*pair[:2], "--where", "niche=1")[2]
+    assert "a question to tissue" in say(*pair[:2], "--at", "cell")[2]
+    said = VirtualTissue.load(run).responses(["G1+G5"], ["a"])
+    assert said.obs["condition"].tolist() == ["G1+G5"] and said.n_vars == len(GENES)
+
+
+def test_cells_that_stand_on_two_sides_are_refused_unless_that_is_accepted(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ad.read_h5ad(run.parent / "screen.h5ad")
+    name, where = data.obs["condition"].to_numpy(str), data.obs["context"].to_numpy(str)
+    x = data.X.toarray() * 1.0
+    x[(name == "G6") & (where == "a")] = 2 * x[(name == "G1+G2") & (where == "a")]  # no exact copy, for the builder
+    ad.AnnData(sparse.csr_matrix(x.astype(np.float32)), data.obs, data.var).write_h5ad(tmp_path / "screen.h5ad")
+    config = tmp_path / "screen.yaml"
+    config.write_text(YAML)
+    leaking, told = tmp_path / "run", "G1+G2 in a holds the same cells (12) as G6 in a, which trains"
+    assert main(["train", str(config), "--out", str(leaking), "--quiet"]) == 0
+    assert main(["evaluate", str(leaking), "--quiet"]) == 2
+    message = capsys.readouterr().err
+    assert told in message and "share_content: true" in message and not (leaking / "evaluation.json").exists()
+    again = ["--set", "task.split.share_content=true", "--out", str(tmp_path / "let"), "--quiet"]
+    assert main(["train", str(config), *again]) == 0
+    assert main(["evaluate", str(tmp_path / "let"), "--quiet"]) == 0
+    assert told in read_evaluation(tmp_path / "let/evaluation.json").leakage["accepted"]
+
+
+def test_a_what_if_of_tissue_is_refused_with_what_to_ask(run: Path) -> None:
+    with pytest.raises(QueryError, match=r"found a run of a screen; .*aivc query RUN response"):
+        VirtualTissue.load(run).intervene(ag.knockout("G1"))
 
 
 def test_maps_of_cells_without_positions_are_refused(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from aivc_graph import names
 from aivc_graph.errors import ConfigError, TissueError
-from aivc_graph.evaluation.responses.questions import unseen_pair
+from aivc_graph.evaluation.responses.questions import conditions_of_table, question_of
 from aivc_graph.evaluation.responses.table import responses_of
 from aivc_graph.splits.by_intervention import InterventionSplit
 from aivc_graph.splits.conditions import conditions_of, parts_seen
@@ -196,21 +196,18 @@ def test_the_doubles_of_a_real_screen(data_dir) -> None:
 
 
 def test_questions_to_a_screen_leave_as_many_parts_as_they_say(data_dir: Path) -> None:
-    """Two implementations that know nothing of each other agree on what training has seen."""
+    """Over all its folds a design asks each pair once, and training has seen as many of its parts as it says."""
     import anndata as ad
 
     path = data_dir / "norman19-mcfaline23-devel/devel.h5ad"
     if not path.exists():
         pytest.skip(f"absent: {path}")
     responses = responses_of(ad.read_h5ad(path), "condition", "control", "cell_type")
-    table = pd.DataFrame({"condition": responses.condition, "context": responses.context})
-    among = ~responses.is_control & (responses.context == "k562")
-    asked = {}
-    for question in unseen_pair(responses, among):
-        n_seen = int(question.name.split("_")[2])
-        asked[n_seen] = int(question.asked.sum())
+    table = conditions_of_table(responses)
+    for n_seen, asked in ((2, 5), (1, 8), (0, 15)):
+        design = InterventionSplit(hold="combination", seen=n_seen, n_test=1)
+        question = question_of(design, responses, table, ["k562"])
+        assert question is not None and question.asked.sum() == asked == len(question.folds)
         for fold in question.folds:
             labels = np.where(fold.train, names.TRAIN, np.where(fold.asked, names.TEST, names.UNUSED))
-            seen = parts_seen(table, pd.Series(labels))
-            assert set(seen[fold.asked]) == {n_seen}
-    assert asked == {2: 5, 1: 3, 0: 7}
+            assert set(parts_seen(table, pd.Series(labels))[fold.asked]) == {n_seen}

@@ -33,7 +33,7 @@ def scene(readout: str) -> Scene:
         counts=rng.poisson(5.0, (N, 8)),
         profiles=rng.random((4, 8)),
         parts=parts,
-        loadings=rng.random((PARTS, 3)),
+        panel=np.arange(PARTS) % 4,
     )
 
 

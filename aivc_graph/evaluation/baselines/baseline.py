@@ -43,8 +43,9 @@ class Scene:
         between sections are kept.
     counts, profiles
         (node, gene) counts of patches, and (k, gene) expected counts of a cell of each type.
-    parts, loadings
-        (node, part) what was done to each node, and (part, k) what is known of each part beforehand.
+    parts, panel
+        (node, part) what was done to each node, and which of the k values is of the part's own gene, -1 for none
+        (part,).
     """
 
     target: Array
@@ -59,7 +60,7 @@ class Scene:
     counts: Array | None = None
     profiles: Array | None = None
     parts: Array | None = None
-    loadings: Array | None = None
+    panel: Array | None = None
 
     def fitted(self) -> NDArray[np.intp]:
         """Return the rows that what is learned from features is fitted on (row,)."""

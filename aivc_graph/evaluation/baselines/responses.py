@@ -9,7 +9,7 @@ import numpy as np
 
 from aivc_graph.evaluation.baselines.baseline import BASELINES, Array, Scene
 from aivc_graph.operators.intervention import condition_rules
-from aivc_graph.operators.intervention.conditions import Conditions, Floats, Ints, conditions_of, features
+from aivc_graph.operators.intervention.conditions import Conditions, Floats, Ints, conditions_of, features, loadings
 
 
 @BASELINES.register("same_elsewhere", answers=("response",), rule="the mean effect of the same in other contexts")
@@ -17,7 +17,7 @@ def same_elsewhere(scene: Scene) -> Array | None:
     """Return the mean training effect of the same condition (asked, k), of all where none is; None without any."""
     if all(rows is None for rows in _same(scene)):
         return None
-    return _told(scene, lambda given, rows, _: condition_rules.same_elsewhere(given, rows))
+    return _told(scene, condition_rules.same_elsewhere)
 
 
 @BASELINES.register("nearest_context", answers=("response",), rule="the effect of the same in the most similar context")
@@ -50,7 +50,7 @@ def additive(scene: Scene) -> Array | None:
     ----------
     Ahlmann-Eltze, Huber & Anders 2025, doi:10.1038/s41592-025-02772-6.
     """
-    return _told(scene, lambda given, rows, _: condition_rules.additive(given, rows))
+    return _told(scene, condition_rules.additive)
 
 
 @BASELINES.register(
@@ -72,7 +72,7 @@ def saturating(scene: Scene) -> Array | None:
 )
 def bilinear_ridge(scene: Scene) -> Array | None:
     """Return ridge from features of the parts to ten components of training effects (asked, k)."""
-    return _told(scene, condition_rules.bilinear_ridge, least=3)
+    return _told(scene, _by_parts(condition_rules.bilinear_ridge), least=3)
 
 
 @BASELINES.register(
@@ -80,7 +80,7 @@ def bilinear_ridge(scene: Scene) -> Array | None:
 )
 def kernel_ridge(scene: Scene) -> Array | None:
     """Return kernel ridge around the mean effect (asked, k)."""
-    return _told(scene, condition_rules.kernel_ridge, least=3)
+    return _told(scene, _by_parts(condition_rules.kernel_ridge), least=3)
 
 
 @BASELINES.register(
@@ -88,7 +88,7 @@ def kernel_ridge(scene: Scene) -> Array | None:
 )
 def nearest_conditions(scene: Scene) -> Array | None:
     """Return the mean of the three nearest training rows by features of parts (asked, k); ties are all taken."""
-    return _told(scene, condition_rules.nearest, least=condition_rules.NEIGHBOURS)
+    return _told(scene, _by_parts(condition_rules.nearest), least=condition_rules.NEIGHBOURS)
 
 
 @BASELINES.register(
@@ -102,26 +102,38 @@ def label_shuffled(scene: Scene) -> Array | None:
     return additive(replace(scene, target=target))
 
 
-def _told(scene: Scene, rule: Callable[[Conditions, Ints, Floats], Floats], least: int = 1) -> Array | None:
+def _by_parts(rule: Callable[[Conditions, Ints, Floats], Floats]) -> Callable[[Conditions, Ints], Floats]:
+    """Return a rule that looks at features of parts, learned where they are asked about."""
+
+    def of_contexts(given: Conditions, rows: Ints) -> Floats:
+        shares = np.zeros((len(rows), len(given.train)))
+        for _, some, own in given.of_contexts(rows):
+            shares[some] = rule(own, rows[some], features(given.parts, loadings(own)))
+        return shares
+
+    return of_contexts
+
+
+def _told(scene: Scene, rule: Callable[[Conditions, Ints], Floats], least: int = 1) -> Array | None:
     """Return what a rule says (asked, k); None without parts, or with fewer training rows than it needs."""
     if scene.parts is None or scene.train.sum() < least:
         return None
     given = _conditions(scene)
-    return given.told(rule(given, np.flatnonzero(scene.asked), features(scene.parts, scene.loadings)))
+    return given.told(rule(given, np.flatnonzero(scene.asked)))
 
 
 def _by_untreated_state(scene: Scene, rule: Callable[[Conditions, Ints], Floats]) -> Array | None:
     """Return what a rule says that looks at controls (asked, k); None where it says what `same_elsewhere` does."""
     if scene.features is None or all(rows is None for rows in _same(scene)):
         return None
-    return _told(scene, lambda given, rows, _: rule(given, rows))
+    return _told(scene, rule)
 
 
 def _conditions(scene: Scene) -> Conditions:
     assert scene.parts is not None
     _, first, context = np.unique(scene.section, return_index=True, return_inverse=True)
     untreated = None if scene.features is None else scene.features[first]
-    return conditions_of(scene.target, scene.parts, context.reshape(-1), scene.train, untreated=untreated)
+    return conditions_of(scene.target, scene.parts, context.reshape(-1), scene.train, scene.panel, untreated)
 
 
 def _same(scene: Scene) -> list[Array | None]:

@@ -5,22 +5,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.evaluation.intervals import Units
-from aivc_graph.evaluation.responses.audit import likeness
+from aivc_graph.evaluation.responses.audit import audit_question, likeness
 from aivc_graph.evaluation.responses.cells import Cells
 from aivc_graph.evaluation.responses.differential import LEAST_CPM, Differential, differential_of, told_by_profile
 from aivc_graph.evaluation.responses.leaks import Leaks
-from aivc_graph.evaluation.responses.questions import Fold, Question, held_out
+from aivc_graph.evaluation.responses.questions import Fold, Question
 from aivc_graph.evaluation.responses.spread import Axes, Space, axes_of
 from aivc_graph.evaluation.responses.table import Responses, halves_of
 from aivc_graph.evaluation.responses.views import Measured, Predicted, Replicates
 from aivc_graph.evaluation.scoring import Scored
-from aivc_graph.operators.intervention.conditions import Conditions, conditions_of, loadings
+from aivc_graph.operators.intervention.conditions import Conditions, conditions_of
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
@@ -43,6 +44,8 @@ OF_PROFILES = (
     "pds_l1_2025",
     "perturbench_rank",
 )
+OF_FEW = ("mse_delta", "rmse_delta")
+LEAST_GENES = 10
 OF_PAIRS = ("interaction", "interaction_size", "interaction_class")
 OF_CELLS = (
     "des_overlap",
@@ -68,7 +71,7 @@ class Exam:
     measured
         What was measured of them.
     axes
-        The space cells are compared in, of controls and of rows that no fold asks for.
+        The space cells are compared in, of controls and of rows that no fold asks for; None where there are no cells.
     """
 
     table: Responses
@@ -125,41 +128,64 @@ class Exam:
             "replicate_full_depth": Replicates(pairs, replicated, full_depth=True),
         }
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics; of few values those that compare patterns over them mean nothing."""
+        if len(self.table.genes) < LEAST_GENES:
+            return OF_FEW
+        pairs = np.isfinite(self.measured.additive).all(axis=1).any()
+        return OF_PROFILES + (OF_PAIRS if pairs else ()) + (OF_CELLS if self.axes is not None else ())
+
     def scored(
         self,
-        model: Predicted,
+        model: Predicted | None,
         ablations: dict[str, Predicted] | None = None,
-        task: str | None = None,
+        *,
+        no_model: str = "",
         split: str = "test",
+        modality: str = "rna",
+        seed: int = 0,
     ) -> Scored:
         """Return everybody's answers as a task to be scored; what was held out is resampled."""
-        pairs = np.isfinite(self.measured.additive).all(axis=1).any()
-        metrics = OF_PROFILES + (OF_PAIRS if pairs else ()) + (OF_CELLS if self.axes is not None else ())
-        kinds, code = np.unique(held_out(self.table, self.question)[self.rows], return_inverse=True)
-        unit = "context" if self.question.axis == "context" else "perturbation"
-        units = Units(code.reshape(-1), unit, np.zeros(len(code), np.int64), tuple(map(str, kinds)))
+        kinds, code = np.unique(np.array(self.question.group)[self.rows], return_inverse=True)
+        units = Units(code.reshape(-1), self.question.unit, np.zeros(len(code), np.int64), tuple(map(str, kinds)))
+        leaks = Leaks(self.table, self.question)
         return Scored(
-            task=task or self.question.name,
+            task=self.question.name,
             axis=self.question.axis,
             split=split,
             scale="cell population",
-            modality="rna",
+            modality=modality,
             readout=READOUT,
             measured=self.measured,
             model=model,
+            no_model=no_model,
             baselines=self.baselines(),
             ceilings=self.replicates(),
             ablations=ablations or {},
-            metrics=metrics,
+            metrics=self.metrics,
             units=units,
-            leakage=Leaks(self.table, self.question).share,
+            leakage=leaks.share,
+            leaks=tuple(leaks.told),
+            audit=audit_question(self.table, self.question, seed),
+            folds=self._folds(),
             similarity=likeness(self.table, self.question),
             group=self.table.context[self.rows],
         )
 
+    def _folds(self) -> dict[str, Any]:
+        trained = [int(fold.train.sum()) for fold in self.question.folds]
+        asked = np.unique(self.table.condition[self.rows]).tolist()
+        numbers = {"asked": len(self.rows), "folds": len(trained), "trained": [min(trained), max(trained)]}
+        return numbers | {"conditions": asked}
+
 
 def examine(table: Responses, question: Question, *, cells: bool = True) -> Exam:
-    """Return a question with what was measured of the rows it asks about; without `cells`, of profiles alone."""
+    """Return a question with what was measured of the rows it asks about; without `cells`, of profiles alone.
+
+    Effects that were given have no cells.
+    """
+    cells = cells and table.unmeasured is None
     rows = np.flatnonzero(question.asked)
     control = table.control[rows]
     never = np.flatnonzero(~question.asked)
@@ -185,10 +211,10 @@ def examine(table: Responses, question: Question, *, cells: bool = True) -> Exam
 def scene_of(table: Responses, fold: Fold) -> Scene:
     """Return what baselines may look at: effects of training rows, controls of all, and what was done to each row.
 
-    A part that is on the panel is known by its gene's loadings on ten components of the training effects.
+    A part that is on the panel is known by what training effects say of its gene.
     """
     return Scene(
-        target=np.where(fold.train[:, None], table.effect, np.nan),
+        target=np.where(fold.train[:, None], table.learned(fold.train), np.nan),
         train=fold.train,
         visible=fold.train,
         asked=fold.asked,
@@ -196,7 +222,7 @@ def scene_of(table: Responses, fold: Fold) -> Scene:
         pos_um=np.zeros((len(fold.train), 2)),
         features=table.profile[table.control],
         parts=table.design,
-        loadings=loadings(conditions_in(table, fold)),
+        panel=table.panel,
     )
 
 
@@ -204,7 +230,9 @@ def conditions_in(table: Responses, fold: Fold) -> Conditions:
     """Return what may be learned from in a fold: effects of its training rows, and what was done to all rows."""
     _, first, context = np.unique(table.context, return_index=True, return_inverse=True)
     untreated = table.profile[table.control[first]]
-    return conditions_of(table.effect, table.design, context.reshape(-1), fold.train, table.panel, untreated)
+    return conditions_of(
+        table.learned(fold.train), table.design, context.reshape(-1), fold.train, table.panel, untreated
+    )
 
 
 def _reference(table: Responses, question: Question, rows: Ints) -> Floats:
@@ -212,7 +240,7 @@ def _reference(table: Responses, question: Question, rows: Ints) -> Floats:
     for fold in question.folds:
         for one in np.unique(table.context[fold.asked]):
             here = fold.train & (table.context == one)
-            mean = table.effect[here if here.any() else fold.train].mean(axis=0)
+            mean = table.learned(fold.train)[here if here.any() else fold.train].mean(axis=0)
             asked = np.flatnonzero(fold.asked & (table.context == one))
             found[np.searchsorted(rows, asked)] = table.profile[table.control[asked]] + mean
     return found
@@ -261,8 +289,13 @@ def _halved(exam: Exam, kept: Ints, seed: int) -> tuple[Predicted, Measured]:
         for k in (0, 1):
             called[k] = differential_of(cells, rows + n * k, table.control[rows])
             space[k] = Space(exam.axes.of_rows(cells, rows + n * k), exam.axes.bandwidths)
-    measured = dataclasses.replace(whole, profile=second[rows], variance=twice, differential=called[1], space=space[1])
-    return Predicted(first[rows], twice, called[0], space[0]), measured
+    one, other = first[rows], second[rows]
+    own = whole.own | ~np.isfinite(one) | ~np.isfinite(other)
+    one, other = (np.where(np.isfinite(half), half, whole.control) for half in (one, other))
+    measured = dataclasses.replace(
+        whole, profile=other, variance=twice, own=own, differential=called[1], space=space[1]
+    )
+    return Predicted(one, twice, called[0], space[0]), measured
 
 
 def _mean_per_million(cells: Cells, control: Ints) -> Floats:

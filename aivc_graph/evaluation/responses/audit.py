@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aivc_graph.evaluation.responses.questions import Fold, Question, held_out
+from aivc_graph.evaluation.responses.questions import Fold, Question
 from aivc_graph.evaluation.responses.table import Responses
 from aivc_graph.evaluation.responses.views import correlations
 from aivc_graph.evaluation.scoring import rounded
@@ -55,11 +55,11 @@ def likeness(table: Responses, question: Question) -> dict[str, float]:
     By what was held out, a condition or a context: the mean where several of its effects are asked. It rests on what
     was measured of them: it says how new the answer is, not how new the question looks beforehand.
     """
-    alike, unit = _alike(table), held_out(table, question)
+    alike, unit = _alike(table), question.group
     found: dict[str, list[float]] = {}
     for fold in question.folds:
         for row in np.flatnonzero(fold.asked):
-            found.setdefault(str(unit[row]), []).append(float(alike[row, fold.train].max(initial=-1.0)))
+            found.setdefault(unit[row], []).append(float(alike[row, fold.train].max(initial=-1.0)))
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 

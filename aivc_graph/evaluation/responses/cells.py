@@ -94,7 +94,23 @@ def sums(cells: Cells, n_rows: int) -> tuple[Floats, Floats]:
     return np.asarray(total.todense(), np.float64), np.bincount(cells.row, minlength=n_rows).astype(float)
 
 
-def jackknife(cells: Cells, total: Floats, n_cells: Floats) -> Floats:
+def profiles(cells: Cells, n_rows: int) -> tuple[Floats, Floats]:
+    """Return the profile of each row (row, gene), and its number of cells (row,).
+
+    Of values that are not numbers the others are averaged over; not a number where a row has none.
+    """
+    missing = ~np.isfinite(cells.x.data)
+    if not missing.any():
+        total, n_cells = sums(cells, n_rows)
+        return profiles_of(total, n_cells, cells.counts), n_cells
+    known, unknown = cells.x.copy(), cells.x.copy()
+    known.data, unknown.data = np.where(missing, 0.0, known.data), missing.astype(float)
+    total, n_cells = sums(Cells(known, cells.row, cells.counts), n_rows)
+    number = n_cells[:, None] - sums(Cells(unknown, cells.row, cells.counts), n_rows)[0]
+    return np.where(number > 0, total / np.maximum(number, 1), np.nan), n_cells
+
+
+def jackknife(cells: Cells, n_rows: int) -> Floats:
     r"""Return the delete-one jackknife variance of each profile (row, gene); not a number for fewer than two cells.
 
     .. math:: C_g = \frac{n-1}{n} \sum_i (v_{ig} - \bar v_g)^2
@@ -105,6 +121,7 @@ def jackknife(cells: Cells, total: Floats, n_cells: Floats) -> Floats:
     ----------
     Efron & Stein 1981, doi:10.1214/aos/1176345462.
     """
+    total, n_cells = sums(cells, n_rows)
     found = np.full(total.shape, np.nan)
     order = np.argsort(cells.row, kind="stable")
     ends = np.concatenate([[0], np.cumsum(np.bincount(cells.row, minlength=len(total)))])
@@ -132,6 +149,12 @@ def jackknife(cells: Cells, total: Floats, n_cells: Floats) -> Floats:
 
 def _variance_of_mean(x: sparse.csr_matrix) -> Floats:
     n = x.shape[0]
+    if not np.isfinite(x.data).all():
+        dense = x.toarray()
+        known = np.isfinite(dense)
+        n = np.maximum(known.sum(axis=0), 1)
+        away = np.where(known, dense - np.where(known, dense, 0.0).sum(axis=0) / n, 0.0)
+        return np.where(n > 1, (away**2).sum(axis=0) / n / np.maximum(n - 1, 1), np.nan)
     mean = np.asarray(x.mean(axis=0)).ravel()
     square = np.asarray(x.multiply(x).mean(axis=0)).ravel()
     return np.maximum(square - mean**2, 0.0) / (n - 1)

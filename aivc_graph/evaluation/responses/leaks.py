@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aivc_graph.errors import Faults, ReadError
 from aivc_graph.evaluation.responses.questions import Fold, Question
 from aivc_graph.evaluation.responses.table import Responses
 from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS
 
 Mask = NDArray[np.bool_]
+LEAKED = "share of the asked cells whose condition, in its context, or whose very values are known beforehand"
 
 
 @dataclass(frozen=True)
@@ -81,3 +83,11 @@ class Leaks:
     def _name(self, row: int | np.integer) -> str:
         several = len(set(self.table.context.tolist())) > 1
         return f"{self.table.condition[row]}{f' in {self.table.context[row]}' if several else ''}"
+
+
+def refuse(leaks: Sequence[str], where: str, mend: str, *, accept: bool) -> None:
+    """Raise a `ReadError` of all leaks at once unless they are accepted."""
+    faults = Faults(ReadError)
+    for leak in leaks if not accept else ():
+        faults.add(where, leak, "nothing asked stands on two sides", mend)
+    faults.raise_if_any()

@@ -12,19 +12,20 @@ from scipy import sparse
 
 from aivc_graph.errors import Faults, ReadError
 from aivc_graph.evaluation.responses.asking import Exam
-from aivc_graph.evaluation.responses.cells import LOG_MOST, Cells, are_counts, jackknife, sums
+from aivc_graph.evaluation.responses.cells import LOG_MOST, Cells, are_counts, jackknife, profiles
 from aivc_graph.evaluation.responses.differential import differential_of
 from aivc_graph.evaluation.responses.scale import check_not_effects, check_scale
 from aivc_graph.evaluation.responses.spread import Space
 from aivc_graph.evaluation.responses.table import EVERYWHERE, Responses, column_of, matrix_of
 from aivc_graph.evaluation.responses.views import Predicted
-from aivc_graph.operators.intervention.condition_profiles import DEPTH, profiles_of
+from aivc_graph.operators.intervention.condition_profiles import DEPTH
 from aivc_graph.tissue.conditions import parts_of
 from aivc_graph.tissue.doubt import tell
 
 LEAST_SHARED = 0.5
 LEAST_CONTROLS, FEW_CONTROLS = 2, 10
 TRAIN, TEST = "train", "test"
+_CONDITION, _CONTEXT = "condition", "context"
 
 
 def shared_genes(predictions: Any, measured: Any, where: str) -> list[str]:
@@ -154,9 +155,14 @@ def _pairs(table: Responses) -> list[tuple[str, str]]:
 
 
 def keys_of(predictions: Any, condition: str, context: str | None, where: str) -> NDArray[np.str_]:
-    """Return context and condition of each row of predictions (row, 2)."""
-    names = column_of(predictions, condition, where)
-    contexts = np.full(len(names), EVERYWHERE) if context is None else column_of(predictions, context, where)
+    """Return context and condition of each row of predictions (row, 2).
+
+    Where a column is not called as in the measured table it may be called ``condition`` or ``context``.
+    """
+    names = column_of(predictions, condition if condition in predictions.obs else _CONDITION, where)
+    if context is None:
+        return np.column_stack([np.full(len(names), EVERYWHERE), names])
+    contexts = column_of(predictions, context if context in predictions.obs else _CONTEXT, where)
     return np.column_stack([contexts, names])
 
 
@@ -206,8 +212,7 @@ def _as_measured(x: sparse.csr_matrix, counts: bool, where: str) -> sparse.csr_m
 
 def _of_cells(cells: Cells, exam: Exam) -> Predicted:
     n = len(exam.rows)
-    total, n_cells = sums(cells, n)
-    view = Predicted(profiles_of(total, n_cells, cells.counts), jackknife(cells, total, n_cells))
+    view = Predicted(profiles(cells, n)[0], jackknife(cells, n))
     if exam.axes is None:
         return view
     control = exam.table.control[exam.rows]

@@ -1,18 +1,21 @@
-"""What a table of responses is asked about: genes never perturbed, pairs by how many parts were seen, new contexts."""
+"""What a table of responses is asked about: what a split design holds out, fold by fold."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from aivc_graph import names
 from aivc_graph.evaluation.records import Axis
 from aivc_graph.evaluation.responses.table import Responses
+from aivc_graph.splits.drawn import AbstractDrawnSplit
+from aivc_graph.tissue.conditions import canonical
 
 Mask = NDArray[np.bool_]
-FOLDS = 5
 MOST_FOLDS = 20
 
 
@@ -26,11 +29,21 @@ class Fold:
 
 @dataclass(frozen=True)
 class Question:
-    """A question, put fold by fold so that every row of its kind is asked once."""
+    """A question, put fold by fold so that every row of its kind is asked once.
+
+    Parameters
+    ----------
+    name, axis, folds
+        What is asked.
+    unit, group
+        What was held out, such as ``target``, and which of them each row is of (row,): these are resampled.
+    """
 
     name: str
     axis: Axis
     folds: tuple[Fold, ...]
+    unit: str
+    group: tuple[str, ...]
 
     @property
     def asked(self) -> Mask:
@@ -38,82 +51,53 @@ class Question:
         return np.any([fold.asked for fold in self.folds], axis=0)
 
 
-def unseen_gene(table: Responses, among: Mask, seed: int = 0) -> Iterator[Question]:
-    """Ask for single perturbations of genes that training has in no condition and no context; five folds of genes."""
-    single = among & (table.design.sum(axis=1) == 1)
-    genes = np.flatnonzero(table.design[single].any(axis=0))
-    n_folds = min(FOLDS, len(genes))
-    if n_folds < 2:
-        return
-    fold_of = np.full(table.design.shape[1], -1)
-    fold_of[np.random.default_rng(seed).permutation(genes)] = np.arange(len(genes)) % n_folds
-    folds = []
-    for k in range(n_folds):
-        touched = table.design[:, fold_of == k].any(axis=1)
-        folds.append(Fold(among & ~touched, single & touched))
-    yield Question("unseen_gene", "intervention", tuple(folds))
+def question_of(
+    design: AbstractDrawnSplit, table: Responses, conditions: pd.DataFrame, within: Iterable[str] = ()
+) -> Question | None:
+    """Return what a split design asks of a table over all its folds; None where nothing can be asked.
 
+    A row that several folds would hold out, as a pair is by its two targets, is asked in none of them. Of a context
+    that is held out, what trains in another is asked. Where the design
+    neither names nor counts what is tested, each group is held out in turn, in at most twenty folds.
 
-def unseen_pair(table: Responses, among: Mask, seed: int = 0) -> Iterator[Question]:
-    """Ask for pairs, each left out of training, by how many of their parts training has alone in the same context.
-
-    Where a part was not seen alone, training has it in no other pair either. Each pair is a fold of its own while there
-    are at most twenty.
+    Parameters
+    ----------
+    conditions
+        What was done in each row, as `as_conditions` takes it, with a column ``context``; see `conditions_of_table`.
+    within
+        Contexts that the question stays in, as ``context`` of `conditions` names them; all if not given.
     """
-    double = np.flatnonzero(among & (table.design.sum(axis=1) == 2))
-    single = among & (table.design.sum(axis=1) == 1)
-    seen = [_parts_seen(table, row, single) for row in double]
-    for n_seen in (2, 1, 0):
-        rows = double[[len(s) == n_seen for s in seen]]
-        if not len(rows):
-            continue
-        n_folds = min(MOST_FOLDS, len(rows))
-        order = np.random.default_rng(seed).permutation(len(rows)) % n_folds
-        folds = tuple(_pair_fold(table, rows[order == k], among, single) for k in range(n_folds))
-        yield Question(f"unseen_pair_{n_seen}_seen", "intervention", folds)
+    inside = np.ones(len(conditions), bool)
+    if kept := tuple(within):
+        inside = conditions[names.CONTEXT].isin(kept).to_numpy()
+    labels, groups = np.full((0, len(conditions)), names.UNUSED, object), np.full(len(conditions), "", object)
+    if inside.any():
+        some = conditions[inside]
+        if not (design.test or design.n_test):
+            each = -(-len(design.drawn_from(some)) // MOST_FOLDS)
+            design = design.model_copy(update={"n_test": max(each, 1)})
+        found = np.stack([one.to_numpy(str) for one in design.over_folds(some)])
+        labels = np.full((len(found), len(conditions)), names.UNUSED, object)
+        labels[:, inside], groups[inside] = found, design.groups(some)
+    test = (labels == names.TEST) & ~table.is_control
+    once = test.sum(axis=0) == 1
+    folds = [
+        _fold(table, (own == names.TRAIN) & ~table.is_control, here & once, known=design.axis == "context")
+        for own, here in zip(labels, test, strict=True)
+    ]
+    folds = [fold for fold in folds if fold.asked.any() and fold.train.any()]
+    if not folds:
+        return None
+    name = design.asks + "".join(f"_in_{one}" for one in kept)
+    return Question(name, design.axis, tuple(folds), design.unit, tuple(map(str, groups)))  # type: ignore[arg-type]
 
 
-def unseen_context(table: Responses, among: Mask, seed: int = 0) -> Iterator[Question]:
-    """Ask for what was done elsewhere in a context of which training has the control alone; one fold a context."""
-    folds = []
-    for one in np.unique(table.context[among]):
-        here = table.context == one
-        train = among & ~here
-        known = {table.parts[row] for row in np.flatnonzero(train)}
-        asked = among & here & np.array([parts in known for parts in table.parts])
-        if asked.any():
-            folds.append(Fold(train, asked))
-    if folds:
-        yield Question("unseen_context", "context", tuple(folds))
+def _fold(table: Responses, train: Mask, asked: Mask, *, known: bool) -> Fold:
+    """Return a fold; of what was done nowhere in training nothing is asked if it must be `known`."""
+    done = {table.parts[row] for row in np.flatnonzero(train)}
+    return Fold(train, asked & np.array([parts in done for parts in table.parts]) if known else asked)
 
 
-QUESTIONS: dict[str, Callable[[Responses, Mask, int], Iterator[Question]]] = {
-    "unseen_gene": unseen_gene,
-    "unseen_pair": unseen_pair,
-    "unseen_context": unseen_context,
-}
-
-
-def held_out(table: Responses, question: Question) -> NDArray[np.str_]:
-    """Return what was held out of each row (row,): its context where contexts are asked about, else what was done."""
-    return table.context if question.axis == "context" else table.condition
-
-
-def _parts_seen(table: Responses, row: int | np.integer, single: Mask) -> frozenset[int]:
-    alone = table.design[single & (table.context == table.context[row])].any(axis=0)
-    return frozenset(np.flatnonzero(table.design[row] & alone))
-
-
-def _pair_fold(table: Responses, rows: NDArray[np.intp], among: Mask, single: Mask) -> Fold:
-    """Leave out the pairs themselves, in every context, and all that has a part of them that was not seen alone."""
-    asked = np.zeros(len(table.parts), bool)
-    asked[rows] = True
-    out = np.isin(_codes(table), _codes(table)[rows])
-    for row in rows:
-        unseen = set(np.flatnonzero(table.design[row])) - _parts_seen(table, row, single)
-        out |= table.design[:, sorted(unseen)].any(axis=1)
-    return Fold(among & ~out, asked)
-
-
-def _codes(table: Responses) -> NDArray[np.intp]:
-    return np.unique(table.design, axis=0, return_inverse=True)[1].reshape(-1)
+def conditions_of_table(table: Responses) -> pd.DataFrame:
+    """Return what was done in each row of a table, and where, in the form that designs read."""
+    return pd.DataFrame({names.CONDITION: [canonical(one) for one in table.parts], names.CONTEXT: table.context})

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from aivc_graph.errors import ReadError, unknown_name
-from aivc_graph.evaluation.responses.cells import Cells, Floats, Ints, are_counts, jackknife, sums
-from aivc_graph.operators.intervention.condition_profiles import profiles_of
+from aivc_graph.evaluation.responses.cells import Cells, Floats, Ints, are_counts, jackknife, profiles
 from aivc_graph.splits.copies import copy_labels
 from aivc_graph.tissue.conditions import read_conditions
 from aivc_graph.tissue.doubt import doubt
@@ -40,7 +39,10 @@ class Responses:
     control
         The row that is each row's control (row,).
     cells
-        The cells themselves.
+        The cells themselves; of a table of effects its rows as they were given.
+    unmeasured
+        Of a table of effects, what was not measured of a row and stands as unchanged in its profile (row, gene); None
+        where cells were measured.
     """
 
     genes: tuple[str, ...]
@@ -52,6 +54,7 @@ class Responses:
     variance: Floats
     control: Ints
     cells: Cells
+    unmeasured: NDArray[np.bool_] | None = None
 
     @property
     def is_control(self) -> NDArray[np.bool_]:
@@ -66,7 +69,11 @@ class Responses:
     @cached_property
     def hashes(self) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
         """A label of each cell's values (cell,), one for copies, and who has enough to compare; see `copy_labels`."""
-        return copy_labels(self.cells.x, self.genes)
+        x = self.cells.x
+        if self.unmeasured is not None:
+            x = x.copy()
+            x.data = np.nan_to_num(x.data)
+        return copy_labels(x, self.genes)
 
     @cached_property
     def targets(self) -> tuple[str, ...]:
@@ -88,14 +95,22 @@ class Responses:
 
     @cached_property
     def own(self) -> NDArray[np.bool_]:
-        """Which genes are themselves targets of a row (row, gene)."""
-        return np.array([np.isin(self.genes, parts) for parts in self.parts]).reshape(len(self.parts), len(self.genes))
+        """What no score looks at in a row: genes that are themselves its targets, and the unmeasured (row, gene)."""
+        found = np.array([np.isin(self.genes, parts) for parts in self.parts]).reshape(len(self.parts), len(self.genes))
+        return found if self.unmeasured is None else found | self.unmeasured
+
+    def learned(self, train: NDArray[np.bool_]) -> Floats:
+        """Return effects (row, gene); what was not measured is the mean over the `train` rows that were (row,)."""
+        if self.unmeasured is None:
+            return self.effect
+        known = train[:, None] & ~self.unmeasured
+        mean = np.where(known, self.effect, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        return np.where(self.unmeasured, mean, self.effect)
 
     def halves(self, seed: int) -> tuple[Floats, Floats]:
         """Return the profiles of two random halves of each row's cells (row, gene), the replicates of a measurement."""
         half, n = halves_of(self.cells.row, seed), len(self.parts)
-        both = sums(Cells(self.cells.x, self.cells.row + n * half, self.cells.counts), 2 * n)
-        profile = profiles_of(*both, self.cells.counts)
+        profile, _ = profiles(Cells(self.cells.x, self.cells.row + n * half, self.cells.counts), 2 * n)
         return profile[:n], profile[n:]
 
 
@@ -150,15 +165,15 @@ def responses_of(
         mend = f"leave those cells out, or name another column than {context!r} as context"
         raise ReadError(where, f"no cell of {control!r} in {', '.join(alone[:5])}", "a control in every context", mend)
     cells = Cells(x, row.reshape(-1), are_counts(x, where))
-    total, n_cells = sums(cells, len(keys))
+    profile, n_cells = profiles(cells, len(keys))
     return Responses(
         genes=tuple(map(str, table.var_names)),
         condition=keys[:, 1],
         context=keys[:, 0],
         parts=tuple(parts[str(name)] for _, name in keys),
         n_cells=n_cells,
-        profile=profiles_of(total, n_cells, cells.counts),
-        variance=jackknife(cells, total, n_cells),
+        profile=profile,
+        variance=jackknife(cells, len(keys)),
         control=np.array([at[one, control] for one, _ in keys]),
         cells=cells,
     )

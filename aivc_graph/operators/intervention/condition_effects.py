@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.graph.windows import windows
 from aivc_graph.operators.gate import RESPONSE
 from aivc_graph.operators.intervention.condition_profiles import profiles_of
-from aivc_graph.operators.intervention.condition_stack import RULES, Kind, Stack, answers, fit_stack
+from aivc_graph.operators.intervention.condition_stack import RULES, Kind, LeftOut, Stack, answers, fit_stack, kind_of
 from aivc_graph.operators.intervention.conditions import Conditions, Floats, Mask, conditions_of
 from aivc_graph.operators.part import KINDS, LAST_ANSWERS, AbstractPart, Fitting, Shape
 from aivc_graph.settings import Settings
@@ -60,6 +60,29 @@ class ConditionsPlan(Settings):
         return tuple(Setting(*one) for one in self.settings)
 
 
+class Told(NamedTuple):
+    """What is said of a condition.
+
+    Parameters
+    ----------
+    effect, error
+        Its effect, and the root mean square error of training conditions that were left out as it is asked (gene,); not
+        a number where none was.
+    n_left_out
+        How many were.
+    doubts
+        Why it is out of support; nothing where it is not.
+    setting
+        The condition, with the doses and hours that were taken.
+    """
+
+    effect: Floats
+    error: Floats
+    n_left_out: int
+    doubts: tuple[str, ...]
+    setting: Setting
+
+
 @KINDS["intervention"].register("condition_effects")
 class ConditionEffects(AbstractPart):
     r"""Tells the response to any condition from those of training, by `predict_responses`.
@@ -82,6 +105,7 @@ class ConditionEffects(AbstractPart):
     start: Tensor
     products: Tensor
     left_out: Tensor
+    missed: Tensor
 
     def __init__(self, plan: ConditionsPlan) -> None:
         super().__init__(plan)
@@ -98,6 +122,7 @@ class ConditionEffects(AbstractPart):
         self.hold("start", torch.full((SOURCES,), torch.nan, dtype=torch.float64))
         self.hold("products", torch.zeros((len(self.kinds), k, k), dtype=torch.float64))
         self.hold("left_out", torch.zeros(len(self.kinds), dtype=torch.int64))
+        self.hold("missed", torch.zeros((len(self.kinds), shape[1]), dtype=torch.float64))
 
     @classmethod
     def serves(cls, graph: TissueGraph, shape: Shape) -> list[ConditionsPlan]:
@@ -149,8 +174,9 @@ class ConditionEffects(AbstractPart):
             self.start[: len(stack.start)] = torch.from_numpy(stack.start)
         for i, kind in enumerate(self.kinds):
             if kind in stack.evidence:
-                products, n = stack.evidence[kind]
-                self.products[i], self.left_out[i] = torch.from_numpy(products), n
+                told = stack.evidence[kind]
+                self.products[i], self.left_out[i] = torch.from_numpy(told.products), told.n
+                self.missed[i] = torch.from_numpy(told.missed)
 
     def predict(
         self,
@@ -159,8 +185,8 @@ class ConditionEffects(AbstractPart):
         dose: float | tuple[float, ...] | None = None,
         hours: float | tuple[float, ...] | None = None,
         untreated: Floats | None = None,
-    ) -> tuple[Floats, tuple[str, ...]]:
-        """Return the effect of a condition (gene,), and why it is out of support, nothing where it is not.
+    ) -> Told:
+        """Return the effect of a condition.
 
         Parameters
         ----------
@@ -181,7 +207,11 @@ class ConditionEffects(AbstractPart):
             raise QueryError("response", "no part", "what is done", "name at least one intervention")
         asked = Setting(context, own, self._amounts(own, dose, 2, "dose"), self._amounts(own, hours, 3, "hours"))
         given, rows = self._conditions([asked], {} if untreated is None else {context: untreated})
-        return answers(given, rows, self._stack())[0], self.doubts(asked)
+        stack = self._stack()
+        told = stack.evidence.get(kind_of(given, int(np.flatnonzero(rows)[0])))
+        n = 0 if told is None else told.n
+        error = np.full(len(self.plan.genes), np.nan) if told is None or not n else np.sqrt(told.missed / n)
+        return Told(answers(given, rows, stack)[0], error, n, self.doubts(asked), asked)
 
     def doubts(self, asked: Setting) -> tuple[str, ...]:
         """Say what of a setting training has not: a part, the context, a dose or a duration within its range."""
@@ -252,7 +282,8 @@ class ConditionEffects(AbstractPart):
 
     def _stack(self) -> Stack:
         start = self.start.numpy()[np.isfinite(self.start.numpy())]
-        evidence = {kind: (self.products[i].numpy(), int(self.left_out[i])) for i, kind in enumerate(self.kinds)}
+        held = zip(self.products.numpy(), self.left_out.tolist(), self.missed.numpy(), strict=True)
+        evidence = {kind: LeftOut(*one) for kind, one in zip(self.kinds, held, strict=True)}
         return Stack(start if len(start) else None, evidence)
 
     def _amounts(

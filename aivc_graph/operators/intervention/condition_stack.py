@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from aivc_graph.operators.intervention.condition_rules import (
     same_elsewhere,
     saturated,
 )
-from aivc_graph.operators.intervention.conditions import Conditions, Floats, Ints, Mask, features, loadings
+from aivc_graph.operators.intervention.conditions import EVERYWHERE, Conditions, Floats, Ints, Mask, features, loadings
 from aivc_graph.operators.intervention.variance_components import best_linear, likenesses, variances
 from aivc_graph.operators.stacking import shares_of_rules
 
@@ -68,6 +68,24 @@ class Kind(NamedTuple):
     elsewhere: bool
 
 
+class LeftOut(NamedTuple):
+    """What conditions say that were left out of training as a kind is asked.
+
+    Parameters
+    ----------
+    products
+        Mean products over genes of what rules say and the truth, summed over left-out conditions (rule + 1, rule + 1).
+    n
+        How many were left out; one that can be left out in several ways counts once.
+    missed
+        Squared error of each gene, summed over left-out conditions, each answered by the weights of the others (gene,).
+    """
+
+    products: Floats
+    n: int
+    missed: Floats
+
+
 @dataclass(frozen=True)
 class Stack:
     """What a table tells of the rules: the variances to seek from, and what left-out conditions say, by kind.
@@ -77,11 +95,11 @@ class Stack:
     start
         Variance of each source; see `variances`. Nothing where there are too few conditions to tell.
     evidence
-        Products over left-out conditions and their number, by kind; see `left_out_products`.
+        What left-out conditions say, by kind.
     """
 
     start: Floats | None
-    evidence: dict[Kind, tuple[Floats, int]]
+    evidence: dict[Kind, LeftOut]
 
 
 def predict_responses(given: Conditions, asked: Mask, seed: int = 0) -> Floats:
@@ -120,7 +138,7 @@ def fit_stack(given: Conditions, kinds: Iterable[Kind], seed: int = 0) -> Stack:
     if given.train.sum() < LEAST_TRAINED:
         return Stack(None, {})
     start = variances(given, likenesses(given, loadings(given)))
-    return Stack(start, {kind: left_out_products(given, kind, start, seed) for kind in kinds})
+    return Stack(start, {kind: left_out(given, kind, start, seed) for kind in kinds})
 
 
 def answers(given: Conditions, asked: Mask, stack: Stack) -> Floats:
@@ -128,13 +146,13 @@ def answers(given: Conditions, asked: Mask, stack: Stack) -> Floats:
     rows = np.flatnonzero(asked)
     answer = np.zeros((len(rows), given.effect.shape[1]))
     number = given.parts.sum(axis=1)
-    said = None if stack.start is None else rules(given, rows, stack.start)
+    said = None if stack.start is None else rules(given, rows, {EVERYWHERE: stack.start})
     for i, row in enumerate(rows):
         kind, one = kind_of(given, row), np.array([row])
-        products, n_left_out = stack.evidence.get(kind, (None, 0))
+        told = stack.evidence.get(kind)
         several = kind.parts > 1 and bool((given.train & (number == kind.parts)).any())
-        if said is not None and products is not None and n_left_out >= LEAST_LEFT_OUT:
-            answer[i] = weights(products, n_left_out, said[:, i]) @ said[:, i]
+        if said is not None and told is not None and told.n >= LEAST_LEFT_OUT:
+            answer[i] = weights(told.products, told.n, said[:, i]) @ said[:, i]
         elif said is not None and several:
             answer[i] = BEFOREHAND @ said[:, i]
         elif kind.parts > 1:
@@ -153,32 +171,40 @@ def kind_of(given: Conditions, row: int | np.integer) -> Kind:
     return Kind(int(own.sum()), int((own & ~seen).sum()), bool((given.train & here).any()), bool((same & ~here).any()))
 
 
-def rules(given: Conditions, rows: Ints, start: Floats | None = None) -> Floats:
-    """Return what each of `RULES` says (rule, asked, gene); variances are sought from a `start`, if given."""
-    known = loadings(given)
-    x = features(given.parts, known)
-    alike = likenesses(given, known)
+def rules(given: Conditions, rows: Ints, starts: Mapping[int, Floats] | None = None) -> Floats:
+    """Return what each of `RULES` says (rule, asked, gene); variances are sought from `starts` by context, if given."""
+    sums = given.told(additive(given, rows))
     larger = np.stack([saturated(given.told(alone(given, row))) for row in rows])
+    of_parts = np.zeros((4, *sums.shape))
+    for where, some, own in given.of_contexts(rows):
+        of_parts[:, some] = _by_parts(own, rows[some], (starts or {}).get(where))
     shares = (
-        bilinear_ridge(given, rows, x),
-        kernel_ridge(given, rows, x),
-        best_linear(given, rows, alike, variances(given, alike, start)),
-        nearest(given, rows, x),
         same_elsewhere(given, rows),
         nearest_context(given, rows),
         alike_contexts(given, rows),
         mean_of_context(given, rows),
         mean(given, rows),
     )
-    sums = given.told(additive(given, rows))
-    return np.stack([sums, larger, *(given.told(one) for one in shares), np.zeros_like(sums)])
+    return np.stack([sums, larger, *of_parts, *(given.told(one) for one in shares), np.zeros_like(sums)])
+
+
+def _by_parts(given: Conditions, rows: Ints, start: Floats | None) -> Floats:
+    """Return what the rules say that learn from conditions with other parts (rule, asked, gene)."""
+    known = loadings(given)
+    x, alike = features(given.parts, known), likenesses(given, known)
+    shares = (
+        bilinear_ridge(given, rows, x),
+        kernel_ridge(given, rows, x),
+        best_linear(given, rows, alike, variances(given, alike, start)),
+        nearest(given, rows, x),
+    )
+    return np.stack([given.told(one) for one in shares])
 
 
 def weights(products: Floats, n_left_out: int, said: Floats) -> Floats:
     """Return the weight of each rule (rule,) for one condition of which they say `said` (rule, gene).
 
-    `products` are those of the rules and the truth with each other, summed over left-out conditions; see
-    `left_out_products`.
+    `products` are those of the rules and the truth with each other, summed over left-out conditions; see `LeftOut`.
     """
     k = len(RULES)
     square, cross = products[:k, :k], products[:k, k]
@@ -186,17 +212,24 @@ def weights(products: Floats, n_left_out: int, said: Floats) -> Floats:
     return shares_of_rules(square + drawn, cross + drawn @ BEFOREHAND, BEFOREHAND)
 
 
-def left_out_products(given: Conditions, kind: Kind, start: Floats, seed: int = 0) -> tuple[Floats, int]:
-    """Return mean products over genes of what rules say and the truth, summed over left-out conditions, and how many.
-
-    A condition that can be left out in several ways counts once.
-    """
-    total, n = np.zeros((len(RULES) + 1, len(RULES) + 1)), 0
+def left_out(given: Conditions, kind: Kind, start: Floats, seed: int = 0) -> LeftOut:
+    """Return what training conditions say that are left out as a kind is asked."""
+    starts, found = {EVERYWHERE: start}, []
     for row, ways in itertools.groupby(_left_out(given, kind, seed), key=lambda one: one[0]):
-        said = [np.concatenate([rules(fewer, np.array([row]), start)[:, 0], given.effect[[row]]]) for _, fewer in ways]
-        total += np.mean([one @ one.T for one in said], axis=0) / given.effect.shape[1]
-        n += 1
-    return total, n
+        one = np.array([row])
+        for where, _, own in given.of_contexts(one):
+            if where not in starts:
+                starts[where] = variances(own, likenesses(own, loadings(own)))
+        said = np.stack([np.concatenate([rules(fewer, one, starts)[:, 0], given.effect[one]]) for _, fewer in ways])
+        found.append((said, np.einsum("wig,wjg->ij", said, said) / len(said) / said.shape[2]))
+    k, missed = len(RULES), np.zeros(given.effect.shape[1])
+    products = sum((own for _, own in found), np.zeros((k + 1, k + 1)))
+    for ways_said, own in found:
+        for one_said in ways_said:
+            several = len(found) - 1 >= LEAST_LEFT_OUT
+            weight = weights(products - own, len(found) - 1, one_said[:k]) if several else BEFOREHAND
+            missed += (weight @ one_said[:k] - one_said[k]) ** 2 / len(ways_said)
+    return LeftOut(products, len(found), missed)
 
 
 def _left_out(given: Conditions, kind: Kind, seed: int) -> Iterator[tuple[np.integer, Conditions]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +13,10 @@ Ints = NDArray[np.integer]
 Mask = NDArray[np.bool_]
 
 COMPONENTS = 10
+# A context with fewer training rows does not tell its parts apart by itself.
+LEAST_HERE = 3
+# In place of the code of a context.
+EVERYWHERE = -1
 # A profile that varies less over genes tells nothing of a state.
 LEAST_SIZE = 1e-9
 
@@ -59,6 +64,29 @@ class Conditions:
     def without(self, left: Mask) -> Conditions:
         """Return the same with fewer training rows."""
         return replace(self, train=self.train & ~left)
+
+    def of_its_context(self, row: int | np.integer) -> Mask:
+        """Return the training rows that tell what the parts of a row do where it is asked about (row,).
+
+        Those of its context, for what another context responds with would else be taken for what parts do; all rows
+        where the context has fewer than three, or none with a part that is asked and trains elsewhere.
+        """
+        here = self.train & (self.context == self.context[row])
+        elsewhere = self.parts[row] & self.parts[self.train].any(axis=0) & ~self.parts[here].any(axis=0)
+        return self.train if here.sum() < LEAST_HERE or elsewhere.any() else here
+
+    def of_contexts(self, rows: Ints) -> Iterator[tuple[int, Mask, Conditions]]:
+        """Yield some of the `rows`, as a mask (asked,), with the table of what tells of their parts where they are.
+
+        Before them the code of the context they are in, or `EVERYWHERE` where all training rows tell.
+        """
+        learned = np.stack([self.of_its_context(row) for row in rows])
+        for here in np.unique(learned, axis=0):
+            some = (learned == here).all(axis=1)
+            if (here == self.train).all():
+                yield EVERYWHERE, some, self
+            else:
+                yield int(self.context[here][0]), some, replace(self, train=here, by_context=False)
 
     def told(self, shares: Floats) -> Floats:
         """Return what weights of training rows (asked, row), zero for all others, say (asked, gene)."""

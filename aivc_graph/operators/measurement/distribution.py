@@ -93,9 +93,10 @@ class Normal(AbstractDistribution):
         return self.location
 
     def log_prob(self, observed: Tensor) -> Tensor:
-        """Return the log-density of each value."""
-        away = (observed - self.location) * torch.exp(-self.log_scale)
-        return -0.5 * away.square() - self.log_scale - HALF_LOG_TAU
+        """Return the log-density of each value, 0 where it was not measured and is not a number."""
+        known = torch.isfinite(observed)
+        away = (torch.where(known, observed, self.location) - self.location) * torch.exp(-self.log_scale)
+        return torch.where(known, -0.5 * away.square() - self.log_scale - HALF_LOG_TAU, 0.0)
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """Return one draw."""

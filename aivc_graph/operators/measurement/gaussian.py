@@ -26,9 +26,13 @@ LEAST_PAIRS = 10
 
 @dataclass(frozen=True)
 class FeatureInput:
-    """Dense features: `standard` (node, feature) in units of their section's spread, `section` and `mask` (node,)."""
+    """Dense features: `standard` (node, feature) in units of their section's spread, `section` and `mask` (node,).
+
+    A value that was not measured is the mean of its section in `standard`, and not a number in `observed`.
+    """
 
     standard: Tensor
+    observed: Tensor
     section: Tensor
     mask: Tensor
 
@@ -39,7 +43,8 @@ class GaussianMeasurement(AbstractMeasurement):
 
     Encoding standardises within the section, for scanners differ, and maps linearly,
     :math:`u_v = A\,(x_v - \bar x_{s(v)})/\sigma_{s(v)}`, plus a gated correction; with the gate shut and A fitted by
-    ridge regression it is ridge from image to state. With B at zero the prediction is the feature mean.
+    ridge regression it is ridge from image to state. With B at zero the prediction is the feature mean. A value that
+    was not measured is the section's mean to the encoding, and has no part in the likelihood.
 
     Shapes
     ------
@@ -71,12 +76,15 @@ class GaussianMeasurement(AbstractMeasurement):
         level, modality = self.slot
         section, store = graph[level].section_index, graph[names.SECTION]
         mean, spread = (store[f"{level}_{modality}_{what}"][section] for what in ("mean", "spread"))
-        standard = ((graph[level][modality] - mean) / spread).to(device)
-        return FeatureInput(standard, section.to(device), graph[level][names.mask_name(modality)].float().to(device))
+        observed = ((graph[level][modality] - mean) / spread).to(device)
+        standard = torch.nan_to_num(observed, nan=0.0)
+        return FeatureInput(
+            standard, observed, section.to(device), graph[level][names.mask_name(modality)].float().to(device)
+        )
 
     def observation(self, data: FeatureInput) -> Tensor:
-        """Return the standardised features."""
-        return data.standard
+        """Return the standardised features, not a number where one was not measured."""
+        return data.observed
 
     def encode(self, data: FeatureInput, shown: Tensor | None = None) -> Tensor:
         """Return what the features alone say of each node (node, latent)."""

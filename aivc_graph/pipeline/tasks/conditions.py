@@ -3,46 +3,112 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 
+from aivc_graph.errors import ConfigError, unknown_name
 from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.evaluation.responses.activities import in_pathways
-from aivc_graph.evaluation.responses.asking import examine
-from aivc_graph.evaluation.responses.leaks import Leaks
-from aivc_graph.evaluation.responses.of_graph import TASK, held_out_conditions, responses_of_graph
+from aivc_graph.evaluation.responses.asking import conditions_in, examine
+from aivc_graph.evaluation.responses.leaks import Leaks, refuse
+from aivc_graph.evaluation.responses.of_graph import TASK, conditions_of_graph, held_out_conditions
+from aivc_graph.evaluation.responses.predictions import check_controls
+from aivc_graph.evaluation.responses.questions import Fold, Question, question_of
 from aivc_graph.evaluation.responses.table import Responses
 from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.evaluation.settings import QuestionConfig
 from aivc_graph.graph.screens import EFFECT, Setting, screened
 from aivc_graph.operators.intervention.condition_effects import ConditionEffects
+from aivc_graph.operators.intervention.condition_stack import LEAST_TRAINED, predict_responses
+from aivc_graph.operators.intervention.conditions import Floats
 from aivc_graph.pipeline.tasks.task import HIDDEN, TASKS, Asked
+from aivc_graph.splits.design import split_design
+from aivc_graph.splits.drawn import AbstractDrawnSplit
 
 log = logging.getLogger(__name__)
+ACCEPT = "drop one of the two, keep both on one side, or set `split: {share_content: true}` if that is the question"
 
 
 @TASKS.register(TASK, needs="cells with conditions, of which some were held out, and controls in their contexts")
 def conditions(asked: Asked) -> list[Scored]:
-    """Return the operator's answer to every held-out condition, beside baselines and replicates."""
-    operator = next((part for part in asked.model.modules() if isinstance(part, ConditionEffects)), None)
-    place = screened(asked.graph)
-    if operator is None or place is None or place[1] == EFFECT or asked.split == HIDDEN:
+    """Ask for every held-out condition in turn, beside baselines and replicates.
+
+    Asked are what the run's split holds out, over all its folds, and the questions of the configuration. A fold that
+    the run did not train is answered by its operator fitted to the training conditions of that fold.
+    """
+    found, place = asked.screen, screened(asked.graph)
+    if found is None or place is None:
         return []
-    found = responses_of_graph(asked.graph)
-    assert found is not None
     table, settings, row = found
-    question = held_out_conditions(asked.graph, table, row, asked.split)
-    if question is None:
-        return []
-    for leak in Leaks(table, question).told:
-        log.warning("%s: %s", TASK, leak)
-    exam = examine(table, question)
-    said = np.stack([_answer(operator, table, settings[i], i) for i in exam.rows])
-    scored = exam.scored(exam.of_effects([said]), split=asked.split)
-    weights = None if asked.weights is None else Footprints(asked.weights, table.genes)
-    return [scored, *([] if weights is None else [in_pathways(scored, weights)])]
+    questions = list(_questions(asked, table, conditions_of_graph(asked.graph, settings, row), row))
+    where, effects = f"{place[0]} · {place[1]}", place[1] == EFFECT
+    if questions and not effects:
+        check_controls(table, where)
+    told = dict.fromkeys(leak for question in questions for leak in Leaks(table, question).told)
+    refuse(list(told), where, ACCEPT, accept=bool((asked.config.task.split or {}).get("share_content")))
+    operator = next((part for part in asked.model.modules() if isinstance(part, ConditionEffects)), None)
+    weights = None if asked.weights is None or effects else Footprints(asked.weights, table.genes)
+    scored = []
+    for question in questions:
+        started = time.perf_counter()
+        exam, fewest = examine(table, question), min(int(fold.train.sum()) for fold in question.folds)
+        answers = [] if fewest < LEAST_TRAINED else [_told(operator, table, settings, fold) for fold in question.folds]
+        why = "" if answers else f"fewer than {LEAST_TRAINED} conditions to learn from ({fewest})"
+        split = asked.split if question.name.startswith(TASK) else "test"
+        one = exam.scored(
+            exam.of_effects(answers) if answers else None,
+            no_model=why,
+            split=split,
+            modality=place[1],
+            seed=asked.tissue.seed,
+        )
+        scored += [one, *([] if weights is None else [in_pathways(one, weights)])]
+        shown = (question.name, len(exam.rows), len(question.folds), time.perf_counter() - started)
+        log.info("%s: %d conditions in %d folds, %.1f s", *shown)
+    return scored
 
 
-def _answer(operator: ConditionEffects, table: Responses, one: Setting, row: int) -> np.ndarray:
-    """Return the effect of a row (gene,); its control is told to everyone."""
-    untreated = table.profile[table.control[row]]
-    return operator.predict(one.parts, one.context, one.doses, one.hours, untreated)[0]
+def _questions(asked: Asked, table: Responses, frame: pd.DataFrame, row: np.ndarray) -> Iterator[Question]:
+    """Yield what the run's split asks, over all its folds, and what its configuration asks beside it."""
+    own = dict(asked.config.task.split or {})
+    design = split_design(own.pop("kind"), **own) if own else None
+    if isinstance(design, AbstractDrawnSplit) and (design.test or design.n_test):
+        mine = question_of(design, table, frame)
+    else:
+        mine = None if asked.split == HIDDEN else held_out_conditions(asked.graph, table, row, asked.split)
+    if mine is not None:
+        yield mine
+    names = {"" if mine is None else mine.name}
+    for given in asked.config.evaluation.questions:
+        question = _asked_by(given, table, frame)
+        if question is None:
+            log.info("%s: not asked, there is nothing of the kind", given.kind)
+        elif question.name not in names:
+            names.add(question.name)
+            yield question
+
+
+def _asked_by(given: QuestionConfig, table: Responses, frame: pd.DataFrame) -> Question | None:
+    for one in given.within:
+        if one not in set(frame["context"]):
+            raise unknown_name(ConfigError, "evaluation · questions · within", "context", one, set(frame["context"]))
+    design = split_design(given.kind, **given.options)
+    assert isinstance(design, AbstractDrawnSplit)
+    return question_of(design, table, frame, given.within)
+
+
+def _told(operator: ConditionEffects | None, table: Responses, settings: list[Setting], fold: Fold) -> Floats:
+    """Return the effect of each asked row (asked, gene); its control is told to everyone."""
+    rows = np.flatnonzero(fold.asked)
+    trained = {settings[i] for i in np.flatnonzero(fold.train)}
+    if operator is None or trained != {one for one in operator.plan.rows if one.parts}:
+        return predict_responses(conditions_in(table, fold), fold.asked)
+    said = []
+    for i in rows:
+        one = settings[i]
+        untreated = table.profile[table.control[i]] if table.unmeasured is None else None
+        said.append(operator.predict(one.parts, one.context, one.doses, one.hours, untreated).effect)
+    return np.stack(said)

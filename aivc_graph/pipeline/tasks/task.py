@@ -19,7 +19,10 @@ from aivc_graph.evaluation.intervals import Units, units_of
 from aivc_graph.evaluation.leakage import leakage
 from aivc_graph.evaluation.metrics.metric import Answers, sums_by
 from aivc_graph.evaluation.readouts.footprints import Footprints
+from aivc_graph.evaluation.responses.of_graph import responses_of_graph
+from aivc_graph.evaluation.responses.table import Responses
 from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.graph.screens import Setting
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.pipeline.truth import Truth
@@ -72,6 +75,11 @@ class Asked:
             if any(bool(self.graph.in_split(level, split).any()) for level in levels):
                 return split
         return HIDDEN
+
+    @cached_property
+    def screen(self) -> tuple[Responses, list[Setting], NDArray[np.integer]] | None:
+        """The graph's screen as a table of responses; see `responses_of_graph`."""
+        return responses_of_graph(self.graph)
 
     def ablations(self, answer: Callable[[VirtualTissue], Answers], *without: str) -> dict[str, Answers]:
         """Return what each ablated tissue answers, but for those `without` which the question is the same."""

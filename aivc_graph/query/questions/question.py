@@ -61,6 +61,10 @@ class AbstractQuestion(Settings, ABC):
         """Return the endings of files that hold the answer to these options."""
         return self.endings
 
+    def as_table(self, answer: Any) -> Any:
+        """Return the answer as it is shown and written where that is no ``.h5ad`` file; as it is by default."""
+        return answer
+
     def draw(self, tissue: VirtualTissue, answer: Any) -> Any:
         """Return the answer drawn, as matplotlib Axes."""
         raise NotImplementedError

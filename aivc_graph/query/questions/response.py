@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 from pydantic import Field
@@ -13,8 +15,10 @@ from pydantic import Field
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.graph.tissue_graph import to_scipy_csr
-from aivc_graph.query.questions.question import QUESTIONS, AbstractQuestion, Symbols
+from aivc_graph.query.questions.question import NODES, QUESTIONS, AbstractQuestion, Symbols
+from aivc_graph.query.screen_responses import response_table, screen_operator
 from aivc_graph.query.what_if import WhatIf
+from aivc_graph.tissue.conditions import canonical
 from aivc_graph.tissue.intervention import Combination, Intervention
 from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS
 
@@ -23,8 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 PLACES = ("niche", "section", "disc")
-GIVEN = "such as knockout:TGFB1 or drug:ruxolitinib@0.3; may be repeated, for a combination"
-PLACE = "niche=3, section=NAME or disc=SECTION:X,Y,RADIUS [µm]; all if not given"
+CONTEXT, OF_TISSUE = "context=", ("at", "readout", "weights")
+GIVEN = "such as knockout:TGFB1 or drug:ruxolitinib@0.3; repeat it for a combination (of a screen: all unseen ones)"
+PLACE = "niche=3, section=NAME, disc=SECTION:X,Y,RADIUS [µm] or context=NAME of a screen; all if not given"
 WEIGHTS = "what tells of a pathway: source, target and weight, or gene sets as GMT"
 HOURS = "how long it lasts until the tissue is looked at (the longest in training)"
 
@@ -37,15 +42,17 @@ HOURS = "how long it lasts until the tissue is looked at (the longest in trainin
 class ResponseQuestion(AbstractQuestion):
     """The effect of one intervention or of several together, a row a place and gene or pathway (`WhatIf.readout`).
 
+    A run of a screen answers with a row a condition and context (`VirtualTissue.responses`): an AnnData as an ``.h5ad``
+    file, else a row a gene as well; without interventions for all conditions that training has not.
+
     A row averages over all nodes of its place, treated or not: ``n_treated`` says how many are. By default it lasts as
     long as the longest in training (see `VirtualTissue.intervene`). What is drawn is the effect on the first gene.
     """
 
-    intervention: tuple[str, ...] = Field(
-        description=GIVEN, min_length=1, json_schema_extra={"metavar": "KIND:NAME[@DOSE]"}
-    )
+    endings: ClassVar[tuple[str, ...]] = NODES
+    intervention: tuple[str, ...] = Field((), description=GIVEN, json_schema_extra={"metavar": "KIND:NAME[@DOSE]"})
     where: str | None = Field(None, description=PLACE, json_schema_extra={"metavar": "PLACE"})
-    dose: float = Field(1.0, description="of every part that does not say its own")
+    dose: float | None = Field(None, description="of every part that does not say its own (1; most used in a screen)")
     hours: float | None = Field(None, description=HOURS)
     at: Literal["cell", "patch", "region", "niche"] = Field(
         "niche", description="one row a node of this level, or a niche"
@@ -54,8 +61,10 @@ class ResponseQuestion(AbstractQuestion):
     readout: Literal["genes", "pathways"] = Field("genes", description="of what; pathways need --weights")
     weights: Path | None = Field(None, description=WEIGHTS, json_schema_extra={"metavar": "FILE"})
 
-    def answer(self, tissue: VirtualTissue) -> pd.DataFrame:
-        """Return the table; what is to be known about it is logged."""
+    def answer(self, tissue: VirtualTissue) -> Any:
+        """Return the table, of a screen the AnnData; what is to be known about it is logged."""
+        if screen_operator(tissue.model) is not None:
+            return self._of_screen(tissue)
         told = self._what_if(tissue)
         for reason in told.reasons:
             log.warning("%s", reason)
@@ -71,12 +80,66 @@ class ResponseQuestion(AbstractQuestion):
             raise QueryError("--plot", "no gene", "the effect on a gene is drawn", "name one with --genes")
         return self._what_if(tissue).plot(self.genes[0] if self.genes else answer["gene"].iloc[0])
 
+    def as_table(self, answer: Any) -> pd.DataFrame:
+        """Return the table; of a screen a row a condition, context and gene."""
+        return answer if isinstance(answer, pd.DataFrame) else response_table(answer)
+
+    def _of_screen(self, tissue: VirtualTissue) -> ad.AnnData:
+        if self.model_fields_set & set(OF_TISSUE):
+            options = ", ".join(f"--{name}" for name in OF_TISSUE if name in self.model_fields_set)
+            raise QueryError(options, "a question to a screen", "a question to tissue", "leave it out")
+        if self.where is not None and not self.where.startswith(CONTEXT):
+            found, mend = f"where {self.where!r}", "cells without positions lie nowhere else"
+            raise QueryError("response", found, "context=NAME of a screen", mend)
+        given = sorted(map(_read, self.intervention), key=lambda one: one[1])
+        _check_kinds(tissue, given)
+        doses = tuple(self.dose if amount is None else amount for _, _, amount in given)
+        known = tuple(one for one in doses if one is not None)
+        if known and len(known) < len(doses):
+            raise QueryError("intervention", "a dose of some parts alone", "one of each, or --dose for the others")
+        answer = tissue.responses(
+            [canonical(name for _, name, _ in given)] if given else None,
+            None if self.where is None else [self.where.removeprefix(CONTEXT)],
+            known or None,
+            self.hours,
+        )
+        for row in answer.obs[~answer.obs["supported"]].itertuples():
+            log.warning("%s in %s is out of support: %s", row.condition, row.context, row.why)
+        for gene in self.genes or ():
+            if gene not in answer.var_names:
+                raise unknown_name(QueryError, "response", "gene", gene, answer.var_names)
+        return answer if self.genes is None else answer[:, list(self.genes)].copy()
+
     def _what_if(self, tissue: VirtualTissue) -> WhatIf:
-        parts = tuple(_as_trained(tissue, _part(text, self.dose)) for text in self.intervention)
+        if not self.intervention:
+            mend = "name it, as in --intervention knockout:TGFB1"
+            raise QueryError("response", "nothing done", "what is done", mend)
+        usual = 1.0 if self.dose is None else self.dose
+        if not 0 <= usual < np.inf:
+            raise QueryError("--dose", f"the dose {usual:g}", "a number from 0")
+        parts = tuple(_as_trained(tissue, _part(text, usual)) for text in self.intervention)
         return tissue.intervene(Combination(parts=parts), where=_where(tissue, self.where), hours=self.hours)
 
 
+def _check_kinds(tissue: VirtualTissue, given: Sequence[tuple[str, str, float | None]]) -> None:
+    """Refuse a part twice, and what training knows, done in another way alone."""
+    obs = tissue.graph.obs(names.INTERVENTION) if names.INTERVENTION in tissue.graph.node_types else None
+    for i, (kind, name, _) in enumerate(given):
+        kinds = [] if obs is None else sorted(set(obs.loc[obs["name"] == name, "kind"].astype(str)))
+        if kinds and kind not in kinds:
+            expected = f"{name} as {' or '.join(kinds)}"
+            raise QueryError(f"intervention {kind}:{name}", f"{name} as {kind}", expected, "ask it as it was done")
+        if i and given[i - 1][1] == name:
+            raise QueryError(f"intervention {kind}:{name}", f"{name} twice", "each once", "add up its doses")
+
+
 def _part(text: str, dose: float) -> Intervention:
+    kind, name, amount = _read(text)
+    return Intervention(kind=kind, name=name, dose=dose if amount is None else amount)
+
+
+def _read(text: str) -> tuple[str, str, float | None]:
+    """Return kind, name and dose of ``KIND:NAME@DOSE``; no dose where it says none."""
     kind, colon, rest = text.partition(":")
     name, at, amount = rest.partition("@")
     if not colon or not name:
@@ -86,13 +149,15 @@ def _part(text: str, dose: float) -> Intervention:
             f"intervention {text!r}", "no dose behind the '@'", "a number from 0", "leave out the '@' for 1"
         )
     INTERVENTION_KINDS.get(kind, f"intervention {text!r}", QueryError)
+    if not amount:
+        return kind, name, None
     try:
-        given = float(amount) if amount else dose
+        given = float(amount)
     except ValueError:
         raise QueryError(f"intervention {text!r}", f"the dose {amount!r}", "a number") from None
     if not 0 <= given < np.inf:
         raise QueryError(f"intervention {text!r}", f"the dose {given:g}", "a number from 0")
-    return Intervention(kind=kind, name=name, dose=given)
+    return kind, name, given
 
 
 def _as_trained(tissue: VirtualTissue, part: Intervention) -> Intervention:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -14,7 +15,7 @@ from aivc_graph.evaluation.baselines.baseline import run_baselines
 from aivc_graph.evaluation.baselines.responses import additive
 from aivc_graph.evaluation.responses.asking import Exam, examine, scene_of
 from aivc_graph.evaluation.responses.leaks import Leaks
-from aivc_graph.evaluation.responses.questions import Question, unseen_context, unseen_gene, unseen_pair
+from aivc_graph.evaluation.responses.questions import Question, conditions_of_table, question_of
 from aivc_graph.evaluation.responses.table import Responses, responses_of
 from aivc_graph.evaluation.scoring import fingerprint, score
 from aivc_graph.splits.design import split_design
@@ -53,6 +54,12 @@ def screen(contexts: tuple[str, ...] = ("a", "b"), cells: int = 30, genes: int =
     return made
 
 
+def asked_of(table: Responses, kind: str, *within: str, **options: Any) -> Question:
+    found = question_of(split_design(kind, **options), table, conditions_of_table(table), within)
+    assert found is not None
+    return found
+
+
 @pytest.fixture(scope="module")
 def table() -> Responses:
     return responses_of(screen(), "condition", "ctrl", "line")
@@ -60,22 +67,22 @@ def table() -> Responses:
 
 @pytest.fixture(scope="module")
 def questions(table: Responses) -> dict[str, Question]:
-    here = ~table.is_control & (table.context == "a")
-    asked = [*unseen_gene(table, here), *unseen_pair(table, here), *unseen_context(table, ~table.is_control)]
-    return {question.name: question for question in asked}
+    pairs = [asked_of(table, "by_intervention", "a", hold="combination", seen=n, n_test=1) for n in (2, 1, 0)]
+    asked = [asked_of(table, "by_intervention", "a", n_test=2), *pairs, asked_of(table, "by_context")]
+    return {question.name.removesuffix("_in_a"): question for question in asked}
 
 
 @pytest.fixture(scope="module")
 def exam(table: Responses, questions: dict[str, Question]) -> Exam:
-    return examine(table, questions["unseen_pair_2_seen"])
+    return examine(table, questions["unseen_combination_2_seen"])
 
 
 def test_questions_hold_out_what_they_say(table: Responses, questions: dict[str, Question]) -> None:
     assert set(questions) == {
-        "unseen_gene",
-        "unseen_pair_2_seen",
-        "unseen_pair_1_seen",
-        "unseen_pair_0_seen",
+        "unseen_target",
+        "unseen_combination_2_seen",
+        "unseen_combination_1_seen",
+        "unseen_combination_0_seen",
         "unseen_context",
     }
     for question in questions.values():
@@ -84,17 +91,21 @@ def test_questions_hold_out_what_they_say(table: Responses, questions: dict[str,
             if question.name != "unseen_context":
                 names = {table.parts[row] for row in np.flatnonzero(fold.asked)}
                 assert not names & {table.parts[row] for row in np.flatnonzero(fold.train)}
-    for fold in questions["unseen_gene"].folds:
+    for fold in questions["unseen_target"].folds:
         assert not (table.design[fold.train].any(axis=0) & table.design[fold.asked].any(axis=0)).any()
     for fold in questions["unseen_context"].folds:
         assert not set(table.context[fold.train]) & set(table.context[fold.asked])
     asked = {name: set(table.condition[question.asked]) for name, question in questions.items()}
-    assert asked["unseen_pair_2_seen"] == {"A+B", "C+D"}
-    assert asked["unseen_pair_1_seen"] == {"A+X"} and asked["unseen_pair_0_seen"] == {"X+Y", "Y+Z"}
-    assert all(
-        not table.design[fold.train][:, table.targets.index("Y")].any()
-        for fold in questions["unseen_pair_0_seen"].folds
-    )
+    assert asked["unseen_combination_2_seen"] == {"A+B", "C+D"}
+    assert asked["unseen_combination_1_seen"] == {"A+B", "C+D", "A+X"}
+    assert asked["unseen_combination_0_seen"] == set(PAIRS) and asked["unseen_target"] >= set(SINGLES)
+    for fold in questions["unseen_combination_0_seen"].folds:
+        assert not table.design[fold.train][:, table.design[fold.asked].any(axis=0)].any()
+    assert {(one.unit, one.axis) for one in questions.values()} == {
+        ("target", "intervention"),
+        ("combination", "intervention"),
+        ("context", "context"),
+    }
 
 
 def test_no_baseline_reads_what_is_asked(table: Responses, questions: dict[str, Question]) -> None:
@@ -130,7 +141,7 @@ def test_sum_of_planted_effects_is_told_by_the_additive_rule(exam: Exam) -> None
     assert found["energy_distance", "additive"].value < found["energy_distance", "no_change"].value
     assert found["r2_weighted", "global_mean"].value == 0.0
     assert {one.predictor for one in rows if one.kind == "baseline"} == RULES
-    assert {one.unit for one in rows} == {"perturbation"} and {one.leakage for one in rows} == {0.0}
+    assert {one.unit for one in rows} == {"combination"} and {one.leakage for one in rows} == {0.0}
 
 
 def test_a_condition_of_one_cell_has_no_replicate_and_is_left_out_of_the_ceilings() -> None:
@@ -138,8 +149,7 @@ def test_a_condition_of_one_cell_has_no_replicate_and_is_left_out_of_the_ceiling
     name = given.obs["condition"].to_numpy()
     drop = np.flatnonzero(name == "A+B")[1:]
     lone = responses_of(given[np.setdiff1d(np.arange(given.n_obs), drop)].copy(), "condition", "ctrl", "line")
-    pairs = [one for one in unseen_pair(lone, ~lone.is_control) if one.name == "unseen_pair_2_seen"]
-    exam = examine(lone, pairs[0])
+    exam = examine(lone, asked_of(lone, "by_intervention", hold="combination", seen=2, n_test=1))
     ceiling = exam.replicates()["replicate_half"]
     assert lone.condition[exam.rows].tolist() == ["A+B", "C+D"] and ceiling.replicated.tolist() == [False, True]
     rows, _ = score([exam.scored(exam.of_profiles(exam.measured.profile))])
@@ -152,7 +162,7 @@ def test_a_condition_of_one_cell_has_no_replicate_and_is_left_out_of_the_ceiling
 
 
 def test_axes_are_fitted_without_the_rows_asked_about(table: Responses, questions: dict[str, Question]) -> None:
-    question = questions["unseen_pair_2_seen"]
+    question = questions["unseen_combination_2_seen"]
     asked = question.asked[table.cells.row]
     cells = dataclasses.replace(
         table.cells, x=sparse.csr_matrix(table.cells.x.multiply(np.where(asked, 7.0, 1.0)[:, None]))
@@ -164,7 +174,7 @@ def test_axes_are_fitted_without_the_rows_asked_about(table: Responses, question
 
 
 def test_planted_leaks_are_counted(table: Responses, questions: dict[str, Question]) -> None:
-    question = questions["unseen_pair_2_seen"]
+    question = questions["unseen_combination_2_seen"]
     assert Leaks(table, question).share == 0.0 and Leaks(table, question).told == []
     fold = question.folds[0]
     open_ = dataclasses.replace(question, folds=(dataclasses.replace(fold, train=fold.train | fold.asked),))
@@ -197,21 +207,35 @@ def test_a_profile_without_cells_moves_the_controls_cells(exam: Exam) -> None:
     assert not still.differential.significant.any() and (still.differential.lfc == 0).all()
 
 
-def test_folds_are_those_of_the_general_designs(table: Responses, questions: dict[str, Question]) -> None:
-    among = ~table.is_control
-    frame = pd.DataFrame({"targets": list(table.parts), "context": table.context})
-    for name, question in questions.items():
-        for fold in question.folds:
-            asked = [table.condition[row] for row in np.flatnonzero(fold.asked)]
-            if name == "unseen_context":
-                labels = split_design("by_context", test=sorted(set(table.context[fold.asked]))).label(frame)
-                here = among
-            elif name == "unseen_gene":
-                labels = split_design("by_intervention", hold="target", test=sorted(set(asked))).label(frame)
-                here = among & (table.context == "a")
-            else:
-                seen = int(name.split("_")[2])
-                labels = split_design("by_intervention", hold="combination", test=asked, seen=seen).label(frame)
-                here = among & (table.context == "a")
-            np.testing.assert_array_equal(fold.train, (labels == "train").to_numpy() & here)
-            assert (labels[fold.asked] == "test").all()
+def test_a_pair_of_two_targets_that_are_held_out_apart_is_asked_in_neither_fold(table: Responses) -> None:
+    question = asked_of(table, "by_intervention", "a", n_test=1)
+    assert set(table.condition[question.asked]) == set(SINGLES)
+    assert len(question.folds) == len(SINGLES)  # X, Y and Z were done in pairs alone
+    every = asked_of(table, "by_intervention", "a")
+    assert [fold.asked.tolist() for fold in every.folds] == [fold.asked.tolist() for fold in question.folds]
+
+
+def test_of_a_context_what_trains_elsewhere_is_asked(table: Responses) -> None:
+    question = asked_of(table, "by_context")
+    assert set(table.condition[question.asked]) == set(SINGLES) and len(question.folds) == 2
+    rows, _ = score([examine(table, question).scored(None, no_model="none was asked")])
+    assert {(one.unit, one.n_units, one.lower) for one in rows} == {("context", 2, None)}
+
+
+def test_few_values_are_judged_by_their_errors_and_missing_ones_by_nobody() -> None:
+    table = responses_of(screen(("a",))[:, :6].copy(), "condition", "ctrl", "line")
+    question = asked_of(table, "by_intervention", hold="combination", seen=2, n_test=1)
+    assert examine(table, question).metrics == ("mse_delta", "rmse_delta")
+    missing = np.zeros(table.profile.shape, bool)
+    missing[np.flatnonzero(question.asked)[0], 2] = True
+    effects = dataclasses.replace(table, unmeasured=missing)
+    exam = examine(effects, question)
+    assert exam.axes is None
+    wrong = exam.measured.profile.copy()
+    wrong[0, 2] = 99.0
+    rows, _ = score([exam.scored(exam.of_profiles(wrong))])
+    assert next(one.value for one in rows if one.predictor == "model") == 0.0
+    train = question.folds[0].train
+    filled = dataclasses.replace(effects, unmeasured=np.eye(len(missing), missing.shape[1], dtype=bool)).learned(train)
+    row = int(np.flatnonzero(train)[0])
+    assert row < 6 and filled[row, row] == pytest.approx(table.effect[train][1:, row].mean())

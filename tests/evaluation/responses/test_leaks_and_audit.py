@@ -9,9 +9,9 @@ from scipy import sparse
 
 from aivc_graph.evaluation.responses.audit import audit_question, likeness
 from aivc_graph.evaluation.responses.leaks import Leaks
-from aivc_graph.evaluation.responses.questions import Fold, Question, unseen_context, unseen_gene, unseen_pair
+from aivc_graph.evaluation.responses.questions import Fold, Question
 from aivc_graph.evaluation.responses.table import Responses, responses_of
-from tests.evaluation.responses.test_asking import screen
+from tests.evaluation.responses.test_asking import asked_of, screen
 
 
 @pytest.fixture(scope="module")
@@ -19,11 +19,13 @@ def cells() -> ad.AnnData:
     return screen()
 
 
-def asked(made: ad.AnnData, ask: str = "unseen_pair_2_seen") -> tuple[Responses, Question]:
+def asked(made: ad.AnnData, ask: str = "combination", seen: int | None = 2) -> tuple[Responses, Question]:
     table = responses_of(made, "condition", "ctrl", "line")
-    among = ~table.is_control
-    found = [*unseen_pair(table, among & (table.context == "a")), *unseen_gene(table, among)]
-    return table, next(one for one in (*found, *unseen_context(table, among)) if one.name == ask)
+    if ask == "context":
+        return table, asked_of(table, "by_context")
+    if ask == "target":
+        return table, asked_of(table, "by_intervention", n_test=2)
+    return table, asked_of(table, "by_intervention", "a", hold=ask, seen=seen, n_test=1)
 
 
 def planted(made: ad.AnnData, of: str, into: str, n: int = 30) -> ad.AnnData:
@@ -37,8 +39,8 @@ def planted(made: ad.AnnData, of: str, into: str, n: int = 30) -> ad.AnnData:
 
 
 def test_a_clean_screen_leaks_nothing(cells: ad.AnnData) -> None:
-    for ask in ("unseen_pair_2_seen", "unseen_pair_0_seen", "unseen_gene", "unseen_context"):
-        leaks = Leaks(*asked(cells, ask))
+    for ask, seen in (("combination", 2), ("combination", 0), ("target", None), ("context", None)):
+        leaks = Leaks(*asked(cells, ask, seen))
         assert leaks.told == [] and leaks.share == 0.0
 
 
@@ -52,8 +54,8 @@ def test_cells_under_another_name_are_told(cells: ad.AnnData, into: str, what: s
 
 
 def test_cells_of_what_is_left_out_leak_nothing(cells: ad.AnnData) -> None:
-    table, question = asked(planted(cells, "X+Y", "Y+Z"), "unseen_pair_0_seen")
-    assert len(question.folds) == 2 and Leaks(table, question).told == []  # the two share Y, and neither trains
+    table, question = asked(planted(cells, "X+Y", "Y+Z"), "combination", 0)
+    assert len(question.folds) == 5 and Leaks(table, question).told == []  # the two share Y, and neither trains
 
 
 def test_one_intervention_under_two_names_is_told(cells: ad.AnnData) -> None:
@@ -63,12 +65,15 @@ def test_one_intervention_under_two_names_is_told(cells: ad.AnnData) -> None:
     made.obs.iloc[pairs[15:], 0] = "B+A"
     table = responses_of(made, "condition", "ctrl", "line")
     test = (table.condition == "A+B") & (table.context == "a")
-    leaks = Leaks(table, Question("predictions", "intervention", (Fold(~test & ~table.is_control, test),)))
+    leaks = Leaks(
+        table,
+        Question("p", "intervention", (Fold(~test & ~table.is_control, test),), "condition", tuple(table.condition)),
+    )
     assert leaks.told == ["A+B in a is asked, and trains as B+A in a"] and leaks.share == 1.0
 
 
 def test_random_folds_flatter_a_question_of_unseen_genes(cells: ad.AnnData) -> None:
-    table, question = asked(cells, "unseen_gene")
+    table, question = asked(cells, "target")
     found = audit_question(table, question)
     parts = found["optimism"]["parts"]
     assert parts["gap"] > 0.3 and parts["gap"] == pytest.approx(parts["random_split"] - parts["this_split"], abs=1e-4)

@@ -69,7 +69,7 @@ def test_it_answers_as_the_rules_do_on_the_table_of_its_conditions() -> None:
     said = predict_responses(conditions_of(effect, design, context, ~asked, untreated=untreated), asked)
     module = fitted(graph)
     for where, expected in zip(("k562", "rpe1"), said, strict=True):
-        found, doubts = module.predict(["B", "A"], where)
+        found, *_, doubts, _ = module.predict(["B", "A"], where)
         np.testing.assert_allclose(found, expected, atol=1e-6)
         assert doubts == ()
     assert np.abs(said - effect[asked]).max() < 0.5 < np.abs(effect[asked]).max()
@@ -116,8 +116,8 @@ def test_what_is_held_out_is_not_read() -> None:
 
 def test_what_training_has_not_is_said() -> None:
     module = fitted(of_pairs())
-    assert module.predict(["A", "Z"], "k562")[1] == ("Z was never done in training",)
-    assert module.predict(["A"], "jurkat")[1] == ("no condition of jurkat trains",)
+    assert module.predict(["A", "Z"], "k562").doubts == ("Z was never done in training",)
+    assert module.predict(["A"], "jurkat").doubts == ("no condition of jurkat trains",)
     with pytest.raises(QueryError, match="no part"):
         module.predict([], "k562")
     with pytest.raises(QueryError, match="2 values of dose"):
@@ -145,11 +145,11 @@ def test_doses_are_told_apart_and_one_out_of_range_is_said() -> None:
     settings, of_node = settings_of(graph, "cell", LOG_EXPRESSION)
     assert Setting("a549", ("A",), (10.0,), (24.0,)) in settings and len(settings) == 16 and (of_node >= 0).all()
     module = fitted(graph)
-    high, doubts = module.predict(["A"], "a549", dose=10.0)
+    high, *_, doubts, _ = module.predict(["A"], "a549", dose=10.0)
     low = module.predict(["A"], "a549", dose=0.1)[0]
     assert doubts == () and np.linalg.norm(low) < 0.5 * np.linalg.norm(high)
-    assert module.predict(["A"], "a549", dose=50.0)[1] == ("dose 50 of A is outside 0.1 to 10",)
-    assert module.predict(["A"], "a549", dose=1.0, hours=48.0)[1] == ("hours 48 of A is outside 24 to 24",)
+    assert module.predict(["A"], "a549", dose=50.0).doubts == ("dose 50 of A is outside 0.1 to 10",)
+    assert module.predict(["A"], "a549", dose=1.0, hours=48.0).doubts == ("hours 48 of A is outside 24 to 24",)
 
 
 def test_effects_need_no_controls_and_a_gene_that_was_not_measured_counts_as_the_mean() -> None:

@@ -12,12 +12,12 @@ from aivc_graph.operators.intervention.condition_stack import (
     RULES,
     Kind,
     kind_of,
-    left_out_products,
+    left_out,
     predict_responses,
     rules,
     weights,
 )
-from aivc_graph.operators.intervention.conditions import Conditions, conditions_of
+from aivc_graph.operators.intervention.conditions import EVERYWHERE, Conditions, conditions_of
 from aivc_graph.operators.intervention.variance_components import likenesses, variances
 
 GENES, N_PARTS, NOISE = 80, 7, 0.05
@@ -158,13 +158,13 @@ def test_parts_never_seen_fall_back_on_the_mean_of_all_parts() -> None:
 def test_weights_are_shares_and_leave_a_rule_that_tells_nothing() -> None:
     given, asked = held_out(screen("saturates"))
     start = variances(given, likenesses(given, None))
-    products, n = left_out_products(given, Kind(2, 0, True, False), start)
+    products, n, _ = left_out(given, Kind(2, 0, True, False), start)
     assert n == 17
-    for said in rules(given, np.flatnonzero(asked), start).transpose(1, 0, 2):
+    for said in rules(given, np.flatnonzero(asked), {EVERYWHERE: start}).transpose(1, 0, 2):
         found = weights(products, n, said)
         assert (found >= 0).all() and found.sum() == pytest.approx(1.0)
         assert found[RULES.index("saturating")] > 0.5 and found[RULES.index("nothing")] < 0.05
-    assert left_out_products(given, Kind(3, 0, True, False), start)[1] == 0
+    assert left_out(given, Kind(3, 0, True, False), start).n == 0
 
 
 def test_a_new_context_is_told_from_the_others() -> None:
@@ -195,7 +195,7 @@ def test_one_condition_missing_in_a_context_is_told_from_contexts_alike() -> Non
     row = int(np.flatnonzero(asked)[0])
     assert kind_of(given, row) == Kind(1, 0, True, True)
     start = variances(given, likenesses(given, None))
-    assert left_out_products(given, kind_of(given, row), start)[1] == given.train.sum()
+    assert left_out(given, kind_of(given, row), start).n == given.train.sum()
     elsewhere = error(rules_of_baselines(given, asked)["same_elsewhere"], whole, asked)
     assert error(predict_responses(given, asked), whole, asked) < 0.1 * elsewhere
 
@@ -260,5 +260,34 @@ def test_a_single_left_out_condition_chooses_nothing() -> None:
     asked = (whole.context == 2) & whole.parts[:, 0]
     given, row = whole.without(~train), int(np.flatnonzero(asked)[0])
     start = variances(given, likenesses(given, None))
-    assert left_out_products(given, kind_of(given, row), start)[1] == 1
+    assert left_out(given, kind_of(given, row), start).n == 1
     np.testing.assert_allclose(predict_responses(given, asked)[0], whole.effect[train].mean(axis=0), atol=1e-12)
+
+
+def test_what_other_contexts_respond_with_does_not_spoil_what_parts_do_here() -> None:
+    """Rules that learn from other parts read the context asked about; with it alone they say the same."""
+    here = screen("saturates", n_contexts=1)
+    rng = np.random.default_rng(5)
+    others = rng.normal(size=(60, GENES)) * 0.2
+    design = np.eye(N_PARTS, dtype=bool)[rng.integers(0, N_PARTS, 60)]
+    effect = np.concatenate([here.effect, others])
+    context = np.concatenate([here.context, 1 + np.arange(60) % 3])
+    parts = np.concatenate([here.parts, design])
+    fewer, asked = held_out(here)
+    train = np.concatenate([fewer.train, np.ones(60, bool)])
+    whole = conditions_of(effect, parts, context, train)
+    asked_too = np.concatenate([asked, np.zeros(60, bool)])
+    alone, beside = rules(fewer, np.flatnonzero(asked)), rules(whole, np.flatnonzero(asked_too))
+    for name in ("bilinear ridge", "kernel ridge", "best linear", "nearest conditions"):
+        np.testing.assert_allclose(beside[RULES.index(name)], alone[RULES.index(name)], rtol=1e-6, atol=1e-9)
+    said = predict_responses(whole, asked_too)
+    assert error(said, here, asked) < 1.2 * error(predict_responses(fewer, asked), here, asked)
+
+
+def test_a_part_that_trains_in_another_context_alone_is_told_from_there() -> None:
+    whole = screen("adds", n_contexts=2)
+    gone = whole.parts[:, 0] & (whole.context == 0)
+    given = whole.without(gone)
+    row = int(np.flatnonzero(gone)[0])
+    assert (given.of_its_context(row) == given.train).all()
+    assert set(whole.context[given.of_its_context(int(np.flatnonzero(whole.context == 1)[-1]))]) == {1}
