@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aivc_graph.pipeline.evaluate import evaluate
     from aivc_graph.pipeline.evaluate_predictions import evaluate_predictions
     from aivc_graph.pipeline.evaluate_tables import evaluate_table
+    from aivc_graph.pipeline.from_anndata import from_anndata
     from aivc_graph.pipeline.train import Run, train
     from aivc_graph.query.virtual_tissue import VirtualTissue
     from aivc_graph.tissue.intervention import Intervention, activation, drug, knockout, ligand
@@ -31,6 +32,7 @@ __all__ = [
     "evaluate",
     "evaluate_predictions",
     "evaluate_table",
+    "from_anndata",
     "io",
     "knockout",
     "ligand",
@@ -50,6 +52,7 @@ _DEFINED_IN = {
     "evaluate": "aivc_graph.pipeline.evaluate",
     "evaluate_predictions": "aivc_graph.pipeline.evaluate_predictions",
     "evaluate_table": "aivc_graph.pipeline.evaluate_tables",
+    "from_anndata": "aivc_graph.pipeline.from_anndata",
     "VirtualTissue": "aivc_graph.query.virtual_tissue",
     **dict.fromkeys(("Intervention", "activation", "drug", "knockout", "ligand"), "aivc_graph.tissue.intervention"),
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import json
 import logging
 import os
 import sys
@@ -14,15 +13,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+from aivc_graph import verbs
 from aivc_graph.errors import AivcError, StoreError
 from aivc_graph.pipeline.catalogue import COMPARE, EVALUATE
-from aivc_graph.pipeline.evaluate_options import OF_PREDICTIONS, RUN, kind_of
 from aivc_graph.simulate.catalogue import CATALOGUE
 
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 PATH_FAULTS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 Do = Callable[[argparse.Namespace], None]
-TERMINAL_ROWS = 60
 FORMATS = ("h5ad", "spatialdata", "geojson", "graphml")
 
 
@@ -69,22 +67,23 @@ def _report(error: Exception) -> int:
 
 def parser(*, asks: bool = True) -> argparse.ArgumentParser:
     """Return the parser of all verbs; the questions of `query`, which take a while to import, only if it `asks`."""
-    top = argparse.ArgumentParser(prog="aivc", description="A virtual tissue that you can question.")
+    top = argparse.ArgumentParser(prog="aivc", description="aivc-graph: a virtual tissue that you can question.")
     top.add_argument("--version", action="version", version=f"aivc {version('aivc-graph')}")
-    verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for add in (_add_demo, _add_simulate, _add_inspect, _add_build, _add_train, _add_evaluate, _add_compare):
-        add(verbs)
-    _add_query(verbs, asks)
-    _add_export(verbs)
+    group = top.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for add in (_add_demo, _add_simulate, _add_init, _add_inspect, _add_build, _add_train, _add_evaluate, _add_compare):
+        add(group)
+    _add_query(group, asks)
+    _add_export(group)
+    _add_schema(group)
     return top
 
 
-def _verb(verbs: Any, name: str, do: Do, text: str, example: str) -> argparse.ArgumentParser:
+def _verb(group: Any, name: str, do: Do, text: str, example: str) -> argparse.ArgumentParser:
     several = "\n" in example
     shown = "examples:\n  " + example.replace("\n", "\n  ") if several else f"example: {example}"
-    verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text, epilog=shown)
+    verb: argparse.ArgumentParser = group.add_parser(name, help=text, description=text, epilog=shown)
     verb.formatter_class = argparse.RawDescriptionHelpFormatter if several else argparse.HelpFormatter
-    verb.set_defaults(do=do, debug=False, quiet=False)
+    verb.set_defaults(do=do, debug=False, quiet=False, json=False)
     _loudness(verb)
     return verb
 
@@ -93,101 +92,145 @@ def _loudness(verb: argparse.ArgumentParser) -> None:
     # Suppressed defaults: a question's own must not undo what was said before it.
     silent = argparse.SUPPRESS
     verb.add_argument("--debug", action="store_true", default=silent, help="show the traceback of an error")
-    verb.add_argument("--quiet", action="store_true", default=silent, help="say only what is wrong")
+    verb.add_argument("--quiet", action="store_true", default=silent, help="print warnings and errors only")
+    verb.add_argument("--json", action="store_true", default=silent, help="print the result as JSON")
 
 
-def _add_demo(verbs: Any) -> None:
-    verb = _verb(verbs, "demo", _demo, "the whole way on a simulated tissue", "aivc demo --out runs/demo")
+def _add_demo(group: Any) -> None:
+    verb = _verb(
+        group,
+        "demo",
+        verbs.demo,
+        "run the whole pipeline on simulated tissue and write a report",
+        "aivc demo --out runs/demo",
+    )
     verb.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="run folder (%(default)s)")
     _device(verb)
-    verb.add_argument("--seed", type=int, default=0, help="of all random choices (%(default)s)")
+    verb.add_argument("--seed", type=int, default=0, help="random seed (%(default)s)")
 
 
-def _add_simulate(verbs: Any) -> None:
-    text = "write a tissue with known ground truth as a vendor would deliver it"
-    verb = _verb(verbs, "simulate", _simulate, text, "aivc simulate tiny --out tissue")
+def _add_simulate(group: Any) -> None:
+    text = "simulate tissue with known ground truth, written in vendor formats"
+    verb = _verb(group, "simulate", verbs.simulate, text, "aivc simulate tiny --out tissue")
     width = max(map(len, CATALOGUE))
     listed = "\n".join(f"  {name:{width}}  {what}" for name, what in CATALOGUE.items())
     verb.formatter_class, verb.epilog = argparse.RawDescriptionHelpFormatter, f"presets:\n{listed}\n\n{verb.epilog}"
-    verb.add_argument("preset", metavar="PRESET", help="one of those below")
-    verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="a folder that is absent or empty")
-    verb.add_argument("--seed", type=int, default=0, help="of all random choices (%(default)s)")
+    verb.add_argument("preset", metavar="PRESET", help="one of the presets below")
+    verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="output folder; must be new or empty")
+    verb.add_argument("--seed", type=int, default=0, help="random seed (%(default)s)")
 
 
-def _add_inspect(verbs: Any) -> None:
-    text = "say what a slide, section, graph or run is, and what is wrong with it"
-    verb = _verb(verbs, "inspect", _inspect, text, "aivc inspect runs/demo")
+def _add_init(group: Any) -> None:
+    text = "look at the data in a folder and write a commented YAML file for `aivc build`"
+    verb = _verb(group, "init", verbs.init, text, "aivc init my_study --out my_study/aivc.yaml")
+    verb.add_argument("folder", type=Path, metavar="FOLDER")
+    verb.add_argument("--out", type=_ends_in(".yaml", ".yml"), metavar="FILE", help="YAML file (FOLDER/aivc.yaml)")
+
+
+def _add_inspect(group: Any) -> None:
+    text = "describe a slide, section, graph or run, and report problems"
+    verb = _verb(group, "inspect", verbs.inspect, text, "aivc inspect runs/demo")
     verb.add_argument("path", type=Path, metavar="PATH")
-    verb.add_argument("--mpp", type=float, metavar="UM", help="pixel size [µm] of a slide that does not state its own")
-    _overrides(verb, "an option of the reader, as in --set level=cell; may be repeated")
-    verb.add_argument("--json", action="store_true", help="as JSON")
+    verb.add_argument("--mpp", type=float, metavar="UM", help="pixel size [µm] of a slide whose file does not state it")
+    _overrides(verb, "set a reader option, such as --set level=cell; may be repeated")
 
 
-def _add_build(verbs: Any) -> None:
-    text = "sections → co-registered tissue → graph store"
-    verb = _verb(verbs, "build", _build, text, "aivc build configs/visium.yaml --out graphs/visium.zarr")
+def _add_build(group: Any) -> None:
+    text = "read and co-register all sections and build the tissue graph"
+    verb = _verb(group, "build", verbs.build, text, "aivc build configs/visium.yaml --out graphs/visium.zarr")
     _config(verb)
     verb.add_argument("--out", type=Path, metavar="GRAPH", help="graph store (runs/<task name>/graph.zarr)")
 
 
-def _add_train(verbs: Any) -> None:
-    text = "train a model; survives being killed"
+def _add_train(group: Any) -> None:
+    text = "train a model; an interrupted run can be resumed"
     example = "aivc train configs/visium.yaml --out runs/visium --set training.epochs=20"
-    verb = _verb(verbs, "train", _train, text, example)
+    verb = _verb(group, "train", verbs.train, text, example)
     _config(verb)
-    verb.add_argument("--graph", type=Path, metavar="GRAPH", help="graph store; built first if not given")
+    verb.add_argument(
+        "--graph", type=Path, metavar="GRAPH", help="graph store to train on; built from CONFIG by default"
+    )
     verb.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/<task name>)")
-    verb.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    verb.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
     _device(verb)
 
 
-def _add_evaluate(verbs: Any) -> None:
-    text = "score a run, a screen or anybody's predictions beside all baselines: evaluation.json, report.html"
-    verb = _verb(verbs, "evaluate", _evaluate, text, EVALUATE)
-    verb.add_argument("run", type=Path, metavar="RUN|CONFIG", nargs="?", help="or YAML with `screen:`")
-    verb.add_argument("--truth", type=Path, metavar="DIR", help="of a simulated tissue; found beside its sections")
-    verb.add_argument("--weights", type=Path, metavar="FILE", help="of pathways, which are then scored too")
-    verb.add_argument("--out", type=Path, metavar="DIR", help="where to write them (RUN, or runs/<name of the screen>)")
-    _overrides(verb, "put one setting over the YAML file's; may be repeated")
-    given = verb.add_argument_group("predictions of responses", "in place of a run: two .h5ad files")
-    given.add_argument("--predictions", type=Path, metavar="H5AD", help="one row a condition, or several cells of each")
-    given.add_argument("--measured", type=Path, metavar="H5AD", help="one row a cell, controls among them")
-    given.add_argument("--condition", metavar="COLUMN", help="of obs in both (condition)")
-    given.add_argument("--control", metavar="NAME", help="the condition without any (control)")
-    given.add_argument("--context", metavar="COLUMN", help="such as cell line, of obs in both; one if not given")
-    text = "of measured obs, says train or test (split, else what is predicted is tested and all else trains)"
+def _add_evaluate(group: Any) -> None:
+    text = "score a run, or predictions from any method, against baselines; writes evaluation.json and report.html"
+    verb = _verb(group, "evaluate", verbs.evaluate, text, EVALUATE)
+    verb.add_argument(
+        "run",
+        type=Path,
+        metavar="RUN|CONFIG",
+        nargs="?",
+        help="run folder, or a YAML file with `screen:`",
+    )
+    verb.add_argument(
+        "--truth",
+        type=Path,
+        metavar="DIR",
+        help="ground truth of simulated tissue; by default looked for next to its sections",
+    )
+    verb.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="pathway weights or gene sets (GMT); also score at the pathway level",
+    )
+    verb.add_argument("--out", type=Path, metavar="DIR", help="output folder (RUN, or runs/<name of the screen>)")
+    _overrides(verb, "override a setting of the YAML file; may be repeated")
+    given = verb.add_argument_group("predictions from any method", "two .h5ad files instead of a run")
+    given.add_argument(
+        "--predictions",
+        type=Path,
+        metavar="H5AD",
+        help="predicted: one row per condition, or several cells per condition",
+    )
+    given.add_argument("--measured", type=Path, metavar="H5AD", help="measured: one row per cell, controls included")
+    given.add_argument("--condition", metavar="COLUMN", help="obs column of both files with the condition (condition)")
+    given.add_argument("--control", metavar="NAME", help="name of the control condition (control)")
+    given.add_argument(
+        "--context",
+        metavar="COLUMN",
+        help="obs column of both files with the context, such as the cell line; by default one context",
+    )
+    text = "obs column of the measured file with train or test (split; without one, predicted conditions are test)"
     given.add_argument("--split", metavar="COLUMN", help=text)
-    text = "accept that what is tested trains under another name; the page says so"
+    text = "allow test data that also occur in training under another name; the report says so"
     given.add_argument("--share-content", action="store_true", default=None, help=text)
 
 
-def _add_compare(verbs: Any) -> None:
-    text = "paired differences between evaluated runs on the same units, with p-values adjusted for their number"
-    verb = _verb(verbs, "compare", _compare, text, COMPARE)
-    verb.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder, or an evaluation.json file")
-    verb.add_argument("--out", type=_ends_in(".csv", ".json"), metavar="FILE", help="a .csv or .json file")
+def _add_compare(group: Any) -> None:
+    text = "compare evaluated runs on the same units: paired differences with adjusted p-values"
+    verb = _verb(group, "compare", verbs.compare, text, COMPARE)
+    verb.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder or evaluation.json file")
+    verb.add_argument("--out", type=_ends_in(".csv", ".json"), metavar="FILE", help="write to a .csv or .json file")
 
 
-def _add_query(verbs: Any, asks: bool) -> None:
-    text = "put a question to a run; a table on the terminal, or a file by --out"
-    verb = _verb(verbs, "query", _query, text, "aivc query runs/demo niches --out niches.csv")
+def _add_query(group: Any, asks: bool) -> None:
+    text = "ask a trained run a question; prints a table, or writes a file with --out"
+    verb = _verb(group, "query", verbs.query, text, "aivc query runs/demo niches --out niches.csv")
     verb.add_argument("run", type=Path, metavar="RUN")
     if not asks:
         return
-    from aivc_graph.query.questions.question import NODES, QUESTIONS
+    with verbs.importing():
+        from aivc_graph.query.questions.question import NODES, QUESTIONS
 
+        facts_of = sorted(QUESTIONS.facts.items())
     asked = verb.add_subparsers(title="questions", metavar="QUESTION", required=True, dest="question")
-    for name, facts in sorted(QUESTIONS.facts.items()):
+    for name, facts in facts_of:
         member, text = QUESTIONS[name], str(facts.get("asks", name))
         example = f"example: aivc query runs/demo {name} {facts.get('example', '')}"
         question = asked.add_parser(name, help=text, description=text, epilog=example)
         question.add_argument("--out", type=_ends_in(*NODES), metavar="FILE", help=" or ".join(member.endings))
         question.add_argument("--on", metavar="GRAPH|CONFIG", type=Path, help=ON)
         if member.is_drawn():
-            question.add_argument("--plot", type=Path, metavar="PNG", help="draw the answer")
+            question.add_argument("--plot", type=Path, metavar="PNG", help="draw the answer and save the picture")
         _loudness(question)
         for option, field in member.model_fields.items():
-            question.add_argument(f"--{option.replace('_', '-')}", dest=OPTION + option, **_as_argument(option, field))
+            # One word for levels in every question; the older `--at` is still taken.
+            flags = ("--level", "--at") if option == "at" else (f"--{option.replace('_', '-')}",)
+            question.add_argument(*flags, dest=verbs.OPTION + option, **_as_argument(option, field))
 
 
 def _as_argument(option: str, field: Any) -> dict[str, Any]:
@@ -209,17 +252,23 @@ def _as_argument(option: str, field: Any) -> dict[str, Any]:
     }
 
 
-def _add_export(verbs: Any) -> None:
-    text = "write the graph and its niches for squidpy, SpatialData, QuPath or networkx"
-    verb = _verb(verbs, "export", _export, text, "aivc export runs/demo --to geojson --out demo.geojson")
+def _add_export(group: Any) -> None:
+    text = "export the graph and its niches for squidpy, SpatialData, QuPath or networkx"
+    verb = _verb(group, "export", verbs.export, text, "aivc export runs/demo --to geojson --out demo.geojson")
     verb.add_argument("run", type=Path, metavar="RUN")
     verb.add_argument("--to", required=True, choices=FORMATS)
     verb.add_argument("--out", required=True, type=Path, metavar="PATH")
 
 
+def _add_schema(group: Any) -> None:
+    text = "print the JSON Schema of the YAML file, for editors, or the reference of all its keys and reader options"
+    verb = _verb(group, "schema", verbs.schema, text, "aivc schema > aivc.schema.json\naivc schema --reference")
+    verb.add_argument("--reference", action="store_true", help="print Markdown: every key with unit and default")
+
+
 def _config(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("config", type=Path, metavar="CONFIG", help="YAML file")
-    _overrides(verb, "put one setting over the file's; may be repeated")
+    _overrides(verb, "override a setting of the file; may be repeated")
 
 
 def _overrides(verb: argparse.ArgumentParser, text: str) -> None:
@@ -227,7 +276,9 @@ def _overrides(verb: argparse.ArgumentParser, text: str) -> None:
 
 
 def _device(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(%(default)s)")
+    verb.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device to run on (%(default)s)"
+    )
 
 
 def _ends_in(*endings: str) -> Callable[[str], Path]:
@@ -239,133 +290,7 @@ def _ends_in(*endings: str) -> Callable[[str], Path]:
     return path
 
 
-ON = "of other tissue: its graph store, or its YAML file, from which a graph is built as the run's was"
-# Options of a question stand apart from what every question takes.
-OPTION = "option "
-
-
-def _demo(given: argparse.Namespace) -> None:
-    from aivc_graph.pipeline.demo import demo
-
-    # One line a stage; what happens inside each is said by its own verb.
-    logging.getLogger("aivc_graph").setLevel(logging.WARNING)
-    logging.getLogger("aivc_graph.pipeline.demo").setLevel(logging.WARNING if given.quiet else logging.INFO)
-    _say(demo(given.out, device=given.device, seed=given.seed))
-
-
-def _simulate(given: argparse.Namespace) -> None:
-    from aivc_graph.simulate.simulate import simulate
-
-    _say(simulate(given.preset, given.out, seed=given.seed))
-
-
-def _inspect(given: argparse.Namespace) -> None:
-    from aivc_graph.config import options_of
-    from aivc_graph.pipeline.inspect import inspect
-
-    found = inspect(given.path, mpp=given.mpp, **options_of(given.overrides))
-    _say(json.dumps(found, indent=1, default=str) if given.json else "\n".join(_lines(found)))
-
-
-def _build(given: argparse.Namespace) -> None:
-    from aivc_graph.config import load_config
-    from aivc_graph.pipeline.build import build
-
-    _say(build(load_config(given.config, given.overrides), given.out))
-
-
-def _train(given: argparse.Namespace) -> None:
-    from aivc_graph.config import load_config
-    from aivc_graph.pipeline.train import train_config
-
-    config = load_config(given.config, given.overrides)
-    run = train_config(config, given.graph, given.out, resume=given.resume, device=given.device)
-    _say(run.folder)
-
-
-def _evaluate(given: argparse.Namespace) -> None:
-    if kind_of(vars(given)) != RUN:
-        _evaluate_table(given)
-        return
-    from aivc_graph.pipeline.evaluate import evaluate, score_table
-    from aivc_graph.pipeline.scores import text_of
-    from aivc_graph.query.virtual_tissue import VirtualTissue
-    from aivc_graph.report.write import PAGE, write_report
-
-    tissue = VirtualTissue.load(given.run)
-    evaluation = evaluate(given.run, given.truth, given.out, given.weights, tissue=tissue)
-    write_report(given.run, (given.out or given.run) / PAGE, tissue=tissue)
-    table, models = score_table(evaluation), (evaluation.card or {})["not_evaluated"].get("models", {})
-    shown = [text_of(table, ("task", "readout", "split", "over"), "{:.3f}")] if len(table) else []
-    _say("\n".join([*shown, *(f"{task}: {why}" for task, why in models.items())]))
-
-
-def _compare(given: argparse.Namespace) -> None:
-    from aivc_graph.pipeline.compare import compare
-
-    table = compare(given.runs, given.out)
-    _say(given.out if given.out is not None else _table(table))
-
-
-def _evaluate_table(given: argparse.Namespace) -> None:
-    from aivc_graph.pipeline.scores import board, text_of
-    from aivc_graph.report.write import write_scored_table
-
-    if given.predictions is not None:
-        from aivc_graph.pipeline.evaluate_predictions import evaluate_predictions
-
-        columns = {name: one for name in OF_PREDICTIONS if (one := getattr(given, name)) is not None}
-        out = given.out or Path("runs") / given.predictions.stem
-        evaluation = evaluate_predictions(given.predictions, given.measured, out, pathways=given.weights, **columns)
-    else:
-        from aivc_graph.pipeline.evaluate_tables import evaluate_table
-
-        evaluation = evaluate_table(given.run, given.out, given.overrides, given.weights)
-        out = given.out or Path("runs") / str(evaluation.provenance["screen"])
-    write_scored_table(out)
-    _say(text_of(board(evaluation), ("task",)))
-
-
-def _query(given: argparse.Namespace) -> None:
-    from aivc_graph.pipeline.ask import query
-
-    said = {name: value for name, value in vars(given).items() if value is not None}
-    options = {name.removeprefix(OPTION): value for name, value in said.items() if name.startswith(OPTION)}
-    places = {name: said[name] for name in ("plot", "on") if name in said}
-    answer = query(given.run, given.question, given.out, **places, **options)
-    _say(given.out if given.out is not None else _table(answer))
-
-
-def _export(given: argparse.Namespace) -> None:
-    from aivc_graph.pipeline.ask import export
-
-    _say(export(given.run, given.to, given.out))
-
-
-def _table(answer: Any) -> str:
-    """Return a table, or an AnnData's annotation and first values, as aligned text."""
-    frame = answer if hasattr(answer, "columns") else answer.obs.join(answer.to_df().iloc[:, :8])
-    text: str = frame.to_string(max_rows=TERMINAL_ROWS)
-    hidden = len(frame) - TERMINAL_ROWS
-    return text if hidden <= 0 else f"{text}\n{len(frame):,} rows; write them all by --out FILE.csv"
-
-
-def _lines(found: Any, indent: str = "") -> list[str]:
-    lines = []
-    for key, value in found.items():
-        if isinstance(value, dict) and value:
-            lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
-        elif isinstance(value, list) and value and key in ("faults", "doubts", "leaks"):
-            lines += [f"{indent}{key}:", *(f"{indent}  {item}" for item in value)]
-        else:
-            shown = ", ".join(map(str, value)) or "none" if isinstance(value, list | dict) else value
-            lines.append(f"{indent}{key}: {f'{shown:,}' if isinstance(shown, int) else shown}")
-    return lines
-
-
-def _say(text: object) -> None:
-    sys.stdout.write(f"{text}\n")
-
+ON = "ask about other tissue: a graph store, or a YAML file to build one from with the run's graph settings"
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -63,8 +63,10 @@ class RegistrationConfig(ChoiceConfig):
     ----------
     kind
         Name of a registration method.
-    moving, fixed
-        Elements of the section, such as ``slide`` and ``patch``.
+    moving
+        Element that is placed, such as ``slide``.
+    fixed
+        Element whose frame it is placed in, such as ``patch``.
     also
         Elements that move with `moving`.
     """
@@ -92,23 +94,35 @@ class SectionConfig(Settings):
     ----------
     name
         Unique name of the section.
-    donor, site, platform, batch
-        The groups it belongs to; splits hold some of them out.
+    donor
+        Patient, animal or culture that the section is from. Splits hold donors out, and intervals are over donors.
+    site
+        Hospital or laboratory it came from; a split can hold it out.
+    platform
+        Technology it was measured with, such as Visium; a split can hold it out.
+    batch
+        Batch it was processed in; a split can hold it out.
     context
-        What kind of cells a screen was done in, such as a cell line; its name where there is none.
+        What kind of cells a screen was done in, such as a cell line; by default the name of the section.
     sections_by
-        Column, or columns, of the annotation that tell several sections in one file apart; each is called by its value.
-    donor_by, context_by
-        Columns that hold the donor and the context, one value a section.
+        Column, or list of columns, whose values tell apart several sections in one file; a section is named by its
+        value.
+    donor_by
+        Column that holds the donor, one value a section.
+    context_by
+        Column that holds the context, one value a section.
     sources
-        Slide, counts, cells … of this section, merged into one tissue.
+        Files and folders that hold the section: counts, cells, slide. They are merged into one tissue.
     registration
-        How elements without a frame of their own are placed, in this order.
+        How elements that come without a position in the section's frame are placed, in this order.
     interventions
-        What was done to the tissue: genes knocked out or activated, drugs, ligands; in the whole of it or in a part. Or
-        the columns that say it of each cell, as in a screen.
+        What was done to the tissue: genes knocked out or activated, drugs, ligands, everywhere or in one place. For a
+        screen, the columns that say it of each cell.
     traits
-        What else is known of it, such as ``{stage: onset}``; no model looks at it, an evaluation may ask for it.
+        What else is known of the donor or the section, such as ``{stage: onset}``. No model sees it; `abundance` and an
+        evaluation's `endpoint` ask for it.
+    traits_by
+        Columns that hold traits, one value a section.
     """
 
     name: str = Field(min_length=1)
@@ -124,8 +138,9 @@ class SectionConfig(Settings):
     registration: tuple[RegistrationConfig, ...] = ()
     interventions: Interventions = ()
     traits: dict[str, str] = Field(default_factory=dict)
+    traits_by: tuple[str, ...] = ()
 
-    @field_validator("sections_by", mode="before")
+    @field_validator("sections_by", "traits_by", mode="before", json_schema_input_type=str | tuple[str, ...])
     @classmethod
     def _one_column_is_a_list_of_one(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
@@ -135,13 +150,15 @@ class SectionConfig(Settings):
         for key in ("donor", "context"):
             if getattr(self, key) is not None and getattr(self, f"{key}_by") is not None:
                 raise ValueError(f"give either `{key}:` or `{key}_by:`")
+        if twice := sorted(set(self.traits) & set(self.traits_by)):
+            raise ValueError(f"give {twice[0]!r} either under `traits:` or under `traits_by:`")
         return self
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the annotation that are read to tell what the section is and what was done to its cells."""
         screened = self.interventions.columns if isinstance(self.interventions, InterventionColumns) else ()
-        named = (*self.sections_by, self.donor_by, self.context_by, *screened)
+        named = (*self.sections_by, self.donor_by, self.context_by, *self.traits_by, *screened)
         return tuple(dict.fromkeys(name for name in named if name is not None))
 
 
@@ -183,7 +200,21 @@ class TaskConfig(Settings):
 
 
 class Config(Settings):
-    """All settings of a run. Each part has defaults, so ``Config()`` is complete for a graph that is built already."""
+    """All settings of a run. Each part has defaults, so ``Config()`` is complete for a graph that is built already.
+
+    Parameters
+    ----------
+    task
+        The data, what is held out, and how slides are described.
+    graph
+        How sections become a graph: genes, patches, neighbours.
+    model
+        Sizes and parts of the model.
+    training
+        How the model is trained.
+    evaluation
+        What answers are scored against, and how scores are weighed.
+    """
 
     task: TaskConfig = TaskConfig()
     graph: GraphConfig = GraphConfig()

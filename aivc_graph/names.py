@@ -32,6 +32,8 @@ ADT: Final = "protein"
 ATAC: Final = "atac"
 HISTOLOGY: Final = "histology"
 MORPHOLOGY: Final = "morphology"
+# Mean intensity of each marker in a cell, as imaging mass cytometry and cyclic immunofluorescence measure it; no count.
+INTENSITY: Final = "intensity"
 # What is no count: log-normalised RNA; and what was measured against an untreated control, such as z-scores, log ratios
 # or fitness, one row a condition. Features are molecules or readouts by name; NaN in an effect is not measured.
 LOG_EXPRESSION: Final = "log_expression"
@@ -39,6 +41,10 @@ EFFECT: Final = "effect"
 
 # The molecule behind a count modality; dense feature modalities have none.
 MOLECULE_OF: Final = {RNA: GENE, ADT: PROTEIN, ATAC: PEAK}
+
+# Attributes of a level that hold the outlines of its nodes, see `aivc_graph.graph.outlines`.
+OUTLINE_CORNERS: Final = "outline_corners"
+OUTLINE_STARTS: Final = "outline_starts"
 
 # A section in memory is one SpatialData whose elements all reach this coordinate system.
 MICRONS: Final = "microns"
@@ -98,6 +104,11 @@ EDGE_FIELDS: Final = {f.name: f for f in (ADJ_T, DISTANCE_UM)}
 def table_name(level: str, modality: str) -> str:
     """Name of the table of `modality` at `level` in a section, such as ``patch_rna``."""
     return f"{level}_{modality}"
+
+
+def outlines_name(level: str) -> str:
+    """Name of the outlines of the nodes of `level` in a section, such as ``cell_outlines``."""
+    return f"{level}_outlines"
 
 
 def mask_name(modality: str) -> str:

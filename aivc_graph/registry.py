@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -26,7 +27,8 @@ class Registry(Generic[T]):
     kind
         What a member is called in messages, such as ``"edge rule"``.
     package
-        Where the members stand; they are imported, and those of users with them, when one is first asked for.
+        Where the members stand. One is imported when it is asked for by name, and those of users with it; all are
+        imported when they are listed.
 
     Examples
     --------
@@ -69,10 +71,11 @@ class Registry(Generic[T]):
 
     def get(self, name: str, where: str = "configuration", error: type[AivcError] = ConfigError) -> T:
         """Return the member called `name`, or raise an error that names the nearest match."""
-        members = self._known()
-        if name not in members:
-            raise unknown_name(error, where, self.kind, name, members)
-        return members[name]
+        if self._package:
+            import_member(self._package, name)
+        if name not in self._members and name not in self._known():
+            raise unknown_name(error, where, self.kind, name, self._members)
+        return self._members[name]
 
     def __getitem__(self, name: str) -> T:
         return self.get(name)
@@ -85,8 +88,25 @@ class Registry(Generic[T]):
 
 
 @cache
+def import_member(package: str, name: str) -> None:
+    """Import the module of `package` that is called as its member is, where there is one, and what users add to it."""
+    if name.isidentifier() and importlib.util.find_spec(f"{package}.{name}") is not None:
+        importlib.import_module(f"{package}.{name}")
+    import_added(package)
+
+
+@cache
 def import_members(package: str) -> None:
-    """Import every module of `package`, and what users' packages add to it, so that each registers itself.
+    """Import every module of `package`, and what users' packages add to it, so that each registers itself."""
+    folder = importlib.import_module(package).__path__
+    for module in pkgutil.iter_modules(folder):
+        importlib.import_module(f"{package}.{module.name}")
+    import_added(package)
+
+
+@cache
+def import_added(package: str) -> None:
+    """Import what installed packages of users add to `package`.
 
     Installed packages add to it by entry points of the group ``aivc_graph.`` and the last word of `package`, such as
     ``aivc_graph.edges`` for edge rules, or ``aivc_graph.parts`` for all kinds of operator; a value is a module, or an
@@ -97,13 +117,15 @@ def import_members(package: str) -> None:
     ConfigError
         If an entry point cannot be loaded: names it and the distribution it belongs to.
     """
-    folder = importlib.import_module(package).__path__
-    for module in pkgutil.iter_modules(folder):
-        importlib.import_module(f"{package}.{module.name}")
     room, _, last = package.rpartition(".")
     group = "parts" if room == "aivc_graph.operators" else last
-    for point in sorted(entry_points(group=f"aivc_graph.{group}")):
+    for point in _installed(f"aivc_graph.{group}"):
         _load(point)
+
+
+@cache
+def _installed(group: str) -> tuple[EntryPoint, ...]:
+    return tuple(sorted(entry_points(group=group)))
 
 
 def _load(point: EntryPoint) -> None:

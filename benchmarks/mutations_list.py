@@ -46,14 +46,14 @@ FAULTS = (
     ),
     Fault(
         "the jackknife takes the copy of the wrong donor",
-        "copies = [0, *(1 + donor for donor in self._donors())]",
-        "copies = [0, *(donor for donor in self._donors())]",
+        "of_donors = [0, *(1 + donor for donor in self._donors())]",
+        "of_donors = [0, *(donor for donor in self._donors())]",
         (WHAT_IF,),
     ),
     Fault(
         "the jackknife loses its √(n − 1)",
-        "np.sqrt((len(effects) - 1) * effects.var(axis=0))",
-        "np.sqrt(effects.var(axis=0))",
+        "(len(effects) - 1) * effects.var(axis=0) + ",
+        "effects.var(axis=0) + ",
         (WHAT_IF,),
     ),
     Fault(

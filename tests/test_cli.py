@@ -25,7 +25,7 @@ from aivc_graph.query.questions.question import QUESTIONS
 from aivc_graph.simulate.catalogue import CATALOGUE
 from aivc_graph.simulate.presets import PRESETS
 
-VERBS = ("demo", "simulate", "inspect", "build", "train", "evaluate", "compare", "query", "export")
+VERBS = ("demo", "simulate", "init", "inspect", "build", "train", "evaluate", "compare", "query", "export", "schema")
 AIVC = [sys.executable, "-m", "aivc_graph.cli"]
 
 
@@ -277,3 +277,50 @@ def test_a_disk_that_refuses_is_no_surprise(
     assert cli.main(["demo"]) == 2
     said = f"StoreError: runs/demo: {os.strerror(number)}; {mend}, or choose another place\n"
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("verb", "result", "given", "printed"),
+    [
+        ("demo.demo", Path("runs/demo"), ["demo"], {"run": "runs/demo"}),
+        ("build.build", Path("g.zarr"), ["build", "x.yaml"], {"graph": "g.zarr"}),
+        ("train.train_config", SimpleNamespace(folder=Path("runs/x")), ["train", "x.yaml"], {"run": "runs/x"}),
+        (
+            "compare.compare",
+            pd.DataFrame({"a": [1.5, np.nan]}),
+            ["compare", "a", "b"],
+            {"rows": [{"a": 1.5}, {"a": None}]},
+        ),
+        ("ask.export", Path("x.geojson"), ["export", "r", "--to", "geojson", "--out", "x"], {"out": "x.geojson"}),
+        ("ask.query", pd.DataFrame({"x": [1]}), ["query", "r", "neighbours"], {"rows": [{"x": 1}]}),
+        ("ask.query", pd.DataFrame({"x": [1]}), ["query", "r", "neighbours", "--out", "a.csv"], {"out": "a.csv"}),
+        (
+            "ask.query",
+            ad.AnnData(np.eye(1), obs=pd.DataFrame({"niche": ["1"]}, index=["s:a"])),
+            ["query", "r", "niches"],
+            {"rows": [{"node": "s:a", "niche": "1", "gene_0": 1.0}]},
+        ),
+    ],
+)
+def test_every_verb_prints_json(
+    verb: str,
+    result: Any,
+    given: list[str],
+    printed: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.yaml").write_text("task: {name: t}")
+    replace(monkeypatch, verb, result)
+    assert cli.main([*given, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == printed
+
+
+def test_levels_have_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = replace(monkeypatch, "ask.query", pd.DataFrame({"x": [1]}))
+    for question in ("niches", "composition", "expression"):
+        assert cli.main(["query", "r", question, "--level", "cell"]) == 0
+    assert cli.main(["query", "r", "expression", "--at", "cell"]) == 0
+    assert calls[2] == calls[3] and calls[2][-1] == {"at": "cell"}

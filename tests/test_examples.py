@@ -5,10 +5,14 @@ from __future__ import annotations
 import doctest
 import importlib
 import io
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
+import numpy as np
+import pandas as pd
 import pytest
 
 from tests.test_layers import module_files
@@ -45,7 +49,32 @@ def known(folder: Path) -> dict[str, Any]:
     tissue = ag.VirtualTissue.load(folder / "runs" / "demo")
     specimen, _ = next(specimens(PRESETS["tiny"], PRESETS["tiny"].donors[0], seed=0))
     known = {"section": section, "graph": ag.build_graph([section]), "tissue": tissue, "simulated": specimen.untreated}
-    return {**known, "ag": ag, "see_molecules": see_molecules}
+    return {**known, "ag": ag, "see_molecules": see_molecules, "adata": cells_of_six_donors()}
+
+
+def cells_of_six_donors() -> Any:
+    """Return an AnnData of six donors' cells in two stripes, with positions, types, donors and a trait."""
+    rng = np.random.default_rng(0)
+    donor = np.repeat([f"P{i}" for i in range(6)], 80)
+    place = rng.random((480, 2)) * 120
+    left = place[:, 0] < 60
+    rate = np.where(left[:, None] == (np.arange(30) < 15), 4.0, 1.0)
+    columns = {"library": donor, "donor": donor, "cell_type": np.where(left, "T", "B")}
+    columns["stage"] = np.where(np.isin(donor, ["P0", "P1", "P2"]), "early", "late")
+    obs = pd.DataFrame(columns, index=[f"c{i}" for i in range(480)])
+    var = pd.DataFrame(index=[f"GENE{i}" for i in range(30)])
+    return ad.AnnData(rng.poisson(rate).astype(np.float32), obs, var, obsm={"spatial": place})
+
+
+def test_the_readme_goes_from_anndata_to_niches_in_ten_lines(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    lines = [line for line in block.splitlines() if line and not line.startswith("#")]
+    assert len(lines) <= 10
+    given: dict[str, Any] = {"adata": cells_of_six_donors()}
+    exec(block, given)
+    assert given["niches"].n_obs == 480 and set(given["by_stage"]["what"]) == {"niche", "cell type"}
+    assert given["by_stage"]["p"].notna().any() and given["data"]["cell"].x.shape == (480, 30)
 
 
 @pytest.mark.parametrize("name", MODULES)

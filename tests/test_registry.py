@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from aivc_graph import registry as registries
 from aivc_graph.errors import ConfigError
 from aivc_graph.registry import Registry, import_members
 
@@ -84,10 +85,14 @@ def install(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Let members be looked for anew, before and after."""
-    import_members.cache_clear()
+    remembered = [one for one in vars(registries).values() if hasattr(one, "cache_clear")]
+    assert import_members in remembered
+    for one in remembered:
+        one.cache_clear()
     yield monkeypatch
     monkeypatch.undo()
-    import_members.cache_clear()
+    for one in remembered:
+        one.cache_clear()
 
 
 def aivc(site: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -183,8 +188,11 @@ def test_members_are_imported_when_they_are_asked_for(forget: Any, tmp_path: Pat
     (package / "one.py").write_text("from their_package import R\nR.register('one', size=1)(1)\n")
     forget.syspath_prepend(tmp_path)
     registry: Registry[int] = importlib.import_module("their_package").R
+    (package / "two.py").write_text("from their_package import R\nR.register('second', size=2)(2)\n")
     assert "their_package.one" not in sys.modules
-    assert registry.facts["one"] == {"size": 1} and registry["one"] == 1 and list(registry) == ["one"]
+    assert registry.get("one") == 1 and "their_package.two" not in sys.modules
+    assert registry.get("second") == 2 and list(registry) == ["one", "second"]
+    assert registry.facts["one"] == {"size": 1}
 
 
 def test_an_unknown_name_lists_the_nearest() -> None:

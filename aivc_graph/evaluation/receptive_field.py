@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.spatial import cKDTree
 
 from aivc_graph.evaluation.scoring import rounded
 from aivc_graph.graph.tissue_graph import Relation, TissueGraph, to_scipy_csr
@@ -85,6 +84,8 @@ def _pattern(graph: TissueGraph, relation: Relation) -> sparse.csr_matrix:
 
 def _nearest_um(graph: TissueGraph, level: str, train: Rows, asked: Rows) -> NDArray[np.float64]:
     """Return the distance [µm] of each asked node to the nearest training node of its section, infinite if none."""
+    from scipy.spatial import cKDTree
+
     section, pos = graph[level].section_index.numpy(), graph[level].pos.numpy()
     away, placed = np.full(len(section), np.inf), np.isfinite(pos).all(axis=1)
     for one in np.unique(section[asked]):

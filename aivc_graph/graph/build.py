@@ -19,6 +19,7 @@ from aivc_graph.graph.interventions import add_interventions
 from aivc_graph.graph.nodes import Nodes, gather_nodes, grid_patches, pieces
 from aivc_graph.graph.observations import add_observations
 from aivc_graph.graph.ordering import hilbert_order_within
+from aivc_graph.graph.outlines import keep_outlines
 from aivc_graph.graph.profiles import add_section_profiles
 from aivc_graph.graph.schema import check_graph
 from aivc_graph.graph.tissue_graph import TissueGraph, to_torch_csr
@@ -95,6 +96,7 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None) -> Tissu
     add_observations(graph, sections, n_genes=config.n_genes, keep_genes=config.keep_genes)
     add_interventions(graph, sections)
     add_section_profiles(graph)
+    keep_outlines(graph, sections)
     check_graph(graph)
     log.info("built %s in %.1f s", summary_line(graph), time.perf_counter() - started)
     return graph

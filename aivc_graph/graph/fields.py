@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph import names
 
-# Attributes of a level that run over molecules, whatever their length.
-_OVER_MOLECULES = ("_panel", "_common")
+if TYPE_CHECKING:
+    from aivc_graph.graph.tissue_graph import TissueGraph
+
+# Attributes of a level that run over molecules or corners, whatever their length.
+_OVER_OTHERS = ("_panel", "_common", names.OUTLINE_CORNERS, names.OUTLINE_STARTS)
 
 
 def row_fields(graph: TissueGraph, node_type: str) -> dict[str, Tensor]:
@@ -24,7 +27,7 @@ def row_fields(graph: TissueGraph, node_type: str) -> dict[str, Tensor]:
         if isinstance(value, Tensor)
         and value.ndim > 0
         and len(value) == store.num_nodes
-        and not key.endswith(_OVER_MOLECULES)
+        and not key.endswith(_OVER_OTHERS)
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,7 +12,6 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.graph.profiles import add_section_profiles
-from aivc_graph.graph.rewiring import shallow_copy
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
 
 # Constants of training that a section's own observations must not move, and that are no part of an answer.
@@ -29,7 +29,7 @@ def hide_observations(graph: TissueGraph, hidden: Mapping[tuple[str, str], NDArr
     hidden
         (level, modality) → who loses it (node,).
     """
-    left = shallow_copy(graph)
+    left = copy.copy(graph)
     for (level, modality), rows in hidden.items():
         if names.mask_name(modality) not in graph[level]:
             continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,9 @@ from aivc_graph.errors import Faults, GraphError
 from aivc_graph.graph.fields import csr_tensor
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.tissue.applied import applied_parts, screened_level
+from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.intervention import Intervention, interventions_of, treated
 from aivc_graph.tissue.section import metadata_of
-
-log = logging.getLogger(__name__)
 
 
 def add_interventions(graph: TissueGraph, sections: list[Any]) -> None:
@@ -73,16 +71,29 @@ def _check(parts: list[Intervention], kinds: dict[str, Intervention]) -> None:
 
 
 def _add_targets(graph: TissueGraph, parts: list[Intervention]) -> None:
+    _check_targets(graph, parts)
     if names.GENE not in graph.node_types:
         return
     genes = graph.obs(names.GENE).index
     wanted = [(row, gene, strength) for row, part in enumerate(parts) for gene, strength in part.targets.items()]
-    absent = sorted({gene for _, gene, _ in wanted if gene not in genes})
-    if absent:
-        log.warning("%d targets are not among the measured genes: %s", len(absent), ", ".join(absent[:10]))
     edges = sorted((genes.get_loc(gene), row, strength) for row, gene, strength in wanted if gene in genes)
     gene, row, strength = (np.array(part) for part in zip(*edges, strict=True)) if edges else (np.zeros(0),) * 3
     _relate(graph, names.TARGETS, names.GENE, gene, row, np.abs(strength), {"sign": np.sign(strength)})
+
+
+def _check_targets(graph: TissueGraph, parts: list[Intervention]) -> None:
+    """Doubt that targets are called as the genes are, where none is measured, or of counts some are not."""
+    logs = [graph[level].get(f"{names.LOG_EXPRESSION}_names", ()) for level in graph.levels]
+    genes = (
+        set(graph.obs(names.GENE).index) if names.GENE in graph.node_types else {name for one in logs for name in one}
+    )
+    targets = {gene for part in parts for gene in part.targets}
+    absent = sorted(targets - genes)
+    if not genes or not absent or (names.GENE not in graph.node_types and len(absent) < len(targets)):
+        return
+    found = f"{len(absent)} of {len(targets)} targets are not among the measured genes: {', '.join(absent[:10])}"
+    mend = "" if len(absent) < len(targets) else "are genes named by ids? Then name their symbols as `symbols:`"
+    doubt("interventions", found, mend=mend)
 
 
 def _rows(graph: TissueGraph, section: Any, level: str) -> np.ndarray:

@@ -15,10 +15,13 @@ from aivc_graph.errors import GraphError, unknown_name
 from aivc_graph.graph.features import check_levels, shared_panel, variable_features
 from aivc_graph.graph.tissue_graph import TissueGraph, to_torch_csr
 from aivc_graph.tissue.doubt import doubt
+from aivc_graph.tissue.log_depth import log_depth
 from aivc_graph.tissue.section import metadata_of
 
 log = logging.getLogger(__name__)
 MOSTLY = 0.5
+# Of a panel that is a part of all genes, other cells hold more or less: five times in real ones.
+OTHER_TISSUE = 10.0
 
 
 def add_observations(
@@ -144,8 +147,21 @@ def _mask(graph: TissueGraph, level: str, found: dict[str, Any]) -> torch.Tensor
     return torch.from_numpy(mask)
 
 
+def _check_depths(found: dict[str, Any], panel: pd.Index, where: str) -> None:
+    """Doubt that logarithms of several sections are of one depth and base."""
+    depths = {section: depth for section, table in found.items() if (depth := log_depth(table[:, panel].X))}
+    first = next(iter(depths), "")
+    other = next((one for one in depths if not depths[one].agrees(depths[first], OTHER_TISSUE)), None)
+    if other is not None:
+        sums = " and ".join(f"{depths[one].total:,.5g} in {one}" for one in (other, first))
+        mend = "normalise all sections alike, or give counts"
+        doubt(where, f"sums of expm1 a row of {sums}", "logarithms of one depth and base", mend)
+
+
 def _add_dense(graph: TissueGraph, level: str, modality: str, found: dict[str, Any]) -> None:
     panel = shared_panel(list(found.values()), f"{level} · {modality}")
+    if modality == names.LOG_EXPRESSION:
+        _check_depths(found, panel, f"{level} · {modality}")
     values = np.zeros((graph[level].num_nodes, len(panel)), np.float32)
     for section, table in found.items():
         values[_rows(graph, level, section, table.obs_names)] = np.asarray(table[:, panel].X, np.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +17,7 @@ ROUNDS = 100
 
 def without_messages(graph: TissueGraph) -> TissueGraph:
     """Return a graph in which nobody is near anybody or within anything but a section; `graph` is not changed."""
-    left = shallow_copy(graph)
+    left = copy.copy(graph)
     for relation in _messages(graph):
         shape = tuple(graph[relation].adj_t.shape)
         left[relation].adj_t = csr_tensor(np.zeros(shape[0] + 1, np.int64), np.zeros(0, int), np.zeros(0), shape)
@@ -30,7 +32,7 @@ def rewired(graph: TissueGraph, seed: int) -> TissueGraph:
     ``near``: each node hears as many others, at the same distances, and is heard by as many. ``within``: each parent
     keeps the number and the overlaps of its children, which are dealt anew; all relations of a child go together.
     """
-    rng, left = np.random.default_rng(seed), shallow_copy(graph)
+    rng, left = np.random.default_rng(seed), copy.copy(graph)
     dealt: dict[str, Ints] = {}
     for relation in _messages(graph):
         source, kind, _ = relation
@@ -45,18 +47,6 @@ def rewired(graph: TissueGraph, seed: int) -> TissueGraph:
         column = _dealt_neighbours(row, adj_t.col_indices().numpy().astype(np.int64), section, rng)
         left[relation].adj_t = csr_tensor(pointer, column, adj_t.values().numpy(), tuple(adj_t.shape))
     return left
-
-
-def shallow_copy(graph: TissueGraph) -> TissueGraph:
-    """Return a graph with the same contents, of which each can be put in place of another."""
-    copy = TissueGraph()
-    for node_type in graph.node_types:
-        for key, value in graph[node_type].items():
-            copy[node_type][key] = value
-    for relation in graph.edge_types:
-        for key, value in graph[relation].items():
-            copy[relation][key] = value
-    return copy
 
 
 def _messages(graph: TissueGraph) -> list[Relation]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import networkx as nx
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 from aivc_graph import names
 from aivc_graph.errors import Faults, GraphError
 from aivc_graph.graph.tissue_graph import TissueGraph
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 def check_graph(graph: TissueGraph) -> None:
@@ -36,6 +40,8 @@ def dissociated_sections(graph: TissueGraph) -> NDArray[np.bool_]:
 
 def schema_graph(graph: TissueGraph) -> nx.MultiDiGraph:
     """Return levels and relations themselves as a networkx graph, with node and edge counts."""
+    import networkx as nx
+
     schema: nx.MultiDiGraph = nx.MultiDiGraph()
     for node_type in graph.node_types:
         schema.add_node(node_type, nodes=int(graph[node_type].num_nodes))

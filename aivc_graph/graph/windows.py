@@ -116,8 +116,7 @@ def windows(
     order
         Which of `window_cores` to visit, in which order, such as a seeded permutation; None: all, in storage order.
     """
-    resident = source if isinstance(source, TissueGraph) else None
-    graph = resident if resident is not None else source.structure
+    graph = source if isinstance(source, TissueGraph) else source.structure
     cores, reach = window_cores(graph, nodes_per_window), _reach(graph, steps)
     sizes = _sizes(graph)
     for number in range(len(cores)) if order is None else order:
@@ -125,7 +124,7 @@ def windows(
         closure = _closure(reach, sizes, core, steps)
         rows = {level: closure[level] for level in graph.levels}
         local = cut(graph, rows)
-        if resident is None:
+        if not isinstance(source, TissueGraph):
             _observe(source, local, rows)
         inside = {
             level: (r >= cores[number][level].start) & (r < cores[number][level].stop) for level, r in rows.items()

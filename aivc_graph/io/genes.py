@@ -12,6 +12,7 @@ from scipy import sparse
 
 from aivc_graph.errors import ReadError
 from aivc_graph.io.matrices import count_table
+from aivc_graph.tissue.doubt import doubt
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +118,21 @@ def _one_organism(
     return np.ones(len(organisms), bool)
 
 
+def _copies(counts: Any, symbols: np.ndarray, codes: np.ndarray, where: str) -> np.ndarray:
+    """Return which columns ``(gene,)`` repeat an earlier one of their symbol value for value, and tell them."""
+    table, copies = sparse.csc_matrix(counts), np.zeros(len(codes), bool)
+    seen: dict[tuple[int, bytes, bytes], int] = {}
+    for column in np.flatnonzero(np.bincount(codes)[codes] > 1).tolist():
+        here = slice(table.indptr[column], table.indptr[column + 1])
+        key = (int(codes[column]), table.indices[here].tobytes(), table.data[here].tobytes())
+        copies[column] = here.stop > here.start and key in seen
+        seen.setdefault(key, column)
+    if copies.any():
+        shown = ", ".join(map(repr, sorted(set(symbols[copies]))[:5]))
+        doubt(where, f"{copies.sum():,} genes twice with the same counts ({shown})", "each once", "one is kept")
+    return copies
+
+
 def _unique(
     counts: Any, var: pd.DataFrame, where: str, duplicates: Duplicates
 ) -> tuple[tuple[Any, pd.DataFrame], list[str]]:
@@ -132,6 +148,8 @@ def _unique(
             "set `duplicates: sum`",
         )
     codes, first = pd.factorize(var.index)
+    copies = _copies(counts, var.index.to_numpy(), codes, where)
+    counts, var, codes = counts[:, ~copies], var[~copies], codes[~copies]
     add = sparse.csr_matrix(
         (np.ones(len(codes), np.float32), (np.arange(len(codes)), codes)), shape=(len(codes), len(first))
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from aivc_graph.errors import ReadError
 from aivc_graph.io.hdf5_guard import check_hdf5
+from aivc_graph.io.matrices import check_sparse
 
 
 def write_anndata(table: Any, path: Path, *, compression: str | None = None) -> None:
@@ -56,6 +57,9 @@ def read_anndata(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", OldFormatWarning)  # what older versions wrote is read all the same
-            return read_h5ad(path)
+            table = read_h5ad(path)
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise ReadError(str(path), f"no AnnData ({error})", mend="write it again by anndata's write_h5ad") from error
+    for matrix in (table.X, *table.layers.values()):
+        check_sparse(matrix, str(path))
+    return table

@@ -28,7 +28,7 @@ def check_hdf5(path: Path) -> None:
     try:
         with h5py.File(path) as file:
             _walk(path, file, 0)
-    except OSError as error:
+    except (OSError, KeyError, RuntimeError, ValueError, OverflowError) as error:
         raise ReadError(str(path), f"a damaged HDF5 file ({error})", mend="copy it again from its source") from error
 
 
@@ -96,5 +96,5 @@ def hdf5_names(path: Path) -> set[str]:
     try:
         with h5py.File(path) as file:
             return set(file)
-    except OSError:
+    except (OSError, KeyError, RuntimeError):
         return set()

@@ -21,7 +21,7 @@ from aivc_graph import names
 from aivc_graph.errors import ReadError
 from aivc_graph.io.genes import Duplicates, name_genes
 from aivc_graph.io.tables import name_of, names_of, need_columns, numbers
-from aivc_graph.tissue.doubt import doubt
+from aivc_graph.tissue.doubt import doubt, tell
 from aivc_graph.tissue.registration.overlap import POOR, shared_ground
 from aivc_graph.tissue.section import add_observation
 
@@ -31,7 +31,9 @@ Keep = dict[str, int | float | str | tuple[int | float | str, ...]]
 IN_TISSUE = "in_tissue"
 KIND_COLUMNS = ("feature_types", "feature_type")
 GENES = "Gene Expression"
-MODALITIES = {GENES: names.RNA, "Antibody Capture": names.ADT}
+# Xenium's proteins are mean intensities, which its matrix scales to whole numbers.
+SCALED = "Protein Expression"
+MODALITIES = {GENES: names.RNA, "Antibody Capture": names.ADT, SCALED: names.ADT}
 # What others call the same.
 ALSO = {"GEX": GENES, "ADT": "Antibody Capture"}
 
@@ -54,6 +56,9 @@ _GROUP = re.compile(
 _MIN_GROUP, _MAX_GROUPS = 10, 100
 _MIN_ROWS, _CONSTANT_ROWS = 20, 100
 _THICK_UM = 20.0
+# Sums of the same cells differ by controls alone.
+_SAME_SUMS = 0.5
+SUMS = ("total_counts", "n_counts", "nCount_RNA", "nCount_Spatial", "nUMI", "nUMIs", "n_umis")
 
 
 def kept_rows(columns: pd.DataFrame, keep: Mapping[str, Any], only_in_tissue: bool, where: str) -> NDArray[np.bool_]:
@@ -79,7 +84,11 @@ def kept_rows(columns: pd.DataFrame, keep: Mapping[str, Any], only_in_tissue: bo
         wanted = value if isinstance(value, tuple | list) else (value,)
         column = columns[name]
         text = names_of(column.astype(int) if column.dtype == bool else column)
-        kept &= np.isin(text, [name_of(one) for one in wanted])
+        asked_for = [name_of(one) for one in wanted]
+        absent = [one for one in asked_for if one not in set(text)]
+        if absent and len(absent) < len(asked_for):
+            doubt(f"{where} · {name}", f"no row with {', '.join(map(repr, absent))}", "all of `keep:`", "check `keep:`")
+        kept &= np.isin(text, asked_for)
     if not kept.all():
         log.info("%s: %s of %s rows kept", where, f"{kept.sum():,}", f"{len(kept):,}")
     if len(columns) and not kept.any():
@@ -111,6 +120,7 @@ def add_counts(
     duplicates: Duplicates = "sum",
     organism: str | None = None,
     strip_suffix: bool = False,
+    no_genes: str = "drop them from the file",
 ) -> None:
     """Hang the genes of `table` on `level`, and its antibodies as protein; what is neither is left out and told.
 
@@ -124,6 +134,8 @@ def add_counts(
         See `aivc_graph.io.genes.name_genes`.
     strip_suffix
         See `aivc_graph.tissue.section.add_observation`.
+    no_genes
+        What the user can do about columns that are no genes.
 
     Raises
     ------
@@ -145,14 +157,27 @@ def add_counts(
             doubt(where, found, " or ".join(map(repr, MODALITIES)), "nothing is learnt from them")
             continue
         if column is None:
-            chosen &= ~annotation_columns(table[:, chosen], table.var_names, where)
+            chosen &= ~annotation_columns(table[:, chosen], table.var_names, where, no_genes)
         part = table[:, chosen]
         part = name_genes(part, f"{where} · {kind}" if column else where, duplicates=duplicates, organism=organism)
         part.uns["genes"]["dropped_controls"] = int(control.sum())
-        add_observation(tissue, level, modality if kind == GENES else MODALITIES[kind], part, strip_suffix=strip_suffix)
+        observed = modality if kind == GENES else MODALITIES[kind]
+        if kind == SCALED:
+            observed = _scaled(part, where)
+        add_observation(tissue, level, observed, part, strip_suffix=strip_suffix)
         added += part.n_vars
     if not added:
         raise ReadError(where, "no gene among the features", f"features of type {GENES!r}")
+
+
+def _scaled(part: Any, where: str) -> str:
+    """Return what scaled mean intensities are taken for: counts if they are whole numbers, intensities if not."""
+    whole = bool((part.X.data == np.floor(part.X.data)).all())
+    if not whole:
+        part.X = part.X.toarray()
+    taken = "counts of protein" if whole else "intensities"
+    tell(f"{where}: {part.n_vars:,} proteins, which are mean intensities, are taken for {taken}")
+    return names.ADT if whole else names.INTENSITY
 
 
 def controls(features: pd.Index, kinds: pd.Series | None = None) -> NDArray[np.bool_]:
@@ -161,14 +186,24 @@ def controls(features: pd.Index, kinds: pd.Series | None = None) -> NDArray[np.b
     return named if kinds is None else named | kinds.astype(str).str.contains(_CONTROL_KIND).to_numpy(bool)
 
 
+def left_out(table: Any, *, genes_alone: bool) -> NDArray[np.bool_]:
+    """Return which features ``(feature,)`` of logarithms or effects are controls, or with `genes_alone` no genes."""
+    column = next((name for name in KIND_COLUMNS if name in table.var), None)
+    kinds = None if column is None else table.var[column].astype(str).replace(ALSO)
+    left = controls(table.var_names, kinds)
+    if not genes_alone:
+        return left
+    return left | (annotation_names(table.var_names) if kinds is None else (kinds != GENES).to_numpy())
+
+
 def annotation_names(columns: pd.Index) -> NDArray[np.bool_]:
     """Return which columns ``(column,)`` of a table are annotation by their name: they say what, where or how much."""
     text = pd.Series(columns.astype(str))
     return (text.str.match(_ANNOTATION) | text.str.match(_GROUP)).to_numpy(bool)
 
 
-def annotation_columns(table: Any, features: pd.Index, where: str) -> NDArray[np.bool_]:
-    """Return which of `features` ``(feature,)`` are no genes, and tell them.
+def annotation_columns(table: Any, features: pd.Index, where: str, mend: str) -> NDArray[np.bool_]:
+    """Return which of `features` ``(feature,)`` are no genes, and tell them and how to mend it.
 
     Those of `table` that are named like annotation, add up all others, or have one value in each of 100 rows or more.
     """
@@ -188,7 +223,7 @@ def annotation_columns(table: Any, features: pd.Index, where: str) -> NDArray[np
     if reasons:
         shown = ", ".join(f"{name!r} ({why})" for name, why in list(reasons.items())[:6])
         found = f"{len(reasons):,} columns left out that are no genes: {shown}"
-        doubt(where, found, "genes", "list them under `columns:` or `ignore:`, or drop them from the file")
+        doubt(where, found, "genes", mend)
     return np.asarray(features.isin(list(reasons)))
 
 
@@ -204,7 +239,8 @@ def check_one_ground(rows: pd.Index, columns: pd.DataFrame, xy: NDArray[np.float
             a, b, share = pair
             mend = "are these several sections, or fields of view in frames of their own? Read one at a time"
             option = what.removeprefix("column ").strip("'")
-            way = f", by `keep: {{{option}: {a}}}`" if what.startswith("column") else ", from a file of its own"
+            by = f", by `keep: {{{option}: {a}}}` or all by `sections_by: {option}`"
+            way = by if what.startswith("column") else ", from a file of its own"
             found = f"{share:.0%} of the nodes {a!r} and {b!r} (by {what}) lie on the same ground"
             doubt(where, found, "one piece of tissue a section", mend + way)
             return
@@ -226,6 +262,31 @@ def _on_one_ground(labels: NDArray[Any], xy: NDArray[np.float64]) -> tuple[str, 
             if share > POOR:
                 return a, b, share
     return None
+
+
+def check_totals(table: Any, cells: pd.DataFrame, candidates: tuple[str, ...], where: str) -> None:
+    """Doubt counts whose sums have nothing to do with those that the vendor's list of cells states: other cells.
+
+    Parameters
+    ----------
+    table
+        AnnData ``(cell, feature)``.
+    cells
+        Annotation, indexed by cell.
+    candidates
+        Names that a column of sums may have.
+    """
+    name = next((name for name in candidates if name in cells), None)
+    if name is None:
+        return
+    kind = next((name for name in KIND_COLUMNS if name in table.var), None)
+    genes = table if kind is None else table[:, (table.var[kind].astype(str).replace(ALSO) == GENES).to_numpy()]
+    sums = pd.Series(np.asarray(genes.X.sum(axis=1)).ravel(), table.obs_names)
+    stated = pd.to_numeric(cells[name], errors="coerce")
+    both = sums[~sums.index.duplicated()].to_frame("sum").join(stated, how="inner").dropna()
+    if len(both) >= _MIN_ROWS and both.nunique().min() > 1 and (r := both["sum"].corr(both[name])) < _SAME_SUMS:
+        found = f"counts a cell that correlate with {name!r} of the list of cells at r = {r:.2f}"
+        doubt(where, found, f"r ≥ {_SAME_SUMS}", "are counts and cells of one section, in files of one run?")
 
 
 def check_one_plane(z_um: NDArray[np.float64], where: str) -> None:

@@ -8,14 +8,36 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from aivc_graph import names
 from aivc_graph.errors import ReadError
-from aivc_graph.io.tables import labels_of
+from aivc_graph.io.tables import BARCODE_NAMES, labels_of, names_of, need_columns, read_frame
 from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.section import MIN_OVERLAP
 
 log = logging.getLogger(__name__)
 # A file that names fewer of the nodes than this is hardly theirs; one that names fewer than the second is worth a word.
 HARDLY, PART = 0.05, 0.5
+_LABELS = (names.LABEL, "group", "Cluster", "cluster", "cell_type")
+
+
+def read_labels(path: Path, nodes: pd.Index, level: str) -> np.ndarray:
+    """Return the label of each of `nodes` from a table of names and labels, such as the vendor's ``clusters.csv``.
+
+    Raises
+    ------
+    ReadError
+        No such file, no column of names or of labels, a node twice, labels of other nodes.
+    """
+    table = read_frame(path)
+    barcode = next((name for name in (*BARCODE_NAMES, "Barcode") if name in table), names.BARCODE)
+    label = next((name for name in _LABELS if name in table), names.LABEL)
+    need_columns(table, (barcode, label), str(path))
+    ids = pd.Series(names_of(table[barcode]))
+    if ids.duplicated().any():
+        raise ReadError(
+            str(path), f"{level} {ids[ids.duplicated()].iloc[0]!r} twice", f"one row a {level}", "drop one of them"
+        )
+    return join_labels(pd.Series(table[label].to_numpy(), index=ids), nodes, path, level)
 
 
 def join_labels(labels: pd.Series, nodes: pd.Index, path: Path, level: str) -> np.ndarray:

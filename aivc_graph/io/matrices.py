@@ -14,7 +14,8 @@ from scipy import sparse
 
 from aivc_graph.errors import ReadError
 
-_MTX_PARTS = {"matrix": ("matrix.mtx",), "features": ("features.tsv", "genes.tsv"), "barcodes": ("barcodes.tsv",)}
+MTX = "matrix.mtx"
+_MTX_PARTS = {"matrix": (MTX,), "features": ("features.tsv", "genes.tsv"), "barcodes": ("barcodes.tsv",)}
 
 
 def read_10x_h5(path: Path) -> Any:
@@ -38,7 +39,7 @@ def read_10x_h5(path: Path) -> Any:
             if not tables:
                 found = f"groups {sorted(file)}"
                 raise ReadError(str(path), found, "a group 'matrix'", "is this a 10x feature matrix?")
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ReadError(str(path), f"a damaged 10x matrix ({error})", mend="copy it again from its source") from error
     if len(tables) > 1 and any(list(table.obs_names) != list(tables[0].obs_names) for table in tables):
         raise ReadError(str(path), f"other barcodes in each of {', '.join(genomes)}", "the same in each genome")
@@ -114,6 +115,16 @@ def _text(values: Any) -> np.ndarray:
     return np.asarray(values).astype(str)
 
 
+def check_sparse(matrix: Any, where: str) -> None:
+    """Raise `ReadError` if a sparse matrix points outside of itself, which compiled code would follow blindly."""
+    if not sparse.issparse(matrix):
+        return
+    try:
+        matrix.check_format(full_check=True)
+    except ValueError as error:
+        raise ReadError(where, f"a damaged sparse matrix ({error})", mend="copy it again from its source") from error
+
+
 def _is_column(name: str, matrix: Any) -> bool:
     return not name.startswith("_") and hasattr(matrix["features"][name], "shape")
 
@@ -140,10 +151,30 @@ def _open(path: Path) -> IO[bytes]:
     return io.BytesIO(read_bytes(path))
 
 
+def called(folder: Path, name: str) -> Path | None:
+    """Return what is called `name` in `folder`, packed by gzip or not, with a sample's name before it or not.
+
+    Raises
+    ------
+    ReadError
+        Several samples have one there.
+    """
+    for ending in ("", ".gz"):
+        if (folder / f"{name}{ending}").exists():
+            return folder / f"{name}{ending}"
+    found = sorted(p for ending in ("", ".gz") for mark in "_-." for p in folder.glob(f"*{mark}{name}{ending}"))
+    if len(found) > 1:
+        there = ", ".join(p.name for p in found[:4])
+        raise ReadError(
+            str(folder), f"{len(found)} of them: {there}", f"one {name}", "put each sample in a folder of its own"
+        )
+    return found[0] if found else None
+
+
 def _find(folder: Path, names: tuple[str, ...]) -> Path:
-    candidates = [folder / f"{name}{ending}" for name in names for ending in ("", ".gz")]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
+    found = next((path for name in names if (path := called(folder, name)) is not None), None)
+    if found is not None and found.is_file():
+        return found
     there = ", ".join(sorted(p.name for p in folder.iterdir())[:10]) or "nothing"
-    raise ReadError(str(folder), there, " or ".join(p.name for p in candidates), "is the folder complete?")
+    expected = " or ".join(f"{name}{ending}" for name in names for ending in ("", ".gz"))
+    raise ReadError(str(folder), there, expected, "is the folder complete?")

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from aivc_graph.errors import ConfigError, ReadError
+from aivc_graph.io.tables import packed_kind
 from aivc_graph.registry import Registry
 from aivc_graph.settings import Settings
 from aivc_graph.tissue.schema import check_section
@@ -60,6 +61,8 @@ def recognise(path: Path) -> str:
     for name in READERS:
         if READERS[name].recognises(path):
             return name
+    if path.is_file() and (kind := packed_kind(path)) is not None:
+        raise ReadError(str(path), f"{kind}, packed", "what is in it", f"unpack {path.name}, and name what comes out")
     expectations = "\n".join(f"  {name}: {READERS.facts[name].get('expects', '')}" for name in READERS)
     raise ReadError(str(path), "no reader recognises it", mend=f"name one as `reader:`. Each expects:\n{expectations}")
 

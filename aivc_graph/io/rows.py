@@ -1,37 +1,36 @@
-"""Files that anybody writes: one row a cell or patch, with annotation, positions and counts, in any layout."""
+"""Files of rows: one row a cell or patch, with annotation, counts and, as a rule, positions."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError
-from aivc_graph.io.genes import Duplicates
-from aivc_graph.io.intake import Keep, add_counts, check_one_ground, check_one_plane, kept_rows
+from aivc_graph.io.intake import SUMS, add_counts, check_one_ground, check_one_plane, check_totals, kept_rows
 from aivc_graph.io.lattice import stated_radius, stated_um_per_unit
+from aivc_graph.io.options import CountOptions, NodeOptions
 from aivc_graph.io.reading import AbstractReader
-from aivc_graph.io.tables import labels_of, need_columns, numbers
+from aivc_graph.io.tables import labels_of, names_of, need_columns, numbers
 from aivc_graph.tissue.frame import scale_affine
 from aivc_graph.tissue.schema import spacing_um
-from aivc_graph.tissue.section import add_level, new_section
+from aivc_graph.tissue.section import add_level, add_observation, new_section
 
 # Columns that say how high a node lies, in the unit of its positions.
 HEIGHTS = ("z", "Z", "center_z", "z_centroid", "global_z", "z_location")
 _SHOWN = 40
-_NEEDS = (
-    "level: cell or patch",
-    "um_per_unit: microns a unit of the positions (1 if they are microns)",
-    "diameter_um: of a node, or area: the column that holds it",
-)
+_NEEDS = {
+    "level": "level: cell or patch",
+    "um_per_unit": "um_per_unit: microns a unit of the positions (1 if they are microns)",
+    "diameter_um": "diameter_um: of a node, or area: the column that holds it",
+}
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,15 @@ class Rows:
     columns
         Annotation, one row a node, in their order.
     xy
-        Positions ``(node, 2)``, or with a height ``(node, 3)``, in the file's unit.
+        Positions ``(node, 2)``, or with a height ``(node, 3)``, in the file's unit; NaN where there are none.
     counts
         AnnData ``(row, feature)``, joined to the nodes by name.
     where
         Names the place of the annotation in messages.
+    layers
+        What else the reader's ``layer:`` could name, for messages.
+    beside
+        Tables of other modalities of the same nodes, by modality.
     """
 
     barcodes: pd.Index
@@ -57,6 +60,8 @@ class Rows:
     xy: NDArray[np.float64]
     counts: Any
     where: str
+    layers: tuple[str, ...] = ()
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
     def heights(self) -> NDArray[np.float64]:
         """Return how high each node lies ``(node,)`` in the file's unit; 0 where nothing says so."""
@@ -66,9 +71,89 @@ class Rows:
         flat = np.zeros(len(self.xy))
         return flat if column is None else pd.to_numeric(self.columns[column], errors="coerce").to_numpy(np.float64)
 
+    def take(self, kept: NDArray[np.bool_]) -> Rows:
+        """Return some of the nodes; of tables in their order the same rows, of others those of no node left out."""
+        if kept.all():
+            return self
+        gone = self.barcodes[~kept].difference(self.barcodes[kept])
 
-class AbstractRowsReader(AbstractReader):
-    """Reads a file of rows as one level; its fields are the options that all such readers share.
+        def of(table: Any) -> Any:
+            same = table.n_obs == len(kept) and bool((table.obs_names == self.barcodes).all())
+            return table[kept if same else ~table.obs_names.isin(gone)]
+
+        some = {modality: of(table) for modality, table in self.beside.items()}
+        rows = replace(self, barcodes=self.barcodes[kept], columns=self.columns[kept], xy=self.xy[kept])
+        return replace(rows, counts=of(self.counts), beside=some)
+
+
+class AbstractTableReader(NodeOptions, AbstractReader):
+    """Reads a file of rows as sections; its fields are the options that all such readers share.
+
+    Parameters
+    ----------
+    columns
+        Columns kept as annotation.
+
+    See `aivc_graph.io.options.NodeOptions` for `keep` and `label`.
+    """
+
+    columns: tuple[str, ...] = ()
+
+    @abstractmethod
+    def rows(self, path: Path) -> Rows:
+        """Return what `path` holds."""
+
+    @abstractmethod
+    def section_of(self, rows: Rows, path: Path, section: str) -> Any:
+        """Return the rows that were kept as a section."""
+
+    def read(self, path: Path, section: str) -> Any:
+        return self.section_of(self._kept(self.rows(path)), path, section)
+
+    def read_by(self, path: Path, by: tuple[str, ...]) -> dict[str, Any]:
+        rows = self._kept(self.rows(path))
+        need_columns(rows.columns, by, rows.where)
+        missing = rows.columns[list(by)].isna().any(axis=1).to_numpy()
+        if missing.any():
+            found = f"{int(missing.sum()):,} rows without a value in {', '.join(by)}"
+            raise ReadError(rows.where, found, "the section of every row", "drop these rows")
+        parts = [pd.Series(names_of(rows.columns[name]), dtype=object).astype(str) for name in by]
+        name = pd.concat(parts, axis=1).agg("-".join, axis=1).to_numpy()
+        return {one: self.section_of(rows.take(name == one), path, one) for one in sorted(set(name))}
+
+    def annotation(self, rows: Rows) -> pd.DataFrame:
+        """Return the columns that were asked for, one of them the label."""
+        need_columns(rows.columns, tuple(c for c in (*self.columns, self.label) if c), rows.where)
+        annotation = rows.columns[list(dict.fromkeys(self.columns))].copy()
+        if self.label is not None or names.LABEL in annotation:
+            annotation[names.LABEL] = labels_of(rows.columns[self.label or names.LABEL])
+        return annotation
+
+    def preview(self, path: Path) -> dict[str, Any] | None:
+        own = type(self).model_fields
+        needs = [text for name, text in _NEEDS.items() if name in own and own[name].default is None]
+        if not needs:
+            return None
+        rows = self.rows(path)
+        finite: NDArray[np.bool_] = np.asarray(np.isfinite(rows.xy[:, :2]).all(axis=1))
+        placed = rows.take(finite)
+        check_one_ground(placed.barcodes, placed.columns, placed.xy[:, :2], rows.where)
+        return {
+            "kind": "rows",
+            "rows": len(rows.barcodes),
+            "features": rows.counts.n_vars,
+            **({"beside": {name: table.n_vars for name, table in rows.beside.items()}} if rows.beside else {}),
+            "columns": list(map(str, rows.columns[:_SHOWN])),
+            "spacing_in_units": round(spacing_um(placed.xy[:, :2]), 4) if finite.any() else "no positions",
+            "needs": needs,
+        }
+
+    def _kept(self, rows: Rows) -> Rows:
+        return rows.take(kept_rows(rows.columns, self.keep, False, rows.where))
+
+
+class AbstractRowsReader(CountOptions, AbstractTableReader):
+    """Reads a file of rows as one level of nodes that have positions.
 
     Parameters
     ----------
@@ -80,91 +165,64 @@ class AbstractRowsReader(AbstractReader):
         Diameter of every node [µm], if there is no `area`.
     area
         Column with areas [µm²].
-    label
-        Column that becomes the label.
-    columns
-        Columns kept as annotation.
-    keep
-        Columns and the value, or one of the values, they must have, such as ``{Valid: 1}``; other rows are left out.
     only_in_tissue
         Leave out rows whose column ``in_tissue`` is 0.
-    strip_suffix
-        Join counts and positions without their ``-1``.
-    duplicates, organism
-        See `aivc_graph.io.genes.name_genes`.
+
+    See `AbstractTableReader` and `aivc_graph.io.options` for the others.
     """
 
     level: Literal["cell", "patch"] | None = None
     um_per_unit: float | None = None
     diameter_um: float | None = None
     area: str | None = None
-    label: str | None = None
-    columns: tuple[str, ...] = ()
-    keep: Keep = Field(default_factory=dict)
     only_in_tissue: bool = True
-    strip_suffix: bool = False
-    duplicates: Duplicates = "sum"
-    organism: str | None = None
-
-    @abstractmethod
-    def rows(self, path: Path) -> Rows:
-        """Return what `path` holds."""
 
     def scale(self, rows: Rows, path: Path) -> float | None:
         """Return the microns a unit of the positions as the user or the file says, `None` if neither does."""
         return self.um_per_unit
 
-    def read(self, path: Path, section: str) -> Any:
-        return self.laid(self.rows(path), path, section)
+    def section_of(self, rows: Rows, path: Path, section: str) -> Any:
+        return self.laid(rows, path, section)
 
     def laid(self, rows: Rows, path: Path, section: str) -> Any:
-        """Return `rows` as a section, with what was asked of their annotation."""
-        need_columns(rows.columns, tuple(c for c in (*self.columns, self.label, self.area) if c), rows.where)
+        """Return `rows` as a section of nodes with positions."""
+        if self.area is not None:
+            need_columns(rows.columns, (self.area,), rows.where)
         um_per_unit, radius = self._sizes(rows, path)
-        kept = kept_rows(rows.columns, self.keep, self.only_in_tissue, rows.where)
-        columns, xy, barcodes = rows.columns[kept], rows.xy[kept, :2], rows.barcodes[kept]
-        annotation = columns[list(self.columns)].copy()
-        if self.label is not None or names.LABEL in annotation:
-            annotation[names.LABEL] = labels_of(columns[self.label or names.LABEL])
-        tissue = new_section(section)
-        level = str(self.level)
-        add_level(tissue, level, barcodes, xy, radius[kept], scale_affine(um_per_unit), annotation)
-        check_one_ground(barcodes, columns, xy, rows.where)
-        check_one_plane(rows.heights()[kept] * um_per_unit, rows.where)
-        left_out = rows.barcodes[~kept]
-        self.measure(tissue, level, rows.counts[~rows.counts.obs_names.isin(left_out)], path)
+        tissue, level, xy = new_section(section), str(self.level), rows.xy[:, :2]
+        add_level(tissue, level, rows.barcodes, xy, radius, scale_affine(um_per_unit), self.annotation(rows))
+        check_one_ground(rows.barcodes, rows.columns, xy, rows.where)
+        check_one_plane(rows.heights() * um_per_unit, rows.where)
+        check_totals(rows.counts, rows.columns.set_axis(rows.barcodes), SUMS, rows.where)
+        self._measured(tissue, level, rows, path)
         return tissue
 
     def measure(self, tissue: Any, level: str, table: Any, path: Path) -> None:
         """Add what was measured of the rows that were kept."""
-        named, strip = self.duplicates, self.strip_suffix
-        add_counts(tissue, level, table, str(path), duplicates=named, organism=self.organism, strip_suffix=strip)
+        add_counts(tissue, level, table, str(path), **self.count_options)
 
-    def preview(self, path: Path) -> dict[str, Any] | None:
-        rows = self.rows(path)
-        finite = np.isfinite(rows.xy[:, :2]).all(axis=1)
-        return {
-            "kind": "rows",
-            "rows": len(rows.barcodes),
-            "features": rows.counts.n_vars,
-            "columns": list(map(str, rows.columns[:_SHOWN])),
-            "spacing_in_units": round(spacing_um(rows.xy[finite, :2]), 4),
-            "needs": [*_NEEDS],
-        }
+    def _kept(self, rows: Rows) -> Rows:
+        return rows.take(kept_rows(rows.columns, self.keep, self.only_in_tissue, rows.where))
+
+    def _measured(self, tissue: Any, level: str, rows: Rows, path: Path) -> None:
+        self.measure(tissue, level, rows.counts, path)
+        for modality, table in rows.beside.items():
+            add_observation(tissue, level, modality, table, strip_suffix=self.strip_suffix)
 
     def _sizes(self, rows: Rows, path: Path) -> tuple[float, NDArray[np.float64]]:
         """Return the microns a unit and the radii in units; every option that is missing is named at once."""
         faults = Faults(ReadError)
         if self.level is None:
             faults.add(f"{path} · level", "none", "cell or patch", "say what a row is by `level:`")
-        um_per_unit = _or_fault(faults, lambda: stated_um_per_unit(self.scale(rows, path), rows.xy[:, :2], path), 1.0)
+        um_per_unit = or_fault(faults, lambda: stated_um_per_unit(self.scale(rows, path), rows.xy[:, :2], path), 1.0)
         area = None if self.area is None else numbers(rows.columns[self.area], rows.where)
-        radius = _or_fault(faults, lambda: stated_radius(um_per_unit, self.diameter_um, area, path), 1.0)
+        radius = or_fault(faults, lambda: stated_radius(um_per_unit, self.diameter_um, area, path), 1.0)
         faults.raise_if_any()
         return um_per_unit, np.broadcast_to(radius, (len(rows.xy),))
 
 
-def _or_fault(faults: Faults, ask: Callable[[], Any], otherwise: float) -> Any:
+def or_fault(faults: Faults, ask: Callable[[], Any], otherwise: float) -> Any:
+    """Return what `ask` returns; if that is a fault, note it among `faults` and return `otherwise`."""
     try:
         return ask()
     except ReadError as error:

@@ -10,17 +10,20 @@ from typing import Any
 import numpy as np
 
 from aivc_graph.errors import ReadError
-from aivc_graph.io.matrices import read_10x_h5, read_bytes, read_mtx_folder
+from aivc_graph.io.matrices import MTX, called, read_10x_h5, read_bytes, read_mtx_folder
 
 log = logging.getLogger(__name__)
 
 _POSITIONS = ("parquet", "csv", "txt")
 _MATRICES = ("filtered_feature_bc_matrix", "raw_feature_bc_matrix", "raw_probe_bc_matrix")
+CELLS_FOLDER = "segmented_outputs"
+CELL_OUTLINES = "cell_segmentations.geojson"
+CELL_MATRICES = ("filtered_feature_cell_matrix", "raw_feature_cell_matrix")
 
 
 def is_outs(folder: Path) -> bool:
     """Say whether `folder` holds positions of spots, bins, or a matrix as Space Ranger writes them."""
-    if not folder.is_dir():
+    if not folder.is_dir() or has_cells(folder):
         return False
     spatial = spatial_folder(folder)
     try:
@@ -34,6 +37,17 @@ def is_outs(folder: Path) -> bool:
         return True
 
 
+def has_cells(folder: Path) -> bool:
+    """Say whether `folder` holds segmented cells, their outlines or their matrix, as Space Ranger 4 writes them."""
+    if not folder.is_dir():
+        return False
+    wanted = (CELL_OUTLINES, *(f"{name}{ending}" for name in CELL_MATRICES for ending in (".h5", "")))
+    try:
+        return any(called(folder, name) is not None for name in wanted)
+    except ReadError:  # of several samples
+        return True
+
+
 def outs_of(path: Path) -> Path:
     """Return the folder that holds ``spatial`` and the matrices; of several HD bin sizes the user chooses one."""
     outs = path if is_outs(path) else path / "outs"
@@ -42,33 +56,15 @@ def outs_of(path: Path) -> Path:
         return outs
     if len(bins) != 1:
         found = ", ".join(p.name for p in bins) or "none"
-        raise ReadError(str(outs / "binned_outputs"), f"bin folders {found}", "one", "give the path of one of them")
+        cells = f", or of the segmented cells, {CELLS_FOLDER}" if (outs / CELLS_FOLDER).is_dir() else ""
+        mend = f"give the path of one of them{cells}"
+        raise ReadError(str(outs / "binned_outputs"), f"bin folders {found}", "one", mend)
     return bins[0]
 
 
 def spatial_folder(outs: Path) -> Path:
     """Return the folder of positions, pictures and scale factors: ``spatial``, or the run's own if it is flat."""
     return outs / "spatial" if (outs / "spatial").is_dir() else outs
-
-
-def called(folder: Path, name: str) -> Path | None:
-    """Return what is called `name` in `folder`, packed by gzip or not, with a sample's name before it or not.
-
-    Raises
-    ------
-    ReadError
-        Several samples have one there.
-    """
-    for ending in ("", ".gz"):
-        if (folder / f"{name}{ending}").exists():
-            return folder / f"{name}{ending}"
-    found = sorted(p for ending in ("", ".gz") for mark in "_-." for p in folder.glob(f"*{mark}{name}{ending}"))
-    if len(found) > 1:
-        there = ", ".join(p.name for p in found[:4])
-        raise ReadError(
-            str(folder), f"{len(found)} of them: {there}", f"one {name}", "put each sample in a folder of its own"
-        )
-    return found[0] if found else None
 
 
 def _find_positions(spatial: Path) -> Path | None:
@@ -112,21 +108,18 @@ def _matrix(outs: Path, name: str) -> Path | None:
     return found
 
 
-def read_counts(outs: Path, wanted: str | None) -> Any:
-    """Return the matrix ``filtered`` or ``raw`` (`wanted`), by default the first there is, as AnnData."""
-    for name in _MATRICES[:2]:
+def read_counts(outs: Path, wanted: str | None, matrices: tuple[str, ...] = _MATRICES[:2]) -> Any:
+    """Return the one of `matrices` that is ``filtered`` or ``raw`` (`wanted`), by default the first there is."""
+    for name in matrices:
         path = _matrix(outs, name)
         if path is not None and (wanted is None or name.startswith(wanted)):
             log.info("%s: counts from %s", outs, path.name)
             return read_10x_h5(path) if path.is_file() else read_mtx_folder(path)
-    if (outs / "filtered_feature_cell_matrix.h5").is_file():
-        mend = "give the folder of a bin size instead: binned_outputs/square_008um"
-        raise ReadError(str(outs), "segmented cells, which are not read", "spots or square bins", mend)
-    kind = f"{wanted}_feature_bc_matrix" if wanted else "filtered_ or raw_feature_bc_matrix"
+    if wanted is None and called(outs, MTX) is not None:
+        log.info("%s: counts from %s beside the positions", outs, MTX)
+        return read_mtx_folder(outs)
+    chosen = [name for name in matrices if wanted is None or name.startswith(wanted)]
     there = ", ".join(sorted(p.name for p in outs.iterdir())[:10])
-    raise ReadError(
-        str(outs),
-        f"no such matrix but {there}",
-        f"{kind}, .h5 or folder",
-        "copy it from the run and give it this name, or read places and picture alone by `counts: none`",
-    )
+    alone = ", or read places and picture alone by `counts: none`" if matrices == _MATRICES[:2] else ""
+    mend = f"copy it from the run and give it this name{alone}"
+    raise ReadError(str(outs), f"no such matrix but {there}", f"{' or '.join(chosen)}, .h5 or folder", mend)

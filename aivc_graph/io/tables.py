@@ -6,6 +6,7 @@ import csv
 import gzip
 import re
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import pandas as pd
 from scipy import sparse
 
 from aivc_graph.errors import ReadError, unknown_name
-from aivc_graph.tissue.doubt import tell
+from aivc_graph.tissue.doubt import doubt, tell
 
 GZIP_MAGIC = b"\x1f\x8b"
+HDF5_MAGIC = b"\x89HDF"
 PARQUET_MAGIC = b"PAR1"
 PACKED_MAGIC = (b"PK\x03\x04", b"BZh", b"\xfd7zX", b"\x28\xb5\x2f\xfd")
 # Broad's Single Cell Portal puts the kind of each column in a second line that starts so.
@@ -35,8 +37,12 @@ NO_LABEL = ("", "NA", "nan", "None")
 MAX_FIRST_LINES = 2**24
 # Above this a float no longer holds every whole number, so a name that went through one is another's.
 LAST_EXACT = 2**53
+_DAMAGE = (ValueError, OverflowError, OSError, EOFError, zlib.error)
+_BLOCK_VALUES = 2**22
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _WHOLE = re.compile(r"^(-?\d+)\.0+$")
+# What a spreadsheet, or R, makes of a long number.
+_ROUNDED = re.compile(r"^\d\.\d+[eE]\+?(?:1[5-9]|2\d)$")
 
 
 def first_lines(path: Path, n: int = 2) -> list[list[str]]:
@@ -71,9 +77,33 @@ def read_frame(path: Path, *, header: bool | None = True, text: tuple[str, ...] 
     """
     if not path.is_file():
         raise ReadError(str(path), "no such file", mend="check the path")
-    magic = magic_of(path)
-    if magic == PARQUET_MAGIC:
+    if magic_of(path) == PARQUET_MAGIC:
         return _read_parquet(path)
+    columns, options = _how_to_read(path, header, text)
+    try:
+        frame = pd.read_csv(path, **options)
+    except _DAMAGE as error:
+        raise ReadError(str(path), f"a damaged table ({error})", mend="copy it again from its source") from error
+    return _with_names(frame, columns, path)
+
+
+def frame_blocks(path: Path, *, text: tuple[str, ...] = ()) -> Iterator[pd.DataFrame]:
+    """Yield the table that `read_frame` returns block by block, so that a wide one never lies in memory whole."""
+    if not path.is_file() or magic_of(path) == PARQUET_MAGIC:
+        yield read_frame(path, text=text)
+        return
+    columns, options = _how_to_read(path, True, text)
+    rows = max(1, _BLOCK_VALUES // len(columns))
+    try:
+        for frame in pd.read_csv(path, chunksize=rows, **options):
+            yield _with_names(frame, columns, path)
+    except _DAMAGE as error:
+        raise ReadError(str(path), f"a damaged table ({error})", mend="copy it again from its source") from error
+
+
+def _how_to_read(path: Path, header: bool | None, text: tuple[str, ...]) -> tuple[list[str], dict[str, Any]]:
+    """Return the names of the columns of a delimited text, and what pandas must be told to read it."""
+    magic = magic_of(path)
     if magic.startswith(PACKED_MAGIC):
         raise ReadError(str(path), "a packed file (zip, bzip2, xz or zstd)", "text, gzipped or not", "unpack it first")
     first = first_lines(path)
@@ -83,19 +113,17 @@ def read_frame(path: Path, *, header: bool | None = True, text: tuple[str, ...] 
     if len(first) > 1 and len(first[1]) == len(columns) + 1:  # R writes no name above its row names
         columns = ["", *columns]
     names = {*text, *BARCODE_NAMES, ""}
-    skip = (1 if header else 0) + (len(first) > 1 and first[1][:1] == [SECOND_HEADER])
-    try:
-        frame = pd.read_csv(
-            path,
-            sep=_delimiter(_text_lines(path, 1)[0]),
-            header=None,
-            skiprows=skip,
-            low_memory=False,
-            compression="gzip" if magic.startswith(GZIP_MAGIC) else None,
-            dtype={i: str for i, name in enumerate(columns) if name in names},
-        )
-    except (ValueError, OSError, EOFError, zlib.error) as error:
-        raise ReadError(str(path), f"a damaged table ({error})", mend="copy it again from its source") from error
+    return columns, {
+        "sep": _delimiter(_text_lines(path, 1)[0]),
+        "header": None,
+        "skiprows": (1 if header else 0) + (len(first) > 1 and first[1][:1] == [SECOND_HEADER]),
+        "low_memory": False,
+        "compression": "gzip" if magic.startswith(GZIP_MAGIC) else None,
+        "dtype": {i: str for i, name in enumerate(columns) if name in names},
+    }
+
+
+def _with_names(frame: pd.DataFrame, columns: list[str], path: Path) -> pd.DataFrame:
     if frame.shape[1] != len(columns):
         raise ReadError(str(path), f"rows of {frame.shape[1]} fields", f"{len(columns)}, as the first line has")
     return frame.set_axis(pd.Index(columns, dtype=object), axis=1)
@@ -105,6 +133,24 @@ def magic_of(path: Path) -> bytes:
     """Return the first four bytes of a file, which tell its kind whatever its name."""
     with path.open("rb") as file:
         return file.read(4)
+
+
+def packed_kind(path: Path) -> str | None:
+    """Return what lies in a packed file that no reader unpacks by itself, `None` if it is none."""
+    magic = magic_of(path)
+    if magic.startswith(GZIP_MAGIC):
+        try:
+            with gzip.open(path) as file:
+                inside = file.read(300)
+        except (OSError, EOFError, zlib.error):
+            return "a damaged gzip"
+        if inside.startswith(HDF5_MAGIC):
+            return "an HDF5 file"
+        return "an archive" if inside[257:262] == b"ustar" else None
+    if magic.startswith(PACKED_MAGIC):
+        return "an archive"
+    with path.open("rb") as file:
+        return "an archive" if file.read(262)[257:] == b"ustar" else None
 
 
 def column_names(path: Path) -> list[str]:
@@ -130,10 +176,13 @@ def need_columns(frame: pd.DataFrame, wanted: tuple[str, ...], where: str) -> No
 
 def position_columns(frame: pd.DataFrame, where: str, mend: str = "rename them so") -> tuple[str, str]:
     """Return the columns of x and y by their usual names; raise `ReadError` if there is no such pair."""
-    for x, y in POSITION_NAMES:
-        if x in frame.columns and y in frame.columns:
-            need_columns(frame, (x, y), where)
-            return x, y
+    pairs = [(x, y) for x, y in POSITION_NAMES if x in frame.columns and y in frame.columns]
+    if pairs:
+        need_columns(frame, pairs[0], where)
+        if len(pairs) > 1:
+            others = "; ".join(", ".join(pair) for pair in pairs[1:])
+            doubt(where, f"positions from {', '.join(pairs[0])}, and {others} there as well", "one pair of x and y")
+        return pairs[0]
     shown = ", ".join(map(str, frame.columns[:8]))
     raise ReadError(where, f"columns {shown}", "x and y", mend)
 
@@ -154,7 +203,7 @@ def names_of(column: pd.Series) -> np.ndarray:
     Raises
     ------
     ReadError
-        Whole numbers beyond 2⁵³ held as floats, whose last digits are lost.
+        Whole numbers beyond 2⁵³ held or written as floats, whose last digits are lost.
     """
     if column.dtype.kind == "f" and (column.abs() > LAST_EXACT).any():
         first = column[column.abs() > LAST_EXACT].iloc[0]
@@ -162,6 +211,12 @@ def names_of(column: pd.Series) -> np.ndarray:
         raise ReadError(f"column {column.name!r}", found, "names as text or whole numbers", "write them as text")
     known = column.notna().to_numpy()
     text = pd.Series([name_of(value) for value in column[known]], dtype=object)
+    rounded = text.str.fullmatch(_ROUNDED) if len(text) else pd.Series(False, range(0))
+    if rounded.any():
+        found = f"{text[rounded].iloc[0]!r} and others, written as floats: their last digits are lost"
+        raise ReadError(
+            f"column {column.name!r}", found, "names as text or whole numbers", "take the vendor's own file"
+        )
     if len(text) and text.str.fullmatch(_WHOLE).all():
         text = text.str.replace(_WHOLE, r"\1", regex=True)
     names = np.full(len(column), None, dtype=object)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 from aivc_graph.errors import ReadError
-
-log = logging.getLogger(__name__)
+from aivc_graph.tissue.doubt import tell
 
 MAX_FAULTY = 0.05
 
@@ -63,7 +61,7 @@ def note_tile_fault(fault: TileFault, n_tiles: int) -> ReadError:
         found[fault.page, fault.tile] = fault
         count = len(found)
     if new:
-        log.warning("%s · %s; tiles in quarantine: %d of %d", fault.path, fault, count, n_tiles)
+        tell(f"{fault.path} · {fault}; tiles in quarantine: {count} of {n_tiles}")
     where = f"{fault.path} · page {fault.page}, tile {fault.tile}"
     if count > MAX_FAULTY * n_tiles:
         share = f"{count:,} of {n_tiles:,} tiles that cannot be decoded ({fault.reason})"

@@ -6,7 +6,9 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -34,7 +36,7 @@ def check_zarr_folder(path: Path) -> None:
             elif not (entry.is_dir() or stat.S_ISREG(entry.stat().st_mode)):
                 faults.add(str(entry), "neither a file nor a folder", "files and folders")
             elif name in _METADATA:
-                _check_metadata(entry, faults)
+                _check_metadata(str(entry), entry.stat().st_size, entry.read_bytes, faults)
     faults.raise_if_any()
 
 
@@ -54,24 +56,36 @@ def check_zip_members(path: Path) -> None:
     faults.raise_if_any()
 
 
-def _check_metadata(path: Path, faults: Faults) -> None:
-    if path.stat().st_size > _MAX_METADATA_BYTES:
-        faults.add(str(path), f"{path.stat().st_size:,} bytes of metadata", f"at most {_MAX_METADATA_BYTES:,}")
+def check_zarr_zip(path: Path) -> None:
+    """Raise a `ReadError` as `check_zarr_folder` does, of a store that lies in a ZIP."""
+    check_zip_members(path)
+    faults = Faults(ReadError)
+    with ZipFile(path) as archive:
+        for member in archive.infolist():
+            if PurePosixPath(member.filename).name in _METADATA:
+                where = f"{path} · {member.filename}"
+                _check_metadata(where, member.file_size, partial(archive.read, member), faults)
+    faults.raise_if_any()
+
+
+def _check_metadata(where: str, size: int, read: Callable[[], bytes], faults: Faults) -> None:
+    if size > _MAX_METADATA_BYTES:
+        faults.add(where, f"{size:,} bytes of metadata", f"at most {_MAX_METADATA_BYTES:,}")
         return
     try:
-        metadata = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        faults.add(str(path), f"text that is not JSON ({error})", "Zarr metadata", "copy the store again")
+        metadata = json.loads(read())
+    except (ValueError, RecursionError, BadZipFile, zlib.error) as error:
+        faults.add(where, f"text that is not JSON ({error})", "Zarr metadata", "copy the store again")
         return
     for key in _consolidated_keys(metadata):
         if _leaves(key):
-            faults.add(f"{path} · key {key!r}", "a key that leaves the store", "keys without '..'")
+            faults.add(f"{where} · key {key!r}", "a key that leaves the store", "keys without '..'")
     for array in _arrays(metadata):
         codecs = json.dumps([array.get(part) for part in ("filters", "compressor", "codecs")]).lower()
         if "pickle" in codecs:
-            faults.add(str(path), "an array stored as pickle, which runs code when read", "numbers or text")
+            faults.add(where, "an array stored as pickle, which runs code when read", "numbers or text")
         elif array.get("dtype") in ("|O", "object") and not array.get("filters"):
-            faults.add(str(path), "an array of Python objects without a text codec", "numbers or text")
+            faults.add(where, "an array of Python objects without a text codec", "numbers or text")
 
 
 def _consolidated_keys(metadata: Any) -> list[str]:

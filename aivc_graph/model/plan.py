@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ConfigDict
 
 from aivc_graph import names
-from aivc_graph.errors import ModelError
-from aivc_graph.graph.panels import observed, panel
+from aivc_graph.errors import ModelError, unknown_name
+from aivc_graph.graph.panels import observed, panel, same_level, withins
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.operators.intervention_plan import InterventionPlan
@@ -77,6 +77,7 @@ class ModelPlan(Settings):
             for member in sorted(members, key=_rank_in(members))
             for plan in members[member].serves(graph, shape)
         ]
+        _check_relations(graph, config, parts)
         return cls(config=config, latent=latent, levels=tuple(graph.levels), parts=tuple(parts))
 
     def of_kind(self, kind: str) -> list[Any]:
@@ -138,6 +139,22 @@ class ModelPlan(Settings):
                     "the panel the model was trained on",
                     "build the graph with the run's config.yaml",
                 )
+
+
+def _check_relations(graph: TissueGraph, config: ModelConfig, parts: list[PartSpec]) -> None:
+    """Raise `ModelError` if a relation is chosen for that is none, or by a member that does not read it."""
+    there = [*same_level(graph), *((child, names.WITHIN, parent) for child, parent in withins(graph))]
+    known = {names.NEAR, names.WITHIN, *(relation for _, relation, _ in there)}
+    for name in config.relation:
+        if name not in known:
+            raise unknown_name(ModelError, "model.relation", "relation", name, known)
+    read = {part.make().slot for part in parts if part.kind == "relation"}
+    for relation in there:
+        if relation not in read:
+            chosen, where = config.relation[relation[1]]["kind"], " · ".join(relation)
+            raise ModelError(
+                f"model.relation.{relation[1]}", f"{chosen!r}, which does not read {where}", "one that does"
+            )
 
 
 def _rank_in(members: Registry[Any]) -> Callable[[str], int]:

@@ -28,8 +28,12 @@ class ModelConfig(Settings):
         By modality, such as ``{rna: {kind: negative_binomial}}``.
     relation
         By relation, such as ``{near: {kind: near}}``: how it is read before messages travel along it.
-    lateral, lift, project
-        Which operator passes messages, such as ``{kind: set_summary}``.
+    lateral
+        Operator that passes messages within a level, such as ``{kind: ring_mean}``.
+    lift
+        Operator that passes messages from a finer level to a coarser one, such as ``{kind: set_summary}``.
+    project
+        Operator that passes messages from a coarser level to a finer one, such as ``{kind: broadcast}``.
     propagator
         How effects of interventions go with dose and time, such as ``{kind: hill_relaxation}``.
     """

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from aivc_graph.operators.kernels import Floats, ridge_shares, squared_distances
 
@@ -65,5 +64,7 @@ def gaussian_ridge(x: Floats, y: Floats, asked: Floats, penalties: Sequence[floa
 
 def nearest_mean(x: Floats, y: Floats, asked: Floats) -> Floats:
     """Return the mean over the 25 nearest rows (asked, k)."""
+    from scipy.spatial import cKDTree
+
     near = cKDTree(x).query(asked, k=NEIGHBOURS)[1]
     return np.asarray(y[near].mean(axis=1))

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from scipy.special import betainc, ndtr, ndtri
-from scipy.stats import nbinom
 from torch import Tensor, nn
 
 Floats = NDArray[np.floating]
@@ -74,6 +72,8 @@ class ResidualScores(nn.Module):
 
     def draw(self, place: Floats, columns: NDArray[np.integer], draws: int, rng: np.random.Generator) -> Floats:
         """Return scores (node, draw, column), those of the 200 kept nodes nearest to `place`, each before any twice."""
+        from scipy.spatial import cKDTree
+
         if not len(self.place):
             return rng.standard_normal((len(place), draws, len(columns)))
         alike = np.arange(min(ALIKE, len(self.place)))
@@ -100,9 +100,11 @@ def scores_of(counts: Floats, mean: Floats, dispersion: Floats, rng: np.random.G
 
 def counts_of(score: Floats, mean: Floats, dispersion: Floats) -> Floats:
     """Return the counts that have the `score` under the negative binomial of `mean` and `dispersion`."""
+    from scipy.stats import nbinom
+
     mean = np.maximum(mean, 1e-12)
-    failure, law = mean / (dispersion + mean), np.exp(-dispersion * np.log1p(mean / dispersion))
-    wanted, *law = (part.ravel() for part in np.broadcast_arrays(ndtr(score), law, law, dispersion, failure))
+    failure, none = mean / (dispersion + mean), np.exp(-dispersion * np.log1p(mean / dispersion))
+    wanted, *law = (part.ravel() for part in np.broadcast_arrays(ndtr(score), none, none, dispersion, failure))
     counts, left = np.zeros(len(wanted)), np.arange(len(wanted))
     for number in range(1, SUMMED + 1):
         beyond = wanted > law[0]

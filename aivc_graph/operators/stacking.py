@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 Floats = NDArray[np.floating]
 TIE = 1e-4
@@ -22,6 +21,8 @@ def shares_of_rules(square: Floats, cross: Floats, beforehand: Floats) -> Floats
     ----------
     Breiman 1996, doi:10.1007/BF00117832 (stacked regressions).
     """
+    from scipy.optimize import nnls
+
     k = len(square)
     size = float(np.trace(square)) / k
     if size <= 0:

@@ -13,7 +13,6 @@ from aivc_graph.io.h5ad_file import write_anndata
 from aivc_graph.io.staging import check_place, staged
 from aivc_graph.io.tables import csv_text
 from aivc_graph.io.writing import check_export, write
-from aivc_graph.pipeline.elsewhere import graph_elsewhere
 from aivc_graph.query.questions.question import NODES, TABLE
 from aivc_graph.query.questions.question import question as question_of
 from aivc_graph.query.virtual_tissue import VirtualTissue
@@ -54,6 +53,8 @@ def query(
         _check_ending(Path(out), asked.written_as())
     tissue = VirtualTissue.load(run)
     if on is not None:
+        from aivc_graph.pipeline.elsewhere import graph_elsewhere
+
         with graph_elsewhere(run, on) as store:
             tissue = tissue.on(store)
     answer = tissue.ask(asked)

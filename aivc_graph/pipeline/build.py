@@ -151,6 +151,8 @@ def _finished(name: str, parts: list[Any], config: SectionConfig) -> tuple[Any, 
     for key in ("donor", "context"):
         if (column := getattr(config, f"{key}_by")) is not None:
             metadata_of(section)[key] = only_value(section, column)
+    for column in config.traits_by:
+        metadata_of(section).setdefault(column, only_value(section, column))
     for method in config.registration:
         chosen = registration_method(method.kind, **method.options)
         register(section, method.moving, method.fixed, chosen, method.also)

@@ -22,7 +22,7 @@ from aivc_graph.evaluation.responses.predictions import (
     view_of,
 )
 from aivc_graph.evaluation.responses.questions import Fold, Question
-from aivc_graph.evaluation.responses.scale import check_finite
+from aivc_graph.evaluation.responses.scale import check_depth, check_finite
 from aivc_graph.evaluation.responses.table import Responses, responses_of
 from aivc_graph.evaluation.responses.views import Predicted
 from aivc_graph.evaluation.settings import EvaluationConfig
@@ -34,6 +34,7 @@ from aivc_graph.pipeline.scores import FILE, write_scores
 from aivc_graph.pipeline.table_card import card_of_screen
 from aivc_graph.splits.copies import copy_labels
 from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS
+from aivc_graph.tissue.doubt import doubts_heard
 
 log = logging.getLogger(__name__)
 EXACT = "predict without the cells that are tested, or give --share-content if that is the question"
@@ -83,15 +84,15 @@ def evaluate_predictions(
     said, true = read_anndata(Path(predictions)), read_anndata(Path(measured))
     where = f"{predictions} against {measured}"
     genes = shared_genes(said, true, where)
-    n_measured = true.n_vars
+    n_measured, whole = true.n_vars, said.X
     said, true = said[:, genes].copy(), true[:, genes].copy()
-    table = responses_of(true, condition, control, context, where=str(measured))
+    with doubts_heard() as doubts:
+        table = responses_of(true, condition, control, context, where=str(measured))
+        check_controls(table, str(measured))
     footprints = footprints_of(pathways, table)
-    check_controls(table, str(measured))
     keys = matched(keys_of(said, condition, context, str(predictions)), table, control)
     check_finite(said.X, keys[:, 1], genes, str(predictions))
-    if split is None and SPLIT in true.obs:
-        split = SPLIT
+    split = SPLIT if split is None and SPLIT in true.obs else split
     names = {(str(one), str(name)) for one, name in keys}
     train, asked = sides_of(true, table, split, names, where)
     axis = _axis(table, train, asked)
@@ -102,6 +103,7 @@ def evaluate_predictions(
     leaks["accepted"] += copied
     exam = examine(table, question)
     view = view_of(said, keys, exam, str(predictions))
+    check_depth(whole, view.profile, table, str(predictions))
     exact = _exact(view, exam) if not copied else []
     refuse(exact, str(predictions), EXACT, accept=share_content)
     leaks["accepted"] += exact
@@ -112,6 +114,7 @@ def evaluate_predictions(
         "predictions": Path(predictions).name,
         "measured": Path(measured).name,
         "files": file_hashes(Path(predictions), Path(measured)),
+        "doubts": doubts,
         "genes": {"matched": len(genes), "measured": n_measured, "predicted": int(said.n_vars)},
         "conditions": dict(zip(("asked", "train", "predicted but not measured"), shown[2:5], strict=True)),
         "split": f"obs[{split!r}]" if split is not None else "what is predicted is tested, all else trains",

@@ -30,6 +30,7 @@ from aivc_graph.pipeline.scores import FILE, write_scores
 from aivc_graph.pipeline.table_card import card_of_screen
 from aivc_graph.pipeline.table_settings import QuestionConfig, ScreenConfig, load_table_config
 from aivc_graph.splits.copies import MIN_FEATURES
+from aivc_graph.tissue.doubt import doubts_heard
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.floating]
@@ -110,10 +111,11 @@ def refuse(leaks: Sequence[str], where: str, mend: str, *, accept: bool) -> None
 def _evaluate_screen(screen: ScreenConfig, out: Path, weights: Weights, pathways: Path | None) -> Evaluation:
     started = time.perf_counter()
     data = read_anndata(screen.path)
-    table = responses_of(
-        data, screen.condition, screen.control, screen.context, layer=screen.layer, where=str(screen.path)
-    )
-    check_controls(table, str(screen.path))
+    with doubts_heard() as doubts:
+        table = responses_of(
+            data, screen.condition, screen.control, screen.context, layer=screen.layer, where=str(screen.path)
+        )
+        check_controls(table, str(screen.path))
     shown = (data.n_obs, len(table.genes), len(table.parts), time.perf_counter() - started)
     log.info("read %d cells of %d genes in %d conditions in %.1f s", *shown)
     questions = [one for asked in screen.questions for one in _questions(table, asked, screen.seed)]
@@ -123,7 +125,7 @@ def _evaluate_screen(screen: ScreenConfig, out: Path, weights: Weights, pathways
         raise ConfigError("screen · questions", f"nothing to ask by {names}", mend=mend)
     footprints = footprints_of(pathways, table)
     leaks = leakage_of(table, questions, str(screen.path), accept=screen.share_content, seed=screen.seed)
-    facts = {"screen": screen.name, "files": file_hashes(screen.path), "seed": screen.seed}
+    facts = {"screen": screen.name, "files": file_hashes(screen.path), "seed": screen.seed, "doubts": doubts}
     return write_scores(
         read_too([_asked(table, one) for one in questions], footprints),
         out,

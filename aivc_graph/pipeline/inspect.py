@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def inspect(path: Path, *, mpp: float | None = None, **options: Any) -> dict[str
     mpp
         Pixel size [µm] of a slide, where it does not state its own or states it wrongly.
     options
-        Options of the reader, and ``reader`` itself, as a source of a configuration takes them.
+        Options of the reader, and ``reader`` itself, as a source of a configuration takes them; ``sections_by``, as its
+        section does.
     """
     path = Path(path)
     if mpp is not None and not is_slide(path):
@@ -46,12 +48,29 @@ def inspect(path: Path, *, mpp: float | None = None, **options: Any) -> dict[str
     if is_slide(path) and mpp is None and not options and (unplaced := _slide_without_size(path)) is not None:
         return unplaced
     given = options if mpp is None else {"reader": names.SLIDE, "mpp": mpp, **options}
-    if not options and mpp is None and (seen := reader_for(path).preview(path)) is not None:
-        return seen
     with doubts_heard() as doubts:
-        section = read(path, check=False, **given)
-        faults = _faults_of(section)
-    return describe_section(section) | {"faults": faults, "doubts": doubts}
+        found = describe_source(path, **given)
+    return {**found, "doubts": doubts}
+
+
+def describe_source(
+    path: Path, reader: str | None = None, sections_by: str | Sequence[str] | None = None, **options: Any
+) -> dict[str, Any]:
+    """Return what a source of a configuration holds, as one section or as many; without options what it needs."""
+    if sections_by is not None:
+        by = (sections_by,) if isinstance(sections_by, str) else tuple(sections_by)
+        chosen = reader_for(path, reader, **options)
+        if "columns" in type(chosen).model_fields:
+            chosen = chosen.model_copy(update={"columns": (*chosen.model_dump()["columns"], *by)})
+        parts = chosen.read_by(path, by)
+        return {
+            "kind": "sections",
+            "sections": {name: {**describe_section(one), "faults": _faults_of(one)} for name, one in parts.items()},
+        }
+    if reader is None and not options and (seen := reader_for(path).preview(path)) is not None:
+        return seen
+    section = read(path, reader=reader, check=False, **options)
+    return {**describe_section(section), "faults": _faults_of(section)}
 
 
 def _faults_of(section: Any) -> list[str]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
-import networkx as nx
 import numpy as np
 import pandas as pd
 import torch
@@ -21,6 +20,9 @@ from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import EXPRESSION
 from aivc_graph.query.states import run_windows
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 PER = 10_000.0
 MIN_UNITS = 5
@@ -216,14 +218,11 @@ def contact_table(adjacency: sparse.csr_matrix | None, niche: np.ndarray, k: int
 
 def contact_graph(sizes: pd.Series, contacts: pd.DataFrame) -> nx.Graph:
     """Return the graph of niches and their `sizes` (niche,), with an edge a row of `contacts` (see `contact_table`)."""
+    import networkx as nx
+
     graph: nx.Graph = nx.Graph()
     for niche, n in sizes.items():
         graph.add_node(niche, nodes=int(n))
     for a, b, n, ratio in contacts[["niche_a", "niche_b", "contacts", "log2_ratio"]].to_numpy():
         graph.add_edge(a, b, weight=float(n), log2_ratio=float(ratio))
     return graph
-
-
-def state_distances(x: np.ndarray, to: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Return the distance of each state `x` (node, latent) from `to` (latent,) in units of `spread` (latent,)."""
-    return np.asarray(np.linalg.norm((x - to) / spread, axis=1) / np.sqrt(x.shape[1]))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import sparse, stats
+from scipy import sparse
 
 from aivc_graph.query.moderated import moderated_variance
 
@@ -131,6 +131,8 @@ def _unpaired(rate: Floats, g: int) -> Comparison | None:
 
 def _tested(told: Comparison) -> dict[str, Floats]:
     """Return the interval of each gene's shift, its p-value and that adjusted (gene,)."""
+    from scipy import stats
+
     lower, upper, p, adjusted = (np.full(len(told.shift), np.nan) for _ in range(4))
     if np.isfinite(told.variance).all():
         variance, df = moderated_variance(told.variance, told.df)

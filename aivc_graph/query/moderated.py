@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
 from scipy.special import digamma, polygamma
 
 Floats = NDArray[np.floating]
@@ -23,6 +22,8 @@ def moderated_variance(variance: Floats, df: int) -> tuple[Floats, float]:
     ----------
     Smyth 2004, doi:10.2202/1544-6115.1027 (limma).
     """
+    from scipy import optimize
+
     seen = variance > LEAST
     if seen.sum() < 2:
         return variance, float(df)

@@ -10,11 +10,22 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError
-from aivc_graph.query.mixture import Floats, StateMixture, coupling_of, evenly, fit_mixtures, normalised, smoothed
+from aivc_graph.query.mixture import (
+    Floats,
+    StateMixture,
+    coupling_of,
+    evenly,
+    fit_along,
+    fit_mixtures,
+    normalised,
+    smoothed,
+)
 from aivc_graph.query.neighbourhoods import NeighbourhoodMixture, fit_neighbourhoods
-from aivc_graph.query.number_of_niches import number_of_niches
+from aivc_graph.query.number_of_niches import information, number_of_niches
 
 KINDS, NODES_A_KIND = 12, 10
+# Leading axes of states that are tried beside all, and the number of niches by which they are compared.
+AXES, USUAL = (4, 8), 8
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,8 @@ class Surroundings:
         (node,) who has a state, and who has one of its own.
     adjacency
         (node, node), one for each of the nearest neighbours.
+    donor
+        Code of the donor of each node (node,).
     """
 
     level: str
@@ -42,10 +55,11 @@ class Surroundings:
     known: NDArray[np.bool_]
     measured: NDArray[np.bool_]
     adjacency: sparse.csr_matrix
+    donor: NDArray[np.integer]
 
     def among(self, rows: NDArray[np.bool_]) -> Surroundings:
         """Return the surroundings that the nodes `rows` (node,) have in each other, as if there were no others."""
-        kept = {name: getattr(self, name)[rows] for name in ("x", "own", "known", "measured")}
+        kept = {name: getattr(self, name)[rows] for name in ("x", "own", "known", "measured", "donor")}
         return replace(self, adjacency=self.adjacency[rows][:, rows], **kept)
 
 
@@ -153,7 +167,7 @@ def _by_state(found_in: Surroundings, kinds: Floats, k: int | None, resolution: 
     x, known = found_in.x, found_in.known
     if not known.any():
         return StateMixture.of_nothing(x.shape[1])
-    found = fit_mixtures(x[known], seed, most=k or 0, least=k or 1)
+    found = _recurring(found_in, kinds, k, seed)
     degree = np.maximum(np.diff(found_in.adjacency.indptr), 1)[:, None]
 
     def given_context(n: int) -> Floats:
@@ -167,3 +181,23 @@ def _by_state(found_in: Surroundings, kinds: Floats, k: int | None, resolution: 
     if k is None:
         k = number_of_niches(found, given_context, kinds[known], int(known.sum()), resolution)
     return found[min(k, max(found))]
+
+
+def _recurring(found_in: Surroundings, kinds: Floats, k: int | None, seed: int) -> dict[int, StateMixture]:
+    """Return the mixture of each number of niches, of states along as many axes as tell most of kinds within donors.
+
+    Along all axes, where few donors are very unlike the others, niches follow donors: then they tell nothing of the
+    kinds of node within any. Of one donor, and of nodes that stand for themselves, all axes are taken.
+    """
+    x, kinds, donor = found_in.x[found_in.known], kinds[found_in.known], found_in.donor[found_in.known]
+    every = fit_mixtures(x, seed, most=k or 0, least=k or 1)
+    donors = np.unique(donor)
+    if len(donors) < 2 or found_in.made_of == "own":
+        return every
+
+    def told(found: dict[int, StateMixture]) -> float:
+        shares = found[min(k or USUAL, max(found))].posterior(x)
+        return float(np.mean([information(shares[donor == one], kinds[donor == one]) for one in donors]))
+
+    fewer = [fit_along(x, n, seed, most=k or 0, least=k or 1) for n in AXES if n < x.shape[1]]
+    return max([every, *fewer], key=told)

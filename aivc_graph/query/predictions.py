@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import nbinom
 
 from aivc_graph import names
 from aivc_graph.graph.panels import panel, panel_columns
@@ -171,5 +170,7 @@ def mean_log1p(mean: Floats, dispersion: Floats, scale: float = 1.0) -> Floats:
 @functools.lru_cache(maxsize=64)
 def _mass(theta: float) -> Floats:
     """Return how likely each count is at each mean of the grid (mean, count), for a dispersion exp(`theta`)."""
+    from scipy.stats import nbinom
+
     size = np.exp(theta)
     return np.asarray(nbinom.pmf(np.arange(MOST_COUNTS)[None], size, size / (size + GRID[:, None])))

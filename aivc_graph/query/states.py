@@ -16,6 +16,7 @@ from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.graph.windows import windows
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import STATE
+from aivc_graph.operators.intervention_plan import donor_of_sections
 from aivc_graph.operators.rings import split_rings
 from aivc_graph.operators.state import Hidden, Inputs
 from aivc_graph.query.niches import Surroundings
@@ -113,4 +114,5 @@ def surroundings(
         adjacency = to_scipy_csr(rings[0])
     else:
         adjacency = sparse.csr_matrix((len(x),) * 2)
-    return Surroundings(level, made_of, x, here.own, here.known, here.measured, adjacency)
+    donor = np.unique(donor_of_sections(graph), return_inverse=True)[1].reshape(-1)[graph[level].section_index.numpy()]
+    return Surroundings(level, made_of, x, here.own, here.known, here.measured, adjacency, donor)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
-import networkx as nx
 import numpy as np
 import pandas as pd
 from scipy import sparse
@@ -19,8 +18,9 @@ from aivc_graph.graph.seen_as import seen_as
 from aivc_graph.graph.store import read_store, read_thumbnails
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.tissue_model import TissueModel
-from aivc_graph.query.answers import contact_graph, counted_nodes, node_table, state_distances
-from aivc_graph.query.drawing import drawn_once
+from aivc_graph.query.answers import contact_graph
+from aivc_graph.query.drawing import draw_niches
+from aivc_graph.query.likeness import nodes_like
 from aivc_graph.query.niche_file import load_niches
 from aivc_graph.query.niches import NicheRule, Surroundings, fit_niches
 from aivc_graph.query.places import NICHE, averaging, node_mask, on_every_level
@@ -184,11 +184,15 @@ class VirtualTissue:
         """Return what niches are made of; see `aivc_graph.query.questions.composition.CompositionQuestion`."""
         return self.ask("composition", level=level, k=k, resolution=resolution, by=by)
 
+    def abundance(self, by: str, k: int | None = None, resolution: float | None = None) -> pd.DataFrame:
+        """Return shares by donor trait; see `aivc_graph.query.questions.abundance.AbundanceQuestion`."""
+        return self.ask("abundance", by=by, k=k, resolution=resolution)
+
     def neighbours(self, k: int | None = None, resolution: float | None = None) -> pd.DataFrame:
         """Return which niches touch: a row a pair, with contacts, those expected by chance, and their log2 ratio."""
         return self.ask("neighbours", k=k, resolution=resolution)
 
-    def contact_graph(self, k: int | None = None, resolution: float | None = None) -> nx.Graph:
+    def contact_graph(self, k: int | None = None, resolution: float | None = None) -> Any:
         """Return the niche contact graph: nodes are niches and their size, edges touching pairs; weight = contacts."""
         members = self.niches(k, resolution).obs[NICHE]
         return contact_graph(members.value_counts(sort=False), self.neighbours(k, resolution))
@@ -212,37 +216,7 @@ class VirtualTissue:
         of
             The tissue that `node` or `niche` is of, seen by the same model (`on`); this one if not given.
         """
-        if n < 1:
-            raise QueryError("similar_to", f"n = {n}", "n ≥ 1", "say how many nodes to list")
-        if (node is None) == (niche is None):
-            raise QueryError("similar_to", "both or neither of node and niche", "exactly one", "give node= or niche=")
-        there = self if of is None else of
-        if there.model is not self.model:
-            mend = "ask both of one run: run = VirtualTissue.load(RUN), then run.on(GRAPH)"
-            raise QueryError("similar_to", "tissue seen by another model", "states of one model", mend)
-        among = self.surroundings.known
-        if niche is not None:
-            members = there.niche(niche, k)
-            if not members.any():
-                raise QueryError("similar_to", f"niche {niche} has no node there", "a niche that is found there")
-            to = there.surroundings.x[members].mean(axis=0)
-        else:
-            to = there._state_of(str(node))
-            if there is self:
-                among = among & (self.graph.obs(self.base_level).index != node)
-        distance = state_distances(self.surroundings.x, to, self.niche_rule.spread)
-        table = node_table(self.graph, self.base_level).assign(distance=distance)
-        supported = counted_nodes(self.model, self.graph, self.base_level)
-        return table.assign(supported=supported)[among].nsmallest(n, "distance")
-
-    def _state_of(self, node: str) -> np.ndarray:
-        """Return the niche state of a node (latent,)."""
-        index = self.graph.obs(self.base_level).index
-        if node not in index:
-            raise unknown_name(QueryError, "similar_to", "node", node, index[:1000])
-        if not self.surroundings.known[row := index.get_loc(node)]:
-            raise QueryError("similar_to", f"{node}, of which nothing is known", "a node with counts")
-        return np.asarray(self.surroundings.x[row])
+        return nodes_like(self, self if of is None else of, node=node, niche=niche, k=k, n=n)
 
     def niche(self, niche: str | int, k: int | None = None, resolution: float | None = None) -> np.ndarray:
         """Return who of the base level belongs to a niche, boolean (node,); a place for `intervene`."""
@@ -295,27 +269,7 @@ class VirtualTissue:
         level: str | None = None,
     ) -> Any:
         """Draw the niches of one section, over its slide where there is one; returns a matplotlib Axes."""
-        from aivc_graph.plot.niche_map import niche_map
-
-        level = self.level(level)
-        answer = self.niches(k, resolution, level)
-        names_here = answer.obs["section"].cat.categories
-        section = section or names_here[0]
-        if section not in names_here:
-            raise unknown_name(QueryError, "plot", "section", section, names_here)
-        shown, slide = answer[answer.obs["section"] == section], self.slides.get(section)
-        if level != self.base_level:
-            n_base = np.diff(self.places(level)[1].indptr)
-            shown = drawn_once(shown, n_base[(answer.obs["section"] == section).to_numpy()])
-        return niche_map(
-            shown.obsm["spatial"] - (slide.origin_um if slide is not None else (0.0, 0.0)),
-            shown.obs[NICHE],
-            slide=slide.image if slide is not None else None,
-            mpp=slide.um_per_pixel if slide is not None else None,
-            size_um=shown.obs["size_um"],
-            order=list(answer.obs[NICHE].cat.categories),
-            title=f"{section}: niches",
-        )
+        return draw_niches(self, section, k, resolution, level)
 
     def level(self, level: str | None = None) -> str:
         """Return a level of this tissue, the finest measured one if None; raise a `QueryError` if it has none such."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy import sparse, stats
+from scipy import sparse, special
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
@@ -32,7 +32,7 @@ ENOUGH_TREATED = 20.0
 READOUTS = ("genes", "pathways")
 ACTIVITY_UNIT = "log2 expression a unit of weight"
 SLACK = 1e-6
-# Counts by which the model's word of untreated expression weighs against those of a place: it is out by a fifth.
+# Counts by which the model's word of untreated expression weighs against those of a component: it is out by a fifth.
 FIRM = 25.0
 
 
@@ -182,8 +182,7 @@ class WhatIf:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return expression [counts per 10,000] by place untreated (place, gene), and treated (copy, place, gene).
 
-        And the standard error of its level, as a share of it (place, gene): both are brought to the counts of the
-        place, as far as there are any, since what is decoded from states is nearer to the mean than what is measured.
+        And the standard error of its level, as a share of it (place, gene).
 
         Parameters
         ----------
@@ -201,30 +200,52 @@ class WhatIf:
         shift = model.interventions
         assert plan is not None and isinstance(shift, ComponentShift)
         of_donors = [0, *(1 + donor for donor in self._donors())] if copies else [0]
-        untreated = np.zeros((weight.shape[0], len(columns)))
-        seen, due = np.zeros_like(untreated), np.zeros_like(untreated)
-        whole = sparse.diags(1 / np.maximum(np.asarray(weight.max(axis=1).todense()).ravel(), 1e-12)) @ weight.tocsr()
+        untreated, error = np.zeros((2, weight.shape[0], len(columns)))
         treated = np.zeros((len(of_donors), *untreated.shape))
         pairs = {(plan.keys.index(a), plan.keys.index(b)): row for row, (a, b) in enumerate(plan.pairs)}
         asked = np.asarray(weight.sum(axis=0)).ravel() > 0
-        counted = model.count_operator(plan.level, plan.modality)
-        for inputs, state, core, rows in run_windows(model, self.graph, question=RESPONSE):
-            mask = core[plan.level] & torch.from_numpy(asked[rows[plan.level].numpy()])
-            mine = rows[plan.level][mask].numpy()
-            own = counted.encode(inputs.measured(plan.level, plan.modality))[mask]
-            log_share = torch.log(model.decoded(state, inputs, plan.level, plan.modality)[mask].clamp_min(1e-12))
+        decoder = model.count_operator(plan.level, plan.modality).decoder()
+        level, uncertain = (part[:, columns] for part in self._levels(asked))
+        for _, _, mine, own, log_share in self._untreated(asked):
             local = {k: Field(f.strength[mine], f.exposure[mine]) for k, f in self.fields.items()}
-            to_place, share = weight[:, mine], _per(log_share)[:, columns]
-            untreated += to_place @ share
-            counts = to_scipy_csr(inputs.measured(plan.level, plan.modality).counts)[mask.numpy()]
-            seen += (whole[:, mine] @ counts[:, columns]).toarray()
-            due += whole[:, mine] @ (share * np.asarray(counts.sum(axis=1)) / PER)
-            decoder = counted.decoder()
+            to_place, belongs = weight[:, mine], shift.components(own)[0].double().numpy()
+            by = belongs @ level
+            untreated += to_place @ (by * _per(log_share)[:, columns])
+            error += to_place @ (belongs @ uncertain)
             for place, copy in enumerate(of_donors):
                 latent, beside = shift(own, local, pairs, copy)
-                treated[place] += to_place @ _per(log_share + latent @ decoder.t() + beside)[:, columns]
-        level = (seen + FIRM) / (due + FIRM)
-        return untreated * level, treated * level, np.sqrt(seen) / (seen + FIRM)
+                treated[place] += to_place @ (by * _per(log_share + latent @ decoder.t() + beside)[:, columns])
+        return untreated, treated, error
+
+    def _untreated(self, asked: np.ndarray) -> Iterator[tuple[Any, Any, np.ndarray, torch.Tensor, torch.Tensor]]:
+        """Yield by window its counts, who of it is `asked` there and in the graph, their own states and log shares."""
+        model, plan = self.model, self.model.plan.interventions
+        assert plan is not None
+        for inputs, state, core, rows in run_windows(model, self.graph, question=RESPONSE):
+            mask = core[plan.level] & torch.from_numpy(asked[rows[plan.level].numpy()])
+            data = inputs.measured(plan.level, plan.modality)
+            own = model.count_operator(plan.level, plan.modality).encode(data)[mask]
+            decoded = model.decoded(state, inputs, plan.level, plan.modality)[mask]
+            yield data, mask, rows[plan.level][mask].numpy(), own, torch.log(decoded.clamp_min(1e-12))
+
+    def _levels(self, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return how many times what is decoded was counted in each component, and the error (component, molecule).
+
+        What is decoded from states is nearer to the mean than what is counted, by a fifth for some molecules. One that
+        was not measured stays as it is.
+        """
+        plan, shift = self.model.plan.interventions, self.model.interventions
+        assert plan is not None and isinstance(shift, ComponentShift)
+        seen, due = np.zeros((2, plan.components, plan.n_molecules))
+        for data, mask, _, own, log_share in self._untreated(asked):
+            counts = to_scipy_csr(data.counts)[mask.numpy()]
+            measured = data.panels[data.panel_of[data.section[mask]]].double().numpy()
+            share = _per(log_share) * measured
+            share *= np.asarray(counts.sum(axis=1)) / np.maximum(share.sum(axis=1, keepdims=True), 1e-12)
+            belongs = shift.components(own)[0].double().numpy()
+            seen += (counts.T @ belongs).T
+            due += belongs.T @ share
+        return (seen + FIRM) / (due + FIRM), np.sqrt(seen) / (seen + FIRM)
 
     def _donors(self) -> list[int]:
         """Return the training donors that an interval is taken over: all that any part was given to, if enough."""
@@ -263,7 +284,7 @@ class WhatIf:
             effects = copies[1:] - untreated
             middle = effects.mean(axis=0)
             variance = (len(effects) - 1) * effects.var(axis=0) + (error * middle) ** 2
-            wide = stats.t.ppf(0.5 + CONFIDENCE / 2, n_donors - 1) * np.sqrt(variance)
+            wide = special.stdtrit(n_donors - 1, 0.5 + CONFIDENCE / 2) * np.sqrt(variance)
             lower, upper = (middle - wide).ravel(), (middle + wide).ravel()
         values = np.where(supported, estimate.ravel(), np.nan)
         return table.assign(

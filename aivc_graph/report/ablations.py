@@ -108,10 +108,10 @@ def _verdict(gains: dict[str, Gain]) -> tuple[str, str]:
         return "not asked", ""
     name, least = min(gains.items(), key=lambda one: one[1].value)
     if all(gain.same for gain in gains.values()):
-        return "no part in it", " (the answer is the same without)"
+        return "no effect", " (the answer is the same without it)"
     over = f" ({least.whole} over {words(name)})"
     if any(gain.upper is not None and gain.upper < 0 for gain in gains.values()):
-        return "no, it harms", over
+        return "no, it hurts", over
     if any(gain.lower is None for gain in gains.values()):
-        return "cannot be told", over
+        return "too few units to tell", over
     return "yes" if all(gain.lower > 0 for gain in gains.values() if gain.lower is not None) else "not shown", over

@@ -24,33 +24,35 @@ def caveats_of(tissue: VirtualTissue, *, simulated: bool, evaluated: bool) -> li
     found = [
         (
             "Niches are a description, not a diagnosis.",
-            "They are recurrent neighbourhoods, found without labels and numbered by size. Another number of niches "
-            "may serve as well: ask with --k or --resolution. Words such as “epithelium” are what the marker genes are "
-            "commonly read as; nobody has looked at the slide.",
+            "They are recurrent neighbourhoods, found without labels and numbered by size. Other numbers of niches "
+            "may be as good: set --k or --resolution. A niche is named after the labels of its nodes; without "
+            "labels, “markers of T cells” means just that: no pathologist has confirmed it on the slide.",
         )
     ]
     if simulated:
         found.append(
             (
                 "This tissue is simulated.",
-                "What is seen says how the method works where the truth is known. It says nothing about a disease.",
+                "Results show how the method performs where the truth is known. They say nothing about any disease.",
             )
         )
     if sections < FEW_DONORS:
         found.append(
             (
                 "Intervals are over regions of the same tissue.",
-                f"With {sections} {plural(sections, 'section')} they say how even the tissue is, "
-                "nothing about the next patient.",
+                f"With {sections} {plural(sections, 'section')} they reflect variation within the tissue, "
+                "not between patients.",
             )
         )
     elif donors is not None and donors < FEW_DONORS:
-        found.append(("Few donors.", f"{donors} {plural(donors, 'donor')} cannot stand for patients at large."))
+        found.append(
+            ("Few donors.", f"{donors} {plural(donors, 'donor')} are too few to generalise to other patients.")
+        )
     if not any(tissue.graph.in_split(level, names.TEST).any() for level in tissue.graph.levels):
         found.append(
             (
                 "Nothing was held out.",
-                "All tissue was seen in training; only measurements hidden by turns decided when to stop.",
+                "The model was trained on all tissue; early stopping used masked measurements only.",
             )
         )
     bare = _uncounted(tissue)
@@ -58,16 +60,18 @@ def caveats_of(tissue: VirtualTissue, *, simulated: bool, evaluated: bool) -> li
         found.append(
             (
                 f"Nothing was counted in {', '.join(bare)}.",
-                "What is said of it rests on the slide alone, and may tell its stain more than its tissue.",
+                "Results there rest on the slide alone and may reflect staining rather than tissue.",
             )
         )
     if not evaluated:
-        found.append(("The model was not evaluated.", "No score stands beside a baseline yet. Run: aivc evaluate RUN."))
+        found.append(
+            ("The model was not evaluated.", "There are no scores against baselines yet. Run: aivc evaluate RUN.")
+        )
     found.append(
         (
             "Expected is not measured.",
-            "Expected expression is what the model makes of a node and its surroundings. It is smoother than the "
-            "measurement by design; a single striking cell may be lost in it.",
+            "Expected expression is the model's estimate from a node and its surroundings. It is smoother than the "
+            "measurement by design, so a single unusual cell may not show.",
         )
     )
     return found
@@ -80,10 +84,10 @@ def seen_donors(leakage: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not donors or "hidden" in leakage.get("by_split", {}):
         return []
     told = (
-        f"{100 * donors:.0f}\N{NO-BREAK SPACE}% of what is scored is of donors that training saw in other places. "
-        "The scores say how well a tissue that is partly known is completed, not what to expect of the next donor."
+        f"{100 * donors:.0f}\N{NO-BREAK SPACE}% of the scored nodes are from donors with other tissue in training. "
+        "The scores show how well partly known tissue is completed, not what to expect for a new donor."
     )
-    return [("Donors stand on both sides.", told)]
+    return [("Donors are in both training and test.", told)]
 
 
 def leaks_of(run: Path) -> list[str]:
@@ -114,16 +118,16 @@ def finding_of(tissue: VirtualTissue, niches: list[Any]) -> str:
     of = f" of {donors} {plural(donors, 'donor')}" if donors is not None else ""
     place = f"{n:,} {plural(n, tissue.base_level)} in {sections} {plural(sections, 'section')}{of}"
     if not niches:
-        return f"No niche was found among {place}."
+        return f"No niche was found in {place}."
     if len(niches) == 1:
         return (
-            f"Left to itself the model tells no niches apart among {place}. Asked for a number of them (--k) it still "
-            "divides the tissue; a score of niches is of such a division."
+            f"The model found no distinct niches in {place}. With --k it still divides the tissue into a given number; "
+            "scores of niches refer to such a division."
         )
     first, last = max(niches, key=lambda one: one.area), min(niches, key=lambda one: one.area)
     return (
-        f"The tissue falls into {len(niches)} niches: the widest, {_named(first)}, covers {_per_cent(first.area)} "
-        f"of it, the narrowest, {_named(last)}, {_per_cent(last.area)} (found among {place})."
+        f"{len(niches)} niches were found in {place}. The largest, {_named(first)}, covers {_per_cent(first.area)} "
+        f"of the tissue; the smallest, {_named(last)}, {_per_cent(last.area)}."
     )
 
 

@@ -17,7 +17,7 @@ from aivc_graph.report.area import area_shares
 from aivc_graph.report.colour import ink_on
 from aivc_graph.report.picture import Picture, photograph, tissue_drawing
 from aivc_graph.report.readings import reading
-from aivc_graph.report.sections import section_notes
+from aivc_graph.report.sections import HELD_OUT, section_notes
 
 MARKERS = 5
 MAX_SECTIONS = 8
@@ -25,7 +25,9 @@ MAIN_INCHES, SMALL_INCHES = (7.2, 6.6), (4.0, 3.7)
 # A niche of which fewer nodes bear a label is not said to be made of anything.
 LEAST_LABELLED = 0.5
 LEAST_PART = 0.005
-TOUCHING, APART, MIN_CONTACTS, PARTNERS = 0.5, -1.0, 20, 3
+# A label leads a niche from half of it on; else the two largest are named.
+LEADING, NAMED, TELLING = 0.5, 0.1, 0.1
+PARTNERS, LEAST_BORDER = 3, 0.05
 # Ratios as the page tells them, and the logarithms they stand for.
 FOLDS = {"fold": "log2_ratio", "least": "lower", "most": "upper"}
 
@@ -53,8 +55,7 @@ class Niche:
     lead: str | None = None
     markers: tuple[dict[str, Any], ...] = ()
     parts: tuple[Part, ...] = ()
-    touches: tuple[str, ...] = ()
-    apart_from: tuple[str, ...] = ()
+    borders: tuple[tuple[str, float], ...] = ()
 
 
 def niches_of(tissue: VirtualTissue) -> list[Niche]:
@@ -62,7 +63,7 @@ def niches_of(tissue: VirtualTissue) -> list[Niche]:
     answer = tissue.niches()
     obs, codes = answer.obs, answer.obs[NICHE].cat.codes.to_numpy().astype(np.int64)
     area = area_shares(answer.obsm["spatial"], codes, obs["section"].astype(str).to_numpy(), answer.n_vars)
-    markers, parts, contacts = _markers(tissue), _parts(tissue, obs), tissue.neighbours()
+    markers, parts, borders = _markers(tissue), _parts(tissue, obs), border_shares(tissue.neighbours())
     found = []
     for i, name in enumerate(answer.var_names):
         inside = obs[codes == i]
@@ -77,38 +78,54 @@ def niches_of(tissue: VirtualTissue) -> list[Niche]:
             n_sections=int(inside["section"].nunique()),
             markers=tuple(markers.get(str(name), ())),
             parts=parts.get(str(name), ()),
-            touches=_partners(contacts, str(name), close=True),
-            apart_from=_partners(contacts, str(name), close=False),
+            borders=_partners(borders, str(name)),
         )
         found.append(replace(niche, lead=_lead(niche)))
     return told_apart(found, _expected(tissue))
 
 
 def told_apart(niches: list[Niche], expected: pd.DataFrame) -> list[Niche]:
-    """Give niches of one lead what sets each apart from the others of that lead, by `expected` (niche, gene)."""
-    alike: dict[str, list[str]] = {}
+    """Give niches of one lead what sets each apart from the others of that lead.
+
+    Where nodes carry labels that is the label it has more of, else the gene of which more is `expected` (niche, gene).
+    """
+    alike: dict[str, list[Niche]] = {}
     for niche in niches:
-        if niche.lead is not None and niche.name in expected.index:
-            alike.setdefault(niche.lead, []).append(niche.name)
+        if niche.lead is not None:
+            alike.setdefault(niche.lead, []).append(niche)
     found = []
     for niche in niches:
-        others = [name for name in alike.get(niche.lead or "", []) if name != niche.name]
-        if others:
-            ratio = (expected.loc[niche.name] + 1.0) / (expected.loc[others].mean() + 1.0)
-            order = np.argsort(-ratio.to_numpy(), kind="stable")[:MARKERS]
-            most = {str(expected.columns[i]): float(np.log2(ratio.to_numpy()[i])) for i in map(int, order)}
-            words = reading(most)
-            telling = words if words is not None and words != niche.lead else next(iter(most))
-            niche = replace(niche, lead=f"{niche.lead}, with more {telling}")
-        found.append(niche)
+        others = [one for one in alike.get(niche.lead or "", []) if one is not niche]
+        more = _more_of(niche, others, expected) if others else None
+        found.append(niche if more is None else replace(niche, lead=f"{niche.lead}, with more {more}"))
     return found
 
 
+def _more_of(niche: Niche, others: list[Niche], expected: pd.DataFrame) -> str | None:
+    """Return the label, or else the gene, that a niche has clearly more of than others of its lead."""
+    if niche.parts and all(one.parts for one in others):
+        theirs = [{part.label: part.share for part in one.parts} for one in others]
+        gain = {p.label: p.share - float(np.mean([of.get(p.label, 0.0) for of in theirs])) for p in niche.parts}
+        label = max(gain, key=gain.__getitem__)
+        if gain[label] >= TELLING:
+            return label
+    known = [one.name for one in others if one.name in expected.index]
+    if niche.name not in expected.index or not known:
+        return None
+    ratio = (expected.loc[niche.name] + 1.0) / (expected.loc[known].mean() + 1.0)
+    return str(ratio.idxmax()) if ratio.max() > 1 else None
+
+
 def _lead(niche: Niche) -> str | None:
-    """Return its main label where nodes carry labels and one leads, else what its markers are commonly read as."""
-    if niche.parts and max(part.share for part in niche.parts) >= 0.5:
-        return f"mostly {max(niche.parts, key=lambda part: part.share).label}"
-    return reading({marker["gene"]: marker["log2_ratio"] for marker in niche.markers})
+    """Return what most of its nodes are labelled as; where nodes have no labels, what its markers are markers of."""
+    if niche.parts:
+        first, *rest = sorted(niche.parts, key=lambda part: -part.share)
+        if first.share >= LEADING:
+            return f"mostly {first.label}"
+        named = [first, *(part for part in rest[:1] if part.share >= NAMED)]
+        return " and ".join(part.label for part in named)
+    words = reading({marker["gene"]: marker["log2_ratio"] for marker in niche.markers})
+    return f"markers of {words}" if words is not None else None
 
 
 def _expected(tissue: VirtualTissue) -> pd.DataFrame:
@@ -145,21 +162,33 @@ def _parts(tissue: VirtualTissue, obs: pd.DataFrame) -> dict[str, tuple[Part, ..
     return found
 
 
-def _partners(contacts: pd.DataFrame, name: str, *, close: bool) -> tuple[str, ...]:
-    """Return the niches that border this one clearly more, or less, often than chance has it; most telling first."""
-    other = contacts["niche_b"].where(contacts["niche_a"] == name, contacts["niche_a"])
-    mine = ((contacts["niche_a"] == name) | (contacts["niche_b"] == name)) & (other != name)
-    ratio = contacts["log2_ratio"]
-    telling = ratio >= TOUCHING if close else ratio <= APART
-    enough = contacts["contacts" if close else "expected"] >= MIN_CONTACTS
-    rows = contacts.assign(other=other)[mine & telling & enough]
-    return tuple(rows.sort_values("log2_ratio", ascending=not close)["other"][:PARTNERS])
+def border_shares(contacts: pd.DataFrame) -> pd.DataFrame:
+    """Return the share of each niche's border, its contacts with other niches, that it has with each, niche × niche."""
+    both = pd.concat([contacts, contacts.rename(columns={"niche_a": "niche_b", "niche_b": "niche_a"})])
+    order = sorted(set(both["niche_a"]), key=int)
+    pairs = both.drop_duplicates(["niche_a", "niche_b"])
+    table = (
+        pairs.pivot(index="niche_a", columns="niche_b", values="contacts").loc[order, order].astype(float).fillna(0.0)
+    )
+    table = table.where(~np.eye(len(table), dtype=bool), 0.0)
+    return table.div(table.sum(axis=1).replace(0.0, np.nan), axis=0)
 
 
-def contact_rows(tissue: VirtualTissue) -> pd.DataFrame:
+def _partners(borders: pd.DataFrame, name: str) -> tuple[tuple[str, float], ...]:
+    """Return the niches that make up most of a niche's border, with their shares."""
+    if name not in borders.index:
+        return ()
+    shares = {
+        str(other): float(share)
+        for other, share in zip(borders.columns, borders.loc[[name]].to_numpy()[0], strict=True)
+    }
+    largest = sorted(shares, key=lambda other: -shares[other])[:PARTNERS]
+    return tuple((other, shares[other]) for other in largest if shares[other] >= LEAST_BORDER)
+
+
+def contact_rows(contacts: pd.DataFrame) -> pd.DataFrame:
     """Return log2 contacts over chance, niche × niche."""
-    pairs = tissue.neighbours()
-    both = pd.concat([pairs, pairs.rename(columns={"niche_a": "niche_b", "niche_b": "niche_a"})])
+    both = pd.concat([contacts, contacts.rename(columns={"niche_a": "niche_b", "niche_b": "niche_a"})])
     order = sorted(set(both["niche_a"]), key=int)
     table = both.drop_duplicates(["niche_a", "niche_b"]).pivot(index="niche_a", columns="niche_b", values="log2_ratio")
     return table.loc[order, order]
@@ -181,14 +210,15 @@ class Maps:
 
 
 def maps_of(tissue: VirtualTissue) -> Maps:
-    """Draw the niches of the first section that has a slide large, of up to seven others small."""
+    """Draw the niches of one section large, up to seven others small: held-out tissue first, then what has a slide."""
     notes = section_notes(tissue.graph)
     obs = tissue.niches().obs
     present = set(obs.loc[obs["x_um"].notna(), "section"].astype(str))
-    sections = [name for name in notes if name in present]
+    sections = sorted((name for name in notes if name in present), key=lambda name: HELD_OUT not in notes[name])
     if not sections:
         return Maps("", None, None, (), 0, notes)
-    first = next((name for name in sections if name in tissue.slides), sections[0])
+    best = [name for name in sections if HELD_OUT in notes[name]] or sections
+    first = next((name for name in best if name in tissue.slides), best[0])
     rest = [name for name in sections if name != first]
     slide = tissue.slides.get(first)
     stained = None if slide is None else photograph(slide.image, f"Section {first} as stained")

@@ -7,7 +7,8 @@ import numpy as np
 from aivc_graph import names
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 
-HELD_OUT = {names.TEST: "held out", names.VALIDATION: "decided when to stop"}
+HELD_OUT = "held out"
+NOTES = {names.TEST: HELD_OUT, names.VALIDATION: "used to stop training"}
 
 
 def section_notes(graph: TissueGraph) -> dict[str, str]:
@@ -20,7 +21,7 @@ def section_notes(graph: TissueGraph) -> dict[str, str]:
         rows, columns = to_scipy_csr(graph[given].adj_t).nonzero()
         for row, column in zip(rows, columns, strict=True):
             notes[sections[row]].append(f"{what['kind'].iloc[column]} of {what['name'].iloc[column]}")
-    for split, words in HELD_OUT.items():
+    for split, words in NOTES.items():
         for row in _rows_of(graph, split):
             notes[sections[row]].append(words)
     return {name: ", ".join(parts) for name, parts in notes.items()}

@@ -16,7 +16,7 @@ from aivc_graph.report.ablations import ablations_of
 from aivc_graph.report.caveats import caveats_of, finding_of, leaks_of, seen_donors
 from aivc_graph.report.holdings import holdings_of
 from aivc_graph.report.learning import learning_of
-from aivc_graph.report.niches import SMALL_INCHES, contact_rows, maps_of, niches_of
+from aivc_graph.report.niches import SMALL_INCHES, border_shares, contact_rows, maps_of, niches_of
 from aivc_graph.report.overview import overview_of
 from aivc_graph.report.page import render
 from aivc_graph.report.provenance import provenance_of
@@ -91,6 +91,7 @@ def write_scored_table(folder: Path) -> Path:
         overview=overview_of(evaluation),
         ablations=ablations_of(evaluation),
         leaks=evaluation.leakage.get("accepted", []),
+        doubts=evaluation.provenance.get("doubts", []),
         card=evaluation.card,
     )
     with staged(folder / PAGE) as beside:
@@ -103,7 +104,8 @@ def contents(run: Path, tissue: VirtualTissue, scores: Path | None) -> dict[str,
     evaluation = read_evaluation(scores) if scores is not None else None
     boards = boards_of(evaluation.results, evaluation.comparisons) if evaluation is not None else {}
     niches, maps = niches_of(tissue), maps_of(tissue)
-    contacts = contact_rows(tissue)
+    pairs = tissue.neighbours()
+    contacts = contact_rows(pairs)
     off_diagonal = np.abs(contacts.to_numpy()[~np.eye(len(contacts), dtype=bool)])
     simulated = (run / TRUTH).is_dir()
     return {
@@ -116,6 +118,7 @@ def contents(run: Path, tissue: VirtualTissue, scores: Path | None) -> dict[str,
         "labels": sorted({(part.label, part.colour) for niche in niches for part in niche.parts}),
         "maps": maps,
         "contacts": contacts,
+        "borders": border_shares(pairs),
         "contacts_top": float(off_diagonal.max(initial=0.0)),
         "holdings": holdings_of(tissue.graph),
         "learning": learning_of(run),

@@ -11,6 +11,7 @@ from pydantic import Discriminator, Field, Tag
 from aivc_graph import names
 from aivc_graph.errors import Faults, TissueError, unknown_name
 from aivc_graph.settings import Settings
+from aivc_graph.tissue.amounts import HOUR, in_one_unit
 from aivc_graph.tissue.condition_table import BY_PART, TARGETS, as_conditions
 from aivc_graph.tissue.conditions import JOIN, Conditions, read_conditions
 from aivc_graph.tissue.intervention import Intervention
@@ -53,11 +54,13 @@ class InterventionColumns(Settings):
         Names of controls beside the usual ones.
     separator
         What joins two parts; null where there are no combinations.
-    dose, unit
-        Column of doses, one for all parts or one a part such as ``1+0.5``, and their unit, by default that of the
-        kind. A part of dose 0 was not given.
+    dose
+        Column of doses, one for all parts or one a part such as ``1+0.5``; text may hold the unit, as in ``10 uM``. A
+        part of dose 0 was not given.
+    unit
+        Unit of the doses, to which those of a text are brought; by default that of the kind.
     hours
-        Column of durations [h], in the same form.
+        Column of durations [h], in the same form; text may hold a unit, as in ``2 d``.
     smiles
         Column of structures; those of a combination are joined by ``;``.
     """
@@ -100,12 +103,15 @@ def set_conditions(section: Any, given: InterventionColumns) -> Conditions:
         if name not in shapes:
             mend = [str(column) for column in shapes.columns if column not in ("geometry", "radius")]
             raise unknown_name(TissueError, where, "column", name, mend)
-    said = pd.DataFrame({names.CONDITION: shapes[given.column]})
-    for key in BY_PART:
-        if (column := getattr(given, key)) is not None:
-            said[key] = shapes[column].astype(object)
+    said, unit = pd.DataFrame({names.CONDITION: shapes[given.column]}), given.unit
+    if given.dose is not None:
+        doses, unit = in_one_unit(shapes[given.dose], "dose", unit, given.separator, where)
+        said[names.DOSE] = pd.Series(doses, index=said.index, dtype=object)
+    if given.hours is not None:
+        hours, _ = in_one_unit(shapes[given.hours], "hours", HOUR, given.separator, where)
+        said[names.HOURS] = pd.Series(hours, index=said.index, dtype=object)
     if given.smiles is not None:
-        said[names.SMILES] = [_molecules(text) for text in said[names.SMILES]]
+        said[names.SMILES] = [_molecules(text) for text in shapes[given.smiles]]
     options: dict[str, Any] = {"separator": given.separator, "control": given.control, "where": where}
     table, read = as_conditions(said, **options), read_conditions(said[names.CONDITION], **options)
     _check_amounts(table, where)
@@ -118,7 +124,7 @@ def set_conditions(section: Any, given: InterventionColumns) -> Conditions:
     for key, values in written.items():
         shapes[key] = values
     kind = None if isinstance(given.kind, KindColumn) else given.kind
-    metadata_of(section)[names.APPLIED] = {names.KIND: kind, "unit": given.unit}
+    metadata_of(section)[names.APPLIED] = {names.KIND: kind, "unit": unit}
     return read
 
 

@@ -23,8 +23,10 @@ class Where(Settings):
     ----------
     disc_um
         Centre x, y and radius [µm] in the section's frame.
-    column, equals
-        Column of the cells' annotation, and the value that treated cells have there.
+    column
+        Column of the cells' annotation that tells treated cells.
+    equals
+        Value that treated cells have in that column.
     """
 
     disc_um: tuple[float, float, float] | None = None
@@ -52,10 +54,14 @@ class Intervention(Settings):
         Symbol of the gene, or name of the drug or ligand.
     targets
         Symbol → signed strength; by default the gene of that name, for kinds that act on one.
-    dose, unit
-        Amount; 0 is nothing at all. Doses of one intervention share one unit, by default that of its kind.
-    onset_hours, hours
-        When it began, and how long it lasted until the tissue was measured [h].
+    dose
+        Amount; 0 means not given.
+    unit
+        Unit of the dose, by default that of its kind; doses of one intervention share it.
+    onset_hours
+        When it began [h].
+    hours
+        How long it lasted until the tissue was measured [h].
     where
         Part of the section; all of it if not given.
     smiles

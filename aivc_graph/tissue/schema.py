@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from scipy.spatial import cKDTree
 
 from aivc_graph import names
 from aivc_graph.errors import AivcError, Faults, TissueError
@@ -15,7 +14,6 @@ from aivc_graph.tissue.frame import affine_of, is_dissociated, native_positions,
 from aivc_graph.tissue.section import metadata_of
 
 SPACING_UM = (2.0, 250.0)
-RAW = "raw"
 COUNT_MODALITIES = (names.RNA, names.ADT, names.ATAC)
 # Natural logarithms of a cell's molecules end well below; what goes beyond is no logarithm.
 MOST_LOG = 25.0
@@ -45,40 +43,36 @@ def check_section(section: Any) -> None:
         level, _, modality = table_key.partition("_")
         if modality in COUNT_MODALITIES:
             check_counts(section.tables[table_key], f"{where} · table {table_key!r}", faults)
-        elif modality in (names.LOG_EXPRESSION, names.EFFECT):
+        elif modality in (names.LOG_EXPRESSION, names.EFFECT, names.INTENSITY):
             check_measured(section.tables[table_key], modality, f"{where} · table {table_key!r}", faults)
     faults.raise_if_any()
 
 
-def check_counts(table: Any, where: str, faults: Faults, source: Any = None) -> None:
+def check_counts(table: Any, where: str, faults: Faults, mend: str = "give raw counts") -> None:
     """Add a fault a kind of bad count (NaN or infinite, negative, not whole), with the first gene and barcode.
 
-    `source` is the AnnData that `table` was taken from, whose layers are offered instead.
+    `mend` says where raw counts may be found instead.
     """
     values = table.X.data if sparse.issparse(table.X) else np.asarray(table.X)
     tests = (
         (~np.isfinite(values), "values that are NaN or infinite", "finite counts", "drop or mend these entries"),
-        (values < 0, "negative values", "counts ≥ 0", _layer_hint(table if source is None else source)),
+        (values < 0, "negative values", "counts ≥ 0", mend),
         (
             np.isfinite(values) & (values != np.floor(values)),
             "values that are not whole",
             "raw counts",
-            _layer_hint(table if source is None else source),
+            mend,
         ),
     )
-    for bad, found, expected, mend in tests:
+    for bad, found, expected, how in tests:
         if bad.any():
             row, column = _first_entry(table.X, bad)
-            faults.add(
-                where,
-                f"{int(bad.sum()):,} {found}, first in {table.obs_names[row]!r}, {table.var_names[column]!r}",
-                expected,
-                mend,
-            )
+            place = f"first in {table.obs_names[row]!r}, {table.var_names[column]!r}"
+            faults.add(where, f"{int(bad.sum()):,} {found}, {place}", expected, how)
 
 
 def check_measured(table: Any, modality: str, where: str, faults: Faults) -> None:
-    """Add a fault a kind of bad value in a table of logarithms or of effects, with the first gene and barcode."""
+    """Add a fault a kind of bad value in logarithms, effects or intensities, with the first gene and barcode."""
     values = table.X.data if sparse.issparse(table.X) else np.asarray(table.X)
     mend = "drop or mend these entries"
     tests = [(np.isinf(values), "values that are infinite", "finite values", mend)]
@@ -91,6 +85,8 @@ def check_measured(table: Any, modality: str, where: str, faults: Faults) -> Non
         ]
         if values.size and np.isfinite(values).all() and (values == np.floor(values)).all():
             faults.add(where, "whole numbers only", "logarithms", "of counts leave out `values: log`")
+    elif modality == names.INTENSITY:
+        tests = [(~np.isfinite(values), "values that are NaN or infinite", "finite intensities", mend)]
     elif not np.isfinite(values).any():
         faults.add(where, "no value at all", "some effects", "check which matrix or `layer:` was read")
     for bad, found, expected, how in tests:
@@ -102,6 +98,8 @@ def check_measured(table: Any, modality: str, where: str, faults: Faults) -> Non
 
 def spacing_um(xy_um: np.ndarray) -> float:
     """Return the median distance [µm] of a node to its nearest other node; NaN below two nodes."""
+    from scipy.spatial import cKDTree
+
     if len(xy_um) < 2:
         return float("nan")
     return float(np.median(cKDTree(xy_um).query(xy_um, k=2)[0][:, 1]))
@@ -158,8 +156,10 @@ def _describe_level(section: Any, level: str) -> dict[str, Any]:
         xy = positions_um(section, level)
     except AivcError:
         return {"nodes": len(section.shapes[level]), "placed": False}
+    outlines = names.outlines_name(level)
     return {
         "nodes": len(xy),
+        **({"outlines": len(section.shapes[outlines])} if outlines in section.shapes else {}),
         "placed": True,
         "spacing_um": round(spacing_um(xy), 2),
         "extent_um": [round(float(v), 1) for v in np.ptp(xy, axis=0)],
@@ -179,15 +179,3 @@ def _first_entry(matrix: Any, bad: np.ndarray) -> tuple[int, int]:
     coo = matrix.tocoo() if matrix.format == "coo" else matrix.tocsr().tocoo()
     entry = int(np.flatnonzero(bad)[0])
     return int(coo.row[entry]), int(coo.col[entry])
-
-
-def layers_of(table: Any) -> list[str]:
-    """Return what can be named as `layer:` of an AnnData: its layers, and ``raw`` where it has a ``.raw``."""
-    return [*table.layers, *([RAW] if table.raw is not None and RAW not in table.layers else [])]
-
-
-def _layer_hint(table: Any) -> str:
-    layers = ", ".join(layers_of(table))
-    if not layers:
-        return "the file holds no other layer: is there one with the raw counts?"
-    return f"name the layer that holds raw counts as `layer:` (layers: {layers})"

@@ -17,10 +17,12 @@ from numpy.typing import ArrayLike
 from aivc_graph import names
 from aivc_graph.errors import Faults, TissueError, unknown_name
 from aivc_graph.tissue.doubt import doubt
-from aivc_graph.tissue.frame import Matrix, is_dissociated, place
+from aivc_graph.tissue.frame import Matrix, apply_affine, diameters_um, is_dissociated, place, positions_um
 
 MIN_OVERLAP = 0.95
 SUFFIX = r"-\d+$"
+# Outlines in other planes of focus, and coarse ones, are off by less than this.
+_OFF_DIAMETERS = 2.0
 
 
 def new_section(section: str, **metadata: str | float | None) -> Any:
@@ -85,8 +87,7 @@ def add_level(
     if not np.isfinite(xy).all():
         bad = index[~np.isfinite(xy).all(axis=1)]
         found = f"{len(bad)} positions that are NaN or infinite, first at {bad[0]!r}"
-        mend = "drop or mend these rows, or say `dissociated: true` of a sample that has none"
-        faults.add(where, found, "finite positions", mend)
+        faults.add(where, found, "finite positions", "drop or mend these rows")
     faults.raise_if_any()
     radii = np.broadcast_to(np.asarray(radius, dtype=np.float64), (len(index),))
     shapes = ShapesModel.parse(xy, geometry=0, radius=np.array(radii), index=index)
@@ -97,6 +98,44 @@ def add_level(
     _unplace(section, level)
     if to_um is not None:
         place(section, level, to_um)
+
+
+def add_outlines(section: Any, level: str, barcodes: ArrayLike, polygons: ArrayLike, to_um: Matrix) -> None:
+    """Add the outlines that are known of nodes of `level`, as shapes beside it; those of no node are left out.
+
+    Parameters
+    ----------
+    barcodes
+        Names of the nodes, each once.
+    polygons
+        Shapely polygons in the vendor's units, in the same order.
+    to_um
+        ``(3, 3)`` affine from those units to microns.
+
+    Raises
+    ------
+    TissueError
+        Outlines that lie elsewhere than their nodes.
+    """
+    import shapely
+    from spatialdata.models import ShapesModel
+
+    index = pd.Index(np.asarray(barcodes).astype(str), name=names.BARCODE)
+    nodes = section.shapes[level].index.get_indexer(index)
+    here = nodes >= 0
+    if not here.any():
+        return
+    chosen = np.asarray(polygons, dtype=object)[here]
+    centres = apply_affine(shapely.get_coordinates(shapely.centroid(chosen)), to_um)
+    off = float(np.median(np.linalg.norm(centres - positions_um(section, level)[nodes[here]], axis=1)))
+    if off > _OFF_DIAMETERS * float(np.median(diameters_um(section, level))):
+        where, mend = f"{metadata_of(section)['section']} · {level}", "are they of these nodes, and in this unit?"
+        raise TissueError(where, f"outlines {off:,.4g} µm off, at the median", "outlines around their nodes", mend)
+    kind, corners, offsets = shapely.to_ragged_array(chosen)
+    element = names.outlines_name(level)
+    section.shapes[element] = ShapesModel.parse(corners, geometry=kind.value, offsets=offsets, index=index[here])
+    _unplace(section, element)
+    place(section, element, to_um)
 
 
 def add_cells(section: Any, barcodes: ArrayLike, columns: pd.DataFrame | None = None) -> None:
@@ -139,6 +178,8 @@ def add_observation(section: Any, level: str, modality: str, table: Any, *, stri
             "unique barcodes",
             "add a suffix a capture area",
         )
+    if table.n_obs == 0:
+        raise TissueError(where, "no row", "a row a node", "is the table whole?")
     rows = _stripped(table.obs_names, where) if strip_suffix else table.obs_names
     keys = _stripped(nodes, where) if strip_suffix else nodes
     position = pd.Index(keys).get_indexer(rows)
@@ -228,7 +269,7 @@ def only_value(section: Any, column: str) -> str:
     if not found:
         known = sorted({str(name) for shapes in section.shapes.values() for name in shapes.columns})
         raise unknown_name(TissueError, where, "column", column, known)
-    values = sorted({str(value) for one in found for value in one})
+    values = sorted({f"{value:g}" if isinstance(value, float) else str(value) for one in found for value in one})
     if len(values) != 1 or any(one.isna().any() for one in found):
         found_values = f"{len(values)} values, such as {', '.join(map(repr, values[:3]))}"
         raise TissueError(where, found_values, "one for the section", "name this column in `sections_by:` too")

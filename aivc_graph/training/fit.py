@@ -209,8 +209,8 @@ class _Fit:
 
     def _optimiser(self) -> torch.optim.Optimizer:
         """Only corrections learn; what was fitted in closed form stays as it was fitted."""
-        options = {"lr": self._rate, "weight_decay": self.config.weight_decay, "betas": BETAS, "foreach": True}
-        return torch.optim.AdamW(self.model.parameters(), **options)
+        decay = self.config.weight_decay
+        return torch.optim.AdamW(self.model.parameters(), self._rate, BETAS, weight_decay=decay, foreach=True)
 
     def _precision(self) -> torch.autocast:
         wanted = self.config.precision

@@ -14,20 +14,28 @@ class TrainingConfig(Settings):
 
     Parameters
     ----------
-    epochs, patience
-        Most epochs; epochs without a better validation loss after which training has converged and stops.
-    learning_rate, weight_decay
-        Of AdamW; the rate is halved after each third of the patience without a better loss.
+    epochs
+        Maximum number of epochs; 0 keeps the closed-form fit alone.
+    patience
+        Epochs without a better validation loss after which training has converged and stops.
+    learning_rate
+        Learning rate of AdamW; halved after each third of the patience without a better loss.
+    weight_decay
+        Weight decay of AdamW.
     window_nodes
-        Cells and patches in the core of one window of tissue; by default an eighth of all, between 500 and 40,000.
-    hidden_nodes, hidden_molecules
-        Share of nodes whose own observation is hidden, and of molecules hidden from the rest.
+        Cells and patches in one window (mini-batch) of tissue; by default an eighth of all, between 500 and 40,000.
+    hidden_nodes
+        Fraction of nodes whose own measurement is masked in each step, to be predicted from the rest.
+    hidden_molecules
+        Fraction of molecules masked in the other nodes.
     feature_weight
-        Weight of dense features (tiles, morphology) against counts in the objective.
-    device, precision
-        ``auto`` trains on CUDA in bfloat16 (sums stay in float32) where there is one, else on the CPU in float32.
+        Weight of dense features (tiles, morphology) relative to counts in the loss.
+    device
+        ``auto`` uses CUDA where there is a GPU, else the CPU.
+    precision
+        ``auto`` is bfloat16 on CUDA (sums stay in float32), else float32.
     seed
-        Of all random choices.
+        Seed of all random choices.
     """
 
     epochs: int = Field(200, ge=0)

@@ -13,11 +13,11 @@ from pydantic import Field
 
 from aivc_graph import names
 from aivc_graph.errors import ReadError
-from aivc_graph.io.genes import Duplicates
-from aivc_graph.io.intake import add_counts
+from aivc_graph.io.intake import Keep, add_counts, kept_rows
 from aivc_graph.io.labels import join_labels
 from aivc_graph.io.lattice import stated_um_per_unit, um_per_unit_of_array
 from aivc_graph.io.matrices import count_table
+from aivc_graph.io.options import CountOptions
 from aivc_graph.io.painting import paint_boxes
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.slides import open_slide
@@ -34,7 +34,7 @@ _PLACE = re.compile(r"^(\d+(?:\.\d+)?)x(\d+(?:\.\d+)?)$")
 
 
 @READERS.register("legacy_st", expects="a CSV or TSV (.gz) of counts whose rows are named <x>x<y>, columns genes")
-class LegacySTReader(AbstractReader):
+class LegacySTReader(CountOptions, AbstractReader):
     """Reads one array of Spatial Transcriptomics as level ``patch``.
 
     Parameters
@@ -56,8 +56,10 @@ class LegacySTReader(AbstractReader):
         Boxes ``[x0, y0, x1, y1]`` of slide pixels to paint over, such as a thumbnail that shows the labels.
     diameter_um
         Diameter of a spot [µm].
-    duplicates, organism
-        See `aivc_graph.io.genes.name_genes`.
+    keep
+        Values that ``array_x``, ``array_y`` or, with `labels`, ``label`` must have; other spots are left out.
+
+    See `aivc_graph.io.options.CountOptions` for the others.
 
     Raises
     ------
@@ -78,8 +80,7 @@ class LegacySTReader(AbstractReader):
     slide_scale: float = Field(default=1.0, gt=0)
     blank: tuple[tuple[int, int, int, int], ...] = ()
     diameter_um: float = Field(default=SPOT_UM, gt=0)
-    duplicates: Duplicates = "sum"
-    organism: str | None = None
+    keep: Keep = Field(default_factory=dict)
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -99,10 +100,13 @@ class LegacySTReader(AbstractReader):
         columns = pd.DataFrame({"array_x": array[:, 0], "array_y": array[:, 1]})
         if self.labels is not None:
             columns[names.LABEL] = _labels(self.labels, barcodes)
+        kept = kept_rows(columns, self.keep, False, str(path))
+        left_out, barcodes, xy, columns = barcodes[~kept], barcodes[kept], xy[kept], columns[kept]
         tissue = new_section(section, platform="Spatial Transcriptomics")
         radius, to_um = self.diameter_um / 2 / um_per_unit, scale_affine(um_per_unit)
         add_level(tissue, names.PATCH, barcodes, xy, radius, to_um, columns)
-        add_counts(tissue, names.PATCH, table, str(path), duplicates=self.duplicates, organism=self.organism)
+        table = table[~table.obs_names.isin(left_out)]
+        add_counts(tissue, names.PATCH, table, str(path), **self.count_options)
         if self.slide is not None:
             pixels, _ = open_slide(self.slide)
             painted = paint_boxes(pixels, self.blank, f"{self.slide} · blank")

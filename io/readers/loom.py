@@ -9,17 +9,19 @@ import numpy as np
 import pandas as pd
 
 from aivc_graph.errors import ReadError
+from aivc_graph.io.any_rows import NO_PLACES, AbstractAnyRowsReader, NoPositions, no_positions
 from aivc_graph.io.hdf5_guard import check_hdf5, hdf5_names
 from aivc_graph.io.matrices import count_table
+from aivc_graph.io.options import LayerOptions
 from aivc_graph.io.reading import READERS
-from aivc_graph.io.rows import AbstractRowsReader, Rows
+from aivc_graph.io.rows import Rows
 from aivc_graph.io.tables import names_of, need_columns, numbers
 
 _GENES_AT_ONCE = 512
 
 
 @READERS.register("loom", expects="a loom file: HDF5 with matrix, row_attrs and col_attrs")
-class LoomReader(AbstractRowsReader):
+class LoomReader(LayerOptions, AbstractAnyRowsReader):
     """Reads a loom file, whose columns are the cells, as one level.
 
     osmFISH of the mouse somatosensory cortex (doi:10.1038/s41592-018-0175-z) has 0.065 µm a pixel: its ``size_um2`` is
@@ -31,10 +33,8 @@ class LoomReader(AbstractRowsReader):
         Column attributes of the position.
     barcode, gene
         Attributes that name columns and rows.
-    layer
-        Layer of the raw counts; by default the main matrix.
 
-    See `aivc_graph.io.rows.AbstractRowsReader` for the others.
+    See `aivc_graph.io.any_rows.AbstractAnyRowsReader` and `aivc_graph.io.options.LayerOptions` for the others.
 
     Raises
     ------
@@ -47,7 +47,6 @@ class LoomReader(AbstractRowsReader):
     y: str = "Y"
     barcode: str = "CellID"
     gene: str = "Gene"
-    layer: str | None = None
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -62,12 +61,20 @@ class LoomReader(AbstractRowsReader):
                 str(path), f"a damaged loom file ({error})", mend="copy it again from its source"
             ) from error
         where = f"{path} · col_attrs"
-        need_columns(cells, (self.barcode, self.x, self.y), where)
+        need_columns(cells, (self.barcode,), where)
         need_columns(genes, (self.gene,), f"{path} · row_attrs")
-        xy = np.column_stack([numbers(cells[self.x], where), numbers(cells[self.y], where)])
         barcodes = pd.Index(names_of(cells[self.barcode]).astype(str))
         var = pd.DataFrame(index=pd.Index(genes[self.gene].astype(str)))
-        return Rows(barcodes, cells, xy, count_table(counts, barcodes, var), where)
+        xy = no_positions(len(cells)) if self.dissociated else self._positions(cells, where)
+        return Rows(barcodes, cells, xy, count_table(counts, barcodes, var), where, _layers(path))
+
+    def _positions(self, cells: pd.DataFrame, where: str) -> np.ndarray:
+        if not {self.x, self.y} & set(cells):
+            found = f"no attribute {self.x!r} or {self.y!r}"
+            mend = f"name them as `x:` and `y:`; {NO_PLACES}"
+            raise NoPositions(where, found, "positions", mend)
+        need_columns(cells, (self.x, self.y), where)
+        return np.column_stack([numbers(cells[self.x], where), numbers(cells[self.y], where)])
 
     def _parts(self, path: Path) -> tuple[pd.DataFrame, pd.DataFrame, Any]:
         """Return the attributes of cells and genes, and counts ``(cell, gene)`` as CSR float32."""
@@ -87,6 +94,13 @@ class LoomReader(AbstractRowsReader):
             steps = range(0, max(len(genes), 1), _GENES_AT_ONCE)
             blocks = [sparse.csr_matrix(matrix[i : i + _GENES_AT_ONCE].astype(np.float32)) for i in steps]
         return cells, genes, sparse.vstack(blocks).T.tocsr()
+
+
+def _layers(path: Path) -> tuple[str, ...]:
+    import h5py
+
+    with h5py.File(path) as file:
+        return tuple(file.get("layers", {}))
 
 
 def _attributes(group: Any) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from aivc_graph.errors import ReadError
+from aivc_graph.io.any_rows import AbstractAnyRowsReader, no_positions
 from aivc_graph.io.intake import annotation_names
 from aivc_graph.io.matrices import count_table
 from aivc_graph.io.reading import READERS
-from aivc_graph.io.rows import HEIGHTS, AbstractRowsReader, Rows
+from aivc_graph.io.rows import HEIGHTS, Rows
 from aivc_graph.io.tables import (
     BARCODE_NAMES,
     PARQUET_MAGIC,
@@ -35,7 +37,7 @@ MIN_GENES = 30
 
 
 @READERS.register("plain_table", expects="a CSV, TSV (.gz) or Parquet of counts, positions in it or in `positions:`")
-class PlainTableReader(AbstractRowsReader):
+class PlainTableReader(AbstractAnyRowsReader):
     """Reads a table of counts, one row a cell or patch, joined to its positions by barcode.
 
     Every column of the counts that is not named by an option, does not stand in the positions as well, and is not
@@ -54,7 +56,7 @@ class PlainTableReader(AbstractRowsReader):
     transpose
         Whether the rows of the counts are genes and the columns barcodes.
 
-    See `aivc_graph.io.rows.AbstractRowsReader` for the others; one of `columns` called ``label`` is the label.
+    See `aivc_graph.io.any_rows.AbstractAnyRowsReader` for the others; one of `columns` called ``label`` is the label.
 
     Raises
     ------
@@ -90,25 +92,41 @@ class PlainTableReader(AbstractRowsReader):
     def rows(self, path: Path) -> Rows:
         text = (*self._keys, *((self.label,) if self.label else ()))
         counts = read_frame(path, text=text)
-        places = counts if self.positions is None else read_frame(self.positions, text=text)
-        where = str(self.positions or path)
-        nodes = self._barcodes(places, where, must=self.positions is None)
-        x, y = self._axes(places, where)
-        xy = np.column_stack([numbers(places[x], where), numbers(places[y], where)])
-        if self.transpose:
+        if self.transpose and self.dissociated and self.positions is None:
             barcodes, genes, matrix = self._transposed(counts, path)
+            nodes, xy, where = barcodes, no_positions(len(barcodes)), str(path)
+            columns = pd.DataFrame(index=range(len(nodes)))
         else:
-            barcodes = self._barcodes(counts, str(path), must=True)
-            here = self._genes(counts, places, (x, y), str(path))
-            genes, matrix = counts.columns[here], matrix_of(counts.iloc[:, here], str(path))
-            _check_whole(matrix, genes, str(path))
-        kept = places.loc[:, ~places.columns.isin(genes) | annotation_names(places.columns)]
-        columns = kept.loc[:, ~kept.columns.duplicated()].reset_index(drop=True)
-        columns = self._with_columns(columns, counts, nodes, path)
+            places = counts if self.positions is None else read_frame(self.positions, text=text)
+            where = str(self.positions or path)
+            nodes = self._barcodes(places, where, must=self.positions is None)
+            axes = () if self.dissociated else self._axes(places, where)
+            xy = np.column_stack([numbers(places[one], where) for one in axes]) if axes else no_positions(len(nodes))
+            barcodes, genes, matrix = self._counts(counts, places, axes, path)
+            kept = places.loc[:, ~places.columns.isin(genes) | annotation_names(places.columns)]
+            columns = kept.loc[:, ~kept.columns.duplicated()].reset_index(drop=True)
+            columns = self._with_columns(columns, counts, nodes, path)
         table = count_table(matrix, barcodes, pd.DataFrame(index=genes.astype(str)))
         return Rows(pd.Index(nodes), columns, xy, table, where)
 
-    def _genes(self, counts: pd.DataFrame, places: pd.DataFrame, axes: tuple[str, str], where: str) -> list[int]:
+    @property
+    def count_options(self) -> dict[str, Any]:
+        mend = "list them under `columns:` or `ignore:`, or drop them from the file"
+        return {**super().count_options, "no_genes": mend}
+
+    def _counts(
+        self, counts: pd.DataFrame, places: pd.DataFrame, axes: tuple[str, ...], path: Path
+    ) -> tuple[np.ndarray, pd.Index, Any]:
+        """Return the names of rows and genes, and counts ``(row, gene)``."""
+        if self.transpose:
+            return self._transposed(counts, path)
+        here = self._genes(counts, places, axes, str(path))
+        genes, matrix = counts.columns[here], matrix_of(counts.iloc[:, here], str(path))
+        if self.values == "counts":
+            _check_whole(matrix, genes, str(path))
+        return self._barcodes(counts, str(path), must=True), genes, matrix
+
+    def _genes(self, counts: pd.DataFrame, places: pd.DataFrame, axes: tuple[str, ...], where: str) -> list[int]:
         """Return which columns of the counts are taken for genes."""
         named = {
             *self._keys,
@@ -118,6 +136,7 @@ class PlainTableReader(AbstractRowsReader):
             self.area,
             self.label,
             *axes,
+            *chain.from_iterable(pair for pair in POSITION_NAMES if set(pair) <= set(counts.columns)),
             *BARCODE_NAMES,
             *HEIGHTS,
             "",
@@ -160,7 +179,8 @@ class PlainTableReader(AbstractRowsReader):
         if self.x is not None and self.y is not None:
             need_columns(frame, (self.x, self.y), where)
             return self.x, self.y
-        return position_columns(frame, where, "name them as `x:` and `y:`, or their file as `positions:`")
+        mend = "name them as `x:` and `y:`, or their file as `positions:`; of rows without any say `dissociated: true`"
+        return position_columns(frame, where, mend)
 
     def _with_columns(self, columns: pd.DataFrame, counts: pd.DataFrame, nodes: np.ndarray, path: Path) -> pd.DataFrame:
         """Return `columns` with those the user named that stand in the counts alone, in the order of the nodes."""
@@ -172,7 +192,7 @@ class PlainTableReader(AbstractRowsReader):
         return columns
 
     def _transposed(self, counts: pd.DataFrame, path: Path) -> tuple[np.ndarray, pd.Index, Any]:
-        if self.positions is None:
+        if self.positions is None and not self.dissociated:
             raise ReadError(f"{path} · transpose", "genes as rows and no other table", "positions", "give `positions:`")
         matrix = matrix_of(counts.iloc[:, 1:], str(path)).T.tocsr()
         return counts.columns[1:].to_numpy().astype(str), pd.Index(counts.iloc[:, 0].astype(str)), matrix

@@ -11,35 +11,31 @@ from pydantic import Field
 
 from aivc_graph import names
 from aivc_graph.errors import ReadError
-from aivc_graph.io.genes import Duplicates
 from aivc_graph.io.intake import Keep, add_counts, kept_rows
 from aivc_graph.io.lattice import stated_um_per_unit, um_per_unit_of_array, visium_array_um
+from aivc_graph.io.options import CountOptions
 from aivc_graph.io.reading import READERS, AbstractReader
-from aivc_graph.io.slides import open_slide
 from aivc_graph.io.spaceranger_folder import (
-    called,
     is_outs,
     outs_of,
     positions_file,
     read_counts,
     scale_factors,
-    spatial_folder,
 )
 from aivc_graph.io.spot_positions import read_spot_positions
+from aivc_graph.io.tissue_picture import Picture, add_full_picture, add_tissue_picture
 from aivc_graph.tissue.doubt import doubt
-from aivc_graph.tissue.frame import positions_um, scale_affine
-from aivc_graph.tissue.section import add_level, add_slide, new_section
+from aivc_graph.tissue.frame import scale_affine
+from aivc_graph.tissue.section import add_level, new_section
 
 SPOT_UM = 55.0
 # `spot_diameter_fullres` is the circle Space Ranger draws, wider than the capture spot: 64.8 to 69.8 µm against the
 # array's 100 µm in six public runs. It only serves where fewer than three spots leave the array's scale open.
 DRAWN_SPOT_UM = 65.0
-# A picture this many times as long as the spots reach, on both sides, is of another scale.
-_ROOM = 3.0
 
 
 @READERS.register("spaceranger", expects="Space Ranger's `outs`, its parent, or a Visium HD folder `square_…um`")
-class SpaceRangerReader(AbstractReader):
+class SpaceRangerReader(CountOptions, AbstractReader):
     """Reads Visium spots or HD bins as level ``patch``, in pixels of the full-resolution image.
 
     Parameters
@@ -59,10 +55,8 @@ class SpaceRangerReader(AbstractReader):
         Library of an aggregated matrix (``spaceranger aggr``), whose barcodes end in its number, that is this section.
     keep
         Values that columns of the list of spots must have, such as ``{array_row: [0, 1]}``.
-    strip_suffix
-        Join barcodes without their ``-1``.
-    duplicates, organism
-        See `aivc_graph.io.genes.name_genes`.
+
+    See `aivc_graph.io.options.CountOptions` for the others.
 
     Raises
     ------
@@ -79,13 +73,10 @@ class SpaceRangerReader(AbstractReader):
     counts: Literal["filtered", "raw", "none"] | None = None
     only_in_tissue: bool = True
     um_per_unit: float | None = None
-    image: Literal["hires", "lowres", "none"] | None = None
+    image: Picture | None = None
     slide: Path | None = None
     library: int | None = None
     keep: Keep = Field(default_factory=dict)
-    strip_suffix: bool = False
-    duplicates: Duplicates = "sum"
-    organism: str | None = None
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -111,7 +102,10 @@ class SpaceRangerReader(AbstractReader):
         )
         if table is not None:
             self._add_counts(tissue, table, spots[~spots.index.isin(kept.index)]["barcode"], outs)
-        self._add_slide(tissue, outs, factors, um_per_pixel)
+        if self.slide is not None:
+            add_full_picture(tissue, self.slide, um_per_pixel)
+        else:
+            add_tissue_picture(tissue, names.PATCH, outs, factors, um_per_pixel, self.image)
         return tissue
 
     def _um_per_pixel(self, spots: pd.DataFrame, factors: dict[str, float], outs: Path) -> float:
@@ -142,65 +136,7 @@ class SpaceRangerReader(AbstractReader):
         # Compared without suffix, so that one that differs is judged by the join, not taken for missing spots.
         table = self._of_library(table, outs)
         rows, gone = (keys.str.replace(r"-\d+$", "", regex=True) for keys in (table.obs_names, left_out))
-        add_counts(
-            tissue,
-            names.PATCH,
-            table[~rows.isin(gone)],
-            str(outs),
-            duplicates=self.duplicates,
-            organism=self.organism,
-            strip_suffix=self.strip_suffix,
-        )
-
-    def _add_slide(self, tissue: Any, outs: Path, factors: dict[str, float], um_per_pixel: float) -> None:
-        if self.slide is not None:
-            pixels, stated = open_slide(self.slide)
-            if stated is not None and not 0.9 < stated / um_per_pixel < 1.1:
-                found = f"{stated:.4g} µm a pixel"
-                expected = f"{um_per_pixel:.4g} µm, as the spots say"
-                raise ReadError(
-                    f"{self.slide} · pixel size", found, expected, "give the image that Space Ranger was run on"
-                )
-            add_slide(tissue, pixels, scale_affine(um_per_pixel))
-            return
-        kinds = ("hires", "lowres") if self.image is None else () if self.image == "none" else (self.image,)
-        folder = spatial_folder(outs)
-        pictures = {kind: called(folder, f"tissue_{kind}_image.png") for kind in kinds}
-        there = [(kind, path) for kind, path in pictures.items() if path is not None]
-        if not there:
-            if self.image not in (None, "none"):
-                raise ReadError(
-                    str(folder / f"tissue_{self.image}_image.png"), "no such file", mend="set `image:` otherwise"
-                )
-            return
-        kind, path = there[0]
-        if path.suffix == ".gz":
-            doubt(str(path), "a picture packed by gzip, which is left out", "a PNG", f"unpack {path.name}")
-            return
-        if f"tissue_{kind}_scalef" not in factors:
-            found = "no such file" if not factors else f"keys {', '.join(factors)}"
-            where = str(folder / "scalefactors_json.json")
-            raise ReadError(where, found, f"tissue_{kind}_scalef", "copy the file from the run, or set `image: none`")
-        pixels, _ = open_slide(path)
-        um_per_pixel /= factors[f"tissue_{kind}_scalef"]
-        _check_picture(pixels.shape, um_per_pixel, tissue, path)
-        add_slide(tissue, pixels, scale_affine(um_per_pixel))
-
-
-def _check_picture(shape: tuple[int, ...], um_per_pixel: float, tissue: Any, path: Path) -> None:
-    """Doubt that a picture goes with its scale factor: the spots must lie on it, and Space Ranger fits its longer side.
-
-    A picture called hires is 2,000 pixels long (4,000 or 6,000 in HD), one called lowres 600, at most: a lowres one
-    under the name of hires ends long before the spots do, a hires one under the name of lowres far behind them.
-    """
-    reach = positions_um(tissue, names.PATCH).max(axis=0) / um_per_pixel
-    size = np.array(shape[:0:-1])
-    if (reach > size).any():
-        found = f"spots up to pixel {reach[0]:.0f}, {reach[1]:.0f} of {size[0]} × {size[1]}"
-        doubt(str(path), found, "spots on the picture", "is it the picture of this run, and of this scale factor?")
-    elif (size > _ROOM * reach).all():
-        found = f"{size[0]} × {size[1]} pixels, spots no farther than {reach[0]:.0f}, {reach[1]:.0f}"
-        doubt(str(path), found, "a picture of the spots' size", "is it the picture that this scale factor is of?")
+        add_counts(tissue, names.PATCH, table[~rows.isin(gone)], str(outs), **self.count_options)
 
 
 def _xy(spots: pd.DataFrame) -> np.ndarray:

@@ -10,27 +10,33 @@ from zipfile import is_zipfile
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
-from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError, unknown_name
-from aivc_graph.io.genes import Duplicates
-from aivc_graph.io.intake import Keep, add_counts, check_one_ground, check_one_plane, kept_rows
-from aivc_graph.io.matrices import count_table
+from aivc_graph.io.anndata_rows import layers_of, values_of
+from aivc_graph.io.intake import add_counts, check_one_ground, check_one_plane, kept_rows
+from aivc_graph.io.options import CountOptions, LayerOptions, NodeOptions, SymbolOptions
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.tables import labels_of, names_of, need_columns
 from aivc_graph.io.zarr_safety import check_zarr_folder, check_zip_members
 from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.frame import Matrix, scale_affine
-from aivc_graph.tissue.schema import RAW, check_counts, layers_of
-from aivc_graph.tissue.section import MIN_OVERLAP, add_level, add_observation, add_slide, add_transcripts, new_section
+from aivc_graph.tissue.schema import check_counts
+from aivc_graph.tissue.section import (
+    MIN_OVERLAP,
+    add_level,
+    add_observation,
+    add_outlines,
+    add_slide,
+    add_transcripts,
+    new_section,
+)
 
 _ROOTS = ("zarr.json", ".zattrs")
 
 
 @READERS.register("spatialdata", expects="a SpatialData Zarr folder")
-class SpatialDataReader(AbstractReader):
+class SpatialDataReader(NodeOptions, LayerOptions, SymbolOptions, CountOptions, AbstractReader):
     """Reads a SpatialData store; one that `aivc_graph.io.write` wrote needs no option.
 
     Elements are named by the options; an element kind of which the store has only one is found by itself. The store is
@@ -46,18 +52,13 @@ class SpatialDataReader(AbstractReader):
         Shapes that are cells, and shapes that are patches.
     table, modality
         Table that belongs to those shapes, and what it measured.
-    layer
-        Layer of its raw counts; ``raw`` is its own ``.raw``. By default ``X``.
-    symbols
-        Column of its ``var`` with gene symbols.
-    label
-        Column of the shapes or of the table's ``obs`` that becomes the label.
-    keep, only_in_tissue
-        Columns of either and the value, or values, they must have; leave out rows whose ``in_tissue`` is 0.
-    duplicates, organism
-        See `aivc_graph.io.genes.name_genes`.
+    only_in_tissue
+        Leave out rows whose ``in_tissue`` is 0.
     slide, transcripts
         Image and points to take.
+
+    See `aivc_graph.io.options` for `layer` and `symbols` of the table, `keep` and `label`, of columns of the shapes or
+    of the table, `strip_suffix`, `duplicates` and `organism`.
 
     Raises
     ------
@@ -75,13 +76,7 @@ class SpatialDataReader(AbstractReader):
     spots: str | None = None
     table: str | None = None
     modality: str = names.RNA
-    layer: str | None = None
-    symbols: str | None = None
-    label: str | None = None
-    keep: Keep = Field(default_factory=dict)
     only_in_tissue: bool = True
-    duplicates: Duplicates = "sum"
-    organism: str | None = None
     slide: str | None = None
     transcripts: str | None = None
 
@@ -158,7 +153,7 @@ class SpatialDataReader(AbstractReader):
             if table is not None:
                 columns = columns.join(table.obs[[c for c in table.obs if c not in columns]])
             kept = kept_rows(columns, self.keep, self.only_in_tissue, f"{where} · {name}")
-            shapes, columns = shapes[kept], columns[kept]
+            left_out, shapes, columns = shapes.index[~kept], shapes[kept], columns[kept]
             if self.label is not None:
                 need_columns(columns, (self.label,), f"{where} · {name}")
                 columns[names.LABEL] = labels_of(columns[self.label])
@@ -167,12 +162,15 @@ class SpatialDataReader(AbstractReader):
             radius = shapes["radius"] if "radius" in shapes else np.sqrt(shapes.geometry.area / np.pi)
             xy = np.column_stack([centre.x, centre.y])
             own = [c for c in columns if c in shapes or c == names.LABEL]
-            add_level(tissue, level, shapes.index, xy, radius, to_um(shapes), columns[own])
+            frame = to_um(shapes)
+            add_level(tissue, level, shapes.index, xy, radius, frame, columns[own])
+            if not points and frame is not None:
+                add_outlines(tissue, level, shapes.index, shapes.geometry.to_numpy(), frame)
             check_one_ground(shapes.index, columns, xy, f"{where} · {name}")
             if points and shapes.geometry.has_z.any():
                 check_one_plane(centre.z.to_numpy() * (self.um_per_unit or 1.0), f"{where} · {name}")
             if table is not None:
-                self._add_table(tissue, level, table[table.obs_names.isin(shapes.index)], where)
+                self._add_table(tissue, level, table[~table.obs_names.isin(left_out)], where)
 
     def _table(self, shapes: str, store: Any, where: str, nodes: pd.Index) -> Any:
         """Return the rows of the table of `shapes` under the names of its nodes, `None` if it has none."""
@@ -192,27 +190,13 @@ class SpatialDataReader(AbstractReader):
         if self.modality not in names.MOLECULE_OF:
             add_observation(tissue, level, self.modality, table.copy())
             return
-        if self.layer is not None and self.layer not in layers_of(table):
-            raise unknown_name(ReadError, where, "layer", self.layer, layers_of(table))
-        raw = self.layer == RAW and RAW not in table.layers
-        values = table.raw.X if raw else table.X if self.layer is None else table.layers[self.layer]
-        var = (table.raw.var if raw else table.var).copy()
-        if self.symbols is not None:
-            need_columns(var, (self.symbols,), f"{where} · var")
-            var["gene_ids"], var.index = var.index.astype(str), pd.Index(var[self.symbols].astype(str), name=None)
-        chosen = count_table(sparse.csr_matrix(values, dtype=np.float32), table.obs_names, var)
-        faults = Faults(ReadError)
-        check_counts(chosen, where, faults, table)
-        faults.raise_if_any()
-        add_counts(
-            tissue,
-            level,
-            chosen,
-            where,
-            modality=self.modality,
-            duplicates=self.duplicates,
-            organism=self.organism,
+        chosen = values_of(table, where, self.layer, self.symbols)
+        faults, layers = Faults(ReadError), ", ".join(layers_of(table))
+        check_counts(
+            chosen, where, faults, f"name the layer that holds raw counts as `layer:` (layers: {layers or 'none here'})"
         )
+        faults.raise_if_any()
+        add_counts(tissue, level, chosen, where, modality=self.modality, **self.count_options)
 
     def _add_transcripts(self, tissue: Any, points: Any, where: str, to_um: Any) -> None:
         affine = to_um(points)

@@ -8,70 +8,65 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError
-from aivc_graph.io.genes import Duplicates
-from aivc_graph.io.intake import Keep, add_counts, kept_rows
-from aivc_graph.io.labels import join_labels
+from aivc_graph.io.intake import add_counts, check_totals, kept_rows
+from aivc_graph.io.labels import read_labels
 from aivc_graph.io.matrices import read_10x_h5, read_mtx_folder
+from aivc_graph.io.molecules import MoleculeColumns, lazy_molecules
+from aivc_graph.io.options import CountOptions, NodeOptions
+from aivc_graph.io.outlines import read_outlines
 from aivc_graph.io.reading import READERS, AbstractReader
-from aivc_graph.io.slides import open_slide
-from aivc_graph.io.tables import (
-    BARCODE_NAMES,
-    GZIP_MAGIC,
-    PARQUET_MAGIC,
-    labels_of,
-    magic_of,
-    names_of,
-    need_columns,
-    read_frame,
-)
+from aivc_graph.io.tables import labels_of, names_of, need_columns, read_frame
+from aivc_graph.io.xenium_pictures import open_picture, xenium_picture
+from aivc_graph.io.xenium_zarr import ZARR_ENDING, cells_of_zarr, counts_of_zarr
 from aivc_graph.tissue.frame import Matrix, scale_affine
-from aivc_graph.tissue.section import add_level, add_slide, add_transcripts, new_section
+from aivc_graph.tissue.section import add_level, add_outlines, add_slide, add_transcripts, new_section
 
-_CELLS = ("cells.parquet", "cells.csv.gz", "cells.csv")
-_MATRIX = ("cell_feature_matrix.h5", "cell_feature_matrix")
+# The packed Zarr stores come last: they say the same as the tables, which some deliveries lack.
+_CELLS = ("cells.parquet", "cells.csv.gz", "cells.csv", "cells.zarr.zip")
+_MATRIX = ("cell_feature_matrix.h5", "cell_feature_matrix", "cell_feature_matrix.zarr.zip")
+_EXPERIMENT = "experiment.xenium"
+_TOTALS = ("transcript_counts",)
 _TRANSCRIPTS = ("transcripts.parquet", "transcripts.csv.gz", "transcripts.csv")
+_BOUNDARIES = ("cell_boundaries.parquet", "cell_boundaries.csv.gz", "cell_boundaries.csv")
+_VERTEX = ("vertex_x", "vertex_y")
+_MOLECULE = MoleculeColumns("x_location", "y_location", "feature_name", ("cell_id",), "qv")
 _NEEDED = ("cell_id", "x_centroid", "y_centroid")
-_LABELS = (names.LABEL, "group", "Cluster", "cluster", "cell_type")
-_NO_CELL = ("UNASSIGNED", "-1", "nan", "None")
 _USUAL_CELL_AREA_UM2 = 80.0
 
 
 @READERS.register(
     "xenium", expects="a folder with cells.parquet or cells.csv.gz, and cell_feature_matrix.h5 or its folder"
 )
-class XeniumReader(AbstractReader):
+class XeniumReader(NodeOptions, CountOptions, AbstractReader):
     """Reads a Xenium output folder: level ``cell`` with RNA counts, positions in the vendor's own microns.
 
-    Control probes and codewords are dropped, and counted in the log; proteins, which are intensities, are left out and
-    told. Transcripts stay on disk until somebody looks.
+    Control probes and codewords are dropped, and counted in the log; proteins, which the vendor's matrix holds as
+    scaled mean intensities, become the modality ``protein``, which is told. Transcripts stay on disk until somebody
+    looks.
 
     Parameters
     ----------
     slide
         Image to add, relative to the folder: one of the morphology images (``morphology…``, or any in
-        ``morphology_focus``), which lie in the cells' frame, or an H&E.
+        ``morphology_focus``, whose name alone stands for the first of them), which lie in the cells' frame, or an H&E.
     slide_affine
         CSV of a ``(3, 3)`` matrix from the pixels of `slide` (x, y, 1) to those of the morphology image, such as the
         vendor's ``*_he_imagealignment.csv``. Without it an H&E stays unplaced, to be registered.
     mpp
         Pixel size [µm] of the morphology image, if ``experiment.xenium`` does not state it.
-    transcripts
-        Whether to add the transcripts, where the folder has them.
+    outlines, transcripts
+        Whether to add the outlines of cells and the transcripts, where the folder has them.
     min_qv
         Least quality value of a transcript.
     labels
         CSV or Parquet of a label a cell, relative to the folder: ``cell_id`` or ``Barcode``, and ``label``, ``group``
         or ``Cluster``, as in the vendor's ``analysis/clustering``. A cell it does not name has no label.
-    label
-        Column of the cells that is the label, in place of such a file.
-    keep
-        Columns of the cells and the value, or one of the values, they must have; other cells are left out.
-    duplicates, organism
-        See `aivc_graph.io.genes.name_genes`.
+
+    See `aivc_graph.io.options` for `keep` and `label`, of columns of the cells, `strip_suffix`, `duplicates` and
+    `organism`.
 
     Raises
     ------
@@ -86,30 +81,29 @@ class XeniumReader(AbstractReader):
     slide: str | None = None
     slide_affine: str | None = None
     mpp: float | None = None
+    outlines: bool = True
     transcripts: bool = True
     min_qv: float = 20.0
     labels: str | None = None
-    label: str | None = None
-    keep: Keep = Field(default_factory=dict)
-    duplicates: Duplicates = "sum"
-    organism: str | None = None
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        return path.is_dir() and _first(path, _CELLS) is not None and _first(path, _MATRIX) is not None
+        whole = all(_first(path, names) is not None for names in (_CELLS, _MATRIX))
+        return path.is_dir() and (whole or (path / _EXPERIMENT).is_file())
 
     def read(self, path: Path, section: str) -> Any:
         cells_path, matrix_path = _required(path, _CELLS), _required(path, _MATRIX)
         facts = _facts(path)
         tissue = new_section(section, platform="Xenium")
-        cells = _cells(cells_path)
+        cells, table = _cells(cells_path), _counts(matrix_path)
+        check_totals(table, cells.set_index("cell_id"), _TOTALS, str(matrix_path))
         kept = kept_rows(cells, self.keep, False, str(cells_path))
         left_out, cells = cells["cell_id"][~kept], cells[kept]
         if self.label is not None:
             need_columns(cells, (self.label,), str(cells_path))
             cells = cells.assign(**{names.LABEL: labels_of(cells[self.label])})
         if self.labels is not None:
-            cells[names.LABEL] = _labels(path / self.labels, cells["cell_id"])
+            cells[names.LABEL] = read_labels(path / self.labels, pd.Index(cells["cell_id"]), names.CELL)
         add_level(
             tissue,
             names.CELL,
@@ -119,24 +113,26 @@ class XeniumReader(AbstractReader):
             np.eye(3),
             _extra(cells),
         )
-        table = read_10x_h5(matrix_path) if matrix_path.is_file() else read_mtx_folder(matrix_path)
         table = table[~table.obs_names.isin(left_out)]
-        add_counts(tissue, names.CELL, table, str(matrix_path), duplicates=self.duplicates, organism=self.organism)
+        add_counts(tissue, names.CELL, table, str(matrix_path), **self.count_options)
+        boundaries = _first(path, _BOUNDARIES)
+        if self.outlines and boundaries is not None:
+            add_outlines(tissue, names.CELL, *read_outlines(boundaries, "cell_id", _VERTEX), np.eye(3))
         molecules = _first(path, _TRANSCRIPTS)
         if self.transcripts and molecules is not None:
             genes = tissue.tables[names.table_name(names.CELL, names.RNA)].var_names
-            add_transcripts(tissue, _molecules(molecules, genes, self.min_qv), np.eye(3))
+            add_transcripts(tissue, lazy_molecules(molecules, _MOLECULE, genes, self.min_qv), np.eye(3))
         if self.slide is not None:
             self._add_slide(tissue, path, facts)
         return tissue
 
     def _add_slide(self, tissue: Any, folder: Path, facts: dict[str, Any]) -> None:
-        path = folder / str(self.slide)
+        path = xenium_picture(folder, str(self.slide))
         is_morphology = path.name.startswith("morphology") or path.parent.name.startswith("morphology")
         if self.mpp is not None and not is_morphology and self.slide_affine is None:
             mend = "place the slide by `slide_affine:`, or by a `registration:` that is given its pixel size"
             raise ReadError(f"{path} · mpp", "no morphology image", "the one whose pixel size it is", mend)
-        pixels, stated = open_slide(path, mpp=self.mpp if is_morphology else None)
+        pixels, stated = open_picture(path, folder, self.mpp if is_morphology else None)
         pixel_size = self.mpp or facts.get("pixel_size") or (stated if is_morphology else None)
         to_um: Matrix | None = None
         if is_morphology or self.slide_affine is not None:
@@ -148,28 +144,20 @@ class XeniumReader(AbstractReader):
         add_slide(tissue, pixels, to_um)
 
 
+def _counts(path: Path) -> Any:
+    if path.suffix == ZARR_ENDING:
+        return counts_of_zarr(path)
+    return read_10x_h5(path) if path.is_file() else read_mtx_folder(path)
+
+
 def _cells(path: Path) -> pd.DataFrame:
-    cells = read_frame(path)
+    cells = cells_of_zarr(path) if path.suffix == ZARR_ENDING else read_frame(path)
     faults = Faults(ReadError)
     for column in _NEEDED:
         if column not in cells:
             faults.add(str(path), f"columns {', '.join(map(str, cells.columns))}", f"a column {column!r}")
     faults.raise_if_any()
     return cells.assign(cell_id=names_of(cells["cell_id"]))
-
-
-def _labels(path: Path, cells: pd.Series) -> np.ndarray:
-    """Return the label of each of `cells`, joined by barcode."""
-    table = read_frame(path)
-    barcode = next((name for name in (*BARCODE_NAMES, "Barcode") if name in table), names.BARCODE)
-    label = next((name for name in _LABELS if name in table), names.LABEL)
-    need_columns(table, (barcode, label), str(path))
-    ids = pd.Series(names_of(table[barcode]))
-    if ids.duplicated().any():
-        raise ReadError(
-            str(path), f"cell {ids[ids.duplicated()].iloc[0]!r} twice", "one row a cell", "drop one of them"
-        )
-    return join_labels(pd.Series(table[label].to_numpy(), index=ids), pd.Index(cells), path, names.CELL)
 
 
 def _radius(cells: pd.DataFrame) -> np.ndarray:
@@ -184,40 +172,8 @@ def _extra(cells: pd.DataFrame) -> pd.DataFrame:
     return cells[keep]
 
 
-def _molecules(path: Path, genes: pd.Index, min_qv: float) -> Any:
-    """Return transcripts of `genes` as a lazy table with x, y [µm], gene and cell."""
-    import dask.dataframe as dd
-
-    kind = magic_of(path)
-    if kind == PARQUET_MAGIC:
-        frame = dd.read_parquet(path)
-    else:
-        packing = "gzip" if kind.startswith(GZIP_MAGIC) else None
-        text = {"cell_id": "str", "feature_name": "str"}
-        frame = dd.read_csv(path, blocksize=None, dtype=text, compression=packing)
-    wanted = ["x_location", "y_location", "feature_name"]
-    missing = [column for column in wanted if column not in frame.columns]
-    if missing:
-        raise ReadError(str(path), f"columns {', '.join(frame.columns)}", f"columns {', '.join(missing)} as well")
-    kinds = pd.CategoricalDtype(sorted(set(genes)))
-    meta = pd.DataFrame(
-        {"x": np.zeros(0), "y": np.zeros(0), "gene": pd.Categorical([], dtype=kinds), "cell": np.array([], str)}
-    )
-    tidy = frame.map_partitions(_tidy, kinds, min_qv, meta=meta)
-    return tidy.clear_divisions()
-
-
-def _tidy(part: pd.DataFrame, kinds: pd.CategoricalDtype, min_qv: float) -> pd.DataFrame:
-    """Keep good molecules of known genes, in our column names."""
-    gene = pd.Series(names_of(part["feature_name"]), index=part.index).astype(kinds)
-    good = gene.notna() & (part["qv"] >= min_qv if "qv" in part else True)
-    cell = pd.Series(names_of(part["cell_id"]) if "cell_id" in part else "", index=part.index).fillna("")
-    tidy = {"x": part["x_location"].astype(float), "y": part["y_location"].astype(float), "gene": gene}
-    return pd.DataFrame({**tidy, "cell": cell.where(~cell.isin(_NO_CELL), "")})[good]
-
-
 def _facts(folder: Path) -> dict[str, Any]:
-    path = folder / "experiment.xenium"
+    path = folder / _EXPERIMENT
     if not path.is_file():
         return {}
     try:

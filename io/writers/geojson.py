@@ -1,4 +1,4 @@
-"""GeoJSON for QuPath: cells as points, patches and regions as outlines, niches as classes."""
+"""GeoJSON for QuPath: cells as outlines or points, patches and regions as outlines, niches as classes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ _MPP_COLUMN = "um_per_pixel"
 def write_geojson(graph: Any, path: Path, *, um_per_pixel: float | None = None) -> Path:
     """Write each section as ``<section>.geojson`` into the folder `path`, or the only section to a ``.geojson`` file.
 
-    One feature a node: a cell is a point, a patch a circle of its diameter, a region a square. The class is the column
+    One feature a node: its outline where the graph holds it, else a cell is a point and a patch a circle of its
+    diameter; a region is a square. The class is the column
     ``niche`` (or ``label``); numeric columns are measurements, the others stand in the metadata.
 
     Parameters
@@ -100,13 +101,27 @@ def _features(graph: Any, row: int, pixel: Matrix) -> Iterator[dict[str, Any]]:
         size = graph[level].size_um.numpy().astype(np.float64)[rows] * np.sqrt(abs(np.linalg.det(pixel[:2, :2])))
         chosen = table.iloc[rows]
         values = chosen.itertuples(index=False, name=None)
-        for node, facts, centre, width in zip(chosen.index, values, pos, size, strict=True):
+        rings = [apply_affine(ring, pixel) for ring in _rings(graph[level], rows)]
+        for node, facts, centre, width, ring in zip(chosen.index, values, pos, size, rings, strict=True):
             yield {
                 "type": "Feature",
                 "id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{level} {node}")),
-                "geometry": _geometry(level, centre, width),
+                "geometry": _polygon(ring) if len(ring) else _geometry(level, centre, width),
                 "properties": _properties(level, dict(zip(table.columns, facts, strict=True)), column, colours),
             }
+
+
+def _rings(level: Any, rows: np.ndarray) -> list[np.ndarray]:
+    """Return the outline ``(corner, 2)`` [µm] of some nodes of a level, empty where it is not known."""
+    if names.OUTLINE_STARTS not in level:
+        return [np.zeros((0, 2))] * len(rows)
+    starts, corners = level[names.OUTLINE_STARTS].numpy(), level[names.OUTLINE_CORNERS].numpy()
+    return [corners[starts[row] : starts[row + 1]] for row in rows]
+
+
+def _polygon(corners: np.ndarray) -> dict[str, Any]:
+    ring = corners.round(3).tolist()
+    return {"type": "Polygon", "coordinates": [ring if ring[0] == ring[-1] else [*ring, ring[0]]]}
 
 
 def _geometry(level: str, centre: np.ndarray, width: float) -> dict[str, Any]:
@@ -115,8 +130,7 @@ def _geometry(level: str, centre: np.ndarray, width: float) -> dict[str, Any]:
     turns = np.arange(4) / 4 + 1 / 8 if level == names.REGION else np.arange(_CORNERS) / _CORNERS
     reach = width / np.sqrt(2) if level == names.REGION else width / 2
     corners = centre + reach * np.column_stack([np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)])
-    ring = corners.round(3).tolist()
-    return {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
+    return _polygon(corners)
 
 
 def _properties(level: str, facts: dict[str, Any], column: str | None, colours: dict[str, list[int]]) -> dict[str, Any]:

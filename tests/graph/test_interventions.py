@@ -15,7 +15,9 @@ from aivc_graph.graph.interventions import intervention_dose
 from aivc_graph.graph.store import read_store, write_store
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.graph.windows import windows
+from aivc_graph.tissue.doubt import doubts_heard
 from aivc_graph.tissue.intervention import Where, drug, knockout, set_interventions, treated
+from tests.dissociated import screen_table, screened
 from tests.graph.tissues import same_graph
 
 DISC = Where(disc_um=(100, 100, 60))
@@ -92,3 +94,14 @@ def test_a_target_without_a_gene_is_said(striped_section: Callable[..., Any], ca
     graph = build_graph([section])
     assert "ABSENT" in caplog.text
     assert graph["intervention", "targets", "gene"].adj_t.values().numel() == 0
+
+
+@pytest.mark.parametrize(("symbols", "doubted"), [(False, True), (True, False)])
+def test_targets_that_no_gene_is_named_by_are_doubted(symbols: bool, doubted: bool) -> None:
+    table = screen_table()
+    if not symbols:
+        table.var_names = [f"ENSG{i:011d}" for i in range(table.n_vars)]
+    with doubts_heard() as doubts:
+        build_graph([screened("s", table)])
+    told = any("3 of 3 targets are not among the measured genes" in one and "`symbols:`" in one for one in doubts)
+    assert told == doubted

@@ -140,3 +140,18 @@ def test_a_graph_of_another_panel_is_refused_by_name(graph: TissueGraph, striped
     section.tables["cell_rna"] = section.tables["cell_rna"][:, :20].copy()
     with pytest.raises(ModelError, match=r"cell · rna: .*'G20'.*build the graph with the run's config"):
         ModelPlan.of(graph, CONFIG).check(build_graph([section], EDGES))
+
+
+@pytest.mark.parametrize(
+    ("relation", "said"),
+    [
+        ({"naer": {"kind": "near"}}, "model.relation: no relation named 'naer'; did you mean 'near'"),
+        (
+            {"near": {"kind": "within"}},
+            "model.relation.near: expected one that does, found 'within', which does not read",
+        ),
+    ],
+)
+def test_a_relation_that_nothing_reads_is_refused(graph: TissueGraph, relation: dict[str, Any], said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        ModelPlan.of(graph, ModelConfig(latent=4, relation=relation))

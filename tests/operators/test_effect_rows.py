@@ -8,7 +8,7 @@ from scipy import stats
 
 from aivc_graph.operators.intervention.choose_courses import choose_courses
 from aivc_graph.operators.intervention.contrasts import HANDED_ON, Contrasts
-from aivc_graph.operators.intervention.course import footprint, usual_course
+from aivc_graph.operators.intervention.course import course_options, footprint, usual_course
 from aivc_graph.operators.intervention.effect_rows import effects_of, make_rows, place_column
 from aivc_graph.operators.intervention_plan import InterventionPlan
 from tests.operators.parts import propagator
@@ -132,6 +132,16 @@ def test_uneven_tissue_makes_one_place_say_less() -> None:
     effect, _, inflation = effects(study(2, 3000.0, {}, uneven=3))
     assert inflation[3] > 5 and np.median(np.delete(inflation, 3)) < 1.6
     assert abs(effect[3]) < 0.15
+
+
+def test_what_was_left_untreated_tells_nothing_of_half_doses() -> None:
+    contrasts = study(0, 300.0, {})
+    given = contrasts.dose[:, 0] > 0
+    assert not given.all()
+    contrasts.dose[given, 0] = 0.2 * 5.0 ** (contrasts.donor[given] % 3)
+    options = course_options(contrasts, 0, usual_course(contrasts, 0, PROPAGATOR))
+    halves = {course.numbers[0] for course in options}
+    assert len(halves) > 5 and min(halves) == pytest.approx(0.1) and max(halves) == pytest.approx(10.0)
 
 
 def test_spread_is_found_where_there_is_one() -> None:

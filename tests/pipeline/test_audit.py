@@ -53,7 +53,7 @@ def test_content_under_two_names_fails_unless_accepted_and_then_every_page_says_
     assert found["nearest"]["cell"]["ratio"] < 0.9
     assert found["receptive_field"]["cell"]["overlap"] == 0.0
     page = write_report(run).read_text()
-    assert "What is scored here was partly seen in training:" in page and "holds the same rows of counts" in page
+    assert "Part of the test data was seen in training:" in page and "holds the same rows of counts" in page
 
 
 @pytest.mark.parametrize(("kind", "told"), [("intensity", 1), ("affine_file", 0)])
@@ -72,7 +72,7 @@ def test_a_section_placed_by_what_both_sides_hold_is_doubted(kind: str, told: in
 
 def test_a_completed_map_is_not_taken_for_a_new_donor() -> None:
     ((short, told),) = seen_donors({"by_split": {"test": 1.0}, "by_level": {"cell": {"donors": 1.0}}})
-    assert short == "Donors stand on both sides." and told.startswith("100\N{NO-BREAK SPACE}%")
+    assert short == "Donors are in both training and test." and told.startswith("100\N{NO-BREAK SPACE}%")
     assert seen_donors({"by_split": {"test": 0.0}, "by_level": {"cell": {"donors": 0.0}}}) == []
     assert seen_donors({"by_split": {"hidden": 1.0}, "by_level": {"cell": {"donors": 1.0}}}) == []
     assert seen_donors({}) == []

@@ -91,7 +91,7 @@ def test_effects_and_logarithms_are_dense(config: Callable[..., Path], tmp_path:
     [
         ({"sections_by": "lines"}, "no column named 'lines'; did you mean 'line'"),
         ({"donor_by": "batch"}, "expected one for the section, found 2 values, such as 'd1', 'd2'"),
-        ({"interventions": {"column": "gene", "kind": "CRISPRi"}}, ", 'drug' or 'ligand', found 'CRISPRi'\n"),
+        ({"interventions": {"column": "gene", "kind": "CRISPRi"}}, "no kind of intervention named 'CRISPRi' (known: "),
         ({"interventions": {"column": "gene", "kind": "knockout", "seperator": "+"}}, "did you mean 'separator'"),
         ({"donor": "d", "donor_by": "batch"}, "give either `donor:` or `donor_by:`"),
         ({"sources": [{"path": "./rna.h5ad", "level": "cell"}]}, "of cells without positions say `dissociated: true`"),

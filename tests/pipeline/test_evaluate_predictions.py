@@ -129,7 +129,7 @@ def test_predictions_of_what_trains_under_another_name_are_refused(written: Path
     files = [str(written / name) for name in ("said.h5ad", "screen.h5ad")]
     asked = ["evaluate", "--predictions", files[0], "--measured", files[1], "--out", str(written / "let")]
     assert cli.main([*asked, "--share-content", "--quiet"]) == 0
-    assert "What is scored here was partly seen" in (written / "let/report.html").read_text()
+    assert "Part of the test data was seen" in (written / "let/report.html").read_text()
     twice = sided(measured(), ("A+B", "C+D"))
     twice.obs.loc[twice.obs["condition"] == "D+E", "condition"] = "B+A"
     assert "A+B is asked, and trains as B+A" in refused(written, true=twice)

@@ -164,7 +164,7 @@ def test_a_planted_leak_fails_unless_accepted_and_then_the_page_says_so(
     found = read_evaluation(written / "out/evaluation.json")
     assert found.leakage["accepted"] == [told] and found.leakage["by_split"]["test"] == pytest.approx(1 / 5)
     page = (written / "out/report.html").read_text()
-    assert "What is scored here was partly seen in training:" in page and told in page
+    assert "Part of the test data was seen in training:" in page and told in page
 
 
 def test_a_table_has_a_card_an_audit_and_the_hashes_of_its_files(written: Path) -> None:

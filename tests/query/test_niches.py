@@ -34,7 +34,8 @@ def bands(seed: int, niches: int, level: str = "cell") -> tuple[Surroundings, ND
     near = cKDTree(pos).query(pos, k=NEAR + 1)[1][:, 1:]
     adjacency = sparse.csr_matrix((np.ones(near.size), near.ravel(), np.arange(0, near.size + 1, NEAR)), shape=(N, N))
     every = np.ones(N, bool)
-    return Surroundings(level, "neighbourhood", own[near].mean(axis=1), own, every, every, adjacency), band
+    donor = np.zeros(N, int)
+    return Surroundings(level, "neighbourhood", own[near].mean(axis=1), own, every, every, adjacency, donor), band
 
 
 @pytest.mark.parametrize("level", ["cell", "patch"])
@@ -52,6 +53,21 @@ def test_noise_is_one_niche_whatever_it_is_made_of(level: str, seed: int) -> Non
     assert find_niches(found_in, None, 1.0, seed).shape[1] == 1
     alone = dataclasses.replace(found_in, made_of="own", x=found_in.own)
     assert find_niches(alone, None, 1.0, seed).shape[1] == 1
+
+
+def test_niches_recur_over_donors_that_have_ways_of_their_own() -> None:
+    """Each donor falls into two along an axis of its own, unrelated to place; three niches are in all of them."""
+    found_in, band = bands(0, 3, "patch")
+    rng, donor = np.random.default_rng(1), np.random.default_rng(2).integers(0, 4, N)
+    ways = np.zeros((N, 20))
+    ways[np.arange(N), donor] = rng.choice([-1.0, 1.0], N)
+    x = np.hstack([found_in.x, ways + 0.05 * rng.normal(size=ways.shape)])
+    several = dataclasses.replace(found_in, x=x, own=np.hstack([found_in.own, np.zeros((N, 20))]), donor=donor)
+    agreement = [
+        adjusted_rand_score(band, find_niches(one, 3, 1.0, 0).argmax(axis=1))
+        for one in (several, dataclasses.replace(several, donor=np.zeros(N, int)))
+    ]
+    assert agreement[0] > agreement[1] + 0.2 and agreement[0] > 0.6, agreement
 
 
 def test_shuffled_places_are_one_niche() -> None:

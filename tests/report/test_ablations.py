@@ -1,4 +1,4 @@
-"""The page says of each question whether the graph earns its place, by the interval that is hardest to pass."""
+"""The page says of each question whether the graph helps, by the interval that is hardest to pass."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def told(off: tuple[float, float | None], rewired: tuple[float, float | None], h
     [
         ((0.2, 0.1), (0.03, 0.02), "yes", " (+0.030 [+0.010, +0.050] over rewired graph)"),
         ((0.2, 0.1), (0.03, 0.04), "not shown", " (+0.030 [−0.010, +0.070] over rewired graph)"),
-        ((-0.2, 0.1), (0.03, 0.02), "no, it harms", " (−0.200 [−0.300, −0.100] over messages off)"),
-        ((0.2, None), (0.03, 0.02), "cannot be told", " (+0.030 [+0.010, +0.050] over rewired graph)"),
-        ((0.0, 0.0), (0.0, 0.0), "no part in it", " (the answer is the same without)"),
+        ((-0.2, 0.1), (0.03, 0.02), "no, it hurts", " (−0.200 [−0.300, −0.100] over messages off)"),
+        ((0.2, None), (0.03, 0.02), "too few units to tell", " (+0.030 [+0.010, +0.050] over rewired graph)"),
+        ((0.0, 0.0), (0.0, 0.0), "no effect", " (the answer is the same without it)"),
         ((0.0, 0.0), (0.03, 0.02), "not shown", " (+0.000 [+0.000, +0.000] over messages off)"),
     ],
 )
@@ -64,4 +64,4 @@ def test_what_was_not_asked_is_told_on_the_page() -> None:
     found = ablations_of(Evaluation(**content))
     assert found is not None and found["columns"] == ["messages_off"] and found["others"] == "distribution"
     page = render("ablations.html", ablations=found)
-    assert "Features only: not asked: no &lt;features&gt;" in page and "Asked of the whole model alone" in page
+    assert "Features only: not asked: no &lt;features&gt;" in page and "Not ablated: distribution" in page

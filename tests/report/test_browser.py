@@ -27,6 +27,9 @@ FLAGS = [
 PHONE, DESKTOP = 390, 1280
 MEASURES = """() => ({
     wide: document.documentElement.scrollWidth,
+    cut: [...document.querySelectorAll(".scroll")].filter(one => one.scrollWidth > one.clientWidth + 1)
+        .map(one => one.getAttribute("aria-label")),
+    tall: [...document.images].map(image => image.getBoundingClientRect().height),
     pictures: [...document.images].map(image => image.naturalWidth),
     ground: getComputedStyle(document.body).backgroundColor,
     ink: getComputedStyle(document.body).color,
@@ -74,6 +77,7 @@ def test_the_page_looks_right(chromium: Any, report: Path, width: int, scheme: s
     assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
     assert len(found["pictures"]) >= 3 and min(found["pictures"]) > 0
     assert found["wide"] <= width and found["clipped"] == []
+    assert found["cut"] == [] and max(found["tall"]) <= 0.8 * 900 + 1
     light = [sum(map(int, found[key].removeprefix("rgb(").removesuffix(")").split(","))) for key in ("ground", "ink")]
     assert light[0] > light[1] if scheme == "light" else light[0] < light[1]
 

@@ -27,7 +27,8 @@ def marks_of(found: Evaluation) -> list[Mark]:
 
 def test_marks_lie_between_the_mean_rule_and_the_ceiling(found: Evaluation) -> None:
     overview = overview_of(found)
-    good = next(m for m in marks_of(found) if m.label == "image to expression, rmse log" and "far off" not in m.readout)
+    label = "expression from the image, error in log expression (RMSE)"
+    good = next(m for m in marks_of(found) if m.label == label and "far off" not in m.readout)
     ticks = overview["ticks"]
     assert ticks["mean rule"] < good.rule < good.lower <= good.model <= good.upper < ticks["ceiling"]
     assert "model 0.8" in good.said and "best baseline 0.6" in good.said and good.beyond == 0
@@ -58,7 +59,10 @@ def test_every_place_is_inside_the_picture(scaled: float) -> None:
 def test_what_has_no_scale_says_why_and_axes_not_run_say_so(found: Evaluation) -> None:
     overview = overview_of(found)
     ((reason, which),) = overview["unscaled"]
-    assert reason == "nobody measured it twice" and "context to expression, rmse log (genes)" in which
+    assert (
+        reason == "nobody measured it twice"
+        and "expression from surroundings, error in log expression (RMSE) (genes)" in which
+    )
     rows = {row["axis"]: row for row in overview["axes"]}
     assert rows["intervention"]["reason"] == "not evaluated" and rows["intervention"]["value"] is None
     assert rows["context"]["value"] is None and rows["context"]["reason"] == "nobody measured it twice"
@@ -79,7 +83,7 @@ def test_leakage_calibration_and_inversions_are_told_in_words(found: Evaluation)
     assert "hold 97% of what was measured, 91% in the donor" in few and "insufficient groups" in few
     assert "Widened by the other donors they hold 90%, at worst 80%." in enough
     row = next(r for r in overview["inversions"] if r["task"] == "niches and more")
-    assert row["error"] == "rmse log (genes)" and row["such_as"].startswith("shifted over ")
+    assert row["error"] == "error in log expression (RMSE) (genes)" and row["such_as"].startswith("shifted over ")
 
 
 def test_an_evaluation_of_bare_scores_has_no_marks() -> None:

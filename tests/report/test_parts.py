@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from aivc_graph.evaluation.records import Comparison, Result
 from aivc_graph.plot.palette import nth_colour
 from aivc_graph.report.area import area_shares
 from aivc_graph.report.colour import contrast, ink_on, shade
-from aivc_graph.report.niches import Niche, told_apart
+from aivc_graph.report.niches import Niche, Part, _lead, border_shares, told_apart
 from aivc_graph.report.page import TEMPLATES, number, percent
 from aivc_graph.report.readings import READING_OF, reading
 from aivc_graph.report.scores import WIDTH, Board, boards_of, summary_of
@@ -58,8 +59,38 @@ def test_niches_of_one_lead_are_told_apart() -> None:
         {"COL1A1": [9, 1, 5, 5], "DCN": [9, 1, 5, 5], "ODD": [1, 9, 5, 5]}, index=list("0123"), dtype=float
     )
     leads = [niche.lead for niche in told_apart(niches, expected)]
-    assert leads == ["x, with more fibroblasts and matrix", "x, with more ODD", "y", None]
+    assert leads == ["x, with more COL1A1", "x, with more ODD", "y", None]
     assert told_apart(niches, pd.DataFrame()) == niches
+
+
+def labelled(name: str, markers: tuple[str, ...] = (), **shares: float) -> Niche:
+    parts = tuple(Part(label, share, "#000000") for label, share in shares.items())
+    said = tuple({"gene": gene, "log2_ratio": 2.0} for gene in markers)
+    niche = Niche(name, "#000000", "#FFFFFF", 10, 0.3, 1.0, 1, markers=said, parts=parts)
+    return replace(niche, lead=_lead(niche))
+
+
+def test_a_niche_is_named_after_what_it_is_made_of_not_after_its_markers() -> None:
+    basal = ("KRT5", "KRT14", "KRT17")
+    assert labelled("1", basal, tumour=0.28, fibroblast=0.25, T=0.2).lead == "tumour and fibroblast"
+    assert labelled("1", basal, tumour=0.6, fibroblast=0.4).lead == "mostly tumour"
+    assert labelled("1", basal, tumour=0.4, a=0.08, b=0.08).lead == "tumour"
+    assert labelled("1", basal).lead == "markers of basal epithelial cells" and labelled("1").lead is None
+
+
+def test_labelled_niches_of_one_lead_are_told_apart_by_their_labels() -> None:
+    niches = [labelled("0", tumour=0.6, T=0.3), labelled("1", tumour=0.8, T=0.05), labelled("2", tumour=0.7, T=0.17)]
+    expected = pd.DataFrame({"COL1A1": [1, 1, 9]}, index=list("012"), dtype=float)
+    leads = [niche.lead for niche in told_apart(niches, expected)]
+    assert leads == ["mostly tumour, with more T", "mostly tumour, with more tumour", "mostly tumour, with more COL1A1"]
+
+
+def test_shares_of_a_border_leave_out_contacts_within() -> None:
+    pairs = [("1", "1", 900), ("1", "2", 30), ("1", "3", 10), ("2", "2", 50), ("2", "3", 0), ("3", "3", 5)]
+    table = border_shares(pd.DataFrame(pairs, columns=["niche_a", "niche_b", "contacts"]))
+    assert table.loc["1"].tolist() == [0, 0.75, 0.25] and table.loc["3"].tolist() == [1, 0, 0]
+    alone = border_shares(pd.DataFrame([("1", "1", 9), ("2", "2", 9)], columns=["niche_a", "niche_b", "contacts"]))
+    assert alone.isna().all(axis=None)
 
 
 def test_area_is_of_tissue_not_of_cells() -> None:

@@ -25,6 +25,8 @@ READ: list[tuple[str, dict[str, Any], tuple[int, int]]] = [
     ("vendor-formats/spaceranger-visiumio/binned_outputs/square_002um", {"check": False}, (10, 10)),
     ("vendor-formats/spaceranger-visiumio", {"check": False}, (10, 10)),
     (f"{MINI}/Xenium_small", {}, (6, 4)),
+    (f"{MINI}/CosMx_small", {}, (9, 8)),
+    (f"{MINI}/MERSCOPE_small", {}, (8, 9)),
     (
         f"{MINI}/CosMx_small/lung_p9s1_exprMat_file.csv",
         {
@@ -52,7 +54,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "spaceranger-visium/2.1.0",
         {},
-        r"expected filtered_ or raw_feature_bc_matrix.*found no such matrix but raw_probe",
+        r"expected filtered_feature_bc_matrix or raw_feature_bc_matrix.*found no such matrix but raw_probe",
     ),
     ("spaceranger-visium/2.1.0", {"counts": "none"}, r"no positions of spots but raw_probe_bc_matrix.h5"),
     ("spaceranger-visium", {}, r"no reader recognises it"),
@@ -92,7 +94,15 @@ def test_the_files_of_every_vendor_are_accounted_for(data_dir: Path) -> None:
 
 @pytest.mark.parametrize(
     "root",
-    ["vendor-formats", "her2st", "dlpfc-visium", "osmfish-mouse-ssc", "xenium-visium-breast", "st-breast-4slices"],
+    [
+        "vendor-formats",
+        "her2st",
+        "dlpfc-visium",
+        "osmfish-mouse-ssc",
+        "xenium-visium-breast",
+        "st-breast-4slices",
+        "imc-pancreas",
+    ],
 )
 def test_no_path_is_claimed_by_two_readers(data_dir: Path, root: str) -> None:
     for path in sorted((data_dir / root).rglob("*")):
@@ -112,6 +122,7 @@ def test_no_path_is_claimed_by_two_readers(data_dir: Path, root: str) -> None:
         ("osmfish-mouse-ssc/osmFISH_SScortex_mouse_all_cells.loom", "loom"),
         ("xenium-visium-breast/xenium_pikachu.csv.gz", "plain_table"),
         ("xenium-visium-breast/visium_eevee.csv.gz", "plain_table"),
+        ("imc-pancreas/images/pancreasSCE_cells.csv", "intensity_table"),
     ],
 )
 def test_real_data_finds_its_reader(data_dir: Path, path: str, reader: str) -> None:

@@ -25,7 +25,7 @@ from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.intervention.condition_effects import ConditionEffects
 from aivc_graph.pipeline.train import Run
 from aivc_graph.training.checkpoint import load_model, load_tensors
-from aivc_graph.training.fit import fit
+from aivc_graph.training.fit import LEAST_GAIN, fit
 from aivc_graph.training.gates import choose_gates, gates_of
 from aivc_graph.training.settings import TrainingConfig
 
@@ -75,6 +75,17 @@ def test_a_gate_opens_only_as_far_as_held_out_tissue_gains_and_for_each_question
         with model.asked(question):
             assert {name: float(gates[name](torch.ones(()))) for name in openings} == openings
     assert not any(by["response"] for by in chosen.values())
+
+
+def test_training_ends_when_it_has_converged(graph: TissueGraph, tmp_path: Path) -> None:
+    for epochs in (3, 200):
+        fit(graph, MODEL, TRAINING.model_copy(update={"epochs": epochs, "patience": 4}), tmp_path / str(epochs))
+    short, whole = (json.loads((tmp_path / str(n) / "training.json").read_text()) for n in (3, 200))
+    assert not short["converged"] and whole["converged"]
+    losses = [json.loads(line)["validation_loss"] for line in (tmp_path / "200/metrics.jsonl").read_text().splitlines()]
+    assert len(losses) < 201 and whole["best_epoch"] == len(losses) - 5
+    assert min(losses[-4:]) > losses[whole["best_epoch"]] - LEAST_GAIN
+    assert load_tensors(tmp_path / "200/checkpoints/last.safetensors")[1]["halvings"] >= 1
 
 
 def test_without_structure_nothing_gets_worse(striped_section: Callable[..., Any], tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,8 +22,8 @@ from aivc_graph.graph.screens import (
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.intervention.condition_profiles import profiles_of
 from aivc_graph.tissue.conditions import canonical
+from aivc_graph.tissue.doubt import tell
 
-log = logging.getLogger(__name__)
 TASK = "conditions"
 
 
@@ -52,7 +50,7 @@ def responses_of_graph(graph: TissueGraph) -> tuple[Responses, list[Setting], ND
     kept = [i for i, one in enumerate(settings) if one.context in control and (one.parts or control[one.context] == i)]
     alone = [one for one in settings if one.context not in control]
     if alone:
-        log.warning("%s: %d conditions without a control in their context are not scored", where, len(alone))
+        tell(f"{where}: {len(alone)} conditions without a control in their context are not scored")
     if not any(settings[i].parts for i in kept):
         raise GraphError(where, "no condition with a control in its context", "treated and control cells")
     # Controls of all durations are one, so that every condition has one control.

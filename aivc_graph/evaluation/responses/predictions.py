@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import logging
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,7 @@ from aivc_graph.evaluation.responses.table import EVERYWHERE, Responses, column_
 from aivc_graph.evaluation.responses.views import Predicted
 from aivc_graph.operators.intervention.condition_profiles import DEPTH, profiles_of
 from aivc_graph.tissue.conditions import parts_of
-
-log = logging.getLogger(__name__)
+from aivc_graph.tissue.doubt import tell
 
 LEAST_SHARED = 0.5
 LEAST_CONTROLS, FEW_CONTROLS = 2, 10
@@ -132,8 +130,8 @@ def check_controls(table: Responses, where: str) -> None:
                 where, found, f"at least {LEAST_CONTROLS}", "give more control cells; every effect is of them"
             )
         if n < FEW_CONTROLS:
-            told = "%d control cells (%s): their error is in every effect alike, so scores flatter; give at least %d"
-            log.warning(told, n, place, FEW_CONTROLS)
+            told = f"{n} control cells ({place}): their error is in every effect alike, so scores flatter"
+            tell(f"{where}: {told}; give at least {FEW_CONTROLS}")
 
 
 def matched(keys: NDArray[np.str_], table: Responses, control: str) -> NDArray[np.str_]:

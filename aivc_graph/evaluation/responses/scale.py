@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from aivc_graph.errors import ReadError
+from aivc_graph.evaluation.responses.table import Responses
+from aivc_graph.tissue.log_depth import log_depth
 
 Floats = NDArray[np.floating]
 
@@ -75,3 +77,37 @@ def check_scale(profile: Floats, control: Floats, where: str) -> None:
         found = f"profiles of {ratio:.3g} times the control (median over conditions, genes weighed by expression)"
         mend = "give log1p values normalised as the measurement was, not counts, their expm1 or effects"
         raise ReadError(where, found, f"a ratio from {1 / MOST_SCALE:g} to {MOST_SCALE:g}", mend)
+
+
+def check_depth(predicted: Any, profile: Floats, table: Responses, where: str) -> None:
+    """Refuse logarithms of another depth or base than those measured, such as per 3,000 counts or to the base of two.
+
+    A mean of logarithms undone adds up to less than its cells, so that what may be either is held against both.
+
+    Parameters
+    ----------
+    predicted
+        Rows as they were given (row, gene), of all genes that the file has.
+    profile
+        The predicted profiles, of the genes shared.
+    table
+        What was measured.
+
+    Raises
+    ------
+    ReadError
+        Both state a depth and differ by more than a tenth, or sums differ by more than half.
+    """
+    if table.cells.counts:  # logarithms of any depth are brought to that of counts
+        return
+    found, cell, mean = log_depth(predicted), log_depth(table.cells.x), log_depth(table.profile)
+    if found is None or cell is None or mean is None:
+        return
+    stated = found.stated and cell.stated
+    shared = log_depth(profile) or found
+    if found.agrees(cell) if stated else shared.agrees(cell) or shared.agrees(mean):
+        return
+    told = f"sums of expm1 of {(found if stated else shared).total:,.5g} a row"
+    expected = f"{cell.total:,.5g}, as of the cells measured"
+    mend = "give log1p (natural) of expression brought to the depth of the measurement"
+    raise ReadError(where, told, expected, mend)

@@ -16,6 +16,7 @@ from aivc_graph.evaluation.responses.cells import Cells, Floats, Ints, are_count
 from aivc_graph.operators.intervention.condition_profiles import profiles_of
 from aivc_graph.splits.copies import copy_labels
 from aivc_graph.tissue.conditions import read_conditions
+from aivc_graph.tissue.doubt import doubt
 
 EVERYWHERE = "all"
 
@@ -138,6 +139,7 @@ def responses_of(
     if not (names == control).any():
         raise unknown_name(ReadError, f"{where} · obs[{condition!r}]", "control", control, np.unique(names))
     parts = _parts(names, control, f"{where} · obs[{condition!r}]")
+    check_targets({part for one in parts.values() for part in one}, table.var, where)
     x = sparse.csr_matrix(matrix_of(table, where, layer))
     if not x.count_nonzero():
         raise ReadError(where, "no count above zero", "measured expression", "give the layer that holds it")
@@ -160,6 +162,22 @@ def responses_of(
         control=np.array([at[one, control] for one, _ in keys]),
         cells=cells,
     )
+
+
+def check_targets(targets: set[str], var: pd.DataFrame, where: str) -> None:
+    """Doubt that genes are named as the targets are, where a column of ``var`` names more of the targets than they do.
+
+    Drugs are in neither, and nothing is said of them.
+    """
+    found = len(targets & set(var.index.astype(str)))
+    words = {str(name): set(var[name].dropna().astype(str)) for name in var if var[name].dtype.kind != "f"}
+    named = {name: len(targets & text) for name, text in words.items()}
+    best = max(named, key=lambda name: named[name], default=None)
+    if best is not None and named[best] > 2 * found:
+        told = f"{found} of {len(targets)} targets among the genes, and {named[best]} in the column {best!r} of var"
+        doubt(
+            where, told, "genes named as the targets are", f"name genes by {best!r}: no target is told from the others"
+        )
 
 
 def column_of(table: Any, name: str, where: str) -> NDArray[np.str_]:

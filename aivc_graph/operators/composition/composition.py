@@ -8,7 +8,6 @@ from typing import ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 from torch import Tensor
 
 from aivc_graph import names
@@ -168,6 +167,8 @@ class CompositionProject(AbstractPart):
 
 def non_negative(counts: Floats, profiles: Floats, weight: Floats | None = None) -> Floats:
     """Return the non-negative least-squares amounts (patch, type) of `profiles` (type, molecule) in `counts`."""
+    from scipy.optimize import nnls
+
     out = np.zeros((len(counts), len(profiles)))
     for row, y in enumerate(counts):
         if y.any():

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.spatial import cKDTree
 
 from aivc_graph import names
 from aivc_graph.graph.interventions import intervention_dose
@@ -145,6 +144,8 @@ def _where_others_were(graph: TissueGraph, plan: InterventionPlan, strength: Flo
     Tissue is not alike in the middle and at the rim; what treated places have in common with the same places of
     untreated sections, by their position between the section's borders, is not the treatment's doing.
     """
+    from scipy.spatial import cKDTree
+
     section, pos = graph[plan.level].section_index.numpy(), graph[plan.level].pos.numpy()
     rows = [np.flatnonzero(section == s) for s in range(section.max() + 1)]
     share = np.array([strength[r].any(axis=1).mean() if len(r) else np.nan for r in rows])

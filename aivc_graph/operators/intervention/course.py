@@ -60,10 +60,15 @@ def footprint(part: Contrasts, row: int, course: Course) -> Floats:
 
 def usual_course(contrasts: Contrasts, row: int, propagator: Propagator) -> Course:
     """Return the course of an intervention that does not spread, by its largest dose and time."""
-    return Course(propagator, propagator.courses(contrasts.dose[:, row], contrasts.hours[:, row])[0])
+    return Course(propagator, propagator.courses(*_given(contrasts, row))[0])
 
 
 def course_options(part: Contrasts, row: int, usual: Course) -> list[Course]:
     """Return what may be told from the doses and times there are."""
-    found = usual.propagator.courses(np.unique(part.dose[:, row]), np.unique(part.hours[:, row]))
-    return [replace(usual, numbers=numbers) for numbers in found]
+    return [replace(usual, numbers=numbers) for numbers in usual.propagator.courses(*_given(part, row))]
+
+
+def _given(part: Contrasts, row: int) -> tuple[Floats, Floats]:
+    """Return the doses and times of an intervention where it was given; nothing, where it was given to nobody."""
+    given = part.dose[:, row] > 0
+    return (part.dose[given, row], part.hours[given, row]) if given.any() else (np.zeros(1), np.zeros(1))

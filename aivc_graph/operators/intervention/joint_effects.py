@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import gammaincinv
 
 from aivc_graph.operators.intervention.shrinkage import shrunken
 
@@ -143,5 +143,5 @@ def _inflation(every: Floats, left_out: Floats, counting: Floats) -> float:
     if n < 2:
         return 1.0
     jackknife = (n - 1) / n * ((left_out - every) ** 2).sum(axis=0)
-    usual = float(np.median(jackknife / counting**2)) * (n - 1) / stats.chi2.ppf(0.5, n - 1)
+    usual = float(np.median(jackknife / counting**2)) * (n - 1) / (2 * gammaincinv((n - 1) / 2, 0.5))
     return max(float(np.sqrt(usual)), 1.0)

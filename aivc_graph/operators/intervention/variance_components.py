@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import minimize
 
 from aivc_graph.operators.intervention.conditions import Conditions, Floats, Ints
 from aivc_graph.operators.kernels import ridge_shares
@@ -50,6 +49,8 @@ def variances(given: Conditions, alike: Floats, start: Floats | None = None) -> 
     ----------
     Henderson 1975, doi:10.2307/2529430; Griffing 1956, doi:10.1071/BI9560463 (the parts' and the combination's share).
     """
+    from scipy.optimize import minimize
+
     rows = np.flatnonzero(given.train)
     sources = np.concatenate([alike[:, rows[:, None], rows], np.eye(len(rows))[None]])
     products = given.products[np.ix_(rows, rows)]

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 from torch import Tensor
 
 from aivc_graph.operators.counts import thinned
@@ -76,6 +75,8 @@ class RingMeanLateral(AbstractLateral):
         Returns label-free diagnostics: the leave-one-out error of the neighbourhood (``loo``), and the errors of a
         node's own thinned counts (``thinning_own``) and of own and context mixed, all as a share of the variance.
         """
+        from scipy.optimize import nnls
+
         level, own, means = self.level, [], []
         for fold in fitting.training:
             state = fitting.model.encode(fold.inputs, Hidden())
@@ -94,6 +95,8 @@ class RingMeanLateral(AbstractLateral):
         return found if first is None else found | self._fit_share(fitting, first)
 
     def _fit_share(self, fitting: Fitting, measurement: Any) -> dict[str, float]:
+        from scipy.optimize import nnls
+
         level = self.level
         parts: list[tuple[Floats, Floats, Floats]] = []
         for share in (THINNED_SHARE, 0.5):

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import lsq_linear
 
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.tissue_graph import to_scipy_csr
@@ -100,6 +99,8 @@ def set_shares(readout: AbstractDirect, seen: Seen | None, *, state: bool) -> No
 
     Unbounded, a state that hardly varies would be blown up to the size of what it happens to go along with.
     """
+    from scipy.optimize import lsq_linear
+
     state_share, direct_share = 0.0, 1.0
     if state and seen is not None:
         # Molecules count alike, but for those that hardly vary: their spread is mostly counting noise.

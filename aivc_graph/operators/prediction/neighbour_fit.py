@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import lsq_linear
 from scipy.special import gammaln
 from torch import Tensor
 
@@ -248,6 +247,8 @@ def _within(values: Floats, section: NDArray[np.int64]) -> Floats:
 
 def _least_squares(said: list[Floats], wanted: Floats) -> Floats:
     """Return the share of each prediction, from 0 to 1."""
+    from scipy.optimize import lsq_linear
+
     columns = np.stack(said, axis=1)
     # The normal equations have the same solution, and a few rows in place of one a node and molecule.
     root = np.linalg.cholesky(columns.T @ columns + 1e-9 * len(wanted) * np.eye(len(said))).T

@@ -17,7 +17,15 @@ N_HALVES = 7
 
 
 class HillRelaxationOptions(Settings):
-    """What courses are tried: exponents of the Hill curve, and hours of the relaxation."""
+    """What courses are tried.
+
+    Parameters
+    ----------
+    exponents
+        Exponents of the Hill curve of dose.
+    hours
+        Relaxation times [h].
+    """
 
     exponents: tuple[float, ...] = (1.0, 2.0)
     hours: tuple[float, ...] = (2.0, 6.0, 12.0, 24.0, 96.0)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from aivc_graph import names
 from aivc_graph.graph.panels import withins
-from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
+from aivc_graph.graph.tissue_graph import Relation, TissueGraph, to_scipy_csr, to_torch_csr
 from aivc_graph.operators.part import KINDS, AbstractPart, Device, Shape
 from aivc_graph.operators.product import SparseOperator, row_mean
 from aivc_graph.settings import Settings
@@ -45,7 +45,7 @@ class WithinRelation(AbstractPart):
         return [WithinPlan(child=child, parent=parent) for child, parent in pairs]
 
     @property
-    def slot(self) -> tuple[str, ...]:
+    def slot(self) -> Relation:
         """The relation."""
         return (self.plan.child, names.WITHIN, self.plan.parent)
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.spatial import cKDTree
 
 from aivc_graph import names
 from aivc_graph.errors import RegistrationError
@@ -57,6 +56,8 @@ class Layer:
 
     def pitch_um(self) -> float:
         """Return the median distance [µm] of a point to the nearest other."""
+        from scipy.spatial import cKDTree
+
         xy = self.um()
         return float(np.median(cKDTree(xy).query(xy, k=2)[0][:, 1])) if len(xy) > 1 else 0.0
 

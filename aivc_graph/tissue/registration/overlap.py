@@ -6,7 +6,6 @@ import itertools
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, TissueError
@@ -27,6 +26,8 @@ def shared_ground(a_um: Matrix, b_um: Matrix) -> float:
     of the other within twice the spacing of the coarser (of the set for which that is more, since one may well cover a
     part of the other). Invariant to moving both.
     """
+    from scipy.spatial import cKDTree
+
     spacing = [one for one in (spacing_um(a_um), spacing_um(b_um)) if np.isfinite(one)]
     if not spacing:
         return 1.0

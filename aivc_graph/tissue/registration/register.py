@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from aivc_graph import names
 from aivc_graph.errors import RegistrationError
 from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.frame import affine_of, place
@@ -22,7 +23,8 @@ def register(
     Parameters
     ----------
     also
-        Elements that share the vendor's frame of `moving`, such as its transcripts, and move with it.
+        Elements that share the vendor's frame of `moving`, such as its transcripts, and move with it; outlines of what
+        moves do so anyway.
 
     Raises
     ------
@@ -38,7 +40,8 @@ def register(
         mend = "give its `um_per_unit`, or register it first"
         raise RegistrationError(f"{where} · {fixed}", "no transform to microns", "a placed element", mend)
     found = method(section, moving, fixed)
-    for element in (moving, *also):
+    outlines = [names.outlines_name(level) for level in (moving, *also)]
+    for element in (moving, *also, *(one for one in outlines if one in section)):
         place(section, element, found.affine)
     for warning in found.warnings:
         doubt(f"{where} · {moving}", warning)

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from aivc_graph.errors import ReadError, TissueError
+from aivc_graph.errors import ReadError
 from aivc_graph.io.reading import read, recognise
 from aivc_graph.tissue.frame import native_positions, positions_um
 from aivc_graph.tissue.schema import spacing_um
@@ -70,12 +70,12 @@ def test_missing_attributes_and_layers_are_named(loom: Path) -> None:
 
 
 def test_logarithms_and_bad_counts_are_refused(loom: Path) -> None:
-    with pytest.raises(TissueError, match=r"12 values that are not whole, first in 'c1', 'A'"):
+    with pytest.raises(ReadError, match=r"12 values that are not whole, first in 'c1', 'A'"):
         read(loom, layer="log", **OPTIONS)
     with h5py.File(loom, "r+") as file:
         del file["matrix"]
         file["matrix"] = np.where(np.eye(2, 9), np.nan, 1.0)
-    with pytest.raises(TissueError, match=r"2 values that are NaN or infinite, first in 'c0', 'A'"):
+    with pytest.raises(ReadError, match=r"2 values that are NaN or infinite, first in 'c0', 'A'"):
         read(loom, **OPTIONS)
 
 

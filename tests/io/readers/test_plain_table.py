@@ -110,7 +110,7 @@ def test_columns_that_are_no_counts_are_named(frame: pd.DataFrame, tmp_path: Pat
 def test_bad_counts_name_gene_and_cell(frame: pd.DataFrame, tmp_path: Path, value: Any, found: str) -> None:
     bad = frame.astype({"B": object})
     bad.loc[3, "B"] = value
-    with pytest.raises(TissueError, match=f"1 {found}, first in 'c3-1', 'B'"):
+    with pytest.raises(ReadError, match=f"1 {found}, first in 'c3-1', 'B'"):
         read(_write(bad, tmp_path / "t.csv"), **OPTIONS)
 
 

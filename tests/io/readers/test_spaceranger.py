@@ -270,7 +270,7 @@ def test_a_slide_of_another_scale_is_refused(outs: Path, tmp_path: Path) -> None
     pixels = np.full((64, 64, 3), 200, np.uint8)
     size = {"PhysicalSizeX": 1.0, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 1.0, "PhysicalSizeYUnit": "µm"}
     tifffile.imwrite(tmp_path / "other.ome.tif", pixels, photometric="rgb", metadata={"axes": "YXS", **size})
-    with pytest.raises(ReadError, match=r"expected 0.4999 µm, as the spots say, found 1 µm a pixel"):
+    with pytest.raises(ReadError, match=r"expected 0.4999 µm, as the run says, found 1 µm a pixel"):
         read(outs, slide=tmp_path / "other.ome.tif")
 
 

@@ -122,12 +122,6 @@ def test_names_as_archives_write_them(outs: Path) -> None:
         read(outs)
 
 
-def test_segmented_outputs_are_refused_by_name(outs: Path) -> None:
-    (outs / "filtered_feature_bc_matrix.h5").rename(outs / "filtered_feature_cell_matrix.h5")
-    with pytest.raises(ReadError, match=r"segmented cells, which are not read; .*binned_outputs"):
-        read(outs)
-
-
 @pytest.fixture
 def xenium(tmp_path: Path) -> Path:
     folder = tmp_path / "xenium"
@@ -150,10 +144,10 @@ def test_cells_packed_or_not_whatever_the_name(xenium: Path) -> None:
         assert len(read(xenium).shapes["cell"]) == 64
 
 
-def test_proteins_are_told_and_cells_kept_by_value(xenium: Path) -> None:
+def test_proteins_are_a_modality_and_cells_kept_by_value(xenium: Path) -> None:
     section, said = _heard(xenium, keep={"run": 1})
-    assert "1 features of type 'Protein Expression' are left out (first GENE5)" in said
-    assert section.tables["cell_rna"].shape == (32, 5)
+    assert "1 proteins, which are mean intensities, are taken for counts of protein" in said
+    assert section.tables["cell_rna"].shape == (32, 5) and section.tables["cell_protein"].shape == (32, 1)
 
 
 def test_pictures_of_any_version_are_placed_and_a_useless_size_is_refused(xenium: Path) -> None:

@@ -6,17 +6,23 @@ import gzip
 import json
 import logging
 import shutil
+from itertools import product
 from pathlib import Path
+from zipfile import ZipFile
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import zarr
+from scipy import sparse
 
 from aivc_graph.errors import ReadError
-from aivc_graph.io.reading import read, recognise
+from aivc_graph.io.reading import READERS, read, recognise
+from aivc_graph.tissue.doubt import doubts_heard
 from aivc_graph.tissue.frame import affine_of, diameters_um, positions_um
+from tests.vendor_folders import some_cells, write_10x_matrix
 
 
 @pytest.fixture
@@ -110,7 +116,7 @@ def test_slide_is_placed_by_the_vendors_affine_or_left_to_registration(small: Pa
 def test_faults_are_named(small: Path, tmp_path: Path) -> None:
     folder = _copy(small, tmp_path)
     (folder / "cell_feature_matrix.h5").unlink()
-    with pytest.raises(ReadError, match=r"expected cell_feature_matrix\.h5 or cell_feature_matrix, found"):
+    with pytest.raises(ReadError, match=r"expected cell_feature_matrix\.h5 or cell_feature_matrix or .*, found"):
         read(folder, reader="xenium")
     folder = _copy(small, tmp_path)
     with gzip.open(folder / "cells.csv.gz", "wt") as file:
@@ -159,3 +165,131 @@ def test_faulty_labels_are_named(small: Path, tmp_path: Path, text: str, said: s
     with pytest.raises(ReadError, match=said) as caught:
         read(folder, labels="labels.csv")
     assert "labels.csv" in str(caught.value)
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> Path:
+    """Return a run of which only the packed Zarr stores were kept, with a protein of a gene's name."""
+    folder = tmp_path / "packed"
+    folder.mkdir()
+    (folder / "experiment.xenium").write_text(json.dumps({"pixel_size": 0.2125, "major_version": 4}))
+    cells = some_cells()
+    features = [*cells.genes, "NegControlProbe_1", "G00"]
+    kinds = ["gene"] * len(cells.genes) + ["negative_control_probe", "protein"]
+    counts = np.column_stack([cells.counts, np.ones(len(cells), np.int64), np.arange(len(cells))])
+    ids = np.column_stack([np.arange(len(cells)) + 992, np.ones(len(cells), np.int64)]).astype(np.uint32)
+    by_feature = sparse.csr_matrix(counts[::-1].T)
+    for name in ("cells", "cell_feature_matrix"):
+        group = zarr.open_group(tmp_path / name, mode="w", zarr_format=2)
+        if name == "cells":
+            group.create_array("cell_id", data=ids)
+            summary = group.create_array("cell_summary", data=np.column_stack([cells.xy_um, cells.area_um2]))
+            summary.attrs["column_names"] = ["cell_centroid_x", "cell_centroid_y", "cell_area"]
+        else:
+            group = group.create_group("cell_features")
+            for part in ("data", "indices", "indptr"):
+                group.create_array(part, data=getattr(by_feature, part).astype(np.uint32))
+            group.create_array("cell_id", data=ids[::-1])
+            group.attrs.update(feature_keys=features, feature_ids=features, feature_types=kinds)
+        shutil.make_archive(str(folder / f"{name}.zarr"), "zip", tmp_path / name)
+    return folder
+
+
+def test_packed_stores_read_as_the_tables_do(packed: Path) -> None:
+    cells = some_cells()
+    assert recognise(packed) == "xenium"
+    section = read(packed)
+    assert section["cell"].index[0] == "aaaaadoa-1"
+    np.testing.assert_allclose(positions_um(section, "cell"), cells.xy_um)
+    np.testing.assert_allclose(diameters_um(section, "cell"), 2 * np.sqrt(cells.area_um2 / np.pi))
+    table = section["cell_rna"][section["cell"].index]
+    assert list(table.var_names) == list(cells.genes) and table.uns["genes"]["dropped_controls"] == 1
+    np.testing.assert_array_equal(table.X.toarray(), cells.counts)
+    protein = section["cell_protein"][section["cell"].index]
+    assert list(protein.var_names) == ["G00"] and list(protein.X.toarray().ravel()) == list(range(80))
+
+
+def test_damaged_and_unsafe_packed_stores_are_refused(packed: Path) -> None:
+    whole = (packed / "cells.zarr.zip").read_bytes()
+    (packed / "cells.zarr.zip").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ReadError, match=r"cells.zarr.zip: a damaged ZIP"):
+        read(packed)
+    with ZipFile(packed / "cells.zarr.zip", "w") as archive:
+        archive.writestr(".zgroup", json.dumps({"zarr_format": 2}))
+        archive.writestr("cell_summary/.zarray", json.dumps({"filters": [{"id": "pickle"}], "compressor": None}))
+    with pytest.raises(ReadError, match=r"an array stored as pickle"):
+        read(packed)
+    with ZipFile(packed / "cells.zarr.zip", "w") as archive:
+        archive.writestr(".zgroup", json.dumps({"zarr_format": 2}))
+    with pytest.raises(ReadError, match=r"expected the layout of Xenium Onboard.*KeyError.*take cells.parquet"):
+        read(packed)
+
+
+def test_intensities_that_are_not_whole_are_no_counts(packed: Path) -> None:
+    (packed / "cell_feature_matrix.zarr.zip").unlink()
+    cells = some_cells()
+    names = [f"{name}-1" for name in ("aaaaa" + "".join(t) for t in product("a", "n", "abcdefghijklmnop"))][:16]
+    pd.DataFrame({"cell_id": names, "x_centroid": cells.xy_um[:16, 0], "y_centroid": cells.xy_um[:16, 1]}).to_parquet(
+        packed / "cells.parquet"
+    )
+    counts = np.column_stack([cells.counts[:16], np.arange(16) + 0.5])
+    kinds = ["Gene Expression"] * 12 + ["Protein Expression"]
+    write_10x_matrix(packed / "cell_feature_matrix.h5", names, [*cells.genes, "CD3"], counts, kinds)
+    section = read(packed)
+    assert section["cell_intensity"].X.ravel().tolist() == (np.arange(16) + 0.5).tolist()
+    assert "cell_protein" not in section.tables
+
+
+def test_a_folder_without_counts_names_them(packed: Path) -> None:
+    (packed / "cell_feature_matrix.zarr.zip").unlink()
+    assert recognise(packed) == "xenium"
+    with pytest.raises(ReadError, match=r"expected cell_feature_matrix.h5 or cell_feature_matrix or cell_feature_matr"):
+        read(packed)
+
+
+def test_pictures_of_several_channels_and_planes(small: Path, tmp_path: Path) -> None:
+    folder = _copy(small, tmp_path)
+    (folder / "morphology_focus").mkdir()
+    (folder / "experiment.xenium").write_text(json.dumps({"pixel_size": 0.2125}))
+    for name in ("ch0000_dapi", "ch0001_atp1a1"):
+        tifffile.imwrite(folder / "morphology_focus" / f"{name}.ome.tif", np.zeros((64, 64), np.uint8), ome=True)
+    tifffile.imwrite(folder / "morphology.ome.tif", np.zeros((3, 64, 64), np.uint8), metadata={"axes": "ZYX"}, ome=True)
+    with doubts_heard() as doubts:
+        section = read(folder, slide="morphology_focus")
+    assert affine_of(section, "slide")[0, 0] == pytest.approx(0.2125)
+    assert any("ch0000_dapi.ome.tif is taken, of 2 pictures of one channel each" in doubt for doubt in doubts)
+    with pytest.raises(ReadError, match=r"axes ZYX of \(3, 64, 64\).*in focus is in morphology_focus/ch0000_dapi"):
+        read(folder, slide="morphology.ome.tif")
+    with pytest.raises(ReadError, match=r"no such picture; name one of .*morphology_focus/ch0001_atp1a1.ome.tif"):
+        read(folder, slide="morphology_focus/morphology_focus_0000.ome.tif")
+
+
+def test_counts_of_another_run_are_doubted(small: Path, tmp_path: Path) -> None:
+    folder, cells = tmp_path / "x", some_cells()
+    folder.mkdir()
+    names = [f"c{i}" for i in range(len(cells))]
+    table = pd.DataFrame({"cell_id": names, "x_centroid": cells.xy_um[:, 0], "y_centroid": cells.xy_um[:, 1]})
+    kinds = ["Gene Expression"] * 12
+    write_10x_matrix(folder / "cell_feature_matrix.h5", names, list(cells.genes), cells.counts, kinds)
+    for order, doubted in ((np.arange(80), False), (np.random.default_rng(0).permutation(80), True)):
+        table.assign(transcript_counts=cells.counts.sum(axis=1)[order]).to_parquet(folder / "cells.parquet")
+        with doubts_heard() as doubts:
+            read(folder)
+        assert any("correlate with 'transcript_counts'" in doubt for doubt in doubts) == doubted
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv.gz"])
+def test_outlines_are_joined_by_cell(small: Path, tmp_path: Path, ending: str) -> None:
+    folder = _copy(small, tmp_path)
+    cells = pd.read_csv(small / "cells.csv.gz", index_col=0).iloc[1:]
+    turn = np.arange(8) * np.pi / 4
+    corners = cells[["x_centroid", "y_centroid"]].to_numpy()[:, None] + 5 * np.stack([np.cos(turn), np.sin(turn)], -1)
+    table = pd.DataFrame({"cell_id": np.repeat(cells["cell_id"], 8)})
+    table[["vertex_x", "vertex_y"]] = corners.reshape(-1, 2)
+    path = folder / f"cell_boundaries.{ending}"
+    table.to_parquet(path) if ending == "parquet" else table.to_csv(path, index=False)
+    outlines = read(folder)["cell_outlines"]
+    assert [name for name in READERS if READERS[name].recognises(folder)] == ["xenium"]
+    assert list(outlines.index) == list("23456")
+    np.testing.assert_allclose(outlines.area, 8 * 25 * np.sin(np.pi / 4) / 2)
+    assert "cell_outlines" not in read(folder, outlines=False)
