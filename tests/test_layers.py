@@ -15,7 +15,7 @@ PACKAGE = "aivc_graph"
 
 FLOOR_ROOMS = (
     ("names", "errors", "settings"),
-    ("registry", "yaml_source"),
+    ("registry", "yaml_source", "atomic"),
     ("tissue", "setting_faults", "plot"),
     ("io", "modalities", "simulate", "splits"),
     ("graph",),

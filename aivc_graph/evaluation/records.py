@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from aivc_graph.errors import StoreError
+from aivc_graph.io.h5ad_file import file_hashes
 from aivc_graph.settings import Settings
 
 SCHEMA_VERSION = 1
+WEIGHTS = "model.safetensors"
 Axis = Literal["modality", "scale", "context", "intervention"]
 AXES: tuple[Axis, ...] = ("modality", "scale", "context", "intervention")
 Kind = Literal["model", "ablation", "baseline", "ceiling"]
@@ -186,13 +188,19 @@ def schema_text() -> str:
     return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
-def read_evaluation(path: Path) -> Evaluation:
+def read_evaluation(path: Path, run: Path | None = None) -> Evaluation:
     """Return what ``evaluation.json`` holds.
+
+    Parameters
+    ----------
+    run
+        The run folder that the scores must be of; the folder that they lie in if not given.
 
     Raises
     ------
     StoreError
-        If it cannot be read, is of another version, or breaks the rules; all faults at once.
+        If it cannot be read, is of another version or another model than the run's, or breaks the rules; all faults at
+        once.
     """
     try:
         found = json.loads(path.read_text())
@@ -200,10 +208,20 @@ def read_evaluation(path: Path) -> Evaluation:
         if version != SCHEMA_VERSION:
             mend = "use the version of aivc-graph that wrote it, or run aivc evaluate again"
             raise StoreError(str(path), f"schema version {version}", f"version {SCHEMA_VERSION}", mend)
-        return Evaluation.model_validate(found)
+        evaluation = Evaluation.model_validate(found)
+        _check_model(evaluation, path, path.parent if run is None else run)
+        return evaluation
     except (OSError, ValueError) as error:
         shown = "; ".join(_fault(f) for f in error.errors()) if isinstance(error, ValidationError) else str(error)
         raise StoreError(str(path), shown, mend="run aivc evaluate again") from error
+
+
+def _check_model(evaluation: Evaluation, path: Path, run: Path) -> None:
+    """Raise a `StoreError` if scores of a run are not of the weights that lie in its folder."""
+    weights = run / WEIGHTS
+    scored = dict(evaluation.provenance.get("files") or {}).get(WEIGHTS)
+    if scored is not None and weights.is_file() and scored != file_hashes(weights)[WEIGHTS]:
+        raise StoreError(str(path), "scores of another model than the run's", mend="run aivc evaluate again")
 
 
 def _fault(fault: Any) -> str:

@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aivc_graph import names
+from aivc_graph.atomic import recover
 from aivc_graph.errors import StoreError, unknown_name
 from aivc_graph.graph.fields import csr_tensor
-from aivc_graph.graph.replacing import recover, replacing
+from aivc_graph.graph.replacing import replacing
 from aivc_graph.graph.shards import CheckedStore, ShardCache, checksums, refuse_foreign
 from aivc_graph.graph.store_elements import read_csr, read_nodes, read_relation, write_nodes, write_relation
 from aivc_graph.graph.thumbnails import thumbnails_of, write_thumbnails

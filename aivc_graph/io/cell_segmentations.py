@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aivc_graph.errors import ReadError
-from aivc_graph.io.matrices import read_bytes
+from aivc_graph.io.decode_budget import read_bytes
 from aivc_graph.io.outlines import polygons_of
 from aivc_graph.io.tables import name_of
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import warnings
 from pathlib import Path
 from typing import Any
 
 from aivc_graph.errors import ReadError
+from aivc_graph.io.anndata_rows import open_anndata
 from aivc_graph.io.hdf5_guard import check_hdf5
 from aivc_graph.io.matrices import check_sparse
 
@@ -45,21 +45,23 @@ def read_anndata(path: Path) -> Any:
     Raises
     ------
     ReadError
-        There is no such file, it is no whole HDF5 file of an AnnData, or it holds what could run code.
+        There is no such file, it is no whole HDF5 file of an AnnData, it holds what could run code, or indices of a
+        sparse matrix point outside it.
     """
-    from anndata import OldFormatWarning, read_h5ad
-
     if path.is_dir():
         raise ReadError(str(path), "a folder", "an .h5ad file", "name the file inside it")
     if not path.is_file():
         raise ReadError(str(path), "no such file", "an .h5ad file", "check the path")
     check_hdf5(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", OldFormatWarning)  # what older versions wrote is read all the same
-            table = read_h5ad(path)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise ReadError(str(path), f"no AnnData ({error})", mend="write it again by anndata's write_h5ad") from error
-    for matrix in (table.X, *table.layers.values()):
-        check_sparse(matrix, str(path))
+    table = open_anndata(path)
+    check_matrices(table, str(path))
     return table
+
+
+def check_matrices(data: Any, where: str) -> None:
+    """Raise a `ReadError` if indices of a sparse matrix of an AnnData point outside it: reading on would crash."""
+    matrices = {"X": data.X, **{f"layers[{name!r}]": one for name, one in data.layers.items()}}
+    matrices |= {f"obsm[{name!r}]": one for name, one in data.obsm.items()}
+    matrices |= {"raw.X": data.raw.X} if data.raw is not None else {}
+    for name, matrix in matrices.items():
+        check_sparse(matrix, f"{where} · {name}")

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
+import signal
+import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 from aivc_graph.errors import ReadError
+from aivc_graph.io.decode_budget import check_piece, check_unpacked
 
 MAX_DEPTH = 32
+PROBE_S, PROBE_BYTES_PER_S = 10.0, 2e7
 _PICKLE = re.compile(rb"^\x80[\x02-\x05]")
 
 
@@ -19,25 +26,72 @@ def check_hdf5(path: Path) -> None:
     ------
     ReadError
         Not HDF5 or truncated; a link out of the file; a data set of an opaque, reference or object type that is not
-        text, or of bytes that begin and end like a pickle; groups nested beyond reason.
+        text, or of bytes that begin and end like a pickle; groups nested beyond reason; a chunk of more than 1 GiB, or
+        values far beyond what the file's size can hold.
     """
     import h5py
 
     if path.is_file() and not h5py.is_hdf5(path):
         raise ReadError(str(path), "not an HDF5 file", mend="give one, or copy it again if it was cut off at its start")
+    if path.is_file() and not _survives(path):
+        found = f"content that the HDF5 library breaks on, or does not read within {_probe_s(path):.0f} s"
+        raise ReadError(str(path), found, mend="copy it again from its source")
     try:
         with h5py.File(path) as file:
-            _walk(path, file, 0)
-    except (OSError, KeyError, RuntimeError, ValueError, OverflowError) as error:
+            check_unpacked(path, _walk(path, file, 0), path.stat().st_size)
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError) as error:  # as h5py meets damage
         raise ReadError(str(path), f"a damaged HDF5 file ({error})", mend="copy it again from its source") from error
 
 
-def _walk(path: Path, group: Any, depth: int) -> None:
+def _survives(path: Path) -> bool:
+    """Say whether a child of this process can look at all that `path` holds, and read its text, in time.
+
+    On some damage the library never comes back, or dies, and takes with it whoever asked.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: the child touches nothing of theirs
+        pid = os.fork()
+    if pid == 0:
+        try:
+            _read_text(path)
+        finally:
+            os._exit(0)
+    until, (done, status) = time.monotonic() + _probe_s(path), (0, 0)
+    while not done and time.monotonic() < until:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        time.sleep(0 if done else 0.001)
+    if not done:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    return bool(done) and not os.WIFSIGNALED(status)
+
+
+def _probe_s(path: Path) -> float:
+    return PROBE_S + path.stat().st_size / PROBE_BYTES_PER_S
+
+
+def _read_text(path: Path) -> None:
+    import h5py
+
+    with h5py.File(path) as file:
+        pending = [file]
+        while pending:
+            for item in pending.pop().values():
+                dict(item.attrs)
+                if isinstance(item, h5py.Group):
+                    pending.append(item)
+                elif h5py.check_string_dtype(item.dtype) is not None:
+                    item[()]
+
+
+def _walk(path: Path, group: Any, depth: int) -> int:
+    """Check all that is below `group`, and return its size in memory in bytes."""
     import h5py
 
     if depth > MAX_DEPTH:
         raise ReadError(f"{path} · {group.name:.60}", f"groups nested more than {MAX_DEPTH} deep", "a plain tree")
 
+    size = 0
     for name in group:
         where = f"{path} · {group.name.rstrip('/')}/{name}"
         link = group.get(name, getlink=True)
@@ -49,9 +103,11 @@ def _walk(path: Path, group: Any, depth: int) -> None:
             continue
         item = group[name]
         if isinstance(item, h5py.Group):
-            _walk(path, item, depth + 1)
+            size += _walk(path, item, depth + 1)
         elif isinstance(item, h5py.Dataset):
             _check_dataset(where, item)
+            size += 0 if item.shape is None else int(item.nbytes)
+    return size
 
 
 def _check_dataset(where: str, item: Any) -> None:
@@ -62,6 +118,8 @@ def _check_dataset(where: str, item: Any) -> None:
     kind = item.dtype
     if item.external or item.is_virtual:
         raise ReadError(where, "data kept in another file", "data inside this file", "write the file anew in one piece")
+    if item.chunks is not None:
+        check_piece(where, math.prod(item.chunks) * kind.itemsize)
     text = h5py.check_string_dtype(kind) is not None
     if kind.fields is None and (kind.kind == "V" or (kind.kind == "O" and not text)):
         raise ReadError(

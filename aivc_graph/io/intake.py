@@ -211,7 +211,7 @@ def annotation_columns(table: Any, features: pd.Index, where: str, mend: str) ->
     named = annotation_names(table.var_names)
     total = np.asarray(counts[:, ~named].sum(axis=1)).ravel()
     reasons = dict.fromkeys(table.var_names[named], "named like annotation")
-    if len(total) >= _MIN_ROWS:
+    if len(total) >= _MIN_ROWS and total.any():
         sums = np.asarray(counts.sum(axis=0)).ravel()
         full = np.diff(counts.indptr) == len(total)
         for column in np.flatnonzero(~named & (full | (2 * sums >= total.sum()))):

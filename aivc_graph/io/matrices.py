@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import warnings
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 from aivc_graph.errors import ReadError
+from aivc_graph.io.decode_budget import open_text, read_bytes
+from aivc_graph.io.hdf5_guard import check_hdf5
 
 MTX = "matrix.mtx"
 _MTX_PARTS = {"matrix": (MTX,), "features": ("features.tsv", "genes.tsv"), "barcodes": ("barcodes.tsv",)}
+_LEAST_ENTRY = len("1 1\n")
 
 
 def read_10x_h5(path: Path) -> Any:
@@ -32,6 +34,7 @@ def read_10x_h5(path: Path) -> Any:
     import h5py
     from anndata import concat
 
+    check_hdf5(path)
     try:
         with h5py.File(path) as file:
             genomes = ["matrix"] if "matrix" in file else [name for name in file if "gene_names" in file[name]]
@@ -77,22 +80,36 @@ def read_mtx_folder(path: Path) -> Any:
     ReadError
         A part that is missing or damaged, or parts of different lengths.
     """
-    from scipy.io import mmread
-
     found = {part: _find(path, names) for part, names in _MTX_PARTS.items()}
     try:
-        features = pd.read_csv(_open(found["features"]), sep="\t", header=None, dtype=str)
-        barcodes = pd.read_csv(_open(found["barcodes"]), sep="\t", header=None, dtype=str)[0].to_numpy()
-        counts = sparse.csr_matrix(mmread(_open(found["matrix"])).T, dtype=np.float32)
+        with open_text(found["features"]) as text:
+            features = pd.read_csv(text, sep="\t", header=None, dtype=str)
+        with open_text(found["barcodes"]) as text:
+            barcodes = pd.read_csv(text, sep="\t", header=None, dtype=str)[0].to_numpy()
+        counts = _read_mtx(found["matrix"], (len(features), len(barcodes)))
     except (ValueError, OSError, EOFError) as error:
         raise ReadError(
             str(found["matrix"]), f"a damaged matrix ({error})", mend="copy it again from its source"
         ) from error
-    if counts.shape != (len(barcodes), len(features)):
-        there = f"{len(features):,} features and {len(barcodes):,} barcodes"
-        raise ReadError(str(path), there, f"{counts.shape[1]:,} and {counts.shape[0]:,}, as matrix.mtx says")
     columns = ["gene_ids", "name", "feature_types"][: features.shape[1]]
     return _table(counts, barcodes, features.iloc[:, : len(columns)].set_axis(columns, axis=1))
+
+
+def _read_mtx(path: Path, shape: tuple[int, int]) -> sparse.csr_matrix:
+    """Return counts ``(barcode, feature)`` of MatrixMarket text whose header must state `shape` (feature, barcode)."""
+    from scipy.io import mmread
+
+    text = read_bytes(path)
+    sizes = next((line for line in io.BytesIO(text) if line.strip() and not line.startswith(b"%")), b"").split()
+    stated = tuple(map(int, sizes))
+    if stated[:2] != shape:
+        there = f"{shape[0]:,} features and {shape[1]:,} barcodes"
+        raise ReadError(str(path.parent), there, f"{' and '.join(f'{n:,}' for n in stated[:2])}, as {path.name} says")
+    if len(stated) == 3 and stated[2] * _LEAST_ENTRY > len(text):
+        raise ReadError(
+            str(path), f"{len(text):,} bytes", f"{stated[2]:,} entries, as its header says", "copy it again"
+        )
+    return sparse.csr_matrix(mmread(io.BytesIO(text)).T, dtype=np.float32)
 
 
 def count_table(counts: sparse.csr_matrix, barcodes: Any, var: pd.DataFrame) -> Any:
@@ -139,16 +156,6 @@ def _check_parts(path: Path, data: np.ndarray, indices: np.ndarray, indptr: np.n
         raise ReadError(
             str(path), f"indices that do not fit a matrix of {shape}", "a whole CSC matrix", "copy it again"
         )
-
-
-def read_bytes(path: Path) -> bytes:
-    """Return what a file holds, unpacked if gzip packed it, whatever its name."""
-    data = path.read_bytes()
-    return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
-
-
-def _open(path: Path) -> IO[bytes]:
-    return io.BytesIO(read_bytes(path))
 
 
 def called(folder: Path, name: str) -> Path | None:

@@ -7,13 +7,14 @@ import zlib
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from aivc_graph.errors import ReadError
-from aivc_graph.io.tables import GZIP_MAGIC, PARQUET_MAGIC, column_names, magic_of, names_of, numbers
+from aivc_graph.io.decode_budget import GZIP_MAGIC, open_text
+from aivc_graph.io.tables import PARQUET_MAGIC, column_names, magic_of, names_of, numbers
 
 Part = tuple[int, int]
 NO_CELL = ("UNASSIGNED", "-1", "nan", "None")
@@ -104,16 +105,18 @@ def _part(path: Path, part: Part, columns: list[str]) -> pd.DataFrame:
 
     start, stop = part
     kind = magic_of(path)
-    packing: Literal["gzip"] | None = "gzip" if kind.startswith(GZIP_MAGIC) else None
     try:
         if kind == PARQUET_MAGIC:
             groups = list(range(start, stop))
             return parquet.ParquetFile(path).read_row_groups(groups, columns).to_pandas(ignore_metadata=True)
+        if kind.startswith(GZIP_MAGIC):
+            with open_text(path) as packed:
+                return pd.read_csv(packed, usecols=columns, dtype=str)
         with path.open("rb") as file:
             header = b"" if start == 0 else file.readline()
             file.seek(start)
             text = io.BytesIO(header + file.read(stop - start))
-        return pd.read_csv(text, usecols=columns, dtype=str, compression=packing)
+        return pd.read_csv(text, usecols=columns, dtype=str)
     except (ArrowException, ValueError, OSError, EOFError, zlib.error) as error:
         raise ReadError(str(path), f"a damaged list of transcripts ({error})", mend=_AGAIN) from error
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from aivc_graph.errors import ConfigError, ReadError
+from aivc_graph.errors import AivcError, ConfigError, ReadError
 from aivc_graph.io.tables import packed_kind
 from aivc_graph.registry import Registry
 from aivc_graph.settings import Settings
@@ -59,8 +61,9 @@ def recognise(path: Path) -> str:
             str(path), "no such file or folder", mend="check the path (relative paths resolve against AIVC_DATA)"
         )
     for name in READERS:
-        if READERS[name].recognises(path):
-            return name
+        with suppress(Exception):  # what a damaged file breaks in one reader's test is no matter of another's
+            if READERS[name].recognises(path):
+                return name
     if path.is_file() and (kind := packed_kind(path)) is not None:
         raise ReadError(str(path), f"{kind}, packed", "what is in it", f"unpack {path.name}, and name what comes out")
     expectations = "\n".join(f"  {name}: {READERS.facts[name].get('expects', '')}" for name in READERS)
@@ -88,10 +91,34 @@ def read(
     >>> section = read("outs", reader="spaceranger")
     """
     path = Path(path)
-    tissue = reader_for(path, reader, **options).read(path, section or path.absolute().name.split(".")[0])
-    if check:
-        check_section(tissue)
+    with guarded(path):
+        tissue = reader_for(path, reader, **options).read(path, section or path.absolute().name.split(".")[0])
+        if check:
+            check_section(tissue)
     return tissue
+
+
+@contextmanager
+def guarded(path: Path) -> Iterator[None]:
+    """Name the file, as a `ReadError`, where what is wrong with it breaks something deep inside a library.
+
+    Raises
+    ------
+    ReadError
+        In place of any error that is none of ours, and where memory does not suffice.
+    """
+    try:
+        yield
+    except AivcError:
+        raise
+    except MemoryError as error:
+        mend = "read it on a larger machine, or a part of it; if it is small, it is damaged"
+        raise ReadError(str(path), "more than memory holds when unpacked", mend=mend) from error
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        found = f"content that cannot be read ({type(error).__name__}: {first:.200})"
+        mend = "copy it again from its source; if others read it, --debug shows where it fails here"
+        raise ReadError(str(path), found, mend=mend) from error
 
 
 def reader_for(path: Path, reader: str | None = None, **options: Any) -> AbstractReader:

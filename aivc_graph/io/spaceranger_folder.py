@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from aivc_graph.errors import ReadError
-from aivc_graph.io.matrices import MTX, called, read_10x_h5, read_bytes, read_mtx_folder
+from aivc_graph.io.decode_budget import read_bytes
+from aivc_graph.io.matrices import MTX, called, read_10x_h5, read_mtx_folder
 
 log = logging.getLogger(__name__)
 

@@ -1,51 +1,18 @@
-"""Write beside the final name, rename when complete: what was there before survives whatever goes wrong."""
+"""Where something is to be written: tried before the work, and under names that every file system takes."""
 
 from __future__ import annotations
 
 import itertools
 import os
-import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
+from aivc_graph.atomic import staged
 from aivc_graph.errors import StoreError
 
+__all__ = ["check_place", "file_name", "file_names", "staged"]
 OTHER = "free space, or choose another place"
-
-
-@contextmanager
-def staged(path: Path) -> Iterator[Path]:
-    """Yield a name beside `path` to write a file or folder to; it becomes `path` when the block ends well.
-
-    Raises
-    ------
-    StoreError
-        If a folder would be replaced by a file, or the file system refuses, as when the disk is full; the message says
-        that the old version is intact.
-    """
-    beside = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(beside)
-        yield beside
-        if path.is_dir() and not beside.is_dir():
-            raise StoreError(str(path), "a folder", "a file, or nothing yet", "name another file, or move the folder")
-        if path.is_dir():
-            old = path.with_name(f".old-{os.getpid()}-{path.name}")
-            path.rename(old)
-            beside.rename(path)
-            _remove(old)
-        else:
-            beside.replace(path)
-    except OSError as error:
-        found = f"{error.strerror or error} while writing"
-        raise StoreError(
-            str(path), found, mend="what was there before is intact; free space or choose another place"
-        ) from error
-    finally:
-        _remove(beside)
 
 
 def check_place(path: Path, *, folder: bool = False) -> None:
@@ -62,7 +29,7 @@ def check_place(path: Path, *, folder: bool = False) -> None:
     if above == path.absolute() and not folder:
         above = above.parent
     try:
-        os.rmdir(tempfile.mkdtemp(prefix=".aivc-", dir=above))
+        tempfile.TemporaryFile(dir=above).close()
         if not folder and path.is_dir() and not (path / "zarr.json").exists():
             raise StoreError(str(path), "a folder", "a file, or nothing yet", "name another file, or move the folder")
     except OSError as error:
@@ -84,10 +51,3 @@ def file_names(names: Iterable[str]) -> list[str]:
         taken.add(name.casefold())
         found.append(name)
     return found
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    elif os.path.lexists(path):
-        path.unlink()

@@ -13,7 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aivc_graph.errors import ReadError
-from aivc_graph.io.tables import GZIP_MAGIC, first_lines, magic_of, names_of
+from aivc_graph.io.decode_budget import open_text
+from aivc_graph.io.tables import first_lines, names_of
 
 Ints = NDArray[np.int64]
 _COUNTS = ("MIDCount", "MIDCounts", "UMICount", "MIDcount")
@@ -140,11 +141,11 @@ def _blocks(path: Path, skip: int, columns: list[str], used: list[str]) -> Itera
         "names": columns,
         "usecols": used,
         "dtype": {name: np.int64 if name in ("x", "y", *_COUNTS) else str for name in used},
-        "compression": "gzip" if magic_of(path).startswith(GZIP_MAGIC) else None,
         "keep_default_na": False,
     }
     try:
-        yield from pd.read_csv(path, chunksize=_BLOCK, **options)
+        with open_text(path) as opened:
+            yield from pd.read_csv(opened, chunksize=_BLOCK, **options)
     except (ValueError, OverflowError, OSError, EOFError, zlib.error) as error:
         raise ReadError(str(path), f"a damaged GEM ({error})", mend="copy it again from its source") from error
 

@@ -15,9 +15,9 @@ import pandas as pd
 from scipy import sparse
 
 from aivc_graph.errors import ReadError, unknown_name
+from aivc_graph.io.decode_budget import GZIP_MAGIC, MOST_LINE_BYTES, check_unpacked, open_text
 from aivc_graph.tissue.doubt import doubt, tell
 
-GZIP_MAGIC = b"\x1f\x8b"
 HDF5_MAGIC = b"\x89HDF"
 PARQUET_MAGIC = b"PAR1"
 PACKED_MAGIC = (b"PK\x03\x04", b"BZh", b"\xfd7zX", b"\x28\xb5\x2f\xfd")
@@ -34,7 +34,7 @@ POSITION_NAMES = (
     ("pxl_col_in_fullres", "pxl_row_in_fullres"),
 )
 NO_LABEL = ("", "NA", "nan", "None")
-MAX_FIRST_LINES = 2**24
+MOST_COLUMNS = 200_000
 # Above this a float no longer holds every whole number, so a name that went through one is another's.
 LAST_EXACT = 2**53
 _DAMAGE = (ValueError, OverflowError, OSError, EOFError, zlib.error)
@@ -81,7 +81,8 @@ def read_frame(path: Path, *, header: bool | None = True, text: tuple[str, ...] 
         return _read_parquet(path)
     columns, options = _how_to_read(path, header, text)
     try:
-        frame = pd.read_csv(path, **options)
+        with open_text(path) as opened:
+            frame = pd.read_csv(opened, **options)
     except _DAMAGE as error:
         raise ReadError(str(path), f"a damaged table ({error})", mend="copy it again from its source") from error
     return _with_names(frame, columns, path)
@@ -95,8 +96,9 @@ def frame_blocks(path: Path, *, text: tuple[str, ...] = ()) -> Iterator[pd.DataF
     columns, options = _how_to_read(path, True, text)
     rows = max(1, _BLOCK_VALUES // len(columns))
     try:
-        for frame in pd.read_csv(path, chunksize=rows, **options):
-            yield _with_names(frame, columns, path)
+        with open_text(path) as opened:
+            for frame in pd.read_csv(opened, chunksize=rows, **options):
+                yield _with_names(frame, columns, path)
     except _DAMAGE as error:
         raise ReadError(str(path), f"a damaged table ({error})", mend="copy it again from its source") from error
 
@@ -113,12 +115,13 @@ def _how_to_read(path: Path, header: bool | None, text: tuple[str, ...]) -> tupl
     if len(first) > 1 and len(first[1]) == len(columns) + 1:  # R writes no name above its row names
         columns = ["", *columns]
     names = {*text, *BARCODE_NAMES, ""}
+    if len(columns) > MOST_COLUMNS:
+        raise ReadError(str(path), f"{len(columns):,} columns", f"at most {MOST_COLUMNS:,}", "is it a table?")
     return columns, {
         "sep": _delimiter(_text_lines(path, 1)[0]),
         "header": None,
         "skiprows": (1 if header else 0) + (len(first) > 1 and first[1][:1] == [SECOND_HEADER]),
         "low_memory": False,
-        "compression": "gzip" if magic.startswith(GZIP_MAGIC) else None,
         "dtype": {i: str for i, name in enumerate(columns) if name in names},
     }
 
@@ -298,6 +301,9 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     from pyarrow import ArrowException, parquet
 
     try:
+        facts = parquet.read_metadata(path)
+        stated = sum(facts.row_group(i).total_byte_size for i in range(facts.num_row_groups))
+        check_unpacked(path, max(stated, 8 * facts.num_rows * facts.num_columns), path.stat().st_size)
         return parquet.read_table(path).to_pandas(ignore_metadata=True)
     except (ArrowException, OSError) as error:
         raise ReadError(str(path), f"a damaged Parquet file ({error})", mend="copy it again from its source") from error
@@ -306,12 +312,9 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 def _text_lines(path: Path, n: int) -> list[str]:
     """Return up to `n` lines of a text, gzipped or not; none if it is no text."""
     try:
-        with path.open("rb") as raw:
-            zipped = raw.read(2) == GZIP_MAGIC
-            raw.seek(0)
-            source: Any = gzip.GzipFile(fileobj=raw) if zipped else raw
-            lines = [source.readline(MAX_FIRST_LINES) for _ in range(n)]
-        if any(b"\0" in line for line in lines):
+        with open_text(path) as opened:
+            lines = [opened.readline(MOST_LINE_BYTES) for _ in range(n)]
+        if any(b"\0" in line or len(line) == MOST_LINE_BYTES for line in lines):
             return []
         return [line.decode("utf-8-sig").rstrip("\r\n") for line in lines if line]
     except (OSError, EOFError, zlib.error, UnicodeDecodeError):

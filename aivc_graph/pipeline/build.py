@@ -20,7 +20,7 @@ from aivc_graph.graph.observations import anchor_count
 from aivc_graph.graph.replacing import refuse_other
 from aivc_graph.graph.store import write_store
 from aivc_graph.io.cache_folder import cache_folder
-from aivc_graph.io.reading import reader_for
+from aivc_graph.io.reading import guarded, reader_for
 from aivc_graph.io.staging import check_place
 from aivc_graph.modalities.histology import add_histology
 from aivc_graph.model.plan import message_steps
@@ -125,7 +125,8 @@ def read_sections(config: SectionConfig) -> list[tuple[Any, Conditions | None]]:
     found: dict[str, list[Any]] = {}
     for source in config.sources:
         try:
-            parts = _parts_of(source, config, first=source is config.sources[0])
+            with guarded(source.path):
+                parts = _parts_of(source, config, first=source is config.sources[0])
         except AivcError as error:
             raise type(error)(f"section {config.name}", str(error)) from error
         if found and set(parts) != set(found):

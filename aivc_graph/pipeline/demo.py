@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -11,18 +12,19 @@ from pathlib import Path
 
 import networkx as nx
 
+from aivc_graph.atomic import staged
 from aivc_graph.config import Config, load_config
 from aivc_graph.errors import TissueError
 from aivc_graph.pipeline.ask import flat, save_answer
 from aivc_graph.pipeline.build import build
 from aivc_graph.pipeline.evaluate import evaluate
 from aivc_graph.pipeline.inspect import inspect
-from aivc_graph.pipeline.train import Run, train_config
+from aivc_graph.pipeline.train import Run, train_in
 from aivc_graph.plot.contact_graph import contact_graph
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.report.write import write_report
 from aivc_graph.simulate.simulate import simulate
-from aivc_graph.training.run_folder import FACTS
+from aivc_graph.training.run_folder import writing_run
 
 log = logging.getLogger(__name__)
 
@@ -44,27 +46,44 @@ def demo(out: Path, *, device: str = "auto", seed: int = 0, preset: str = "demo"
     """
     out = Path(out)
     tissue_folder = out / "tissue"
-    earlier = any((out / mark).is_dir() for mark in ("graph.zarr", "checkpoints"))
-    if earlier and (tissue_folder / "truth").is_dir():  # a study beside no run is somebody's own, and stays
-        shutil.rmtree(tissue_folder)
-        (out / FACTS).unlink(missing_ok=True)  # a run whose tissue is gone is none
     with stage("simulate"):
-        simulate(preset, tissue_folder, seed=seed)
+        simulate_anew(preset, tissue_folder, seed)
     config = load_config(tissue_folder / "config.yaml", [f"training.seed={seed}"])
     with stage("inspect"):
         inspect_sources(config)
-    with stage("build"):
-        build(config, out / "graph.zarr")
-    with stage("train"):
-        run = train_config(config, None, out, resume=False, device=device)
-    with stage("evaluate"):
+    with writing_run(out, resume=False) as folder:
+        with stage("build"):
+            store = build(config, folder / "graph.zarr")
+        with stage("train"):
+            train_in(folder, out, store, config, resume=False, device=device)
+        run = Run(folder)
         tissue = run.tissue
-        evaluate(out, tissue=tissue)
-    with stage("query"):
-        ask_demo(run, tissue, out)
-    with stage("report"):
-        write_report(out, tissue=tissue)
+        if not (folder / "tissue").exists():  # a finished demo lies there, and stays whole until this one is
+            shutil.copytree(tissue_folder, folder / "tissue", copy_function=_link)
+        with stage("evaluate"):
+            evaluate(folder, tissue=tissue)
+        with stage("query"):
+            ask_demo(run, tissue, folder)
+        with stage("report"):
+            write_report(folder, tissue=tissue)
     return out
+
+
+def simulate_anew(preset: str, folder: Path, seed: int) -> None:
+    """Simulate into a folder; one of an earlier demo is replaced, a study beside no run is somebody's own and stays."""
+    earlier = any((folder.parent / mark).is_dir() for mark in ("graph.zarr", "checkpoints"))
+    if not (earlier and (folder / "truth").is_dir()):
+        simulate(preset, folder, seed=seed)
+        return
+    with staged(folder) as beside:
+        simulate(preset, beside, seed=seed)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pandas as pd
 
 from aivc_graph import names
 from aivc_graph.config import load_config
-from aivc_graph.errors import QueryError
+from aivc_graph.errors import AivcError, QueryError
 from aivc_graph.evaluation.calibration import calibration_of
 from aivc_graph.evaluation.inversions import inversions_of
 from aivc_graph.evaluation.leakage import MEASURE
@@ -31,11 +31,12 @@ from aivc_graph.pipeline.tasks.task import HIDDEN, TASKS, Asked
 from aivc_graph.pipeline.truth import check_truth, find_truth
 from aivc_graph.query.ablations import ABLATIONS, Given, ablated
 from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.report.write import PAGE
+from aivc_graph.training.checkpoint import WEIGHTS, check_model
 from aivc_graph.training.run_folder import METRICS, run_metrics
 
 log = logging.getLogger(__name__)
 FILE = "evaluation.json"
-MODEL = "model.safetensors"
 LIBRARIES = ("aivc-graph", "numpy", "scipy", "torch", "scikit-learn")
 COLUMNS = (
     "task",
@@ -81,7 +82,8 @@ def evaluate(
     Raises
     ------
     StoreError, ReadError
-        If the run or the truth is missing or damaged, or the truth is of another study.
+        If the run or the truth is missing or damaged, the truth is of another study, or the run was trained anew
+        meanwhile.
     QueryError
         If there is no task the run can be asked, or the weights are of other genes.
     """
@@ -89,6 +91,20 @@ def evaluate(
     place = (Path(out) if out is not None else run) / FILE
     tissue = tissue if tissue is not None else VirtualTissue.load(run)
     check_place(place)
+    try:
+        found = _scores(run, truth, pathways, tissue)
+    except (AivcError, OSError):
+        check_model(tissue.model, run)
+        raise
+    with staged(place) as beside:
+        beside.write_text(json.dumps(found.model_dump(mode="json"), indent=1) + "\n")
+        # Where the folder is swapped after this, `beside` is swapped away with it and never becomes scores of another.
+        check_model(tissue.model, run)
+        place.with_name(PAGE).unlink(missing_ok=True)  # it shows other scores
+    return found
+
+
+def _scores(run: Path, truth: Path | None, pathways: Path | None, tissue: VirtualTissue) -> Evaluation:
     config = load_config(run / "config.yaml", [])
     if (run / METRICS).exists():
         run_metrics(run)  # the report will show them; what is torn is told before the work
@@ -109,10 +125,7 @@ def evaluate(
         needs = "; ".join(f"{name}: {_needs(name)}" for name in TASKS)
         raise QueryError(str(run), "nothing it could be asked", mend=f"what the tasks need: {needs}")
     provenance = _provenance(run, asked) | hashes_of_weights(given) | {"ablations": _told(not_ablated)}
-    found_all = _put_together(asked, scored, provenance, _leakage(run, asked, scored))
-    with staged(place) as beside:
-        beside.write_text(json.dumps(found_all.model_dump(mode="json"), indent=1) + "\n")
-    return found_all
+    return _put_together(asked, scored, provenance, _leakage(run, asked, scored))
 
 
 def _with_ablations(asked: Asked, run: Path) -> tuple[Asked, dict[str, str]]:
@@ -182,7 +195,7 @@ def _provenance(run: Path, asked: Asked) -> dict[str, Any]:
         "task": facts.get("task", ""),
         "seed": facts["seed"],
         "graph": facts["graph"],
-        "files": file_hashes(run / MODEL) | built_facts(run).get("inputs", {}),
+        "files": file_hashes(run / WEIGHTS) | built_facts(run).get("inputs", {}),
         "split": asked.split,
         "truth": asked.truth is not None,
         "sections": [str(name) for name in asked.graph.obs(names.SECTION).index],

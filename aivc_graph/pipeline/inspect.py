@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aivc_graph import names
+from aivc_graph.atomic import recover
 from aivc_graph.errors import AivcError, ReadError
 from aivc_graph.evaluation.records import read_evaluation
 from aivc_graph.graph.connectivity import connectivity
@@ -14,13 +15,13 @@ from aivc_graph.graph.observations import anchor_count
 from aivc_graph.graph.schema import dissociated_sections
 from aivc_graph.graph.store import read_store, store_digest, store_facts
 from aivc_graph.graph.tissue_graph import TissueGraph
-from aivc_graph.io.reading import read, reader_for
+from aivc_graph.io.reading import guarded, read, reader_for
 from aivc_graph.io.slides import is_slide, open_slide
 from aivc_graph.tissue.doubt import doubts_heard, tell
 from aivc_graph.tissue.label_agreement import check_labels
 from aivc_graph.tissue.registration.overlap import check_overlap
 from aivc_graph.tissue.schema import check_section, describe_section
-from aivc_graph.training.run_folder import FACTS, run_facts, run_metrics
+from aivc_graph.training.run_folder import FACTS, read_whole, run_facts, run_metrics
 
 
 def inspect(path: Path, *, mpp: float | None = None, **options: Any) -> dict[str, Any]:
@@ -37,8 +38,9 @@ def inspect(path: Path, *, mpp: float | None = None, **options: Any) -> dict[str
     path = Path(path)
     if mpp is not None and not is_slide(path):
         raise ReadError(str(path), "no slide", "a slide, to go with a pixel size", "leave out --mpp")
+    recover(path)
     if (path / FACTS).exists():
-        return describe_run(path)
+        return read_whole(path, describe_run)
     if (path / "levels").is_dir():
         return {"kind": "graph", **describe_graph(read_store(path)), **_said_of(path)}
     if path.suffix in (".yaml", ".yml"):
@@ -48,7 +50,7 @@ def inspect(path: Path, *, mpp: float | None = None, **options: Any) -> dict[str
     if is_slide(path) and mpp is None and not options and (unplaced := _slide_without_size(path)) is not None:
         return unplaced
     given = options if mpp is None else {"reader": names.SLIDE, "mpp": mpp, **options}
-    with doubts_heard() as doubts:
+    with doubts_heard() as doubts, guarded(path):
         found = describe_source(path, **given)
     return {**found, "doubts": doubts}
 

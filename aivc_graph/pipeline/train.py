@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from aivc_graph import names
+from aivc_graph.atomic import write_whole
 from aivc_graph.config import Config, dump_config
 from aivc_graph.errors import ConfigError, ReadError
 from aivc_graph.graph.store import GraphStore, open_store, read_store, store_digest, store_facts, write_store
@@ -23,6 +24,8 @@ from aivc_graph.query.niche_file import niches_of_training, save_niches
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.training.fit import fit
 from aivc_graph.training.run_folder import (
+    CONFIG,
+    FACTS,
     built_alike,
     check_resumed,
     held_out_words,
@@ -97,7 +100,7 @@ def train(
             write_store(graph, store, {"configuration": config.model_dump(mode="json")})
         else:
             store = Path(graph)
-        _train_in(folder, out, store, config, resume=resume, device=device)
+        train_in(folder, out, store, config, resume=resume, device=device)
     return Run(out)
 
 
@@ -110,7 +113,7 @@ def train_config(config: Config, graph: Path | None, out: Path | None, *, resume
         if graph is not None:
             _refuse_other_settings(graph, config)
         store = graph if graph is not None else _own_store(folder, out, config)
-        _train_in(folder, out, store, config, resume=resume, device=device)
+        train_in(folder, out, store, config, resume=resume, device=device)
     return Run(out)
 
 
@@ -139,12 +142,12 @@ def _own_store(folder: Path, out: Path, config: Config) -> Path:
     return build(config, stores[0])
 
 
-def _train_in(folder: Path, out: Path, store: Path, config: Config, *, resume: bool, device: str) -> None:
+def train_in(folder: Path, out: Path, store: Path, config: Config, *, resume: bool, device: str) -> None:
     """Train on `store` in `folder`, whose content will then lie in `out`."""
     if not store.exists():
         raise ReadError(str(store), "no such graph store", mend=f"build it: aivc build CONFIG --out {store}")
     training = config.training if device == "auto" else config.training.model_copy(update={"device": device})
-    (folder / "config.yaml").write_text(dump_config(config.model_copy(update={"training": training})))
+    write_whole(folder / CONFIG, dump_config(config.model_copy(update={"training": training})))
     bar = _Bar(training.epochs)
     graph = _open(store)
     try:
@@ -155,7 +158,7 @@ def _train_in(folder: Path, out: Path, store: Path, config: Config, *, resume: b
     save_niches(niches_of_training(model.cpu(), graph, diagnostics, training.seed), folder)
     place = store.name if store.parent == folder else os.path.relpath(store, out)
     facts = {"graph": place, "graph_digest": store_digest(store), "seed": training.seed, "task": config.task.name}
-    (folder / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
+    write_whole(folder / FACTS, json.dumps(facts, indent=1) + "\n")
 
 
 def _open(store: Path) -> TissueGraph | GraphStore:

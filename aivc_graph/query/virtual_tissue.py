@@ -30,7 +30,7 @@ from aivc_graph.query.what_if import WhatIf, what_if
 from aivc_graph.tissue.intervention import Combination, Intervention
 from aivc_graph.tissue.thumbnail import Thumbnail
 from aivc_graph.training.checkpoint import load_model
-from aivc_graph.training.run_folder import graph_of_run, run_facts
+from aivc_graph.training.run_folder import graph_of_run, read_whole, run_facts
 
 
 class VirtualTissue:
@@ -84,7 +84,10 @@ class VirtualTissue:
         StoreError
             If the folder is not a finished run, or its graph has moved, is damaged or was built anew since.
         """
-        run = Path(run)
+        return read_whole(Path(run), cls._opened)
+
+    @classmethod
+    def _opened(cls, run: Path) -> VirtualTissue:
         graph, seed = graph_of_run(run)
         told, model = run_facts(run / "training.json", ("diagnostics",))["diagnostics"], load_model(run)
         return cls(read_store(graph), model, told, seed, read_thumbnails(graph), load_niches(run, model))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aivc_graph.graph.store import store_facts
-from aivc_graph.training.run_folder import run_facts
+from aivc_graph.training.run_folder import UNFINISHED, run_facts
 
 MODEL = "model.safetensors"
 
@@ -21,7 +21,9 @@ def provenance_of(run: Path) -> dict[str, Any]:
     facts = run_facts(run / "run.json", ("graph", "seed", "task"))
     store = store_facts((run / facts["graph"]).resolve())
     built = store.get("provenance", {})
-    configuration = (run / "config.yaml").read_text().replace(f"{run.resolve()}/", "./")
+    place = run.resolve()
+    home = place.parent if place.name == UNFINISHED else place  # what is written there is about to become the run
+    configuration = (run / "config.yaml").read_text().replace(f"{home}/", "./")
     return {
         "command": "aivc train config.yaml --out RUN",
         "seed": facts["seed"],

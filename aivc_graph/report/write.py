@@ -101,7 +101,7 @@ def write_scored_table(folder: Path) -> Path:
 
 def contents(run: Path, tissue: VirtualTissue, scores: Path | None) -> dict[str, Any]:
     """Return everything the page tells, section by section."""
-    evaluation = read_evaluation(scores) if scores is not None else None
+    evaluation = read_evaluation(scores, run) if scores is not None else None
     boards = boards_of(evaluation.results, evaluation.comparisons) if evaluation is not None else {}
     niches, maps = niches_of(tissue), maps_of(tissue)
     pairs = tissue.neighbours()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from aivc_graph.errors import ConfigError, StoreError, unknown_name
+from aivc_graph.atomic import staged
+from aivc_graph.errors import ConfigError, unknown_name
 from aivc_graph.simulate.configuration import configuration
 from aivc_graph.simulate.core_array import write_core_array
 from aivc_graph.simulate.donors import draw_donor, draw_site, stream
@@ -52,7 +51,7 @@ def simulate(preset: str | Preset, out: str | Path, seed: int = 0) -> Path:
     ConfigError
         Unknown preset, negative seed, or a folder that already holds something.
     StoreError
-        The file system refuses, as when the disk is full.
+        Another process writes there, or the file system refuses, as when the disk is full.
 
     Examples
     --------
@@ -65,20 +64,11 @@ def simulate(preset: str | Preset, out: str | Path, seed: int = 0) -> Path:
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(str(out), "it already holds something", mend="name a new folder, or empty this one")
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
+    with staged(out) as folder:
         if isinstance(preset, str):
-            _write(preset, PRESETS[preset], part, seed)
+            _write(preset, PRESETS[preset], folder, seed)
         else:
-            _write("study", preset, part, seed)
-        if out.exists():
-            out.rmdir()
-        part.replace(out)
-    except OSError as error:
-        found = f"{error.strerror or error} while writing"
-        raise StoreError(str(out), found, mend="free space, or choose another place by --out") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+            _write("study", preset, folder, seed)
     return out
 
 

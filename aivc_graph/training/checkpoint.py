@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from aivc_graph.atomic import write_whole
 from aivc_graph.errors import ModelError, StoreError
 from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.tissue_model import TissueModel
@@ -24,17 +24,8 @@ MEND = "restore it, or train again"
 
 def save_tensors(tensors: dict[str, Tensor], facts: dict[str, Any], path: Path) -> None:
     """Write `tensors` to ``path.safetensors`` and `facts` into its header, in one atomic step."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     packed = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    content = save(packed, metadata={"facts": json.dumps({"format": FORMAT, **facts}, sort_keys=True)})
-    try:
-        with temporary.open("wb") as written:
-            written.write(content)
-            written.flush()
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, save(packed, metadata={"facts": json.dumps({"format": FORMAT, **facts}, sort_keys=True)}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -70,9 +61,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def save_model(model: TissueModel, run: Path) -> None:
     """Write ``model.safetensors`` and ``model.json`` (the plan) into the run folder."""
     save_tensors(dict(model.state_dict()), {}, run / WEIGHTS)
-    temporary = run / f"model.json.{os.getpid()}.tmp"
-    temporary.write_text(model.plan.model_dump_json(indent=1) + "\n")
-    temporary.replace(run / "model.json")
+    write_whole(run / "model.json", model.plan.model_dump_json(indent=1) + "\n")
 
 
 def load_model(run: Path, weights: str = WEIGHTS) -> TissueModel:
@@ -102,6 +91,15 @@ def load_model(run: Path, weights: str = WEIGHTS) -> TissueModel:
             str(run / weights), f"weights that do not fit model.json ({error})", mend="train again"
         ) from error
     return model.eval()
+
+
+def check_model(model: TissueModel, run: Path) -> None:
+    """Raise a `StoreError` if the weights in `run` are no longer those of `model`: it was trained anew since."""
+    tensors, _ = load_tensors(run / WEIGHTS)
+    own = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    same = own.keys() == tensors.keys()
+    if not same or any(own[name].numpy().tobytes() != tensors[name].numpy().tobytes() for name in own):
+        raise StoreError(str(run), "trained anew meanwhile", "the model that was asked", "ask the run again")
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from aivc_graph import names
+from aivc_graph.atomic import write_whole
 from aivc_graph.errors import TrainingError
 from aivc_graph.graph.store import GraphStore
 from aivc_graph.graph.tissue_graph import TissueGraph
@@ -36,6 +38,7 @@ from aivc_graph.training.checkpoint import (
 from aivc_graph.training.gates import JUDGED, choose_gates, gates_of
 from aivc_graph.training.objective import Loss, likelihood
 from aivc_graph.training.places import CHOOSING, LEARNING, STOPPING, Places, in_split, new_donors
+from aivc_graph.training.run_folder import METRICS
 from aivc_graph.training.settings import TrainingConfig
 
 log = logging.getLogger(__name__)
@@ -166,7 +169,7 @@ class _Fit:
         self.model.load_state_dict(kept)
 
     def _start(self) -> None:
-        (self.folder / "metrics.jsonl").write_text("")
+        write_whole(self.folder / METRICS, "")
         with torch.no_grad():
             for part in self.model.parts_of("measurement"):
                 part.begin(self.graph)
@@ -367,14 +370,15 @@ class _Fit:
         self.window_nodes, self.halvings = facts["window_nodes"], facts["halvings"]
         optimiser = self._optimiser()
         restore_optimiser(optimiser, tensors)
-        kept = (self.folder / "metrics.jsonl").read_text().splitlines()[: self.epoch + 1]
-        (self.folder / "metrics.jsonl").write_text("".join(f"{line}\n" for line in kept))
+        kept = (self.folder / METRICS).read_text().splitlines()[: self.epoch + 1]
+        write_whole(self.folder / METRICS, "".join(f"{line}\n" for line in kept))
         log.info("resumed after epoch %d", self.epoch)
         return optimiser
 
     def _write_metrics(self, record: dict[str, Any]) -> None:
-        with (self.folder / "metrics.jsonl").open("a") as lines:
-            lines.write(json.dumps(record) + "\n")
+        with (self.folder / METRICS).open("ab", buffering=0) as lines:
+            lines.write(json.dumps(record).encode() + b"\n")
+            os.fsync(lines.fileno())  # a checkpoint never outlives the lines of its epochs
         if self.report is not None:
             self.report(record)
 
@@ -388,7 +392,7 @@ class _Fit:
             "validation_loss": self.held_out_loss(),
             "held_out": self.held_out,
         }
-        (self.folder / "training.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+        write_whole(self.folder / "training.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -1,25 +1,32 @@
-"""Writing a run folder: one writer at a time, and an earlier result stays whole until the new one is complete."""
+"""A run folder changes as one: one writer at a time, and whoever reads it finds the old run or the new one."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from aivc_graph import names
-from aivc_graph.errors import ConfigError, StoreError
-from aivc_graph.graph.replacing import locked
+from aivc_graph.atomic import about, leftover, locked, recover, swap
+from aivc_graph.errors import AivcError, ConfigError, StoreError
 from aivc_graph.graph.store import store_digest
 from aivc_graph.yaml_source import read_yaml
 
 UNFINISHED = "unfinished"
 FACTS = "run.json"
 METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+CONFIG = "config.yaml"
+# What tells of the run that is replaced, and has no place beside a new one.
+OF_THE_OLD = ("evaluation.json", "report.html", UNFINISHED)
+TRIES = 5
+T = TypeVar("T")
 HELD_OUT = {names.VALIDATION: names.VALIDATION, "hidden": "hidden in training tissue"}
 # What may change between a kill and `--resume`: how long and where to train, and what the run is called.
 FREE = {"task.name", "training.epochs", "training.patience", "training.device"}
@@ -29,7 +36,8 @@ FREE = {"task.name", "training.epochs", "training.patience", "training.device"}
 def writing_run(run: Path, *, resume: bool) -> Iterator[Path]:
     """Yield the folder to train in; when the block ends well, what lies there is the run `run`.
 
-    That is `run` itself, or ``unfinished`` inside it where a finished run lies there that training anew would destroy.
+    That is `run` itself, or ``unfinished`` inside it where a finished run lies there: the whole folder is then swapped
+    for the new one in one step, and takes over what else lies in it, such as its graph and a user's own files.
 
     Raises
     ------
@@ -40,34 +48,90 @@ def writing_run(run: Path, *, resume: bool) -> Iterator[Path]:
     try:
         if (run / "truth").is_dir():
             raise StoreError(str(run), "a simulated study", "a run folder, or a new one", "name another one by --out")
-        run.mkdir(parents=True, exist_ok=True)
-        with locked(run / "run"):
-            folder = run / UNFINISHED
-            if not resume:
-                shutil.rmtree(folder, ignore_errors=True)
-            if not ((run / FACTS).exists() and (folder.is_dir() or not resume)):
-                folder = run
-            folder.mkdir(exist_ok=True)
-            yield folder
-            if folder != run:
-                _take_over(folder, run)
+        place = Path(os.path.realpath(run))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with locked(place):
+            _put_back(place)
+            place.mkdir(exist_ok=True)
+            folder = _folder_for(place, resume=resume)
+            yield run if folder == place else folder
+            if folder != place:
+                try:
+                    swap(folder, place, OF_THE_OLD)
+                except OSError:
+                    _put_back(place)
+                    raise
     except OSError as error:
-        if error.filename is not None and run not in (Path(error.filename), *Path(error.filename).parents):
-            raise  # not ours: an input that cannot be read
+        if not about(error, Path(os.path.realpath(run))):
+            raise
         mend = "free space, or choose another place by --out"
         raise StoreError(str(error.filename or run), f"{error.strerror or error} while writing", mend=mend) from error
 
 
-def _take_over(folder: Path, run: Path) -> None:
-    """Move what lies in `folder` into `run`; the facts, which make it a run, last."""
-    for scores in ("evaluation.json", "report.html"):  # they are of the run that is replaced
-        (run / scores).unlink(missing_ok=True)
-    for new in sorted(folder.iterdir(), key=lambda path: path.name == FACTS):
-        old = run / new.name
-        if old.is_dir():
-            shutil.rmtree(old)
-        new.replace(old)
-    folder.rmdir()
+def _put_back(run: Path) -> None:
+    """Undo what a writer that was killed during the swap left: a new run that did not get its name is unfinished."""
+    left = leftover(run)
+    if left is None:
+        return
+    new, old = left / FACTS, run / FACTS
+    if new.exists() and old.exists() and new.stat().st_mtime_ns > old.stat().st_mtime_ns:
+        left.rename(run / UNFINISHED)
+    else:
+        shutil.rmtree(left)
+
+
+def _folder_for(run: Path, *, resume: bool) -> Path:
+    """Return the folder to train in, without what an earlier training left there unless it is resumed."""
+    folder, finished = run / UNFINISHED, (run / FACTS).exists()
+    if not resume:
+        shutil.rmtree(folder, ignore_errors=True)
+    if not finished:
+        if not resume:
+            shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
+        return run
+    if resume and not folder.is_dir():  # go on from where the finished one ended
+        copy = run / f".tmp-{UNFINISHED}"
+        shutil.rmtree(copy, ignore_errors=True)
+        copy.mkdir()
+        for name in (CONFIG, METRICS):
+            if (run / name).exists():
+                shutil.copy2(run / name, copy / name)
+        if (run / CHECKPOINTS).is_dir():
+            shutil.copytree(run / CHECKPOINTS, copy / CHECKPOINTS)
+        copy.rename(folder)
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def read_whole(run: Path, read: Callable[[Path], T]) -> T:
+    """Return what `read` finds in the folder `run`, all of it of one run also where another one takes its place.
+
+    Raises
+    ------
+    StoreError
+        If it is replaced again and again, and whatever `read` raises of a run that stays.
+    """
+    recover(run)
+    for _ in range(TRIES):
+        before = _identity(run)
+        try:
+            found = read(run)
+        except (AivcError, OSError):
+            if _identity(run) == before:
+                raise
+            continue
+        if _identity(run) == before:
+            return found
+    raise StoreError(str(run), "replaced while it was read", "a run that stays", "read it when training is done")
+
+
+def _identity(run: Path) -> tuple[int, int] | None:
+    """Return what tells one run in the folder from the next: its facts, which are written last and never changed."""
+    try:
+        facts = (run / FACTS).stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_mtime_ns
 
 
 def run_facts(file: Path, keys: tuple[str, ...]) -> dict[str, Any]:
@@ -137,9 +201,9 @@ def held_out_words(kind: str) -> str:
 
 def check_resumed(folder: Path, configuration: dict[str, Any]) -> None:
     """Raise a `ConfigError` if the run in `folder` was started with other settings than `configuration`."""
-    if not ((folder / "checkpoints").is_dir() and (folder / "config.yaml").exists()):
+    if not ((folder / CHECKPOINTS).is_dir() and (folder / CONFIG).exists()):
         return
-    before, now = _flat(read_yaml(folder / "config.yaml").data), _flat(configuration)
+    before, now = _flat(read_yaml(folder / CONFIG).data), _flat(configuration)
     changed = [key for key in sorted({*before, *now} - FREE) if before.get(key) != now.get(key)]
     if changed:
         shown = "; ".join(f"{key} {before.get(key)!r:.40} → {now.get(key)!r:.40}" for key in changed[:5])

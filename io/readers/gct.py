@@ -15,13 +15,14 @@ from scipy import sparse
 from aivc_graph import names
 from aivc_graph.errors import ReadError
 from aivc_graph.io.any_rows import DENSE, add_dense, no_positions
+from aivc_graph.io.decode_budget import open_text
 from aivc_graph.io.hdf5_guard import check_hdf5, hdf5_names
 from aivc_graph.io.intake import add_counts
 from aivc_graph.io.matrices import count_table
 from aivc_graph.io.options import GeneOptions, SymbolOptions
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.rows import AbstractTableReader, Rows
-from aivc_graph.io.tables import GZIP_MAGIC, first_lines, magic_of, need_columns
+from aivc_graph.io.tables import first_lines, need_columns
 from aivc_graph.tissue.doubt import tell
 from aivc_graph.tissue.section import add_cells, new_section
 
@@ -121,10 +122,9 @@ def _read_gct(path: Path) -> Parts:
     version, sizes = ("\t".join(line).strip() for line in first_lines(path, 2))
     n = [int(one) for one in sizes.split()] + [1, 0]
     n_genes, n_profiles, n_row, n_column = n[:4]
-    packing = "gzip" if magic_of(path).startswith(GZIP_MAGIC) else None
-    options: dict[str, Any] = {"sep": "\t", "header": None, "dtype": str, "compression": packing, "quoting": 3}
-    options |= {"keep_default_na": False}
-    table = pd.read_csv(path, skiprows=2, **options)
+    options: dict[str, Any] = {"sep": "\t", "header": None, "dtype": str, "quoting": 3, "keep_default_na": False}
+    with open_text(path) as opened:
+        table = pd.read_csv(opened, skiprows=2, **options)
     if table.shape != (1 + n_column + n_genes, 1 + n_row + n_profiles):
         found = f"{table.shape[0]:,} lines of {table.shape[1]:,} fields"
         expected = f"{1 + n_column + n_genes:,} lines of {1 + n_row + n_profiles:,} fields, as its second line says"

@@ -10,9 +10,10 @@ from pydantic import Field
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError
-from aivc_graph.io.anndata_rows import layers_of, named_features, open_anndata, positions_of, values_of
+from aivc_graph.io.anndata_rows import layers_of, named_features, positions_of, values_of
 from aivc_graph.io.any_rows import AbstractAnyRowsReader, no_positions
-from aivc_graph.io.hdf5_guard import check_hdf5, hdf5_names
+from aivc_graph.io.h5ad_file import read_anndata
+from aivc_graph.io.hdf5_guard import hdf5_names
 from aivc_graph.io.lattice import um_per_unit_of_array, visium_array_um
 from aivc_graph.io.options import LayerOptions, SymbolOptions
 from aivc_graph.io.reading import READERS
@@ -57,8 +58,7 @@ class H5adReader(LayerOptions, SymbolOptions, AbstractAnyRowsReader):
         return {"obs", "var"} <= found and not found & {"row_attrs", "mod"}
 
     def rows(self, path: Path) -> Rows:
-        check_hdf5(path)
-        data = open_anndata(path)
+        data = read_anndata(path)
         xy = no_positions(data.n_obs) if self.dissociated else positions_of(data, self.spatial_key, str(path))
         dense = self.values != "counts"
         counts = values_of(data, str(path), self.layer, self.symbols, dense=dense)
@@ -75,8 +75,7 @@ class H5adReader(LayerOptions, SymbolOptions, AbstractAnyRowsReader):
 
 def _beside(path: Path) -> Any:
     """Return the counts of another modality as they are named there."""
-    check_hdf5(path)
-    table, faults = named_features(open_anndata(path), str(path)), Faults(ReadError)
+    table, faults = named_features(read_anndata(path), str(path)), Faults(ReadError)
     check_counts(table, str(path), faults)
     faults.raise_if_any()
     return table

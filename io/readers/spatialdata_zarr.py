@@ -14,6 +14,7 @@ import pandas as pd
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError, unknown_name
 from aivc_graph.io.anndata_rows import layers_of, values_of
+from aivc_graph.io.h5ad_file import check_matrices
 from aivc_graph.io.intake import add_counts, check_one_ground, check_one_plane, kept_rows
 from aivc_graph.io.options import CountOptions, LayerOptions, NodeOptions, SymbolOptions
 from aivc_graph.io.reading import READERS, AbstractReader
@@ -239,10 +240,13 @@ def _open(path: Path) -> Any:
         warnings.filterwarnings("ignore", "SpatialData is not stored in the most current format", UserWarning)
         warnings.filterwarnings("ignore", "Object at .* is not recognized", ZarrUserWarning)
         try:
-            return read_zarr(path)
+            store = read_zarr(path)
         except Exception as error:  # whatever the damage leads to, deep inside zarr, pyarrow or anndata
             found = f"a store that cannot be read ({type(error).__name__}: {error})"
             raise ReadError(str(path), found, mend="copy it again from its source") from error
+    for name, table in store.tables.items():
+        check_matrices(table, f"{path} · table {name!r}")
+    return store
 
 
 def _own(store: Any, path: Path, section: str) -> Any:

@@ -62,17 +62,22 @@ def write_geojson(graph: Any, path: Path, *, um_per_pixel: float | None = None) 
             str(path), found, "one file a section, as QuPath has one project entry a slide", "give a folder"
         )
     files = file_names(map(str, sections.index))
-    for row in rows:
-        name = files[row]
-        to_um = scale_affine(um_per_pixel) if um_per_pixel else _slide_to_um(sections.iloc[row])
-        if to_um is None:
-            mend = "give the pixel size by `um_per_pixel`, or scale them by it in QuPath"
-            doubt(
-                f"{sections.index[row]} · GeoJSON", "no slide", "the slide whose pixels these are", f"microns: {mend}"
-            )
-        pixel = np.asarray(np.linalg.inv(scale_affine(1.0) if to_um is None else to_um))
-        _write_section(graph, row, pixel, path if one_file else path / f"{name}.geojson")
+    with staged(path, drop=None if one_file else ()) as place:
+        if not one_file:
+            place.mkdir()
+        for row in rows:
+            pixel = _pixels_of(sections, row, um_per_pixel)
+            _write_section(graph, row, pixel, place if one_file else place / f"{files[row]}.geojson")
     return path
+
+
+def _pixels_of(sections: pd.DataFrame, row: int, um_per_pixel: float | None) -> Matrix:
+    """Return the ``(3, 3)`` affine from microns to a section's pixels; microns, which is said, where none is known."""
+    to_um = scale_affine(um_per_pixel) if um_per_pixel else _slide_to_um(sections.iloc[row])
+    if to_um is None:
+        mend = "give the pixel size by `um_per_pixel`, or scale them by it in QuPath"
+        doubt(f"{sections.index[row]} · GeoJSON", "no slide", "the slide whose pixels these are", f"microns: {mend}")
+    return np.asarray(np.linalg.inv(scale_affine(1.0) if to_um is None else to_um))
 
 
 def _slide_to_um(section: pd.Series) -> Matrix | None:
@@ -84,7 +89,7 @@ def _slide_to_um(section: pd.Series) -> Matrix | None:
 
 
 def _write_section(graph: Any, row: int, pixel: Matrix, path: Path) -> None:
-    with staged(path) as beside, beside.open("w", encoding="utf-8") as out:
+    with path.open("w", encoding="utf-8") as out:
         out.write('{"type": "FeatureCollection", "features": [\n')
         for number, feature in enumerate(_features(graph, row, pixel)):
             out.write((",\n" if number else "") + json.dumps(feature, allow_nan=False))

@@ -34,19 +34,20 @@ def write_h5ad(graph: Any, path: Path) -> Path:
     >>> file = write_h5ad(graph, Path("patch.h5ad"))
     """
     if path.suffix != ".h5ad":
-        for level in graph.levels:
-            _write_level(graph, level, path / f"{level}.h5ad")
+        with staged(path, drop=()) as folder:
+            folder.mkdir()
+            for level in graph.levels:
+                _write_level(graph, level, folder / f"{level}.h5ad")
         return path
     named = path.stem.rsplit(".", 1)[-1]
     level = named if named in graph.levels or len(graph.levels) != 1 else graph.levels[0]
     if level not in graph.levels:
         choices = " or ".join(f"{level}.h5ad" for level in graph.levels)
         raise ConfigError(str(path), "a file for a graph of several levels", choices, "or give a folder")
-    return _write_level(graph, level, path)
-
-
-def _write_level(graph: Any, level: str, path: Path) -> Path:
-    table = level_table(graph, level)
     with staged(path) as beside:
-        write_anndata(table, beside, compression="gzip")
+        _write_level(graph, level, beside)
     return path
+
+
+def _write_level(graph: Any, level: str, path: Path) -> None:
+    write_anndata(level_table(graph, level), path, compression="gzip")

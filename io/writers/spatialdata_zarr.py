@@ -38,20 +38,25 @@ def write_spatialdata(graph: Any, path: Path) -> Path:
     """
     import anndata
 
-    files = file_names(map(str, graph[names.SECTION].obs.index))
-    for row in placed_sections(graph, path):
-        name, metadata = graph[names.SECTION].obs.index[row], graph[names.SECTION].obs.iloc[row]
-        target = path / f"{files[row]}.zarr"
+    files, rows = file_names(map(str, graph[names.SECTION].obs.index)), placed_sections(graph, path)
+    for target in (path / f"{files[row]}.zarr" for row in rows):
         if target.exists() and not any((target / root).is_file() for root in ("zarr.json", ".zgroup")):
-            raise StoreError(
-                str(target), "something that is no Zarr store", mend="move it away, or choose another folder"
-            )
-        section = new_section(str(name), **_facts(metadata))
-        for level in graph.levels:
-            _add_level(section, graph, level, np.flatnonzero(graph[level].section_index.numpy() == row))
-        with staged(target) as beside, anndata.settings.override(auto_shard_zarr_v3=False):
-            section.write(beside)
+            mend = "move it away, or choose another folder"
+            raise StoreError(str(target), "something that is no Zarr store", mend=mend)
+    with staged(path, drop=()) as folder, anndata.settings.override(auto_shard_zarr_v3=False):
+        folder.mkdir()
+        for row in rows:
+            _section(graph, row).write(folder / f"{files[row]}.zarr")
     return path
+
+
+def _section(graph: Any, row: int) -> Any:
+    """Return a section of a tissue graph as SpatialData."""
+    name, metadata = graph[names.SECTION].obs.index[row], graph[names.SECTION].obs.iloc[row]
+    section = new_section(str(name), **_facts(metadata))
+    for level in graph.levels:
+        _add_level(section, graph, level, np.flatnonzero(graph[level].section_index.numpy() == row))
+    return section
 
 
 def _facts(metadata: pd.Series) -> dict[str, Any]:

@@ -323,7 +323,7 @@ def test_two_writers_and_one_killed(graph, path):
     finally:
         end(writer)
     left = set(os.listdir(path.parent))
-    assert left == {"g.zarr", f".g.zarr.tmp-{writer.pid}", ".g.zarr.lock"}
+    assert left == {"g.zarr", ".tmp-g.zarr", ".g.zarr.lock"}
     tissues.same_graph(graph, read_store(path))
     other = tissues.random_tissue(100)
     write_store(other, path)
@@ -341,7 +341,7 @@ def test_killed_while_it_replaces_again_and_again(graph, path):
 
 
 def test_killed_between_two_renames(graph, path):
-    path.rename(path.with_name(".g.zarr.old-123"))
+    path.rename(path.with_name(".old-g.zarr"))
     tissues.same_graph(graph, read_store(path))
     assert os.listdir(path.parent) == ["g.zarr"]
 

@@ -44,7 +44,7 @@ def test_values_of_the_matrix_whose_shape_is_stored_as_floats(data_dir: Path) ->
 
 def test_damage_is_named(tmp_path: Path, data_dir: Path) -> None:
     (tmp_path / "cut.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + b"\0" * 100)
-    with pytest.raises(ReadError, match=r"cut\.h5: a damaged 10x matrix"):
+    with pytest.raises(ReadError, match=r"cut\.h5: a damaged HDF5 file"):
         read_10x_h5(tmp_path / "cut.h5")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["X"] = [1]

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from aivc_graph import cli
-from aivc_graph.graph.replacing import locked
+from aivc_graph.atomic import locked
 from aivc_graph.graph.store import read_store
 from aivc_graph.training import fit as fitting
 
@@ -95,7 +95,7 @@ def test_killed_while_the_graph_is_written(tmp_path: Path, say: Callable[..., tu
     before = content(store)
     command = [sys.executable, "-m", "aivc_graph.cli", "build", str(config), "--out", str(store), "--quiet"]
     child = subprocess.Popen([*command, "--set", "graph.patch_um=50"])
-    half = store.with_name(f".graph.zarr.tmp-{child.pid}")
+    half = store.with_name(".tmp-graph.zarr")
     deadline = time.time() + 60
     while not half.exists() and child.poll() is None and time.time() < deadline:
         time.sleep(0.001)
@@ -117,7 +117,7 @@ def test_two_writers_at_once(run: Path, tmp_path: Path, say: Callable[..., tuple
         code, _, err = say("build", config, "--out", store, "--set", "graph.patch_um=50")
         assert code == 2 and mine in err and "wait for it" in err
         assert say("inspect", store)[0] == 0  # a reader is not kept out
-    with locked(run / "run"):
+    with locked(run):
         for resume in ((), ("--resume",)):
             code, _, err = say("train", config, "--graph", store, "--out", run, *resume)
             assert code == 2 and mine in err and "wait for it" in err

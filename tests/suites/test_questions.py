@@ -18,6 +18,7 @@ from aivc_graph.query import states
 from aivc_graph.query.questions.question import QUESTIONS, question
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.tissue.intervention import knockout, set_interventions
+from aivc_graph.tissue.section import metadata_of
 from tests.fitting import fit_stages, fitting_of, fold_of, model_of
 
 EDGES = GraphConfig(edges={"cell": {"kind": "knn", "k": 8}, "patch": {"kind": "knn", "k": 6}})
@@ -28,6 +29,7 @@ EXAMPLES: dict[str, tuple[dict[str, Any], ...]] = {
     "composition": ({}, {"level": "patch"}),
     "markers": ({}, {"by": "label", "n": 0}),
     "similar": ({"to_niche": 1, "n": 7}, {"to_node": "cell5", "section": "s00"}),
+    "abundance": ({"by": "batch"},),
     "response": ({"intervention": ["knockout:G3@0.5"], "at": "region", "genes": "G3,G12"},),
 }
 CASES = [(name, options) for name in sorted(QUESTIONS) for options in EXAMPLES.get(name, ({},))]
@@ -41,6 +43,7 @@ def sections(striped_section: Callable[..., Any]) -> list[Any]:
         for arm in range(2):
             at = {"n": 300, "seed": 2 * donor + arm, "levels": ("cell", "patch"), "donor": f"d{donor}"}
             found.append(striped_section(f"s{donor}{arm}", **at))
+            metadata_of(found[-1])["batch"] = "early" if donor else "late"
             if arm:
                 set_interventions(found[-1], (knockout("G3", dose=0.5),))
     return found

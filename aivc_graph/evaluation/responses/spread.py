@@ -20,6 +20,7 @@ FITTED_ON = 5_000
 MOST_CELLS = 300
 # Of a profile of counts, what a gene absent from the control may be multiplied by at most.
 MOST_FOLD = 50.0
+TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,15 @@ def axes_of(cells: Cells, rows: NDArray[np.integer], seed: int = 0) -> Axes:
     rng = np.random.default_rng(seed)
     logged = cells.take(np.sort(rng.permutation(mine)[:FITTED_ON])).logged().tocsr()
     k = min(DIMENSIONS, min(logged.shape) - 1)
-    with threadpool_limits(1):
-        found = PCA(k, svd_solver="arpack", random_state=seed).fit(logged)
-    weights, mean = found.components_.T.copy(), np.asarray(logged.mean(axis=0)).ravel()
-    points = Axes(weights, mean, np.ones(1)).project(logged[: 4 * MOST_CELLS])
-    median = float(np.median(pdist(points))) or 1.0
-    return Axes(weights, mean, median * 2.0 ** np.arange(-2, 3))
+    mean = np.asarray(logged.mean(axis=0)).ravel()
+    spread = np.asarray(logged.multiply(logged).mean(axis=0)).ravel() - mean**2
+    weights = np.eye(logged.shape[1], 1)
+    if k >= 1 and spread.max() > TINY:  # else all cells are alike, and any axis is as good
+        with threadpool_limits(1):
+            weights = PCA(k, svd_solver="arpack", random_state=seed).fit(logged).components_.T.copy()
+    distances = pdist(Axes(weights, mean, np.ones(1)).project(logged[: 4 * MOST_CELLS]))
+    median = float(np.median(distances)) if len(distances) else 0.0
+    return Axes(weights, mean, (median or 1.0) * 2.0 ** np.arange(-2, 3))
 
 
 def squared_distances(x: Floats, y: Floats) -> Floats:

@@ -1,0 +1,97 @@
+"""The suites of kills and of damaged files, short; and that each of them finds what is planted."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aivc_graph.errors import ReadError
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def run(script: str, *given: str, cache: Path) -> list[dict[str, Any]]:
+    """Run a suite, which must find no fault, and return its rows."""
+    command = [sys.executable, "-W", "ignore", str(BENCHMARKS / script), *given]
+    place = {**os.environ, "PYTHONPATH": str(BENCHMARKS.parent), "XDG_CACHE_HOME": str(cache)}
+    done = subprocess.run(command, capture_output=True, text=True, env=place, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def loaded(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_kills_and_a_full_disk_leave_is_the_old_or_the_new(tmp_path: Path) -> None:
+    rows = run("kills.py", "--points", "12", "--only", "anew", "query csv", "export h5ad", cache=tmp_path)
+    assert [row["verb"] for row in rows] == ["train anew", "query csv", "export h5ad"]
+    assert all(row["killed"] == 12 and row["old"] and row["calls"] >= 9 for row in rows)
+
+
+def test_a_mix_is_told_and_so_is_a_writer_that_leaves_one(tmp_path: Path) -> None:
+    kills = loaded("kills")
+    verb = kills.Verb("v", print, print, may_lack=("page",))
+    old, new = {"a": "1", "b": "1", "page": "1"}, {"a": "2", "b": "2", "page": "2"}
+    for found in (old, new, {"a": "1", "b": "1"}, {"a": "2", "b": "2"}):
+        assert kills.fault_of(verb, found, old, new) is None
+    for found in ({**old, "a": "2"}, {**new, "page": "1"}, {"a": "2"}, {}, {**new, "c": "1"}):
+        assert "a mix" in kills.fault_of(verb, found, old, new)
+
+    def write(place: Path, text: str) -> None:
+        for name in ("a", "b"):
+            (place / name).write_text(text)
+
+    careless = kills.Verb("careless", lambda place: write(place, "old"), lambda place: write(place, "new"))
+    row = kills.tried(careless, tmp_path, 4, 2)
+    assert row["calls"] == 2 and any("a mix" in fault for fault in row["faults"])
+
+
+def test_damaged_files_are_refused_or_read(tmp_path: Path) -> None:
+    only = ("csv", "parquet", "h5ad sparse", "MTX", "weights", "YAML")
+    rows = run("hostile.py", "--mutants", "180", "--jobs", "1", "--only", *only, cache=tmp_path)
+    assert len(rows) == 8 and all(row["refused"] for row in rows)  # csv stands for three kinds, two of them gzipped
+
+
+@pytest.mark.parametrize("found", ["refused", "read", "untyped", "hang", "crash by SIGSEGV", "untyped memory"])
+def test_what_comes_of_a_file_is_told_apart(found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    hostile = loaded("hostile")
+    monkeypatch.setattr(hostile, "MOST_S", 1)
+
+    def read(_: Path) -> None:
+        if found == "refused":
+            raise ReadError("a", "b")
+        if found == "untyped":
+            raise KeyError
+        if found == "untyped memory":
+            bytearray(3 * 2**30)
+        while found == "hang":
+            pass
+        if found == "crash by SIGSEGV":
+            os.kill(os.getpid(), 11)
+
+    came, said = hostile.outcome(read, Path("x"))
+    assert came == found.split(" memory")[0] and ("MemoryError" in said) == (found == "untyped memory")
+
+
+def test_every_change_can_be_made_again_and_changes_something() -> None:
+    hostile = loaded("hostile")
+    text, data = b"barcode,G1,G2\nc1,3,4\nc2,5,6\n" * 20, bytes(range(256)) * 40
+    for how in {*hostile.TEXT, *hostile.BINARY}:
+        for given in (text, data):
+            once = [how(given, random.Random(n)) for n in range(30)]
+            assert once == [how(given, random.Random(n)) for n in range(30)]
+            assert sum(changed != given for changed in once) > 15
