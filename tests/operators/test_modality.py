@@ -266,3 +266,16 @@ def test_a_level_with_one_modality_has_no_such_part(striped_section: Callable[..
     graph = build_graph([striped_section("s1", levels=("cell", "patch"))])
     kinds = [type(one) for one in model_of(graph, CONFIG).parts_of("prediction")]
     assert ModalityPrediction not in kinds
+
+
+def test_features_that_were_not_measured_are_as_on_average() -> None:
+    x, y, donor = cells("linear", 3)
+    train, state = donor < 2, np.zeros((N, 2))
+    plan = MapPlan(modality="rna", n_features=FEATURES, depth=1.0, n_cells=N, n_targets=TARGETS, latent=2)
+    fitted = ModalityMap(plan)
+    fitted.fit(x[train], state[train], y[train], donor[train])
+    known = np.broadcast_to(np.arange(FEATURES) < 40, x.shape)
+    filled = np.where(known, x, x[train].mean(axis=0))
+    np.testing.assert_allclose(fitted(np.where(known, x, 99.0), state, known), fitted(filled, state), atol=1e-4)
+    nothing = fitted(x, state, np.zeros_like(known))
+    assert np.ptp(nothing, axis=0).max() < 1e-9

@@ -93,6 +93,18 @@ def effects(tissue: VirtualTissue, answer: Any) -> pd.DataFrame:
     return table.pivot(index="barcode", columns="gene", values="log")[GENES]
 
 
+def test_what_is_open_for_states_alone_moves_no_response(tissue: VirtualTissue) -> None:
+    part, asked = tissue.model.count_operator("cell", "rna"), only_test(tissue)
+    kept = {name: value.clone() for name, value in tissue.model.state_dict().items()}
+    before = effects(tissue, tissue.intervene(knockout("G03"), where=asked))
+    with torch.no_grad():
+        part.weight_change.normal_(generator=torch.Generator().manual_seed(0))
+        part.decoder_gate.opening.copy_(torch.tensor([1.0, 1.0, 0.0]))
+    after = effects(tissue, tissue.intervene(knockout("G03"), where=asked))
+    tissue.model.load_state_dict(kept)
+    np.testing.assert_allclose(after, before, atol=1e-6)
+
+
 def test_effects_are_found_where_they_are(tissue: VirtualTissue) -> None:
     found = effects(tissue, tissue.intervene(knockout("G03"), where=only_test(tissue)))
     graph = tissue.graph
