@@ -196,7 +196,10 @@ def test_help_of_simulate_lists_every_preset_with_a_line_each(capsys: pytest.Cap
 def test_where_no_folder_can_be_made_is_named(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*given, "--out", "/proc/nowhere", "--quiet"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("StoreError: /proc/nowhere") and "while writing; free space, or choose another place" in said
+    assert (
+        said.startswith("StoreError: /proc/nowhere")
+        and "while writing; what was there before is intact; free space or choose another place" in said
+    )
 
 
 def test_question_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -38,6 +38,9 @@ class Fields(dict[str, Any]):
     def __setattr__(self, name: str, value: Any) -> None:
         self[name] = value
 
+    def __delattr__(self, name: str) -> None:
+        del self[name]
+
 
 class TissueGraph:
     """Molecules, cells, patches, regions and sections as nodes of one heterogeneous graph.

@@ -14,12 +14,13 @@ import pandas as pd
 
 from aivc_graph import names
 from aivc_graph.config import SectionConfig
-from aivc_graph.errors import AivcError, ReadError
+from aivc_graph.errors import AivcError, Faults, ReadError
+from aivc_graph.io.any_rows import layer_hint
 from aivc_graph.io.reading import READERS, recognise
 from aivc_graph.io.rows import AbstractRowsReader, Rows
 from aivc_graph.pipeline.build import read_sections
 from aivc_graph.tissue.doubt import doubts_heard
-from aivc_graph.tissue.schema import spacing_um
+from aivc_graph.tissue.schema import check_counts, spacing_um
 from aivc_graph.tissue.section import metadata_of
 from aivc_graph.training.run_folder import FACTS
 
@@ -190,14 +191,20 @@ def _opened(member: type[AbstractRowsReader], path: Path) -> tuple[dict[str, Any
     places: list[dict[str, Any]] = [{}, {"dissociated": True}] if "dissociated" in member.model_fields else [{}]
     if "values" in member.model_fields:
         layers.append({"values": "log"})
-    faults = []
+    first: ReadError | None = None
     for place in places:
         for layer in layers:
             try:
-                return {**place, **layer}, member(**place, **layer).rows(path)
+                rows = member(**place, **layer).rows(path)
+                if "values" not in layer:
+                    faults = Faults(ReadError)
+                    check_counts(rows.counts, str(path), faults, layer_hint(rows.layers))
+                    faults.raise_if_any()
+                return {**place, **layer}, rows
             except ReadError as error:
-                faults.append(error)
-    return faults[0]
+                first = first or error
+    assert first is not None
+    return first
 
 
 def _sizes(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
@@ -85,7 +85,7 @@ def response_table(answer: ad.AnnData, genes: Sequence[str] | None = None) -> pd
 
 def _answer(operator: ConditionEffects, told: Sequence[Told], states: dict[str, Floats | None]) -> ad.AnnData:
     effect = np.stack([one.effect for one in told])
-    factor = [t.ppf(0.5 + CONFIDENCE / 2, one.n_left_out) if one.n_left_out >= MIN_UNITS else np.nan for one in told]
+    factor = [stdtrit(one.n_left_out, 0.5 + CONFIDENCE / 2) if one.n_left_out >= MIN_UNITS else np.nan for one in told]
     half = np.array(factor)[:, None] * np.stack([one.error for one in told])
     base = np.stack([_zero(states[one.setting.context], effect.shape[1]) for one in told])
     obs = pd.DataFrame(

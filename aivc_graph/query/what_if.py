@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +207,7 @@ class WhatIf:
         asked = np.asarray(weight.sum(axis=0)).ravel() > 0
         with model.asked(RESPONSE):
             decoder = model.count_operator(plan.level, plan.modality).decoder()
-        level, uncertain = (part[:, columns] for part in self._levels(asked))
+        level, uncertain = (part[:, columns] for part in self._levels)
         for _, _, mine, own, log_share in self._untreated(asked):
             local = {k: Field(f.strength[mine], f.exposure[mine]) for k, f in self.fields.items()}
             to_place, belongs = weight[:, mine], shift.components(own)[0].double().numpy()
@@ -229,16 +230,19 @@ class WhatIf:
             decoded = model.decoded(state, inputs, plan.level, plan.modality)[mask]
             yield data, mask, rows[plan.level][mask].numpy(), own, torch.log(decoded.clamp_min(1e-12))
 
-    def _levels(self, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return how many times what is decoded was counted in each component, and the error (component, molecule).
+    @cached_property
+    def _levels(self) -> tuple[np.ndarray, np.ndarray]:
+        """How many times what is decoded was counted in each component, and the error (component, molecule).
 
-        What is decoded from states is nearer to the mean than what is counted, by a fifth for some molecules. One that
-        was not measured stays as it is.
+        Over the whole tissue, so that a place is answered alike whatever else is asked. What is decoded from states is
+        nearer to the mean than what is counted, by a fifth for some molecules. One that was not measured stays as it
+        is.
         """
         plan, shift = self.model.plan.interventions, self.model.interventions
         assert plan is not None and isinstance(shift, ComponentShift)
         seen, due = np.zeros((2, plan.components, plan.n_molecules))
-        for data, mask, _, own, log_share in self._untreated(asked):
+        everyone = np.ones(len(self.where), bool)
+        for data, mask, _, own, log_share in self._untreated(everyone):
             counts = to_scipy_csr(data.counts)[mask.numpy()]
             measured = data.panels[data.panel_of[data.section[mask]]].double().numpy()
             share = _per(log_share) * measured

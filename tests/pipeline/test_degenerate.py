@@ -132,4 +132,4 @@ def test_a_sparse_matrix_that_points_outside_itself_is_named(tmp_path: Path, say
     with h5py.File(tmp_path / "s0.h5ad", "r+") as file:
         file["X/indices"][3] = 2_000_000
     code, _, err = say("build", config, "--out", tmp_path / "g.zarr")
-    assert code == 2 and "s0.h5ad · X: a sparse matrix whose parts do not fit" in err
+    assert code == 2 and "s0.h5ad · X: a damaged sparse matrix" in err

@@ -131,7 +131,8 @@ def test_scores_come_to_a_risk_between_floor_and_ceiling(found: Evaluation) -> N
 def test_what_was_not_evaluated_and_what_is_assumed_is_on_the_card(found: Evaluation) -> None:
     card = found.card
     assert card["not_evaluated"]["axes"] == ["intervention"]
-    assert set(card["not_evaluated"]["tasks"]) == {"conditions", "endpoint", "pathways", "registration", "response"}
+    missing = {"cell_to_modality", "conditions", "endpoint", "pathways", "registration", "response"}
+    assert set(card["not_evaluated"]["tasks"]) == missing
     assert card["split"]["donors_scored"] == ["d3"] and card["data"]["donors"] == 4
     said = {one["about"]: one["says"] for one in card["assumptions"]}
     assert "association" in said["identifiability"] and "do not vary" in said["confounding"]
@@ -251,7 +252,9 @@ def test_a_run_that_can_be_asked_nothing_says_why(striped_section: Callable[...,
     section = striped_section("s0", n=400, levels=("patch",))
     del section.tables["patch_rna"]
     run = train(build_graph([section], GRAPH), CONFIG, tmp_path / "run").folder
-    with pytest.raises(QueryError, match=r"nothing it could be asked; what the tasks need: conditions: .*; context_d"):
+    with pytest.raises(
+        QueryError, match=r"nothing it could be asked; what the tasks need: cell_to_modality: .*; context_d"
+    ):
         evaluate(run)
 
 

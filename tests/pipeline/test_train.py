@@ -62,9 +62,9 @@ def test_other_graph_settings_build_another_graph_and_other_model_settings_are_n
     assert code == 0
     assert read_store(run / "graph.zarr")["gene"].num_nodes < n_genes
     assert say("query", run, "niches", "--k", 2)[0] == 0
-    inode = (run / "graph.zarr").stat().st_ino
+    inode = (run / "graph.zarr" / "zarr.json").stat().st_ino
     code, _, err = say(*train, "--set", "graph.n_genes=10", "--quiet")
-    assert code == 0 and "building anew" not in err and (run / "graph.zarr").stat().st_ino == inode
+    assert code == 0 and "building anew" not in err and (run / "graph.zarr" / "zarr.json").stat().st_ino == inode
 
 
 def write_cells(path: Path, counts: np.ndarray) -> Path:

@@ -171,6 +171,7 @@ def test_nodes_that_are_left_out_have_no_say(level: str) -> None:
         known=np.ones(2 * N, bool),
         measured=np.ones(2 * N, bool),
         adjacency=sparse.csr_matrix(sparse.block_diag([here.adjacency, other.adjacency])),
+        donor=np.concatenate([here.donor, other.donor]),
     )
     alone, among = fit_niches(here, None, 1.0, 0), fit_niches(both.among(np.arange(2 * N) < N), None, 1.0, 0)
     np.testing.assert_allclose(alone(here), among(here), atol=1e-9)

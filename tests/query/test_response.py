@@ -83,7 +83,7 @@ def test_out_of_support_there_is_no_number_anywhere(
     assert found is not None and not found["certain"] and found["share_supported"] == 0.0
     page = write_report(run).read_text()
     section = page[page.index('<section id="what-if"') :].split("</section>")[0]
-    assert section.count("no answer") == tissue.niches().n_vars
+    assert section.count("no prediction: too unlike") == tissue.niches().n_vars
 
 
 def test_a_gene_named_twice_is_told_once(tissue: VirtualTissue) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
-from scipy.spatial import cKDTree
 
 from aivc_graph.operators.kernels import squared_distances
 from aivc_graph.operators.regressions import NEIGHBOURS, chosen_penalty, principal_axes, ridge_path
@@ -82,6 +81,8 @@ class Ground:
     def nearest(self, at: Floats) -> Floats:
         """Return the mean target of the 25 nearest cells (asked, k)."""
         k = min(NEIGHBOURS, len(self.near))
+        from scipy.spatial import cKDTree
+
         near = cKDTree(self.near).query(at, k=range(1, k + 1))[1]
         return np.asarray(self.target[near].mean(axis=1))
 
