@@ -64,7 +64,7 @@ def test_each_row_says_how_many_of_its_nodes_are_treated(
 def test_sections_treated_when_measured_are_named(tissue: VirtualTissue, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         tissue.ask("response", intervention=ASKED, at="niche", genes=["G3"])
-    assert "treated already when they were measured: a_done, b_done; what is said of them comes on top" in caplog.text
+    assert "treated already when they were measured: a_done, b_done; effects there come on top of that" in caplog.text
 
 
 def test_out_of_support_there_is_no_number_anywhere(

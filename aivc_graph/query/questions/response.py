@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 PLACES = ("niche", "section", "disc")
 CONTEXT, OF_TISSUE = "context=", ("at", "readout", "weights")
-GIVEN = "such as knockout:TGFB1 or drug:ruxolitinib@0.3; repeat it for a combination (of a screen: all unseen ones)"
+GIVEN = "such as knockout:TGFB1 or drug:ruxolitinib@0.3; repeat for a combination (screen: by default all unseen)"
 PLACE = "niche=3, section=NAME, disc=SECTION:X,Y,RADIUS [µm] or context=NAME of a screen; all if not given"
-WEIGHTS = "what tells of a pathway: source, target and weight, or gene sets as GMT"
-HOURS = "how long it lasts until the tissue is looked at (the longest in training)"
+WEIGHTS = "pathway weights (columns source, target, weight) or gene sets (GMT)"
+HOURS = "time from treatment to measurement (the longest in training)"
 
 
 @QUESTIONS.register(
@@ -52,13 +52,13 @@ class ResponseQuestion(AbstractQuestion):
     endings: ClassVar[tuple[str, ...]] = NODES
     intervention: tuple[str, ...] = Field((), description=GIVEN, json_schema_extra={"metavar": "KIND:NAME[@DOSE]"})
     where: str | None = Field(None, description=PLACE, json_schema_extra={"metavar": "PLACE"})
-    dose: float | None = Field(None, description="of every part that does not say its own (1; most used in a screen)")
+    dose: float | None = Field(None, description="dose of parts without their own (1; in a screen, the most used)")
     hours: float | None = Field(None, description=HOURS)
     at: Literal["cell", "patch", "region", "niche"] = Field(
-        "niche", description="one row a node of this level, or a niche"
+        "niche", description="one row per node of this level, or per niche"
     )
     genes: Symbols | None = Field(None, description="symbols, separated by commas; all if not given")
-    readout: Literal["genes", "pathways"] = Field("genes", description="of what; pathways need --weights")
+    readout: Literal["genes", "pathways"] = Field("genes", description="effect on what; pathways need --weights")
     weights: Path | None = Field(None, description=WEIGHTS, json_schema_extra={"metavar": "FILE"})
 
     def answer(self, tissue: VirtualTissue) -> Any:
@@ -215,7 +215,7 @@ def _treated_before(tissue: VirtualTissue, where: np.ndarray) -> list[str]:
     if not len(sections):
         return []
     shown = ", ".join(sections[:5]) + (f" and {len(sections) - 5} more" if len(sections) > 5 else "")
-    return [f"treated already when they were measured: {shown}; what is said of them comes on top of that"]
+    return [f"treated already when they were measured: {shown}; effects there come on top of that"]
 
 
 def _mixed(table: pd.DataFrame, at: str) -> list[str]:
