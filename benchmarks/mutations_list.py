@@ -64,8 +64,8 @@ FAULTS = (
     ),
     Fault(
         "an expert's precision has the wrong sign",
-        "precision = seen[:, None] * part.log_precision.exp()",
-        "precision = seen[:, None] * (-part.log_precision).exp()",
+        "precision = seen[:, None] * part.precision(data, shown)",
+        "precision = seen[:, None] / part.precision(data, shown)",
         (PARTS,),
     ),
     Fault(
@@ -142,9 +142,21 @@ FAULTS = (
     ),
     Fault(
         "hidden molecules are left out and not made up for",
-        "self.loading * (shown / shown.mean().clamp_min(1e-6))[:, None]",
-        "self.loading * shown[:, None]",
+        "return shown + weighed @ posterior @ others,",
+        "return shown,",
         (MEASUREMENTS,),
+    ),
+    Fault(
+        "fewer genes are known as surely as all",
+        "found = [full / (1 + full * error) for error in errors]",
+        "found = [full for error in errors]",
+        ("tests/query/test_travel.py",),
+    ),
+    Fault(
+        "what-ifs decode with the gates of states",
+        "        with model.asked(RESPONSE):\n            decoder =",
+        '        with model.asked("state"):\n            decoder =',
+        ("tests/query/test_what_if.py",),
     ),
     Fault(
         "noisy features are trusted and sure ones are not",

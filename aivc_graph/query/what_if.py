@@ -208,9 +208,9 @@ class WhatIf:
         with model.asked(RESPONSE):
             decoder = model.count_operator(plan.level, plan.modality).decoder()
         level, uncertain = (part[:, columns] for part in self._levels)
-        for _, _, mine, own, log_share in self._untreated(asked):
+        for data, mask, mine, own, log_share in self._untreated(asked):
             local = {k: Field(f.strength[mine], f.exposure[mine]) for k, f in self.fields.items()}
-            to_place, belongs = weight[:, mine], shift.components(own)[0].double().numpy()
+            to_place, belongs = weight[:, mine], self._kinds(own, data.section[mask])
             by = belongs @ level
             untreated += to_place @ (by * _per(log_share)[:, columns])
             error += to_place @ (belongs @ uncertain)
@@ -230,25 +230,33 @@ class WhatIf:
             decoded = model.decoded(state, inputs, plan.level, plan.modality)[mask]
             yield data, mask, rows[plan.level][mask].numpy(), own, torch.log(decoded.clamp_min(1e-12))
 
+    def _kinds(self, own: torch.Tensor, section: torch.Tensor) -> Any:
+        """Return the share of each component in every node, apart for each section (node, section × component)."""
+        belongs = self.model.interventions.components(own)[0].double().numpy()
+        n, components = belongs.shape
+        column = section.numpy()[:, None] * components + np.arange(components)
+        shape = (n, int(self.graph["section"].num_nodes) * components)
+        return sparse.csr_matrix((belongs.ravel(), column.ravel(), np.arange(n + 1) * components), shape)
+
     @cached_property
     def _levels(self) -> tuple[np.ndarray, np.ndarray]:
-        """How many times what is decoded was counted in each component, and the error (component, molecule).
+        """How many times what is decoded was counted, and the error (section × component, molecule).
 
-        Over the whole tissue, so that a place is answered alike whatever else is asked. What is decoded from states is
+        Over whole sections, so that a place is answered alike whatever else is asked. What is decoded from states is
         nearer to the mean than what is counted, by a fifth for some molecules. One that was not measured stays as it
         is.
         """
-        plan, shift = self.model.plan.interventions, self.model.interventions
-        assert plan is not None and isinstance(shift, ComponentShift)
-        seen, due = np.zeros((2, plan.components, plan.n_molecules))
+        plan = self.model.plan.interventions
+        assert plan is not None
+        seen, due = np.zeros((2, int(self.graph["section"].num_nodes) * plan.components, plan.n_molecules))
         everyone = np.ones(len(self.where), bool)
         for data, mask, _, own, log_share in self._untreated(everyone):
             counts = to_scipy_csr(data.counts)[mask.numpy()]
             measured = data.panels[data.panel_of[data.section[mask]]].double().numpy()
             share = _per(log_share) * measured
             share *= np.asarray(counts.sum(axis=1)) / np.maximum(share.sum(axis=1, keepdims=True), 1e-12)
-            belongs = shift.components(own)[0].double().numpy()
-            seen += (counts.T @ belongs).T
+            belongs = self._kinds(own, data.section[mask])
+            seen += (belongs.T @ counts).toarray()
             due += belongs.T @ share
         return (seen + FIRM) / (due + FIRM), np.sqrt(seen) / (seen + FIRM)
 
