@@ -79,9 +79,9 @@ class ResponseQuestion(AbstractQuestion):
         """Draw the effect on the first gene named, else on the one that changes most."""
         if self.readout != "genes" and not self.genes:
             raise QueryError("--plot", "no gene", "the effect on a gene is drawn", "name one with --genes")
-        most = answer["estimate"].abs().fillna(0.0).idxmax()
+        most = int(answer["estimate"].abs().fillna(0.0).to_numpy().argmax())
         told = self._what_if(tissue)
-        return told.plot(self.genes[0] if self.genes else str(answer.loc[most, "gene"]), _shown(tissue, told.where))
+        return told.plot(self.genes[0] if self.genes else str(answer["gene"].iloc[most]), _shown(tissue, told.where))
 
     def as_table(self, answer: Any) -> pd.DataFrame:
         """Return the table; of a screen a row a condition, context and gene."""
@@ -220,7 +220,7 @@ def _shown(tissue: VirtualTissue, where: np.ndarray) -> str:
     sections = tissue.graph.obs(names.SECTION).index.astype(str)
     asked = np.bincount(tissue.graph[tissue.base_level].section_index.numpy()[where], minlength=len(sections))
     untreated = np.where(_treated(tissue), 0, asked)
-    return str(sections[(untreated if untreated.any() else asked).argmax()])
+    return str(sections[int((untreated if untreated.any() else asked).argmax())])
 
 
 def _treated_before(tissue: VirtualTissue, where: np.ndarray) -> list[str]:
