@@ -221,7 +221,7 @@ def _add_query(group: Any, asks: bool) -> None:
         member, text = QUESTIONS[name], str(facts.get("asks", name))
         example = f"example: aivc query runs/demo {name} {facts.get('example', '')}"
         question = asked.add_parser(name, help=text, description=text, epilog=example)
-        question.add_argument("--out", type=_ends_in(*NODES), metavar="FILE", help=" or ".join(member.endings))
+        question.add_argument("--out", type=_ends_in(*NODES), metavar="FILE", help=_listed(member.endings))
         question.add_argument("--on", metavar="GRAPH|CONFIG", type=Path, help=ON)
         if member.is_drawn():
             question.add_argument("--plot", type=Path, metavar="PNG", help="draw the answer and save the picture")
@@ -253,7 +253,7 @@ def _as_argument(option: str, field: Any) -> dict[str, Any]:
 
 def _add_export(group: Any) -> None:
     text = "export the graph and its niches for squidpy, SpatialData, QuPath or networkx"
-    verb = _verb(group, "export", verbs.export, text, "aivc export runs/demo --to geojson --out demo.geojson")
+    verb = _verb(group, "export", verbs.export, text, "aivc export runs/demo --to geojson --out demo_geojson")
     verb.add_argument("run", type=Path, metavar="RUN")
     verb.add_argument("--to", required=True, choices=FORMATS)
     verb.add_argument("--out", required=True, type=Path, metavar="PATH")
@@ -278,6 +278,10 @@ def _device(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device to run on (%(default)s)"
     )
+
+
+def _listed(endings: Sequence[str]) -> str:
+    return f"{', '.join(endings[:-1])} or {endings[-1]} file"
 
 
 def _ends_in(*endings: str) -> Callable[[str], Path]:

@@ -96,7 +96,9 @@ def test_every_question_has_help_with_an_example(question: str, capsys: pytest.C
     with pytest.raises(SystemExit) as done:
         cli.main(["query", "runs/demo", question, "--help"])
     assert done.value.code == 0
-    assert f"example: aivc query runs/demo {question}" in " ".join(capsys.readouterr().out.split())
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"example: aivc query runs/demo {question}" in shown
+    assert "one row a " not in shown and ".csv or .parquet or" not in shown
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,8 @@ def _order_counts(
         place = graph.obs(molecule).index.get_indexer(wanted)
         there = (place >= 0) & graph[level][f"{modality}_panel"].numpy()[np.maximum(place, 0)]
         there &= panel.numpy()
-        _check_enough(wanted[panel.numpy()], there[panel.numpy()], f"{level} · {modality}", faults)
+        own = graph.obs(molecule).index[graph[level][f"{modality}_panel"].numpy()]
+        _check_enough(wanted[panel.numpy()], there[panel.numpy()], own, f"{level} · {modality}", faults)
         found[names.SECTION][measured_name(level, modality)] = torch.from_numpy(
             np.tile(there, (int(graph[names.SECTION].num_nodes), 1))
         )
@@ -124,15 +125,27 @@ def _order_features(found: TissueGraph, like: TissueGraph, level: str, modality:
     found[level][f"{modality}_names"] = list(wanted)
 
 
-def _check_enough(wanted: pd.Index, there: NDArray[np.bool_], where: str, faults: Faults) -> None:
+def _check_enough(wanted: pd.Index, there: NDArray[np.bool_], own: pd.Index, where: str, faults: Faults) -> None:
     """Doubt a panel that lacks some molecules; one that shares too few is a fault."""
     number, lacking = int(there.sum()), _shown(wanted[~there])
     if number < min(LEAST_SHARED, LEAST_SHARE * len(wanted)):
         found = f"{number:,} of the model's {len(wanted):,} molecules; missing: {lacking}"
-        faults.add(where, found, f"at least {LEAST_SHARED} to read a state from, or half of a small panel", MEND)
+        faults.add(
+            where, found, f"at least {LEAST_SHARED} to read a state from, or half of a small panel", _mend(wanted, own)
+        )
     elif number < len(wanted):
         said = f"{number:,} of the model's {len(wanted):,} molecules were measured; told from them: {lacking}"
         doubt(where, said)
+
+
+def _mend(wanted: pd.Index, own: pd.Index) -> str:
+    """Say what to do; where letter case alone parts most names, as between COL1A1 and Col1a1, that this is so."""
+    as_wanted = dict(zip(wanted.str.upper(), wanted, strict=True))
+    alike = [name for name in own.astype(str) if as_wanted.get(name.upper(), name) != name]
+    if len(alike) <= LEAST_SHARE * len(own):
+        return MEND
+    example = f"{alike[0]!r} for {as_wanted[alike[0].upper()]!r}"
+    return f"genes are named as those of another species ({example}): ask about tissue of the run's species"
 
 
 def _check_all(wanted: pd.Index, there: NDArray[np.bool_], where: str, what: str, faults: Faults) -> None:

@@ -71,7 +71,7 @@ def name_genes(table: Any, where: str, *, duplicates: Duplicates = "sum", organi
         "var_names": "symbols; an empty one is replaced by the id, counts of one symbol are added up",
         "versions_stripped": int((versions != "").sum()),
         "summed": np.array(summed, dtype=str),
-        "not_ensembl": int((~ids.str.match(r"^ENS[A-Z]*\d")).sum()),
+        "without_ensembl_id": int((~ids.str.match(r"^ENS[A-Z]*\d")).sum()),
         "dropped_other_organism": int((~kept).sum()),
     }
     notable = [f"{n:,} {key.replace('_', ' ')}" for key, n in record.items() if isinstance(n, int) and n]

@@ -27,7 +27,7 @@ def visium_array_um(rows: ArrayLike, columns: ArrayLike) -> NDArray[np.float64]:
 
 
 def um_per_unit_of_array(array_um: NDArray[np.float64], xy: NDArray[np.float64], where: str) -> float | None:
-    """Return the microns a unit of `xy` from the affine map that best takes the array to where its spots were found.
+    """Return the microns per unit of `xy` from the affine map that best takes the array to where its spots were found.
 
     A single distance between neighbours is biased where spots are jittered (the nearest of several is the one that came
     too near); the affine map uses all spots, however thinned. A mirror is warned of, not mended.
@@ -90,7 +90,7 @@ def stated_um_per_unit(um_per_unit: float | None, xy: NDArray[np.float64], where
     raise ReadError(
         f"{where} · um_per_unit",
         f"none (neighbours are {spacing:.4g} units apart)",
-        "the microns a unit of the positions",
+        "the microns per unit of the positions",
         "give `um_per_unit:`, 1 if they are microns",
     )
 

@@ -28,7 +28,7 @@ HEIGHTS = ("z", "Z", "center_z", "z_centroid", "global_z", "z_location")
 _SHOWN = 40
 _NEEDS = {
     "level": "level: cell or patch",
-    "um_per_unit": "um_per_unit: microns a unit of the positions (1 if they are microns)",
+    "um_per_unit": "um_per_unit: microns per unit of the positions (1 if they are microns)",
     "diameter_um": "diameter_um: of a node, or area: the column that holds it",
 }
 
@@ -178,7 +178,7 @@ class AbstractRowsReader(CountOptions, AbstractTableReader):
     only_in_tissue: bool = True
 
     def scale(self, rows: Rows, path: Path) -> float | None:
-        """Return the microns a unit of the positions as the user or the file says, `None` if neither does."""
+        """Return the microns per unit of the positions as the user or the file says, `None` if neither does."""
         return self.um_per_unit
 
     def section_of(self, rows: Rows, path: Path, section: str) -> Any:
@@ -210,7 +210,7 @@ class AbstractRowsReader(CountOptions, AbstractTableReader):
             add_observation(tissue, level, modality, table, strip_suffix=self.strip_suffix)
 
     def _sizes(self, rows: Rows, path: Path) -> tuple[float, NDArray[np.float64]]:
-        """Return the microns a unit and the radii in units; every option that is missing is named at once."""
+        """Return the microns per unit and the radii in units; every option that is missing is named at once."""
         faults = Faults(ReadError)
         if self.level is None:
             faults.add(f"{path} · level", "none", "cell or patch", "say what a row is by `level:`")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from aivc_graph import names
+from aivc_graph.evaluation.intervals import Units
 from aivc_graph.evaluation.risk import gaps_of
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.tissue_graph import to_scipy_csr
@@ -56,7 +56,7 @@ def card_of(
         "assumptions": [
             *(told if screen is None else assumptions_of_screen(screen, controls)),
             *gaps_told(leakage),
-            *_units(scored),
+            *units_told([one.units for one in scored]),
         ],
         "not_evaluated": {**gaps_of(risk), "tasks": not_asked, **({"models": without} if without else {})},
     }
@@ -127,14 +127,14 @@ def _confounding(asked: Asked) -> list[dict[str, str]]:
         )
         found.append({"about": "confounding", "says": said})
     if not found:
-        said = "Site, platform and batch are not named or do not vary: what they bring cannot be told from the donors."
+        said = "Site, platform and batch are not named or do not vary: their effects cannot be told from the donors'."
         found.append({"about": "confounding", "says": said})
     return found
 
 
 def _measurement(asked: Asked) -> list[dict[str, str]]:
     said = (
-        "Counts are taken as negative binomial given the depth of a node, its depth as no news of its state. "
+        "Counts are modelled as negative binomial given the depth of a node; depth itself says nothing of its state. "
         "A gene that was not counted is unknown, not absent."
     )
     return [{"about": "measurement", "says": said}]
@@ -154,11 +154,16 @@ def gaps_told(leakage: dict[str, Any]) -> list[dict[str, str]]:
     return found
 
 
-def _units(scored: list[Scored]) -> list[dict[str, str]]:
-    kinds = Counter((one.units.name, one.units.n) for one in scored)
-    listed = ", ".join(f"{n} {name}{'' if n == 1 else 's'}" for name, n in sorted(kinds))
+def units_told(units: list[Units]) -> list[dict[str, str]]:
+    """Say what intervals resample, and how many of each kind of unit."""
+    kinds = {(one.name, one.n) for one in units}
+    by_name: dict[str, list[int]] = {}
+    for name, n in sorted(kinds):
+        by_name.setdefault(name, []).append(n)
+    ranges = ((name, f"{ns[0]} to {ns[-1]}" if len(ns) > 1 else str(ns[0]), ns[-1]) for name, ns in by_name.items())
+    listed = ", ".join(f"{numbers} {name}{'' if most == 1 else 's'}" for name, numbers, most in ranges)
     found = [{"about": "intervals", "says": f"Intervals resample {listed}, taken as a fair draw of those to come."}]
     if any(name == "block" for name, _ in kinds):
-        said = "Blocks are of the same tissue: such intervals say how even it is, nothing about another donor."
+        said = "Blocks are of the same tissue: such intervals say how uniform it is, nothing about another donor."
         found.append({"about": "intervals", "says": said})
     return found

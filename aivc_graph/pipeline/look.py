@@ -101,6 +101,10 @@ def _recognised(folder: Path) -> Iterator[Source]:
 
 def _grouped(root: Path, sources: list[Source]) -> Iterator[Found]:
     """Yield sections: what lies in one folder is one section, unless two files there are of one kind."""
+    if sources[0].path == root:  # recognised as a whole, so nothing else was looked for
+        whole = root.resolve()
+        yield Found(_stem(whole.parent if whole.name == "outs" else whole), sources)
+        return
     for folder in dict.fromkeys(source.path.parent for source in sources):
         here = [source for source in sources if source.path.parent == folder]
         slides = [source for source in here if source.reader == names.SLIDE]

@@ -31,7 +31,7 @@ Places = Callable[[str], tuple[pd.DataFrame, Any]]
 CONFIDENCE = 0.95
 ENOUGH_TREATED = 20.0
 READOUTS = ("genes", "pathways")
-ACTIVITY_UNIT = "log2 expression a unit of weight"
+ACTIVITY_UNIT = "log2 expression per unit of weight"
 SLACK = 1e-6
 # Counts by which the model's word of untreated expression weighs against those of a component: it is out by a fifth.
 FIRM = 25.0

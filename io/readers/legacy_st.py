@@ -116,7 +116,7 @@ class LegacySTReader(CountOptions, AbstractReader):
     def _spots(
         self, rows: pd.Series, places: np.ndarray, path: Path
     ) -> tuple[pd.Series, np.ndarray, np.ndarray, float]:
-        """Return barcodes, array places, positions and microns a unit."""
+        """Return barcodes, array places, positions and microns per unit."""
         if self.positions is not None and self.coordinates is not None:
             raise ReadError(str(path), "both `positions:` and `coordinates:`", "one of them")
         if self.coordinates is not None:

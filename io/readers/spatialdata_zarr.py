@@ -113,7 +113,7 @@ class SpatialDataReader(NodeOptions, LayerOptions, SymbolOptions, CountOptions, 
             return None
         kinds = ("shapes", "tables", "images", "labels", "points")
         there = {kind: sorted(map(str, getattr(store, kind))) for kind in kinds}
-        needs = ["cells: or spots: which of the shapes", "um_per_unit: microns a unit of `coordinate_system:`"]
+        needs = ["cells: or spots: which of the shapes", "um_per_unit: microns per unit of `coordinate_system:`"]
         return {"kind": "spatialdata", **there, "coordinate_systems": store.coordinate_systems, "needs": needs}
 
     def _frame(self, store: Any, path: Path) -> Any:
@@ -202,7 +202,7 @@ class SpatialDataReader(NodeOptions, LayerOptions, SymbolOptions, CountOptions, 
     def _add_transcripts(self, tissue: Any, points: Any, where: str, to_um: Any) -> None:
         affine = to_um(points)
         if affine is None:
-            raise ReadError(where, "a system of unknown unit", "microns a unit", "give it as `um_per_unit:`")
+            raise ReadError(where, "a system of unknown unit", "microns per unit", "give it as `um_per_unit:`")
         keys = points.attrs.get("spatialdata_attrs", {})
         if keys.get("feature_key") not in points.columns:
             raise ReadError(where, f"columns {', '.join(points.columns)}", "a feature_key that names the gene's column")

@@ -69,6 +69,17 @@ def test_missing_genes_and_features_are_told_together(like: TissueGraph, striped
     assert "patch · histology" in said and "1 of the model's 5 features missing: f0" in said
 
 
+def test_genes_named_as_those_of_another_species_are_told(striped_section: Maker) -> None:
+    human, mouse = (striped_section(name, n=80, seed=1) for name in ("human", "mouse"))
+    human.tables["cell_rna"].var_names = [f"COL{i}A1" for i in range(30)]
+    mouse.tables["cell_rna"].var_names = [f"Col{i}a1" for i in range(30)]
+    with pytest.raises(GraphError, match=r"another species \('Col0a1' for 'COL0A1'\): ask about"):
+        seen_as(build_graph([mouse]), build_graph([human]))
+    mouse.tables["cell_rna"].var_names = [f"Ada{i}" for i in range(30)]
+    with pytest.raises(GraphError, match="measured alike"):
+        seen_as(build_graph([mouse]), build_graph([human]))
+
+
 def test_a_level_or_its_neighbours_missing_is_refused(like: TissueGraph, striped_section: Maker) -> None:
     spots = build_graph([striped_section("s2", n=100, levels=("patch",), seed=2)], GRAPH)
     with pytest.raises(GraphError, match="no cell nodes"):

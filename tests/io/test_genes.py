@@ -41,7 +41,7 @@ def test_versions_go_but_are_kept_on_record() -> None:
 def test_an_empty_symbol_is_replaced_by_its_id_and_unknown_ids_are_counted() -> None:
     named = name_genes(_table(["", "nan", "A"], gene_ids=["ENSG00000000001", "ENSG00000000002", "DEPRECATED_1"]), "t")
     assert list(named.var_names) == ["ENSG00000000001", "ENSG00000000002", "A"]
-    assert named.uns["genes"]["not_ensembl"] == 1
+    assert named.uns["genes"]["without_ensembl_id"] == 1
 
 
 @pytest.mark.parametrize(

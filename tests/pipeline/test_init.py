@@ -56,6 +56,15 @@ def test_folders_of_sections_are_told_apart(study: Path) -> None:
     assert not any(reader == "slide" for readers in sections.values() for reader in readers)
 
 
+def test_a_folder_that_is_itself_one_delivery_gives_its_name(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = study / "D1_untreated"
+    assert [one.name for one in look(sample / "xenium")] == ["xenium"]
+    assert [one.name for one in look(sample / "spaceranger" / "outs")] == ["spaceranger"]
+    for there, given in ((sample, "xenium"), (sample / "xenium", ".")):
+        monkeypatch.chdir(there)
+        assert [one.name for one in look(Path(given))] == ["xenium"]
+
+
 def test_sections_donors_labels_and_traits_come_from_columns(tmp_path: Path) -> None:
     donor = np.repeat(["P1", "P2", "P3", "P4"], 60)
     many = cells(

@@ -16,6 +16,7 @@ from aivc_graph.errors import QueryError
 from aivc_graph.graph.build import build_graph
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.pipeline.train import train
+from aivc_graph.query.questions.question import question
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.report.what_if import what_if_of
 from aivc_graph.report.write import write_report
@@ -64,7 +65,17 @@ def test_each_row_says_how_many_of_its_nodes_are_treated(
 def test_sections_treated_when_measured_are_named(tissue: VirtualTissue, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         tissue.ask("response", intervention=ASKED, at="niche", genes=["G3"])
-    assert "treated already when they were measured: a_done, b_done; what is said of them comes on top" in caplog.text
+    assert "treated already when they were measured: a_done, b_done; effects there come on top of that" in caplog.text
+
+
+def test_drawn_is_the_gene_that_changes_most_on_a_section_that_was_untreated(tissue: VirtualTissue) -> None:
+    asked = {"intervention": ASKED, "at": "niche"}
+    table = tissue.ask("response", **asked)
+    table.loc[table["gene"] == "G7", "estimate"] -= 500
+    for genes, gene in ((None, "G7"), (("G5",), "G5")):
+        figure = question("response", asked | {"genes": genes}).draw(tissue, table).figure
+        assert any(f"change of {gene} [" in axes.get_ylabel() for axes in figure.axes)
+        assert figure.axes[0].get_title().split(":")[0].endswith("_none")
 
 
 def test_out_of_support_there_is_no_number_anywhere(

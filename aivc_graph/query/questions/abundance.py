@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 @QUESTIONS.register(
     "abundance",
     asks="share of niches and cell types by donor trait, with the donor as the unit",
-    example="--by stage --plot abundance.png --out abundance.csv",
+    example="--by TRAIT --plot abundance.png --out abundance.csv",
 )
 class AbundanceQuestion(AbstractNicheQuestion):
     """The share of each niche and cell type by a trait of the donors; see `aivc_graph.query.abundance.contrasts`.

@@ -27,8 +27,8 @@ class CompositionQuestion(AbstractNicheQuestion):
     of the nodes beneath. A level that bears no labels, above nodes that bear none either, is refused.
     """
 
-    level: Level | None = Field(None, description="one row a node of this level")
-    by: str | None = Field(None, description="one row a value of this column of the nodes, such as section")
+    level: Level | None = Field(None, description="one row per node of this level")
+    by: str | None = Field(None, description="one row per value of this column, such as section")
 
     def answer(self, tissue: VirtualTissue) -> pd.DataFrame:
         """Return a row a place and a column a type."""

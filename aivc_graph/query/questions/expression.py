@@ -31,7 +31,7 @@ class ExpressionQuestion(AbstractNicheQuestion):
     genes: Symbols | None = Field(None, description="symbols, separated by commas; all if not given")
     modality: str = Field(names.RNA, description="whose counts, such as protein")
     at: Literal["cell", "patch", "region", "niche"] = Field(
-        names.PATCH, description="one row a node of this level, or a niche"
+        names.PATCH, description="one row per node of this level, or per niche"
     )
 
     def answer(self, tissue: VirtualTissue) -> Any:

@@ -42,9 +42,9 @@ class MarkersQuestion(AbstractNicheQuestion):
     """
 
     by: str = Field(NICHE, description=BY)
-    level: Level | None = Field(None, description="whose counts; those of the finest measured level if not given")
-    n: int = Field(5, ge=0, description="how many genes of each group; 0 for all")
-    genes: Symbols | None = Field(None, description="symbols, separated by commas, in place of those that stand out")
+    level: Level | None = Field(None, description="level whose counts are used; the finest measured one if not given")
+    n: int = Field(5, ge=0, description="number of genes per group; 0 for all")
+    genes: Symbols | None = Field(None, description="symbols, separated by commas, instead of the top ones")
 
     def answer(self, tissue: VirtualTissue) -> pd.DataFrame:
         """Return a row a group and gene."""

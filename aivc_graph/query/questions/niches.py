@@ -35,7 +35,7 @@ class NichesQuestion(AbstractNicheQuestion):
     """
 
     endings: ClassVar[tuple[str, ...]] = NODES
-    level: Level | None = Field(None, description="one row a node of this level; the finest measured one if not given")
+    level: Level | None = Field(None, description="one row per node of this level; by default the finest measured")
 
     def answer(self, tissue: VirtualTissue) -> ad.AnnData:
         """Return the share of each niche in every node."""

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 PLACES = ("niche", "section", "disc")
 CONTEXT, OF_TISSUE = "context=", ("at", "readout", "weights")
-GIVEN = "such as knockout:TGFB1 or drug:ruxolitinib@0.3; repeat it for a combination (of a screen: all unseen ones)"
+GIVEN = "such as knockout:TGFB1 or drug:ruxolitinib@0.3; repeat for a combination (screen: by default all unseen)"
 PLACE = "niche=3, section=NAME, disc=SECTION:X,Y,RADIUS [µm] or context=NAME of a screen; all if not given"
-WEIGHTS = "what tells of a pathway: source, target and weight, or gene sets as GMT"
-HOURS = "how long it lasts until the tissue is looked at (the longest in training)"
+WEIGHTS = "pathway weights (columns source, target, weight) or gene sets (GMT)"
+HOURS = "time from treatment to measurement (the longest in training)"
 
 
 @QUESTIONS.register(
@@ -46,19 +46,20 @@ class ResponseQuestion(AbstractQuestion):
     file, else a row a gene as well; without interventions for all conditions that training has not.
 
     A row averages over all nodes of its place, treated or not: ``n_treated`` says how many are. By default it lasts as
-    long as the longest in training (see `VirtualTissue.intervene`). What is drawn is the effect on the first gene.
+    long as the longest in training (see `VirtualTissue.intervene`). What is drawn is the effect on the first gene
+    named, else on the one that changes most, on a section untreated when it was measured if there is one.
     """
 
     endings: ClassVar[tuple[str, ...]] = NODES
     intervention: tuple[str, ...] = Field((), description=GIVEN, json_schema_extra={"metavar": "KIND:NAME[@DOSE]"})
     where: str | None = Field(None, description=PLACE, json_schema_extra={"metavar": "PLACE"})
-    dose: float | None = Field(None, description="of every part that does not say its own (1; most used in a screen)")
+    dose: float | None = Field(None, description="dose of parts without their own (1; in a screen, the most used)")
     hours: float | None = Field(None, description=HOURS)
     at: Literal["cell", "patch", "region", "niche"] = Field(
-        "niche", description="one row a node of this level, or a niche"
+        "niche", description="one row per node of this level, or per niche"
     )
     genes: Symbols | None = Field(None, description="symbols, separated by commas; all if not given")
-    readout: Literal["genes", "pathways"] = Field("genes", description="of what; pathways need --weights")
+    readout: Literal["genes", "pathways"] = Field("genes", description="effect on what; pathways need --weights")
     weights: Path | None = Field(None, description=WEIGHTS, json_schema_extra={"metavar": "FILE"})
 
     def answer(self, tissue: VirtualTissue) -> Any:
@@ -75,10 +76,12 @@ class ResponseQuestion(AbstractQuestion):
         return table
 
     def draw(self, tissue: VirtualTissue, answer: pd.DataFrame) -> Any:
-        """Draw the effect on the first gene over the tissue."""
+        """Draw the effect on the first gene named, else on the one that changes most."""
         if self.readout != "genes" and not self.genes:
             raise QueryError("--plot", "no gene", "the effect on a gene is drawn", "name one with --genes")
-        return self._what_if(tissue).plot(self.genes[0] if self.genes else answer["gene"].iloc[0])
+        most = int(answer["estimate"].abs().fillna(0.0).to_numpy().argmax())
+        told = self._what_if(tissue)
+        return told.plot(self.genes[0] if self.genes else str(answer["gene"].iloc[most]), _shown(tissue, told.where))
 
     def as_table(self, answer: Any) -> pd.DataFrame:
         """Return the table; of a screen a row a condition, context and gene."""
@@ -204,18 +207,31 @@ def _disc(tissue: VirtualTissue, text: str, sections: np.ndarray) -> np.ndarray:
     return found
 
 
-def _treated_before(tissue: VirtualTissue, where: np.ndarray) -> list[str]:
-    """Say which of the sections asked were treated when they were measured: their untreated state is unknown."""
+def _treated(tissue: VirtualTissue) -> np.ndarray:
+    """Say of each section whether it was treated as a whole when it was measured."""
     graph, relation = tissue.graph, (names.INTERVENTION, names.APPLIED_TO, names.SECTION)
     if relation not in graph.edge_types:
-        return []
-    given = np.diff(to_scipy_csr(graph[relation].adj_t).indptr) > 0
-    asked = np.unique(graph[tissue.base_level].section_index.numpy()[where])
-    sections = graph.obs(names.SECTION).index.astype(str)[asked[given[asked]]]
+        return np.zeros(int(graph[names.SECTION].num_nodes), dtype=bool)
+    return np.asarray(np.diff(to_scipy_csr(graph[relation].adj_t).indptr) > 0)
+
+
+def _shown(tissue: VirtualTissue, where: np.ndarray) -> str:
+    """Return the section to draw: with most nodes asked, among those untreated when measured if there are any."""
+    sections = tissue.graph.obs(names.SECTION).index.astype(str)
+    asked = np.bincount(tissue.graph[tissue.base_level].section_index.numpy()[where], minlength=len(sections))
+    untreated = np.where(_treated(tissue), 0, asked)
+    return str(sections[int((untreated if untreated.any() else asked).argmax())])
+
+
+def _treated_before(tissue: VirtualTissue, where: np.ndarray) -> list[str]:
+    """Say which of the sections asked were treated when they were measured: their untreated state is unknown."""
+    given = _treated(tissue)
+    asked = np.unique(tissue.graph[tissue.base_level].section_index.numpy()[where])
+    sections = tissue.graph.obs(names.SECTION).index.astype(str)[asked[given[asked]]]
     if not len(sections):
         return []
     shown = ", ".join(sections[:5]) + (f" and {len(sections) - 5} more" if len(sections) > 5 else "")
-    return [f"treated already when they were measured: {shown}; what is said of them comes on top of that"]
+    return [f"treated already when they were measured: {shown}; effects there come on top of that"]
 
 
 def _mixed(table: pd.DataFrame, at: str) -> list[str]:

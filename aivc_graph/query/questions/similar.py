@@ -20,17 +20,19 @@ class SimilarQuestion(AbstractQuestion):
     The node is of the tissue that is asked, or else of the run's own.
     """
 
-    to_niche: int | str | None = Field(None, description="the niche to be like")
-    to_node: str | None = Field(None, description="barcode of what to be like; of the run's tissue if not --on's")
-    section: str | None = Field(None, description="the section of that node")
+    to_niche: int | str | None = Field(None, description="niche to compare with")
+    to_node: str | None = Field(
+        None, description="barcode of the node to compare with; looked for in --on, then in the run"
+    )
+    section: str | None = Field(None, description="section of that node")
     k: int | None = Field(None, description="number of niches; chosen from the data if not given")
-    n: int = Field(20, description="how many")
+    n: int = Field(20, description="number of nodes")
 
     @model_validator(mode="after")
     def _one_of_both(self) -> SimilarQuestion:
         if (self.to_niche is None) == (self.to_node is None):
             found = "neither" if self.to_niche is None else "both"
-            raise ValueError(f"expected one of --to-niche and --to-node, found {found}; say which nodes should be like")
+            raise ValueError(f"expected one of --to-niche and --to-node, found {found}; give the one to compare with")
         return self
 
     def answer(self, tissue: VirtualTissue) -> pd.DataFrame:

@@ -134,5 +134,5 @@ def _frame(section: Any, element: str, um_per_unit: float | None) -> Matrix:
     if affine is None:
         where = f"{metadata_of(section)['section']} · {element}"
         mend = "give `um_per_unit` (a slide's pixel size) to start from"
-        raise RegistrationError(where, "no scale", "microns a unit", mend)
+        raise RegistrationError(where, "no scale", "microns per unit", mend)
     return affine

@@ -90,7 +90,7 @@ def test_the_spot_file_of_another_section_is_refused(array: Path) -> None:
     with pytest.raises(ReadError, match=r"expected equal axes|off their array"):
         read(array, positions=path)
     spots[:1].to_csv(path, sep="\t", index=False)
-    with pytest.raises(ReadError, match=r"um_per_unit: expected the microns a unit"):
+    with pytest.raises(ReadError, match=r"um_per_unit: expected the microns per unit"):
         read(array, positions=path)
 
 

@@ -96,7 +96,7 @@ def test_a_run_of_bins_as_well_is_read_by_its_bins_and_names_the_cells(folder: P
 
 def test_missing_files_are_named(folder: Path) -> None:
     (folder / "spatial" / "scalefactors_json.json").unlink()
-    with pytest.raises(ReadError, match=r"um_per_unit: expected the microns a unit of the positions"):
+    with pytest.raises(ReadError, match=r"um_per_unit: expected the microns per unit of the positions"):
         read(folder)
     assert len(read(folder, um_per_unit=0.25, image="none")["cell"]) == 80
     (folder / OUTLINES).rename(folder / "kept.txt")

@@ -62,7 +62,7 @@ def test_old_store_of_points_only(old: Path) -> None:
 
 def test_unknown_unit_is_refused(old: Path) -> None:
     with pytest.raises(
-        ReadError, match=r"expected microns a unit, found a system of unknown unit; give it as `um_per_unit:`"
+        ReadError, match=r"expected microns per unit, found a system of unknown unit; give it as `um_per_unit:`"
     ):
         read(old, check=False)
     with pytest.raises(ReadError, match=r"no coordinate system named 'globe'; did you mean 'global'"):

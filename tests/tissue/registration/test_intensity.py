@@ -151,7 +151,7 @@ def test_an_element_without_scale_is_refused():
     section, _ = stained_section(np.eye(3))
     add_level(section, names.CELL, ["a", "b", "c"], np.eye(3)[:, :2], 1.0, None)
     with pytest.raises(
-        RegistrationError, match="s1 · cell: expected microns a unit, found no scale; give `um_per_unit`"
+        RegistrationError, match="s1 · cell: expected microns per unit, found no scale; give `um_per_unit`"
     ):
         register(section, names.CELL, names.SLIDE, IntensityRegistration())
 
