@@ -75,9 +75,20 @@ def _put_back(run: Path) -> None:
         return
     new, old = left / FACTS, run / FACTS
     if new.exists() and old.exists() and new.stat().st_mtime_ns > old.stat().st_mtime_ns:
+        for taken in [one for one in left.iterdir() if _is_taken_over(one, run / one.name)]:
+            shutil.rmtree(taken) if taken.is_dir() else taken.unlink()  # perhaps in part; it is taken over anew
         left.rename(run / UNFINISHED)
     else:
         shutil.rmtree(left)
+
+
+def _is_taken_over(new: Path, old: Path) -> bool:
+    """Say whether `new` is made of links to what lies in `old`, as a swap takes over what is not of the training."""
+    if new.is_file():
+        return old.is_file() and new.samefile(old)
+    files = [file for file in new.rglob("*") if file.is_file()]
+    pairs = [(file, old / file.relative_to(new)) for file in files]
+    return old.is_dir() and (not files or any(was.is_file() and file.samefile(was) for file, was in pairs))
 
 
 def _folder_for(run: Path, *, resume: bool) -> Path:

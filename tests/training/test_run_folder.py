@@ -56,6 +56,20 @@ def test_training_anew_that_ends_well_replaces_files_and_folders(finished: Path)
     }
 
 
+def test_what_a_killed_swap_took_over_in_part_is_taken_over_anew(tmp_path: Path) -> None:
+    run, left = tmp_path / "run", tmp_path / ".tmp-run"
+    for folder, text in ((run, "old"), (left, "new")):
+        (folder / "graph.zarr").mkdir(parents=True)
+        (folder / "run.json").write_text(text)
+    (run / "graph.zarr/a").write_text("graph")
+    (run / "graph.zarr/b").write_text("graph")
+    os.link(run / "graph.zarr/a", left / "graph.zarr/a")
+    os.utime(run / "run.json", ns=(0, 0))
+    with writing_run(run, resume=True) as folder:
+        assert (folder / "run.json").read_text() == "new" and not (folder / "graph.zarr").exists()
+    assert content(run) == {"run.json": "new", "graph.zarr/a": "graph", "graph.zarr/b": "graph"}
+
+
 def test_an_unfinished_run_is_written_in_place(tmp_path: Path) -> None:
     for resume in (False, True):
         with writing_run(tmp_path / "run", resume=resume) as folder:
