@@ -8,10 +8,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from aivc_graph.atomic import staged
 from aivc_graph.errors import StoreError
 
-__all__ = ["check_place", "file_name", "file_names", "staged"]
 OTHER = "free space, or choose another place"
 
 

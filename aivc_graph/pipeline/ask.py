@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from aivc_graph.atomic import staged
 from aivc_graph.errors import QueryError
 from aivc_graph.io.h5ad_file import write_anndata
-from aivc_graph.io.staging import check_place, staged
+from aivc_graph.io.staging import check_place
 from aivc_graph.io.tables import csv_text
 from aivc_graph.io.writing import check_export, write
 from aivc_graph.query.questions.question import NODES, TABLE

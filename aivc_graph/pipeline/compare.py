@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from aivc_graph.atomic import staged
 from aivc_graph.errors import ConfigError
 from aivc_graph.evaluation.pairs import compare_evaluations
 from aivc_graph.evaluation.records import read_evaluation
-from aivc_graph.io.staging import check_place, staged
+from aivc_graph.io.staging import check_place
 from aivc_graph.io.tables import csv_text
 from aivc_graph.pipeline.evaluate import FILE
 

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from aivc_graph import names
+from aivc_graph.atomic import staged
 from aivc_graph.config import load_config
 from aivc_graph.errors import AivcError, QueryError
 from aivc_graph.evaluation.calibration import bands_of, calibration_of
@@ -25,7 +26,7 @@ from aivc_graph.evaluation.risk import risk_of
 from aivc_graph.evaluation.scoring import Scored, comparisons_of, judge, results_of, units_of_scores, with_audits
 from aivc_graph.io.footprints import hashes_of_weights, read_footprints
 from aivc_graph.io.h5ad_file import file_hashes
-from aivc_graph.io.staging import check_place, staged
+from aivc_graph.io.staging import check_place
 from aivc_graph.pipeline.audit import accepted_leaks, audit, built_facts
 from aivc_graph.pipeline.card import card_of
 from aivc_graph.pipeline.tasks.task import HIDDEN, TASKS, Asked

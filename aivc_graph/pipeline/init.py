@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from aivc_graph import names
+from aivc_graph.atomic import staged
 from aivc_graph.config import load_config
 from aivc_graph.errors import ConfigError
-from aivc_graph.io.staging import check_place, staged
+from aivc_graph.io.staging import check_place
 from aivc_graph.pipeline.look import Found, Source, look
 from aivc_graph.yaml_source import dump_yaml
 

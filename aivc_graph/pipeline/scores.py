@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from aivc_graph.atomic import staged
 from aivc_graph.evaluation.calibration import bands_of
 from aivc_graph.evaluation.inversions import inversions_of
 from aivc_graph.evaluation.records import AXES, Axis, Evaluation
@@ -28,7 +29,6 @@ from aivc_graph.evaluation.scoring import (
     units_of_scores,
     with_audits,
 )
-from aivc_graph.io.staging import staged
 
 log = logging.getLogger(__name__)
 FILE = "evaluation.json"

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from aivc_graph.atomic import staged
 from aivc_graph.evaluation.records import read_evaluation
-from aivc_graph.io.staging import staged
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.report.ablations import ablations_of
 from aivc_graph.report.caveats import caveats_of, finding_of, leaks_of, seen_donors

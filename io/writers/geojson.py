@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from aivc_graph import names
+from aivc_graph.atomic import staged
 from aivc_graph.errors import ConfigError
 from aivc_graph.io.graph_tables import annotation, placed_sections
-from aivc_graph.io.staging import file_names, staged
+from aivc_graph.io.staging import file_names
 from aivc_graph.io.writing import WRITERS
 from aivc_graph.plot.palette import nth_colour
 from aivc_graph.tissue.doubt import doubt

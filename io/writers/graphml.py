@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from aivc_graph import names
+from aivc_graph.atomic import staged
 from aivc_graph.io.graph_tables import annotation, csr_of
-from aivc_graph.io.staging import staged
 from aivc_graph.io.writing import WRITERS
 
 _HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n<graphml xmlns="http://graphml.graphdrawing.org/xmlns">\n'

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from aivc_graph.atomic import staged
 from aivc_graph.errors import ConfigError
 from aivc_graph.io.graph_tables import level_table
 from aivc_graph.io.h5ad_file import write_anndata
-from aivc_graph.io.staging import staged
 from aivc_graph.io.writing import WRITERS
 
 

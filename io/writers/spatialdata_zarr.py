@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from aivc_graph import names
+from aivc_graph.atomic import staged
 from aivc_graph.errors import StoreError
 from aivc_graph.io.graph_tables import annotation, barcodes, count_table, dense_names, near_edges, placed_sections
-from aivc_graph.io.staging import file_names, staged
+from aivc_graph.io.staging import file_names
 from aivc_graph.io.writing import WRITERS
 from aivc_graph.tissue.section import add_level, add_observation, new_section
 

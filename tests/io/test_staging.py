@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from aivc_graph.atomic import staged
 from aivc_graph.errors import StoreError
-from aivc_graph.io.staging import check_place, file_names, staged
+from aivc_graph.io.staging import check_place, file_names
 
 
 def test_a_file_never_takes_the_place_of_a_folder(tmp_path: Path) -> None:

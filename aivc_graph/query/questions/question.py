@@ -66,8 +66,8 @@ class AbstractQuestion(Settings, ABC):
         return answer
 
     def draw(self, tissue: VirtualTissue, answer: Any) -> Any:
-        """Return the answer drawn, as matplotlib Axes."""
-        raise NotImplementedError
+        """Return the answer drawn, as matplotlib Axes; of a question that has no picture a `QueryError`."""
+        raise QueryError("draw", "a question without a picture", "one that `is_drawn`", "write its answer instead")
 
     @classmethod
     def is_drawn(cls) -> bool:
