@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,13 @@ from aivc_graph.atomic import write_whole
 from aivc_graph.errors import TrainingError
 from aivc_graph.graph.store import GraphStore
 from aivc_graph.graph.tissue_graph import TissueGraph
-from aivc_graph.graph.windows import window_cores, windows
 from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import QUESTIONS
 from aivc_graph.operators.hiding import draw_hidden
 from aivc_graph.operators.part import AFTER_TRAINING, BEFORE_TRAINING, Fitting
-from aivc_graph.operators.state import Fold, Hidden, Inputs
+from aivc_graph.operators.state import Hidden, Inputs
 from aivc_graph.training.checkpoint import (
     CLOSED_FORM,
     load_tensors,
@@ -37,17 +36,15 @@ from aivc_graph.training.checkpoint import (
 )
 from aivc_graph.training.gates import JUDGED, choose_gates, gates_of
 from aivc_graph.training.objective import Loss, likelihood
-from aivc_graph.training.places import CHOOSING, LEARNING, STOPPING, Places, in_split, new_donors
+from aivc_graph.training.places import CHOOSING, LEARNING, STOPPING, Places, new_donors
 from aivc_graph.training.run_folder import METRICS
 from aivc_graph.training.settings import TrainingConfig
+from aivc_graph.training.visits import Visits
 
 log = logging.getLogger(__name__)
 BETAS = (0.9, 0.99)
-CACHED_NODES = 400_000
 SMALL_NODES = 50_000
 WINDOW_NODES = (500, 40_000)
-CLOSED_FORM_WINDOWS = 4
-HELD_OUT_WINDOWS = 4
 # A loss is better by so much a value at least [nats].
 LEAST_GAIN = 5e-4
 HIDDEN = "hidden"
@@ -114,9 +111,9 @@ class _Fit:
         torch.manual_seed(config.seed)
         self.model = TissueModel(self.plan).to(self.device)
         self.n_nodes = sum(int(self.graph[v].num_nodes) for v in self.graph.levels if v != names.REGION)
-        self.window_nodes = config.window_nodes or int(np.clip(self._n_learning() // 8, *WINDOW_NODES))
+        size = config.window_nodes or int(np.clip(self._n_learning() // 8, *WINDOW_NODES))
+        self.visits = Visits(graph, self.model, self.device, self.n_nodes, size)
         self.places = Places.of(self.graph, self.plan.counts)
-        self.cache: list[tuple[Inputs, dict[str, Tensor]]] = []
         self.epoch, self.best, self.best_epoch, self.halvings = 0, float("inf"), 0, 0
         self.best_state: dict[str, Tensor] = {}
         self.diagnostics: dict[str, float] = {}
@@ -173,7 +170,7 @@ class _Fit:
         with torch.no_grad():
             for part in self.model.parts_of("measurement"):
                 part.begin(self.graph)
-        if not any(bool(rows.any()) for fold in self._folds() for rows in fold.rows.values()):
+        if not any(bool(rows.any()) for fold in self.visits.folds(names.TRAIN) for rows in fold.rows.values()):
             raise TrainingError("split", "no node is for training", "at least one", "check task.split")
         self.diagnostics = self._fit(BEFORE_TRAINING[:-1])
         # Decoders still say nothing here, so that what is expected is the mean profile of the section.
@@ -187,16 +184,16 @@ class _Fit:
     def _fit(self, stages: tuple[str, ...], questions: Sequence[str] = QUESTIONS) -> dict[str, float]:
         """Run stages of the closed form, each part of `questions` by its own fit; return their diagnostics."""
         self.model.eval()
-        training = self._folds()
+        training = self.visits.folds(names.TRAIN)
         found: dict[str, float] = {}
         fitting = Fitting(
             model=self.model,
             training=training,
-            held_out=self._folds(names.VALIDATION) if self.places.validated else training,
+            held_out=self.visits.folds(names.VALIDATION) if self.places.validated else training,
             generator=np.random.default_rng(self.config.seed),
             seed=self.config.seed,
             source=self.source,
-            window_nodes=self.window_nodes,
+            window_nodes=self.visits.size,
             new_donor=new_donors(self.graph, self.plan.counts),
         )
         for stage in stages:
@@ -226,11 +223,11 @@ class _Fit:
             self._epoch(optimiser)
             return optimiser
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error) or self.window_nodes < 2:
+            if not _out_of_memory(error) or self.visits.size < 2:
                 raise
-        size, self.cache = self.window_nodes // 2, []
+        size = self.visits.size // 2
         optimiser = self._restore(last)
-        self.window_nodes = size
+        self.visits.size = size
         log.warning("out of memory: going on with windows of %d nodes (training.window_nodes)", size)
         return self._epoch_in_memory(optimiser, last)
 
@@ -240,7 +237,7 @@ class _Fit:
         total = Loss()
         generator = np.random.default_rng([self.config.seed, self.epoch])
         self.model.train()
-        for number, (inputs, core) in enumerate(self._windows()):
+        for number, (inputs, core) in enumerate(self.visits.all()):
             counted = self.places.counted(inputs, core, LEARNING)
             if not any(bool(weight.any()) for weight in counted.values()):
                 continue
@@ -295,7 +292,7 @@ class _Fit:
         """Return the loss on a group of held-out places; hides the same each time."""
         self.model.eval()
         generator, total = np.random.default_rng([self.config.seed, 2**31]), Loss()
-        for inputs, core in self._windows(self._every(HELD_OUT_WINDOWS)):
+        for inputs, core in self.visits.for_held_out():
             counted = self.places.counted(inputs, core, group)
             if not any(bool(weight.any()) for weight in counted.values()):
                 continue
@@ -314,31 +311,6 @@ class _Fit:
         state, weight = self.model(inputs, hidden), self.config.feature_weight
         return likelihood(self.model, inputs, state, hidden, counted, weight, question)
 
-    def _windows(self, every: int = 1) -> Iterator[tuple[Inputs, dict[str, Tensor]]]:
-        """Yield inputs and core masks; small tissue is kept ready, of large tissue each window is read anew."""
-        if self.cache:
-            yield from self.cache
-            return
-        made: list[tuple[Inputs, dict[str, Tensor]]] = []
-        order = range(0, len(window_cores(self.graph, self.window_nodes)), every)
-        for window in windows(self.source, self.plan.steps, self.window_nodes, order=order):
-            core = {v: m.float().to(self.device) for v, m in window.core.items()}
-            ready = (self.model.prepare(window.graph, self.device), core)
-            if self.n_nodes <= CACHED_NODES:
-                made.append(ready)
-            yield ready
-        self.cache = made
-
-    def _every(self, most: int) -> int:
-        """Return the step at which about `most` windows are visited, evenly spaced; 1 where all are kept ready."""
-        total = -(-self.n_nodes // self.window_nodes)
-        return 1 if self.n_nodes <= CACHED_NODES else max(1, total // most)
-
-    def _folds(self, split: str = names.TRAIN) -> list[Fold]:
-        """Return windows a closed form is fitted on, evenly spaced over the tissue, and who of them is in `split`."""
-        visited = self._windows(self._every(CLOSED_FORM_WINDOWS))
-        return [Fold(inputs, in_split(inputs, core, split)) for inputs, core in visited]
-
     @property
     def held_out(self) -> str:
         """What the held-out loss is of: ``validation`` nodes, or what is ``hidden`` on training nodes."""
@@ -355,7 +327,7 @@ class _Fit:
             "halvings": self.halvings,
             "diagnostics": self.diagnostics,
             "likelihoods": self.likelihoods,
-            "window_nodes": self.window_nodes,
+            "window_nodes": self.visits.size,
         }
         save_tensors(tensors | optimiser_tensors(optimiser), facts, path)
 
@@ -367,7 +339,7 @@ class _Fit:
         }
         self.epoch, self.best, self.best_epoch = facts["epoch"], facts["best"], facts["best_epoch"]
         self.diagnostics, self.likelihoods = facts["diagnostics"], facts["likelihoods"]
-        self.window_nodes, self.halvings = facts["window_nodes"], facts["halvings"]
+        self.visits.size, self.halvings = facts["window_nodes"], facts["halvings"]
         optimiser = self._optimiser()
         restore_optimiser(optimiser, tensors)
         kept = (self.folder / METRICS).read_text().splitlines()[: self.epoch + 1]
