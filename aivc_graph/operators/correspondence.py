@@ -83,8 +83,8 @@ def correspond(given: sparse.csr_matrix, asked: sparse.csr_matrix, group: Codes,
     Both are told by the same features, such as expression, and activity of genes by the chromatin near them. It begins
     with what the two have in common across cells: the leading singular vectors of :math:`X Y^\top`, canonical
     correlation with cells for variables. From there it departs in two ways: directions are weighed by their strength,
-    and the asked cells are coupled to the given ones by transport, and laid out anew by ridge from their leading
-    coordinates to the places of those they are coupled to, again and again. How far is chosen on thirds of the shared
+    and the asked cells are coupled to the given ones by transport, and led half way, by ridge from their leading
+    coordinates, to the places of those they are coupled to, again and again. How far is chosen on thirds of the shared
     features left out in turn, by the correlation of what is carried over of them with what was measured: the way that
     agrees most of those that agree better than the start on every third.
 
@@ -138,10 +138,10 @@ def _laid_out(
     for weighing in sorted({way.weighing for way in WAYS} if only is None else {only.weighing}):
         weight = (strength[:COMMON] / strength[0]) ** weighing
         g = _unit(x / sizes[0] @ left[:, :COMMON] * weight)
-        a = _unit(y / sizes[1] @ right[:COMMON].T * weight)
-        found[Way(weighing, 0)] = g, a
+        start = a = _unit(y / sizes[1] @ right[:COMMON].T * weight)
+        found[Way(weighing, 0)] = g, start
         for number in range(1, 1 + (max(way.rounds for way in WAYS) if only is None else only.rounds)):
-            a = _unit(_in_places_of(g, told, barycentres(g, a, seed + number), group))
+            a = _unit(start + _unit(_in_places_of(g, told, barycentres(g, a, seed + number), group)))
             found[Way(weighing, number)] = g, a
     return found
 
