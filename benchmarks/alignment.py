@@ -18,26 +18,40 @@ let through. Intervals are over the cells of the donor asked.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from result_file import write_result
 from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.extmath import randomized_svd
 
-from aivc_graph.config import data_folder
+from aivc_graph.config import data_folder, load_config
+from aivc_graph.graph.hiding import hide_observations
 from aivc_graph.graph.profiles import scale_counts
+from aivc_graph.graph.terms import dense, measured_terms
+from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.correspondence import correspond
+from aivc_graph.pipeline.train import train_config
+from aivc_graph.query.predictions import told_by_others
+from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.training.checkpoint import CLOSED_FORM, load_model
+from aivc_graph.training.gates import gates_of
+from aivc_graph.training.run_folder import run_metrics
 
 OUT = Path(__file__).parent / "results" / "alignment.json"
 Array = np.ndarray[Any, Any]
 LOOKED_AT = ("09A", "09B", "09C", "09D")
 DIRECTIONS, NEIGHBOURS, DRAWS, CONTROLS, AT_ONCE = 20, 30, 2_000, 2, 500
+WEIGHT = 0.1
 
 
 def main() -> None:
@@ -171,7 +185,55 @@ def scores(values: Array, unit_of: Array) -> dict[str, list[float]]:
 
 
 def bone_marrow() -> dict[str, Any]:
-    raise NotImplementedError
+    """Return scores of models with and without the alignment of modalities, and what their gates let through."""
+    config, found = Path(__file__).parents[1] / "configs" / "bmmc.yaml", {}
+    for donor in ("s1d2", "s1d1"):
+        said = {}
+        for name, weight in (("off", 0.0), ("on", WEIGHT)):
+            given = [f"task.split.test=[{donor}]", f"training.objective={{alignment: {weight}}}"]
+            with tempfile.TemporaryDirectory() as folder:
+                run = Path(folder) / "run"
+                train_config(load_config(config, given), None, run, resume=False, device="cpu")
+                graph, gates = VirtualTissue.load(run).graph, json.loads((run / "training.json").read_text())["gates"]
+                models = {f"alignment {name}": load_model(run), "closed form": load_model(run, CLOSED_FORM)}
+                shares = run_metrics(run)["gradient"].dropna().iloc[-1]
+            opened = let_through(models[f"alignment {name}"])
+            said |= {who: of_test(model, graph) for who, model in models.items()}
+            said[f"alignment {name}, gates open"] = of_test(opened, graph)
+            found[f"{donor}, alignment {name}: gradient"] = shares
+            found[f"{donor}, alignment {name}: gates of encoders"] = {
+                part: by for part, by in gates.items() if part.startswith("measurement") and "correction" in part
+            }
+        everyone = np.arange(len(said["closed form"]))
+        of = ("foscttm", "squared error of proteins from RNA")
+        found[f"{donor} asked"] = {
+            who: dict(zip(of, scores(one, everyone).values(), strict=True)) for who, one in said.items()
+        }
+        less = said["alignment on"] - said["alignment off"]
+        found[f"{donor} asked, on less off"] = dict(zip(of, scores(less, everyone).values(), strict=True))
+    return found
+
+
+def let_through(model: TissueModel) -> TissueModel:
+    """Return a copy of a model with every correction let through in full."""
+    found = copy.deepcopy(model)
+    for gate in gates_of(found).values():
+        gate.opening.fill_(1.0)
+    return found
+
+
+def of_test(model: TissueModel, graph: TissueGraph) -> Array:
+    """Return FOSCTTM of encodings of RNA and protein, and the squared error of proteins told from RNA (cell, 2)."""
+    rows = graph.in_split("cell", "test").numpy()
+    inputs = model.prepare(graph)
+    with torch.no_grad():
+        given, asked = (
+            unit(model.part("measurement", "cell", one).encode(inputs.measured("cell", one)).numpy()[rows])
+            for one in ("rna", "protein")
+        )
+    told = told_by_others(model, hide_observations(graph, {("cell", "protein"): rows}), "cell", "protein", rows)
+    true = dense(measured_terms(graph, "cell", "protein", rows))
+    return np.column_stack([foscttm(given, asked), ((told - true) ** 2).mean(axis=1)])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Cells that nothing pairs: canonical correlation to begin with, transport in pieces, a way that left-out genes choose."""
+"""Cells that nothing pairs: canonical correlation, transport in pieces, and a way that left-out genes choose."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_features_without_spread_say_nothing() -> None:
 
 def test_too_few_cells_are_refused() -> None:
     given, asked, _ = two_sides(n=80)
-    with pytest.raises(ValueError, match="at least 60 cells on either side, found 80 and 40"):
+    with pytest.raises(ValueError, match="at least 60 cells on either side, found 80, 40"):
         correspond(given, asked[:40], groups(40))
 
 

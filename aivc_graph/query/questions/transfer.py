@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 TOLD, PROBABILITY = "told", "probability"
 # Molecules that both modalities tell of, so that cells can be laid beside each other.
-LEAST_SHARED = 30
+LEAST_SHARED = 20
 
 
 @QUESTIONS.register(
