@@ -152,6 +152,7 @@ def _add_train(group: Any) -> None:
     )
     verb.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/<task name>)")
     verb.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
+    verb.add_argument("--overwrite", action="store_true", help="replace a finished run that has other settings")
     _device(verb)
 
 

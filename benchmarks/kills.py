@@ -258,7 +258,7 @@ def verbs(inputs: Path) -> list[Verb]:
 
     def train(place: Path, *settings: str, resume: bool = False) -> None:
         given = load_config(config, list(settings))
-        train_config(given, None, place / "run", resume=resume, device="cpu")
+        train_config(given, None, place / "run", resume=resume, device="cpu", overwrite=True)
 
     train(inputs)
     scores = evaluating.evaluate(inputs / "run")

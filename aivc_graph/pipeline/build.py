@@ -18,7 +18,7 @@ from aivc_graph.graph.connectivity import connectivity
 from aivc_graph.graph.nodes import lay_windows
 from aivc_graph.graph.observations import anchor_count
 from aivc_graph.graph.replacing import refuse_other
-from aivc_graph.graph.store import write_store
+from aivc_graph.graph.store import store_facts, write_store
 from aivc_graph.io.cache_folder import cache_folder
 from aivc_graph.io.reading import guarded, reader_for
 from aivc_graph.io.staging import check_place
@@ -88,7 +88,8 @@ def build(config: Config, out: Path | None = None) -> Path:
     for level, found in connectivity(graph).items():
         log.info("%s: %s", level, ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in found.items()))
     slides = {metadata_of(s)["section"]: small for s in sections if (small := thumbnail(s)) is not None}
-    facts: dict[str, Any] = {"configuration": config.model_dump(mode="json"), "inputs": _input_hashes(config)}
+    inputs = {name: _digest(file) for name, file in input_files(config)}
+    facts: dict[str, Any] = {"configuration": config.model_dump(mode="json"), "inputs": inputs}
     facts |= {"doubts": doubts, "leaks": leaks, "reach_um": reach, "controls": controls}
     write_store(graph, out, facts, slides)
     log.info("anchors: %s", ", ".join(f"{k} {v:,}" for k, v in anchor_count(graph).items()) or "none")
@@ -227,17 +228,31 @@ def leaks_of(sections: list[Any], task: TaskConfig, duplicates: list[Duplicate])
 
 
 def input_files(config: Config) -> Iterator[tuple[str, Path]]:
-    """Yield every file a configuration names, and the section that it is of."""
+    """Yield every file a configuration names that is there, under the section that it is of and its place there."""
     for section in config.task.sections:
-        for source in section.sources:
-            for path in [source.path, *(v for v in source.options.values() if isinstance(v, Path))]:
-                for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-                    yield section.name, file
+        for path in dict.fromkeys(_paths_of(section)):
+            for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+                if file.is_file():
+                    yield f"{section.name}/{file.relative_to(path.parent)}", file
 
 
-def _input_hashes(config: Config) -> dict[str, str]:
-    hashes = {}
-    for section, file in input_files(config):
-        with file.open("rb") as opened:
-            hashes[f"{section}/{file.name}"] = hashlib.file_digest(opened, "sha256").hexdigest()
-    return hashes
+def _paths_of(section: SectionConfig) -> Iterator[Path]:
+    for source in section.sources:
+        yield source.path
+        for value in source.options.values():
+            yield from [value] if isinstance(value, Path) else []
+            if isinstance(value, dict):  # files named beside it, such as those of other modalities
+                yield from (source.path.parent / one for one in value.values() if isinstance(one, str))
+    for method in section.registration:
+        yield from (value for value in method.options.values() if isinstance(value, Path))
+
+
+def changed_inputs(config: Config, store: Path) -> list[str]:
+    """Return which files that a graph store was built from hold something else now; those that are gone do not."""
+    built = store_facts(store)["provenance"].get("inputs", {})
+    return [name for name, file in input_files(config) if name in built and _digest(file) != built[name]]
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

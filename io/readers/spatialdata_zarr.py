@@ -16,7 +16,7 @@ from aivc_graph.errors import Faults, ReadError, unknown_name
 from aivc_graph.io.anndata_rows import layers_of, values_of
 from aivc_graph.io.h5ad_file import check_matrices
 from aivc_graph.io.intake import add_counts, check_one_ground, check_one_plane, kept_rows
-from aivc_graph.io.options import CountOptions, LayerOptions, NodeOptions, SymbolOptions
+from aivc_graph.io.options import CountOptions, LayerOptions, NodeOptions, Positive, SymbolOptions
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.tables import labels_of, names_of, need_columns
 from aivc_graph.io.zarr_safety import check_zarr_folder, check_zip_members
@@ -72,7 +72,7 @@ class SpatialDataReader(NodeOptions, LayerOptions, SymbolOptions, CountOptions, 
     """
 
     coordinate_system: str | None = None
-    um_per_unit: float | None = None
+    um_per_unit: Positive | None = None
     cells: str | None = None
     spots: str | None = None
     table: str | None = None

@@ -14,6 +14,7 @@ from scipy import sparse
 from aivc_graph.errors import ReadError
 from aivc_graph.io.hdf5_guard import check_hdf5, hdf5_names
 from aivc_graph.io.matrices import count_table
+from aivc_graph.io.options import Positive
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.rows import AbstractRowsReader, Rows
 from aivc_graph.io.stereo_files import Molecules, gef_bins, gem_molecules, is_gem
@@ -51,7 +52,7 @@ class StereoSeqReader(AbstractRowsReader):
 
     level: Literal["cell", "patch"] = "patch"
     bin: int = Field(default=50, ge=1)
-    um_per_unit: float | None = Field(default=UM_PER_SPOT, gt=0)
+    um_per_unit: Positive | None = UM_PER_SPOT
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
