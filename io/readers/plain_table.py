@@ -55,8 +55,8 @@ class PlainTableReader(PositionOptions, AbstractAnyRowsReader):
     transpose
         Whether the rows of the counts are genes and the columns barcodes.
 
-    See `aivc_graph.io.options.PositionOptions` and `aivc_graph.io.any_rows.AbstractAnyRowsReader` for the others; one of
-    `columns` called ``label`` is the label.
+    See `aivc_graph.io.options.PositionOptions` for `x` and `y` and `aivc_graph.io.any_rows.AbstractAnyRowsReader` for
+    the others; one of `columns` called ``label`` is the label.
 
     Raises
     ------
