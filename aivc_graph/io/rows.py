@@ -14,11 +14,19 @@ from numpy.typing import NDArray
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError
-from aivc_graph.io.intake import SUMS, add_counts, check_one_ground, check_one_plane, check_totals, kept_rows
+from aivc_graph.io.intake import (
+    SUMS,
+    add_counts,
+    check_one_ground,
+    check_one_plane,
+    check_totals,
+    kept_rows,
+    section_names,
+)
 from aivc_graph.io.lattice import stated_radius, stated_um_per_unit
 from aivc_graph.io.options import CountOptions, NodeOptions, Positive
 from aivc_graph.io.reading import AbstractReader
-from aivc_graph.io.tables import labels_of, names_of, need_columns, numbers
+from aivc_graph.io.tables import labels_of, need_columns, numbers
 from aivc_graph.tissue.frame import scale_affine
 from aivc_graph.tissue.schema import spacing_um
 from aivc_graph.tissue.section import add_level, add_observation, new_section
@@ -112,12 +120,7 @@ class AbstractTableReader(NodeOptions, AbstractReader):
 
     def read_by(self, path: Path, by: tuple[str, ...]) -> dict[str, Any]:
         rows = self._named_rows(path, by)
-        missing = rows.columns[list(by)].isna().any(axis=1).to_numpy()
-        if missing.any():
-            found = f"{int(missing.sum()):,} rows without a value in {', '.join(by)}"
-            raise ReadError(rows.where, found, "the section of every row", "drop these rows")
-        parts = [pd.Series(names_of(rows.columns[name]), dtype=object).astype(str) for name in by]
-        name = pd.concat(parts, axis=1).agg("-".join, axis=1).to_numpy()
+        name = section_names(rows.columns, by, rows.where)
         return {one: self.section_of(rows.take(name == one), path, one) for one in sorted(set(name))}
 
     def annotation(self, rows: Rows) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError
-from aivc_graph.io.intake import add_counts, check_totals, kept_rows
+from aivc_graph.io.intake import add_counts, check_totals, kept_rows, parted
 from aivc_graph.io.labels import read_labels
 from aivc_graph.io.matrices import read_10x_h5, read_mtx_folder
 from aivc_graph.io.molecules import MoleculeColumns, lazy_molecules
@@ -126,6 +126,10 @@ class XeniumReader(NodeOptions, CountOptions, AbstractReader):
         if self.slide is not None:
             self._add_slide(tissue, path, facts)
         return tissue
+
+    def read_by(self, path: Path, by: tuple[str, ...]) -> dict[str, Any]:
+        cells = _required(path, _CELLS)
+        return parted(self, path, by, _cells(cells), str(cells))
 
     def _add_slide(self, tissue: Any, folder: Path, facts: dict[str, Any]) -> None:
         path = xenium_picture(folder, str(self.slide))
