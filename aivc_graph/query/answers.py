@@ -117,12 +117,12 @@ def expression_table(
 
 
 def _measured(graph: TissueGraph, level: str, columns: list[int], modality: str) -> np.ndarray:
-    panel, section = panel_columns(graph, level, modality).numpy(), graph[level].section_index.numpy()
     counts = raw_values(graph, level, modality)
     if modality not in names.MOLECULE_OF:
         values = counts[:, columns].astype(np.float32)
         values[~graph[level][names.mask_name(modality)].numpy()] = np.nan
         return np.asarray(values)
+    panel, section = panel_columns(graph, level, modality).numpy(), graph[level].section_index.numpy()
     depth, covered = np.asarray(counts.sum(axis=1)), measured_share(graph, level, modality)[section]
     values = counts[:, columns].toarray() / np.maximum(depth, 1) * (PER * covered[:, None])
     there = measured_molecules(graph, level, modality).numpy()[:, panel[columns]]
