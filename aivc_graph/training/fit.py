@@ -120,7 +120,7 @@ class _Fit:
         self.n_nodes = sum(int(self.graph[v].num_nodes) for v in self.graph.levels if v != names.REGION)
         size = config.window_nodes or int(np.clip(self._n_learning() // 8, *WINDOW_NODES))
         self.visits = Visits(graph, self.model, self.device, self.n_nodes, size)
-        self.places = Places.of(self.graph, self.plan.counts)
+        self.places = Places.of(self.graph, self.plan.panels)
         self.epoch, self.best, self.best_epoch, self.halvings = 0, float("inf"), 0, 0
         self.best_state: dict[str, Tensor] = {}
         self.diagnostics: dict[str, float] = {}
@@ -201,7 +201,7 @@ class _Fit:
             seed=self.config.seed,
             source=self.source,
             window_nodes=self.visits.size,
-            new_donor=new_donors(self.graph, self.plan.counts),
+            new_donor=new_donors(self.graph, self.plan.panels),
         )
         for stage in stages:
             for part in self.model.parts():

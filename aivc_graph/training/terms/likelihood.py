@@ -42,7 +42,7 @@ def likelihood(
     Parameters
     ----------
     feature_weight
-        Weight of measurements that are no counts.
+        Weight of measurements that are a look alone, as of a tile.
     modality_weight
         Weight of modalities by name, where it is another.
     question
@@ -63,5 +63,5 @@ def likelihood(
         said = part.likelihood(state.z[part.plan.level], data)
         loss.total[key] = said.nll(part.observation(data), node, feature)
         loss.number[key] = float(node.sum() * feature.sum())
-        loss.weight[key] = modality_weight.get(key[1], 1.0 if part.counts else feature_weight)
+        loss.weight[key] = modality_weight.get(key[1], 1.0 if part.measures else feature_weight)
     return loss

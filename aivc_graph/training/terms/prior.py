@@ -26,7 +26,7 @@ class PriorTerm(AbstractTerm):
 
     :math:`v_i` are the decoder's weights of molecule i in units of the prior's spread, so that the product is how the
     log shares of two molecules vary together over states; a is the weight of the edge, k(j) the end of another edge at
-    random. A relation may join molecules of two modalities, such as peaks and genes.
+    random. An edge of sign −1 wants the opposite. A relation may join molecules of two modalities.
 
     Raises
     ------
@@ -49,7 +49,7 @@ class PriorTerm(AbstractTerm):
     def forward(self, one: Pass) -> Loss:
         """Return the sums over all relations, by level and relation."""
         loss = Loss()
-        parts = [part for part in one.model.parts_of("measurement") if part.counts]
+        parts = [part for part in one.model.parts_of("measurement") if part.plan.modality in names.MOLECULE_OF]
         for (source, name, target), edges in self.edges.items():
             for a, b in product(parts, parts):
                 ends = [names.MOLECULE_OF[part.plan.modality] for part in (a, b)]
@@ -70,10 +70,12 @@ class PriorTerm(AbstractTerm):
 
 
 def _edges(graph: TissueGraph, relation: tuple[str, str, str]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return source, target and weight of each edge."""
+    """Return source and target of each edge, and its weight, below 0 where one molecule lowers the other."""
     csr = graph[relation].adj_t
     target = torch.repeat_interleave(torch.arange(csr.shape[0]), csr.crow_indices().diff())
-    return csr.col_indices().long(), target, csr.values().float()
+    weight = csr.values().float()
+    lowers = graph[relation]["sign"] < 0 if "sign" in graph[relation] else torch.zeros(len(weight), dtype=torch.bool)
+    return csr.col_indices().long(), target, torch.where(lowers, -weight, weight)
 
 
 def _edge_nll(
@@ -83,5 +85,5 @@ def _edge_nll(
     known = torch.isfinite(x[source, 0]) & torch.isfinite(y[target, 0])
     source, target, weight = source[known], target[known], weight[known]
     drawn = target[torch.randperm(len(target), generator=generator).to(x.device)]
-    alike, by_chance = ((x[source] * y[one]).sum(dim=1) for one in (target, drawn))
-    return -(weight * (logsigmoid(alike) + logsigmoid(-by_chance))).sum(), float(weight.sum())
+    alike, by_chance = (weight.sign() * (x[source] * y[one]).sum(dim=1) for one in (target, drawn))
+    return -(weight.abs() * (logsigmoid(alike) + logsigmoid(-by_chance))).sum(), float(weight.abs().sum())

@@ -86,5 +86,5 @@ TERMS: Registry[type[AbstractTerm]] = Registry("term of the objective", "aivc_gr
 
 def prior_variance(model: TissueModel, level: str) -> Tensor:
     """Return the variance of the prior of states at a level (latent,)."""
-    first = model.first_counts(level)
+    first = model.state_maker(level)
     return torch.ones(model.latent) if first is None else first.variance

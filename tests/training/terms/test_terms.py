@@ -89,7 +89,7 @@ def posterior(one: Pass) -> tuple[torch.Tensor, torch.Tensor]:
 
 def divergences(one: Pass) -> torch.Tensor:
     mean, precision = posterior(one)
-    prior = Normal(0.0, one.model.first_counts("cell").variance.sqrt())
+    prior = Normal(0.0, one.model.state_maker("cell").variance.sqrt())
     return kl_divergence(Normal(mean, precision.rsqrt().expand_as(mean)), prior).sum(dim=1)
 
 
@@ -161,7 +161,7 @@ def test_with_alignment_alone_it_is_a_dual_encoder(model: TissueModel, graph: Ti
     value = objective.value(objective(one))
     told = [part.encode(one.inputs.measured(*part.slot)) for part in model.parts_of("measurement")]
     mean, precision = posterior(one)
-    scaled = [t / model.first_counts("cell").variance.sqrt() for t in told]
+    scaled = [t / model.state_maker("cell").variance.sqrt() for t in told]
     x, y = (t / t.norm(dim=1, keepdim=True) for t in scaled)
     total = 0.0
     for a, b in ((x, y), (y, x)):
@@ -211,7 +211,7 @@ def test_with_a_prior_related_molecules_go_with_the_same_states(model: TissueMod
         given = related(graph, stripe_of)
         objective, one = Objective(given, config(prior=0.5)), seen(model, graph)
         losses = objective(one)
-        spread = model.first_counts("cell").variance.sqrt()
+        spread = model.state_maker("cell").variance.sqrt()
         gene, protein = ((model.part("measurement", "cell", m).decoder() * spread).detach() for m in ("rna", "protein"))
         target, source = to_scipy_csr(given["gene", "encodes", "protein"].adj_t).nonzero()
         generator = torch.Generator().manual_seed(3)
@@ -221,6 +221,11 @@ def test_with_a_prior_related_molecules_go_with_the_same_states(model: TissueMod
         torch.testing.assert_close(losses["prior"].mean(), expected, rtol=1e-4, atol=0)
         torch.testing.assert_close(objective.value(losses), losses["likelihood"].mean() + 0.5 * expected)
         values[name] = expected.item()
+        given["gene", "encodes", "protein"].sign = -torch.ones(len(source), dtype=torch.int8)
+        lowered = Objective(given, config(prior=0.5))(seen(model, graph))["prior"].mean()
+        expected = torch.log1p(torch.exp(alike)).mean() + torch.log1p(torch.exp(-chance)).mean()
+        torch.testing.assert_close(lowered, expected, rtol=1e-4, atol=0)
+        del given["gene", "encodes", "protein"]["sign"]
     assert values["true"] < values["wrong"]
 
 
