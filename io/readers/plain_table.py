@@ -143,7 +143,7 @@ class PlainTableReader(PositionOptions, AbstractAnyRowsReader):
         }
         here = [i for i, name in enumerate(counts.columns) if name not in named and not self._is_index(counts, i)]
         words = annotation_names(counts.columns)
-        words[words] = [not _is_whole(counts.iloc[:, i]) for i in np.flatnonzero(words)]
+        words[words] = [not _is_whole(counts.iloc[:, int(i)]) for i in np.flatnonzero(words)]
         if places is not counts:
             words |= counts.columns.isin(places.columns)
         left = [str(counts.columns[i]) for i in here if words[i]]
