@@ -18,8 +18,8 @@ from aivc_graph.errors import ReadError
 from aivc_graph.io.decode_budget import check_piece, check_unpacked
 
 MAX_DEPTH = 32
-PROBE_S, PROBE_BYTES_PER_S = 10.0, 2e7
-WAITS = 10  # times as long by the clock, should it wait for something
+PROBE_S, PROBE_BYTES_PER_S = 5.0, 2e7
+WAITS = 5  # times as long by the clock, should it wait for something
 _PICKLE = re.compile(rb"^\x80[\x02-\x05]")
 
 
