@@ -76,8 +76,8 @@ def cortex() -> dict[str, Any]:
     given, said = logged(rna), {}
     for name, joined in controls(links):
         asked = logged(peaks @ joined.T)
-        laid = {"correspondence": (found := correspond(given, asked, library)) and (found.given, found.asked)}
-        laid["canonical correlation"] = across_cells(given, asked)
+        found = correspond(given, asked, library)
+        laid = {"correspondence": (found.given, found.asked), "canonical correlation": across_cells(given, asked)}
         ways = {str(tuple(way)): round(value, 4) for way, value in found.agreement.items()}
         for who, places in laid.items():
             said[f"{who}, {name}"] = by_cell(*places, library, label)
