@@ -14,6 +14,7 @@ from aivc_graph.errors import ConfigError, ReadError
 from aivc_graph.evaluation.settings import EvaluationConfig
 from aivc_graph.graph.build import GraphConfig
 from aivc_graph.graph.edges.rule import EDGES
+from aivc_graph.io.priors.layout import PriorConfig
 from aivc_graph.io.reading import READERS, recognise
 from aivc_graph.modalities.histology_features import HistologyFeatures
 from aivc_graph.model.settings import BY_NAME, ONE_MEMBER, ModelConfig
@@ -176,12 +177,15 @@ class TaskConfig(Settings):
         What is held out: ``kind`` and the options of that design; all nodes train if not given.
     features
         How the tiles under the patches are described; no tile is read if not given.
+    priors
+        Files of what is known about molecules: relations between genes, and vectors of them.
     """
 
     name: str = "task"
     sections: tuple[SectionConfig, ...] = ()
     split: dict[str, Any] | None = None
     features: HistologyFeatures | None = None
+    priors: tuple[PriorConfig, ...] = ()
 
     @field_validator("name")
     @classmethod
@@ -206,7 +210,7 @@ class Config(Settings):
     Parameters
     ----------
     task
-        The data, what is held out, and how slides are described.
+        The data, what is held out, how slides are described, and what is known beforehand.
     graph
         How sections become a graph: genes, patches, neighbours.
     model
@@ -289,15 +293,13 @@ def put_over(data: dict[str, Any], override: str, faults: SettingFaults) -> None
     """Put ``KEY=VALUE`` into `data`; the value is read as YAML."""
     name, equals, text = (part.strip() for part in override.partition("="))
     if not equals or not name:
-        faults.add_override(override, "no value", "KEY=VALUE", "write it as in `--set training.epochs=20`")
-        return
+        return faults.add_override(override, "no value", "KEY=VALUE", "write it as in `--set training.epochs=20`")
     try:
         value = YamlSource(text, "--set")
     except ConfigError:
         value = None
     if value is None or value.faults:
-        faults.add_override(name, repr(text), "a plain YAML value", "put it in quotes")
-        return
+        return faults.add_override(name, repr(text), "a plain YAML value", "put it in quotes")
     *above, last = key = parse_dotted(name)
     place: Any = data
     for part in above:

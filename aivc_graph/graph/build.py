@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,14 @@ from aivc_graph.graph.nodes import Nodes, gather_nodes, grid_patches, pieces
 from aivc_graph.graph.observations import add_observations
 from aivc_graph.graph.ordering import hilbert_order_within
 from aivc_graph.graph.outlines import keep_outlines
+from aivc_graph.graph.priors import add_priors
 from aivc_graph.graph.profiles import add_section_profiles
 from aivc_graph.graph.schema import check_graph
 from aivc_graph.graph.tissue_graph import TissueGraph, to_torch_csr
 from aivc_graph.graph.within import overlap_with_discs, overlap_with_grid
 from aivc_graph.settings import Settings
 from aivc_graph.tissue.frame import is_dissociated
+from aivc_graph.tissue.prior import Prior
 from aivc_graph.tissue.section import metadata_of
 
 log = logging.getLogger(__name__)
@@ -69,7 +72,9 @@ class GraphConfig(Settings):
         return edges
 
 
-def build_graph(sections: list[Any], config: GraphConfig | None = None) -> TissueGraph:
+def build_graph(
+    sections: list[Any], config: GraphConfig | None = None, priors: Sequence[Prior] = ()
+) -> TissueGraph:
     """Build one graph over all `sections`, tissue and dissociated samples alike; no edge crosses a section or a split.
 
     Dissociated cells belong to their section, (cell, within, section), and are near nobody: no neighbours, no patch, no
@@ -80,6 +85,8 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None) -> Tissu
     sections
         Sections as `aivc_graph.io.read` returns them, already labelled by a split where one is wanted
         (a ``split`` column in their shapes); without a label a node is for training.
+    priors
+        What is known about molecules beforehand; see `add_priors`.
 
     Raises
     ------
@@ -94,6 +101,7 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None) -> Tissu
     started = time.perf_counter()
     graph = lay_graph(sections, config)
     add_observations(graph, sections, n_genes=config.n_genes, keep_genes=config.keep_genes)
+    add_priors(graph, priors)
     add_interventions(graph, sections)
     add_section_profiles(graph)
     keep_outlines(graph, sections)

@@ -20,6 +20,7 @@ from aivc_graph.graph.observations import anchor_count
 from aivc_graph.graph.replacing import refuse_other
 from aivc_graph.graph.store import write_store
 from aivc_graph.io.cache_folder import cache_folder
+from aivc_graph.io.priors.layout import read_prior
 from aivc_graph.io.reading import guarded, reader_for
 from aivc_graph.io.staging import check_place
 from aivc_graph.modalities.histology import add_histology
@@ -83,7 +84,7 @@ def build(config: Config, out: Path | None = None) -> Path:
     with doubts_heard() as heard:
         for section in sections:  # once the sides are known: a slide's colours are those of its training side
             describe_slide(section, config.task, config.graph.patch_um)
-        graph = build_graph(sections, config.graph)
+        graph = build_graph(sections, config.graph, [read_prior(one) for one in config.task.priors])
     doubts += heard
     for level, found in connectivity(graph).items():
         log.info("%s: %s", level, ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in found.items()))
@@ -227,7 +228,9 @@ def leaks_of(sections: list[Any], task: TaskConfig, duplicates: list[Duplicate])
 
 
 def input_files(config: Config) -> Iterator[tuple[str, Path]]:
-    """Yield every file a configuration names, and the section that it is of."""
+    """Yield every file a configuration names, and the section that it is of, or ``priors``."""
+    for prior in config.task.priors:
+        yield from (("priors", path) for path in (prior.path, prior.names_by) if path is not None)
     for section in config.task.sections:
         for source in section.sources:
             for path in [source.path, *(v for v in source.options.values() if isinstance(v, Path))]:

@@ -29,7 +29,7 @@ def graph_elsewhere(run: Path, on: Path) -> Iterator[Path]:
     """Yield the graph store of other tissue: that at `on`, or one built from the configuration at `on`.
 
     It is built with the graph settings and the features of the run, all genes that were measured, and no split, since
-    none of it is for training. It lies in the user's cache folder, under what it was built from, and is found there
+    none of it is for training; what is known of genes is what the run knew. It lies in the user's cache folder, under what it was built from, and is found there
     when the next question is put; where that folder cannot be written it is built for this question alone.
 
     Raises
@@ -47,7 +47,7 @@ def graph_elsewhere(run: Path, on: Path) -> Iterator[Path]:
         yield on
         return
     given = load_config(on)
-    task = given.task.model_copy(update={"split": dict(EVERYTHING), "features": own.task.features})
+    task = given.task.model_copy(update={"split": dict(EVERYTHING), "features": own.task.features, "priors": ()})
     graph = own.graph.model_copy(update={"n_genes": None, "keep_genes": ()})
     config = given.model_copy(update={"task": task, "graph": graph, "model": own.model})
     cache = cache_folder()

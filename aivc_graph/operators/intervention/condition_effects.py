@@ -106,6 +106,7 @@ class ConditionEffects(AbstractPart):
     products: Tensor
     left_out: Tensor
     missed: Tensor
+    opening: Tensor
 
     def __init__(self, plan: ConditionsPlan) -> None:
         super().__init__(plan)
@@ -122,6 +123,7 @@ class ConditionEffects(AbstractPart):
         self.hold("start", torch.full((SOURCES,), torch.nan, dtype=torch.float64))
         self.hold("products", torch.zeros((len(self.kinds), k, k), dtype=torch.float64))
         self.hold("left_out", torch.zeros(len(self.kinds), dtype=torch.int64))
+        self.hold("opening", torch.ones(len(self.kinds), dtype=torch.float64))
         self.hold("missed", torch.zeros((len(self.kinds), shape[1]), dtype=torch.float64))
 
     @classmethod
@@ -176,7 +178,7 @@ class ConditionEffects(AbstractPart):
             if kind in stack.evidence:
                 told = stack.evidence[kind]
                 self.products[i], self.left_out[i] = torch.from_numpy(told.products), told.n
-                self.missed[i] = torch.from_numpy(told.missed)
+                self.missed[i], self.opening[i] = torch.from_numpy(told.missed), told.opening
 
     def predict(
         self,
@@ -282,7 +284,8 @@ class ConditionEffects(AbstractPart):
 
     def _stack(self) -> Stack:
         start = self.start.numpy()[np.isfinite(self.start.numpy())]
-        held = zip(self.products.numpy(), self.left_out.tolist(), self.missed.numpy(), strict=True)
+        sums = (self.products.numpy(), self.left_out.tolist(), self.missed.numpy(), self.opening.tolist())
+        held = zip(*sums, strict=True)
         evidence = {kind: LeftOut(*one) for kind, one in zip(self.kinds, held, strict=True)}
         return Stack(start if len(start) else None, evidence)
 

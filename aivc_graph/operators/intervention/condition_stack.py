@@ -43,6 +43,7 @@ RULES = (
 # Beforehand the rules that tell conditions apart count alike, and speak as loud as one left-out condition.
 BEFOREHAND = np.array([0.2] * 5 + [0.0] * 7)
 FOR_BEFOREHAND = 1.0
+MEAN = RULES.index("context mean")
 # Left-out conditions that choose the weights; more are drawn down to this, and fewer choose nothing.
 MOST_LEFT_OUT = 40
 LEAST_LEFT_OUT = 4
@@ -79,11 +80,14 @@ class LeftOut(NamedTuple):
         How many were left out; one that can be left out in several ways counts once.
     missed
         Squared error of each gene, summed over left-out conditions, each answered by the weights of the others (gene,).
+    opening
+        How far the weighed rules are let through beside the mean of the context: wholly but for several parts, none of them seen.
     """
 
     products: Floats
     n: int
     missed: Floats
+    opening: float
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,8 @@ def predict_responses(given: Conditions, asked: Mask, seed: int = 0) -> Floats:
     far larger than any left out, these do not decide. With fewer than four left out, a combination is told by
     :math:`w_0`, by the additive rule itself where none of as many parts trains, and one part by the mean of all
     training effects. Parts never seen alone are told by the mean of those that were, and by what is known of their
-    genes.
+    genes; of several parts, none of them seen, all this departs from the mean of the context only as far as the
+    left-out conditions support it (`opening_of`).
 
     Parameters
     ----------
@@ -152,7 +157,8 @@ def answers(given: Conditions, asked: Mask, stack: Stack) -> Floats:
         told = stack.evidence.get(kind)
         several = kind.parts > 1 and bool((given.train & (number == kind.parts)).any())
         if said is not None and told is not None and told.n >= LEAST_LEFT_OUT:
-            answer[i] = weights(told.products, told.n, said[:, i]) @ said[:, i]
+            stacked = weights(told.products, told.n, said[:, i]) @ said[:, i]
+            answer[i] = told.opening * stacked + (1 - told.opening) * said[MEAN, i]
         elif said is not None and several:
             answer[i] = BEFOREHAND @ said[:, i]
         elif kind.parts > 1:
@@ -212,6 +218,23 @@ def weights(products: Floats, n_left_out: int, said: Floats) -> Floats:
     return shares_of_rules(square + drawn, cross + drawn @ BEFOREHAND, BEFOREHAND)
 
 
+def opening_of(gains: Floats) -> float:
+    r"""Return how far to depart from the nested rule, from what each left-out condition gains by it (condition,).
+
+    .. math:: \max(0, 1 - s^2 / \bar g^2)
+
+    with s the standard error of the mean gain: the positive part of Stein's factor, shut where the gain is no larger than
+    its error, or is none.
+
+    References
+    ----------
+    Efron & Morris 1973, doi:10.1080/01621459.1973.10481350.
+    """
+    if len(gains) < LEAST_LEFT_OUT or (mean := float(gains.mean())) <= 0:
+        return 0.0
+    return max(0.0, 1.0 - float(gains.var(ddof=1)) / len(gains) / mean**2)
+
+
 def left_out(given: Conditions, kind: Kind, start: Floats, seed: int = 0) -> LeftOut:
     """Return what training conditions say that are left out as a kind is asked."""
     starts, found = {EVERYWHERE: start}, []
@@ -222,14 +245,21 @@ def left_out(given: Conditions, kind: Kind, start: Floats, seed: int = 0) -> Lef
                 starts[where] = variances(own, likenesses(own, loadings(own)))
         said = np.stack([np.concatenate([rules(fewer, one, starts)[:, 0], given.effect[one]]) for _, fewer in ways])
         found.append((said, np.einsum("wig,wjg->ij", said, said) / len(said) / said.shape[2]))
-    k, missed = len(RULES), np.zeros(given.effect.shape[1])
+    k = len(RULES)
     products = sum((own for _, own in found), np.zeros((k + 1, k + 1)))
+    ways_missed, gains = [], []
     for ways_said, own in found:
-        for one_said in ways_said:
-            several = len(found) - 1 >= LEAST_LEFT_OUT
-            weight = weights(products - own, len(found) - 1, one_said[:k]) if several else BEFOREHAND
-            missed += (weight @ one_said[:k] - one_said[k]) ** 2 / len(ways_said)
-    return LeftOut(products, len(found), missed)
+        several = len(found) - 1 >= LEAST_LEFT_OUT
+        each = [weights(products - own, len(found) - 1, one[:k]) if several else BEFOREHAND for one in ways_said]
+        stacked = np.stack([weight @ one[:k] - one[k] for weight, one in zip(each, ways_said, strict=True)])
+        nested = ways_said[:, MEAN] - ways_said[:, k]
+        ways_missed.append((stacked, nested))
+        gains.append((nested**2).mean() - (stacked**2).mean())
+    opening = opening_of(np.array(gains)) if kind.parts > 1 and kind.unseen == kind.parts else 1.0
+    missed = np.zeros(given.effect.shape[1])
+    for stacked, nested in ways_missed:
+        missed += ((opening * stacked + (1 - opening) * nested) ** 2).mean(axis=0)
+    return LeftOut(products, len(found), missed, opening)
 
 
 def _left_out(given: Conditions, kind: Kind, seed: int) -> Iterator[tuple[np.integer, Conditions]]:

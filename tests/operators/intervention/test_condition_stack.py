@@ -158,8 +158,8 @@ def test_parts_never_seen_fall_back_on_the_mean_of_all_parts() -> None:
 def test_weights_are_shares_and_leave_a_rule_that_tells_nothing() -> None:
     given, asked = held_out(screen("saturates"))
     start = variances(given, likenesses(given, None))
-    products, n, _ = left_out(given, Kind(2, 0, True, False), start)
-    assert n == 17
+    products, n, _, opening = left_out(given, Kind(2, 0, True, False), start)
+    assert n == 17 and opening == 1.0
     for said in rules(given, np.flatnonzero(asked), {EVERYWHERE: start}).transpose(1, 0, 2):
         found = weights(products, n, said)
         assert (found >= 0).all() and found.sum() == pytest.approx(1.0)
