@@ -72,9 +72,7 @@ class GraphConfig(Settings):
         return edges
 
 
-def build_graph(
-    sections: list[Any], config: GraphConfig | None = None, priors: Sequence[Prior] = ()
-) -> TissueGraph:
+def build_graph(sections: list[Any], config: GraphConfig | None = None, priors: Sequence[Prior] = ()) -> TissueGraph:
     """Build one graph over all `sections`, tissue and dissociated samples alike; no edge crosses a section or a split.
 
     Dissociated cells belong to their section, (cell, within, section), and are near nobody: no neighbours, no patch, no

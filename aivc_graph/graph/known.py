@@ -159,9 +159,9 @@ def cosines(rows: sparse.csr_matrix | Floats) -> Floats:
 
 
 def rewired_edges(edges: sparse.csr_matrix, rng: np.random.Generator) -> sparse.csr_matrix:
-    """Return edges whose ends are dealt anew: as many in and out of every gene; an edge to itself or twice is dealt again.
+    """Return edges whose ends are dealt anew: as many in and out of every gene.
 
-    The few that are left after `ROUNDS` are dropped.
+    An edge to itself, or there twice, is dealt again; the few that are left after `ROUNDS` are dropped.
 
     References
     ----------

@@ -27,7 +27,7 @@ from aivc_graph.tissue.prior import Prior
 log = logging.getLogger(__name__)
 
 # From which type of molecule to which each relation leads.
-ENDS = {name: (names.GENE, names.GENE) for name in (names.REGULATES, names.BINDS, names.INTERACTS)}
+ENDS = dict.fromkeys((names.REGULATES, names.BINDS, names.INTERACTS), (names.GENE, names.GENE))
 ENDS |= {names.ENCODES: (names.GENE, names.PROTEIN), names.NEAR: (names.PEAK, names.GENE)}
 SHOWN, MOSTLY = 3, 0.5
 _PLACE = re.compile(r"^(?:chr)?([^:\-_]+)[:\-_](\d+)[\-_](\d+)$")
@@ -104,13 +104,7 @@ def _widen(graph: TissueGraph, priors: list[Prior]) -> None:
     """Make nodes of all genes that priors name; counts and panels get a column for each, in which nothing is."""
     known: set[str] = set()
     for prior in priors:
-        ends = ENDS.get(prior.relation)
-        if prior.describes or prior.placed:
-            known |= names_in(prior)
-        elif ends == (names.GENE, names.GENE):
-            known |= names_in(prior)
-        else:
-            known |= set(prior.table["source"])
+        known |= set(prior.table["source"]) if prior.relation == names.ENCODES else names_in(prior)
     there = graph.obs(names.GENE).index if names.GENE in graph.node_types else pd.Index([], dtype=str, name="symbol")
     index = there.append(pd.Index(sorted(known - set(there)), dtype=object)).rename(there.name)
     graph[names.GENE].obs, graph[names.GENE].num_nodes = pd.DataFrame(index=index), len(index)

@@ -12,8 +12,8 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, GraphError
-from aivc_graph.graph.panels import measured_name
 from aivc_graph.graph.known import know_as
+from aivc_graph.graph.panels import measured_name
 from aivc_graph.graph.profiles import add_section_profiles
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
 from aivc_graph.tissue.doubt import doubt
@@ -27,10 +27,11 @@ LEAST_SHARED, LEAST_SHARE = 20, 0.5
 def seen_as(graph: TissueGraph, like: TissueGraph) -> TissueGraph:
     """Return `graph` in the terms of `like`, the graph a model was trained on; neither is changed.
 
-    Molecules and features come in the order of `like`, with what is known of them there; further ones, and levels that it lacks, are left out; what was
-    not measured at all counts as unmeasured at every node. A panel may lack molecules of `like`: the section attribute
-    ``<level>_<modality>_measured`` (section, molecule) then says which there are. Sections are described by their own
-    means, as those held out whole are, at the depths and against the common profiles of `like`.
+    Molecules and features come in the order of `like`, with what is known of them there; further ones, and levels that
+    it lacks, are left out; what was not measured at all counts as unmeasured at every node. A panel may lack
+    molecules of `like`: the section attribute ``<level>_<modality>_measured`` (section, molecule) then says which there
+    are. Sections are described by their own means, as those held out whole are, at the depths and against the common
+    profiles of `like`.
 
     Raises
     ------

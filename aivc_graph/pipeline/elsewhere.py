@@ -29,8 +29,9 @@ def graph_elsewhere(run: Path, on: Path) -> Iterator[Path]:
     """Yield the graph store of other tissue: that at `on`, or one built from the configuration at `on`.
 
     It is built with the graph settings and the features of the run, all genes that were measured, and no split, since
-    none of it is for training; what is known of genes is what the run knew. It lies in the user's cache folder, under what it was built from, and is found there
-    when the next question is put; where that folder cannot be written it is built for this question alone.
+    none of it is for training; what is known of genes is what the run knew. It lies in the user's cache folder, under
+    what it was built from, and is found there when the next question is put; where that folder cannot be written it is
+    built for this question alone.
 
     Raises
     ------

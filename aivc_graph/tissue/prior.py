@@ -1,4 +1,4 @@
-"""What is known about molecules before anything was measured: relations between them, and columns that describe them."""
+"""What is known about molecules before anything was measured: their relations, and columns that describe them."""
 
 from __future__ import annotations
 

@@ -16,7 +16,9 @@ ENDS = (("source", "target"), ("a", "b"), ("from", "to"), ("gene_a", "gene_b"), 
 SIGNS, WEIGHTS = ("sign", "mor", "effect"), ("weight", "w", "score")
 
 
-@LAYOUTS.register("columns", expects="columns source and target (or a and b, from and to), and sign and weight if known")
+@LAYOUTS.register(
+    "columns", expects="columns source and target (or a and b, from and to), and sign and weight if known"
+)
 class ColumnsLayout(AbstractLayout):
     """A row an edge; columns of other names are given as ``source:``, ``target:``, ``sign:`` and ``weight:``."""
 

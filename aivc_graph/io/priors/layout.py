@@ -1,4 +1,4 @@
-"""The contract of a layout of prior knowledge, the registry of layouts, and `read_prior`, which picks one by content."""
+"""The contract of a layout of priors, the registry of layouts, and `read_prior`, which picks one by content."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def file_facts(config: PriorConfig) -> dict[str, Any]:
 
 
 def _layout_of(path: Path, relation: str | None) -> str:
-    order = [name for name in LAYOUTS if name not in LAST] + [name for name in LAST]
+    order = [name for name in LAYOUTS if name not in LAST] + list(LAST)
     if relation == names.DESCRIBES:  # a table of numbers by gene is a vector file, whatever its columns are called
         order = ["gmt", "progeny", "vectors"]
     for name in order:
@@ -145,11 +145,8 @@ def _edges(table: pd.DataFrame, where: str, config: PriorConfig) -> pd.DataFrame
     """Return edges with all four columns, each pair once: the heavier of two counts, no molecule to itself."""
     table = table.dropna(subset=["source", "target"]).astype({"source": str, "target": str})
     weight = table["weight"].to_numpy(float) if "weight" in table else np.ones(len(table))
-    if "sign" in table:
-        sign = np.sign(table["sign"].to_numpy(float))
-    else:
-        sign = np.where(weight < 0, -1.0, 0.0)
-    sign = np.nan_to_num(sign)
+    given = table["sign"].to_numpy(float) if "sign" in table else np.minimum(weight, 0.0)
+    sign = np.nan_to_num(np.sign(given))
     if not np.isfinite(weight).all():
         raise ReadError(where, f"{int((~np.isfinite(weight)).sum()):,} weights that are no numbers", "finite weights")
     found = table[["source", "target"]].assign(sign=sign, weight=np.abs(weight))

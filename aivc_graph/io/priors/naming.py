@@ -31,7 +31,12 @@ def translated(prior: Prior, tissue: Iterable[str]) -> Prior:
     to, reached = _best(frame, wanted, from_)
     if not shared or not reached:
         found = f"no column of {'the file' if not shared else 'the tissue'}'s names"
-        raise ReadError(f"{prior.facts.get('file')} · names_by", found, "one column of each", "give a table of both kinds of names as `names_by:`")
+        raise ReadError(
+            f"{prior.facts.get('file')} · names_by",
+            found,
+            "one column of each",
+            "give a table of both kinds of names as `names_by:`",
+        )
     known = frame[frame.iloc[:, to].isin(wanted)]
     name = dict(zip(known.iloc[:, from_], known.iloc[:, to], strict=True))
     return renamed(prior, {one: name.get(one, one) for one in own})
@@ -82,5 +87,3 @@ def _best(frame: pd.DataFrame, wanted: set[str], but: int | None) -> tuple[int, 
     shared = [len(wanted & set(frame.iloc[:, i])) if i != but else -1 for i in range(frame.shape[1])]
     best = max(range(len(shared)), key=shared.__getitem__)
     return best, shared[best]
-
-

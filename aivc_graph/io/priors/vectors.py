@@ -21,9 +21,9 @@ NAMES = ("genes", "names", "gene", "symbols", "index")
 LEAST_COLUMNS = 2
 
 
-@LAYOUTS.register("vectors", expects="a row a gene and numbers in all other columns (CSV, TSV, Parquet, HDF5, npz)")
+@LAYOUTS.register("vectors", expects="a row a gene, numbers in all other columns (CSV, TSV, Parquet, HDF5, npz)")
 class VectorsLayout(AbstractLayout):
-    """Numbers that describe genes, such as the vectors of a language model; of HDF5 and npz two arrays, one of names."""
+    """Numbers that describe genes, such as vectors of a language model; of HDF5 and npz two arrays, one of names."""
 
     relation: ClassVar[KnownRelation] = names.DESCRIBES
 
@@ -70,7 +70,9 @@ def _of_arrays(arrays: dict[str, Any], where: str) -> pd.DataFrame:
     if len(numbers) != 1:
         raise ReadError(where, f"{len(numbers)} arrays of numbers in two dimensions", "one (gene, d)")
     values = next(iter(numbers.values()))
-    found = {key: value for key, value in arrays.items() if value.shape == values.shape[:1] and value.dtype.kind in "SUO"}
+    found = {
+        key: value for key, value in arrays.items() if value.shape == values.shape[:1] and value.dtype.kind in "SUO"
+    }
     chosen = next((key for key in NAMES if key in found), next(iter(found), None))
     if chosen is None:
         raise ReadError(where, f"no names for {len(values):,} rows", f"an array of names, such as {NAMES[0]!r}")
