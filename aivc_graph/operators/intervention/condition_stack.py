@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aivc_graph.operators.gate import LEAST_LEFT_OUT, opening_of
 from aivc_graph.operators.intervention.condition_rules import (
     additive,
     alike_contexts,
@@ -51,9 +52,8 @@ FOR_BEFOREHAND = 1.0
 # One more where something is known of parts beforehand: the best linear prediction with these likenesses too.
 KNOWN = "best linear, known"
 MEAN = RULES.index("context mean")
-# Left-out conditions that choose the weights; more are drawn down to this, and fewer choose nothing.
+# Left-out conditions that choose the weights; more are drawn down to this, and fewer than four choose nothing.
 MOST_LEFT_OUT = 40
-LEAST_LEFT_OUT = 4
 LEAST_TRAINED = 3
 
 
@@ -265,23 +265,6 @@ def weighed(products: Floats, n_left_out: int, said: Floats, knowing: float) -> 
     return np.asarray(
         (1 - knowing) * answer + (knowing * weights(products, n_left_out, said) @ said if knowing else 0.0)
     )
-
-
-def opening_of(gains: Floats) -> float:
-    r"""Return how far to depart from the nested rule, from what each left-out condition gains by it (condition,).
-
-    .. math:: \max(0, 1 - s^2 / \bar g^2)
-
-    with s the standard error of the mean gain: the positive part of Stein's factor, shut where the gain is no larger
-    than its error, or is none.
-
-    References
-    ----------
-    Efron & Morris 1973, doi:10.1080/01621459.1973.10481350.
-    """
-    if len(gains) < LEAST_LEFT_OUT or (mean := float(gains.mean())) <= 0:
-        return 0.0
-    return max(0.0, 1.0 - float(gains.var(ddof=1)) / len(gains) / mean**2)
 
 
 def left_out(given: Conditions, kind: Kind, start: Starts, seed: int = 0) -> LeftOut:

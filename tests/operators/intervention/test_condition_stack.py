@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
+from aivc_graph.operators.gate import opening_of
 from aivc_graph.operators.intervention import condition_rules
 from aivc_graph.operators.intervention.condition_rules import additive
 from aivc_graph.operators.intervention.condition_stack import (
@@ -17,7 +18,6 @@ from aivc_graph.operators.intervention.condition_stack import (
     fit_stack,
     kind_of,
     left_out,
-    opening_of,
     predict_responses,
     rules,
     weights,

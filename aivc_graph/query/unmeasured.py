@@ -1,0 +1,102 @@
+"""Expected expression of genes that no section measured, told from what is known of them beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import torch
+
+from aivc_graph import names
+from aivc_graph.graph.known import known_of
+from aivc_graph.operators.gate import EXPRESSION
+from aivc_graph.operators.measurement.unmeasured import Unmeasured, tell_unmeasured
+from aivc_graph.query.answers import PER
+from aivc_graph.query.states import run_windows
+
+if TYPE_CHECKING:
+    from aivc_graph.query.virtual_tissue import VirtualTissue
+
+# Half the width of a 95 % interval in standard deviations.
+HALF = 1.96
+
+
+def known_genes(tissue: VirtualTissue, level: str, genes: Sequence[str] | None, modality: str) -> list[str]:
+    """Return which of `genes` were not measured at a level and are known beforehand, each once."""
+    known = known_of(tissue.graph) if modality == names.RNA and genes is not None else None
+    panel = tissue.model.plan.counts.get(level, {}).get(modality, ())
+    further = [gene for gene in dict.fromkeys(genes or ()) if gene not in set(panel)]
+    if known is None or not panel or not further:
+        return []
+    return [gene for gene, there in zip(further, known.has(further), strict=True) if there]
+
+
+def unmeasured_genes(tissue: VirtualTissue, level: str, genes: Sequence[str]) -> Unmeasured:
+    """Return what is told of genes that a level's panel lacks."""
+    part, known = tissue.model.count_operator(level, names.RNA), known_of(tissue.graph)
+    assert known is not None
+    weight = part.decoder().detach().double().numpy()
+    return tell_unmeasured(known, part.plan.names, weight, part.log_profile.double().numpy(), genes)
+
+
+def expected_unmeasured(
+    tissue: VirtualTissue, level: str, told: Unmeasured
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return expectation and 95 % bounds (node, gene) in counts per 10,000 of the measured panel; NaN as for others."""
+    n = int(tissue.graph[level].num_nodes)
+    found = np.full((3, n, len(told.genes)), np.nan, np.float32)
+    part = tissue.model.count_operator(level, names.RNA)
+    for inputs, state, core, rows in run_windows(tissue.model, tissue.graph, question=EXPRESSION):
+        with torch.no_grad():
+            z = state.z[level].double().numpy()
+            bias = part.log_profile + inputs.measured(level, names.RNA).section_offset
+            logits = z @ part.decoder().double().numpy().T + bias.double().numpy()[inputs.section[level].numpy()]
+        total = np.logaddexp.reduce(logits, axis=1)
+        log, spread = told.log_shares(z)
+        inside = core[level].numpy() & (state.known[level].numpy() > 0)
+        for i, away in enumerate((0.0, -HALF, HALF)):
+            found[i, rows[level].numpy()[inside]] = (np.exp(log + away * spread - total[:, None]) * PER)[inside]
+    return found[0], found[1], found[2]
+
+
+def with_unmeasured(
+    table: Any, tissue: VirtualTissue, level: str, genes: list[str], niche: pd.Series | None
+) -> ad.AnnData | pd.DataFrame:
+    """Return a table of measured genes, see `expression_table`, with `genes` beside them, in the form it has."""
+    told = unmeasured_genes(tissue, level, genes)
+    expected, lower, upper = expected_unmeasured(tissue, level, told)
+    if niche is not None:
+        return pd.concat([table, _of_niches(genes, (expected, lower, upper), niche)], ignore_index=True)
+    none = np.full(table.shape, np.nan, np.float32)
+    answer = ad.AnnData(
+        X=np.concatenate([table.X, expected], axis=1),
+        obs=table.obs,
+        var=pd.concat([table.var, pd.DataFrame({"measured": False}, index=genes)]),
+        layers={
+            "measured": np.concatenate([table.layers["measured"], np.full_like(expected, np.nan)], axis=1),
+            "lower": np.concatenate([none, lower], axis=1),
+            "upper": np.concatenate([none, upper], axis=1),
+        },
+    )
+    answer.obsm["spatial"] = table.obsm["spatial"]
+    answer.uns.update(table.uns)
+    answer.uns["unmeasured"] = {"opening": told.opening, **{f"variance of {k}": v for k, v in told.variance.items()}}
+    return answer
+
+
+def _of_niches(genes: list[str], values: tuple[np.ndarray, ...], niche: pd.Series) -> pd.DataFrame:
+    """Return a row a niche and gene: means over nodes; the interval is of the gene, not of sections."""
+    rows = []
+    for name in niche.cat.categories:
+        inside = (niche == name).to_numpy()
+        known = inside & np.isfinite(values[0]).all(axis=1)
+        if not inside.any():
+            continue
+        middle, lower, upper = (one[known].mean(axis=0) if known.any() else one[0] * np.nan for one in values)
+        facts = {"niche": name, "gene": genes, "expected": middle, "lower": lower, "upper": upper}
+        of = {"measured": np.nan, "n_nodes": int(inside.sum()), "n_units": 0, "interval_over": "gene"}
+        rows.append(pd.DataFrame({**facts, **of, "unit": f"counts per {PER:,.0f}"}))
+    return pd.concat(rows, ignore_index=True)
