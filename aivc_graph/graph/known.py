@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -125,6 +125,21 @@ def known_of(graph: TissueGraph) -> Known | None:
     index = graph.obs(names.GENE).index
     vectors = graph[names.GENE][VECTORS].numpy() if VECTORS in graph[names.GENE] else np.zeros((len(index), 0))
     return Known(index, relations, vectors.astype(np.float64))
+
+
+def priors_told(graph: TissueGraph) -> list[str]:
+    """Return of every file of priors what it is to this graph, a line each."""
+    facts = graph[names.GENE].get(PRIORS, []) if names.GENE in graph.node_types else []
+    return [told_of(fact) for fact in facts]
+
+
+def told_of(fact: dict[str, Any]) -> str:
+    """Return what one file is to a tissue, in a line."""
+    what = f"{fact['edges']:,} edges" if "edges" in fact else f"vectors of {fact['vectors']:,} genes"
+    said = f"{fact['file']} ({fact['layout']}, {fact.get('species', 'species not told')}): {fact['relation']}"
+    return (
+        f"{said}, {what}; {fact['matched']:,} of {fact['of']:,} molecules of this tissue; sha256 {fact['sha256'][:16]}"
+    )
 
 
 def know_as(found: TissueGraph, like: TissueGraph) -> None:

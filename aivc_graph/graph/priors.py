@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ from scipy import sparse
 from aivc_graph import names
 from aivc_graph.errors import Faults, GraphError
 from aivc_graph.graph.fields import csr_tensor
-from aivc_graph.graph.known import PRIORS, VECTOR_NAMES, VECTORS
+from aivc_graph.graph.known import PRIORS, VECTOR_NAMES, VECTORS, told_of
 from aivc_graph.graph.panels import measured_name
 from aivc_graph.graph.screens import screened
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
@@ -67,7 +66,7 @@ def add_priors(graph: TissueGraph, priors: Sequence[Prior]) -> None:
             counted["vectors"] = len(prior.table)
         else:
             counted["edges"] = _relate(graph, prior, len(facts))
-        facts.append({**prior.facts, **counted})
+        facts.append({**prior.facts, "relation": prior.relation, **counted})
         log.info("%s", told_of(facts[-1]))
     _describe(graph, [prior for prior, _ in found if prior.describes])
     graph[names.GENE][PRIORS] = facts
@@ -75,13 +74,6 @@ def add_priors(graph: TissueGraph, priors: Sequence[Prior]) -> None:
         if not fact.get("edges", 1):
             faults.add(str(fact["file"]), f"no edge of {fact['relation']!r} in this tissue", "at least one")
     faults.raise_if_any()
-
-
-def told_of(fact: dict[str, Any]) -> str:
-    """Return what one file is to a tissue, in a line."""
-    what = f"{fact['edges']:,} edges" if "edges" in fact else f"vectors of {fact['vectors']:,} genes"
-    said = f"{fact['file']} ({fact['layout']}, {fact.get('species', 'species not told')}): {fact['relation']}"
-    return f"{said}, {what}; {fact['matched']:,} of {fact['of']:,} molecules of this tissue"
 
 
 def _molecules(graph: TissueGraph) -> set[str]:

@@ -69,7 +69,8 @@ def with_unmeasured(
     told = unmeasured_genes(tissue, level, genes)
     expected, lower, upper = expected_unmeasured(tissue, level, told)
     if niche is not None:
-        return pd.concat([table, _of_niches(genes, (expected, lower, upper), niche)], ignore_index=True)
+        further = _of_niches(genes, (expected, lower, upper), niche)
+        return pd.DataFrame({name: np.concatenate([table[name], further[name]]) for name in table})
     none = np.full(table.shape, np.nan, np.float32)
     answer = ad.AnnData(
         X=np.concatenate([table.X, expected], axis=1),

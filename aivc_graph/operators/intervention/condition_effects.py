@@ -256,6 +256,14 @@ class ConditionEffects(AbstractPart):
                     said.append(f"{unit} {value:g} of {part} is outside {min(seen):g} to {max(seen):g}")
         return tuple(said)
 
+    def told_of_known(self) -> list[str]:
+        """Say how far what was known of genes beforehand is let through, by what is asked; nothing without any."""
+        told = {}
+        for kind, number, (_, knowing) in zip(self.kinds, self.left_out.tolist(), self.openings.tolist(), strict=True):
+            if self.plan.known and number and kind.unseen:
+                told[f"{kind.unseen} of {kind.parts} never seen: {knowing:.0%}, by {number} left out"] = None
+        return [f"What is known of genes is let through by what left-out conditions gain; {one}." for one in told]
+
     def profile(self, context: str, hours: tuple[float, ...] = ()) -> Floats | None:
         """Return the untreated profile of a context (gene,), of controls of these hours if any; None without any."""
         controls = [i for i, one in enumerate(self.plan.rows) if not one.parts and one.context == context]
