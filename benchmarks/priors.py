@@ -44,7 +44,7 @@ from aivc_graph.operators.intervention.condition_rules import mean_of_context
 from aivc_graph.operators.intervention.condition_stack import predict_responses
 from aivc_graph.operators.measurement.unmeasured import tell_unmeasured
 from aivc_graph.pipeline.build import hold_out, read_section
-from aivc_graph.query.unmeasured import expected_unmeasured
+from aivc_graph.query.unmeasured import decoded_states, expected_unmeasured
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.tissue.prior import Prior
 from aivc_graph.training.fit import fit
@@ -144,9 +144,11 @@ def one_turn(whole: TissueGraph, gone: np.ndarray, config: Config) -> tuple[dict
         PER * counts[:, whole.obs(names.GENE).index.get_indexer(genes)].toarray() / np.maximum(depth, 1)
     )
 
+    decoded = tuple(one[test] for one in decoded_states(tissue, LEVEL))
+
     def scored(one: Known) -> tuple[Floats, float]:
         told = tell_unmeasured(one, part.plan.names, weight, profile, genes)
-        said = np.log1p(expected_unmeasured(tissue, LEVEL, told)[0][test])
+        said = np.log1p(expected_unmeasured(told, *decoded)[0])
         return np.array([pearson(a, b) for a, b in zip(said.T, measured.T, strict=True)]), told.opening
 
     found = {

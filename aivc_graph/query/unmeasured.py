@@ -42,24 +42,30 @@ def unmeasured_genes(tissue: VirtualTissue, level: str, genes: Sequence[str]) ->
     return tell_unmeasured(known, part.plan.names, weight, part.log_profile.double().numpy(), genes)
 
 
-def expected_unmeasured(
-    tissue: VirtualTissue, level: str, told: Unmeasured
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return expectation and 95 % bounds (node, gene) in counts per 10,000 of the measured panel; NaN as for others."""
+def decoded_states(tissue: VirtualTissue, level: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the state of every node (node, latent), and the log sum over the panel that shares are brought to (node,).
+
+    Not a number for a node of which nothing is known.
+    """
     n = int(tissue.graph[level].num_nodes)
-    found = np.full((3, n, len(told.genes)), np.nan, np.float32)
+    states, totals = np.full((n, tissue.model.latent), np.nan), np.full(n, np.nan)
     part = tissue.model.count_operator(level, names.RNA)
     for inputs, state, core, rows in run_windows(tissue.model, tissue.graph, question=EXPRESSION):
         with torch.no_grad():
             z = state.z[level].double().numpy()
             bias = part.log_profile + inputs.measured(level, names.RNA).section_offset
             logits = z @ part.decoder().double().numpy().T + bias.double().numpy()[inputs.section[level].numpy()]
-        total = np.logaddexp.reduce(logits, axis=1)
-        log, spread = told.log_shares(z)
         inside = core[level].numpy() & (state.known[level].numpy() > 0)
-        for i, away in enumerate((0.0, -HALF, HALF)):
-            found[i, rows[level].numpy()[inside]] = (np.exp(log + away * spread - total[:, None]) * PER)[inside]
-    return found[0], found[1], found[2]
+        at = rows[level].numpy()[inside]
+        states[at], totals[at] = z[inside], np.logaddexp.reduce(logits, axis=1)[inside]
+    return states, totals
+
+
+def expected_unmeasured(told: Unmeasured, states: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Return expectation, lower and upper 95 % bound (3, node, gene) in counts per 10,000 of the measured panel."""
+    log, spread = told.log_shares(states)
+    away = np.array([0.0, -HALF, HALF])[:, None, None] * spread
+    return np.asarray(np.exp(log + away - totals[:, None]) * PER, np.float32)
 
 
 def with_unmeasured(
@@ -67,7 +73,7 @@ def with_unmeasured(
 ) -> ad.AnnData | pd.DataFrame:
     """Return a table of measured genes, see `expression_table`, with `genes` beside them, in the form it has."""
     told = unmeasured_genes(tissue, level, genes)
-    expected, lower, upper = expected_unmeasured(tissue, level, told)
+    expected, lower, upper = expected_unmeasured(told, *decoded_states(tissue, level))
     if niche is not None:
         further = _of_niches(genes, (expected, lower, upper), niche)
         return pd.DataFrame({name: np.concatenate([table[name], further[name]]) for name in table})
