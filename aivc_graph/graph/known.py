@@ -55,7 +55,7 @@ class Known:
 
     def has(self, genes: Sequence[str]) -> NDArray[np.bool_]:
         """Say of which genes anything is known: an edge or a vector (gene,)."""
-        linked = np.isfinite(self.vectors).any(axis=1)
+        linked = np.asarray(np.isfinite(self.vectors).any(axis=1))
         for edges in self.relations.values():
             linked = linked | (np.diff(edges.indptr) > 0) | (np.diff(edges.tocsc().indptr) > 0)
         place = self.genes.get_indexer(pd.Index(genes))
@@ -166,7 +166,7 @@ def standardised(vectors: Floats) -> Floats:
 
 def cosines(rows: sparse.csr_matrix | Floats) -> Floats:
     """Return the cosine of every pair of rows (row, row); zero for a row of nothing."""
-    square = rows @ rows.T
+    square: Any = rows @ rows.T
     products = np.asarray(square.todense() if sparse.issparse(square) else square, np.float64)
     size = np.sqrt(np.maximum(np.diag(products), 0.0))
     scale = np.divide(1.0, size, out=np.zeros_like(size), where=size > 1e-12)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,7 +61,7 @@ def add_priors(graph: TissueGraph, priors: Sequence[Prior]) -> None:
         found.append((named, {"matched": len(own & tissue), "of": len(tissue), "by_letter_case": by_case}))
     faults.raise_if_any()
     _widen(graph, [prior for prior, _ in found])
-    facts = []
+    facts: list[dict[str, Any]] = []
     for prior, counted in found:
         if prior.describes:
             counted["vectors"] = len(prior.table)
@@ -123,7 +124,10 @@ def _relate(graph: TissueGraph, prior: Prior, origin: int) -> int:
     if source not in graph.node_types or target not in graph.node_types:
         return 0
     table = _peaks(graph, prior) if prior.placed else prior.table
-    at = [graph.obs(kind).index.get_indexer(table[end]) for kind, end in ((target, "target"), (source, "source"))]
+    at = [
+        graph.obs(kind).index.get_indexer(pd.Index(table[end]))
+        for kind, end in ((target, "target"), (source, "source"))
+    ]
     kept = (at[0] >= 0) & (at[1] >= 0)
     edges = pd.DataFrame({"row": at[0][kept], "column": at[1][kept], "origin": origin})
     edges = edges.assign(weight=table["weight"].to_numpy()[kept], sign=table["sign"].to_numpy()[kept])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pandas as pd
 
 from aivc_graph import names
@@ -38,7 +39,8 @@ class PositionsLayout(AbstractLayout):
         )
         strand = next((name for name in STRANDS if name in frame), None)
         first, last = numbers(frame[start], where), numbers(frame[end], where)
-        backward = frame[strand].isin(["-", "-1"]).to_numpy() if strand is not None else False
-        begins = pd.Series(last).where(backward, first) if strand is not None else pd.Series(first)
+        backward = frame[strand].isin(["-", "-1"]).to_numpy() if strand is not None else np.zeros(len(frame), bool)
         bare = frame[chromosome].astype(str).str.replace(r"^chr", "", regex=True)
-        return pd.DataFrame({"gene": frame[gene].astype(str), "chromosome": bare, "begins_bp": begins.to_numpy()})
+        return pd.DataFrame(
+            {"gene": frame[gene].astype(str), "chromosome": bare, "begins_bp": np.where(backward, last, first)}
+        )

@@ -258,7 +258,7 @@ class ConditionEffects(AbstractPart):
 
     def told_of_known(self) -> list[str]:
         """Say how far what was known of genes beforehand is let through, by what is asked; nothing without any."""
-        told = {}
+        told: dict[str, None] = {}
         for kind, number, (_, knowing) in zip(self.kinds, self.left_out.tolist(), self.openings.tolist(), strict=True):
             if self.plan.known and number and kind.unseen:
                 told[f"{kind.unseen} of {kind.parts} never seen: {knowing:.0%}, by {number} left out"] = None
