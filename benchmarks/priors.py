@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from aivc_graph.evaluation.responses.asking import conditions_in
 from aivc_graph.evaluation.responses.questions import Question
 from aivc_graph.evaluation.responses.table import Responses, responses_of
 from aivc_graph.graph.build import build_graph
-from aivc_graph.graph.known import CONTROLS, NONE, TRUE, Known, known_of
+from aivc_graph.graph.known import CONTROLS, NONE, REWIRED, TRUE, Known, known_of
 from aivc_graph.graph.priors import add_priors
 from aivc_graph.graph.profiles import add_section_profiles
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
@@ -119,7 +120,7 @@ def xenium() -> dict[str, Any]:
         "genes": len(r[TRUE]),
         "opening of the true prior": openings,
         "r over test cells": {kind: round(float(values.mean()), 4) for kind, values in r.items()},
-        "true prior less": {kind: interval(r[TRUE], r[kind], gain) for kind in CONTROLS},
+        "true prior less": {kind: interval(r[TRUE], r[kind], gain) for kind in r if kind != TRUE},
     }
     return told
 
@@ -151,11 +152,16 @@ def one_turn(whole: TissueGraph, gone: np.ndarray, config: Config) -> tuple[dict
         said = np.log1p(expected_unmeasured(told, *decoded)[0])
         return np.array([pearson(a, b) for a, b in zip(said.T, measured.T, strict=True)]), told.opening
 
+    parts = {
+        "relations alone": replace(known, vectors=np.full((len(known.genes), 0), np.nan)),
+        "vectors alone": replace(known, relations={}),
+        "vectors permuted": replace(known, vectors=known.control(REWIRED, 0).vectors),
+    }
     found = {
         kind: np.mean([scored(known.control(kind, seed))[0] for seed in range(DRAWS)], axis=0) for kind in CONTROLS
     }
     true, opening = scored(known)
-    return {TRUE: true, **found}, round(opening, 3)
+    return {TRUE: true, **found, **{name: scored(one)[0] for name, one in parts.items()}}, round(opening, 3)
 
 
 def pearson(a: Floats, b: Floats) -> float:
