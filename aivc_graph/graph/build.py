@@ -141,7 +141,8 @@ def _facts_of(sections: list[Any]) -> pd.DataFrame:
 def summary_line(graph: TissueGraph) -> str:
     """Return node and edge counts as one line."""
     nodes = ", ".join(f"{graph[t].num_nodes:,} {t}" for t in graph.node_types)
-    edges = sum(graph[r].adj_t.values().numel() for r in graph.edge_types if r[1] in (names.NEAR, names.WITHIN))
+    inside = [r for r in graph.edge_types if r[0] in graph.levels and r[1] in (names.NEAR, names.WITHIN)]
+    edges = sum(graph[r].adj_t.values().numel() for r in inside)
     return f"{nodes} nodes; {edges:,} near and within edges"
 
 

@@ -14,6 +14,7 @@ from aivc_graph.errors import GraphError, ReadError
 from aivc_graph.graph.known import CONTROLS, PRIORS, Known, know_as, known_of, priors_told, rewired_edges
 from aivc_graph.graph.priors import add_priors
 from aivc_graph.graph.profiles import add_section_profiles
+from aivc_graph.graph.rewiring import rewired, without_messages
 from aivc_graph.graph.schema import check_graph
 from aivc_graph.graph.store import read_store, write_store
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
@@ -135,6 +136,8 @@ def test_proteins_are_encoded_and_peaks_lead_to_genes_by_distance() -> None:
     assert (adjacency.row.tolist(), adjacency.col.tolist()) == ([0], [0])
     assert adjacency.data[0] == pytest.approx(0.5)  # its middle lies 1,000 bp from where the gene begins
     assert "CD3" not in graph.obs("gene").index
+    for other in (rewired(graph, 0), without_messages(graph)):  # these take away messages of the tissue alone
+        assert other["peak", "near", "gene"].adj_t is graph["peak", "near", "gene"].adj_t
 
 
 def test_a_screen_without_counts_gets_genes_of_what_is_known() -> None:

@@ -20,7 +20,14 @@ task:
   sections:
     - name: s1
       sources:
-        - {path: ./counts.csv, reader: plain_table, level: cell, x: x, y: y, barcode: cell, um_per_unit: 1, diameter_um: 8}
+        - path: ./counts.csv
+          reader: plain_table
+          level: cell
+          x: x
+          y: y
+          barcode: cell
+          um_per_unit: 1
+          diameter_um: 8
   priors:
     - {path: ./regulons.csv, species: mouse, names_by: ./orthologs.txt}
     - {path: ./sets.gmt}
