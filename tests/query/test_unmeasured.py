@@ -62,6 +62,13 @@ def test_of_niches_its_interval_is_of_the_gene(tissue: VirtualTissue) -> None:
     assert measured.corr(own.set_index("niche")["expected"]) > 0.9
 
 
+def test_it_may_be_asked_alone(tissue: VirtualTissue) -> None:
+    both = tissue.expression(genes=["G0", "NEW"], at="cell")
+    np.testing.assert_array_equal(tissue.expression(genes=["NEW"], at="cell").X, both[:, "NEW"].X)
+    table = tissue.expression(genes=["NEW"], at="niche", k=3)
+    assert table["gene"].tolist() == ["NEW"] * 3 and table["expected"].notna().all()
+
+
 def test_a_gene_of_which_nothing_is_known_is_refused_by_name(tissue: VirtualTissue) -> None:
     with pytest.raises(QueryError, match="NOWHERE"):
         tissue.expression(genes=["NEW", "NOWHERE"], at="cell")
