@@ -31,6 +31,7 @@ def test_it_is_told_from_its_neighbours_and_a_shuffled_prior_says_the_mean() -> 
     errors = {}
     for kind in ("true", "shuffled", "none"):
         told = tell_unmeasured(known.control(kind, 0), panel, weight[~hidden], np.zeros(len(panel)), asked)
+        assert kind != "none" or (told.opening, told.variance) == (0.0, {})
         errors[kind] = ((told.weight - weight[hidden]) ** 2).mean()
         if kind == "true":
             assert told.opening > 0.9 and told.variance["interacts"] > 0
@@ -40,6 +41,16 @@ def test_it_is_told_from_its_neighbours_and_a_shuffled_prior_says_the_mean() -> 
     assert errors["true"] < 0.4 * flat
     assert errors["none"] == pytest.approx(flat)
     assert errors["shuffled"] < 1.2 * flat
+
+
+def test_a_weak_prior_is_let_through_in_part() -> None:
+    openings = []
+    for seed in range(6):
+        known, weight, hidden = planted(seed)
+        weight = weight + 2.5 * np.random.default_rng(seed).normal(size=weight.shape)
+        asked, panel = list(known.genes[hidden]), list(known.genes[~hidden])
+        openings.append(tell_unmeasured(known, panel, weight[~hidden], np.zeros(len(panel)), asked).opening)
+    assert 0.0 < np.mean(openings) < 0.9 and max(openings) < 1.0
 
 
 def test_vectors_alone_tell_it_too() -> None:
