@@ -186,3 +186,24 @@ def test_a_prior_is_scored_beside_itself_rewired_shuffled_and_taken_away() -> No
     said = operator.predict(("G1", "NEVER"), "a", known=known_of(graph))
     assert np.isfinite(said.effect).all() and said.doubts == ("NEVER was never done in training",)
     assert all("is let through" in one for one in operator.told_of_known()) and operator.told_of_known()
+
+
+def test_a_run_that_knows_answers_as_its_table_does_and_so_does_a_copy_of_its_numbers() -> None:
+    graph, *_ = by_conditions()
+    table = pd.DataFrame([("G1", "G4"), ("G4", "G9"), ("G1", "G9"), ("G2", "G5")], columns=["source", "target"])
+    facts = {"file": "i.csv", "layout": "columns", "sha256": "0" * 64}
+    add_priors(graph, [Prior("interacts", table.assign(sign=1.0, weight=1.0), facts)])
+    asked = asked_of(graph)
+    operator, known = next(iter(asked.model)), known_of(graph)
+    copy = ConditionEffects(operator.plan)
+    copy.load_state_dict(operator.state_dict())
+    found, _, _ = asked.screen
+    held_out = np.isin(found.condition, HELD_OUT)
+    fold = Fold(~held_out & ~found.is_control, held_out)
+    on_table = predict_responses(conditions_in(found, fold, known), held_out)
+    own, same = (
+        [one.predict(found.parts[i], "a", known=known).effect for i in np.flatnonzero(held_out)]
+        for one in (operator, copy)
+    )
+    np.testing.assert_array_equal(own, same)
+    np.testing.assert_allclose(own, on_table, atol=1e-4)

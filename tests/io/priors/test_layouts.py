@@ -12,6 +12,7 @@ import pytest
 
 from aivc_graph.errors import ReadError
 from aivc_graph.io.priors.layout import LAYOUTS, PriorConfig, read_prior
+from aivc_graph.io.priors.naming import translated
 from aivc_graph.tissue.prior import Prior
 
 DOROTHEA = "tf,confidence,target,mor\nKLF1,A,HBB,1\nKLF1,C,HBA1,-1\nTP53,A,TP53,1\nTP53,A,MDM2,1\n"
@@ -129,3 +130,37 @@ def test_what_no_layout_holds_is_refused_with_what_each_expects(tmp_path: Path) 
         prior(tmp_path, "a.txt", STRING, least_weight=2.0)
     with pytest.raises(ReadError, match="positions, which say no 'binds'"):
         prior(tmp_path, "g.tsv", POSITIONS, relation="binds")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "layout", "relation", "size"),
+    [
+        ("dorothea_hs_ABC.csv.gz", {}, "regulons", "regulates", (13_223, 4)),
+        ("dorothea_mm_ABC.csv.gz", {"confidence": "A"}, "regulons", "regulates", None),
+        ("cellchat_ppi_human_edges.csv.gz", {}, "columns", "interacts", (13_851, 4)),
+        ("cellchatdb_human_interaction.csv.gz", {}, "cellchat", "binds", (2_951, 4)),
+        ("cellchatdb_mouse_interaction.csv.gz", {}, "cellchat", "binds", None),
+        ("liana_omni_resource.csv", {"species": "mouse"}, "liana", "binds", (4_071, 4)),
+        ("h.all.v7.0.symbols.gmt", {}, "gmt", "describes", (4_384, 50)),
+        ("progeny_mouse_top500.csv", {}, "progeny", "describes", (5_647, 14)),
+    ],
+)
+def test_the_tables_of_the_field_are_read_as_they_come(
+    data_dir: Path, name: str, options: dict[str, str], layout: str, relation: str, size: tuple[int, int] | None
+) -> None:
+    found = read_prior(PriorConfig.model_validate({"path": data_dir / "priors" / name, **options}))
+    assert (found.facts["layout"], found.relation) == (layout, relation)
+    assert size is None or found.table.shape == size
+    if not found.describes:
+        assert (found.table["weight"] > 0).all() and set(found.table["sign"]) <= {-1.0, 0.0, 1.0}
+        assert (found.table["source"] != found.table["target"]).all()
+        assert not found.table.duplicated(["source", "target"]).any()
+
+
+def test_orthologs_lead_mouse_footprints_to_human_genes(data_dir: Path) -> None:
+    path = data_dir / "priors" / "progeny_mouse_top500.csv"
+    found = read_prior(PriorConfig(path=path, names_by=data_dir / "priors" / "HMD_HumanPhenotype.rpt"))
+    human = {"TNFAIP3", "NFKBIA", "VEGFA", "EGFR"}
+    named = translated(found, human)
+    assert {"TNFAIP3", "NFKBIA"} <= set(named.table.index) and "Tnfaip3" not in named.table.index
+    assert named.table.loc["TNFAIP3", "NFkB"] == found.table.loc["Tnfaip3", "NFkB"]
