@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -46,6 +46,9 @@ class GraphConfig(Settings):
         zero: for cells and spots of neighbouring sections, whose places agree to some tens of microns only.
     edges
         Lateral edges a level: ``kind`` and the options of that rule.
+    genes
+        Where sections measured differing molecules: ``union`` keeps all that any training section measured, ``shared``
+        those alone that all did.
     n_genes
         Keep the most variable genes of each level, chosen on training nodes; all if not given.
     keep_genes
@@ -56,6 +59,7 @@ class GraphConfig(Settings):
     region_factor: float = Field(4.0, ge=1)
     patch_reach_um: float = Field(0.0, ge=0)
     edges: dict[str, dict[str, Any]] = Field(default_factory=lambda: {v: {"kind": "knn", "k": 18} for v in LATERAL})
+    genes: Literal["union", "shared"] = "union"
     n_genes: int | None = Field(None, ge=1)
     keep_genes: tuple[str, ...] = ()
 
@@ -93,7 +97,9 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None) -> Tissu
     config = config or GraphConfig()
     started = time.perf_counter()
     graph = lay_graph(sections, config)
-    add_observations(graph, sections, n_genes=config.n_genes, keep_genes=config.keep_genes)
+    add_observations(
+        graph, sections, joint=config.genes == "union", n_genes=config.n_genes, keep_genes=config.keep_genes
+    )
     add_interventions(graph, sections)
     add_section_profiles(graph)
     keep_outlines(graph, sections)

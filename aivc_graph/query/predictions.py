@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from aivc_graph import names
-from aivc_graph.graph.panels import panel, panel_columns
-from aivc_graph.graph.profiles import scale_counts
+from aivc_graph.graph.panels import measured_molecules, panel, panel_columns
+from aivc_graph.graph.profiles import measured_share, scale_counts
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import EXPRESSION
@@ -40,6 +40,8 @@ def expected_log_expression(model: TissueModel, graph: TissueGraph, level: str, 
     dispersion = operator.dispersion().detach().exp().numpy()
     section = graph[level].section_index.numpy()
     total = np.asarray(to_scipy_csr(graph.counts(level, names.RNA)).sum(axis=1)).ravel()
+    covered = measured_share(graph, level, names.RNA)[section]
+    total = total / covered.astype(total.dtype)  # what the whole panel would have been counted
     for one in np.unique(section[rows][~looked_at]):
         here, counted = (section[rows] == one) & ~looked_at, total[(section == one) & (total > 0)]
         depths = np.quantile(counted, DEPTHS) if len(counted) else np.array([depth])
@@ -140,11 +142,20 @@ def _law(model: TissueModel, told: Expected, level: str) -> tuple[Floats, Floats
 def measured_log_expression(
     model: TissueModel, graph: TissueGraph, level: str, rows: NDArray[np.bool_] | None = None
 ) -> Floats:
-    """Return log1p of counts scaled to the level's depth (node, molecule), of all nodes or of those in `rows`."""
-    counts = to_scipy_csr(graph.counts(level, names.RNA))[:, panel_columns(graph, level, names.RNA).numpy()]
+    """Return log1p of counts scaled to the level's depth (node, molecule), of all nodes or of those in `rows`.
+
+    NaN for molecules that the section of a node did not measure.
+    """
+    columns = panel_columns(graph, level, names.RNA)
+    counts, section = to_scipy_csr(graph.counts(level, names.RNA))[:, columns.numpy()], graph[level].section_index
     if rows is not None:
-        counts = counts[rows]
-    return scale_counts(counts, float(model.count_operator(level, names.RNA).target_depth)).toarray()
+        counts, section = counts[rows], section[torch.from_numpy(rows)]
+    depth = float(model.count_operator(level, names.RNA).target_depth)
+    measured = measured_molecules(graph, level, names.RNA)[:, columns].numpy()
+    if measured.all():
+        return scale_counts(counts, depth).toarray()
+    covered = measured_share(graph, level, names.RNA)[section.numpy()]
+    return np.where(measured[section.numpy()], scale_counts(counts, depth * covered).toarray(), np.float32(np.nan))
 
 
 def mean_log1p(mean: Floats, dispersion: Floats, scale: float = 1.0) -> Floats:

@@ -138,7 +138,7 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
         bias = self.log_profile + self.decoder_gate(self.profile_change) + data.section_offset
         crow, values = data.counts.crow_indices().long(), data.counts.values()
         depth = torch.segment_reduce(values, "sum", offsets=crow, initial=0.0)
-        return NegativeBinomial(z, self.decoder(), bias, self.dispersion(), data.section, depth)
+        return NegativeBinomial(z, self.decoder(), bias, self.dispersion(), data.section, depth, data.there)
 
     def fit_encoder(self, fitting: Fitting) -> None:
         """Fit profile and dispersion; of the counts that the state is made of, principal components and their noise."""

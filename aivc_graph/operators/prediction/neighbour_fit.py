@@ -26,14 +26,16 @@ MOST_VALUES = 4_000_000
 LEAST_NODES = 10
 DISPERSIONS = np.linspace(np.log(0.05), np.log(100.0), 16)
 Floats = NDArray[np.floating]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Seen:
     """Hidden nodes: log1p of scaled counts `said` without neighbours, the mean of each ring, and what was measured.
 
-    `said`, `measured` (node, molecule), `rings` (ring, node, molecule), `numbers` (ring, node), `total` counts and
-    `section` (node,).
+    `said`, `measured` (node, molecule), `rings` (ring, node, molecule), `numbers` (ring, node), `total` counts, those
+    that the whole panel would have had, and `section` (node,); `there` (node, molecule), what was measured, None where
+    all was.
     """
 
     said: Floats
@@ -42,6 +44,14 @@ class Seen:
     measured: Floats
     total: Floats
     section: NDArray[np.int64]
+    there: Mask | None = None
+
+
+def mean_there(values: Floats, there: Mask | None) -> Floats:
+    """Return the mean of values (node, molecule) over the nodes that measured each molecule, zero where none did."""
+    if there is None:
+        return np.asarray(values.mean(axis=0))
+    return np.asarray(np.where(there, values, 0).sum(axis=0) / np.maximum(there.sum(axis=0), 1))
 
 
 def fit_neighbours(readout: NeighbourPrediction, fitting: Fitting) -> None:
@@ -90,6 +100,16 @@ def _seen(readout: NeighbourPrediction, fitting: Fitting, folds: list[Fold]) -> 
         measured=np.concatenate([part.measured for part in parts]),
         total=np.concatenate([part.total for part in parts]),
         section=np.concatenate([part.section for part in parts]),
+        there=_joined(parts),
+    )
+
+
+def _joined(parts: list[Seen]) -> Mask | None:
+    """Return what was measured of the nodes of all parts (node, molecule); None where all was."""
+    if all(part.there is None for part in parts):
+        return None
+    return np.concatenate(
+        [np.ones(part.measured.shape, bool) if part.there is None else part.there for part in parts]
     )
 
 
@@ -97,7 +117,7 @@ def _hidden_by_turn(
     readout: NeighbourPrediction, fitting: Fitting, fold: Fold, hidden: Tensor, asked: NDArray[np.int64]
 ) -> Seen:
     level, inputs, model = readout.plan.level, fold.inputs, fitting.model
-    mask = hidden.float().to(inputs.device)
+    mask, data = hidden.float().to(inputs.device), inputs.measured(*readout.target)
     counts = [one.key for one in model.parts_of("measurement") if one.counts and one.plan.level == level]
     state = model(inputs, Hidden(nodes=dict.fromkeys(counts, mask)))
     sums, numbers = readout.around(state, inputs)
@@ -106,17 +126,20 @@ def _hidden_by_turn(
     # A ring that nobody has, as where edges are fewer than rings hold, keeps no node out.
     there = number.sum(dim=1) > 0
     surrounded = ((number[there] > 0).all(dim=0) & there.any()).cpu().numpy()
-    counts = to_scipy_csr(inputs.measured(*readout.target).counts.cpu())[asked]
+    counts = to_scipy_csr(data.counts.cpu())[asked]
     kept = surrounded & (np.asarray(counts.sum(axis=1)).ravel() > 0)
     rows, number, counts = asked[kept], number[:, torch.from_numpy(kept)], counts[kept]
-    depth = readout.plan.depth
+    depth, there = readout.plan.depth, data.there
+    section = inputs.section[level][rows]
+    covered = 1.0 if there is None else data.covered[section].cpu().numpy()
     return Seen(
         said=torch.log1p(depth * shares[rows]).cpu().numpy(),
         rings=torch.stack([total[rows] for total in sums]).div(number[:, :, None].clamp_min(1)).cpu().numpy(),
         numbers=number.cpu().numpy(),
-        measured=scale_counts(counts, depth).toarray(),
-        total=np.asarray(counts.sum(axis=1)).ravel(),
-        section=inputs.section[level].cpu().numpy()[rows],
+        measured=scale_counts(counts, depth * covered).toarray(),
+        total=np.asarray(counts.sum(axis=1)).ravel() / covered,
+        section=section.cpu().numpy(),
+        there=None if there is None else there[section].cpu().numpy(),
     )
 
 
@@ -128,27 +151,28 @@ def _set_shares(readout: NeighbourPrediction, seen: list[Seen]) -> None:
     asked = seen[0]
     wanted = _within(asked.measured, asked.section)
     # Molecules count alike, but for those that hardly vary: their spread is mostly counting noise.
-    spread = wanted.std(axis=0)
+    spread = wanted.std(axis=0) if asked.there is None else np.sqrt(mean_there(wanted**2, asked.there))
     spread = np.maximum(spread, max(float(np.median(spread)), 1e-6))
 
-    def told(values: Floats, section: NDArray[np.int64]) -> Floats:
-        return (_within(values, section) / spread).ravel()
+    def told(values: Floats, part: Seen, rows: NDArray[np.int64] | slice = slice(None)) -> Floats:
+        away = _within(values[rows], part.section[rows]) / spread
+        return (away if part.there is None else away * part.there[rows]).ravel()
 
-    near = [told(ring, asked.section) for ring in asked.rings]
-    said, wanted = told(asked.said, asked.section), told(asked.measured, asked.section)
+    near = [told(ring, asked) for ring in asked.rings]
+    said, wanted = told(asked.said, asked), told(asked.measured, asked)
     ring_share = _least_squares([said, *near], wanted)[1:]
     if ring_share.max() > 0:
         members = asked.numbers.mean(axis=1)
         weight = np.where(members > 0, ring_share / np.maximum(members, 1e-6), 0.0)
         readout.ring_weight.copy_(torch.from_numpy(weight / weight.max()).float())
-    mean = told(_mean(readout, asked), asked.section)
+    mean = told(_mean(readout, asked), asked)
     said_share = _least_squares([said, mean], wanted)[0]
     single = []
     for part in seen:
         around = _mean(readout, part)
         for rows in (np.flatnonzero(part.section == one) for one in np.unique(part.section)):
             if len(rows) >= LEAST_NODES:
-                own = (told(values[rows], part.section[rows]) for values in (part.said, around, part.measured))
+                own = (told(values, part, rows) for values in (part.said, around, part.measured))
                 single.append(_least_squares([next(own), next(own)], next(own))[0])
     if len(single) > 1:
         said_share = max(0.0, said_share - np.std(single, ddof=1) / np.sqrt(len(np.unique(asked.section))))
@@ -161,12 +185,13 @@ def _set_levels(readout: NeighbourPrediction, seen: list[Seen]) -> None:
     readout.factor.fill_(1.0)
     readout.offset.zero_()
     mixed = np.concatenate([_mixed(readout, part) for part in seen])
-    measured = np.concatenate([part.measured for part in seen]).astype(float)
-    factor = _slope(mixed - mixed.mean(axis=0), measured - measured.mean(axis=0))
-    offset = measured.mean(axis=0) - factor * mixed.mean(axis=0)
-    rate = np.expm1(np.clip(offset + factor * mixed, 1e-6, 20.0)).mean(axis=0)
-    one = 1.0 / len(measured)  # a molecule that was hardly seen keeps its rate
-    log_rate = np.log((np.expm1(measured).mean(axis=0) + one) / (rate + one))
+    measured, there = np.concatenate([part.measured for part in seen]).astype(float), _joined(seen)
+    means = [mean_there(values, there) for values in (mixed, measured)]
+    factor = _slope(mixed - means[0], measured - means[1], there)
+    offset = means[1] - factor * means[0]
+    rate = mean_there(np.expm1(np.clip(offset + factor * mixed, 1e-6, 20.0)), there)
+    one = 1.0 / (len(measured) if there is None else np.maximum(there.sum(axis=0), 1))  # hardly seen, it keeps its rate
+    log_rate = np.log((mean_there(np.expm1(measured), there) + one) / (rate + one))
     for parameter, value in ((readout.factor, factor), (readout.offset, offset), (readout.log_rate, log_rate)):
         parameter.copy_(torch.from_numpy(value).float())
 
@@ -196,13 +221,20 @@ def _keep_residuals(readout: NeighbourPrediction, trained: Seen, loading: Floats
 
 
 def _counts_of(readout: NeighbourPrediction, part: Seen, rows: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
-    """Return of some nodes seen the expected logarithm, the expected and the measured counts (node, molecule)."""
+    """Return of some nodes seen the expected logarithm, the expected and the measured counts (node, molecule).
+
+    Of what was not measured the logarithm said without neighbours, and no counts.
+    """
     mixed = torch.from_numpy(_mixed(readout, part)[rows]).to(readout.factor)
     logs = readout.offset + readout.factor * mixed
     total = part.total[rows].astype(float)[:, None]
     mean = readout.shares(logs).double().cpu().numpy() * total
     counts = np.rint(np.expm1(part.measured[rows].astype(float)) * total / readout.plan.depth)
-    return logs.double().cpu().numpy(), mean, counts
+    told = logs.double().cpu().numpy()
+    if part.there is None:
+        return told, mean, counts
+    there = part.there[rows]
+    return np.where(there, told, part.said[rows]), mean * there, counts * there
 
 
 def _scatter_loss(dispersion: float, mean: Floats, counts: Floats) -> Floats:
@@ -214,16 +246,23 @@ def _scatter_loss(dispersion: float, mean: Floats, counts: Floats) -> Floats:
     return np.asarray(loss.sum(axis=0))
 
 
-def _slope(x: Floats, y: Floats) -> Floats:
+def _slope(x: Floats, y: Floats, there: Mask | None) -> Floats:
     """Return the slope of y on x of each molecule, shrunk towards one as far as slopes differ by chance alone.
+
+    Where not all is `there` (node, molecule), of what is; of a molecule that no node measured it is one.
 
     References
     ----------
     Morris 1983, doi:10.1080/01621459.1983.10477920 (parametric empirical Bayes).
     """
+    if there is not None:
+        x, y = x * there, y * there
     energy = np.maximum((x**2).sum(axis=0), 1e-12)
     raw = (x * y).sum(axis=0) / energy
-    noise = ((y - raw * x) ** 2).mean(axis=0) / energy + 1e-12
+    noise = mean_there((y - raw * x) ** 2, there) / energy + 1e-12
+    if there is not None:
+        nobody = ~there.any(axis=0)
+        raw, noise = np.where(nobody, 1.0, raw), np.where(nobody, np.inf, noise)
     spread = max(float(((raw - 1) ** 2 - noise) @ (1 / noise) / (1 / noise).sum()), 0.0)
     return np.asarray(1 + (raw - 1) * spread / (spread + noise))
 
