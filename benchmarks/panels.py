@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 import panels_trained
 import torch
-from first_model import interval
+from first_model_parts import interval
 from result_file import write_result
 from sklearn.neighbors import NearestNeighbors
 
