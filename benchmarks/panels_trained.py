@@ -159,7 +159,7 @@ def rules(tissue: VirtualTissue, latent: int) -> dict[str, tuple[Floats | None, 
         for one in np.unique(there, axis=0):
             rows, lacking = np.flatnonzero((there == one).all(axis=1)), np.flatnonzero(~one)
             for others in np.unique(there[:, lacking].T, axis=0):
-                asked = lacking[(there[:, lacking].T == others).all(axis=1)]
+                asked = lacking[(others == there[:, lacking].T).all(axis=1)]
                 known = np.flatnonzero(train & others)
                 known = np.sort(np.random.default_rng(0).permutation(known)[: 4 * MOST])
                 to_genes = ridge(x[known][:, by_all], x[known][:, asked], section[known])

@@ -45,7 +45,8 @@ def shared_panel(tables: list[Any], where: str) -> pd.Index:
         )
     least = min(table.n_vars for table in tables)
     if len(panel) < LEAST_SHARED * least:
-        found = f"{len(panel):,} of {least:,} features in all sections, the others are left out{_alike(tables[0].var_names, tables[-1].var_names)}"
+        alike = _alike(tables[0].var_names, tables[-1].var_names)
+        found = f"{len(panel):,} of {least:,} features in all sections, the others are left out{alike}"
         doubt(where, found, f"≥ {LEAST_SHARED:.0%}", "are they spelt alike, and of one panel?")
     return panel
 
@@ -97,7 +98,9 @@ def _doubt_overlap(panels: Mapping[str, pd.Index], shared: NDArray[np.integer], 
     np.fill_diagonal(part, -1.0)
     for i, j in enumerate(part.argmax(axis=1)):
         if part[i, j] < LEAST_SHARED:
-            found = f"{shared[i, j]:,} of {least[i, j]:,} features shared with {names[j]}, as with no other section more"
+            found = (
+                f"{shared[i, j]:,} of {least[i, j]:,} features shared with {names[j]}, as with no other section more"
+            )
             found += _alike(panels[names[i]], panels[names[j]])
             doubt(f"{names[i]} · {where}", found, f"≥ {LEAST_SHARED:.0%}", "are they spelt alike, and of one panel?")
 
@@ -128,8 +131,12 @@ def _alike(one: pd.Index, other: pd.Index) -> str:
     return f" ({len(same):,} differ by capitals alone: {first[same[0]]!r}, {last[same[0]]!r})" if same else ""
 
 
-def variable_features(counts: sparse.csr_matrix, top: int, panel_of: NDArray[np.integer] | None = None,
-                      panels: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+def variable_features(
+    counts: sparse.csr_matrix,
+    top: int,
+    panel_of: NDArray[np.integer] | None = None,
+    panels: NDArray[np.bool_] | None = None,
+) -> NDArray[np.int64]:
     """Return the columns with the largest variance of Pearson residuals, in ascending order.
 
     Residuals are those of a negative binomial with overdispersion 100 and the rank-one mean, clipped at √n; at most

@@ -37,7 +37,7 @@ def add_observations(
     (node, feature), in which NaN was not measured. Either way ``<modality>_mask`` (node,) says who was measured; a node
     without any count was not.
     """
-    for modality, molecule in names.MOLECULE_OF.items():
+    for modality in names.MOLECULE_OF:
         tables = {level: found for level in names.LEVELS if (found := _tables(graph, sections, level, modality))}
         if tables:
             panels = {level: _panel(graph, level, modality, found, joint) for level, found in tables.items()}
@@ -98,7 +98,11 @@ def _add_counts(
         if n_genes is not None:
             chosen = _most_variable(graph, level, counts[level], measured[level], n_genes)
             chosen = np.union1d(chosen, np.flatnonzero(panel.isin(keep_genes)))
-            panels[level], counts[level], measured[level] = panel[chosen], counts[level][:, chosen], measured[level][:, chosen]
+            panels[level], counts[level], measured[level] = (
+                panel[chosen],
+                counts[level][:, chosen],
+                measured[level][:, chosen],
+            )
     symbols = pd.Index(np.unique(np.concatenate([p.to_numpy().astype(str) for p in panels.values()])), name="symbol")
     for symbol in keep_genes if modality == names.RNA else ():
         if symbol not in symbols:
@@ -126,7 +130,9 @@ def _chosen(place: np.ndarray, n: int) -> sparse.csr_matrix:
 def _measured(graph: TissueGraph, found: dict[str, Any], panel: pd.Index) -> np.ndarray:
     """Return which molecules of the panel each section measured (section, molecule)."""
     sections = graph.obs(names.SECTION).index
-    return np.stack([panel.isin(found[one].var_names) if one in found else np.ones(len(panel), bool) for one in sections])
+    return np.stack(
+        [panel.isin(found[one].var_names) if one in found else np.ones(len(panel), bool) for one in sections]
+    )
 
 
 def _most_variable(

@@ -13,6 +13,7 @@ from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 
 Floats = NDArray[np.floating]
 MOST_ROUNDS, CONVERGED = 500, 1e-9
+FIRM = 4
 
 
 def add_section_profiles(graph: TissueGraph, like: TissueGraph | None = None) -> None:
@@ -62,6 +63,32 @@ def measured_share(graph: TissueGraph, level: str, modality: str) -> Floats:
         return np.ones(len(measured))
     common = graph[level][f"{modality}_common"][panel].double().exp()
     return np.asarray((measured.double() @ common / common.sum()).numpy())
+
+
+def level_spread(graph: TissueGraph, level: str, modality: str) -> Floats:
+    """Return how far the log level of a molecule in one section lies from what others lead to expect (panel molecule,).
+
+    The standard deviation over the sections that say what is common, as far as they measured it, drawn towards that of
+    all molecules as if four more sections had been measured; NaN where no molecule was measured by two of them.
+    """
+    panel, kept = graph[level][f"{modality}_panel"].numpy(), graph[level].get(spread_name(modality))
+    if kept is not None:
+        return np.asarray(kept.numpy()[panel], np.float64)
+    basis = _basis(graph, level, modality)
+    known = measured_molecules(graph, level, modality).numpy()[basis][:, panel]
+    offset = graph[names.SECTION][f"{level}_{modality}_offset"].numpy()[basis][:, panel].astype(np.float64)
+    number = known.sum(axis=0)
+    mean = (offset * known).sum(axis=0) / np.maximum(number, 1)
+    squares, free = (((offset - mean) * known) ** 2).sum(axis=0), np.maximum(number - 1, 0)
+    if not free.any():
+        return np.full(panel.sum(), np.nan)
+    pooled = squares.sum() / free.sum()
+    return np.sqrt((squares + FIRM * pooled) / (free + FIRM) * (1 + 1 / np.maximum(number, 1)))
+
+
+def spread_name(modality: str) -> str:
+    """Return the attribute of a level that keeps `level_spread` of training (molecule,) for tissue that is asked."""
+    return f"{modality}_spread_panel"
 
 
 def _describing_rows(graph: TissueGraph, level: str, modality: str) -> NDArray[np.bool_]:

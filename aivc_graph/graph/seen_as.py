@@ -13,7 +13,7 @@ from scipy import sparse
 from aivc_graph import names
 from aivc_graph.errors import Faults, GraphError
 from aivc_graph.graph.panels import measured_molecules, measured_name
-from aivc_graph.graph.profiles import add_section_profiles
+from aivc_graph.graph.profiles import add_section_profiles, level_spread, spread_name
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
 from aivc_graph.tissue.doubt import doubt
 
@@ -62,7 +62,19 @@ def seen_as(graph: TissueGraph, like: TissueGraph) -> TissueGraph:
         if molecule in like.node_types:
             _order_molecules(found, graph, like, molecule)
     add_section_profiles(found, like)
+    for level in like.levels:
+        for modality in set(like.modalities(level)) & set(names.MOLECULE_OF):
+            _keep_spread(found, like, level, modality)
     return found
+
+
+def _keep_spread(found: TissueGraph, like: TissueGraph, level: str, modality: str) -> None:
+    """Keep how far the levels of molecules differed between the sections of training, where some are to be told."""
+    panel = like[level][f"{modality}_panel"]
+    if not bool(measured_molecules(found, level, modality)[:, panel].all()):
+        spread = torch.zeros(len(panel))
+        spread[panel] = torch.from_numpy(level_spread(like, level, modality)).float()
+        found[level][spread_name(modality)] = spread
 
 
 def _check_levels(graph: TissueGraph, like: TissueGraph) -> None:

@@ -23,8 +23,8 @@ class CountInput:
     ------
     `counts` CSR (node, molecule) and `scaled`, their log1p at the level's depth; `section_mean` and `section_offset`
     (section, molecule); `panels` (panel, molecule), 1 or 0, the distinct ones that sections measured, and `panel_of`
-    (section,) which of these each has, as far as it has nodes; `covered` (section,), how much of all counts its panel makes up in the common
-    profile; `section` and `mask` (node,).
+    (section,) which of these each has, as far as it has nodes; `covered` (section,), how much of all counts its panel
+    makes up in the common profile; `section` and `mask` (node,).
     """
 
     counts: Tensor

@@ -20,6 +20,7 @@ from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import EXPRESSION
 from aivc_graph.query.states import run_windows
+from aivc_graph.query.unmeasured import factor_between
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -84,16 +85,22 @@ def expression_table(
 ) -> Any:
     """Return expected expression a node (AnnData) or, where `niche` is given, a niche and gene (table).
 
-    A node of which nothing is known, neither by itself nor by others around it, has no expectation: NaN.
+    A node of which nothing is known, neither by itself nor by others around it, has no expectation: NaN. Of genes that
+    its section did not measure ``layers["lower"]`` and ``["upper"]`` hold the 95 % interval; see `factor_between`.
     """
     panel = list(model.plan.counts[level][modality])
     columns = [panel.index(g) for g in genes]
     expected = np.zeros((graph[level].num_nodes, len(genes)), np.float32)
+    factor = np.full_like(expected, np.nan)
     for inputs, state, core, rows in run_windows(model, graph, question=EXPRESSION):
         with torch.no_grad():
             shares = model.expression(state, inputs, level, modality)
             shares = shares.where(state.known[level][:, None] > 0, torch.nan)[core[level]]
-        expected[rows[level][core[level]].numpy()] = shares[:, columns].numpy() * PER
+        here = rows[level][core[level]].numpy()
+        expected[here] = shares[:, columns].numpy() * PER
+        around = factor_between(model.count_operator(level, modality), inputs.measured(level, modality), graph)
+        if around is not None:
+            factor[here] = around[core[level].numpy()][:, columns]
     measured = _measured(graph, level, columns, modality)
     if niche is not None:
         return _by_niche(graph, level, genes, expected, measured, niche)
@@ -103,6 +110,8 @@ def expression_table(
         var=pd.DataFrame({"measured": np.isfinite(measured).any(axis=0)}, index=genes),
         layers={"measured": measured},
     )
+    if np.isfinite(factor).any():
+        answer.layers |= {"lower": expected / factor, "upper": expected * factor}
     answer.obsm["spatial"] = graph[level].pos.numpy()
     answer.uns["units"] = {"X": f"expected counts per {PER:,.0f} of the measured panel", "spatial": "µm"}
     return answer

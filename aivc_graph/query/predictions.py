@@ -158,6 +158,15 @@ def measured_log_expression(
     return np.where(measured[section.numpy()], scale_counts(counts, depth * covered).toarray(), np.float32(np.nan))
 
 
+def filled(values: Floats) -> Floats:
+    """Return values (node, molecule) in which what was not measured is as on average over the nodes that did."""
+    known = np.isfinite(values)
+    if known.all():
+        return values
+    mean = np.where(known, values, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return np.where(known, values, mean.astype(values.dtype))
+
+
 def mean_log1p(mean: Floats, dispersion: Floats, scale: float = 1.0) -> Floats:
     """Return the mean of log1p of `scale` times negative binomial counts.
 

@@ -203,9 +203,7 @@ def fit_into_first(part: Measurement, fitting: Fitting) -> Tensor:
     return torch.from_numpy(np.maximum(residual - noise, 0.05 * residual + 1e-6)).float()
 
 
-def _ridge_into(
-    pairs: list[Piece], state: Floats, group: NDArray[np.int64]
-) -> tuple[Floats, Floats]:
+def _ridge_into(pairs: list[Piece], state: Floats, group: NDArray[np.int64]) -> tuple[Floats, Floats]:
     """Return ridge coefficients (molecule, latent) and the error left (latent,).
 
     With more molecules than rows the same ridge is solved among the rows' own principal axes, so that no array of

@@ -42,8 +42,11 @@ class PanelMoment:
         """Return the moment times `vectors` (column, k)."""
         if self.whole:
             return np.asarray(self.moment @ vectors)
-        return sum((piece.T @ (told := piece @ vectors - about @ vectors) - about.T @ told for piece, about in self.rows),
-                   np.zeros((len(self.columns), vectors.shape[1])))  # fmt: skip
+        found = np.zeros((len(self.columns), vectors.shape[1]))
+        for piece, about in self.rows:
+            told = piece @ vectors - about @ vectors
+            found += piece.T @ told - about.T @ told
+        return found
 
     def squares(self) -> Floats:
         """Return the summed squares of each molecule (column,)."""
@@ -114,9 +117,7 @@ def factors_of(vectors: Floats, along: Floats, squares: Floats) -> Factors:
     return Factors(vectors, variance, own)
 
 
-def _completed(
-    model: Factors, panels: list[PanelMoment], squares: list[Floats], axes: Floats
-) -> tuple[Floats, Floats]:
+def _completed(model: Factors, panels: list[PanelMoment], squares: list[Floats], axes: Floats) -> tuple[Floats, Floats]:
     """Return the completed moment times `axes` (molecule, k), and its diagonal (molecule,)."""
     turned, total = np.zeros_like(axes), np.zeros(len(axes))
     for panel, square in zip(panels, squares, strict=True):

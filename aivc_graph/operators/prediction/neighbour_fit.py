@@ -15,6 +15,7 @@ from aivc_graph import names
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.operators.part import Fitting
+from aivc_graph.operators.prediction.measured import Mask, mean_there
 from aivc_graph.operators.residual_scores import scores_of
 from aivc_graph.operators.state import Fold, Hidden
 
@@ -26,7 +27,6 @@ MOST_VALUES = 4_000_000
 LEAST_NODES = 10
 DISPERSIONS = np.linspace(np.log(0.05), np.log(100.0), 16)
 Floats = NDArray[np.floating]
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,6 @@ class Seen:
     total: Floats
     section: NDArray[np.int64]
     there: Mask | None = None
-
-
-def mean_there(values: Floats, there: Mask | None) -> Floats:
-    """Return the mean of values (node, molecule) over the nodes that measured each molecule, zero where none did."""
-    if there is None:
-        return np.asarray(values.mean(axis=0))
-    return np.asarray(np.where(there, values, 0).sum(axis=0) / np.maximum(there.sum(axis=0), 1))
 
 
 def fit_neighbours(readout: NeighbourPrediction, fitting: Fitting) -> None:
@@ -108,9 +101,7 @@ def _joined(parts: list[Seen]) -> Mask | None:
     """Return what was measured of the nodes of all parts (node, molecule); None where all was."""
     if all(part.there is None for part in parts):
         return None
-    return np.concatenate(
-        [np.ones(part.measured.shape, bool) if part.there is None else part.there for part in parts]
-    )
+    return np.concatenate([np.ones(part.measured.shape, bool) if part.there is None else part.there for part in parts])
 
 
 def _hidden_by_turn(
