@@ -111,7 +111,7 @@ def expression_table(
         layers={"measured": measured},
     )
     if np.isfinite(factor).any():
-        answer.layers |= {"lower": expected / factor, "upper": expected * factor}
+        answer.layers["lower"], answer.layers["upper"] = expected / factor, expected * factor
     answer.obsm["spatial"] = graph[level].pos.numpy()
     answer.uns["units"] = {"X": f"expected counts per {PER:,.0f} of the measured panel", "spatial": "µm"}
     return answer
