@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -49,6 +50,8 @@ class GraphConfig(Settings):
     genes
         Where sections measured differing molecules: ``union`` keeps all that any training section measured, ``shared``
         those alone that all did.
+    orthologs
+        A table of orthologs: genes of a section that is named as one of its further columns become those of the first.
     n_genes
         Keep the most variable genes of each level, chosen on training nodes; all if not given.
     keep_genes
@@ -60,6 +63,7 @@ class GraphConfig(Settings):
     patch_reach_um: float = Field(0.0, ge=0)
     edges: dict[str, dict[str, Any]] = Field(default_factory=lambda: {v: {"kind": "knn", "k": 18} for v in LATERAL})
     genes: Literal["union", "shared"] = "union"
+    orthologs: Path | None = None
     n_genes: int | None = Field(None, ge=1)
     keep_genes: tuple[str, ...] = ()
 
@@ -98,7 +102,12 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None) -> Tissu
     started = time.perf_counter()
     graph = lay_graph(sections, config)
     add_observations(
-        graph, sections, joint=config.genes == "union", n_genes=config.n_genes, keep_genes=config.keep_genes
+        graph,
+        sections,
+        joint=config.genes == "union",
+        orthologs=config.orthologs,
+        n_genes=config.n_genes,
+        keep_genes=config.keep_genes,
     )
     add_interventions(graph, sections)
     add_section_profiles(graph)

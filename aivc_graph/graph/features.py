@@ -86,7 +86,7 @@ def _check_linked(panels: Mapping[str, pd.Index], group: NDArray[np.integer], wh
         where,
         f"no feature shared by sections {said} ({first[0]!r} against {last[0]!r}){_alike(first, last)}",
         "one naming of genes, and panels that overlap, if only by way of a third section",
-        "use symbols or ids in all, or add a section that measured features of both",
+        "use symbols or ids in all (two species: `graph.orthologs`), or add a section that measured features of both",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy import sparse
 from aivc_graph import names
 from aivc_graph.errors import GraphError, unknown_name
 from aivc_graph.graph.features import check_levels, joint_panel, shared_panel, variable_features
+from aivc_graph.graph.gene_names import named_alike, read_orthologs
 from aivc_graph.graph.panels import measured_name
 from aivc_graph.graph.tissue_graph import TissueGraph, to_torch_csr
 from aivc_graph.tissue.doubt import doubt
@@ -26,7 +28,13 @@ OTHER_TISSUE = 10.0
 
 
 def add_observations(
-    graph: TissueGraph, sections: list[Any], *, joint: bool, n_genes: int | None, keep_genes: tuple[str, ...]
+    graph: TissueGraph,
+    sections: list[Any],
+    *,
+    joint: bool,
+    orthologs: Path | None,
+    n_genes: int | None,
+    keep_genes: tuple[str, ...],
 ) -> None:
     """Add every table of every section to its level.
 
@@ -39,6 +47,9 @@ def add_observations(
     """
     for modality in names.MOLECULE_OF:
         tables = {level: found for level in names.LEVELS if (found := _tables(graph, sections, level, modality))}
+        if modality == names.RNA and tables:
+            given = None if orthologs is None else read_orthologs(orthologs)
+            tables = dict(zip(tables, named_alike(tables.values(), given), strict=True))
         if tables:
             panels = {level: _panel(graph, level, modality, found, joint) for level, found in tables.items()}
             _add_counts(graph, tables, panels, modality, n_genes, keep_genes)

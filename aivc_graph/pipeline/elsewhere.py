@@ -21,7 +21,9 @@ from aivc_graph.pipeline.build import EVERYTHING, build, input_files
 log = logging.getLogger(__name__)
 STORE = "zarr.json"
 # What a graph is laid by; which genes it has is the run's to say.
-LAID_BY = tuple(name for name in GraphConfig.model_fields if name not in ("n_genes", "keep_genes"))
+LAID_BY = tuple(
+    name for name in GraphConfig.model_fields if name not in ("genes", "orthologs", "n_genes", "keep_genes")
+)
 
 
 @contextmanager
@@ -48,7 +50,7 @@ def graph_elsewhere(run: Path, on: Path) -> Iterator[Path]:
         return
     given = load_config(on)
     task = given.task.model_copy(update={"split": dict(EVERYTHING), "features": own.task.features})
-    graph = own.graph.model_copy(update={"n_genes": None, "keep_genes": ()})
+    graph = own.graph.model_copy(update={"genes": "union", "n_genes": None, "keep_genes": ()})
     config = given.model_copy(update={"task": task, "graph": graph, "model": own.model})
     cache = cache_folder()
     if cache is None:

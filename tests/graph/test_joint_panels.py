@@ -66,7 +66,9 @@ def test_equal_panels_are_the_same_either_way(striped_section: Maker) -> None:
 
 def test_sections_without_a_bridge_are_refused_and_named(striped_section: Maker) -> None:
     apart = sections(striped_section, [range(10), range(20, 30), range(20, 28)])
-    with pytest.raises(GraphError, match=r"no feature shared by sections s0 \| s1, s2 \('G0' against 'G20'\)") as caught:
+    with pytest.raises(
+        GraphError, match=r"no feature shared by sections s0 \| s1, s2 \('G0' against 'G20'\)"
+    ) as caught:
         build_graph(apart)
     assert "add a section that measured features of both" in str(caught.value)
     bridged = build_graph([*apart, cut(striped_section("bridge", n=80), range(5, 25))])

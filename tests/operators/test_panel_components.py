@@ -93,7 +93,5 @@ def test_rows_and_whole_moments_say_the_same() -> None:
 def test_the_order_of_sections_and_windows_does_not_matter() -> None:
     x, _ = planted()
     own = moments(x, panels())
-    one, other = (
-        joint_components(given, GENES, LATENT, np.random.default_rng(2)) for given in (own, own[::-1])
-    )
+    one, other = (joint_components(given, GENES, LATENT, np.random.default_rng(2)) for given in (own, own[::-1]))
     np.testing.assert_allclose(one.loading, other.loading, atol=1e-8)

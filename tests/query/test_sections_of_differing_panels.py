@@ -1,9 +1,8 @@
-"""Sections that measured a part of the genes each: trained together, asked of what they lack, scored where they do not."""
+"""Sections that measured a part of the genes each: trained together, asked of what they lack, and scored."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
