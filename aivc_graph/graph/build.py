@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, PositiveFloat, field_validator
 from scipy import sparse
 
 from aivc_graph import names
@@ -56,6 +56,9 @@ class GraphConfig(Settings):
         Keep the most variable genes of each level, chosen on training nodes; all if not given.
     keep_genes
         Symbols kept in any case.
+    cofactor
+        Scale, in the file's units, at which arcsinh of an intensity turns from linear to logarithmic: one for all, or
+        by marker such as ``{CD8: 0.5}``; markers without are fitted on training nodes.
     """
 
     patch_um: float = Field(100.0, ge=1, le=100_000)
@@ -66,6 +69,7 @@ class GraphConfig(Settings):
     orthologs: Path | None = None
     n_genes: int | None = Field(None, ge=1)
     keep_genes: tuple[str, ...] = ()
+    cofactor: PositiveFloat | dict[str, PositiveFloat] | None = None
 
     @field_validator("edges")
     @classmethod
@@ -108,6 +112,7 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None) -> Tissu
         orthologs=config.orthologs,
         n_genes=config.n_genes,
         keep_genes=config.keep_genes,
+        cofactor=config.cofactor,
     )
     add_interventions(graph, sections)
     add_section_profiles(graph)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import GraphError, unknown_name
+from aivc_graph.graph.cofactors import add_cofactors
 from aivc_graph.graph.features import check_levels, joint_panel, shared_panel, variable_features
 from aivc_graph.graph.gene_names import named_alike, read_orthologs
 from aivc_graph.graph.panels import measured_name
@@ -35,6 +37,7 @@ def add_observations(
     orthologs: Path | None,
     n_genes: int | None,
     keep_genes: tuple[str, ...],
+    cofactor: float | Mapping[str, float] | None = None,
 ) -> None:
     """Add every table of every section to its level.
 
@@ -42,7 +45,8 @@ def add_observations(
     ``<modality>_panel`` (molecule,) says which molecules were measured there: `joint`, by any training section, else by
     all. Where sections differ, their attribute ``<level>_<modality>_measured`` (section, molecule) says which each
     measured; one without a table counts as measuring all, of nobody. A dense table becomes an attribute
-    (node, feature), in which NaN was not measured. Either way ``<modality>_mask`` (node,) says who was measured; a node
+    (node, feature), in which NaN was not measured; one of intensities comes with the `cofactor` of each marker, see
+    `aivc_graph.graph.cofactors`. Either way ``<modality>_mask`` (node,) says who was measured; a node
     without any count was not.
     """
     for modality in names.MOLECULE_OF:
@@ -57,6 +61,8 @@ def add_observations(
         dense = {key.removeprefix(f"{level}_") for s in sections for key in s.tables if key.startswith(f"{level}_")}
         for modality in sorted(dense - set(names.MOLECULE_OF)):
             _add_dense(graph, level, modality, _tables(graph, sections, level, modality))
+            if modality == names.INTENSITY:
+                add_cofactors(graph, level, modality, cofactor)
 
 
 def anchor_count(graph: TissueGraph, level: str = names.PATCH) -> dict[str, int]:

@@ -17,7 +17,7 @@ Floats = NDArray[np.floating[Any]]
 CONFIDENCE = 0.95
 
 
-def factor_between(part: Any, data: CountInput, graph: TissueGraph) -> Floats | None:
+def factor_between(part: Any, data: Any, graph: TissueGraph) -> Floats | None:
     r"""Return by which factor the rate of a molecule may lie below or above what is told (node, molecule).
 
     Two things are not known of a molecule that a section did not measure: its level there, which differs between the
@@ -28,7 +28,7 @@ def factor_between(part: Any, data: CountInput, graph: TissueGraph) -> Floats | 
 
     NaN of what was measured, and where no two sections measured any molecule. None where sections measured all.
     """
-    there = data.there
+    there = data.there if isinstance(data, CountInput) else None
     if there is None:
         return None
     level, modality = part.key

@@ -18,7 +18,8 @@ from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_cs
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.part import AFTER_TRAINING, BEFORE_TRAINING
-from aivc_graph.operators.prediction.neighbour_fit import Seen, _set_dispersion, _set_levels, _set_shares
+from aivc_graph.operators.prediction.count_law import set_dispersion, set_rate
+from aivc_graph.operators.prediction.neighbour_fit import Seen, _set_levels, _set_shares
 from aivc_graph.query.predictions import (
     expected,
     expected_log_expression,
@@ -166,7 +167,8 @@ def test_what_a_section_did_not_measure_counts_for_nothing() -> None:
         with torch.no_grad():
             _set_shares(readout, [seen])
             _set_levels(readout, [seen])
-            _set_dispersion(readout, [seen], np.zeros(6))
+            set_rate(readout, [seen])
+            set_dispersion(readout, [seen], np.zeros(6))
         fits.append({name: buffer.clone() for name, buffer in readout.named_buffers()})
     for name, buffer in fits[0].items():
         torch.testing.assert_close(buffer, fits[1][name])
