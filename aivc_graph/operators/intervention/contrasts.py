@@ -194,12 +194,14 @@ def _against_profile(
     untreated = np.array([s in usable and not arms[s] for s in section])
     there = measured_molecules(graph, plan.level, plan.modality)[:, panel_columns(graph, plan.level, plan.modality)]
     due = counts.sum(axis=1) / measured_share(graph, plan.level, plan.modality)[section]
-    profile = _profiles(counts, due, there.numpy()[section], untreated, component, plan.components)
+    profile, known = _profiles(counts, due, there.numpy()[section], untreated, component, plan.components)
     rows = np.flatnonzero(np.isin(section, list(usable)) & (counts.sum(axis=1) >= LEAST_COUNTS))
     expected = profile[component[rows]] * counts[rows].sum(axis=1, keepdims=True)
-    if not (measured := there.numpy()[section[rows]]).all():
-        expected /= (profile[component[rows]] * measured).sum(axis=1, keepdims=True)
-        counts[rows] = np.where(measured, counts[rows], expected)  # of what was not measured: no departure
+    if not (measured := there.numpy()[section[rows]] & known[component[rows]]).all():
+        # Of what was not measured, here or untreated, no departure is known.
+        share = counts[rows].sum(axis=1, keepdims=True, where=measured) / counts[rows].sum(axis=1, keepdims=True)
+        expected *= share / (profile[component[rows]] * measured).sum(axis=1, keepdims=True)
+        counts[rows] = np.where(measured, counts[rows], expected)
     dose, hours = (np.zeros((len(rows), len(plan.keys))) for _ in range(2))
     for i, row in enumerate(rows):
         for key, (amount, duration, _) in arms[section[row]].items():
@@ -222,21 +224,21 @@ def _against_profile(
 
 def _profiles(
     counts: Floats, due: Floats, there: NDArray[np.bool_], untreated: NDArray[np.bool_], component: Rows, n: int
-) -> Floats:
+) -> tuple[Floats, NDArray[np.bool_]]:
     """Return the shares of molecules in each of `n` components of untreated groups (component, molecule).
 
-    Of a molecule as far as groups measured it, `there` (group, molecule), over the counts `due` to them (group,).
+    Of a molecule as far as groups measured it, `there` (group, molecule), over the counts `due` to them (group,); and
+    of which molecules any group did (component, molecule).
     """
     pooled, whole = [], []
     for rows in (untreated & (component == j) for j in range(n)):
         pooled.append(counts[rows].sum(axis=0))
         whole.append((due[rows, None] * there[rows]).sum(axis=0))
-    if there.all():
-        found = np.stack(pooled) + 0.5
-    else:
-        scale = np.max(whole, axis=1, keepdims=True) / np.maximum(whole, 1.0)
-        found = (np.stack(pooled) + 0.5) * scale
-    return np.asarray(found / found.sum(axis=1, keepdims=True))
+    found, known = np.stack(pooled) + 0.5, np.ones((n, there.shape[1]), bool)
+    if not there.all():
+        known = np.stack(whole) > 0
+        found *= np.where(known, np.max(whole, axis=1, keepdims=True) / np.maximum(whole, 1e-12), 1.0)
+    return found / found.sum(axis=1, keepdims=True), known
 
 
 def _components(shift: ComponentShift, state: Floats) -> Rows:
