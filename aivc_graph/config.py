@@ -277,7 +277,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     refuse_pairing(source)
     for override in overrides:
         put_over(data, override, faults)
-    for part in {"task", "evaluation"} & set(data):
+    for part in {"task", "graph", "evaluation"} & set(data):
         data[part] = beside(data[part], Path(path).absolute().parent)
     _check_members(data, base, faults)
     try:
@@ -285,9 +285,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     except ValidationError as error:
         faults.add_validation(error, Config, data)
     faults.raise_if_any()
-    return config.model_copy(
-        update={"task": _resolved(config.task, base), "evaluation": _resolved(config.evaluation, base)}
-    )
+    parts = ("task", "graph", "evaluation")
+    return config.model_copy(update={part: _resolved(getattr(config, part), base) for part in parts})
 
 
 def dump_config(config: Config) -> str:

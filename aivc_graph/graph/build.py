@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -49,6 +50,11 @@ class GraphConfig(Settings):
         zero: for cells and spots of neighbouring sections, whose places agree to some tens of microns only.
     edges
         Lateral edges a level: ``kind`` and the options of that rule.
+    genes
+        Where sections measured differing molecules: ``union`` keeps all that any training section measured, ``shared``
+        those alone that all did.
+    orthologs
+        A table of orthologs: genes of a section that is named as one of its further columns become those of the first.
     n_genes
         Keep the most variable genes of each level, chosen on training nodes; all if not given.
     keep_genes
@@ -62,6 +68,8 @@ class GraphConfig(Settings):
     region_factor: float = Field(4.0, ge=1)
     patch_reach_um: float = Field(0.0, ge=0)
     edges: dict[str, dict[str, Any]] = Field(default_factory=lambda: {v: {"kind": "knn", "k": 18} for v in LATERAL})
+    genes: Literal["union", "shared"] = "union"
+    orthologs: Path | None = None
     n_genes: int | None = Field(None, ge=1)
     keep_genes: tuple[str, ...] = ()
     cofactor: PositiveFloat | dict[str, PositiveFloat] | None = None
@@ -102,8 +110,15 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None, priors: 
     config = config or GraphConfig()
     started = time.perf_counter()
     graph = lay_graph(sections, config)
-    kept = {"n_genes": config.n_genes, "keep_genes": config.keep_genes}
-    add_observations(graph, sections, **kept, cofactor=config.cofactor)
+    add_observations(
+        graph,
+        sections,
+        joint=config.genes == "union",
+        orthologs=config.orthologs,
+        n_genes=config.n_genes,
+        keep_genes=config.keep_genes,
+        cofactor=config.cofactor,
+    )
     add_priors(graph, priors)
     add_interventions(graph, sections)
     add_section_profiles(graph)

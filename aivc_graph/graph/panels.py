@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
@@ -35,6 +38,32 @@ def measured_molecules(graph: TissueGraph, level: str, modality: str) -> torch.T
     store, panel = graph[names.SECTION], graph[level][f"{modality}_panel"]
     key = measured_name(level, modality)
     return store[key] if key in store else panel.expand(int(store.num_nodes), -1)
+
+
+def panel_overlap(graph: TissueGraph) -> dict[str, dict[str, Any]]:
+    """Return by ``level · modality`` how sections that measured differing molecules overlap; nothing where none differ.
+
+    The number of ``molecules``, of those that all sections measured, and of those of each section ``by_section`` and
+    of each two, ``shared``, of sections that were measured at all.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    sections = graph.obs(names.SECTION).index.astype(str)
+    for level, modality in observed(graph):
+        if modality not in names.MOLECULE_OF:
+            continue
+        measured = measured_molecules(graph, level, modality)[:, panel_columns(graph, level, modality)].numpy()
+        who = np.unique(graph[level].section_index[graph[level][names.mask_name(modality)]].numpy())
+        there = measured[who].astype(np.int64)
+        if there.all():
+            continue
+        both = pd.DataFrame(there @ there.T, sections[who], sections[who])
+        found[f"{level} · {modality}"] = {
+            "molecules": there.shape[1],
+            "in_all_sections": int(there.all(axis=0).sum()),
+            "by_section": dict(zip(sections[who], there.sum(axis=1).tolist(), strict=True)),
+            "shared": both.to_dict(orient="index"),
+        }
+    return found
 
 
 def measured_name(level: str, modality: str) -> str:

@@ -12,6 +12,7 @@ from aivc_graph.evaluation.intervals import Units
 from aivc_graph.evaluation.risk import gaps_of
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.known import priors_told
+from aivc_graph.graph.panels import panel_overlap
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.pipeline.screen_card import assumptions_of_screen, data_of_screen
 from aivc_graph.pipeline.tasks.task import HIDDEN, Asked
@@ -72,6 +73,7 @@ def _data(asked: Asked) -> dict[str, Any]:
         "sections": len(asked.donor),
         "donors": len(np.unique(asked.donor)),
         "nodes": {level: int(graph[level].num_nodes) for level in graph.levels},
+        **({"panels": panels} if (panels := panel_overlap(graph)) else {}),
         "measured": {level: sorted(graph.modalities(level)) for level in graph.levels if graph.modalities(level)},
         "simulated": asked.truth is not None,
         **({"priors": told} if (told := priors_told(graph)) else {}),
@@ -142,7 +144,16 @@ def _measurement(asked: Asked) -> list[dict[str, str]]:
         "Counts are modelled as negative binomial given the depth of a node; depth itself says nothing of its state. "
         "A gene that was not counted is unknown, not absent."
     )
-    return [{"about": "measurement", "says": said}]
+    found = [{"about": "measurement", "says": said}]
+    for where, one in panel_overlap(asked.graph).items():
+        least, most = (of(one["by_section"].values()) for of in (min, max))
+        said = (
+            f"{where}: sections measured {least:,} to {most:,} of {one['molecules']:,} molecules, "
+            f"{one['in_all_sections']:,} of them all did. What a section did not measure is told by the others, at the "
+            "level that is usual there, and is scored nowhere."
+        )
+        found.append({"about": "panels", "says": said})
+    return found
 
 
 def gaps_told(leakage: dict[str, Any]) -> list[dict[str, str]]:

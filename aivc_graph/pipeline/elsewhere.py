@@ -22,7 +22,9 @@ from aivc_graph.pipeline.build import EVERYTHING, build, input_files
 log = logging.getLogger(__name__)
 STORE = "zarr.json"
 # What a graph is laid by; which genes it has is the run's to say.
-LAID_BY = tuple(name for name in GraphConfig.model_fields if name not in ("n_genes", "keep_genes"))
+LAID_BY = tuple(
+    name for name in GraphConfig.model_fields if name not in ("genes", "orthologs", "n_genes", "keep_genes")
+)
 
 
 @contextmanager
@@ -52,7 +54,7 @@ def graph_elsewhere(run: Path, on: Path) -> Iterator[Path]:
     # An encoder goes along; embeddings computed elsewhere are of the tissue that they were computed from.
     features = given.task.features if isinstance(own.task.features, EmbeddingTable) else own.task.features
     task = given.task.model_copy(update={"split": dict(EVERYTHING), "features": features, "priors": ()})
-    graph = own.graph.model_copy(update={"n_genes": None, "keep_genes": ()})
+    graph = own.graph.model_copy(update={"genes": "union", "n_genes": None, "keep_genes": ()})
     config = given.model_copy(update={"task": task, "graph": graph, "model": own.model})
     cache = cache_folder()
     if cache is None:

@@ -84,8 +84,8 @@ def with_unmeasured(
         var=pd.concat([table.var, pd.DataFrame({"measured": False}, index=genes)]),
         layers={
             "measured": np.concatenate([table.layers["measured"], np.full_like(expected, np.nan)], axis=1),
-            "lower": np.concatenate([none, lower], axis=1),
-            "upper": np.concatenate([none, upper], axis=1),
+            "lower": np.concatenate([table.layers.get("lower", none), lower], axis=1),
+            "upper": np.concatenate([table.layers.get("upper", none), upper], axis=1),
         },
     )
     answer.obsm["spatial"] = table.obsm["spatial"]

@@ -68,6 +68,6 @@ def likelihood(
         )
         said = part.likelihood(state.z[part.plan.level], data)
         loss.total[key] = said.nll(part.observation(data), node, feature)
-        loss.number[key] = float(node.sum() * feature.sum())
+        loss.number[key] = said.number(node, feature)
         loss.weight[key] = 1.0 if part.measures else feature_weight
     return loss

@@ -40,3 +40,26 @@ def test_draws_have_the_mean_that_is_told(said: AbstractDistribution) -> None:
     draws = torch.stack([said.sample(generator) for _ in range(2000)])
     error = (draws.mean(dim=0) - said.mean()).abs() / (draws.std(dim=0) / 2000**0.5)
     assert error.mean() < 1.1 and error.max() < 5.5
+
+
+def test_molecules_that_were_not_measured_say_nothing_of_the_others() -> None:
+    torch.manual_seed(0)
+    nodes, genes, latent = 7, 9, 3
+    z, weight, bias = torch.randn(nodes, latent), torch.randn(genes, latent), torch.randn(2, genes)
+    section, theta = torch.tensor([0, 0, 0, 1, 1, 1, 1]), torch.randn(genes)
+    there = torch.ones(2, genes, dtype=torch.bool)
+    there[1, [2, 5, 6]] = False
+    counts = torch.poisson(torch.full((nodes, genes), 3.0)) * there[section]
+    said = NegativeBinomial(z, weight, bias, theta, section, counts.sum(dim=1), there)
+    own = there[1]
+    alone = NegativeBinomial(z[3:], weight[own], bias[:, own], theta[own], section[3:], counts[3:].sum(dim=1))
+    torch.testing.assert_close(said.mean()[3:][:, own], alone.mean())
+    torch.testing.assert_close(said.log_prob(counts)[3:][:, own], alone.log_prob(counts[3:][:, own]))
+    assert not said.log_prob(counts)[3:][:, ~own].any()
+    torch.testing.assert_close((said.mean() * there[section]).sum(dim=1), counts.sum(dim=1))
+    node, gene = torch.tensor([0.0, 0, 0, 1, 1, 0, 1]), torch.ones(genes)
+    gene[[0, 2]] = 0
+    dense = float(-(node @ (said.log_prob(counts) @ gene)))
+    assert float(said.nll(counts.to_sparse_csr(), node, gene)) == pytest.approx(dense, rel=1e-4)
+    assert said.number(node, gene) == 3 * 5
+    torch.testing.assert_close(said.shares().sum(dim=1), torch.ones(nodes))

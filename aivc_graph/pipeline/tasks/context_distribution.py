@@ -30,7 +30,10 @@ def context_distribution(asked: Asked) -> list[Scored]:
     train, visible = asked.training(level) & counted & ~hidden, asked.scored(level) & counted & ~hidden
     if not train.any():
         return []
-    columns = np.sort(np.argsort(-target[train].mean(axis=0), kind="stable")[:MOST_GENES])
+    whole = np.flatnonzero(np.isfinite(target[train | visible | rows]).all(axis=0))
+    if not len(whole):
+        return []
+    columns = np.sort(whole[np.argsort(-target[train][:, whole].mean(axis=0), kind="stable")[:MOST_GENES]])
     modality = asked.expressed(level)
     left = hide_observations(asked.graph, {(level, modality): hidden})
     total = asked.totals(level)[rows]

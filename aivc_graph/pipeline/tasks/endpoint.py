@@ -18,7 +18,7 @@ from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.pipeline.tasks.context_expression import OF_CONTEXT
 from aivc_graph.pipeline.tasks.task import TASKS, Asked
 from aivc_graph.query.places import NICHE
-from aivc_graph.query.predictions import measured_log_expression
+from aivc_graph.query.predictions import filled, measured_log_expression
 
 Floats = NDArray[np.floating]
 SPLIT = "leave-donor-out"
@@ -71,7 +71,7 @@ def endpoint(asked: Asked) -> list[Scored]:
 
 def _other_shares(asked: Asked, level: str, member: NDArray[Any], section: NDArray[np.integer]) -> dict[str, Floats]:
     """Return what sections are made of by rules that know no niche (section, kind)."""
-    expression, counted = measured_log_expression(asked.model, asked.graph, level), asked.counted(level)
+    expression, counted = filled(measured_log_expression(asked.model, asked.graph, level)), asked.counted(level)
     nobody = np.zeros(len(member), bool)
     scene = asked.scene(level, member, train=nobody, visible=counted, asked=~nobody, features=expression)
     domains = run_baselines(scene, "domains")

@@ -26,12 +26,14 @@ class ExpressionQuestion(AbstractNicheQuestion):
     Where it was not measured of a node it is told from another modality of the node, if one was.
 
     At ``cell`` or ``patch`` an AnnData (node, gene) with ``layers["measured"]`` beside the expectation, and
-    ``supported`` in ``obs`` as in `NichesQuestion`; at ``niche`` a table with the mean, its 95 % interval over sections
+    ``supported`` in ``obs`` as in `NichesQuestion`; of a gene that the section of a node did not measure, but another
+    did, ``layers["lower"]`` and ``["upper"]`` bound the expectation, and ``measured`` in ``var`` is False where none
+    of the sections did; at ``niche`` a table with the mean, its 95 % interval over sections
     (or over regions, where there are fewer than five sections) and the measured mean. An unknown gene is refused with
     the nearest one, and so is a level at which it was not counted.
 
-    A gene that was not measured, but of which the run's priors know something, is told from them: ``measured`` is false
-    in ``var``, and ``layers`` hold ``lower`` and ``upper``, not a number of measured genes.
+    A gene that no training section measured, but of which the run's priors know something, is told from them, in the
+    same way.
     """
 
     endings: ClassVar[tuple[str, ...]] = NODES
