@@ -97,8 +97,7 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None) -> Tissu
     config = config or GraphConfig()
     started = time.perf_counter()
     graph = lay_graph(sections, config)
-    kept = {"n_genes": config.n_genes, "keep_genes": config.keep_genes}
-    add_observations(graph, sections, **kept, cofactor=config.cofactor)
+    add_observations(graph, sections, n_genes=config.n_genes, keep_genes=config.keep_genes, cofactor=config.cofactor)
     add_interventions(graph, sections)
     add_section_profiles(graph)
     keep_outlines(graph, sections)

@@ -228,10 +228,8 @@ def _ridge(asked: list[_Asked]) -> Floats:
     for now in range(TURNS):
         mine = asked[now::TURNS]
         markers = mine[0].asked
-        gram, cross = (
-            sum(one.z.T @ one.z for one in mine),
-            sum(one.z.T @ np.nan_to_num(one.x[:, markers]) for one in mine),
-        )
+        gram = np.sum([one.z.T @ one.z for one in mine], axis=0)
+        cross = np.sum([one.z.T @ np.nan_to_num(one.x[:, markers]) for one in mine], axis=0)
         # A weak prior: that of a weight of about one for each of two more nodes.
         penalty = 2.0 * np.trace(gram) / max(sum(len(one.z) for one in mine), 1) + 1e-9
         weight[markers] = np.linalg.solve(gram + penalty * np.eye(len(gram)), cross).T
