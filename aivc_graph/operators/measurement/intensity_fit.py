@@ -52,7 +52,7 @@ def _observed(part: Measurement, folds: list[Fold]) -> Floats:
 
 
 def fit_components(part: Measurement, fitting: Fitting) -> None:
-    """Principal components of standardised markers, the factor model that goes with them, and the noise they carry.
+    """Principal components of markers as they vary, the factor model that goes with them, and the noise they carry.
 
     A component's variance is its eigenvalue less the mean of those left out; what components do not explain of a
     marker is its own, and what of it a projection picks up is the noise of the state.
@@ -61,7 +61,7 @@ def fit_components(part: Measurement, fitting: Fitting) -> None:
     ----------
     Tipping & Bishop 1999, doi:10.1111/1467-9868.00196 (probabilistic principal components).
     """
-    x = np.nan_to_num(_observed(part, fitting.training))
+    x = np.nan_to_num(_observed(part, fitting.training)) * part.spread.double().cpu().numpy()
     if not len(x):
         return
     n, latent = len(part.plan.names), part.plan.latent
@@ -104,6 +104,7 @@ def fit_into_first(part: Measurement, fitting: Fitting) -> None:
         np.concatenate([values[own] for values, own in zip(of, rows, strict=True)])[measured]
         for of in ([d.standard.double().cpu().numpy() for d in pieces], [d.section.cpu().numpy() for d in pieces])
     )
+    x = x * part.spread.double().cpu().numpy()
     found = ridge(x, z[measured], group)
     residual = ((z[measured] - x @ found) ** 2).mean(axis=0)
     error = np.maximum(residual - noise, 0.05 * residual + 1e-6)
