@@ -33,7 +33,7 @@ SECTION = """
     - name: s{i}
       donor: d{i}
       traits: {{stage: {stage}}}
-      sources: [{{path: s{i}.csv, um_per_unit: 1.0, label: kind}}]
+      sources: [{{path: {folder}/s{i}.csv, um_per_unit: 1.0, label: kind}}]
 """
 
 
@@ -49,7 +49,7 @@ def run(striped_section: Callable[..., Any], tmp_path_factory: pytest.TempPathFa
             Area=78.5, kind=cells["label"].to_numpy(), **dict(zip(MARKERS, table.X.T, strict=True))
         )
         frame.to_csv(folder / f"s{i}.csv", index=False)
-    sections = "\n".join(SECTION.format(i=i, stage="early" if i % 2 else "late") for i in range(4))
+    sections = "\n".join(SECTION.format(i=i, folder=folder, stage="early" if i % 2 else "late") for i in range(4))
     (folder / "aivc.yaml").write_text(YAML.format(sections=sections))
     for verb in (["train", str(folder / "aivc.yaml"), "--out", str(folder / "run")], ["evaluate", str(folder / "run")]):
         assert cli.main([*verb, "--quiet"]) == 0
