@@ -71,7 +71,7 @@ def test_hidden_cells_niches_and_endpoint_are_scored_beside_their_baselines(run:
     scores = json.loads((run / "evaluation.json").read_text())["results"]
     value = {(one["task"], one["readout"], one["metric"], one["predictor"]): one["value"] for one in scores}
     of_cells = "context_to_expression", "genes", "pearson_by_gene"
-    assert value[*of_cells, "model"] > value[*of_cells, "mean_of_6_neighbours"] + 0.02
+    assert value[*of_cells, "model"] > value[*of_cells, "mean_of_6_neighbours"] + 0.01
     assert value["niches", "annotated region", "ari", "model"] > 0.6
     assert {one["task"] for one in scores} >= {"context_distribution", "niches", "endpoint"}
     assert {one["modality"] for one in scores} == {"intensity", "intensity → annotation"}
