@@ -14,6 +14,7 @@ MEASUREMENTS = "tests/operators/test_measurements.py"
 DISTRIBUTION = "tests/operators/test_distribution.py"
 PLACES = "tests/training/test_places.py"
 FIT = "tests/training/test_fit.py"
+INTENSITY = "tests/operators/test_intensity.py"
 
 
 class Fault(NamedTuple):
@@ -211,5 +212,23 @@ FAULTS = (
         "df=n - 1, times=1 / n, n_units=n",
         "df=n - 1, times=1 / n**2, n_units=n",
         ("tests/query/test_markers.py",),
+    ),
+    Fault(
+        "a stronger stain is taken for another state",
+        "/ cofactor) - centre[section]) / spread[section]",
+        "/ cofactor)) / spread[section]",
+        (INTENSITY,),
+    ),
+    Fault(
+        "intensities are told without their cofactor",
+        "return torch.sinh(terms) * data.cofactor, terms",
+        "return torch.sinh(terms), terms",
+        (INTENSITY,),
+    ),
+    Fault(
+        "heavy tails are chosen where held-out tissue has none",
+        'if family == "student_t" or gain > WORTH',
+        'if family == "student_t" or gain < WORTH',
+        (INTENSITY,),
     ),
 )

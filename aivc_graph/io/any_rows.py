@@ -138,9 +138,7 @@ def refuse_twice(table: Any, path: Path) -> None:
 
 def layer_hint(layers: tuple[str, ...]) -> str:
     """Say what a user of `layer:` and `values:` can do about values that are no counts."""
-    logs = (
-        "of logarithms say `values: log`, of amounts such as counts by volume or mean intensities `values: intensity`"
-    )
+    logs = "of logarithms say `values: log`, of counts by volume or mean intensities `values: intensity`"
     return (
         f"name the layer that holds raw counts as `layer:` (layers: {', '.join(layers)}), or {logs}" if layers else logs
     )

@@ -114,6 +114,8 @@ def told_by_others(
 
 def drawn_log_expression(
     model: TissueModel,
+    graph: TissueGraph,
+    rows: NDArray[np.bool_],
     told: Expected,
     total: Floats,
     level: str,
@@ -124,31 +126,30 @@ def drawn_log_expression(
     """Return draws of log1p of counts scaled to the level's depth (node, draw, molecule), of the molecules `columns`.
 
     Of intensities draws of their arcsinh. Molecules depart together from what is expected of the node, as in a measured
-    node of like expectation.
+    node of like expectation: alike are those whose expectations lie together on the components of the encoding.
 
     Parameters
     ----------
-    told
-        What is expected of each node, as of `expected`.
+    rows, told
+        Who is asked (node,), and what is expected of each of them, as of `expected`.
     total
         Counts of each node (node,), or of each node in each draw (node, draw), at least one.
     """
-    around, rng = _around(model, level), np.random.default_rng(seed)
+    around, rng, modality = _around(model, level), np.random.default_rng(seed), expressed(model, level)
     residuals = ResidualScores(told.shares.shape[1]) if around is None else around.residuals
-    score = residuals.draw(_place(model, told, level), columns, draws, rng)
-    if (modality := expressed(model, level)) not in names.MOLECULE_OF:
-        law = QuantileLaw(told.logs.shape[1]) if around is None else around.law
-        return np.asarray(law.values(score, told.logs.double().numpy()[:, columns], columns), np.float32)
+    place = model.part("measurement", level, modality).loading.detach().double().numpy()
+    if modality not in names.MOLECULE_OF:
+        section, store = graph[level].section_index[torch.from_numpy(rows)], graph[names.SECTION]
+        centre, spread = (store[f"{level}_{modality}_{what}"][section].double().numpy() for what in ("mean", "spread"))
+        said = (told.logs.double().numpy() - centre) / spread
+        law = QuantileLaw(said.shape[1]) if around is None else around.law
+        drawn = law.values(residuals.draw(said @ place, columns, draws, rng), said[:, columns], columns)
+        return np.asarray(centre[:, None, columns] + spread[:, None, columns] * drawn, np.float32)
+    score = residuals.draw(told.logs.double().numpy() @ place, columns, draws, rng)
     depth = float(model.count_operator(level, modality).target_depth)
     total = np.broadcast_to(total if np.ndim(total) == 2 else total[:, None], score.shape[:2])[:, :, None]
     shares, dispersion = (values[:, None, columns] for values in _law(model, told, level))
     return np.log1p(counts_of(score, shares * total, dispersion) * (depth / total)).astype(np.float32)
-
-
-def _place(model: TissueModel, told: Expected, level: str) -> Floats:
-    """Return what is expected on the components of the encoding (node, latent): nodes alike there are alike."""
-    part = model.part("measurement", level, expressed(model, level))
-    return np.asarray((told.logs @ part.loading.detach()).numpy())
 
 
 def _around(model: TissueModel, level: str) -> Any:

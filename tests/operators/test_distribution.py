@@ -1,11 +1,13 @@
-"""Distributions against torch's own; what they draw has their mean."""
+"""Distributions against torch's own and scipy's; what they draw has their mean."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
-from aivc_graph.operators.measurement.distribution import AbstractDistribution, NegativeBinomial, Normal
+from aivc_graph.operators.measurement.distribution import AbstractDistribution, NegativeBinomial, Normal, StudentT
 
 NODES, MOLECULES = 40, 6
 
@@ -24,6 +26,22 @@ def normal() -> Normal:
     return Normal(torch.randn(NODES, MOLECULES), torch.linspace(-1, 1, MOLECULES))
 
 
+def student_t() -> StudentT:
+    torch.manual_seed(0)
+    return StudentT(torch.randn(NODES, MOLECULES), torch.linspace(-1, 1, MOLECULES), torch.linspace(3, 40, MOLECULES))
+
+
+def test_log_densities_are_those_of_scipy_and_what_was_not_measured_has_none() -> None:
+    values = torch.randn(NODES, MOLECULES) * 3
+    for said, of in ((normal(), stats.norm), (student_t(), stats.t)):
+        given = {"loc": said.location.numpy(), "scale": said.log_scale.exp().numpy()}
+        given |= {"df": said.freedom.numpy()} if isinstance(said, StudentT) else {}
+        np.testing.assert_allclose(said.log_prob(values), of.logpdf(values.numpy(), **given), rtol=1e-4, atol=1e-5)
+        holes = torch.where(torch.arange(MOLECULES) == 2, torch.nan, values)
+        found = said.log_prob(holes)
+        assert bool((found[:, 2] == 0).all()) and torch.equal(found[:, 3], said.log_prob(values)[:, 3])
+
+
 def test_log_probabilities_are_those_of_torch() -> None:
     counts, said = torch.randint(0, 9, (NODES, MOLECULES)).double(), negative_binomial()
     theta = said.log_dispersion.exp()
@@ -34,7 +52,9 @@ def test_log_probabilities_are_those_of_torch() -> None:
     torch.testing.assert_close(told.log_prob(values), beside.log_prob(values))
 
 
-@pytest.mark.parametrize("said", [negative_binomial(), normal()], ids=["negative binomial", "normal"])
+@pytest.mark.parametrize(
+    "said", [negative_binomial(), normal(), student_t()], ids=["negative binomial", "normal", "student-t"]
+)
 def test_draws_have_the_mean_that_is_told(said: AbstractDistribution) -> None:
     generator = torch.Generator().manual_seed(1)
     draws = torch.stack([said.sample(generator) for _ in range(2000)])

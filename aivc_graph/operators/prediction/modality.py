@@ -156,7 +156,7 @@ class ModalityPrediction(AbstractPrediction):
         shares = told.shares.clone()
         said = shares_of(found[0][found[1]], self.plan.modality, self.plan.depth)
         shares[torch.from_numpy(found[1])] = torch.from_numpy(said).to(shares)
-        logs = torch.where(here[:, None], terms_of(shares, self.plan.modality, self.plan.depth), told.logs)
+        logs = torch.where(here[:, None], terms_of(shares, self.plan.depth), told.logs)
         return Expected(shares, logs, told.looked_at | here, told.around)
 
     def _map(self, source: str) -> ModalityMap:

@@ -26,8 +26,9 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Seen:
-    """Hidden nodes: what is `said` without neighbours, the mean of each ring, and what was measured, all in its terms.
+    """Hidden nodes: what is `said` without neighbours, the mean of each ring, and what was measured.
 
+    All are as `AbstractKernelMean.values` has them.
     `said`, `measured` (node, molecule), `rings` (ring, node, molecule), `numbers` (ring, node), `total` counts, one
     where nothing is counted, those that the whole panel would have had, and `section` (node,); `there` (node,
     molecule), what was measured, None where all was.
@@ -116,7 +117,7 @@ def _hidden_by_turn(
     rows, number = asked[kept], number[:, torch.from_numpy(kept)]
     measured = readout.there(data)
     return Seen(
-        said=said[rows].cpu().numpy(),
+        said=readout.within(said, data)[rows].cpu().numpy(),
         rings=torch.stack([total[rows] for total in sums]).div(number[:, :, None].clamp_min(1)).cpu().numpy(),
         numbers=number.cpu().numpy(),
         measured=readout.measured(data, rows).cpu().numpy(),

@@ -49,7 +49,7 @@ def context_distribution(asked: Asked) -> list[Scored]:
             modality=modality,
             readout="genes, distribution",
             measured=target[rows][:, columns],
-            model=drawn_log_expression(asked.model, told, total, level, columns, DRAWS),
+            model=drawn_log_expression(asked.model, left, rows, told, total, level, columns, DRAWS),
             baselines=run_baselines(scene, "distribution"),
             metrics=("crps", "pit_chi_square"),
             units=asked.units(level, rows),

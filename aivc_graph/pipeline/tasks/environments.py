@@ -41,7 +41,7 @@ def environments(
     ground = Ground(peers=(np.cumsum(rows) - 1)[peers[drawn]], centre=target[scene.train][:, genes].mean(axis=0))
     told = expected(asked.model, left, level, rows)
     depths = _depths(asked, level, rows, scene, rng)
-    draws = drawn_log_expression(asked.model, told, depths, level, genes, DRAWS, asked.tissue.seed)
+    draws = drawn_log_expression(asked.model, left, rows, told, depths, level, genes, DRAWS, asked.tissue.seed)
 
     joint = run_baselines(dataclasses.replace(scene, target=scene.target[:, genes]), "environment")
     own = of_columns(scored, genes)
