@@ -163,6 +163,9 @@ class SectionConfig(Settings):
     @field_validator("sections_by", "traits_by", mode="before", json_schema_input_type=str | tuple[str, ...])
     @classmethod
     def _one_column_is_a_list_of_one(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            shown = ", ".join(str(one) for one in value.values() if isinstance(one, str)) or "COLUMN"
+            raise ValueError(f"expected a column or a list of columns, such as [{shown}], found {value!r:.60}")
         return [value] if isinstance(value, str) else value
 
     @model_validator(mode="after")
