@@ -50,12 +50,14 @@ def likelihood(
     Parameters
     ----------
     feature_weight
-        Weight of measurements that are no counts.
+        Weight of measurements that are no counts, where a state is made of others.
     question
         Only of hidden nodes for ``expression``, only of the others for ``state``; of both if not given.
     """
     loss = Loss()
     for part in model.parts_of("measurement"):
+        if not part.seen:
+            continue
         key, data = part.key, inputs.measured(*part.slot)
         node = counted[part.plan.level] * data.mask
         shown = hidden.shown.get(key)
@@ -63,11 +65,9 @@ def likelihood(
             node = node * hidden.nodes[key] * (question != EXPRESSION)
         elif question is not None:
             node = node * (hidden.nodes[key] if question == EXPRESSION else 1 - hidden.nodes[key])
-        feature = (
-            torch.ones(len(part.plan.names), device=inputs.device) if shown is None or shown.min() == 1 else 1 - shown
-        )
+        feature = torch.ones(part.width, device=inputs.device) if shown is None or shown.min() == 1 else 1 - shown
         said = part.likelihood(state.z[part.plan.level], data)
         loss.total[key] = said.nll(part.observation(data), node, feature)
         loss.number[key] = float(node.sum() * feature.sum())
-        loss.weight[key] = 1.0 if part.counts else feature_weight
+        loss.weight[key] = 1.0 if part.counts or part.plan.first else feature_weight
     return loss

@@ -22,7 +22,8 @@ COUNTS, FEATURES = "negative_binomial", "gaussian"
 class MeasurementPlan(Settings):
     """What is measured: `names` are those of molecules or features; `depth` [counts] that counts are scaled to.
 
-    `first` says whether the level's state is made of it: of counts before features, of RNA before other counts.
+    `first` says whether the level's state is made of it: of counts before features, of RNA before other counts; of
+    types where nothing else was measured.
     """
 
     level: str
@@ -70,6 +71,16 @@ class AbstractMeasurement(AbstractPart):
     def key(self) -> tuple[str, str]:
         """Level and modality."""
         return (self.plan.level, self.plan.modality)
+
+    @property
+    def seen(self) -> bool:
+        """Whether it takes part in the state; otherwise it is only told by it."""
+        return True
+
+    @property
+    def width(self) -> int:
+        """Number of values that its likelihood is of, a node."""
+        return len(self.plan.names)
 
     @property
     def counts(self) -> bool:

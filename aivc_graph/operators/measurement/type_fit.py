@@ -1,0 +1,180 @@
+"""Closed form of labels: where classes lie, what the state says of them, and how far each rule is followed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aivc_graph import names
+from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.operators.intervention_plan import donor_of_sections
+from aivc_graph.operators.logistic import Logistic, cross_fitted, mixed
+from aivc_graph.operators.part import Fitting
+from aivc_graph.operators.state import Hidden, Inputs, State
+
+if TYPE_CHECKING:
+    from aivc_graph.operators.measurement.categorical import CategoricalMeasurement
+
+# Nodes are hidden by turns, each in one of so many; rows that a rule is fitted on.
+TURNS, MOST_ROWS, LEAST_ROWS = 4, 20_000, 20
+# Of the variance of a state that is made of labels, how much a label leaves open.
+LEFT_OPEN = 0.01
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled nodes, told without their label: state (row, latent) and log shares around (row, 3 · class).
+
+    `kind`, `group` and `around` (row,): the class, the donor, and whether any neighbour bears a label.
+    """
+
+    z: Floats
+    logs: Floats
+    kind: NDArray[np.int64]
+    group: NDArray[np.int64]
+    around: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+
+def fit_places(part: CategoricalMeasurement) -> None:
+    """Lay class c at :math:`(e_c - \\pi)\\,V`, V the principal axes of one-hot labels of frequencies π."""
+    share = part.prior.double().cpu().numpy()
+    values, axes = np.linalg.eigh(np.diag(share) - np.outer(share, share))
+    order = np.argsort(-values)[: min(part.plan.latent, len(share) - 1)]
+    loading = np.zeros(tuple(part.loading.shape))
+    loading[:, : len(order)] = (np.eye(len(share)) - share) @ axes[:, order]
+    variance = np.full(part.plan.latent, values.max())
+    variance[: len(order)] = values[order]
+    part.loading.copy_(torch.from_numpy(loading))
+    part.log_precision.copy_(-torch.log(torch.from_numpy(np.maximum(LEFT_OPEN * variance, 1e-8))))
+
+
+def fit_class_means(part: CategoricalMeasurement, fitting: Fitting) -> None:
+    """Lay each class at the mean of the states that its nodes have without it, as surely as these are alike."""
+    level, number = part.plan.level, np.zeros(part.n_types)
+    total, squares = np.zeros((2, part.n_types, part.plan.latent))
+    for fold in fitting.training:
+        data = fold.inputs.measured(*part.slot)
+        state = fitting.model.encode(fold.inputs, Hidden(nodes={part.key: torch.ones_like(data.mask)}))
+        rows = fold.training(level, data.mask * state.own[level])
+        z, onehot = state.z[level].double().cpu().numpy()[rows], data.onehot.cpu().numpy()[rows]
+        number += onehot.sum(axis=0)
+        total += onehot.T @ z
+        squares += onehot.T @ z**2
+    if number.sum() < LEAST_ROWS:
+        return
+    # A class of few nodes is drawn towards the mean of all, by one node.
+    mean = (total + total.sum(axis=0) / number.sum()) / (number + 1)[:, None]
+    within = (squares - 2 * mean * total + number[:, None] * mean**2).sum(axis=0) / number.sum()
+    part.loading.copy_(torch.from_numpy(mean))
+    part.log_precision.copy_(-torch.log(torch.from_numpy(np.maximum(within, 1e-6))))
+
+
+def fit_likelihood(part: CategoricalMeasurement, fitting: Fitting) -> None:
+    """Fit multinomial logistic regression from the state of nodes that were hidden to their labels."""
+    found, head = gathered(part, fitting, hidden=True), int(not part.plan.first)
+    if len(found) >= LEAST_ROWS:
+        _put(part.weight, part.bias, head, cross_fitted(found.z, found.kind, found.group, _prior(part))[0])
+
+
+def fit_rules(part: CategoricalMeasurement, fitting: Fitting) -> dict[str, float]:
+    """Fit regressions on all training nodes, and the weights of rules on what regressions say of other groups.
+
+    Nodes of which something else was seen are looked at as they are, and once more with all of it hidden.
+
+    Returns the negative log-likelihood of labels [nats] by the class prior and by the mixture, in each situation.
+    """
+    prior, diagnostics = _prior(part), dict[str, float]()
+    for own in (0,) if part.plan.first else (0, 1):
+        found = gathered(part, fitting, hidden=own == 0)
+        if len(found) < LEAST_ROWS:
+            continue
+        features = {part.weight: (found.z, part.bias), part.around_weight: (_both(found), part.around_bias)}
+        learnt = []
+        for weight, (x, bias) in features.items():
+            fitted, told = cross_fitted(x, found.kind, found.group, prior)
+            _put(weight, bias, own, fitted)
+            learnt.append(told)
+        shares = np.exp(found.logs).reshape(len(found), 3, -1)
+        rules = np.stack([np.broadcast_to(prior, learnt[0].shape), *shares.transpose(1, 0, 2), *learnt])
+        said = np.take_along_axis(rules, found.kind[None, :, None], axis=2)[:, :, 0]
+        for around, (which, rows) in enumerate(((_ALONE, slice(None)), (slice(None), found.around))):
+            one = said[which][:, rows]
+            if one.shape[1] < LEAST_ROWS:
+                continue
+            weight = np.zeros(len(rules))
+            weight[which] = mixed(one)
+            part.rule_share[own, around] = torch.from_numpy(weight).float()
+            where = f"{part.name}.{'seen' if own else 'hidden'}.{'labelled' if around else 'alone'}"
+            diagnostics[f"{where}.prior"] = -float(np.log(one[0]).mean())
+            diagnostics[f"{where}.told"] = -float(np.log(weight[which] @ one).mean())
+    return diagnostics
+
+
+# What can be said where no neighbour bears a label: the prior and the state.
+_ALONE = [0, 4]
+
+
+def gathered(part: CategoricalMeasurement, fitting: Fitting, *, hidden: bool) -> Examples:
+    """Return labelled training nodes, each without its label; if `hidden`, without anything else seen of it either."""
+    found: list[Examples] = []
+    source = fitting.source if isinstance(fitting.source, TissueGraph) else fitting.source.structure
+    donor = np.unique(donor_of_sections(source), return_inverse=True)[1].reshape(-1)
+    total = sum(float((fold.rows[part.plan.level] * fold.inputs.measured(*part.slot).mask).sum()) for fold in fitting.training)
+    step = max(1, int(np.ceil(total / MOST_ROWS)))
+    for fold in fitting.training:
+        data = fold.inputs.measured(*part.slot)
+        for state, asked in told_by_turns(part, fitting.model, fold.inputs, fitting.seed, hidden=hidden):
+            rows = fold.training(part.plan.level, data.mask * asked)[::step]
+            shares = [one.log() for one in part.shares_around(state, fold.inputs)]
+            found.append(
+                Examples(
+                    state.z[part.plan.level].double().cpu().numpy()[rows],
+                    torch.cat(shares, dim=1).double().cpu().numpy()[rows],
+                    data.onehot.argmax(dim=1).cpu().numpy()[rows],
+                    donor[data.section.cpu().numpy()[rows]],
+                    part.situation(state, fold.inputs)[1].cpu().numpy()[rows] > 0,
+                )
+            )
+    columns = ([getattr(one, name) for one in found] for name in ("z", "logs", "kind", "group", "around"))
+    return Examples(*(np.concatenate(column) for column in columns))
+
+
+def told_by_turns(
+    part: CategoricalMeasurement, model: Any, inputs: Inputs, seed: int, *, hidden: bool
+) -> Iterator[tuple[State, Tensor]]:
+    """Yield states of a window in which some nodes are told without their label, and who these are (node,).
+
+    Everybody at once, where labels take no part in the state and nothing else is to be `hidden`; else by turns.
+    """
+    level, everybody = part.plan.level, torch.ones(inputs.n_nodes[part.plan.level], device=inputs.device)
+    if not (hidden or part.seen):
+        yield model(inputs, Hidden()), everybody
+        return
+    turn = torch.from_numpy(np.random.default_rng(seed).integers(TURNS, size=len(everybody))).to(inputs.device)
+    keys = [one.key for one in model.parts_of("measurement") if one.plan.level == level]
+    for one in range(TURNS):
+        who = (turn == one).float()
+        yield model(inputs, Hidden(nodes=dict.fromkeys(keys if hidden else [part.key], who))), who
+
+
+def _both(found: Examples) -> Floats:
+    return np.concatenate([found.z, found.logs], axis=1)
+
+
+def _prior(part: CategoricalMeasurement) -> Floats:
+    return part.prior.double().cpu().numpy()
+
+
+def _put(weight: Tensor, bias: Tensor, head: int, fitted: Logistic) -> None:
+    weight[head] = torch.from_numpy(fitted.weight).to(weight)
+    bias[head] = torch.from_numpy(fitted.bias).to(bias)
