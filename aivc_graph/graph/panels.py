@@ -15,7 +15,9 @@ MOST_TYPES = 200
 
 
 def panel(graph: TissueGraph, level: str, modality: str) -> tuple[str, ...]:
-    """Return the symbols of the molecules counted, or the names of the dense features, by `modality` at `level`."""
+    """Return what `modality` tells of at `level`: symbols of the molecules counted, names of dense features, or types."""
+    if modality == names.TYPE:
+        return labels(graph, level)
     if modality not in names.MOLECULE_OF:
         return tuple(graph[level][f"{modality}_names"])
     index = graph.obs(names.MOLECULE_OF[modality]).index

@@ -66,8 +66,8 @@ class TissueModel(nn.Module):
         """Return the measurement of counts of `modality` at `level`."""
         return self.part("measurement", level, modality)
 
-    def first_counts(self, level: str) -> Any:
-        """Return the measurement of counts that the state of `level` is made of; None where it has no counts."""
+    def state_maker(self, level: str) -> Any:
+        """Return the measurement that the state of `level` is made of; None where it has features alone, or nothing."""
         return next((one for one in self.parts_of("measurement") if one.plan.level == level and one.plan.first), None)
 
     @property
@@ -127,7 +127,7 @@ class TissueModel(nn.Module):
             precision = seen[:, None] * part.precision(data, shown)
             total[level] = total[level] + precision * part.encode(data, shown)
             weight[level] = weight[level] + precision
-            if part.counts:
+            if part.measures:
                 counted[level] = torch.maximum(counted[level], seen)
         own = {level: (w.sum(dim=1) > 0).float() for level, w in weight.items()}
         known = {level: own[level] * self._relative_precision(level, w) for level, w in weight.items()}
@@ -135,8 +135,8 @@ class TissueModel(nn.Module):
         return State(z, own, counted, known, {level: torch.zeros_like(t) for level, t in z.items()}, seen=seen_by)
 
     def _relative_precision(self, level: str, weight: Tensor) -> Tensor:
-        """Return how well each node is known (node,): 1 with counts of its own, down to 0.02 with features alone."""
-        parts = [one for one in self.parts_of("measurement") if one.plan.level == level and one.counts]
+        """Return how well each node is known (node,): 1 if measured itself, down to 0.02 with features alone."""
+        parts = [one for one in self.parts_of("measurement") if one.plan.level == level and one.measures]
         if not parts:
             return torch.ones_like(weight[:, 0])
         full = torch.stack([one.log_precision.exp() for one in parts]).sum(dim=0)

@@ -15,7 +15,7 @@ from aivc_graph.graph.panels import labels, types_of
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.measurement import type_fit
 from aivc_graph.operators.measurement.distribution import Categorical
-from aivc_graph.operators.measurement.measurement import AbstractMeasurement, MeasurementPlan
+from aivc_graph.operators.measurement.measurement import AbstractMeasurement, MeasurementPlan, state_maker
 from aivc_graph.operators.part import DECODERS, ENCODERS, FURTHER_ENCODERS, KINDS, LAST_ANSWERS, Device, Fitting, Shape
 from aivc_graph.operators.state import Inputs, State
 from aivc_graph.settings import Settings
@@ -114,7 +114,7 @@ class CategoricalMeasurement(AbstractMeasurement):
         return [
             MeasurementPlan(
                 level=level, modality=names.TYPE, names=types, latent=shape.latent,
-                first=not graph.modalities(level), options=shape.options(cls.kind, names.TYPE),
+                first=state_maker(graph, level, shape) == names.TYPE, options=shape.options(cls.kind, names.TYPE),
             )
             for level in graph.levels
             if (types := labels(graph, level))

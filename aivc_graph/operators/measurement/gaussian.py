@@ -145,10 +145,10 @@ class GaussianMeasurement(AbstractMeasurement):
         """
         level, model = self.plan.level, fitting.model
         lifts = [part.slot[0] for part in model.parts_of("lift") if part.slot[1] == level]
-        counted = next((v for v in (level, *lifts) if model.first_counts(v) is not None), None)
+        counted = next((v for v in (level, *lifts) if model.state_maker(v) is not None), None)
         if counted is None:
             return None
-        first, states, seen = model.first_counts(counted), [], []
+        first, states, seen = model.state_maker(counted), [], []
         for fold, chosen in zip(fitting.training, rows, strict=True):
             data = fold.inputs.measured(*first.slot)
             state, mask = first.encode(data), data.mask

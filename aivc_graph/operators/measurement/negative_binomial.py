@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from aivc_graph.graph.tissue_graph import TissueGraph
-from aivc_graph.operators.counts import CountInput, prepare_counts
+from aivc_graph.operators.counts import CountInput, prepare_counts, thinned
 from aivc_graph.operators.gate import Correction, Gate
 from aivc_graph.operators.measurement import count_fit
 from aivc_graph.operators.measurement.distribution import NegativeBinomial
@@ -49,6 +50,7 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
         DECODERS: "fit_decoder",
     }
     hides_features: ClassVar[bool] = True
+    makes_state: ClassVar[int | None] = 0
     loading: Tensor
     weight: Tensor
     log_profile: Tensor
@@ -82,6 +84,13 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
         """Take over the common profile of training nodes."""
         level, modality = self.key
         self.log_profile.copy_(graph[level][f"{modality}_common"][graph[level][f"{modality}_panel"]])
+
+    def parted(
+        self, data: CountInput, training: Tensor, share: float, generator: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return what counts thinned to a share, and the rest of them, say of each node."""
+        kept, rest = thinned(data, training, float(self.target_depth), share, generator)
+        return self.encode(kept), self.encode(rest)
 
     def observation(self, data: CountInput) -> Tensor:
         """Return the counts, sparse CSR."""

@@ -98,7 +98,7 @@ def _hidden_by_turn(
 ) -> Seen:
     level, inputs, model = readout.plan.level, fold.inputs, fitting.model
     mask = hidden.float().to(inputs.device)
-    counts = [one.key for one in model.parts_of("measurement") if one.counts and one.plan.level == level]
+    counts = [one.key for one in model.parts_of("measurement") if one.measures and one.plan.level == level]
     state = model(inputs, Hidden(nodes=dict.fromkeys(counts, mask)))
     sums, numbers = readout.around(state, inputs)
     shares = model.expected(state, inputs, *readout.target, without=readout).shares
