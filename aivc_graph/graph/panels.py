@@ -93,6 +93,13 @@ def types_of(graph: TissueGraph, level: str, types: tuple[str, ...]) -> NDArray[
     return np.array([place.get(str(label), -1) for label in obs[names.LABEL]], np.int64)
 
 
+def measured_nodes(graph: TissueGraph, level: str, modality: str, of: tuple[str, ...]) -> NDArray[np.bool_]:
+    """Return who of a level was measured by a modality, boolean (node,): of types `of`, who bears one."""
+    if modality == names.TYPE:
+        return types_of(graph, level, of) >= 0
+    return np.asarray(graph[level][names.mask_name(modality)].numpy())
+
+
 def type_shares(overlap: sparse.csr_matrix, kind: NDArray[np.int64], n_types: int) -> NDArray[np.float64]:
     """Return the overlap-weighted share of each type (parent, type); zero where no child of a type lies beneath."""
     known = np.flatnonzero(kind >= 0)

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
-from aivc_graph.graph.panels import measured_molecules, panel_columns
+from aivc_graph.graph.panels import measured_molecules, measured_nodes, panel_columns
 from aivc_graph.graph.profiles import measured_share
 from aivc_graph.graph.terms import raw_values
 from aivc_graph.graph.tissue_graph import TissueGraph
@@ -40,14 +40,16 @@ def node_table(graph: TissueGraph, level: str) -> pd.DataFrame:
 
 
 def counted_nodes(model: TissueModel, graph: TissueGraph, level: str) -> np.ndarray:
-    """Return who of a level was counted, boolean (node,); all, where the model counts nothing there.
+    """Return who of a level was counted, or bears a label where its state is of types alone, boolean (node,).
+
+    All, where the model counts nothing there.
 
     What is said of the others rests on the slide or on their neighbours alone.
     """
-    modalities = model.plan.counts.get(level, {})
+    modalities = model.plan.panels.get(level, {})
     found: np.ndarray = np.full(int(graph[level].num_nodes), not modalities)
     for modality in modalities:
-        found |= graph[level][names.mask_name(modality)].numpy()
+        found |= measured_nodes(graph, level, modality, modalities[modality])
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from aivc_graph.settings import Settings
 
 # What says of which type a node is, in this order; the first is known of every node.
 RULES = ("prior", "place", "nearest ring", "all rings", "state", "state and labels around")
+# In how many turns nodes are told without their label.
+TURNS = 4
 # Neighbours that the class prior counts for.
 PRIOR_NODES = 1.0
 
@@ -41,11 +44,15 @@ class CategoricalOptions(Settings):
 
 @dataclass(frozen=True)
 class TypeInput:
-    """Labels of nodes: `onehot` (node, class), zero without one; `section` and `mask` (node,), who has one."""
+    """Labels of nodes: `onehot` (node, class), zero without one; `section`, `mask`, who has one, and `turn` (node,).
+
+    By turns nodes are told without their label; whose turn is when hangs on the name of a node alone.
+    """
 
     onehot: Tensor
     section: Tensor
     mask: Tensor
+    turn: Tensor
 
 
 @KINDS["measurement"].register("categorical", modalities=(names.TYPE,))
@@ -151,7 +158,8 @@ class CategoricalMeasurement(AbstractMeasurement):
         onehot = torch.zeros(len(kind), self.n_types, device=device)
         there = torch.nonzero(kind >= 0).ravel()
         onehot[there, kind[there]] = 1.0
-        return TypeInput(onehot, graph[self.plan.level].section_index.to(device), (kind >= 0).float())
+        turn = torch.tensor([crc32(name.encode()) % TURNS for name in graph.obs(self.plan.level).index], device=device)
+        return TypeInput(onehot, graph[self.plan.level].section_index.to(device), (kind >= 0).float(), turn)
 
     def observation(self, data: TypeInput) -> Tensor:
         """Return the labels, one-hot."""

@@ -21,8 +21,8 @@ from aivc_graph.operators.state import Hidden, Inputs, State
 if TYPE_CHECKING:
     from aivc_graph.operators.measurement.categorical import CategoricalMeasurement
 
-# Nodes are hidden by turns, each in one of so many; rows that a rule is fitted on.
-TURNS, MOST_ROWS, LEAST_ROWS = 4, 20_000, 20
+# Rows that a rule is fitted on.
+MOST_ROWS, LEAST_ROWS = 20_000, 20
 # Of the variance of a state that is made of labels, how much a label leaves open.
 LEFT_OPEN = 0.01
 Floats = NDArray[np.floating]
@@ -133,7 +133,7 @@ def gathered(part: CategoricalMeasurement, fitting: Fitting, *, hidden: bool) ->
     step = max(1, int(np.ceil(total / MOST_ROWS)))
     for fold in fitting.training:
         data = fold.inputs.measured(*part.slot)
-        for state, asked in told_by_turns(part, fitting.model, fold.inputs, fitting.seed, hidden=hidden):
+        for state, asked in told_by_turns(part, fitting.model, fold.inputs, hidden=hidden):
             rows = fold.training(part.plan.level, data.mask * asked)[::step]
             shares = [one.log() for one in part.shares_around(state, fold.inputs)]
             found.append(
@@ -150,19 +150,18 @@ def gathered(part: CategoricalMeasurement, fitting: Fitting, *, hidden: bool) ->
 
 
 def told_by_turns(
-    part: CategoricalMeasurement, model: Any, inputs: Inputs, seed: int, *, hidden: bool
+    part: CategoricalMeasurement, model: Any, inputs: Inputs, *, hidden: bool = False
 ) -> Iterator[tuple[State, Tensor]]:
     """Yield states of a window in which some nodes are told without their label, and who these are (node,).
 
     Everybody at once, where labels take no part in the state and nothing else is to be `hidden`; else by turns.
     """
-    level, everybody = part.plan.level, torch.ones(inputs.n_nodes[part.plan.level], device=inputs.device)
+    turn = inputs.measured(*part.slot).turn
     if not (hidden or part.seen):
-        yield model(inputs, Hidden()), everybody
+        yield model(inputs, Hidden()), torch.ones(len(turn), device=inputs.device)
         return
-    turn = torch.from_numpy(np.random.default_rng(seed).integers(TURNS, size=len(everybody))).to(inputs.device)
-    keys = [one.key for one in model.parts_of("measurement") if one.plan.level == level]
-    for one in range(TURNS):
+    keys = [one.key for one in model.parts_of("measurement") if one.plan.level == part.plan.level]
+    for one in turn.unique():
         who = (turn == one).float()
         yield model(inputs, Hidden(nodes=dict.fromkeys(keys if hidden else [part.key], who))), who
 
