@@ -93,6 +93,12 @@ def types_of(graph: TissueGraph, level: str, types: tuple[str, ...]) -> NDArray[
     return np.array([place.get(str(label), -1) for label in obs[names.LABEL]], np.int64)
 
 
+def onehot_labels(graph: TissueGraph, level: str, types: tuple[str, ...]) -> NDArray[np.float64]:
+    """Return the label of each node (node, type), zeros where it has none of `types`."""
+    kind = types_of(graph, level, types)
+    return np.where(kind[:, None] >= 0, np.eye(len(types))[kind], 0.0)
+
+
 def measured_nodes(graph: TissueGraph, level: str, modality: str, of: tuple[str, ...]) -> NDArray[np.bool_]:
     """Return who of a level was measured by a modality, boolean (node,): of types `of`, who bears one."""
     if modality == names.TYPE:

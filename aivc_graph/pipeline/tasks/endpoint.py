@@ -15,6 +15,7 @@ from aivc_graph.evaluation.intervals import units_of
 from aivc_graph.evaluation.readouts.endpoint import endpoint as told
 from aivc_graph.evaluation.readouts.readout import READOUTS, Ground
 from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.graph.panels import onehot_labels
 from aivc_graph.pipeline.tasks.task import TASKS, Asked
 from aivc_graph.query.places import NICHE
 from aivc_graph.query.predictions import measured_log_expression
@@ -31,7 +32,7 @@ def endpoint(asked: Asked) -> list[Scored]:
     trait is known to the fit it is told by. That the tissue of some donors trained the model is told as leakage.
     """
     column, level = asked.config.evaluation.endpoint, asked.tissue.base_level
-    if column is None or names.RNA not in asked.model.plan.counts.get(level, {}):
+    if column is None or level not in asked.model.plan.panels:
         return []
     obs = asked.graph.obs(names.SECTION)
     if column not in obs:
@@ -53,7 +54,7 @@ def endpoint(asked: Asked) -> list[Scored]:
             axis="context",
             split=SPLIT,
             scale="section",
-            modality="rna → annotation",
+            modality=f"{asked.model.plan.made_of(level)} → annotation",
             readout=f"endpoint, {column}",
             measured=outcome[rows],
             model=told(_by_section(np.asarray(niches.X), section, len(rows)), ground)[rows],
@@ -69,12 +70,18 @@ def endpoint(asked: Asked) -> list[Scored]:
 
 def _other_shares(asked: Asked, level: str, member: NDArray[Any], section: NDArray[np.integer]) -> dict[str, Floats]:
     """Return what sections are made of by rules that know no niche (section, kind)."""
+    n, found = len(asked.donor), dict[str, Floats]()
+    if level in asked.model.plan.types:
+        onehot = onehot_labels(asked.graph, level, asked.model.plan.types[level])
+        labelled = onehot.any(axis=1)
+        found["shares_of_types"] = _by_section(onehot[labelled], section[labelled], n)
+    if names.RNA not in asked.model.plan.counts.get(level, {}):
+        return found
     expression, counted = measured_log_expression(asked.model, asked.graph, level), asked.counted(level)
     nobody = np.zeros(len(member), bool)
     scene = asked.scene(level, member, train=nobody, visible=counted, asked=~nobody, features=expression)
     domains = run_baselines(scene, "domains")
-    n = len(asked.donor)
-    found = {who: _by_section(np.eye(int(code.max()) + 1)[code], section, n) for who, code in domains.items()}
+    found |= {who: _by_section(np.eye(int(code.max()) + 1)[code], section, n) for who, code in domains.items()}
     # Its root is taken, as of shares: squared, it is log expression itself.
     found["mean_expression"] = _by_section(expression[counted], section[counted], n) ** 2
     return found

@@ -10,7 +10,7 @@ from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.evaluation.records import Axis
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.hiding import hide_observations
-from aivc_graph.graph.panels import measured_nodes, types_of
+from aivc_graph.graph.panels import measured_nodes, onehot_labels
 from aivc_graph.graph.terms import dense, measured_terms
 from aivc_graph.pipeline.tasks.task import TASKS, Asked, Mask
 from aivc_graph.query.types import told_types
@@ -54,7 +54,7 @@ def context_to_type(asked: Asked) -> list[Scored]:
 def _scored(
     asked: Asked, task: str, axis: Axis, level: str, source: str, rows: Mask, hidden: dict[tuple[str, str], Mask]
 ) -> list[Scored]:
-    onehot = _onehot(asked, level)
+    onehot = onehot_labels(asked.graph, level, asked.model.plan.types[level])
     away = hidden[level, names.TYPE]
     train = asked.training(level) & ~away & (onehot.sum(axis=1) > 0)
     if not rows.any() or not train.any():
@@ -107,13 +107,6 @@ def _scene(asked: Asked, level: str, source: str, onehot: Floats, train: Mask, a
         features=dense(measured_terms(asked.graph, level, source, used)),
         comparable=source in names.MOLECULE_OF,
     )
-
-
-def _onehot(asked: Asked, level: str) -> Floats:
-    """Return the label of each node (node, type), zeros without one."""
-    types = asked.model.plan.types[level]
-    kind = types_of(asked.graph, level, types)
-    return np.where(kind[:, None] >= 0, np.eye(len(types))[kind], 0.0)
 
 
 def _labelled(asked: Asked, level: str) -> Mask:
