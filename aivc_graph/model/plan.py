@@ -121,6 +121,11 @@ class ModelPlan(Settings):
                 found.setdefault(one.facts.level, {})[one.facts.modality] = one.facts.names
         return found
 
+    def expressed(self, level: str) -> str | None:
+        """Return the modality that expression at `level` is asked of: RNA, else what states are made of; or None."""
+        there = [one for one in names.PANELS if one in self.panels.get(level, {})]
+        return there[0] if there else None
+
     @cached_property
     def laterals(self) -> tuple[str, ...]:
         """Levels whose nodes have neighbours."""

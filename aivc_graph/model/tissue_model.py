@@ -150,24 +150,27 @@ class TissueModel(nn.Module):
     def expression(self, state: State, inputs: Inputs, level: str, modality: str = names.RNA) -> Tensor:
         """Return expected shares of each molecule (node, molecule) at `level`; rows sum to one, or nearly.
 
+        Of intensities, what is expected of each marker in the units of the file.
+
         A node whose own counts were not seen is predicted from its state and from what else was seen: its tile, the
         counts of the cells beneath it where there are any, and those of its neighbours.
         """
         return self.expected(state, inputs, level, modality).shares
 
     def decoded(self, state: State, inputs: Inputs, level: str, modality: str = names.RNA) -> Tensor:
-        """Return what the state alone says of the shares of each molecule (node, molecule)."""
-        measured = inputs.measured(level, modality)
-        return self.count_operator(level, modality).likelihood(state.z[level], measured).shares()
+        """Return what the state alone says of the shares of each molecule, or of intensities (node, molecule)."""
+        return self._decoded(state, inputs, level, modality)[0]
+
+    def _decoded(self, state: State, inputs: Inputs, level: str, modality: str) -> tuple[Tensor, Tensor]:
+        part = self.part("measurement", level, modality)
+        return cast(tuple[Tensor, Tensor], part.expected(state.z[level], inputs.measured(level, modality)))
 
     def expected(
         self, state: State, inputs: Inputs, level: str, modality: str = names.RNA, without: Any = None
     ) -> Expected:
-        """Return what is expected of the nodes of `level`, as shares and as log counts; `without` one prediction."""
-        shares = self.decoded(state, inputs, level, modality)
-        depth = float(self.count_operator(level, modality).target_depth)
+        """Return what is expected of the nodes of `level`, in units and in terms; `without` one prediction."""
         nobody = torch.zeros_like(state.counted[level], dtype=torch.bool)
-        told = Expected(shares, torch.log1p(depth * shares), nobody, nobody)
+        told = Expected(*self._decoded(state, inputs, level, modality), nobody, nobody)
         parts = sorted(
             (part for part in self.parts_of("prediction") if part.target == (level, modality)), key=lambda p: p.rank
         )

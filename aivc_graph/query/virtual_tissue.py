@@ -171,7 +171,7 @@ class VirtualTissue:
         at: str = names.PATCH,
         k: int | None = None,
         resolution: float | None = None,
-        modality: str = names.RNA,
+        modality: str | None = None,
     ) -> Any:
         """Return expected expression; see `aivc_graph.query.questions.expression.ExpressionQuestion`."""
         return self.ask("expression", genes=genes, modality=modality, at=at, k=k, resolution=resolution)

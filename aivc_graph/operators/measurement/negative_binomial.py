@@ -14,6 +14,7 @@ from aivc_graph.operators.counts import CountInput, prepare_counts, thinned
 from aivc_graph.operators.gate import Correction, Gate
 from aivc_graph.operators.measurement import count_fit
 from aivc_graph.operators.measurement.distribution import NegativeBinomial
+from aivc_graph.operators.measurement.factor_model import reading_of
 from aivc_graph.operators.measurement.measurement import AbstractMeasurement, MeasurementPlan
 from aivc_graph.operators.part import DECODERS, ENCODERS, FURTHER_ENCODERS, KINDS, Device, Fitting
 
@@ -113,26 +114,13 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
         return found[0] if len(found) == 1 else torch.stack(found)[data.panel_of[data.section]]
 
     def reading(self, seen: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Return the loading that reads the state off the molecules `seen` (molecule,), and the error it adds.
+        """Return the loading that reads the state off molecules `seen` (molecule,), and the error it adds (latent,).
 
-        With all of them that is :math:`E` and no error. Otherwise what the others would be is told by the factor model
-        :math:`x = E f + \epsilon,\ f \sim \mathcal N(0, \Lambda),\ \epsilon_g \sim \mathcal N(0, \psi_g)`,
-
-        .. math:: u = E_S^\top x_S + E_H^\top E_H\,\mathbb E[f \mid x_S],\qquad
-                  \mathbb E[f \mid x_S] = (E_S^\top\Psi_S^{-1}E_S + \Lambda^{-1})^{-1} E_S^\top\Psi_S^{-1} x_S,
-
-        and the error is the posterior variance of the second term (latent,).
+        Of the counts that the state is made of as `reading_of` says; of others those seen speak for all.
         """
-        nothing = torch.zeros_like(self.log_precision)
-        if bool(seen.all()):
-            return self.loading, nothing
-        if not self.plan.first:
-            return self.loading * (seen / seen.mean().clamp_min(1e-6))[:, None], nothing
-        shown = self.loading * seen[:, None]
-        weighed = shown / self.own_variance[:, None]
-        posterior = torch.linalg.inv(shown.t() @ weighed + torch.diag(1 / self.variance))
-        others = self.loading.t() @ (self.loading - shown)
-        return shown + weighed @ posterior @ others, (others @ posterior @ others).diagonal()
+        if self.plan.first:
+            return reading_of(self.loading, self.variance, self.own_variance, seen)
+        return self.loading * (seen / seen.mean().clamp_min(1e-6))[:, None], torch.zeros_like(self.log_precision)
 
     def decoder(self) -> Tensor:
         """Return the weights of the decoder (molecule, latent)."""
@@ -148,6 +136,11 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
         crow, values = data.counts.crow_indices().long(), data.counts.values()
         depth = torch.segment_reduce(values, "sum", offsets=crow, initial=0.0)
         return NegativeBinomial(z, self.decoder(), bias, self.dispersion(), data.section, depth)
+
+    def expected(self, z: Tensor, data: CountInput) -> tuple[Tensor, Tensor]:
+        """Return expected shares of each molecule, and log1p of counts scaled to the usual depth (node, molecule)."""
+        shares = self.likelihood(z, data).shares()
+        return shares, torch.log1p(float(self.target_depth) * shares)
 
     def fit_encoder(self, fitting: Fitting) -> None:
         """Fit profile and dispersion; of the counts that the state is made of, principal components and their noise."""

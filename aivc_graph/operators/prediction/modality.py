@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from aivc_graph import names
 from aivc_graph.graph.panels import measured_molecules, panel, panel_columns
 from aivc_graph.graph.profiles import measured_share
-from aivc_graph.graph.terms import depth_of, in_terms, raw_values, shares_of, told_apart
+from aivc_graph.graph.terms import Depth, depth_of, in_terms, raw_values, shares_of, told_apart
 from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.operators.expected_terms import terms_of
 from aivc_graph.operators.part import KINDS, LAST_ANSWERS, Device, Fitting, Shape
 from aivc_graph.operators.prediction.modality_map import MapPlan, ModalityMap
 from aivc_graph.operators.prediction.prediction import AbstractPrediction
@@ -33,7 +34,7 @@ class ModalityPlan(Settings):
 
     level: str
     modality: str
-    depth: float
+    depth: Depth
     sources: tuple[MapPlan, ...]
 
 
@@ -154,7 +155,7 @@ class ModalityPrediction(AbstractPrediction):
         shares = told.shares.clone()
         said = shares_of(found[0][found[1]], self.plan.modality, self.plan.depth)
         shares[torch.from_numpy(found[1])] = torch.from_numpy(said).to(shares)
-        logs = torch.where(here[:, None], torch.log1p(self.plan.depth * shares), told.logs)
+        logs = torch.where(here[:, None], terms_of(shares, self.plan.modality, self.plan.depth), told.logs)
         return Expected(shares, logs, told.looked_at | here, told.around)
 
     def _map(self, source: str) -> ModalityMap:
@@ -175,11 +176,11 @@ class ModalityPrediction(AbstractPrediction):
                 source[seen.cpu().numpy() > 0] = i
         return source
 
-    def _values(self, inputs: Inputs, modality: str, depth: float, rows: NDArray[np.int64]) -> Any:
+    def _values(self, inputs: Inputs, modality: str, depth: Depth, rows: NDArray[np.int64]) -> Any:
         data: ModalityInput = inputs["prediction", *self.slot]
         section = inputs.section[self.plan.level].cpu().numpy()[rows]
-        covered = data.covered[modality][section] if modality in data.covered else 1.0
-        return in_terms(data.raw[modality][rows], modality, depth * covered)
+        own = cast(float, depth) * data.covered[modality][section] if modality in data.covered else depth
+        return in_terms(data.raw[modality][rows], modality, own)
 
     def _known(self, inputs: Inputs, modality: str, rows: NDArray[np.int64]) -> NDArray[np.bool_] | None:
         """Return which molecules were measured of each row (row, molecule); None where all of the panel were."""

@@ -16,6 +16,7 @@ from aivc_graph.evaluation.readouts.endpoint import endpoint as told
 from aivc_graph.evaluation.readouts.readout import READOUTS, Ground
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.panels import onehot_labels
+from aivc_graph.pipeline.tasks.context_expression import OF_CONTEXT
 from aivc_graph.pipeline.tasks.task import TASKS, Asked
 from aivc_graph.query.places import NICHE
 from aivc_graph.query.predictions import measured_log_expression
@@ -32,7 +33,8 @@ def endpoint(asked: Asked) -> list[Scored]:
     trait is known to the fit it is told by. That the tissue of some donors trained the model is told as leakage.
     """
     column, level = asked.config.evaluation.endpoint, asked.tissue.base_level
-    if column is None or level not in asked.model.plan.panels:
+    modality = asked.model.plan.expressed(level) or asked.model.plan.made_of(level)
+    if column is None or modality not in (*OF_CONTEXT, names.TYPE):
         return []
     obs = asked.graph.obs(names.SECTION)
     if column not in obs:
@@ -54,7 +56,7 @@ def endpoint(asked: Asked) -> list[Scored]:
             axis="context",
             split=SPLIT,
             scale="section",
-            modality=f"{asked.model.plan.made_of(level)} → annotation",
+            modality=f"{modality} → annotation",
             readout=f"endpoint, {column}",
             measured=outcome[rows],
             model=told(_by_section(np.asarray(niches.X), section, len(rows)), ground)[rows],
@@ -75,7 +77,7 @@ def _other_shares(asked: Asked, level: str, member: NDArray[Any], section: NDArr
         onehot = onehot_labels(asked.graph, level, asked.model.plan.types[level])
         labelled = onehot.any(axis=1)
         found["shares_of_types"] = _by_section(onehot[labelled], section[labelled], n)
-    if names.RNA not in asked.model.plan.counts.get(level, {}):
+    if asked.model.plan.expressed(level) is None:
         return found
     expression, counted = measured_log_expression(asked.model, asked.graph, level), asked.counted(level)
     nobody = np.zeros(len(member), bool)
