@@ -32,8 +32,8 @@ class Logistic:
 def cross_fitted(x: Floats, y: NDArray[np.integer], group: NDArray[np.integer], prior: Floats) -> tuple[Logistic, Floats]:
     """Return the regression on all rows, and what regressions on the other groups say of each row (row, class).
 
-    The penalty is the one by which the latter say most. Without features it is `prior` (class,), and so it is as a
-    penalty grows; rows of one group are told by the group itself only where there is no other.
+    The penalty is the one by which the latter say most, mixed with `prior` (class,). Without features it is the prior,
+    and so it is as a penalty grows; rows of one group are told by the group itself only where there is no other.
 
     Parameters
     ----------
@@ -48,7 +48,9 @@ def cross_fitted(x: Floats, y: NDArray[np.integer], group: NDArray[np.integer], 
         for one in np.unique(half):
             rest = half != one if len(np.unique(half)) > 1 else half == one
             told[half == one] = fit_logistic(x[rest], y[rest], prior, penalty, scale).log_probability(x[half == one])
-        loss = -float(told[np.arange(len(y)), y].mean())
+        # A label may be wrong, and then says nothing: that is the prior's part of what is told.
+        said = np.stack([prior[y], np.exp(told[np.arange(len(y)), y])])
+        loss = -float(np.log(np.maximum(mixed(said) @ said, 1e-300)).mean())
         if best is None or loss < best[0]:
             best = loss, told, penalty
     assert best is not None
