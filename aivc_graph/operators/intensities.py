@@ -22,7 +22,8 @@ class IntensityInput:
     Shapes
     ------
     `observed` (node, marker), x, NaN where it was not measured, and `standard`, zero there; `centre` and `spread`
-    (section, marker); `cofactor` (marker,); `section` and `mask` (node,).
+    (section, marker); `cofactor` (marker,); `nothing` (node, marker), boolean, where the intensity is zero; `section`
+    and `mask` (node,).
     """
 
     observed: Tensor
@@ -30,6 +31,7 @@ class IntensityInput:
     centre: Tensor
     spread: Tensor
     cofactor: Tensor
+    nothing: Tensor
     section: Tensor
     mask: Tensor
 
@@ -50,6 +52,7 @@ def prepare_intensities(graph: TissueGraph, level: str, modality: str, device: t
         centre=centre.to(device),
         spread=spread.to(device),
         cofactor=cofactor.to(device),
+        nothing=(graph[level][modality] == 0).to(device),
         section=section.to(device),
         mask=graph[level][names.mask_name(modality)].float().to(device),
     )

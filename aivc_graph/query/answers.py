@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
@@ -15,7 +15,7 @@ from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.graph.panels import measured_molecules, measured_nodes, panel_columns
 from aivc_graph.graph.profiles import measured_share
-from aivc_graph.graph.terms import raw_values
+from aivc_graph.graph.terms import depth_of, raw_values
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import EXPRESSION
@@ -24,6 +24,7 @@ from aivc_graph.query.states import run_windows
 if TYPE_CHECKING:
     import networkx as nx
 
+Function = Callable[[np.ndarray], np.ndarray]
 PER = 10_000.0
 INTENSITIES = "intensity, in the file's units"
 MIN_UNITS = 5
@@ -103,7 +104,8 @@ def expression_table(
     expected *= per
     measured = _measured(graph, level, columns, modality)
     if niche is not None:
-        return _by_niche(graph, level, genes, expected, measured, niche, unit)
+        told = _by_niche(graph, level, genes, _averaged(graph, level, columns, modality), expected, measured, niche)
+        return told.assign(unit=unit)
     answer = ad.AnnData(
         X=expected,
         obs=node_table(graph, level).assign(supported=counted_nodes(model, graph, level)),
@@ -131,16 +133,26 @@ def _measured(graph: TissueGraph, level: str, columns: list[int], modality: str)
     return values.astype(np.float32)
 
 
+def _averaged(graph: TissueGraph, level: str, columns: list[int], modality: str) -> tuple[Function, Function]:
+    """Return what values are averaged as, and the way back: intensities as arcsinh, which few cells do not rule."""
+    if modality in names.MOLECULE_OF:
+        return (lambda values: values), (lambda values: values)
+    cofactor = np.asarray(depth_of(graph, level, modality))[columns]
+    return (lambda values: np.arcsinh(values / cofactor)), (lambda terms: np.sinh(terms) * cofactor)
+
+
 def _by_niche(
     graph: TissueGraph,
     level: str,
     genes: list[str],
+    averaged: tuple[Function, Function],
     expected: np.ndarray,
     measured: np.ndarray,
     niche: pd.Series,
-    unit: str,
 ) -> pd.DataFrame:
     """Mean a niche and gene, with a bootstrap interval over sections, or over regions where sections are few."""
+    into, out_of = averaged
+    expected, measured = into(expected), into(measured)
     many = graph[names.SECTION].num_nodes >= MIN_UNITS
     place = graph[level].section_index.numpy() if many else graph[level].region_index.numpy()
     rows = []
@@ -153,14 +165,13 @@ def _by_niche(
             {
                 "niche": name,
                 "gene": genes,
-                "expected": expected[inside].mean(axis=0),
-                "lower": low,
-                "upper": high,
-                "measured": _mean_known(measured[inside]),
+                "expected": out_of(expected[inside].mean(axis=0)),
+                "lower": out_of(low),
+                "upper": out_of(high),
+                "measured": out_of(_mean_known(measured[inside])),
                 "n_nodes": int(inside.sum()),
                 "n_units": n_units,
                 "interval_over": names.SECTION if many else names.REGION,
-                "unit": unit,
             }
         )
         rows.append(table)

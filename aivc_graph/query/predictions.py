@@ -18,6 +18,7 @@ from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import EXPRESSION
 from aivc_graph.operators.prediction.modality import ModalityPrediction
+from aivc_graph.operators.quantile_law import QuantileLaw
 from aivc_graph.operators.residual_scores import ResidualScores, counts_of
 from aivc_graph.operators.state import Expected
 from aivc_graph.query.states import run_windows
@@ -134,8 +135,8 @@ def drawn_log_expression(
     residuals = ResidualScores(told.shares.shape[1]) if around is None else around.residuals
     score = residuals.draw(_place(model, told, level), columns, draws, rng)
     if (modality := expressed(model, level)) not in names.MOLECULE_OF:
-        scale = 1.0 if around is None else around.log_scale.exp().numpy()[columns]
-        return np.asarray(told.logs.numpy()[:, None, columns] + scale * score, np.float32)
+        law = QuantileLaw(told.logs.shape[1]) if around is None else around.law
+        return np.asarray(law.values(score, told.logs.double().numpy()[:, columns], columns), np.float32)
     depth = float(model.count_operator(level, modality).target_depth)
     total = np.broadcast_to(total if np.ndim(total) == 2 else total[:, None], score.shape[:2])[:, :, None]
     shares, dispersion = (values[:, None, columns] for values in _law(model, told, level))

@@ -27,7 +27,8 @@ class IntensityOptions(Settings):
     Parameters
     ----------
     noise
-        ``normal``, ``student_t``, or of these the better on held-out tissue (``auto``).
+        ``normal``, ``student_t``, or of these the better on held-out tissue (``auto``); normal where a tenth of the
+        intensities is zero, for densities cannot judge tails at a value that many cells share.
     """
 
     noise: Literal["auto", "normal", "student_t"] = "auto"

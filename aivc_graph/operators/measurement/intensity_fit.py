@@ -33,6 +33,8 @@ WORTH = 1e-3
 FREEDOM = np.array([2.5, 4.0, 7.0, 15.0, 60.0])
 SCATTER_ROWS, SCATTER_STEPS = 4_000, 30
 LEAST_SCALE = 1e-3
+# Share of zeros among the intensities beyond which densities say nothing of tails.
+MANY_ZEROS = 0.1
 
 
 def _rows(part: Measurement, folds: list[Fold]) -> Iterator[tuple[Fold, IntensityInput, NDArray[np.int64]]]:
@@ -114,11 +116,20 @@ def fit_scatter(part: Measurement, fitting: Fitting) -> None:
     training = _observed(part, fitting.training)
     if len(training):
         held_out = training if fitting.held_out is fitting.training else _observed(part, fitting.held_out)
-        _set_scatter(part, training, held_out if len(held_out) else training)
+        _set_scatter(part, _family(part, fitting), training, held_out if len(held_out) else training)
 
 
-def _set_scatter(part: Measurement, residual: Floats, held_out: Floats) -> None:
-    """Set scale and tails of each marker by `residual` (node, marker), the family by what `held_out` is likelier by.
+def _family(part: Measurement, fitting: Fitting) -> str:
+    """Return the option `noise`; normal in place of ``auto`` where many intensities are zero.
+
+    At a value that many cells share a density rises without end as tails grow heavier: it cannot judge them.
+    """
+    zero = [data.nothing[rows].float().mean().item() for _, data, rows in _rows(part, fitting.training)]
+    return "normal" if part.noise == "auto" and np.mean(zero) > MANY_ZEROS else part.noise
+
+
+def _set_scatter(part: Measurement, family: str, residual: Floats, held_out: Floats) -> None:
+    """Set scale and tails of each marker by `residual` (node, marker), ``auto`` by what `held_out` is likelier by.
 
     References
     ----------
@@ -127,7 +138,7 @@ def _set_scatter(part: Measurement, residual: Floats, held_out: Floats) -> None:
     some = residual[np.unique(np.linspace(0, len(residual) - 1, min(len(residual), SCATTER_ROWS)).astype(int))]
     scale = np.sqrt(np.maximum(np.nanmean(residual**2, axis=0), LEAST_SCALE**2))
     found = scale, np.full(len(scale), np.inf)
-    if part.noise != "normal":
+    if family != "normal":
         scales, losses = [], []
         for freedom in FREEDOM:
             square = np.maximum(scale**2, LEAST_SCALE**2)
@@ -139,7 +150,7 @@ def _set_scatter(part: Measurement, residual: Floats, held_out: Floats) -> None:
         best = np.argmin(losses, axis=0)
         heavy = np.take_along_axis(np.array(scales), best[None], 0)[0], FREEDOM[best]
         gain = np.nanmean(_losses(held_out, *found)) - np.nanmean(_losses(held_out, *heavy))
-        found = heavy if part.noise == "student_t" or gain > WORTH else found
+        found = heavy if family == "student_t" or gain > WORTH else found
     part.log_scale.copy_(torch.from_numpy(np.log(found[0])).float())
     part.freedom.copy_(torch.from_numpy(found[1]).float())
 
@@ -175,11 +186,13 @@ def fit_decoder(part: Measurement, fitting: Fitting) -> None:
     weight = _ridge(training)
     apart = fitting.held_out is not fitting.training
     held_out = (_asked(part, fitting, fitting.held_out, turn, fitting.seed + 1) if apart else training) or training
+    family = _family(part, fitting)
     before = part.log_scale.double().cpu().numpy(), part.freedom.double().cpu().numpy()
     chosen, least = 0.0, _mean_loss(held_out, weight * 0.0, np.exp(before[0]), before[1]) - WORTH
     for share in SCALES[1:]:
         part.weight.copy_(torch.from_numpy(weight * share).float())
-        _set_scatter(part, _residual(training, weight * share), _residual(held_out, weight * share))
+        left = (_residual(one, weight * share) for one in (training, held_out))
+        _set_scatter(part, family, *left)
         scale, freedom = part.log_scale.double().exp().cpu().numpy(), part.freedom.double().cpu().numpy()
         loss = _mean_loss(held_out, weight * share, scale, freedom)
         if loss < least:

@@ -17,23 +17,20 @@ from aivc_graph.operators.intensities import IntensityInput
 from aivc_graph.operators.part import KINDS, Shape
 from aivc_graph.operators.prediction.kernel_mean import AbstractKernelMean, NeighbourPlan, levels_with_neighbours
 from aivc_graph.operators.prediction.neighbour_fit import Seen, levelled
-
-LEAST_SCALE = 1e-3
+from aivc_graph.operators.quantile_law import QuantileLaw
 
 
 @KINDS["prediction"].register("intensity_neighbours")
 class IntensityNeighbourPrediction(AbstractKernelMean):
     r"""Mix what is said of a node otherwise with the mean arcsinh of its visible neighbours.
 
-    See `AbstractKernelMean`, with :math:`v = \operatorname{arcsinh}(y / c)`. What is measured departs from it by scores
-    times a scale of their own: less is known of such a node than of one that was measured.
+    See `AbstractKernelMean`, with :math:`v = \operatorname{arcsinh}(y / c)`. What is measured scatters around it by the
+    law of training nodes of which as much was expected.
     """
-
-    log_scale: Tensor
 
     def __init__(self, plan: NeighbourPlan) -> None:
         super().__init__(plan)
-        self.hold("log_scale", torch.zeros(plan.n_molecules))
+        self.law = QuantileLaw(plan.n_molecules)
 
     @classmethod
     def serves(cls, graph: TissueGraph, shape: Shape) -> list[NeighbourPlan]:
@@ -61,11 +58,10 @@ class IntensityNeighbourPrediction(AbstractKernelMean):
         return amounts_of(expected, self.plan.depth)
 
     def fit_law(self, seen: list[Seen], trained: Seen, measurement: Any) -> None:
-        """Fit the scale of what is left, and keep how nodes depart in units of it."""
-        left = np.concatenate([part.measured - levelled(self, part).cpu().numpy() for part in seen])
-        scale = np.maximum(np.sqrt((left.astype(float) ** 2).mean(axis=0)), LEAST_SCALE)
-        self.log_scale.copy_(torch.from_numpy(np.log(scale)).float())
+        """Fit the law of what is measured where so much is expected, and keep normal scores of how nodes depart."""
+        said = np.concatenate([levelled(self, part).double().cpu().numpy() for part in seen])
+        self.law.fit(said, np.concatenate([part.measured for part in seen]).astype(float))
         rows = self.residuals.kept(len(trained.measured))
-        told = levelled(self, trained, rows).cpu().numpy()
-        place = told @ measurement.loading.detach().cpu().numpy()
-        self.residuals.fit(place, (trained.measured[rows] - told) / scale)
+        told = levelled(self, trained, rows).double().cpu().numpy()
+        score = self.law.scores(trained.measured[rows].astype(float), told, np.random.default_rng(1))
+        self.residuals.fit(told @ measurement.loading.detach().double().cpu().numpy(), score)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class ExpressionQuestion(AbstractNicheQuestion):
     """Expected expression of a modality, in counts per 10,000 of the measured panel.
 
-    Intensities are told in the file's units, by what is in the middle of what may be measured: that of their arcsinh.
+    Intensities are told in the file's units. What is expected, and averaged over a niche, is their arcsinh, so that it
+    lies in the middle of what may be measured, below the mean that a few bright cells rule.
 
     Where it was not measured of a node it is told from another modality of the node, if one was.
 
