@@ -16,6 +16,7 @@ from aivc_graph.graph.build import GraphConfig
 from aivc_graph.graph.edges.rule import EDGES
 from aivc_graph.io.reading import READERS, recognise
 from aivc_graph.modalities.histology_features import HistologyFeatures
+from aivc_graph.modalities.morphology import MorphologyFeatures
 from aivc_graph.model.settings import BY_NAME, ONE_MEMBER, ModelConfig
 from aivc_graph.operators.part import KINDS
 from aivc_graph.setting_faults import SettingFaults, refuse_pairing, refuse_screen
@@ -176,12 +177,15 @@ class TaskConfig(Settings):
         What is held out: ``kind`` and the options of that design; all nodes train if not given.
     features
         How the tiles under the patches are described; no tile is read if not given.
+    morphology
+        Which shapes of cells are measured; none if not given.
     """
 
     name: str = "task"
     sections: tuple[SectionConfig, ...] = ()
     split: dict[str, Any] | None = None
     features: HistologyFeatures | None = None
+    morphology: MorphologyFeatures | None = None
 
     @field_validator("name")
     @classmethod

@@ -164,7 +164,7 @@ def test_labels_take_part_in_the_state_only_where_asked_for(partly: TissueGraph)
     plain, encoding = fitted(partly), fitted(partly, CONFIG.model_copy(update=chosen))
     hidden = hide_observations(partly, {("cell", names.TYPE): np.ones(int(partly["cell"].num_nodes), bool)})
     z = {
-        name: [model.encode(model.prepare(graph), Hidden()).z["cell"] for graph in (partly, hidden)]
+        name: [model.encode(model.prepare(graph), Hidden()).z["cell"].detach() for graph in (partly, hidden)]
         for name, model in (("plain", plain), ("encoding", encoding))
     }
     torch.testing.assert_close(*z["plain"])

@@ -23,12 +23,16 @@ from aivc_graph.query.predictions import measured_log_expression
 
 Floats = NDArray[np.floating]
 SPLIT = "leave-donor-out"
+# Numbers of finer niches, as far as there are so many nodes for each.
+FINER, LEAST_NODES_A_NICHE = (8, 12, 16, 20), 100
 
 
 @TASKS.register("endpoint", needs="`evaluation.endpoint`: a trait of the sections, two classes of two donors at least")
 def endpoint(asked: Asked) -> list[Scored]:
     """Tell a trait of the sections from the shares of niches in them; baselines from other shares, by the same rule.
 
+    Of the niches of the run and of finer ones, side by side: how many niches tell what a node left out is says nothing of
+    how many tell the trait, and which of the numbers does cannot be learnt from as few donors as there are.
     All sections take part, whatever side of the split they are on: niches are found without the trait, and no donor's
     trait is known to the fit it is told by. That the tissue of some donors trained the model is told as leakage.
     """
@@ -59,7 +63,7 @@ def endpoint(asked: Asked) -> list[Scored]:
             modality=f"{modality} → annotation",
             readout=f"endpoint, {column}",
             measured=outcome[rows],
-            model=told(_by_section(np.asarray(niches.X), section, len(rows)), ground)[rows],
+            model=told(_niche_shares(asked, level, section, len(rows)), ground)[rows],
             baselines=run_baselines(scene, "endpoint")
             | {who: told(values, ground)[rows] for who, values in shares.items()},
             metrics=READOUTS.facts["endpoint"]["metrics"],  # type: ignore[arg-type]
@@ -68,6 +72,17 @@ def endpoint(asked: Asked) -> list[Scored]:
             no_ceiling="an annotation, not the truth: each donor's record was taken once",
         )
     ]
+
+
+def _niche_shares(asked: Asked, level: str, section: NDArray[np.integer], n: int) -> Floats:
+    """Return the shares of the run's niches in each section, and of finer ones found on this tissue (section, niche)."""
+    tissue = asked.tissue
+    known = int(tissue.surroundings.known.sum())
+    shares = [tissue.niche_shares()[level]]
+    shares += [
+        tissue.niche_shares(k)[level] for k in FINER if shares[0].shape[1] < k and k * LEAST_NODES_A_NICHE <= known
+    ]
+    return np.concatenate([_by_section(one, section, n) for one in shares], axis=1)
 
 
 def _other_shares(asked: Asked, level: str, member: NDArray[Any], section: NDArray[np.integer]) -> dict[str, Floats]:
