@@ -175,10 +175,8 @@ class TaskConfig(Settings):
         Sections of tissue.
     split
         What is held out: ``kind`` and the options of that design; all nodes train if not given.
-    features
-        How the tiles under the patches are described; no tile is read if not given.
-    morphology
-        Which shapes of cells are measured; none if not given.
+    features, morphology
+        How the tiles under the patches are described, and which shapes of cells are measured; none if not given.
     """
 
     name: str = "task"

@@ -21,8 +21,8 @@ _KEPT = ("_depth", "_common")
 def hide_observations(graph: TissueGraph, hidden: Mapping[tuple[str, str], NDArray[np.bool_]]) -> TissueGraph:
     """Return a graph in which the observations of the `hidden` nodes were never made; `graph` itself is not changed.
 
-    Their counts, features or labels are gone, their mask says so, and the profiles of sections are those of what is left: a
-    section hidden whole is described by the mean of the others.
+    Their counts, features or labels are gone, their mask says so, and the profiles of sections are those of what is
+    left: a section hidden whole is described by the mean of the others.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ MOST_TYPES = 200
 
 
 def panel(graph: TissueGraph, level: str, modality: str) -> tuple[str, ...]:
-    """Return what `modality` tells of at `level`: symbols of the molecules counted, names of dense features, or types."""
+    """Return the symbols of molecules counted, the names of dense features, or the types, by `modality` at `level`."""
     if modality == names.TYPE:
         return labels(graph, level)
     if modality not in names.MOLECULE_OF:

@@ -1,4 +1,4 @@
-"""Labels as a measurement: told with probability where they are missing, and told nothing of where they mean nothing."""
+"""Labels as a measurement: told with probability where they are missing, and nothing where they mean nothing."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_without_labels_around_and_anything_seen_it_is_the_class_prior(
     alone: TissueGraph, of_alone: TissueModel
 ) -> None:
     everybody = np.ones(int(alone["cell"].num_nodes), bool)
-    told, rests = told_types(of_alone, hide_observations(alone, {("cell", names.TYPE): everybody}), "cell")
+    told, _ = told_types(of_alone, hide_observations(alone, {("cell", names.TYPE): everybody}), "cell")
     prior = of_alone.part("measurement", "cell", names.TYPE).prior.numpy()
     np.testing.assert_allclose(told, np.broadcast_to(told[0], told.shape), atol=1e-5)
     np.testing.assert_allclose(told[0], prior, atol=0.05)

@@ -82,7 +82,7 @@ class BalancedAccuracy(AbstractMetric):
 
 @METRICS.register(
     "calibration_error",
-    formula="Σ_b n_b / n |share right in b - mean probability in b|, b ten even bins of the likeliest type's probability",
+    formula="Σ_b n_b / n |share right in b - mean probability in b|, b ten even bins of the largest probability",
     best=0.0,
     higher_is_better=False,
     reference="Guo et al. 2017, doi:10.48550/arXiv.1706.04599",

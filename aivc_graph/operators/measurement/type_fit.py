@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aivc_graph import names
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.intervention_plan import donor_of_sections
 from aivc_graph.operators.logistic import Logistic, cross_fitted, mixed
@@ -129,7 +128,9 @@ def gathered(part: CategoricalMeasurement, fitting: Fitting, *, hidden: bool) ->
     found: list[Examples] = []
     source = fitting.source if isinstance(fitting.source, TissueGraph) else fitting.source.structure
     donor = np.unique(donor_of_sections(source), return_inverse=True)[1].reshape(-1)
-    total = sum(float((fold.rows[part.plan.level] * fold.inputs.measured(*part.slot).mask).sum()) for fold in fitting.training)
+    total = sum(
+        float((fold.rows[part.plan.level] * fold.inputs.measured(*part.slot).mask).sum()) for fold in fitting.training
+    )
     step = max(1, int(np.ceil(total / MOST_ROWS)))
     for fold in fitting.training:
         data = fold.inputs.measured(*part.slot)

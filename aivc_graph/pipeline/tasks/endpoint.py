@@ -31,8 +31,8 @@ FINER, LEAST_NODES_A_NICHE = (8, 12, 16, 20), 100
 def endpoint(asked: Asked) -> list[Scored]:
     """Tell a trait of the sections from the shares of niches in them; baselines from other shares, by the same rule.
 
-    Of the niches of the run and of finer ones, side by side: how many niches tell what a node left out is says nothing of
-    how many tell the trait, and which of the numbers does cannot be learnt from as few donors as there are.
+    Of the niches of the run and of finer ones, side by side: how many niches tell what a node left out is says nothing
+    of how many tell the trait, and which of the numbers does cannot be learnt from as few donors as there are.
     All sections take part, whatever side of the split they are on: niches are found without the trait, and no donor's
     trait is known to the fit it is told by. That the tissue of some donors trained the model is told as leakage.
     """
@@ -75,7 +75,7 @@ def endpoint(asked: Asked) -> list[Scored]:
 
 
 def _niche_shares(asked: Asked, level: str, section: NDArray[np.integer], n: int) -> Floats:
-    """Return the shares of the run's niches in each section, and of finer ones found on this tissue (section, niche)."""
+    """Return the shares in each section of the run's niches, and of finer ones found on this tissue (section, niche)."""
     tissue = asked.tissue
     known = int(tissue.surroundings.known.sum())
     shares = [tissue.niche_shares()[level]]

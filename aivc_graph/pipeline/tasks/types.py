@@ -28,7 +28,9 @@ def cell_to_type(asked: Asked) -> list[Scored]:
     found = []
     for level, maker in ((level, asked.model.plan.made_of(level)) for level in asked.model.plan.types):
         if maker not in (None, names.TYPE):
-            rows = _some(asked.scored(level) & _labelled(asked, level) & asked.measured(level, maker), asked.tissue.seed)
+            rows = _some(
+                asked.scored(level) & _labelled(asked, level) & asked.measured(level, maker), asked.tissue.seed
+            )
             hidden = {(level, names.TYPE): asked.scored(level)}
             found += _scored(asked, "cell_to_type", "modality", level, str(maker), rows, hidden)
     return found

@@ -27,9 +27,10 @@ log = logging.getLogger(__name__)
 class AbundanceQuestion(AbstractNicheQuestion):
     """The share of each niche and cell type by a trait of the donors; see `aivc_graph.query.abundance.contrasts`.
 
-    A donor's share pools all nodes of its sections, or those of the types `among` alone: of niches at the finest measured level, of cell types at the finest
-    level that carries labels. The trait is one of the sections' (``traits:``, ``traits_by:``, site, batch, …), or a
-    column of the nodes. Sections without a donor count as donors of their own.
+    A donor's share pools all nodes of its sections, or those of the types `among` alone: of niches at the finest
+    measured level, of cell types at the finest level that carries labels. The trait is one of the sections'
+    (``traits:``, ``traits_by:``, site, batch, …), or a column of the nodes. Sections without a donor count as donors of
+    their own.
 
     The answer is a table, a row a niche or cell type and contrast: ``share`` and ``share_against`` (mean over donors),
     ``difference`` with its 95 % interval ``lower``–``upper``, ``p``, ``p_adjusted`` and a ``note``.

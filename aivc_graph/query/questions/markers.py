@@ -32,8 +32,7 @@ BY = "niche, label or another column of the nodes that tells groups"
     "markers", asks="the genes that mark each niche or cell type", example="--by label --n 10 --plot markers.png"
 )
 class MarkersQuestion(AbstractNicheQuestion):
-    """The genes that mark each niche, label or other group of nodes, by what was counted in them; of tissue of types
-    alone the types, in cells per 10,000.
+    """The genes that mark each niche, label or other group of nodes, by what was counted in them.
 
     One row a group and gene, first those that most surely stand out: ``log2_ratio`` over the mean of the other groups,
     one count per 10,000 added to both so that rarely seen genes do not lead; its 95 % interval, ``p`` and
@@ -41,7 +40,7 @@ class MarkersQuestion(AbstractNicheQuestion):
     else sections, else regions, which tell of their own tissue alone. Where groups are niches, p says how steadily
     units show a gene in a niche, not that there is such a niche: niches were found from the same counts. Empty where
     there is one group alone. Of intensities the mean arcsinh is compared, in units of log 2, the cofactor in the place
-    of the one count added.
+    of the one count added. Of tissue of types alone types are compared, a cell being one count of its own.
     """
 
     by: str = Field(NICHE, description=BY)
