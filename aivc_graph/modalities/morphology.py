@@ -66,7 +66,7 @@ def add_morphology(section: Any, features: MorphologyFeatures) -> None:
     where = f"{metadata_of(section)['section']} · morphology"
     table = pd.DataFrame({name: _column(cells, name, where) for name in features.columns}, index=cells.index)
     if features.outlines and names.outlines_name(names.CELL) in section.shapes:
-        table = table.join(outline_shapes(section))
+        table = pd.concat([table, outline_shapes(section).reindex(table.index)], axis=1)
     if table.empty:
         return
     table = table[table.notna().any(axis=1)].astype(np.float32)

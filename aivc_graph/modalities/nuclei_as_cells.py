@@ -49,8 +49,8 @@ def add_nuclei(section: Any, features: MorphologyFeatures) -> None:
     where = f"{metadata_of(section)['section']} · nuclei of the slide"
     reader = slide_reader(section, names.SLIDE, wanted_mpp=features.target_mpp)
     if reader.mpp > COARSEST_NUCLEI_MPP:
-        found, wanted = f"{reader.mpp:.3g} µm a pixel", f"≤ {COARSEST_NUCLEI_MPP:g} µm a pixel to see nuclei"
-        raise TissueError(where, found, wanted, "give a finer slide, or leave out `nuclei:`")
+        fine = f"≤ {COARSEST_NUCLEI_MPP:g} µm a pixel to see nuclei"
+        raise TissueError(where, f"{reader.mpp:.3g} µm a pixel", fine, "give a finer slide, or leave out `nuclei:`")
     found = nuclei_on(reader, max(features.target_mpp, reader.mpp), where)
     if found.empty:
         raise TissueError(where, "none", "some nuclei", "is it an H&E, and its pixel size right?")
@@ -102,4 +102,4 @@ def _nuclei_in(tile: Tile, centre_um: Matrix, mpp: float, frame: Any, reader: Sl
     place = centre_um + away @ (reader.to_um[:2, :2] / reader.mpp).T
     columns = (np.log(shapes.area_um2), shapes.eccentricity, shapes.solidity, shapes.hematoxylin)
     table = pd.DataFrame({"x": place[:, 0], "y": place[:, 1], **dict(zip(SHAPES, columns, strict=True))})
-    return table[inside]
+    return table.loc[inside]

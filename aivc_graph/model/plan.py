@@ -95,7 +95,7 @@ class ModelPlan(Settings):
 
     @cached_property
     def panels(self) -> dict[str, dict[str, tuple[str, ...]]]:
-        """Modality by level: molecules or markers of what states may be made of, counts first; types if of nothing else."""
+        """Modality by level: molecules or markers of what states may be made of, counts first; else types."""
         return self._measured(lambda one: cast(Any, one.part_class).makes_state is not None or one.facts.first)
 
     @cached_property

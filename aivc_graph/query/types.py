@@ -68,10 +68,12 @@ def type_table(model: TissueModel, graph: TissueGraph, level: str) -> pd.DataFra
     told, rests = told_types(model, graph, level)
     kind = types_of(graph, level, types)
     table, measured = node_table(graph, level), kind >= 0
-    likeliest = told.argmax(axis=1)
-    table["type"] = pd.Categorical.from_codes(np.where(measured, kind, likeliest), categories=list(types))
+    likeliest = np.asarray(told.argmax(axis=1), np.int64)
+    table["type"] = pd.Categorical.from_codes(
+        np.where(measured, kind, likeliest).astype(np.int64), categories=pd.Index(types)
+    )
     table["measured"] = measured
-    table["told"] = pd.Categorical.from_codes(likeliest, categories=list(types))
+    table["told"] = pd.Categorical.from_codes(likeliest, categories=pd.Index(types))
     table["probability"] = told[np.arange(len(told)), likeliest]
     table["supported"] = rests > 0
     return pd.concat([table, pd.DataFrame(told, index=table.index, columns=[f"p_{one}" for one in types])], axis=1)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.intervention_plan import donor_of_sections
-from aivc_graph.operators.logistic import Logistic, cross_fitted, mixed
+from aivc_graph.operators.logistic import cross_fitted, mixed
 from aivc_graph.operators.part import Fitting
 from aivc_graph.operators.state import Hidden, Inputs, State
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Rows that a rule is fitted on.
 MOST_ROWS, LEAST_ROWS = 20_000, 20
+# What can be said where no neighbour bears a label: the prior and the state.
+ALONE = [0, 4]
 # Of the variance of a state that is made of labels, how much a label leaves open.
 LEFT_OPEN = 0.01
 Floats = NDArray[np.floating]
@@ -82,7 +84,9 @@ def fit_likelihood(part: CategoricalMeasurement, fitting: Fitting) -> None:
     """Fit multinomial logistic regression from the state of nodes that were hidden to their labels."""
     found, head = gathered(part, fitting, hidden=True), int(not part.plan.first)
     if len(found) >= LEAST_ROWS:
-        _put(part.weight, part.bias, head, cross_fitted(found.z, found.kind, found.group, _prior(part))[0])
+        fitted = cross_fitted(found.z, found.kind, found.group, _prior(part))[0]
+        part.weight[head] = torch.from_numpy(fitted.weight).to(part.weight)
+        part.bias[head] = torch.from_numpy(fitted.bias).to(part.bias)
 
 
 def fit_rules(part: CategoricalMeasurement, fitting: Fitting) -> dict[str, float]:
@@ -92,35 +96,39 @@ def fit_rules(part: CategoricalMeasurement, fitting: Fitting) -> dict[str, float
 
     Returns the negative log-likelihood of labels [nats] by the class prior and by the mixture, in each situation.
     """
-    prior, diagnostics = _prior(part), dict[str, float]()
+    diagnostics: dict[str, float] = {}
     for own in (0,) if part.plan.first else (0, 1):
         found = gathered(part, fitting, hidden=own == 0)
         if len(found) < LEAST_ROWS:
             continue
-        features = {part.weight: (found.z, part.bias), part.around_weight: (_both(found), part.around_bias)}
-        learnt = []
-        for weight, (x, bias) in features.items():
-            fitted, told = cross_fitted(x, found.kind, found.group, prior)
-            _put(weight, bias, own, fitted)
-            learnt.append(told)
-        shares = np.exp(found.logs).reshape(len(found), 3, -1)
-        rules = np.stack([np.broadcast_to(prior, learnt[0].shape), *shares.transpose(1, 0, 2), *learnt])
-        said = np.take_along_axis(rules, found.kind[None, :, None], axis=2)[:, :, 0]
-        for around, (which, rows) in enumerate(((_ALONE, slice(None)), (slice(None), found.around))):
-            one = said[which][:, rows]
-            if one.shape[1] < LEAST_ROWS:
+        said = _said(part, own, found)
+        for around, which in enumerate((ALONE, list(range(len(said))))):
+            rows = said[which][:, found.around] if around else said[which]
+            if rows.shape[1] < LEAST_ROWS:
                 continue
-            weight = np.zeros(len(rules))
-            weight[which] = mixed(one)
-            part.rule_share[own, around] = torch.from_numpy(weight).float()
+            share = np.zeros(len(said))
+            share[which] = mixed(rows)
+            part.rule_share[own, around] = torch.from_numpy(share).float()
             where = f"{part.name}.{'seen' if own else 'hidden'}.{'labelled' if around else 'alone'}"
-            diagnostics[f"{where}.prior"] = -float(np.log(one[0]).mean())
-            diagnostics[f"{where}.told"] = -float(np.log(weight[which] @ one).mean())
+            diagnostics[f"{where}.prior"] = -float(np.log(rows[0]).mean())
+            diagnostics[f"{where}.told"] = -float(np.log(share[which] @ rows).mean())
     return diagnostics
 
 
-# What can be said where no neighbour bears a label: the prior and the state.
-_ALONE = [0, 4]
+def _said(part: CategoricalMeasurement, own: int, found: Examples) -> Floats:
+    """Fit the regressions, and return the probability that each rule, fitted elsewhere, gives to labels (rule, row)."""
+    prior, both = _prior(part), np.concatenate([found.z, found.logs], axis=1)
+    learnt = []
+    for x, weight, bias in (
+        (found.z, part.weight, part.bias),
+        (both, part.around_weight, part.around_bias),
+    ):
+        fitted, told = cross_fitted(x, found.kind, found.group, prior)
+        weight[own], bias[own] = torch.from_numpy(fitted.weight).to(weight), torch.from_numpy(fitted.bias).to(bias)
+        learnt.append(told)
+    shares = np.exp(found.logs).reshape(len(found), 3, -1)
+    rules = np.stack([np.broadcast_to(prior, learnt[0].shape), *shares.transpose(1, 0, 2), *learnt])
+    return np.asarray(np.take_along_axis(rules, found.kind[None, :, None], axis=2)[:, :, 0])
 
 
 def gathered(part: CategoricalMeasurement, fitting: Fitting, *, hidden: bool) -> Examples:
@@ -167,14 +175,5 @@ def told_by_turns(
         yield model(inputs, Hidden(nodes=dict.fromkeys(keys if hidden else [part.key], who))), who
 
 
-def _both(found: Examples) -> Floats:
-    return np.concatenate([found.z, found.logs], axis=1)
-
-
 def _prior(part: CategoricalMeasurement) -> Floats:
     return part.prior.double().cpu().numpy()
-
-
-def _put(weight: Tensor, bias: Tensor, head: int, fitted: Logistic) -> None:
-    weight[head] = torch.from_numpy(fitted.weight).to(weight)
-    bias[head] = torch.from_numpy(fitted.bias).to(bias)

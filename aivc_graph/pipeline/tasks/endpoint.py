@@ -75,7 +75,7 @@ def endpoint(asked: Asked) -> list[Scored]:
 
 
 def _niche_shares(asked: Asked, level: str, section: NDArray[np.integer], n: int) -> Floats:
-    """Return the shares in each section of the run's niches, and of finer ones found on this tissue (section, niche)."""
+    """Return the shares in sections of the run's niches, and of finer ones found on this tissue (section, niche)."""
     tissue = asked.tissue
     known = int(tissue.surroundings.known.sum())
     shares = [tissue.niche_shares()[level]]
