@@ -2,10 +2,10 @@
 
     AIVC_DATA=… python benchmarks/types.py [imc_pancreas] [osmfish] [--out FILE]
 
-`imc_pancreas` builds, trains and scores `configs/imc_pancreas.yaml`: hidden cells by the tissue around, beside shares of
-types among neighbours; stage of disease by niches, each donor by all others, beside shares of types; whether niches
-recur over donors; and the share of beta among islet cells by stage, known of the data. `osmfish` hides the type of every
-cell in held-out blocks of a section and asks for it by the cells' own counts.
+`imc_pancreas` builds, trains and scores `configs/imc_pancreas.yaml`: hidden cells by the tissue around, beside shares
+of types among neighbours; stage of disease by niches, each donor by all others, beside shares of types; whether niches
+recur over donors; and the share of beta among islet cells by stage, known of the data. `osmfish` hides the type of
+every cell in held-out blocks of a section and asks for it by the cells' own counts.
 """
 
 from __future__ import annotations

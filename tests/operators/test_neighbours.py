@@ -24,7 +24,9 @@ def _scene(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def _sums(values: torch.Tensor, visible: torch.Tensor, rings: torch.Tensor) -> tuple[list, list]:
-    return ring_sums(values, visible * (values != 0).any(dim=1), [SparseOperator.of(ring.to_sparse_csr()) for ring in rings])
+    return ring_sums(
+        values, visible * (values != 0).any(dim=1), [SparseOperator.of(ring.to_sparse_csr()) for ring in rings]
+    )
 
 
 @torch.no_grad()
