@@ -229,8 +229,8 @@ class CategoricalMeasurement(AbstractMeasurement):
             type_fit.fit_places(self)
 
     def fit_further_encoder(self, fitting: Fitting) -> None:
-        """Lay each class at the mean state of its nodes, where labels take part beside other measurements."""
-        if self.seen and not self.plan.first:
+        """Lay each class at the mean state of its nodes, where the state is made of other measurements."""
+        if not self.plan.first:
             type_fit.fit_class_means(self, fitting)
 
     def fit_decoder(self, fitting: Fitting) -> None:
