@@ -70,7 +70,7 @@ def add_morphology(section: Any, features: MorphologyFeatures) -> None:
     if table.empty:
         return
     table = table[table.notna().any(axis=1)].astype(np.float32)
-    log.info("%s: %d of %d cells, %s", where, len(table), len(cells), ", ".join(table))
+    log.info("%s: %d of %d cells, %s", where, len(table), len(cells), ", ".join(map(str, table.columns)))
     values, var = table.to_numpy(), pd.DataFrame(index=list(table))
     add_observation(section, names.CELL, names.MORPHOLOGY, AnnData(values, pd.DataFrame(index=table.index), var))
 

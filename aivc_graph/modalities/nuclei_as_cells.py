@@ -97,9 +97,9 @@ def _nuclei_in(tile: Tile, centre_um: Matrix, mpp: float, frame: Any, reader: Sl
     hematoxylin = frame.stains(tile)[0]
     shapes = measure_nuclei(segment_nuclei(hematoxylin, mpp, frame.nuclear), hematoxylin, mpp)
     away = shapes.centre_um + mpp / 2 - len(tile) * mpp / 2
-    inside = (away >= -PIECE_UM / 2).all(axis=1) & (away < PIECE_UM / 2).all(axis=1)
+    inside = np.flatnonzero((away >= -PIECE_UM / 2).all(axis=1) & (away < PIECE_UM / 2).all(axis=1))
     # A tile stands square in the slide's frame, that of microns may be turned.
     place = centre_um + away @ (reader.to_um[:2, :2] / reader.mpp).T
     columns = (np.log(shapes.area_um2), shapes.eccentricity, shapes.solidity, shapes.hematoxylin)
     table = pd.DataFrame({"x": place[:, 0], "y": place[:, 1], **dict(zip(SHAPES, columns, strict=True))})
-    return table.loc[inside]
+    return table.iloc[inside]
