@@ -110,15 +110,43 @@ def test_shuffled_labels_tell_nothing(partly: TissueGraph) -> None:
 
 def test_the_label_of_a_node_is_never_looked_at_when_it_is_told(alone: TissueGraph, of_alone: TissueModel) -> None:
     told, _ = told_types(of_alone, alone, "cell")
-    changed = hide_observations(alone, {})
-    obs, who = alone.obs("cell"), np.zeros(int(alone["cell"].num_nodes), bool)
+    who = np.zeros(int(alone["cell"].num_nodes), bool)
     who[[10, 700, 1300]] = True
-    other = {"a": "b", "b": "c", "c": "a"}
-    label = obs["label"].astype(object)
-    changed["cell"].obs = obs.assign(label=label.where(~who, label.map(other)))
-    again, _ = told_types(of_alone, changed, "cell")
+    again, _ = told_types(of_alone, changed_labels(alone, who), "cell")
     np.testing.assert_allclose(again[who], told[who], atol=1e-6)
     assert np.abs(again[~who] - told[~who]).max() > 1e-3  # others do look at it
+
+
+def changed_labels(graph: TissueGraph, who: np.ndarray) -> TissueGraph:
+    """Return a graph in which the labels of `who` (node,) are others."""
+    changed, obs = hide_observations(graph, {}), graph.obs("cell")
+    types = labels(graph, "cell")
+    other = dict(zip(types, (*types[1:], types[0]), strict=True))
+    label = obs["label"].astype(object)
+    changed["cell"].obs = obs.assign(label=label.where(~who, label.map(other)))
+    return changed
+
+
+def test_nor_is_it_where_labels_take_no_part_in_the_state(partly: TissueGraph) -> None:
+    model, who = fitted(partly), np.zeros(int(partly["cell"].num_nodes), bool)
+    who[np.flatnonzero(types_of(partly, "cell", labels(partly, "cell")) >= 0)[::97]] = True
+    part = model.part("measurement", "cell", names.TYPE)
+    for one in np.flatnonzero(who)[:3]:
+        single = np.arange(len(who)) == one
+        inputs = [model.prepare(graph) for graph in (partly, changed_labels(partly, single))]
+        first, again = (part.shares_around(model(each), each) for each in inputs)
+        for a, b in zip(first, again, strict=True):
+            torch.testing.assert_close(a[one], b[one])
+
+
+def test_hidden_labels_are_not_counted_among_those_around(alone: TissueGraph, of_alone: TissueModel) -> None:
+    part = of_alone.part("measurement", "cell", names.TYPE)
+    who = np.random.default_rng(0).random(int(alone["cell"].num_nodes)) < 0.3
+    hidden = Hidden(nodes={part.key: torch.from_numpy(who).float()})
+    inputs = [of_alone.prepare(graph) for graph in (alone, changed_labels(alone, who))]
+    first, again = (part.shares_around(of_alone(each, hidden), each) for each in inputs)
+    for a, b in zip(first, again, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_hidden_types_are_told_by_the_tissue_around_better_than_by_counting_neighbours(

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from aivc_graph import names
-from aivc_graph.graph.panels import labels, types_of
+from aivc_graph.graph.panels import labels, panel, types_of
 from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.operators.counts import CountInput
 from aivc_graph.operators.measurement import type_fit
 from aivc_graph.operators.measurement.distribution import Categorical
 from aivc_graph.operators.measurement.measurement import AbstractMeasurement, MeasurementPlan, state_maker
@@ -22,7 +23,7 @@ from aivc_graph.operators.state import Inputs, State
 from aivc_graph.settings import Settings
 
 # What says of which type a node is, in this order; the first is known of every node.
-RULES = ("prior", "place", "nearest ring", "all rings", "state", "state and labels around")
+RULES = ("prior", "place", "nearest ring", "all rings", "state", "state and labels around", "own measurement")
 # In how many turns nodes are told without their label.
 TURNS = 4
 # Neighbours that the class prior counts for.
@@ -40,6 +41,13 @@ class CategoricalOptions(Settings):
     """
 
     encode: bool = False
+
+
+class TypePlan(MeasurementPlan):
+    """Beside the types, by what modality else nodes of the level are told, and how many features that has."""
+
+    maker: str = ""
+    n_own: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,8 @@ class CategoricalMeasurement(AbstractMeasurement):
     .. math:: p_v = \sum_r w_{r,\,s(v)}\, p_{r,v}
 
     the class prior; the labels in its region, in its nearest ring and in all rings, each beside the prior of one more
-    node; the state; and the state together with the logarithms of these. Weights are fitted for each situation s,
+    node; the state; the state together with the logarithms of these; and what was measured of the node itself, which
+    knows more than a state of few axes. Weights are fitted for each situation s,
     whether anything else was seen of the node and whether any neighbour bears a label, on groups that the rules were
     not fitted on: a rule that does not help there gets none. Invariant to the order of nodes and of classes.
 
@@ -86,6 +95,8 @@ class CategoricalMeasurement(AbstractMeasurement):
     """
 
     Options = CategoricalOptions
+    Plan = TypePlan
+    plan: TypePlan
     stages: ClassVar[Mapping[str, str]] = {
         ENCODERS: "fit_encoder",
         FURTHER_ENCODERS: "fit_further_encoder",
@@ -99,9 +110,11 @@ class CategoricalMeasurement(AbstractMeasurement):
     bias: Tensor
     around_weight: Tensor
     around_bias: Tensor
+    own_weight: Tensor
+    own_bias: Tensor
     rule_share: Tensor
 
-    def __init__(self, plan: MeasurementPlan) -> None:
+    def __init__(self, plan: TypePlan) -> None:
         super().__init__(plan)
         n = len(plan.names)
         self.hold("prior", torch.full((n,), 1.0 / n))
@@ -111,6 +124,9 @@ class CategoricalMeasurement(AbstractMeasurement):
         self.hold("bias", torch.full((2, n), -float(np.log(n))))
         self.hold("around_weight", torch.zeros(2, plan.latent + 3 * n, n))
         self.hold("around_bias", torch.full((2, n), -float(np.log(n))))
+        if plan.n_own:
+            self.hold("own_weight", torch.zeros(plan.n_own, n))
+            self.hold("own_bias", torch.full((n,), -float(np.log(n))))
         start = torch.zeros(2, 2, len(RULES))
         start[..., 0] = 1.0
         self.hold("rule_share", start)
@@ -118,14 +134,15 @@ class CategoricalMeasurement(AbstractMeasurement):
     @classmethod
     def serves(cls, graph: TissueGraph, shape: Shape) -> list[MeasurementPlan]:
         """Return a plan for each level whose training nodes bear labels."""
-        return [
-            MeasurementPlan(
-                level=level, modality=names.TYPE, names=types, latent=shape.latent,
-                first=state_maker(graph, level, shape) == names.TYPE, options=shape.options(cls.kind, names.TYPE),
-            )
-            for level in graph.levels
-            if (types := labels(graph, level))
-        ]  # fmt: skip
+        plans = []
+        for level in graph.levels:
+            if types := labels(graph, level):
+                maker = state_maker(graph, level, shape)
+                told_by = maker if maker in names.MOLECULE_OF else None
+                facts = {"maker": told_by or "", "n_own": len(panel(graph, level, told_by)) if told_by else 0}
+                facts |= {"first": maker == names.TYPE, "options": shape.options(cls.kind, names.TYPE)}
+                plans.append(TypePlan(level=level, modality=names.TYPE, names=types, latent=shape.latent, **facts))
+        return plans
 
     @property
     def seen(self) -> bool:
@@ -220,8 +237,26 @@ class CategoricalMeasurement(AbstractMeasurement):
             ]
             for x, weight, bias in ((z, self.weight, self.bias), (logs, self.around_weight, self.around_bias))
         ]
-        rules = [self.prior.expand_as(shares[0]), *shares, *learnt]
+        rules = [self.prior.expand_as(shares[0]), *shares, *learnt, self._own(state, inputs)]
         return sum((share[:, r, None] * rule for r, rule in enumerate(rules)), torch.zeros_like(shares[0]))
+
+    def _own(self, state: State, inputs: Inputs) -> Tensor:
+        """Return what the counts of each node say (node, class); the prior where these were not seen, or not whole."""
+        prior = self.prior.expand(inputs.n_nodes[self.plan.level], -1)
+        if not self.plan.n_own:
+            return prior
+        own = self.weighed_own(inputs, self.own_weight)
+        seen = (state.seen[self.plan.level, self.plan.maker] > 0)[:, None] & torch.isfinite(own)
+        return torch.where(seen, torch.softmax(own.nan_to_num() + self.own_bias, dim=1), prior)
+
+    def weighed_own(self, inputs: Inputs, weight: Tensor) -> Tensor:
+        """Return the log counts of each node at one depth times `weight` (molecule, k): (node, k).
+
+        Not a number for a node of a section in which a part of the panel was measured.
+        """
+        data: CountInput = inputs.measured(self.plan.level, self.plan.maker)
+        whole = (data.panels > 0).all(dim=1)[data.panel_of[data.section]]
+        return torch.where(whole[:, None], data.scaled @ weight, torch.nan)
 
     def fit_encoder(self, fitting: Fitting) -> None:
         """Lay classes along the principal axes of one-hot labels, where the state is made of nothing else."""

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 # Rows that a rule is fitted on.
 MOST_ROWS, LEAST_ROWS = 20_000, 20
-# What can be said where no neighbour bears a label: the prior and the state.
-ALONE = [0, 4]
+# Of counts of many molecules fewer rows: so many values in all.
+MOST_VALUES = 4_000_000
+# What can be said where no neighbour bears a label: by the prior, the state and the node's own measurement.
+ALONE = [0, 4, 6]
 # Of the variance of a state that is made of labels, how much a label leaves open.
 LEFT_OPEN = 0.01
 Floats = NDArray[np.floating]
@@ -31,13 +33,16 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Examples:
-    """Labelled nodes, told without their label: state (row, latent) and log shares around (row, 3 · class).
+    """Labelled nodes, told without their label.
 
-    `kind`, `group` and `around` (row,): the class, the donor, and whether any neighbour bears a label.
+    `z` (row, latent), `logs` of the shares of types around (row, 3 · class); `own`, logarithms of counts (row, molecule),
+    no column where they were not counted or not to be seen; `kind`, `group` and `around` (row,): the class, the donor,
+    and whether any neighbour bears a label.
     """
 
     z: Floats
     logs: Floats
+    own: Floats
     kind: NDArray[np.int64]
     group: NDArray[np.int64]
     around: NDArray[np.bool_]
@@ -126,6 +131,13 @@ def _said(part: CategoricalMeasurement, own: int, found: Examples) -> Floats:
         fitted, told = cross_fitted(x, found.kind, found.group, prior)
         weight[own], bias[own] = torch.from_numpy(fitted.weight).to(weight), torch.from_numpy(fitted.bias).to(bias)
         learnt.append(told)
+    if found.own.shape[1] and np.isfinite(found.own).all():
+        fitted, told = cross_fitted(found.own, found.kind, found.group, prior)
+        part.own_weight.copy_(torch.from_numpy(fitted.weight))
+        part.own_bias.copy_(torch.from_numpy(fitted.bias))
+        learnt.append(told)
+    else:
+        learnt.append(np.broadcast_to(prior, learnt[0].shape))
     shares = np.exp(found.logs).reshape(len(found), 3, -1)
     rules = np.stack([np.broadcast_to(prior, learnt[0].shape), *shares.transpose(1, 0, 2), *learnt])
     return np.asarray(np.take_along_axis(rules, found.kind[None, :, None], axis=2)[:, :, 0])
@@ -139,22 +151,27 @@ def gathered(part: CategoricalMeasurement, fitting: Fitting, *, hidden: bool) ->
     total = sum(
         float((fold.rows[part.plan.level] * fold.inputs.measured(*part.slot).mask).sum()) for fold in fitting.training
     )
-    step = max(1, int(np.ceil(total / MOST_ROWS)))
+    most = MOST_ROWS if hidden or not part.plan.n_own else min(MOST_ROWS, MOST_VALUES // part.plan.n_own)
+    step = max(1, int(np.ceil(total / most)))
     for fold in fitting.training:
         data = fold.inputs.measured(*part.slot)
         for state, asked in told_by_turns(part, fitting.model, fold.inputs, hidden=hidden):
             rows = fold.training(part.plan.level, data.mask * asked)[::step]
+            own = torch.zeros(len(data.mask), 0)
+            if part.plan.n_own and not hidden:
+                own = part.weighed_own(fold.inputs, torch.eye(part.plan.n_own, device=data.mask.device))
             shares = [one.log() for one in part.shares_around(state, fold.inputs)]
             found.append(
                 Examples(
                     state.z[part.plan.level].double().cpu().numpy()[rows],
                     torch.cat(shares, dim=1).double().cpu().numpy()[rows],
+                    own.double().cpu().numpy()[rows],
                     data.onehot.argmax(dim=1).cpu().numpy()[rows],
                     donor[data.section.cpu().numpy()[rows]],
                     part.situation(state, fold.inputs)[1].cpu().numpy()[rows] > 0,
                 )
             )
-    columns = ([getattr(one, name) for one in found] for name in ("z", "logs", "kind", "group", "around"))
+    columns = ([getattr(one, name) for one in found] for name in ("z", "logs", "own", "kind", "group", "around"))
     return Examples(*(np.concatenate(column) for column in columns))
 
 
