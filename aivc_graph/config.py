@@ -19,6 +19,7 @@ from aivc_graph.io.priors.layout import PriorConfig
 from aivc_graph.io.reading import READERS, recognise
 from aivc_graph.modalities.encoder import ExportedEncoder
 from aivc_graph.modalities.histology_features import HistologyFeatures
+from aivc_graph.modalities.morphology import MorphologyFeatures
 from aivc_graph.model.settings import BY_NAME, ONE_MEMBER, ModelConfig
 from aivc_graph.operators.part import KINDS
 from aivc_graph.setting_faults import SettingFaults, put_over, refuse_pairing, refuse_screen
@@ -202,6 +203,8 @@ class TaskConfig(Settings):
         encoder, ``{table: FILE}`` by embeddings computed elsewhere; no tile is read if not given.
     priors
         Files of what is known about molecules: relations between genes, and vectors of them.
+    morphology
+        Which shapes of cells are measured; none if not given.
     """
 
     name: str = "task"
@@ -209,6 +212,7 @@ class TaskConfig(Settings):
     split: dict[str, Any] | None = None
     features: Features | None = None
     priors: tuple[PriorConfig, ...] = ()
+    morphology: MorphologyFeatures | None = None
 
     @field_validator("name")
     @classmethod

@@ -42,6 +42,8 @@ HISTOLOGY: Final = "histology"
 MORPHOLOGY: Final = "morphology"
 # Mean intensity of each marker in a cell, as imaging mass cytometry and cyclic immunofluorescence measure it; no count.
 INTENSITY: Final = "intensity"
+# The label of a node as an observation: what type of cell it is. Kept in the annotation of nodes, as `LABEL`.
+TYPE: Final = "type"
 # What is no count: log-normalised RNA; and what was measured against an untreated control, such as z-scores, log ratios
 # or fitness, one row a condition. Features are molecules or readouts by name; NaN in an effect is not measured.
 LOG_EXPRESSION: Final = "log_expression"

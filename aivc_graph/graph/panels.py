@@ -18,7 +18,9 @@ MOST_TYPES = 200
 
 
 def panel(graph: TissueGraph, level: str, modality: str) -> tuple[str, ...]:
-    """Return the symbols of the molecules counted, or the names of the dense features, by `modality` at `level`."""
+    """Return the symbols of molecules counted, the names of dense features, or the types, by `modality` at `level`."""
+    if modality == names.TYPE:
+        return labels(graph, level)
     if modality not in names.MOLECULE_OF:
         return tuple(graph[level][f"{modality}_names"])
     index = graph.obs(names.MOLECULE_OF[modality]).index
@@ -118,6 +120,19 @@ def types_of(graph: TissueGraph, level: str, types: tuple[str, ...]) -> NDArray[
         return np.full(len(obs), -1)
     place = {name: i for i, name in enumerate(types)}
     return np.array([place.get(str(label), -1) for label in obs[names.LABEL]], np.int64)
+
+
+def onehot_labels(graph: TissueGraph, level: str, types: tuple[str, ...]) -> NDArray[np.float64]:
+    """Return the label of each node (node, type), zeros where it has none of `types`."""
+    kind = types_of(graph, level, types)
+    return np.where(kind[:, None] >= 0, np.eye(len(types))[kind], 0.0)
+
+
+def measured_nodes(graph: TissueGraph, level: str, modality: str, of: tuple[str, ...]) -> NDArray[np.bool_]:
+    """Return who of a level was measured by a modality, boolean (node,): of types `of`, who bears one."""
+    if modality == names.TYPE:
+        return types_of(graph, level, of) >= 0
+    return np.asarray(graph[level][names.mask_name(modality)].numpy())
 
 
 def type_shares(overlap: sparse.csr_matrix, kind: NDArray[np.int64], n_types: int) -> NDArray[np.float64]:

@@ -26,6 +26,8 @@ from aivc_graph.io.reading import guarded, reader_for
 from aivc_graph.io.staging import check_place
 from aivc_graph.modalities.encoder import ExportedEncoder
 from aivc_graph.modalities.histology import add_histology
+from aivc_graph.modalities.morphology import add_morphology
+from aivc_graph.modalities.nuclei_as_cells import add_nuclei
 from aivc_graph.model.plan import message_steps
 from aivc_graph.pipeline.doubts import (
     doubts_of_content,
@@ -71,6 +73,8 @@ def build(config: Config, out: Path | None = None) -> Path:
         log.info("reading %s (%d of %d)", entry.name, number, len(config.task.sections))
         with doubts_heard() as heard:
             laid = read_sections(entry)
+            for section, _ in laid:
+                describe_cells(section, config.task)
         doubts += heard
         for section, read in laid:
             sections.append(section)
@@ -201,6 +205,13 @@ def describe_slides(sections: list[Any], task: TaskConfig, window_um: float) -> 
             if names.PATCH not in section.shapes:
                 lay_windows(section, window_um)
             add_histology(section, features=task.features, cache=cache_folder(), progress=sys.stderr.isatty())
+
+
+def describe_cells(section: Any, task: TaskConfig) -> None:
+    """Measure the shapes of cells, where the task asks for it; nuclei of the slide are cells where there are none."""
+    if task.morphology is not None:
+        add_nuclei(section, task.morphology)
+        add_morphology(section, task.morphology)
 
 
 def _told(doubts: list[str]) -> list[str]:

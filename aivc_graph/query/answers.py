@@ -13,7 +13,7 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
-from aivc_graph.graph.panels import measured_molecules, panel_columns
+from aivc_graph.graph.panels import measured_molecules, measured_nodes, panel_columns
 from aivc_graph.graph.profiles import measured_share
 from aivc_graph.graph.terms import depth_of, raw_values
 from aivc_graph.graph.tissue_graph import TissueGraph
@@ -50,7 +50,7 @@ def counted_nodes(model: TissueModel, graph: TissueGraph, level: str) -> np.ndar
     modalities = model.plan.panels.get(level, {})
     found: np.ndarray = np.full(int(graph[level].num_nodes), not modalities)
     for modality in modalities:
-        found |= graph[level][names.mask_name(modality)].numpy()
+        found |= measured_nodes(graph, level, modality, modalities[modality])
     return found
 
 

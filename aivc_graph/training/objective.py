@@ -56,6 +56,8 @@ def likelihood(
     """
     loss = Loss()
     for part in model.parts_of("measurement"):
+        if not part.seen:
+            continue
         key, data = part.key, inputs.measured(*part.slot)
         node = counted[part.plan.level] * data.mask
         shown = hidden.shown.get(key)
@@ -63,9 +65,7 @@ def likelihood(
             node = node * hidden.nodes[key] * (question != EXPRESSION)
         elif question is not None:
             node = node * (hidden.nodes[key] if question == EXPRESSION else 1 - hidden.nodes[key])
-        feature = (
-            torch.ones(len(part.plan.names), device=inputs.device) if shown is None or shown.min() == 1 else 1 - shown
-        )
+        feature = torch.ones(part.width, device=inputs.device) if shown is None or shown.min() == 1 else 1 - shown
         said = part.likelihood(state.z[part.plan.level], data)
         loss.total[key] = said.nll(part.observation(data), node, feature)
         loss.number[key] = said.number(node, feature)

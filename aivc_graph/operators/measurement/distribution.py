@@ -130,6 +130,29 @@ class Normal(AbstractDistribution):
 
 
 @dataclass(frozen=True)
+class Categorical(AbstractDistribution):
+    r"""One of several classes, :math:`p_c = \mathrm{softmax}_c(\mathrm{logits})`, `logits` (node, class).
+
+    What is observed is one-hot (node, class).
+    """
+
+    logits: Tensor
+
+    def mean(self) -> Tensor:
+        """Return the probability of each class."""
+        return torch.softmax(self.logits, dim=1)
+
+    def log_prob(self, observed: Tensor) -> Tensor:
+        """Return the log-probability of the class of each node (node, 1), 0 where it has none."""
+        return (torch.log_softmax(self.logits, dim=1) * observed).sum(dim=1, keepdim=True)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """Return one draw, one-hot."""
+        drawn = torch.multinomial(self.mean(), 1, generator=generator)
+        return torch.zeros_like(self.logits).scatter_(1, drawn, 1.0)
+
+
+@dataclass(frozen=True)
 class StudentT(AbstractDistribution):
     """Independent features with heavy tails, with `location` (node, feature), `log_scale` and `freedom` (feature,).
 
