@@ -15,9 +15,11 @@ from aivc_graph.evaluation.settings import EvaluationConfig
 from aivc_graph.graph.build import GraphConfig
 from aivc_graph.graph.edges.rule import EDGES
 from aivc_graph.io.embeddings import EmbeddingTable
+from aivc_graph.io.priors.layout import PriorConfig
 from aivc_graph.io.reading import READERS, recognise
 from aivc_graph.modalities.encoder import ExportedEncoder
 from aivc_graph.modalities.histology_features import HistologyFeatures
+from aivc_graph.modalities.morphology import MorphologyFeatures
 from aivc_graph.model.settings import BY_NAME, ONE_MEMBER, ModelConfig
 from aivc_graph.operators.part import KINDS
 from aivc_graph.setting_faults import SettingFaults, put_over, refuse_pairing, refuse_screen
@@ -199,12 +201,18 @@ class TaskConfig(Settings):
     features
         How the tiles under the patches are described: ``{}`` by built-in features, ``{encoder: FILE}`` by a pretrained
         encoder, ``{table: FILE}`` by embeddings computed elsewhere; no tile is read if not given.
+    priors
+        Files of what is known about molecules: relations between genes, and vectors of them.
+    morphology
+        Which shapes of cells are measured; none if not given.
     """
 
     name: str = "task"
     sections: tuple[SectionConfig, ...] = ()
     split: dict[str, Any] | None = None
     features: Features | None = None
+    priors: tuple[PriorConfig, ...] = ()
+    morphology: MorphologyFeatures | None = None
 
     @field_validator("name")
     @classmethod
@@ -229,7 +237,7 @@ class Config(Settings):
     Parameters
     ----------
     task
-        The data, what is held out, and how slides are described.
+        The data, what is held out, how slides are described, and what is known beforehand.
     graph
         How sections become a graph: genes, patches, neighbours.
     model
@@ -273,7 +281,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     refuse_pairing(source)
     for override in overrides:
         put_over(data, override, faults)
-    for part in {"task", "evaluation"} & set(data):
+    for part in {"task", "graph", "evaluation"} & set(data):
         data[part] = beside(data[part], Path(path).absolute().parent)
     _check_members(data, base, faults)
     try:
@@ -281,9 +289,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     except ValidationError as error:
         faults.add_validation(error, Config, data)
     faults.raise_if_any()
-    return config.model_copy(
-        update={"task": _resolved(config.task, base), "evaluation": _resolved(config.evaluation, base)}
-    )
+    parts = ("task", "graph", "evaluation")
+    return config.model_copy(update={part: _resolved(getattr(config, part), base) for part in parts})
 
 
 def dump_config(config: Config) -> str:

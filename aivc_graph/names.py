@@ -25,6 +25,14 @@ WITHIN: Final = "within"
 OBSERVED_IN: Final = "observed_in"
 TARGETS: Final = "targets"
 APPLIED_TO: Final = "applied_to"
+# What is known between molecules before anything was measured: `near` leads a peak to a gene. Columns and sets that
+# describe a molecule by itself are no relation; they are its vector.
+REGULATES: Final = "regulates"
+BINDS: Final = "binds"
+INTERACTS: Final = "interacts"
+ENCODES: Final = "encodes"
+KNOWN_RELATIONS: Final = (REGULATES, BINDS, INTERACTS, ENCODES, NEAR)
+DESCRIBES: Final = "describes"
 
 # Modalities: what an observation is.
 RNA: Final = "rna"
@@ -34,6 +42,8 @@ HISTOLOGY: Final = "histology"
 MORPHOLOGY: Final = "morphology"
 # Mean intensity of each marker in a cell, as imaging mass cytometry and cyclic immunofluorescence measure it; no count.
 INTENSITY: Final = "intensity"
+# The label of a node as an observation: what type of cell it is. Kept in the annotation of nodes, as `LABEL`.
+TYPE: Final = "type"
 # What is no count: log-normalised RNA; and what was measured against an untreated control, such as z-scores, log ratios
 # or fitness, one row a condition. Features are molecules or readouts by name; NaN in an effect is not measured.
 LOG_EXPRESSION: Final = "log_expression"

@@ -14,6 +14,8 @@ MEASUREMENTS = "tests/operators/test_measurements.py"
 DISTRIBUTION = "tests/operators/test_distribution.py"
 PLACES = "tests/training/test_places.py"
 FIT = "tests/training/test_fit.py"
+INTENSITY = "tests/operators/test_intensity.py"
+TYPES = "tests/operators/test_types.py"
 
 
 class Fault(NamedTuple):
@@ -26,6 +28,42 @@ class Fault(NamedTuple):
 
 
 FAULTS = (
+    Fault(
+        "a node's own label is counted among those around it",
+        "total.index_add(0, place, visible)[place] - visible",
+        "total.index_add(0, place, visible)[place]",
+        (TYPES,),
+    ),
+    Fault(
+        "labels that were hidden are looked at",
+        "visible = data.onehot * state.seen[self.key][:, None]",
+        "visible = data.onehot",
+        (TYPES,),
+    ),
+    Fault(
+        "labels take part in every state",
+        "            if not part.seen:\n                continue\n            precision",
+        "            precision",
+        (TYPES,),
+    ),
+    Fault(
+        "rules for types are weighed on nodes they were fitted on",
+        "rule(x[half != one], y[half != one], prior)",
+        "rule(x, y, prior)",
+        (TYPES,),
+    ),
+    Fault(
+        "labels of hidden nodes stay where they are",
+        "obs[names.LABEL].astype(object).where(~rows, None)",
+        "obs[names.LABEL].astype(object)",
+        (TYPES,),
+    ),
+    Fault(
+        "a type is placed by its code alone, whoever is frequent",
+        "(np.eye(len(share)) - share) @ axes[:, order]",
+        "np.eye(len(share)) @ axes[:, order] * np.arange(1, 1 + len(order))",
+        (TYPES,),
+    ),
     Fault(
         "the objective scores molecules that were shown",
         "shown is None or shown.min() == 1 else 1 - shown",
@@ -211,5 +249,23 @@ FAULTS = (
         "df=n - 1, times=1 / n, n_units=n",
         "df=n - 1, times=1 / n**2, n_units=n",
         ("tests/query/test_markers.py",),
+    ),
+    Fault(
+        "a stronger stain is taken for another state",
+        "/ cofactor) - centre[section]) / spread[section]",
+        "/ cofactor)) / spread[section]",
+        (INTENSITY,),
+    ),
+    Fault(
+        "intensities are told without their cofactor",
+        "return torch.sinh(terms) * data.cofactor, terms",
+        "return torch.sinh(terms), terms",
+        (INTENSITY,),
+    ),
+    Fault(
+        "heavy tails are chosen where held-out tissue has none",
+        'if family == "student_t" or gain > WORTH',
+        'if family == "student_t" or gain < WORTH',
+        (INTENSITY,),
     ),
 )

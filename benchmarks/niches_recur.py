@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from aivc_graph.simulate.simulate import simulate
 
 COMPONENTS, NEAR = 15, 18
 SEEDS, STUDIES = range(2), range(2)
+ASKED: list[tuple[Callable[..., float], tuple[str, int, int]]] = []
 Floats = NDArray[np.floating]
 Codes = NDArray[np.integer]
 Told = Callable[[NDArray[np.bool_], NDArray[np.bool_], int, int], Codes]
@@ -52,24 +54,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "niches_recur.json")
     parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", nargs="+", choices=("her2st", "cohort"), default=["her2st", "cohort"])
     options = parser.parse_args()
     for name in options.only:
-        found = her2st(options.runs) if name == "her2st" else cohort(options.runs)
+        found = (her2st if name == "her2st" else cohort)(options.runs, options.workers)
         write_result(options.out, found, part=name)
         print(json.dumps(found, indent=1), flush=True)
 
 
-def her2st(runs: Path) -> dict[str, Any]:
+def her2st(runs: Path, workers: int) -> dict[str, Any]:
     """Score the pathologist's regions."""
     config = load_config(CONFIGS / "her2st.yaml", ["task.features=null"])
     tissue = trained(config, runs / "her2st")
     said = tissue.graph.obs("patch")["label"].astype(object)
     known = said.notna() & ~said.astype(str).str.lower().isin(UNDETERMINED)
-    return scored(tissue, np.where(known, said.astype(str), ""))
+    return scored(tissue, np.where(known, said.astype(str), ""), workers)
 
 
-def cohort(runs: Path) -> dict[str, Any]:
+def cohort(runs: Path, workers: int) -> dict[str, Any]:
     """Score the true niches of simulated spots, study by study."""
     found = {}
     for seed in STUDIES:
@@ -84,7 +87,7 @@ def cohort(runs: Path) -> dict[str, Any]:
         obs = tissue.graph.obs("patch")
         truth = pd.concat({k: one.set_index(one.columns[0])["niche"] for k, one in tables.items()})
         where = pd.MultiIndex.from_arrays([obs["section"].astype(str), obs["barcode"].astype(str)])
-        found[f"study {seed}"] = scored(tissue, truth.reindex(where).fillna("").astype(str).to_numpy())
+        found[f"study {seed}"] = scored(tissue, truth.reindex(where).fillna("").astype(str).to_numpy(), workers)
     return found
 
 
@@ -101,30 +104,38 @@ def trained(config: Config, run: Path) -> VirtualTissue:
     return VirtualTissue.load(run)
 
 
-def scored(tissue: VirtualTissue, label: NDArray[Any]) -> dict[str, Any]:
+def scored(tissue: VirtualTissue, label: NDArray[Any], workers: int) -> dict[str, Any]:
     """Return agreement within donors left out, and what niches share with donors, of every method."""
-    found_in, k = tissue.surroundings, len(np.unique(label[label != ""]))
-    several = {one: len(np.unique(label[(found_in.donor == one) & (label != "")])) for one in np.unique(found_in.donor)}
-    donors, every = [one for one, n in several.items() if n > 1], np.ones(len(label), bool)
-    found: dict[str, Any] = {"niches": k, "donors": len(donors), "level": found_in.level}
-    agreement = {}
-    for name, tell in methods_of(tissue).items():
-        rows = np.zeros((len(SEEDS), len(donors)))
-        for i, seed in enumerate(SEEDS):
-            for j, one in enumerate(donors):
-                out = found_in.donor == one
-                labelled = label[out] != ""
-                rows[i, j] = adjusted_rand_score(label[out][labelled], tell(~out, out, k, seed)[labelled])
-        shared = [normalized_mutual_info_score(found_in.donor, tell(every, every, k, seed)) for seed in SEEDS]
-        agreement[name] = rows.mean(axis=0)
-        found[name] = {
-            "ari_donor_left_out": interval(agreement[name]),
-            "by_seed": [r(one) for one in rows.mean(axis=1)],
-        }
-        found[name] |= {"by_donor": [r(one) for one in agreement[name]], "nmi_niche_donor": r(np.mean(shared))}
-        print(name, found[name], flush=True)
-    model = agreement.pop("model")
-    return found | {f"model minus {name}": interval(model - one) for name, one in agreement.items()}
+    donor, methods, k = tissue.surroundings.donor, methods_of(tissue), len(np.unique(label[label != ""]))
+    donors = [one for one in np.unique(donor) if len(np.unique(label[(donor == one) & (label != "")])) > 1]
+
+    def score(name: str, seed: int, left_out: int) -> float:
+        if left_out < 0:
+            every = np.ones(len(donor), bool)
+            return float(normalized_mutual_info_score(donor, methods[name](every, every, k, seed)))
+        out = donor == left_out
+        labelled = label[out] != ""
+        return float(adjusted_rand_score(label[out][labelled], methods[name](~out, out, k, seed)[labelled]))
+
+    wanted = [(name, seed, one) for name in methods for seed in SEEDS for one in (-1, *donors)]
+    ASKED[:] = [(score, one) for one in wanted]
+    with get_context("fork").Pool(workers) as pool:
+        scores = np.reshape(pool.map(_asked, range(len(wanted)), chunksize=1), (len(methods), len(SEEDS), -1))
+    found: dict[str, Any] = {"niches": k, "donors": len(donors), "level": tissue.surroundings.level}
+    agreement = dict(zip(methods, scores[:, :, 1:], strict=True))
+    for name, shared in zip(methods, scores[:, :, 0], strict=True):
+        rows = agreement[name]
+        found[name] = {"ari_donor_left_out": interval(rows.mean(axis=0)), "nmi_niche_donor": r(shared.mean())}
+        found[name]["by_donor"] = [r(one) for one in rows.mean(axis=0)]
+        found[name]["by_seed"] = [r(one) for one in rows.mean(axis=1)]
+    model = agreement.pop("model").mean(axis=0)
+    return found | {f"model minus {name}": interval(model - one.mean(axis=0)) for name, one in agreement.items()}
+
+
+def _asked(number: int) -> float:
+    """Answer one question of those put before the workers were made."""
+    score, one = ASKED[number]
+    return score(*one)
 
 
 def methods_of(tissue: VirtualTissue) -> dict[str, Told]:

@@ -1,4 +1,4 @@
-"""How well a run reads tissue of which only a part of its genes was measured.
+"""How well a run reads tissue of which only a part of its genes was measured, and learns from such tissue.
 
 A study of known truth (`cohort`, donors held out) and the Xenium breast (blocks held out) are trained on their whole
 panel. Then a share of the cells' genes is taken away from the graph, three times at random, and the run is asked about
@@ -12,7 +12,14 @@ Beside it: the projection scaled up, and with zeros for what is missing; ridge f
 the genes taken away, and the mean of the 30 nearest training cells in shared genes, both taught by training cells.
 Intervals are over the test sections, or over the test blocks of tissue where there is one section.
 
-    OMP_NUM_THREADS=1 python benchmarks/panels.py --out benchmarks/results/panels.json [--only cohort xenium]
+Then each section has measured one of four panels, each a share of the genes at random (the Xenium breast is cut into
+eight strips for it), and a run trains on all of them together: on the union of genes, or on those that all share.
+Asked are the state of test cells, whose nearest are those of all sections, and the genes that their section lacks. The
+ceiling is a run that trained on all genes, asked on the same sections. Beside it: components of counts with zeros
+for what is missing, those scaled up, and components of counts completed by ridge, or by the 30 nearest cells, from the
+genes that all sections share.
+
+    OMP_NUM_THREADS=1 python benchmarks/panels.py --out benchmarks/results/panels.json [--only cohort xenium …]
 """
 
 from __future__ import annotations
@@ -26,8 +33,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import panels_trained
 import torch
-from first_model import interval
+from first_model_parts import interval
 from result_file import write_result
 from sklearn.neighbors import NearestNeighbors
 
@@ -41,6 +49,7 @@ from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.simulate.simulate import simulate
 
 SHARES, DRAWS, NEAREST, MOST = (0.8, 0.5, 0.3), 3, 30, 3_000
+ASKED, TRAINED = ("tiny", "demo", "cohort", "xenium"), {"cohort, trained": "cohort", "xenium, trained": "xenium"}
 LEVEL = "cell"
 PER = 10_000.0
 Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
@@ -49,11 +58,11 @@ Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/panels.json"))
-    parser.add_argument("--only", nargs="+", choices=("tiny", "demo", "cohort", "xenium"), default=("cohort", "xenium"))
+    parser.add_argument("--only", nargs="+", choices=(*ASKED, *TRAINED), default=("cohort", "xenium", *TRAINED))
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     for name in options.only:
-        found = study(name)
+        found = panels_trained.study(TRAINED[name]) if name in TRAINED else study(name)
         print(name, json.dumps(found, indent=1), flush=True)
         write_result(options.out, found, part=name)
 

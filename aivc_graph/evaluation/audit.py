@@ -13,6 +13,7 @@ from aivc_graph.evaluation.leakage import group_overlap
 from aivc_graph.evaluation.optimism import optimism_gap
 from aivc_graph.evaluation.receptive_field import Step, receptive_field
 from aivc_graph.evaluation.similarity import nearest_distance, similarity_across, spread_rows
+from aivc_graph.graph.panels import measured_molecules
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.terms import dense, measured_terms
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
@@ -102,11 +103,15 @@ def audit_profiles(
 def log_profiles(graph: TissueGraph, level: str, rows: NDArray[np.int64], n_train: int) -> Floats:
     """Return log1p scaled counts (row, gene) of the genes most counted in the first `n_train` rows.
 
-    Where there are intensities and no RNA, the arcsinh of all markers.
+    Of those that all sections measured, where there are any. Where there are intensities and no RNA, the arcsinh of all
+    markers.
     """
     if names.RNA not in graph.modalities(level):
         return dense(measured_terms(graph, level, names.INTENSITY, rows))
     counts = to_scipy_csr(graph.counts(level, names.RNA))[rows]
     total = np.asarray(counts[:n_train].sum(axis=0)).ravel()
+    sections = graph[level].section_index.numpy()[rows]
+    by_all = measured_molecules(graph, level, names.RNA).numpy()[np.unique(sections)].all(axis=0)
+    total = np.where(by_all, total, 0) if total[by_all].any() else total
     genes = np.sort(np.argsort(-total, kind="stable")[: min(GENES, int((total > 0).sum()))])
     return scale_counts(counts, float(graph[level][f"{names.RNA}_depth"]))[:, genes].toarray()

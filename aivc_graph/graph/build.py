@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -20,12 +22,14 @@ from aivc_graph.graph.nodes import Nodes, gather_nodes, grid_patches, pieces
 from aivc_graph.graph.observations import add_observations
 from aivc_graph.graph.ordering import hilbert_order_within
 from aivc_graph.graph.outlines import keep_outlines
+from aivc_graph.graph.priors import add_priors
 from aivc_graph.graph.profiles import add_section_profiles
 from aivc_graph.graph.schema import check_graph
 from aivc_graph.graph.tissue_graph import TissueGraph, to_torch_csr
 from aivc_graph.graph.within import overlap_with_discs, overlap_with_grid
 from aivc_graph.settings import Settings
 from aivc_graph.tissue.frame import is_dissociated
+from aivc_graph.tissue.prior import Prior
 from aivc_graph.tissue.section import metadata_of
 
 log = logging.getLogger(__name__)
@@ -46,6 +50,11 @@ class GraphConfig(Settings):
         zero: for cells and spots of neighbouring sections, whose places agree to some tens of microns only.
     edges
         Lateral edges a level: ``kind`` and the options of that rule.
+    genes
+        Where sections measured differing molecules: ``union`` keeps all that any training section measured, ``shared``
+        those alone that all did.
+    orthologs
+        A table of orthologs: genes of a section that is named as one of its further columns become those of the first.
     n_genes
         Keep the most variable genes of each level, chosen on training nodes; all if not given.
     keep_genes
@@ -59,6 +68,8 @@ class GraphConfig(Settings):
     region_factor: float = Field(4.0, ge=1)
     patch_reach_um: float = Field(0.0, ge=0)
     edges: dict[str, dict[str, Any]] = Field(default_factory=lambda: {v: {"kind": "knn", "k": 18} for v in LATERAL})
+    genes: Literal["union", "shared"] = "union"
+    orthologs: Path | None = None
     n_genes: int | None = Field(None, ge=1)
     keep_genes: tuple[str, ...] = ()
     cofactor: PositiveFloat | dict[str, PositiveFloat] | None = None
@@ -73,7 +84,7 @@ class GraphConfig(Settings):
         return edges
 
 
-def build_graph(sections: list[Any], config: GraphConfig | None = None) -> TissueGraph:
+def build_graph(sections: list[Any], config: GraphConfig | None = None, priors: Sequence[Prior] = ()) -> TissueGraph:
     """Build one graph over all `sections`, tissue and dissociated samples alike; no edge crosses a section or a split.
 
     Dissociated cells belong to their section, (cell, within, section), and are near nobody: no neighbours, no patch, no
@@ -84,6 +95,8 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None) -> Tissu
     sections
         Sections as `aivc_graph.io.read` returns them, already labelled by a split where one is wanted
         (a ``split`` column in their shapes); without a label a node is for training.
+    priors
+        What is known about molecules beforehand; see `add_priors`.
 
     Raises
     ------
@@ -97,8 +110,16 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None) -> Tissu
     config = config or GraphConfig()
     started = time.perf_counter()
     graph = lay_graph(sections, config)
-    kept = {"n_genes": config.n_genes, "keep_genes": config.keep_genes}
-    add_observations(graph, sections, **kept, cofactor=config.cofactor)
+    add_observations(
+        graph,
+        sections,
+        joint=config.genes == "union",
+        orthologs=config.orthologs,
+        n_genes=config.n_genes,
+        keep_genes=config.keep_genes,
+        cofactor=config.cofactor,
+    )
+    add_priors(graph, priors)
     add_interventions(graph, sections)
     add_section_profiles(graph)
     keep_outlines(graph, sections)
@@ -140,7 +161,8 @@ def _facts_of(sections: list[Any]) -> pd.DataFrame:
 def summary_line(graph: TissueGraph) -> str:
     """Return node and edge counts as one line."""
     nodes = ", ".join(f"{graph[t].num_nodes:,} {t}" for t in graph.node_types)
-    edges = sum(graph[r].adj_t.values().numel() for r in graph.edge_types if r[1] in (names.NEAR, names.WITHIN))
+    inside = [r for r in graph.edge_types if r[0] in graph.levels and r[1] in (names.NEAR, names.WITHIN)]
+    edges = sum(graph[r].adj_t.values().numel() for r in inside)
     return f"{nodes} nodes; {edges:,} near and within edges"
 
 

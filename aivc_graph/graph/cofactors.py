@@ -73,7 +73,7 @@ def fitted_cofactors(values: Floats, section: NDArray[np.integer[Any]]) -> Float
     >>> bool(2 < fitted_cofactors(y, np.zeros(5000, int))[0] < 4.5)
     True
     """
-    some = np.unique(np.linspace(0, len(values) - 1, min(len(values), MOST_VALUES)).astype(int)) if len(values) else []
+    some = np.unique(np.linspace(0, max(len(values) - 1, 0), min(len(values), MOST_VALUES)).astype(int))
     found = np.ones(values.shape[1])
     for j, column in enumerate(np.asarray(values, np.float64)[some].T):
         there = np.isfinite(column) & (column != 0)

@@ -1,8 +1,9 @@
-"""Which molecules become nodes: shared panels, and the most variable genes of the training side."""
+"""Which molecules become nodes: panels of several sections, and the most variable genes of the training side."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Collection, Mapping
 from itertools import combinations
 from typing import Any
 
@@ -10,14 +11,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 from aivc_graph.errors import GraphError
 from aivc_graph.tissue.doubt import doubt
 
+log = logging.getLogger(__name__)
+
 SAMPLE_ROWS = 20_000
 OVERDISPERSION = 100.0
 # Fewer of the features of the smaller panel than this are worth a look; panels this large are no hand-picked ones.
-LEAST_SHARED, MANY = 0.5, 10
+LEAST_SHARED, MANY, SHOWN = 0.5, 10, 5
 
 
 def shared_panel(tables: list[Any], where: str) -> pd.Index:
@@ -41,9 +45,64 @@ def shared_panel(tables: list[Any], where: str) -> pd.Index:
         )
     least = min(table.n_vars for table in tables)
     if len(panel) < LEAST_SHARED * least:
-        found = f"{len(panel):,} of {least:,} features in all sections, the others are left out{_alike(tables, panel)}"
+        alike = _alike(tables[0].var_names, tables[-1].var_names)
+        found = f"{len(panel):,} of {least:,} features in all sections, the others are left out{alike}"
         doubt(where, found, f"≥ {LEAST_SHARED:.0%}", "are they spelt alike, and of one panel?")
     return panel
+
+
+def joint_panel(tables: Mapping[str, Any], trained: Collection[str], where: str) -> pd.Index:
+    """Return the molecules that any of the sections `tables` (AnnData by section) measured, first come, first served.
+
+    Those that no section of `trained` measured are left out: nothing would say what they are like.
+
+    Raises
+    ------
+    GraphError
+        If sections fall into groups that share no molecule: nothing says what one means in terms of the other.
+    """
+    panels = {section: table.var_names for section, table in tables.items()}
+    joint = pd.Index(pd.unique(np.concatenate([panel.to_numpy(object) for panel in panels.values()])))
+    if known := [panel for section, panel in panels.items() if section in trained]:
+        joint = joint[np.any([joint.isin(panel) for panel in known], axis=0)]
+    there = sparse.csr_matrix(np.stack([joint.isin(panel) for panel in panels.values()]), dtype=np.int64)
+    shared = (there @ there.T).toarray()
+    _check_linked(panels, connected_components(shared)[1], where)
+    size = np.diag(shared)
+    if size.min() < len(joint):
+        log.info("%s: %d molecules, %d to %d of them a section", where, len(joint), size.min(), size.max())
+        _doubt_overlap(panels, shared, where)
+    return joint
+
+
+def _check_linked(panels: Mapping[str, pd.Index], group: NDArray[np.integer], where: str) -> None:
+    sections = np.array(list(panels), dtype=object)
+    if group.max() == 0:
+        return
+    parted = [sections[group == one] for one in range(group.max() + 1)]
+    said = " | ".join(", ".join(one[:SHOWN]) + (" …" if len(one) > SHOWN else "") for one in parted)
+    first, last = panels[parted[0][0]], panels[parted[-1][0]]
+    raise GraphError(
+        where,
+        f"no feature shared by sections {said} ({first[0]!r} against {last[0]!r}){_alike(first, last)}",
+        "one naming of genes, and panels that overlap, if only by way of a third section",
+        "use symbols or ids in all (two species: `graph.orthologs`), or add a section that measured features of both",
+    )
+
+
+def _doubt_overlap(panels: Mapping[str, pd.Index], shared: NDArray[np.integer], where: str) -> None:
+    """Doubt a section of which no other one measured half of the smaller panel."""
+    size, names = np.diag(shared), list(panels)
+    least = np.minimum(size[:, None], size)
+    part = shared / np.maximum(least, 1)
+    np.fill_diagonal(part, -1.0)
+    for i, j in enumerate(part.argmax(axis=1)):
+        if part[i, j] < LEAST_SHARED:
+            found = (
+                f"{shared[i, j]:,} of {least[i, j]:,} features shared with {names[j]}, as with no other section more"
+            )
+            found += _alike(panels[names[i]], panels[names[j]])
+            doubt(f"{names[i]} · {where}", found, f"≥ {LEAST_SHARED:.0%}", "are they spelt alike, and of one panel?")
 
 
 def check_levels(panels: Mapping[str, pd.Index], where: str) -> None:
@@ -65,20 +124,29 @@ def check_levels(panels: Mapping[str, pd.Index], where: str) -> None:
             doubt(where, found, f"≥ {LEAST_SHARED:.0%}", "are they spelt alike, and of one panel?")
 
 
-def _alike(tables: list[Any], panel: pd.Index) -> str:
-    """Say how many features of the first table stand in the last with other capitals, with one of them."""
-    first, last = (
-        {name.lower(): name for name in table.var_names if name not in panel} for table in (tables[0], tables[-1])
-    )
+def _alike(one: pd.Index, other: pd.Index) -> str:
+    """Say how many names of one panel stand in the other with other capitals alone, with one of them."""
+    first, last = ({name.lower(): name for name in a[~a.isin(b)]} for a, b in ((one, other), (other, one)))
     same = [name for name in first if name in last]
     return f" ({len(same):,} differ by capitals alone: {first[same[0]]!r}, {last[same[0]]!r})" if same else ""
 
 
-def variable_features(counts: sparse.csr_matrix, top: int) -> NDArray[np.int64]:
+def variable_features(
+    counts: sparse.csr_matrix,
+    top: int,
+    panel_of: NDArray[np.integer] | None = None,
+    panels: NDArray[np.bool_] | None = None,
+) -> NDArray[np.int64]:
     """Return the columns with the largest variance of Pearson residuals, in ascending order.
 
     Residuals are those of a negative binomial with overdispersion 100 and the rank-one mean, clipped at √n; at most
     20,000 evenly spaced rows are read.
+
+    Parameters
+    ----------
+    panel_of, panels
+        Where rows measured differing molecules: which of the `panels` (panel, column) each row has (row,). A column's
+        variance is then the mean over the rows that measured it, each panel on its own.
 
     References
     ----------
@@ -86,6 +154,20 @@ def variable_features(counts: sparse.csr_matrix, top: int) -> NDArray[np.int64]:
     """
     if top >= counts.shape[1]:
         return np.arange(counts.shape[1])
+    if panels is None or panel_of is None:
+        variance = _residual_variance(counts)
+    else:
+        total, number = np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
+        for one, panel in enumerate(panels):
+            rows, columns = np.flatnonzero(panel_of == one), np.flatnonzero(panel)
+            if len(rows):
+                total[columns] += len(rows) * _residual_variance(counts[rows][:, columns])
+                number[columns] += len(rows)
+        variance = total / np.maximum(number, 1)
+    return np.sort(np.argsort(-variance, kind="stable")[:top])
+
+
+def _residual_variance(counts: sparse.csr_matrix) -> NDArray[np.float64]:
     rows = np.unique(np.linspace(0, counts.shape[0] - 1, min(counts.shape[0], SAMPLE_ROWS)).astype(int))
     sample = counts[rows].astype(np.float64)
     depth = np.asarray(sample.sum(axis=1)).ravel()
@@ -99,5 +181,4 @@ def variable_features(counts: sparse.csr_matrix, top: int) -> NDArray[np.int64]:
         residual = np.clip(residual, -np.sqrt(len(rows)), np.sqrt(len(rows)))
         total += residual.sum(axis=0)
         square += (residual**2).sum(axis=0)
-    variance = square / len(rows) - (total / len(rows)) ** 2
-    return np.sort(np.argsort(-variance, kind="stable")[:top])
+    return np.asarray(square / len(rows) - (total / len(rows)) ** 2)

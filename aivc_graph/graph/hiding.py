@@ -21,16 +21,19 @@ _KEPT = ("_depth", "_common")
 def hide_observations(graph: TissueGraph, hidden: Mapping[tuple[str, str], NDArray[np.bool_]]) -> TissueGraph:
     """Return a graph in which the observations of the `hidden` nodes were never made; `graph` itself is not changed.
 
-    Their counts or features are gone, their mask says so, and the profiles of sections are those of what is left: a
-    section hidden whole is described by the mean of the others.
+    Their counts, features or labels are gone, their mask says so, and the profiles of sections are those of what is
+    left: a section hidden whole is described by the mean of the others.
 
     Parameters
     ----------
     hidden
-        (level, modality) → who loses it (node,).
+        (level, modality) → who loses it (node,); ``type`` are their labels.
     """
     left = copy.copy(graph)
     for (level, modality), rows in hidden.items():
+        if modality == names.TYPE and names.LABEL in graph.obs(level):
+            obs = graph.obs(level)
+            left[level].obs = obs.assign(**{names.LABEL: obs[names.LABEL].astype(object).where(~rows, None)})
         if names.mask_name(modality) not in graph[level]:
             continue
         keep = ~rows

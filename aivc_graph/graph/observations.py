@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from scipy import sparse
 from aivc_graph import names
 from aivc_graph.errors import GraphError, unknown_name
 from aivc_graph.graph.cofactors import add_cofactors
-from aivc_graph.graph.features import check_levels, shared_panel, variable_features
+from aivc_graph.graph.features import check_levels, joint_panel, shared_panel, variable_features
+from aivc_graph.graph.gene_names import named_alike, read_orthologs
+from aivc_graph.graph.panels import measured_name
 from aivc_graph.graph.tissue_graph import TissueGraph, to_torch_csr
 from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.log_depth import log_depth
@@ -30,6 +33,8 @@ def add_observations(
     graph: TissueGraph,
     sections: list[Any],
     *,
+    joint: bool,
+    orthologs: Path | None,
     n_genes: int | None,
     keep_genes: tuple[str, ...],
     cofactor: float | Mapping[str, float] | None = None,
@@ -37,15 +42,21 @@ def add_observations(
     """Add every table of every section to its level.
 
     A count table becomes the relation (molecule, observed_in, level): CSR (node, molecule), and the level's attribute
-    ``<modality>_panel`` (molecule,) says which molecules were measured there. A dense table becomes an attribute
+    ``<modality>_panel`` (molecule,) says which molecules were measured there: `joint`, by any training section, else by
+    all. Where sections differ, their attribute ``<level>_<modality>_measured`` (section, molecule) says which each
+    measured; one without a table counts as measuring all, of nobody. A dense table becomes an attribute
     (node, feature), in which NaN was not measured; one of intensities comes with the `cofactor` of each marker, see
     `aivc_graph.graph.cofactors`. Either way ``<modality>_mask`` (node,) says who was measured; a node
     without any count was not.
     """
-    for modality, molecule in names.MOLECULE_OF.items():
+    for modality in names.MOLECULE_OF:
         tables = {level: found for level in names.LEVELS if (found := _tables(graph, sections, level, modality))}
+        if modality == names.RNA and tables:
+            given = None if orthologs is None else read_orthologs(orthologs)
+            tables = dict(zip(tables, named_alike(tables.values(), given), strict=True))
         if tables:
-            _add_counts(graph, tables, modality, molecule, n_genes, keep_genes)
+            panels = {level: _panel(graph, level, modality, found, joint) for level, found in tables.items()}
+            _add_counts(graph, tables, panels, modality, n_genes, keep_genes)
     for level in graph.levels:
         dense = {key.removeprefix(f"{level}_") for s in sections for key in s.tables if key.startswith(f"{level}_")}
         for modality in sorted(dense - set(names.MOLECULE_OF)):
@@ -74,30 +85,41 @@ def _rows(graph: TissueGraph, level: str, section: str, barcodes: pd.Index) -> n
     return graph.obs(level).index.get_indexer(f"{section}:" + barcodes.astype(str))
 
 
+def _panel(graph: TissueGraph, level: str, modality: str, found: dict[str, Any], joint: bool) -> pd.Index:
+    """Return the molecules of a level: those that any training section measured, or all sections."""
+    where = f"{level} · {modality}"
+    if not joint:
+        return shared_panel(list(found.values()), where)
+    own = graph[level].section_index[graph.in_split(level, names.TRAIN)].unique().numpy()
+    return joint_panel(found, set(graph.obs(names.SECTION).index[own]), where)
+
+
 def _add_counts(
     graph: TissueGraph,
     tables: dict[str, dict[str, Any]],
+    panels: dict[str, pd.Index],
     modality: str,
-    molecule: str,
     n_genes: int | None,
     keep_genes: tuple[str, ...],
 ) -> None:
-    panels, counts, empty = {}, {}, {}
-    shared = {level: shared_panel(list(found.values()), f"{level} · {modality}") for level, found in tables.items()}
+    molecule, counts, empty, measured = names.MOLECULE_OF[modality], {}, {}, {}
     if modality == names.RNA:
-        check_levels(shared, modality)
+        check_levels(panels, modality)
     for level, found in tables.items():
-        panel = shared[level]
+        panel = panels[level]
         counts[level] = _stack(graph, level, found, panel)
         if not counts[level].count_nonzero():
             raise GraphError(f"{level} · {modality}", "zeros only", "counts", "check which matrix or `layer:` was read")
         empty[level] = np.asarray(counts[level].sum(axis=1)).ravel() == 0
+        measured[level] = _measured(graph, found, panel)
         if n_genes is not None:
-            training = counts[level][graph.in_split(level, names.TRAIN).numpy()]
-            chosen = variable_features(training if training.shape[0] else counts[level], n_genes)
+            chosen = _most_variable(graph, level, counts[level], measured[level], n_genes)
             chosen = np.union1d(chosen, np.flatnonzero(panel.isin(keep_genes)))
-            panel, counts[level] = panel[chosen], counts[level][:, chosen]
-        panels[level] = panel
+            panels[level], counts[level], measured[level] = (
+                panel[chosen],
+                counts[level][:, chosen],
+                measured[level][:, chosen],
+            )
     symbols = pd.Index(np.unique(np.concatenate([p.to_numpy().astype(str) for p in panels.values()])), name="symbol")
     for symbol in keep_genes if modality == names.RNA else ():
         if symbol not in symbols:
@@ -105,17 +127,41 @@ def _add_counts(
     graph[molecule].obs = pd.DataFrame(index=symbols)
     graph[molecule].num_nodes = len(symbols)
     for level, found in tables.items():
-        place = sparse.csr_matrix(
-            (
-                np.ones(len(panels[level]), np.float32),
-                (np.arange(len(panels[level])), symbols.get_indexer(panels[level])),
-            ),
-            shape=(len(panels[level]), len(symbols)),
-        )
-        graph[molecule, names.OBSERVED_IN, level].adj_t = to_torch_csr(counts[level] @ place)
+        place = symbols.get_indexer(panels[level])
+        graph[molecule, names.OBSERVED_IN, level].adj_t = to_torch_csr(counts[level] @ _chosen(place, len(symbols)))
         graph[level][f"{modality}_panel"] = torch.from_numpy(symbols.isin(panels[level]))
         graph[level][names.mask_name(modality)] = _mask(graph, level, found) & ~torch.from_numpy(empty[level])
+        if not measured[level].all():
+            whole = np.zeros((len(measured[level]), len(symbols)), bool)
+            whole[:, place] = measured[level]
+            graph[names.SECTION][measured_name(level, modality)] = torch.from_numpy(whole)
         _report_empty(graph, level, modality, found, empty[level])
+
+
+def _chosen(place: np.ndarray, n: int) -> sparse.csr_matrix:
+    """Return the matrix (column, new column) that moves each column to its `place` of `n`, and drops those at -1."""
+    kept = np.flatnonzero(place >= 0)
+    return sparse.csr_matrix((np.ones(len(kept), np.float32), (kept, place[kept])), shape=(len(place), n))
+
+
+def _measured(graph: TissueGraph, found: dict[str, Any], panel: pd.Index) -> np.ndarray:
+    """Return which molecules of the panel each section measured (section, molecule)."""
+    sections = graph.obs(names.SECTION).index
+    return np.stack(
+        [panel.isin(found[one].var_names) if one in found else np.ones(len(panel), bool) for one in sections]
+    )
+
+
+def _most_variable(
+    graph: TissueGraph, level: str, counts: sparse.csr_matrix, measured: np.ndarray, n_genes: int
+) -> np.ndarray:
+    """Return the most variable columns of the training nodes of a level, of all nodes where none trains."""
+    training = graph.in_split(level, names.TRAIN).numpy()
+    rows = training if training.any() else np.ones(len(training), bool)
+    if measured.all():
+        return variable_features(counts[rows], n_genes)
+    panels, panel_of = np.unique(measured, axis=0, return_inverse=True)
+    return variable_features(counts[rows], n_genes, panel_of.ravel()[graph[level].section_index.numpy()[rows]], panels)
 
 
 def _report_empty(graph: TissueGraph, level: str, modality: str, found: dict[str, Any], empty: np.ndarray) -> None:
@@ -136,7 +182,7 @@ def _stack(graph: TissueGraph, level: str, found: dict[str, Any], panel: pd.Inde
     for section, table in found.items():
         matrix = sparse.csr_matrix(table.X, dtype=np.float32)
         if not table.var_names.equals(panel):
-            matrix = matrix[:, table.var_names.get_indexer(panel)]
+            matrix = matrix @ _chosen(panel.get_indexer(table.var_names), len(panel))
         blocks.append(matrix)
         rows.append(_rows(graph, level, section, table.obs_names))
     stacked = sparse.vstack(blocks, format="csr") if len(blocks) > 1 else blocks[0]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
@@ -15,7 +18,9 @@ MOST_TYPES = 200
 
 
 def panel(graph: TissueGraph, level: str, modality: str) -> tuple[str, ...]:
-    """Return the symbols of the molecules counted, or the names of the dense features, by `modality` at `level`."""
+    """Return the symbols of molecules counted, the names of dense features, or the types, by `modality` at `level`."""
+    if modality == names.TYPE:
+        return labels(graph, level)
     if modality not in names.MOLECULE_OF:
         return tuple(graph[level][f"{modality}_names"])
     index = graph.obs(names.MOLECULE_OF[modality]).index
@@ -35,6 +40,32 @@ def measured_molecules(graph: TissueGraph, level: str, modality: str) -> torch.T
     store, panel = graph[names.SECTION], graph[level][f"{modality}_panel"]
     key = measured_name(level, modality)
     return store[key] if key in store else panel.expand(int(store.num_nodes), -1)
+
+
+def panel_overlap(graph: TissueGraph) -> dict[str, dict[str, Any]]:
+    """Return by ``level · modality`` how sections that measured differing molecules overlap; nothing where none differ.
+
+    The number of ``molecules``, of those that all sections measured, and of those of each section ``by_section`` and
+    of each two, ``shared``, of sections that were measured at all.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    sections = graph.obs(names.SECTION).index.astype(str)
+    for level, modality in observed(graph):
+        if modality not in names.MOLECULE_OF:
+            continue
+        measured = measured_molecules(graph, level, modality)[:, panel_columns(graph, level, modality)].numpy()
+        who = np.unique(graph[level].section_index[graph[level][names.mask_name(modality)]].numpy())
+        there = measured[who].astype(np.int64)
+        if there.all():
+            continue
+        both = pd.DataFrame(there @ there.T, sections[who], sections[who])
+        found[f"{level} · {modality}"] = {
+            "molecules": there.shape[1],
+            "in_all_sections": int(there.all(axis=0).sum()),
+            "by_section": dict(zip(sections[who], there.sum(axis=1).tolist(), strict=True)),
+            "shared": both.to_dict(orient="index"),
+        }
+    return found
 
 
 def measured_name(level: str, modality: str) -> str:
@@ -89,6 +120,19 @@ def types_of(graph: TissueGraph, level: str, types: tuple[str, ...]) -> NDArray[
         return np.full(len(obs), -1)
     place = {name: i for i, name in enumerate(types)}
     return np.array([place.get(str(label), -1) for label in obs[names.LABEL]], np.int64)
+
+
+def onehot_labels(graph: TissueGraph, level: str, types: tuple[str, ...]) -> NDArray[np.float64]:
+    """Return the label of each node (node, type), zeros where it has none of `types`."""
+    kind = types_of(graph, level, types)
+    return np.where(kind[:, None] >= 0, np.eye(len(types))[kind], 0.0)
+
+
+def measured_nodes(graph: TissueGraph, level: str, modality: str, of: tuple[str, ...]) -> NDArray[np.bool_]:
+    """Return who of a level was measured by a modality, boolean (node,): of types `of`, who bears one."""
+    if modality == names.TYPE:
+        return types_of(graph, level, of) >= 0
+    return np.asarray(graph[level][names.mask_name(modality)].numpy())
 
 
 def type_shares(overlap: sparse.csr_matrix, kind: NDArray[np.int64], n_types: int) -> NDArray[np.float64]:

@@ -13,6 +13,8 @@ from aivc_graph.graph.panels import measured_molecules
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 
 Floats = NDArray[np.floating]
+MOST_ROUNDS, CONVERGED = 500, 1e-9
+FIRM = 4
 
 
 def add_section_profiles(graph: TissueGraph, like: TissueGraph | None = None) -> None:
@@ -20,10 +22,11 @@ def add_section_profiles(graph: TissueGraph, like: TissueGraph | None = None) ->
 
     For counts: ``<level>_<modality>_mean`` (section, molecule), mean of log1p counts scaled to the level's depth, and
     ``…_offset``, log of the section's profile over the common one; the depth is the median of training nodes, kept as
-    the level's ``<modality>_depth`` beside the common log profile, ``<modality>_common`` (molecule,). For features:
-    ``…_mean`` and ``…_spread`` (section, feature), over the nodes in which it is no NaN, of intensities of their
-    arcsinh. A section with training nodes is described by those alone; a section held out whole by its own nodes,
-    without labels; one that was not measured by the common mean.
+    the level's ``<modality>_depth`` beside the common log profile, ``<modality>_common`` (molecule,). Where sections
+    measured a part of the panel each, both are of what they measured, at the depth they would have had with all of it,
+    and zero elsewhere. For features: ``…_mean`` and ``…_spread`` (section, feature), over the nodes in which it is no
+    NaN, of intensities of their arcsinh. A section with training nodes is described by those alone; a section held out
+    whole by its own nodes, without labels; one that was not measured by the common mean.
 
     Parameters
     ----------
@@ -62,6 +65,32 @@ def measured_share(graph: TissueGraph, level: str, modality: str) -> Floats:
     return np.asarray((measured.double() @ common / common.sum()).numpy())
 
 
+def level_spread(graph: TissueGraph, level: str, modality: str) -> Floats:
+    """Return how far the log level of a molecule in one section lies from what others lead to expect (panel molecule,).
+
+    The standard deviation over the sections that say what is common, as far as they measured it, drawn towards that of
+    all molecules as if four more sections had been measured; NaN where no molecule was measured by two of them.
+    """
+    panel, kept = graph[level][f"{modality}_panel"].numpy(), graph[level].get(spread_name(modality))
+    if kept is not None:
+        return np.asarray(kept.numpy()[panel], np.float64)
+    basis = _basis(graph, level, modality)
+    known = measured_molecules(graph, level, modality).numpy()[basis][:, panel]
+    offset = graph[names.SECTION][f"{level}_{modality}_offset"].numpy()[basis][:, panel].astype(np.float64)
+    number = known.sum(axis=0)
+    mean = (offset * known).sum(axis=0) / np.maximum(number, 1)
+    squares, free = (((offset - mean) * known) ** 2).sum(axis=0), np.maximum(number - 1, 0)
+    if not free.any():
+        return np.full(panel.sum(), np.nan)
+    pooled = squares.sum() / free.sum()
+    return np.sqrt((squares + FIRM * pooled) / (free + FIRM) * (1 + 1 / np.maximum(number, 1)))
+
+
+def spread_name(modality: str) -> str:
+    """Return the attribute of a level that keeps `level_spread` of training (molecule,) for tissue that is asked."""
+    return f"{modality}_spread_panel"
+
+
 def _describing_rows(graph: TissueGraph, level: str, modality: str) -> NDArray[np.bool_]:
     measured = graph[level][names.mask_name(modality)].numpy()
     training = measured & graph.in_split(level, names.TRAIN).numpy()
@@ -94,7 +123,12 @@ def _basis(graph: TissueGraph, level: str, modality: str) -> NDArray[np.bool_]:
 
 
 def _common_mean(
-    values: Floats, graph: TissueGraph, level: str, modality: str, what: str, like: TissueGraph | None
+    values: Floats,
+    graph: TissueGraph,
+    level: str,
+    modality: str,
+    what: str,
+    like: TissueGraph | None,
 ) -> Floats:
     """Return what describes a section that was not measured (molecule,): the mean of those that say what is common.
 
@@ -108,7 +142,18 @@ def _common_mean(
     if like is not None:
         graph, values = like, like[names.SECTION][f"{level}_{modality}_{what}"].numpy()
     basis = _basis(graph, level, modality)
-    return np.asarray(values[basis].mean(axis=0) if basis.any() else np.zeros(values.shape[1]))
+    if not basis.any():
+        return np.zeros(values.shape[1])
+    if modality in names.MOLECULE_OF:
+        return _mean_known(values[basis], measured_molecules(graph, level, modality).numpy()[basis])
+    return np.asarray(values[basis].mean(axis=0))
+
+
+def _mean_known(values: Floats, known: NDArray[np.bool_]) -> Floats:
+    """Return the mean over the sections that measured each molecule (molecule,), zero where none did."""
+    if known.all():
+        return np.asarray(values.mean(axis=0))
+    return np.asarray((values * known).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
 
 
 def _count_profiles(
@@ -117,20 +162,26 @@ def _count_profiles(
     counts = to_scipy_csr(graph.counts(level, modality))
     training = rows & graph.in_split(level, names.TRAIN).numpy()
     total = np.asarray(counts.sum(axis=1)).ravel()
-    depth = float(np.median(total[training if training.any() else rows])) if rows.any() else 1.0
-    if like is not None:
-        depth = like[level][f"{modality}_depth"]
-        graph[level][f"{modality}_common"] = like[level][f"{modality}_common"]
-    covered = measured_share(graph, level, modality)
     sums, number = _averager(graph, level, rows)
-    divide = np.maximum(number, 1)[:, None]
-    scaled = scale_counts(counts, depth * covered[graph[level].section_index.numpy()])
-    mean = np.asarray((sums @ scaled).todense()) / divide
-    mean[number == 0] = _common_mean(mean, graph, level, modality, "mean", like)
     summed = np.asarray((sums @ counts).todense())
     measured = measured_molecules(graph, level, modality).numpy()
+    partly = not measured[:, graph[level][f"{modality}_panel"].numpy()].all()
+    if like is not None:
+        graph[level][f"{modality}_common"] = like[level][f"{modality}_common"]
+    elif partly:
+        common = _joint_profile(summed + 0.5, measured, _basis(graph, level, modality), number > 0)
+        graph[level][f"{modality}_common"] = torch.from_numpy(common.astype(np.float32))
+    covered, section = measured_share(graph, level, modality), graph[level].section_index.numpy()
+    whole = total / covered.astype(total.dtype)[section]
+    depth = float(np.median(whole[training if training.any() else rows])) if rows.any() else 1.0
+    if like is not None:
+        depth = like[level][f"{modality}_depth"]
+    divide = np.maximum(number, 1)[:, None]
+    scaled = scale_counts(counts, depth * covered[section])
+    mean = np.asarray((sums @ scaled).todense()) / divide
+    mean[number == 0] = _common_mean(mean, graph, level, modality, "mean", like)
     share = (summed + 0.5) / (summed + 0.5).sum(axis=1, keepdims=True, where=measured) * covered[:, None]
-    if like is None:
+    if like is None and not partly:
         basis = _basis(graph, level, modality)
         common = np.log(share[basis].mean(axis=0)) if basis.any() else np.log(share.mean(axis=0))
         graph[level][f"{modality}_common"] = torch.from_numpy(common.astype(np.float32))
@@ -140,6 +191,37 @@ def _count_profiles(
     store[f"{level}_{modality}_mean"] = torch.from_numpy(mean.astype(np.float32))
     store[f"{level}_{modality}_offset"] = torch.from_numpy(offset.astype(np.float32))
     graph[level][f"{modality}_depth"] = max(depth, 1.0)
+
+
+def _joint_profile(
+    summed: Floats, measured: NDArray[np.bool_], basis: NDArray[np.bool_], there: NDArray[np.bool_]
+) -> Floats:
+    r"""Return the common log profile (molecule,) of sections that measured a part of the molecules each.
+
+    The share :math:`\rho_g` that solves :math:`\rho_g = \mathrm{mean}_{s \ni g}\, q_{sg} \sum_{h \in s} \rho_h`, with
+    :math:`q_s` the shares of what section s measured: where all measured all, their mean. It is the leading eigenvector
+    of a matrix without negative entries, one alone as long as sections overlap.
+
+    Parameters
+    ----------
+    summed
+        Counts (section, molecule), above zero.
+    basis, there
+        The sections that say what is common (section,), and those that measured at all, which speak of what no
+        section of the basis measured.
+    """
+    own = np.where(measured, summed, 0.0)
+    own /= np.maximum(own.sum(axis=1, keepdims=True), 1e-12)
+    speaks = measured & basis[:, None]
+    speaks |= measured & there[:, None] & ~speaks.any(axis=0)
+    weight = speaks / np.maximum(speaks.sum(axis=0), 1)
+    profile = (own * weight).sum(axis=0)
+    for _ in range(MOST_ROUNDS):
+        before, profile = profile, ((measured @ profile)[:, None] * own * weight).sum(axis=0)
+        profile /= profile.sum()
+        if np.abs(profile - before).sum() < CONVERGED:
+            break
+    return np.asarray(np.log(np.maximum(profile, 1e-12)))
 
 
 def _feature_profiles(

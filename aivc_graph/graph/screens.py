@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from aivc_graph import names
+from aivc_graph.graph.panels import measured_molecules
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.tissue.conditions import parts_of
 
@@ -42,19 +43,24 @@ def screened(graph: TissueGraph) -> tuple[str, str] | None:
 
 
 def genes_of(graph: TissueGraph, level: str, modality: str) -> tuple[str, ...]:
-    """Return the names of what was measured of each condition."""
+    """Return the names of what was measured of each condition, of molecules those that all sections measured."""
     if modality in names.MOLECULE_OF:
         index = graph.obs(names.MOLECULE_OF[modality]).index
-        return tuple(index[graph[level][f"{modality}_panel"].numpy()].astype(str))
+        return tuple(index[_measured_by_all(graph, level, modality)].astype(str))
     return tuple(map(str, graph[level][f"{modality}_names"]))
 
 
 def values_of(graph: TissueGraph, level: str, modality: str, rows: Ints) -> sparse.csr_matrix:
     """Return what was measured of some nodes (node, gene), in the order of `genes_of`."""
     if modality in names.MOLECULE_OF:
-        panel = np.flatnonzero(graph[level][f"{modality}_panel"].numpy())
+        panel = _measured_by_all(graph, level, modality)
         return sparse.csr_matrix(to_scipy_csr(graph.counts(level, modality))[rows][:, panel], dtype=np.float64)
     return sparse.csr_matrix(graph[level][modality].numpy()[rows].astype(np.float64))
+
+
+def _measured_by_all(graph: TissueGraph, level: str, modality: str) -> Ints:
+    there = measured_molecules(graph, level, modality).all(dim=0) & graph[level][f"{modality}_panel"]
+    return np.flatnonzero(there.numpy())
 
 
 def settings_of(graph: TissueGraph, level: str, modality: str) -> tuple[list[Setting], Ints]:

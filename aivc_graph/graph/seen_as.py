@@ -13,8 +13,9 @@ from scipy import sparse
 from aivc_graph import names
 from aivc_graph.errors import Faults, GraphError
 from aivc_graph.graph.cofactors import cofactor_name
-from aivc_graph.graph.panels import measured_name
-from aivc_graph.graph.profiles import add_section_profiles
+from aivc_graph.graph.known import know_as
+from aivc_graph.graph.panels import measured_molecules, measured_name
+from aivc_graph.graph.profiles import add_section_profiles, level_spread, spread_name
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
 from aivc_graph.tissue.doubt import doubt
 
@@ -27,10 +28,11 @@ LEAST_SHARED, LEAST_SHARE = 20, 0.5
 def seen_as(graph: TissueGraph, like: TissueGraph) -> TissueGraph:
     """Return `graph` in the terms of `like`, the graph a model was trained on; neither is changed.
 
-    Molecules and features come in the order of `like`, further ones, and levels that it lacks, are left out; what was
-    not measured at all counts as unmeasured at every node. A panel may lack molecules of `like`: the section attribute
-    ``<level>_<modality>_measured`` (section, molecule) then says which there are. Sections are described by their own
-    means, as those held out whole are, at the depths and against the common profiles of `like`.
+    Molecules and features come in the order of `like`, with what is known of them there; further ones, and levels that
+    it lacks, are left out; what was not measured at all counts as unmeasured at every node. A panel may lack
+    molecules of `like`: the section attribute ``<level>_<modality>_measured`` (section, molecule) then says which there
+    are. Sections are described by their own means, as those held out whole are, at the depths and against the common
+    profiles of `like`.
 
     Raises
     ------
@@ -62,8 +64,21 @@ def seen_as(graph: TissueGraph, like: TissueGraph) -> TissueGraph:
     for molecule in names.MOLECULE_OF.values():
         if molecule in like.node_types:
             _order_molecules(found, graph, like, molecule)
+    know_as(found, like)
     add_section_profiles(found, like)
+    for level in like.levels:
+        for modality in set(like.modalities(level)) & set(names.MOLECULE_OF):
+            _keep_spread(found, like, level, modality)
     return found
+
+
+def _keep_spread(found: TissueGraph, like: TissueGraph, level: str, modality: str) -> None:
+    """Keep how far the levels of molecules differed between the sections of training, where some are to be told."""
+    panel = like[level][f"{modality}_panel"]
+    if not bool(measured_molecules(found, level, modality)[:, panel].all()):
+        spread = torch.zeros(len(panel))
+        spread[panel] = torch.from_numpy(level_spread(like, level, modality)).float()
+        found[level][spread_name(modality)] = spread
 
 
 def _check_levels(graph: TissueGraph, like: TissueGraph) -> None:
@@ -94,14 +109,16 @@ def _order_counts(
     measured = modality in graph.modalities(level)
     if measured:
         place = graph.obs(molecule).index.get_indexer(wanted)
-        there = (place >= 0) & graph[level][f"{modality}_panel"].numpy()[np.maximum(place, 0)]
+        there = measured_molecules(graph, level, modality).numpy()[:, np.maximum(place, 0)] & (place >= 0)
         there &= panel.numpy()
         own = graph.obs(molecule).index[graph[level][f"{modality}_panel"].numpy()]
-        _check_enough(wanted[panel.numpy()], there[panel.numpy()], own, f"{level} · {modality}", faults)
-        found[names.SECTION][measured_name(level, modality)] = torch.from_numpy(
-            np.tile(there, (int(graph[names.SECTION].num_nodes), 1))
-        )
-        kept = np.flatnonzero(there)
+        sections, where = graph.obs(names.SECTION).index, f"{level} · {modality}"
+        alike = bool((there == there[:1]).all())
+        for one in np.unique(there, axis=0, return_index=True)[1]:
+            named = where if alike else f"{sections[one]} · {where}"
+            _check_enough(wanted[panel.numpy()], there[one][panel.numpy()], own, named, faults)
+        found[names.SECTION][measured_name(level, modality)] = torch.from_numpy(there)
+        kept = np.flatnonzero(there.any(axis=0))
         counts = to_scipy_csr(graph.counts(level, modality))
         chosen = sparse.csr_matrix(
             (np.ones(len(kept), np.float32), (place[kept], kept)), (counts.shape[1], len(wanted))

@@ -40,7 +40,7 @@ def in_terms(values: Values, modality: str, depth: Depth | Floats) -> Values:
     >>> in_terms(sparse.csr_matrix([[3.0, 0.0]]), "protein", 1.0).toarray().round(3)
     array([[0.916, 0.   ]], dtype=float32)
     """
-    if modality == names.INTENSITY:
+    if isinstance(depth, tuple):
         return np.arcsinh(values / np.asarray(depth, np.float32))
     if modality not in names.MOLECULE_OF:
         return values
@@ -58,7 +58,7 @@ def shares_of(told: Floats, modality: str, depth: Depth) -> Floats:
     A centred log ratio says nothing of the total, so that the shares of proteins are brought to sum one; those of
     logarithms at one depth sum to about one. Of intensities they are the intensities, in the file's units.
     """
-    if modality == names.INTENSITY:
+    if isinstance(depth, tuple):
         return np.asarray(np.sinh(told) * np.asarray(depth))
     amount = np.expm1(np.clip(told, 1e-6, 20.0))
     return amount / amount.sum(axis=1, keepdims=True) if modality == names.ADT else amount / depth

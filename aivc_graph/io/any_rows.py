@@ -1,4 +1,4 @@
-"""Rows as anybody writes them: with positions or without, of counts, logarithms, effects or intensities."""
+"""Rows as anybody writes them: positions or none; counts, logarithms, effects, intensities, or types alone."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from aivc_graph.tissue.schema import check_counts, check_measured
 from aivc_graph.tissue.section import add_cells, add_observation, new_section
 
 DENSE = {"log": names.LOG_EXPRESSION, "effect": names.EFFECT, "intensity": names.INTENSITY}
+TYPES = "types"
 # Options that say nothing of rows without positions, or of values that are no counts: refused, not ignored.
 OF_PLACES = ("um_per_unit", "diameter_um", "area")
 OF_COUNTS = ("modality", "duplicates", "organism")
@@ -30,7 +31,7 @@ class NoPositions(ReadError):
 
 
 class AbstractAnyRowsReader(AbstractRowsReader):
-    """Reads what anybody writes: rows with positions or without, of counts, logarithms, effects or intensities.
+    """Reads what anybody writes: positions or none; counts, logarithms, effects, intensities, or types alone.
 
     Parameters
     ----------
@@ -40,16 +41,17 @@ class AbstractAnyRowsReader(AbstractRowsReader):
         Whose counts they are.
     values
         ``counts``; ``log``, log-normalised expression; ``effect``, what was measured against an untreated control, one
-        row a condition: z-scores, log ratios, fitness, NaN where nothing was measured; or ``intensity``, amounts that
+        row a condition: z-scores, log ratios, fitness, NaN where nothing was measured; ``intensity``, amounts that
         are neither counts nor logarithms: mean intensities of markers, counts divided by a cell's volume, profiles of
-        images. They stay as they are, and models take their arcsinh.
+        images. They stay as they are, and models take their arcsinh; or ``types``, where nothing is known of a row but
+        its label.
 
     See `AbstractRowsReader` for the others.
     """
 
     dissociated: bool = False
     modality: Literal["rna", "protein", "atac"] = "rna"
-    values: Literal["counts", "log", "effect", "intensity"] = "counts"
+    values: Literal["counts", "log", "effect", "intensity", "types"] = "counts"
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -60,6 +62,8 @@ class AbstractAnyRowsReader(AbstractRowsReader):
         for (said, applies), name in zip(without.items(), (*OF_PLACES, *OF_COUNTS), strict=True):
             if applies and name in self.model_fields_set:
                 raise ValueError(f"{said}; leave it out")
+        if self.values == TYPES and self.label is None:
+            raise ValueError("`values: types` without a `label:`; name the column that holds the type of each row")
         return self
 
     def section_of(self, rows: Rows, path: Path, section: str) -> Any:
@@ -80,6 +84,8 @@ class AbstractAnyRowsReader(AbstractRowsReader):
         super()._measured(tissue, level, rows, path)
 
     def measure(self, tissue: Any, level: str, table: Any, path: Path) -> None:
+        if self.values == TYPES:
+            return
         if self.values != "counts":
             add_dense(tissue, level, DENSE[self.values], table, path, strip_suffix=self.strip_suffix)
         elif self.modality == names.RNA:
@@ -138,9 +144,7 @@ def refuse_twice(table: Any, path: Path) -> None:
 
 def layer_hint(layers: tuple[str, ...]) -> str:
     """Say what a user of `layer:` and `values:` can do about values that are no counts."""
-    logs = (
-        "of logarithms say `values: log`, of amounts such as counts by volume or mean intensities `values: intensity`"
-    )
+    logs = "of logarithms say `values: log`, of counts by volume or mean intensities `values: intensity`"
     return (
         f"name the layer that holds raw counts as `layer:` (layers: {', '.join(layers)}), or {logs}" if layers else logs
     )

@@ -72,7 +72,8 @@ class ModelPlan(Settings):
         """Return the plan that fits `graph`: each member of each kind says which of its slots it serves."""
         shape = Shape(config.latent, config.rings, config.chosen)
         made_of = [(level, one) for level in graph.levels if (one := state_maker(graph, level, shape)) is not None]
-        latent = min([config.latent, *[max(len(panel(graph, *key)) - 1, 1) for key in made_of]])
+        measured = [key for key in made_of if key[1] != names.TYPE] or made_of
+        latent = min([config.latent, *[max(len(panel(graph, *key)) - 1, 1) for key in measured]])
         shape = dataclasses.replace(shape, latent=latent)
         parts = [
             PartSpec(kind=kind, member=member, plan=plan.model_dump(mode="json"))
@@ -94,8 +95,13 @@ class ModelPlan(Settings):
 
     @cached_property
     def panels(self) -> dict[str, dict[str, tuple[str, ...]]]:
-        """Modality by level: molecules or markers of what states may be made of, counts first."""
-        return self._measured(lambda one: cast(Any, one.part_class).makes_state is not None)
+        """Modality by level: molecules or markers of what states may be made of, counts first; else types."""
+        return self._measured(lambda one: cast(Any, one.part_class).makes_state is not None or one.facts.first)
+
+    @cached_property
+    def types(self) -> dict[str, tuple[str, ...]]:
+        """Level by level the types that its labels tell of."""
+        return {one.level: one.names for one in self.of_kind("measurement") if one.modality == names.TYPE}
 
     def made_of(self, level: str) -> str | None:
         """Return the modality that the state of `level` is made of; None where it has features alone, or nothing."""
@@ -104,7 +110,9 @@ class ModelPlan(Settings):
     @cached_property
     def features(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """Modality by level: the names of dense features."""
-        return self._measured(lambda one: cast(Any, one.part_class).makes_state is None)
+        found = self._measured(lambda one: cast(Any, one.part_class).makes_state is None)
+        kept = {level: {m: of for m, of in by.items() if m != names.TYPE} for level, by in found.items()}
+        return {level: by for level, by in kept.items() if by}
 
     def _measured(self, wanted: Callable[[PartSpec], bool]) -> dict[str, dict[str, tuple[str, ...]]]:
         found: dict[str, dict[str, tuple[str, ...]]] = {}

@@ -124,6 +124,8 @@ class TissueModel(nn.Module):
             level, data = part.plan.level, inputs.measured(*part.slot)
             seen, shown = hidden.seen(part.key, data.mask), hidden.shown.get(part.key)
             seen_by[part.key] = seen
+            if not part.seen:
+                continue
             precision = seen[:, None] * part.precision(data, shown)
             total[level] = total[level] + precision * part.encode(data, shown)
             weight[level] = weight[level] + precision

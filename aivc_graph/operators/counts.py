@@ -23,8 +23,8 @@ class CountInput:
     ------
     `counts` CSR (node, molecule) and `scaled`, their log1p at the level's depth; `section_mean` and `section_offset`
     (section, molecule); `panels` (panel, molecule), 1 or 0, the distinct ones that sections measured, and `panel_of`
-    (section,) which of these each has; `covered` (section,), how much of all counts its panel makes up in the common
-    profile; `section` and `mask` (node,).
+    (section,) which of these each has, as far as it has nodes; `covered` (section,), how much of all counts its panel
+    makes up in the common profile; `section` and `mask` (node,).
     """
 
     counts: Tensor
@@ -37,6 +37,11 @@ class CountInput:
     section: Tensor
     mask: Tensor
 
+    @property
+    def there(self) -> Tensor | None:
+        """Which molecules sections measured, boolean (section, molecule); None where all did."""
+        return None if bool(self.panels.all()) else self.panels[self.panel_of] > 0
+
 
 def prepare_counts(
     graph: TissueGraph, level: str, modality: str, depth: float, device: torch.device | str
@@ -48,9 +53,11 @@ def prepare_counts(
         csr = csr[:, columns.numpy()]
     store, section = graph[names.SECTION], graph[level].section_index
     measured = measured_molecules(graph, level, modality)[:, columns].float()
-    panels, panel_of = measured[:1], torch.zeros(len(measured), dtype=torch.int64)
-    if not bool((measured == panels).all()):
-        panels, panel_of = torch.unique(measured, dim=0, return_inverse=True)
+    # Of sections that have no node in the window nothing is read.
+    here = section.unique() if len(section) else torch.arange(len(measured))
+    panels, panel_of = measured[here[:1]], torch.zeros(len(measured), dtype=torch.int64)
+    if not bool((measured[here] == panels).all()):
+        panels, panel_of[here] = torch.unique(measured[here], dim=0, return_inverse=True)
     covered = measured_share(graph, level, modality)
     return CountInput(
         counts=to_torch_csr(csr).to(device),

@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from aivc_graph import names
 from aivc_graph.graph.terms import Depth
 
 
-def terms_of(amounts: Tensor, modality: str, depth: Depth) -> Tensor:
+def terms_of(amounts: Tensor, depth: Depth) -> Tensor:
     """Return log1p of scaled shares of counts, or arcsinh of intensities over their cofactors (node, feature)."""
-    if modality == names.INTENSITY:
+    if isinstance(depth, tuple):
         return torch.arcsinh(amounts / amounts.new_tensor(depth))
     return torch.log1p(depth * amounts)
 

@@ -28,7 +28,7 @@ def draw_hidden(
     and the image learn to stand in for the counts. Where a level has such features, every node of every fourth window
     loses its counts: a section that was never sequenced has no sequenced neighbours either.
     """
-    hidden, there = Hidden(), [m for m in measurements if ("measurement", *m.slot) in inputs]
+    hidden, there = Hidden(), [m for m in measurements if m.seen and ("measurement", *m.slot) in inputs]
     for one in there:
         level, share = one.plan.level, nodes
         if one.hides_features:

@@ -40,6 +40,14 @@ class IntensityInput:
         return self.centre[self.section] + self.spread[self.section] * standard
 
 
+def training_spread(graph: TissueGraph, level: str, modality: str) -> Tensor:
+    """Return the mean spread of the arcsinh of each marker over training sections (marker,), or over all."""
+    spread, sections = graph[names.SECTION][f"{level}_{modality}_spread"], graph[level].section_index
+    measured = graph[level][names.mask_name(modality)]
+    training = sections[measured & graph.in_split(level, names.TRAIN)].unique()
+    return spread[training if len(training) else sections[measured].unique()].mean(dim=0)
+
+
 def prepare_intensities(graph: TissueGraph, level: str, modality: str, device: torch.device | str) -> IntensityInput:
     """Return the intensities of a window."""
     store, section = graph[names.SECTION], graph[level].section_index

@@ -33,7 +33,7 @@ class QuantileLaw(nn.Module):
     centre
         (class, molecule)
     quantile
-        (class, quantile, molecule), less what is expected in that class
+        (class, quantile, molecule)
 
     References
     ----------
@@ -45,9 +45,8 @@ class QuantileLaw(nn.Module):
 
     def __init__(self, n_molecules: int) -> None:
         super().__init__()
-        start = np.broadcast_to(ndtri(PROBABILITIES)[None, :, None], (BINS, QUANTILES, n_molecules))
         self.register_buffer("centre", torch.zeros(BINS, n_molecules))
-        self.register_buffer("quantile", torch.from_numpy(start.copy()).float())
+        self.register_buffer("quantile", torch.zeros(BINS, QUANTILES, n_molecules))
 
     def fit(self, expected: Floats, measured: Floats) -> None:
         """Keep the quantiles of `measured` values by what was `expected` of them, both (node, molecule)."""
@@ -56,15 +55,17 @@ class QuantileLaw(nn.Module):
         for i, rows in enumerate(np.array_split(np.arange(len(said)), BINS)):
             own = rows if len(rows) else np.arange(len(said))
             centre = said[own].mean(axis=0)
-            found = np.quantile(seen[own], PROBABILITIES, axis=0, method="inverted_cdf") - centre
+            found = np.quantile(seen[own], PROBABILITIES, axis=0, method="inverted_cdf")
             self.centre[i] = torch.from_numpy(centre)
             self.quantile[i] = torch.from_numpy(found)
 
     def values(self, score: Floats, expected: Floats, columns: NDArray[np.integer]) -> Floats:
         """Return the values (node, draw, column) that have the `score` where `expected` (node, column) is expected."""
+        if not bool(self.quantile.any()):
+            return np.asarray(expected[:, None] + score)
         low, high, share = self._between(expected, columns)
         place = np.clip(ndtr(score) * QUANTILES - 0.5, 0, QUANTILES - 1)
-        quantile = self.quantile.double().numpy()[:, :, columns] + self.centre.double().numpy()[:, None, columns]
+        quantile = self.quantile.double().numpy()[:, :, columns]
         column = np.arange(len(columns))
         found = [_interpolated(quantile, one[:, None], place, column) for one in (low, high)]
         return np.asarray(found[0] + share[:, None] * (found[1] - found[0]))
@@ -73,7 +74,7 @@ class QuantileLaw(nn.Module):
         """Return normal scores of `measured` values under the law where `expected` is expected (node, molecule)."""
         columns = np.arange(measured.shape[1])
         low, high, share = self._between(expected, columns)
-        quantile = self.quantile.double().numpy() + self.centre.double().numpy()[:, None]
+        quantile = self.quantile.double().numpy()
         found = np.empty(measured.shape)
         for j in columns:
             law = quantile[low[:, j], :, j] + share[:, [j]] * (quantile[high[:, j], :, j] - quantile[low[:, j], :, j])

@@ -21,10 +21,13 @@ from aivc_graph.graph.replacing import refuse_other
 from aivc_graph.graph.store import store_facts, write_store
 from aivc_graph.io.cache_folder import cache_folder
 from aivc_graph.io.embeddings import EmbeddingTable, add_embeddings
+from aivc_graph.io.priors.layout import read_prior
 from aivc_graph.io.reading import guarded, reader_for
 from aivc_graph.io.staging import check_place
 from aivc_graph.modalities.encoder import ExportedEncoder
 from aivc_graph.modalities.histology import add_histology
+from aivc_graph.modalities.morphology import add_morphology
+from aivc_graph.modalities.nuclei_as_cells import add_nuclei
 from aivc_graph.model.plan import message_steps
 from aivc_graph.pipeline.doubts import (
     doubts_of_content,
@@ -70,6 +73,8 @@ def build(config: Config, out: Path | None = None) -> Path:
         log.info("reading %s (%d of %d)", entry.name, number, len(config.task.sections))
         with doubts_heard() as heard:
             laid = read_sections(entry)
+            for section, _ in laid:
+                describe_cells(section, config.task)
         doubts += heard
         for section, read in laid:
             sections.append(section)
@@ -85,7 +90,7 @@ def build(config: Config, out: Path | None = None) -> Path:
     with doubts_heard() as heard:
         # Once the sides are known: a slide's colours are those of its training side.
         describe_slides(sections, config.task, config.graph.patch_um)
-        graph = build_graph(sections, config.graph)
+        graph = build_graph(sections, config.graph, [read_prior(one) for one in config.task.priors])
     doubts += heard
     for level, found in connectivity(graph).items():
         log.info("%s: %s", level, ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in found.items()))
@@ -202,6 +207,13 @@ def describe_slides(sections: list[Any], task: TaskConfig, window_um: float) -> 
             add_histology(section, features=task.features, cache=cache_folder(), progress=sys.stderr.isatty())
 
 
+def describe_cells(section: Any, task: TaskConfig) -> None:
+    """Measure the shapes of cells, where the task asks for it; nuclei of the slide are cells where there are none."""
+    if task.morphology is not None:
+        add_nuclei(section, task.morphology)
+        add_morphology(section, task.morphology)
+
+
 def _told(doubts: list[str]) -> list[str]:
     for doubt in doubts:
         log.warning("%s", doubt)
@@ -246,6 +258,9 @@ def leaks_of(sections: list[Any], task: TaskConfig, duplicates: list[Duplicate])
 
 def input_files(config: Config) -> Iterator[tuple[str, Path]]:
     """Yield every file a configuration names that is there, under the section that it is of and its place there."""
+    for prior in config.task.priors:
+        for path in (prior.path, prior.names_by):
+            yield from () if path is None else _files_in("priors", path)
     for section in config.task.sections:
         for path in dict.fromkeys(_paths_of(section)):
             yield from _files_in(section.name, path)

@@ -11,9 +11,12 @@ from aivc_graph import names
 from aivc_graph.evaluation.intervals import Units
 from aivc_graph.evaluation.risk import gaps_of
 from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.graph.known import priors_told
+from aivc_graph.graph.panels import panel_overlap
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.pipeline.screen_card import assumptions_of_screen, data_of_screen
 from aivc_graph.pipeline.tasks.task import HIDDEN, Asked
+from aivc_graph.query.screen_responses import screen_operator
 from aivc_graph.report.words import plural
 
 GROUPS = ("site", "platform", "batch")
@@ -48,6 +51,7 @@ def card_of(
     """
     screen = None if asked.screen is None else asked.screen[0]
     told = [*_identifiability(asked), *_confounding(asked), *_measurement(asked)]
+    known = [] if (operator := screen_operator(asked.model)) is None else operator.told_of_known()
     questions = [{"name": one.task, **one.folds} for one in scored if one.folds]
     without = {one.task: f"no model: {one.no_model}" for one in scored if one.no_model}
     return {
@@ -55,6 +59,7 @@ def card_of(
         "split": _split(asked) | ({"questions": questions} if questions else {}),
         "assumptions": [
             *(told if screen is None else assumptions_of_screen(screen, controls)),
+            *({"about": "priors", "says": one} for one in known),
             *gaps_told(leakage),
             *units_told([one.units for one in scored]),
         ],
@@ -68,8 +73,10 @@ def _data(asked: Asked) -> dict[str, Any]:
         "sections": len(asked.donor),
         "donors": len(np.unique(asked.donor)),
         "nodes": {level: int(graph[level].num_nodes) for level in graph.levels},
+        **({"panels": panels} if (panels := panel_overlap(graph)) else {}),
         "measured": {level: sorted(graph.modalities(level)) for level in graph.levels if graph.modalities(level)},
         "simulated": asked.truth is not None,
+        **({"priors": told} if (told := priors_told(graph)) else {}),
     }
 
 
@@ -137,7 +144,16 @@ def _measurement(asked: Asked) -> list[dict[str, str]]:
         "Counts are modelled as negative binomial given the depth of a node; depth itself says nothing of its state. "
         "A gene that was not counted is unknown, not absent."
     )
-    return [{"about": "measurement", "says": said}]
+    found = [{"about": "measurement", "says": said}]
+    for where, one in panel_overlap(asked.graph).items():
+        least, most = (of(one["by_section"].values()) for of in (min, max))
+        said = (
+            f"{where}: sections measured {least:,} to {most:,} of {one['molecules']:,} molecules, "
+            f"{one['in_all_sections']:,} of them all did. What a section did not measure is told by the others, at the "
+            "level that is usual there, and is scored nowhere."
+        )
+        found.append({"about": "panels", "says": said})
+    return found
 
 
 def gaps_told(leakage: dict[str, Any]) -> list[dict[str, str]]:

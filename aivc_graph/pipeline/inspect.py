@@ -11,7 +11,9 @@ from aivc_graph.atomic import recover
 from aivc_graph.errors import AivcError, ReadError
 from aivc_graph.evaluation.records import read_evaluation
 from aivc_graph.graph.connectivity import connectivity
+from aivc_graph.graph.known import priors_told
 from aivc_graph.graph.observations import anchor_count
+from aivc_graph.graph.panels import panel_overlap
 from aivc_graph.graph.schema import dissociated_sections
 from aivc_graph.graph.store import read_store, store_digest, store_facts
 from aivc_graph.graph.tissue_graph import TissueGraph
@@ -151,7 +153,9 @@ def describe_graph(graph: TissueGraph) -> dict[str, Any]:
         **({"dissociated, no positions": list(graph.obs(names.SECTION).index[loose])} if loose.any() else {}),
         "edges": {" ".join(r): int(graph[r].adj_t.values().numel()) for r in graph.edge_types},
         "observations": {level: graph.modalities(level) for level in graph.levels if graph.modalities(level)},
+        **({"panels": panels} if (panels := panel_overlap(graph)) else {}),
         "anchors": anchor_count(graph),
         "connectivity": connectivity(graph),
         "splits": splits,
+        **({"priors": told} if (told := priors_told(graph)) else {}),
     }

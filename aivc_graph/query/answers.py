@@ -13,12 +13,13 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
-from aivc_graph.graph.panels import measured_molecules, panel_columns
+from aivc_graph.graph.panels import measured_molecules, measured_nodes, panel_columns
 from aivc_graph.graph.profiles import measured_share
 from aivc_graph.graph.terms import depth_of, raw_values
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import EXPRESSION
+from aivc_graph.query.expression_interval import factor_between
 from aivc_graph.query.states import run_windows
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def counted_nodes(model: TissueModel, graph: TissueGraph, level: str) -> np.ndar
     modalities = model.plan.panels.get(level, {})
     found: np.ndarray = np.full(int(graph[level].num_nodes), not modalities)
     for modality in modalities:
-        found |= graph[level][names.mask_name(modality)].numpy()
+        found |= measured_nodes(graph, level, modality, modalities[modality])
     return found
 
 
@@ -90,16 +91,22 @@ def expression_table(
 ) -> Any:
     """Return expected expression a node (AnnData) or, where `niche` is given, a niche and gene (table).
 
-    A node of which nothing is known, neither by itself nor by others around it, has no expectation: NaN.
+    A node of which nothing is known, neither by itself nor by others around it, has no expectation: NaN. Of genes that
+    its section did not measure ``layers["lower"]`` and ``["upper"]`` hold the 95 % interval; see `factor_between`.
     """
     panel = list(model.plan.panels[level][modality])
     columns = [panel.index(g) for g in genes]
     expected = np.zeros((graph[level].num_nodes, len(genes)), np.float32)
+    factor = np.full_like(expected, np.nan)
     for inputs, state, core, rows in run_windows(model, graph, question=EXPRESSION):
         with torch.no_grad():
             shares = model.expression(state, inputs, level, modality)
             shares = shares.where(state.known[level][:, None] > 0, torch.nan)[core[level]]
-        expected[rows[level][core[level]].numpy()] = shares[:, columns].numpy()
+        here = rows[level][core[level]].numpy()
+        expected[here] = shares[:, columns].numpy()
+        around = factor_between(model.part("measurement", level, modality), inputs.measured(level, modality), graph)
+        if around is not None:
+            factor[here] = around[core[level].numpy()][:, columns]
     per, unit = (PER, f"counts per {PER:,.0f}") if modality in names.MOLECULE_OF else (1.0, INTENSITIES)
     expected *= per
     measured = _measured(graph, level, columns, modality)
@@ -112,6 +119,8 @@ def expression_table(
         var=pd.DataFrame({"measured": np.isfinite(measured).any(axis=0)}, index=genes),
         layers={"measured": measured},
     )
+    if np.isfinite(factor).any():
+        answer.layers["lower"], answer.layers["upper"] = expected / factor, expected * factor
     answer.obsm["spatial"] = graph[level].pos.numpy()
     of = " of the measured panel" if modality in names.MOLECULE_OF else ""
     answer.uns["units"] = {"X": f"expected {unit}{of}", "spatial": "µm"}

@@ -24,6 +24,8 @@ from aivc_graph.query.number_of_niches import number_of_niches
 from aivc_graph.query.recurrence import evened, recurring, spread_of
 
 KINDS, NODES_A_KIND = 12, 10
+# States that are kinds by themselves, told apart on so many nodes; how wide one is, of the least square between two.
+MOST_STATES, MOST_LOOKED_AT, CLOSE = 200, 10_000, 1e-3
 
 
 @dataclass(frozen=True)
@@ -142,12 +144,29 @@ def fit_niches(found_in: Surroundings, k: int | None, resolution: float, seed: i
 
 
 def fit_kinds(own: Floats, seed: int) -> StateMixture:
-    """Return up to twelve kinds of node by their own states (node, latent); one kind where there is no node."""
+    """Return up to twelve kinds of node by their own states (node, latent); one kind where there is no node.
+
+    Where states are few, as those made of types alone, each is a kind.
+    """
     if not len(own):
         return StateMixture.of_nothing(own.shape[1])
+    if (few := _few_states(own)) is not None:
+        return few
     number = int(np.clip(len(own) // NODES_A_KIND, 1, KINDS))
     found = fit_mixtures(own, seed, starts=1, least=number)
     return found[min(number, max(found))]
+
+
+def _few_states(own: Floats) -> StateMixture | None:
+    """Return each state as a kind of its own; None where states are many, or hardly any is that of two nodes."""
+    if len(np.unique(own[:: max(1, len(own) // MOST_LOOKED_AT)], axis=0)) > MOST_STATES:
+        return None
+    states, number = np.unique(own, axis=0, return_counts=True)
+    if not 1 < len(states) <= min(MOST_STATES, len(own) // 2):
+        return None
+    apart = ((states[:, None] - states[None]) ** 2).sum(axis=2)
+    least = apart[~np.eye(len(states), dtype=bool)].min()
+    return StateMixture(states, np.eye(own.shape[1]) * CLOSE * least, number / len(own))
 
 
 def kind_shares(kinds: StateMixture, found_in: Surroundings) -> Floats:

@@ -47,15 +47,20 @@ def number_of_niches(
     return max(told, key=told.__getitem__)
 
 
-def information(niches: Floats, kinds: Floats) -> float:
-    """Return what the share of each niche (node, niche) tells of the kind of a node (node, kind) [nats a node]."""
+def information(niches: Floats, kinds: Floats, learnt_on: tuple[Floats, Floats] | None = None) -> float:
+    """Return what the share of each niche (node, niche) tells of the kind of a node (node, kind) [nats a node].
+
+    What kinds live in a niche is learnt on the same nodes, or on the niches and kinds of others: then what does not
+    recur tells less than nothing.
+    """
     measured = kinds.any(axis=1)
     if not measured.any():
         return 0.0
     niches, kinds = niches[measured], kinds[measured]
-    overall = kinds.mean(axis=0)
+    known_niches, known_kinds = learnt_on or (niches, kinds)
+    overall = known_kinds.sum(axis=0) / max(known_kinds.sum(), 1e-12)
     there = overall > 0
-    chances = (niches.T @ kinds + PRIOR_NODES * overall)[:, there]
+    chances = (known_niches.T @ known_kinds + PRIOR_NODES * overall)[:, there]
     chances /= chances.sum(axis=1, keepdims=True)
     likelihood = (niches @ chances * (kinds[:, there] / overall[there])).sum(axis=1)
     return float(np.log(np.maximum(likelihood, 1e-300)).mean())

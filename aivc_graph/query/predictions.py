@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError
-from aivc_graph.graph.panels import panel, panel_columns
-from aivc_graph.graph.profiles import scale_counts
+from aivc_graph.graph.panels import measured_molecules, panel, panel_columns
+from aivc_graph.graph.profiles import measured_share, scale_counts
 from aivc_graph.graph.terms import dense, measured_terms
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
@@ -47,6 +47,8 @@ def expected_log_expression(model: TissueModel, graph: TissueGraph, level: str, 
     dispersion = operator.dispersion().detach().exp().numpy()
     section = graph[level].section_index.numpy()
     total = np.asarray(to_scipy_csr(graph.counts(level, modality)).sum(axis=1)).ravel()
+    covered = measured_share(graph, level, modality)[section]
+    total = total / covered.astype(total.dtype)  # what the whole panel would have been counted
     for one in np.unique(section[rows][~looked_at]):
         here, counted = (section[rows] == one) & ~looked_at, total[(section == one) & (total > 0)]
         depths = np.quantile(counted, DEPTHS) if len(counted) else np.array([depth])
@@ -112,6 +114,8 @@ def told_by_others(
 
 def drawn_log_expression(
     model: TissueModel,
+    graph: TissueGraph,
+    rows: NDArray[np.bool_],
     told: Expected,
     total: Floats,
     level: str,
@@ -122,31 +126,30 @@ def drawn_log_expression(
     """Return draws of log1p of counts scaled to the level's depth (node, draw, molecule), of the molecules `columns`.
 
     Of intensities draws of their arcsinh. Molecules depart together from what is expected of the node, as in a measured
-    node of like expectation.
+    node of like expectation: alike are those whose expectations lie together on the components of the encoding.
 
     Parameters
     ----------
-    told
-        What is expected of each node, as of `expected`.
+    rows, told
+        Who is asked (node,), and what is expected of each of them, as of `expected`.
     total
         Counts of each node (node,), or of each node in each draw (node, draw), at least one.
     """
-    around, rng = _around(model, level), np.random.default_rng(seed)
+    around, rng, modality = _around(model, level), np.random.default_rng(seed), expressed(model, level)
     residuals = ResidualScores(told.shares.shape[1]) if around is None else around.residuals
-    score = residuals.draw(_place(model, told, level), columns, draws, rng)
-    if (modality := expressed(model, level)) not in names.MOLECULE_OF:
-        law = QuantileLaw(told.logs.shape[1]) if around is None else around.law
-        return np.asarray(law.values(score, told.logs.double().numpy()[:, columns], columns), np.float32)
+    place = model.part("measurement", level, modality).loading.detach().double().numpy()
+    if modality not in names.MOLECULE_OF:
+        section, store = graph[level].section_index[torch.from_numpy(rows)], graph[names.SECTION]
+        centre, spread = (store[f"{level}_{modality}_{what}"][section].double().numpy() for what in ("mean", "spread"))
+        said = (told.logs.double().numpy() - centre) / spread
+        law = QuantileLaw(said.shape[1]) if around is None else around.law
+        drawn = law.values(residuals.draw(said @ place, columns, draws, rng), said[:, columns], columns)
+        return np.asarray(centre[:, None, columns] + spread[:, None, columns] * drawn, np.float32)
+    score = residuals.draw(told.logs.double().numpy() @ place, columns, draws, rng)
     depth = float(model.count_operator(level, modality).target_depth)
     total = np.broadcast_to(total if np.ndim(total) == 2 else total[:, None], score.shape[:2])[:, :, None]
     shares, dispersion = (values[:, None, columns] for values in _law(model, told, level))
     return np.log1p(counts_of(score, shares * total, dispersion) * (depth / total)).astype(np.float32)
-
-
-def _place(model: TissueModel, told: Expected, level: str) -> Floats:
-    """Return what is expected on the components of the encoding (node, latent): nodes alike there are alike."""
-    part = model.part("measurement", level, expressed(model, level))
-    return np.asarray((told.logs @ part.loading.detach()).numpy())
 
 
 def _around(model: TissueModel, level: str) -> Any:
@@ -171,15 +174,31 @@ def measured_log_expression(
 ) -> Floats:
     """Return log1p of counts scaled to the level's depth (node, molecule), of all nodes or of those in `rows`.
 
-    Where intensities were measured and no RNA, their arcsinh.
+    NaN for molecules that the section of a node did not measure. Where intensities were measured and no RNA, their
+    arcsinh.
     """
     modality = expressed(model, level)
     if modality not in names.MOLECULE_OF:
         return dense(measured_terms(graph, level, modality, slice(None) if rows is None else rows))
-    counts = to_scipy_csr(graph.counts(level, modality))[:, panel_columns(graph, level, modality).numpy()]
+    columns = panel_columns(graph, level, modality)
+    counts, section = to_scipy_csr(graph.counts(level, modality))[:, columns.numpy()], graph[level].section_index
     if rows is not None:
-        counts = counts[rows]
-    return scale_counts(counts, float(model.count_operator(level, modality).target_depth)).toarray()
+        counts, section = counts[rows], section[torch.from_numpy(rows)]
+    depth = float(model.count_operator(level, modality).target_depth)
+    measured = measured_molecules(graph, level, modality)[:, columns].numpy()
+    if measured.all():
+        return scale_counts(counts, depth).toarray()
+    covered = measured_share(graph, level, modality)[section.numpy()]
+    return np.where(measured[section.numpy()], scale_counts(counts, depth * covered).toarray(), np.float32(np.nan))
+
+
+def filled(values: Floats) -> Floats:
+    """Return values (node, molecule) in which what was not measured is as on average over the nodes that did."""
+    known = np.isfinite(values)
+    if known.all():
+        return values
+    mean = np.where(known, values, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return np.where(known, values, mean.astype(values.dtype))
 
 
 def mean_log1p(mean: Floats, dispersion: Floats, scale: float = 1.0) -> Floats:

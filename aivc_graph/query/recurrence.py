@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from aivc_graph.query.mixture import Floats, StateMixture, fit_along, fit_mixtures
+from aivc_graph.query.mixture import Floats, StateMixture, fit_along, fit_mixtures, plogp
 from aivc_graph.query.number_of_niches import information
 
 # How far donors are evened out, and leading axes of states that are tried beside all; the first of each is no change.
@@ -53,9 +53,9 @@ def recurring(
 ) -> tuple[dict[int, StateMixture], float]:
     """Return the mixture of each number of niches, and the evenness of the states that it is a mixture of.
 
-    Evenness and axes are those under which niches of some donors tell most of the kinds of node within others, who were
-    left out; nothing is changed where no change is better than none by its standard error over donors. Of one donor,
-    there is nothing to choose by.
+    Niches, and what kinds of node live in each, are learnt of some donors and told in others, who were left out. Of the
+    choices that tell no less of their kinds than the best does, by its standard error over donors, that is taken whose
+    niches say least of the donor. Of one donor, there is nothing to choose by.
 
     Parameters
     ----------
@@ -70,20 +70,24 @@ def recurring(
     """
     spread, few = spread_of(x), [n for n in AXES if n is None or n < x.shape[1]]
     best: tuple[float, int | None] = (EVENNESS[0], few[0])
-
-    def told(evenness: float, axes: int | None) -> Floats:
-        return _told(evened(x, donor, spread, evenness), axes, kinds, donor, k or USUAL, seed)
-
     if len(np.unique(donor)) > 1:
-        plain = {(EVENNESS[0], n): told(EVENNESS[0], n) for n in few}
-        _, axes = max(plain, key=lambda choice: float(plain[choice].mean()))
-        every = plain | {(a, axes): told(a, axes) for a in EVENNESS[1:]}
-        chosen = max(every, key=lambda choice: float(every[choice].mean()))
-        gain = every[chosen] - every[best]
-        if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)):
-            best = chosen
+
+        def trial(evenness: float, axes: int | None) -> tuple[Floats, float]:
+            return _left_out(evened(x, donor, spread, evenness), axes, kinds, donor, k or USUAL, seed)
+
+        tried = {(EVENNESS[0], n): trial(EVENNESS[0], n) for n in few}
+        _, axes = max(tried, key=lambda choice: float(tried[choice][0].mean()))
+        tried |= {(a, axes): trial(a, axes) for a in EVENNESS[1:]}
+        most = max(tried.values(), key=lambda one: float(one[0].mean()))[0]
+        best = min((choice for choice, (told, _) in tried.items() if _no_less(told, most)), key=lambda c: tried[c][1])
     evenness, axes = best
     return _fitted(evened(x, donor, spread, evenness), axes, seed, k or 0, k or 1), evenness
+
+
+def _no_less(told: Floats, most: Floats) -> bool:
+    """Say whether two choices tell the same of donors (donor,), by the standard error of their difference."""
+    loss = most - told
+    return bool(loss.mean() <= loss.std(ddof=1) / np.sqrt(len(loss)))
 
 
 def spread_of(x: Floats) -> Floats:
@@ -91,19 +95,23 @@ def spread_of(x: Floats) -> Floats:
     return np.maximum(x.std(axis=0), 1e-9) if len(x) else np.ones(x.shape[1])
 
 
-def _told(x: Floats, axes: int | None, kinds: Floats, donor: NDArray[np.integer], k: int, seed: int) -> Floats:
-    """Return what niches of the others tell of the kinds of node in each donor (donor,) [nats a node]."""
+def _left_out(
+    x: Floats, axes: int | None, kinds: Floats, donor: NDArray[np.integer], k: int, seed: int
+) -> tuple[Floats, float]:
+    """Return what niches of others tell of the kinds in each donor (donor,), and of the donor itself [nats a node]."""
     donors = np.unique(donor)
     fold = np.arange(len(donors)) % FOLDS
-    told = np.zeros(len(donors))
+    told, follow = np.zeros(len(donors)), []
     for one in np.unique(fold):
         out = np.isin(donor, donors[fold == one])
         found = _fitted(x[~out], axes, seed, k, k, starts=1)
-        mixture = found[min(k, max(found))]
+        shares = found[min(k, max(found))].posterior(x)
         for i in np.flatnonzero(fold == one):
             rows = donor == donors[i]
-            told[i] = information(mixture.posterior(x[rows]), kinds[rows])
-    return told
+            told[i] = information(shares[rows], kinds[rows], (shares[~out], kinds[~out]))
+        by_donor = np.stack([shares[donor == one].mean(axis=0) for one in donors])
+        follow.append(float((plogp(by_donor).mean(axis=0) - plogp(by_donor.mean(axis=0))).sum()))
+    return told, float(np.mean(follow))
 
 
 def _fitted(x: Floats, axes: int | None, seed: int, most: int, least: int, **more: int) -> dict[int, StateMixture]:

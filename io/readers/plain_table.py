@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from aivc_graph.errors import ReadError
-from aivc_graph.io.any_rows import AbstractAnyRowsReader, no_positions
+from aivc_graph.io.any_rows import TYPES, AbstractAnyRowsReader, no_positions
 from aivc_graph.io.intake import annotation_names
 from aivc_graph.io.matrices import count_table
 from aivc_graph.io.options import PositionOptions
@@ -128,6 +128,8 @@ class PlainTableReader(PositionOptions, AbstractAnyRowsReader):
 
     def _genes(self, counts: pd.DataFrame, places: pd.DataFrame, axes: tuple[str, ...], where: str) -> list[int]:
         """Return which columns of the counts are taken for genes."""
+        if self.values == TYPES:
+            return []
         named = {
             *self._keys,
             *self.columns,

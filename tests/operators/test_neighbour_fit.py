@@ -18,7 +18,8 @@ from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_cs
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.part import AFTER_TRAINING, BEFORE_TRAINING
-from aivc_graph.operators.prediction.neighbour_fit import Seen, _set_shares
+from aivc_graph.operators.prediction.count_law import set_dispersion, set_rate
+from aivc_graph.operators.prediction.neighbour_fit import Seen, _set_levels, _set_shares
 from aivc_graph.query.predictions import (
     expected,
     expected_log_expression,
@@ -150,3 +151,26 @@ def test_hidden_counts_scatter_as_they_were_drawn(striped_section: Callable[...,
     # Shares of a total that scatters with its parts scatter a little less than the parts.
     np.testing.assert_allclose(np.median(found[:15]), 0.8, rtol=0.25)
     np.testing.assert_allclose(np.median(found[15:]), 4.0, rtol=0.25)
+
+
+def test_what_a_section_did_not_measure_counts_for_nothing() -> None:
+    rng, section = np.random.default_rng(4), np.repeat(np.arange(2), 400)
+    there = np.ones((800, 6), bool)
+    there[400:, :2] = False
+    said, around = rng.normal(1.0, 0.5, (800, 6)), rng.normal(1.0, 0.5, (1, 800, 6))
+    measured = np.where(there, np.maximum(0.3 * said + 0.5 * around[0] + 0.1 * rng.normal(size=(800, 6)), 0), 0)
+    fits = []
+    for garbage in (0.0, 3.0):
+        values = [np.where(there, one, garbage * rng.random((800, 6))) for one in (said, around[0], measured)]
+        seen = Seen(values[0], values[1][None], np.ones((1, 800)), values[2], np.full(800, 50.0), section, there)
+        readout = neighbours(6, 1)
+        with torch.no_grad():
+            _set_shares(readout, [seen])
+            _set_levels(readout, [seen])
+            set_rate(readout, [seen])
+            set_dispersion(readout, [seen], np.zeros(6))
+        fits.append({name: buffer.clone() for name, buffer in readout.named_buffers()})
+    for name, buffer in fits[0].items():
+        torch.testing.assert_close(buffer, fits[1][name])
+    # As far as the shares of the two sections differ is taken off that of the state.
+    assert float(fits[0]["said_share"] + fits[0]["neighbour_share"]) == pytest.approx(0.8, abs=0.06)

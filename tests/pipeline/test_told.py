@@ -39,7 +39,7 @@ def test_sections_that_share_a_third_of_their_genes_are_doubted(tmp_path: Path, 
     _write(tmp_path / "b.h5ad", genes[:10] + [gene.capitalize() for gene in genes[10:]])
     sections = ", ".join(f"{{name: {name}, donor: {name}, sources: [{_source(name)}]}}" for name in "ab")
     code, err, doubts = _build(say, tmp_path, sections)
-    assert code == 0 and "10 of 30 features in all sections" in doubts and doubts in err
+    assert code == 0 and "10 of 30 features shared with b" in doubts and doubts in err
     assert "20 differ by capitals alone: 'GENE10', 'Gene10'" in doubts
 
 

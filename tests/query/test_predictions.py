@@ -46,11 +46,12 @@ def test_draws_of_hidden_nodes_vary_over_genes_as_what_was_measured_and_are_save
     fit(graph, CONFIG.model, CONFIG.training, tmp_path)
     tissue = VirtualTissue(graph, load_model(tmp_path)).on(other)
     rows = np.random.default_rng(0).random(other[LEVEL].num_nodes) < 0.25
-    told = expected(tissue.model, hide_observations(tissue.graph, {(LEVEL, names.RNA): rows}), LEVEL, rows)
+    left = hide_observations(tissue.graph, {(LEVEL, names.RNA): rows})
+    told = expected(tissue.model, left, LEVEL, rows)
     total = np.full(rows.sum(), 100.0)
 
     def together() -> float:
-        drawn = drawn_log_expression(tissue.model, told, total, LEVEL, np.arange(2), DRAWS)
+        drawn = drawn_log_expression(tissue.model, left, rows, told, total, LEVEL, np.arange(2), DRAWS)
         assert drawn.shape == (rows.sum(), DRAWS, 2) and (drawn >= 0).all()
         within = drawn - drawn.mean(axis=1, keepdims=True)
         return float(np.corrcoef(within.reshape(-1, 2).T)[0, 1])

@@ -43,13 +43,14 @@ GIVEN = ("target_depth", "opening")
 def graph(striped_section: Callable[..., Any]) -> TissueGraph:
     """Two sections of each of three donors, one of each treated in full, with cells, spots and tile features.
 
-    Cells also carry conditions of their own, as those of a screen do, and counts of proteins.
+    Cells also carry conditions of their own, as those of a screen do, counts of proteins and intensities of markers.
     """
     sections = []
     for donor in range(3):
         for arm in range(2):
             section = striped_section(f"s{donor}{arm}", n=500, seed=2 * donor + arm, levels=BOTH, donor=f"d{donor}")
             _add_proteins(section, seed=2 * donor + arm)
+            _add_intensities(section, seed=2 * donor + arm)
             if arm:
                 _lower(section, "G3")
                 set_interventions(section, (knockout("G3", dose=0.5),))
@@ -67,6 +68,16 @@ def _add_proteins(section: Any, seed: int) -> None:
     table = ad.AnnData(np.random.default_rng(seed).poisson(1.0 + rate).astype(np.float32))
     table.obs_names, table.var_names = rna.obs["barcode"].astype(str), [f"P{i}" for i in range(6)]
     add_observation(section, "cell", "protein", table)
+
+
+def _add_intensities(section: Any, seed: int) -> None:
+    """Image eight markers of each cell, with heavy tails, six of which come with each stripe's genes."""
+    rna = section.tables["cell_rna"]
+    rate = np.repeat(np.log1p(rna.X.toarray().reshape(-1, 3, 10).sum(axis=2)), 2, axis=1)
+    noise = np.random.default_rng(seed).standard_t(2.5, (len(rate), 8))
+    table = ad.AnnData(np.sinh(np.column_stack([rate, 0 * rate[:, :2]]) + 0.2 * noise).astype(np.float32))
+    table.obs_names, table.var_names = rna.obs["barcode"].astype(str), [f"M{i}" for i in range(8)]
+    add_observation(section, "cell", "intensity", table)
 
 
 def _lower(section: Any, gene: str) -> None:

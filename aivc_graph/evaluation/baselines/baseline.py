@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ class Scene:
     Parameters
     ----------
     target
-        (node, k) what is asked for; only rows of `train` and `visible` may be read.
+        (node, k) what is asked for; only rows of `train` and `visible` may be read, where NaN was not measured.
     train
         (node,) rows anything may be fitted on.
     visible
@@ -90,8 +90,12 @@ BASELINES: Registry[Baseline] = Registry("baseline", "aivc_graph.evaluation.base
 def run_baselines(scene: Scene, readout: str) -> dict[str, Array]:
     """Return the answers (asked, k) of every baseline for `readout` that has what it needs.
 
-    Those of costly ones are remembered in the user's cache folder, by content; see `RememberedAnswers`.
+    Those of costly ones are remembered in the user's cache folder, by content; see `RememberedAnswers`. Where sections
+    measured differing columns, those that the same sections measured are answered together, from these sections alone.
     """
+    blocks = _blocks(scene)
+    if blocks is not None:
+        return _joined(scene, readout, blocks)
     asked = [name for name in BASELINES if readout in BASELINES.facts[name]["answers"]]  # type: ignore[operator]
     # Costly rules rest on features or counts; where there are neither they have nothing to say.
     able = scene.features is not None or scene.counts is not None
@@ -109,3 +113,38 @@ def run_baselines(scene: Scene, readout: str) -> dict[str, Array]:
         if found is not None:
             answers[name] = found
     return answers
+
+
+def _blocks(scene: Scene) -> Array | None:
+    """Return which columns each row has (row, k), where rows that may be read lack some; None where they lack none."""
+    if scene.target.ndim != 2 or not np.issubdtype(scene.target.dtype, np.floating):
+        return None
+    known = np.isfinite(scene.target)
+    return None if known[scene.train | scene.visible].all() else known
+
+
+def _joined(scene: Scene, readout: str, known: Array) -> dict[str, Array]:
+    """Return the answers put together from blocks of columns that the same rows have; NaN where a rule has none."""
+    read, shape = scene.train | scene.visible, (int(scene.asked.sum()), scene.target.shape[1])
+    found: dict[str, Array] = {}
+    sections = np.unique(scene.section[read])
+    by_section = np.stack([known[read & (scene.section == one)].any(axis=0) for one in sections], axis=1)
+    for pattern in np.unique(by_section[by_section.any(axis=1)], axis=0):
+        columns = np.flatnonzero((by_section == pattern).all(axis=1))
+        there = np.isin(scene.section, sections[pattern])
+        # Whoever may look around in a section that measured none of it is not asked: nothing there is to be seen.
+        asked = scene.asked & (there | ~np.isin(scene.section, np.unique(scene.section[scene.visible])))
+        part = replace(
+            scene,
+            target=scene.target[:, columns],
+            train=scene.train & there,
+            visible=scene.visible & there,
+            asked=asked,
+        )
+        if not asked.any() or not part.train.any():
+            continue
+        for name, answer in run_baselines(part, readout).items():
+            whole = found.setdefault(name, np.full((shape[0], *answer.shape[1:-1], shape[1]), np.nan))
+            rows = np.flatnonzero(asked[scene.asked])
+            whole[np.ix_(rows, *map(np.arange, answer.shape[1:-1]), columns)] = answer
+    return found

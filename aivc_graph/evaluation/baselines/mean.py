@@ -8,7 +8,9 @@ from aivc_graph.evaluation.baselines.baseline import BASELINES, Array, Scene
 
 
 @BASELINES.register(
-    "global_mean", answers=("expression", "composition", "response", "modality"), rule="the mean over training nodes"
+    "global_mean",
+    answers=("expression", "composition", "response", "modality", "type"),
+    rule="the mean over training nodes",
 )
 def global_mean(scene: Scene) -> Array | None:
     """Return the mean over training nodes, the same for all (asked, k)."""

@@ -25,7 +25,7 @@ def kernel_ridge_of_features(scene: Scene) -> Array | None:
 
 @BASELINES.register(
     "knn_of_features",
-    answers=("expression", "modality"),
+    answers=("expression", "modality", "type"),
     rule="the mean of the 25 nearest training cells by 50 components of features",
     costly=True,
 )

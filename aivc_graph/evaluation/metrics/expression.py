@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMetric, AbstractRootMean, Array, sums_by
+from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMetric, AbstractRootMean, Array, mean_known, sums_by
 
 
 @METRICS.register(
@@ -18,6 +18,8 @@ from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMetric, Abstra
 class PearsonByGene(AbstractMetric):
     """Mean over genes of the correlation over nodes; a gene predicted constant scores 0, one measured constant is out.
 
+    What was not measured, NaN, counts for nothing.
+
     .. math:: \\frac{1}{G} \\sum_g \\frac{\\mathrm{cov}(\\hat x_g, x_g)}{\\mathrm{sd}(\\hat x_g)\\,\\mathrm{sd}(x_g)}
     """
 
@@ -25,9 +27,15 @@ class PearsonByGene(AbstractMetric):
 
     def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
         """Return (group, 6, gene): number, sums, squares and products."""
-        a = predicted - predicted.mean(axis=0)
-        b = measured - measured.mean(axis=0)
-        parts = (np.ones_like(b), a, b, a * a, b * b, a * b)
+        known = np.isfinite(measured)
+        if known.all():
+            a, b = predicted - predicted.mean(axis=0), measured - measured.mean(axis=0)
+        else:
+            a, b = (
+                np.where(known, values - mean_known(np.where(known, values, np.nan)), 0)
+                for values in (predicted, measured)
+            )
+        parts = (known.astype(b.dtype), a, b, a * a, b * b, a * b)
         return np.stack([sums_by(part, group, n_groups) for part in parts], axis=1)
 
     def value(self, total: Array) -> float:
@@ -64,9 +72,10 @@ class PearsonByPathway(PearsonByGene):
 
 class _RootMeanSquare(AbstractRootMean):
     def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
-        """Return (group, 2): sum of squared errors and their number."""
+        """Return (group, 2): sum of squared errors and their number, of what was measured and is no NaN."""
+        known = np.isfinite(measured).reshape(len(measured), -1)
         error = ((predicted - measured) ** 2).reshape(len(predicted), -1)
-        both = np.column_stack([error.sum(axis=1), np.full(len(error), error.shape[1])])
+        both = np.column_stack([np.where(known, error, 0).sum(axis=1), known.sum(axis=1)])
         return sums_by(both, group, n_groups)
 
     def at_full_depth(self, half: float) -> float:

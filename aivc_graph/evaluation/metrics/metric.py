@@ -68,6 +68,12 @@ def higher_is_better(name: str) -> bool:
     return bool(METRICS.facts[name]["higher_is_better"])
 
 
+def mean_known(values: Array) -> Array:
+    """Return the mean over rows of what is no NaN (row, …), zero where nothing is."""
+    known = np.isfinite(values)
+    return np.asarray(np.where(known, values, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+
+
 def sums_by(values: Array, group: Array, n_groups: int) -> Array:
     """Return the sums of rows (row, …) by group (group, …)."""
     flat = np.asarray(values, np.float64).reshape(len(values), -1)

@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aivc_graph import names
-from aivc_graph.graph.panels import is_observed, labels, panel, shared_columns, withins
+from aivc_graph.graph.panels import (
+    is_observed,
+    labels,
+    measured_molecules,
+    panel,
+    panel_columns,
+    shared_columns,
+    withins,
+)
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.composition import composition_fit
 from aivc_graph.operators.composition.anchors import log_expression
@@ -99,6 +107,7 @@ class CompositionProject(AbstractPart):
         for child, parent in withins(graph):
             if is_observed(graph, child, names.RNA) and is_observed(graph, parent, names.RNA):
                 own, shared = shared_columns(*(panel(graph, level, names.RNA) for level in (child, parent)))
+                own, shared = _measured_by_all(graph, {child: own, parent: shared})
                 types = labels(graph, child)
                 if own and types:
                     sizes = {"of_child": tuple(own), "of_parent": tuple(shared), "rings": shape.rings}
@@ -163,6 +172,16 @@ class CompositionProject(AbstractPart):
         number = neighbours @ known
         mean = (neighbours @ shares) / number.clamp_min(1e-12)
         return shares + self.neighbour_share * known * (number > 0) * (mean - shares)
+
+
+def _measured_by_all(graph: TissueGraph, columns: dict[str, list[int]]) -> list[list[int]]:
+    """Return, level by level, the `columns` of molecules that every section measured at all of the levels."""
+    there = [
+        measured_molecules(graph, level, names.RNA)[:, panel_columns(graph, level, names.RNA)[own]].all(dim=0)
+        for level, own in columns.items()
+    ]
+    kept = torch.stack(there).all(dim=0).tolist()
+    return [[one for one, keep in zip(own, kept, strict=True) if keep] for own in columns.values()]
 
 
 def non_negative(counts: Floats, profiles: Floats, weight: Floats | None = None) -> Floats:

@@ -13,6 +13,8 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.graph.interventions import intervention_dose
+from aivc_graph.graph.panels import measured_molecules, panel_columns
+from aivc_graph.graph.profiles import measured_share
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.graph.windows import Window, windows
 from aivc_graph.operators.counts import CountInput, thinned
@@ -190,10 +192,16 @@ def _against_profile(
     arms, donors = section_arms(graph, plan.level), donor_of_sections(graph)
     usable = {s for s in training_sections(graph, plan.level) if donors[s] in plan.donors and together(arms[s])}
     untreated = np.array([s in usable and not arms[s] for s in section])
-    pooled = np.stack([counts[untreated & (component == j)].sum(axis=0) for j in range(plan.components)])
-    profile = (pooled + 0.5) / (pooled + 0.5).sum(axis=1, keepdims=True)
+    there = measured_molecules(graph, plan.level, plan.modality)[:, panel_columns(graph, plan.level, plan.modality)]
+    due = counts.sum(axis=1) / measured_share(graph, plan.level, plan.modality)[section]
+    profile, known = _profiles(counts, due, there.numpy()[section], untreated, component, plan.components)
     rows = np.flatnonzero(np.isin(section, list(usable)) & (counts.sum(axis=1) >= LEAST_COUNTS))
     expected = profile[component[rows]] * counts[rows].sum(axis=1, keepdims=True)
+    if not (measured := there.numpy()[section[rows]] & known[component[rows]]).all():
+        # Of what was not measured, here or untreated, no departure is known.
+        share = counts[rows].sum(axis=1, keepdims=True, where=measured) / counts[rows].sum(axis=1, keepdims=True)
+        expected *= share / (profile[component[rows]] * measured).sum(axis=1, keepdims=True)
+        counts[rows] = np.where(measured, counts[rows], expected)
     dose, hours = (np.zeros((len(rows), len(plan.keys))) for _ in range(2))
     for i, row in enumerate(rows):
         for key, (amount, duration, _) in arms[section[row]].items():
@@ -212,6 +220,25 @@ def _against_profile(
         hours=hours,
         nodes=nodes[rows],
     )
+
+
+def _profiles(
+    counts: Floats, due: Floats, there: NDArray[np.bool_], untreated: NDArray[np.bool_], component: Rows, n: int
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return the shares of molecules in each of `n` components of untreated groups (component, molecule).
+
+    Of a molecule as far as groups measured it, `there` (group, molecule), over the counts `due` to them (group,); and
+    of which molecules any group did (component, molecule).
+    """
+    pooled, whole = [], []
+    for rows in (untreated & (component == j) for j in range(n)):
+        pooled.append(counts[rows].sum(axis=0))
+        whole.append((due[rows, None] * there[rows]).sum(axis=0))
+    found, known = np.stack(pooled) + 0.5, np.ones((n, there.shape[1]), bool)
+    if not there.all():
+        known = np.stack(whole) > 0
+        found *= np.where(known, np.max(whole, axis=1, keepdims=True) / np.maximum(whole, 1e-12), 1.0)
+    return found / found.sum(axis=1, keepdims=True), known
 
 
 def _components(shift: ComponentShift, state: Floats) -> Rows:

@@ -17,7 +17,8 @@ from aivc_graph.errors import ModelError
 from aivc_graph.graph.tissue_graph import to_scipy_csr, to_torch_csr
 from aivc_graph.operators.counts import CountInput
 from aivc_graph.operators.hiding import draw_hidden
-from aivc_graph.operators.measurement.distribution import NegativeBinomial
+from aivc_graph.operators.measurement.distribution import NegativeBinomial, off
+from aivc_graph.operators.measurement.panel_components import Factors, PanelMoment, factors_of, joint_components
 from aivc_graph.operators.part import Fitting
 from aivc_graph.operators.ridge import ridge
 from aivc_graph.operators.state import Fold
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from aivc_graph.operators.measurement.negative_binomial import NegativeBinomialMeasurement as Measurement
 
 Floats = NDArray[np.floating]
+# log1p of scaled counts (node, molecule), means (section, molecule), and the section of each node (node,).
+Piece = tuple[sparse.csr_matrix, Floats, NDArray[np.int64]]
 
 LEAST_PAIRS = 10
 # Values that are made dense at once, and molecules up to which the whole second moment is kept.
@@ -51,7 +54,8 @@ def fit_profile(part: Measurement, fitting: Fitting) -> None:
     chunk = max(1, MOST_VALUES // 4 // len(part.plan.names))
     for _, data, rows in _rows(part, fitting.training):
         section = data.section.cpu().numpy()
-        share = torch.softmax(part.log_profile.cpu() + data.section_offset.cpu(), dim=1).numpy()
+        profile = part.log_profile.cpu() + data.section_offset.cpu()
+        share = torch.softmax(profile if (there := data.there) is None else off(profile, there.cpu()), dim=1).numpy()
         csr = to_scipy_csr(data.counts.cpu())
         for start in range(0, len(rows), chunk):
             own = rows[start : start + chunk]
@@ -67,21 +71,23 @@ def fit_profile(part: Measurement, fitting: Fitting) -> None:
 def fit_components(part: Measurement, fitting: Fitting) -> None:
     """Principal components of scaled counts, centred within sections, and the factor model that goes with them.
 
-    A component's variance is its eigenvalue less the mean of those left out; what components do not explain of a
-    molecule is its own.
+    Where sections measured a part of the molecules each, see `joint_components`.
 
     References
     ----------
     Halko, Martinsson & Tropp 2011, doi:10.1137/090771806 (subspace iteration, for wide panels); Tipping & Bishop 1999,
     doi:10.1111/1467-9868.00196 (probabilistic principal components).
     """
-    scaled = []
+    scaled, panels = [], []
     for _, data, rows in _rows(part, fitting.training):
         section = data.section.cpu().numpy()[rows]
         scaled.append((to_scipy_csr(data.scaled.forward_csr.cpu())[rows], data.section_mean.cpu().numpy(), section))
+        panels.append(data.panels.cpu().numpy()[data.panel_of.cpu().numpy()[section]])
     if not any(len(section) for _, _, section in scaled):
         return
     n, latent = len(part.plan.names), part.plan.latent
+    if not all(panel.all() for panel in panels):
+        return _keep_factors(part, joint_components(_moments(scaled, panels), n, latent, fitting.generator))
     number = sum(len(section) for _, _, section in scaled)
     if n <= MOST_MOLECULES:
         moment = sum(_gram(*piece) for piece in scaled)
@@ -93,15 +99,33 @@ def fit_components(part: Measurement, fitting: Fitting) -> None:
             vectors = np.linalg.qr(sum(_moment_times(*piece, vectors) for piece in scaled))[0]
         _, turn = eigh(vectors.T @ sum(_moment_times(*piece, vectors) for piece in scaled))
         vectors = (vectors @ turn)[:, ::-1][:, :latent]
-    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(latent)])
-    part.loading.copy_(torch.from_numpy(np.ascontiguousarray(vectors)).float())
     squares = np.sum([_squares(*piece) for piece in scaled], axis=0) / number
     along = np.sum([(vectors * _moment_times(*piece, vectors)).sum(axis=0) for piece in scaled], axis=0) / number
-    noise = max(float(squares.sum() - along.sum()) / max(n - latent, 1), 1e-6)
-    variance = np.maximum(along - noise, 1e-3 * noise)
-    part.variance.copy_(torch.from_numpy(variance).float())
-    own = np.maximum(squares - vectors**2 @ variance, 0.05 * squares + 1e-6)
-    part.own_variance.copy_(torch.from_numpy(own).float())
+    _keep_factors(part, factors_of(vectors, along, squares))
+
+
+def _keep_factors(part: Measurement, found: Factors) -> None:
+    """Keep a factor model, each component with its largest loading above zero."""
+    sign = np.sign(found.loading[np.abs(found.loading).argmax(axis=0), np.arange(part.plan.latent)])
+    for buffer, values in (
+        (part.loading, found.loading * sign),
+        (part.variance, found.variance),
+        (part.own_variance, found.own_variance),
+    ):
+        buffer.copy_(torch.from_numpy(np.ascontiguousarray(values)).float())
+
+
+def _moments(scaled: list[Piece], panels: list[Floats]) -> list[PanelMoment]:
+    """Return the second moment of each panel: of the nodes of all windows whose sections measured the same."""
+    found: dict[bytes, PanelMoment] = {}
+    for (counts, mean, section), panel in zip(scaled, panels, strict=True):
+        distinct, which = np.unique(panel, axis=0, return_inverse=True)
+        for one, measured in enumerate(distinct > 0):
+            columns = np.flatnonzero(measured)
+            own = found.setdefault(measured.tobytes(), PanelMoment(columns, len(columns) <= MOST_MOLECULES))
+            rows = np.flatnonzero(which.ravel() == one)
+            own.add(counts[rows], mean, section[rows])
+    return list(found.values())
 
 
 def _gram(scaled: sparse.csr_matrix, mean: Floats, section: NDArray[np.int64]) -> Floats:
@@ -178,9 +202,7 @@ def fit_into_first(part: Measurement, fitting: Fitting) -> Tensor:
     return torch.from_numpy(np.maximum(residual - noise, 0.05 * residual + 1e-6)).float()
 
 
-def _ridge_into(
-    pairs: list[tuple[sparse.csr_matrix, Floats, NDArray[np.int64]]], state: Floats, group: NDArray[np.int64]
-) -> tuple[Floats, Floats]:
+def _ridge_into(pairs: list[Piece], state: Floats, group: NDArray[np.int64]) -> tuple[Floats, Floats]:
     """Return ridge coefficients (molecule, latent) and the error left (latent,).
 
     With more molecules than rows the same ridge is solved among the rows' own principal axes, so that no array of
@@ -202,17 +224,21 @@ def _ridge_into(
 
 @dataclass(frozen=True)
 class _Asked:
-    """Nodes with what was hidden of them: their state, counts, section profile, and which molecules count."""
+    """Nodes with what was hidden of them: their state, counts, section profile, and which molecules count.
+
+    `there` (section, molecule) are those that sections measured, None where all were.
+    """
 
     z: Tensor
     counts: Tensor
     offset: Tensor
     section: Tensor
     molecule: Tensor
+    there: Tensor | None
 
     def nll(self, part: Measurement, weight: Tensor) -> Tensor:
         bias = part.log_profile + self.offset
-        said = NegativeBinomial(self.z, weight, bias, part.log_dispersion, self.section, self.z[:, 0])
+        said = NegativeBinomial(self.z, weight, bias, part.log_dispersion, self.section, self.z[:, 0], self.there)
         return said.nll(self.counts, torch.ones(len(self.z), device=self.z.device), self.molecule)
 
 
@@ -267,5 +293,5 @@ def _asked(part: Measurement, fitting: Fitting, folds: list[Fold], seed: int) ->
             asked = (turn == now).float()
             hidden.shown[part.key] = 1 - asked if len(turn) >= TURNS else torch.ones_like(asked)
             z = fitting.model(fold.inputs, hidden).z[part.plan.level][taken]
-            found.append(_Asked(z, counts, data.section_offset, data.section[taken], asked))
+            found.append(_Asked(z, counts, data.section_offset, data.section[taken], asked, data.there))
     return found

@@ -13,6 +13,8 @@ from torch import Tensor
 from aivc_graph.operators.measurement.likelihood import negative_binomial_nll
 
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
+# Of a softmax: as good as minus infinity, but a row of nothing else stays a number.
+NO_SHARE = -1e9
 
 
 class AbstractDistribution(ABC):
@@ -34,6 +36,10 @@ class AbstractDistribution(ABC):
         """Return the negative log-likelihood summed with weights (node,) and (feature,)."""
         return -(node_weight @ (self.log_prob(observed) @ feature_weight))
 
+    def number(self, node_weight: Tensor, feature_weight: Tensor) -> float:
+        """Return how many terms `nll` has, summed with the same weights."""
+        return float(node_weight.sum() * feature_weight.sum())
+
 
 @dataclass(frozen=True)
 class NegativeBinomial(AbstractDistribution):
@@ -42,7 +48,9 @@ class NegativeBinomial(AbstractDistribution):
     Shapes
     ------
     `z` (node, latent), `weight` (molecule, latent), `bias` (section, molecule), `log_dispersion` (molecule,),
-    `section` (node,), `depth` (node,) total counts.
+    `section` (node,), `depth` (node,) total counts; `there` (section, molecule), which molecules sections measured,
+    None where all were. The depth is then that of those, over which the softmax of the likelihood runs: the same as
+    all molecules at the depth :math:`\ell_v / \sum_{h\,\text{there}} \rho_h`. Others have a mean, but no likelihood.
     """
 
     z: Tensor
@@ -51,22 +59,27 @@ class NegativeBinomial(AbstractDistribution):
     log_dispersion: Tensor
     section: Tensor
     depth: Tensor
+    there: Tensor | None = None
 
     def mean(self) -> Tensor:
-        """Return expected counts."""
-        return self.depth[:, None] * self.shares()
+        """Return expected counts, of molecules that were not measured those that would have been counted."""
+        shares = self.shares()
+        if self.there is None:
+            return self.depth[:, None] * shares
+        return (self.depth / (shares * self.there[self.section]).sum(dim=1).clamp_min(1e-12))[:, None] * shares
 
     def shares(self) -> Tensor:
         """Return the expected share of each molecule (node, molecule); rows sum to one."""
         return torch.softmax(self.z @ self.weight.t() + self.bias[self.section], dim=1)
 
     def log_prob(self, observed: Tensor) -> Tensor:
-        """Return the log-probability of dense counts."""
+        """Return the log-probability of dense counts, 0 where they were not measured."""
         theta, mu = self.log_dispersion.exp(), self.mean().clamp_min(1e-10)
-        return (
+        found = (
             torch.lgamma(observed + theta) - torch.lgamma(theta) - torch.lgamma(observed + 1)
             + theta * torch.log(theta / (theta + mu)) + observed * torch.log(mu / (theta + mu))
         )  # fmt: skip
+        return found if self.there is None else torch.where(self.there[self.section], found, 0.0)
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """Return one draw of counts."""
@@ -76,9 +89,21 @@ class NegativeBinomial(AbstractDistribution):
 
     def nll(self, observed: Tensor, node_weight: Tensor, feature_weight: Tensor) -> Tensor:
         """Return the weighted negative log-likelihood of sparse CSR counts, in memory that does not grow with both."""
+        bias = self.bias if self.there is None else off(self.bias, self.there)
         return negative_binomial_nll(
-            self.z, self.weight, self.bias, self.log_dispersion, observed, self.section, node_weight, feature_weight
+            self.z, self.weight, bias, self.log_dispersion, observed, self.section, node_weight, feature_weight
         )
+
+    def number(self, node_weight: Tensor, feature_weight: Tensor) -> float:
+        """Return how many terms `nll` has: of what was measured."""
+        if self.there is None:
+            return super().number(node_weight, feature_weight)
+        return float(node_weight @ (self.there.to(feature_weight) @ feature_weight)[self.section])
+
+
+def off(logits: Tensor, there: Tensor) -> Tensor:
+    """Return `logits` (section, molecule) with no share left to what is not `there`."""
+    return logits.masked_fill(~there, NO_SHARE)
 
 
 @dataclass(frozen=True)
@@ -102,6 +127,29 @@ class Normal(AbstractDistribution):
         """Return one draw."""
         noise = torch.randn(self.location.shape, generator=generator, device=self.location.device)
         return self.location + self.log_scale.exp() * noise
+
+
+@dataclass(frozen=True)
+class Categorical(AbstractDistribution):
+    r"""One of several classes, :math:`p_c = \mathrm{softmax}_c(\mathrm{logits})`, `logits` (node, class).
+
+    What is observed is one-hot (node, class).
+    """
+
+    logits: Tensor
+
+    def mean(self) -> Tensor:
+        """Return the probability of each class."""
+        return torch.softmax(self.logits, dim=1)
+
+    def log_prob(self, observed: Tensor) -> Tensor:
+        """Return the log-probability of the class of each node (node, 1), 0 where it has none."""
+        return (torch.log_softmax(self.logits, dim=1) * observed).sum(dim=1, keepdim=True)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """Return one draw, one-hot."""
+        drawn = torch.multinomial(self.mean(), 1, generator=generator)
+        return torch.zeros_like(self.logits).scatter_(1, drawn, 1.0)
 
 
 @dataclass(frozen=True)

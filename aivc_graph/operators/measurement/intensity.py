@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from aivc_graph import names
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.gate import Correction, Gate
-from aivc_graph.operators.intensities import IntensityInput, prepare_intensities
+from aivc_graph.operators.intensities import IntensityInput, prepare_intensities, training_spread
 from aivc_graph.operators.measurement import intensity_fit
 from aivc_graph.operators.measurement.distribution import AbstractDistribution, Normal, StudentT
 from aivc_graph.operators.measurement.factor_model import reading_of
@@ -41,7 +41,8 @@ class IntensityMeasurement(AbstractMeasurement):
     .. math:: x_{vg} = \frac{\operatorname{arcsinh}(y_{vg} / c_g) - m_{s(v)g}}{\sigma_{s(v)g}}, \qquad
               x_{vg} \sim \mathcal{N}\ \text{or}\ t_{\nu_g}\,(z_v \cdot w_g,\ \tau_g)
 
-    Encoding projects on principal components, :math:`u_v = x_v E`, plus a gated correction; hidden markers are made up
+    Encoding projects on principal components, :math:`u_v = (x_v \odot \bar\sigma) E` with :math:`\bar\sigma` the mean
+    spread over sections, plus a gated correction; hidden markers are made up
     for by the factor model that goes with them. Where counts make the state, E is ridge regression into it. With
     ``weight`` at zero the prediction is the section's mean profile; it is fitted to what was hidden, scaled by what
     held-out tissue supports, and changed by gradient behind a gate. Invariant to the order of markers and nodes, and to
@@ -72,6 +73,7 @@ class IntensityMeasurement(AbstractMeasurement):
     weight: Tensor
     log_scale: Tensor
     freedom: Tensor
+    spread: Tensor
     variance: Tensor
     own_variance: Tensor
 
@@ -82,6 +84,8 @@ class IntensityMeasurement(AbstractMeasurement):
         self.hold("loading", torch.zeros(n, plan.latent))
         self.hold("weight", torch.zeros(n, plan.latent))
         self.hold("log_scale", torch.zeros(n))
+        # How much of a marker a unit of its standardised value is: what varies more says more.
+        self.hold("spread", torch.ones(n))
         # Degrees of freedom; of a normal distribution they have no end.
         self.hold("freedom", torch.full((n,), torch.inf))
         if plan.first:
@@ -102,7 +106,7 @@ class IntensityMeasurement(AbstractMeasurement):
 
     def encode(self, data: IntensityInput, shown: Tensor | None = None) -> Tensor:
         """Return what the markers alone say of each node (node, latent); for hidden ones the others speak."""
-        linear = data.standard @ self.reading(shown)[0]
+        linear = (data.standard * self.spread) @ self.reading(shown)[0]
         return linear + self.correction(linear)
 
     def precision(self, data: IntensityInput, shown: Tensor | None = None) -> Tensor:
@@ -148,6 +152,11 @@ class IntensityMeasurement(AbstractMeasurement):
         """Return expected intensities in the file's units, and their arcsinh (node, marker)."""
         terms = data.terms(self.likelihood(z, data).mean())
         return torch.sinh(terms) * data.cofactor, terms
+
+    def begin(self, graph: TissueGraph) -> None:
+        """Take over how much each marker varies in training sections."""
+        level, modality = self.key
+        self.spread.copy_(training_spread(graph, level, modality))
 
     def fit_encoder(self, fitting: Fitting) -> None:
         """Fit the scatter around the mean profile; of markers that make the state, components and their noise."""

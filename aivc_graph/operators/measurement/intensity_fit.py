@@ -52,7 +52,7 @@ def _observed(part: Measurement, folds: list[Fold]) -> Floats:
 
 
 def fit_components(part: Measurement, fitting: Fitting) -> None:
-    """Principal components of standardised markers, the factor model that goes with them, and the noise they carry.
+    """Principal components of markers as they vary, the factor model that goes with them, and the noise they carry.
 
     A component's variance is its eigenvalue less the mean of those left out; what components do not explain of a
     marker is its own, and what of it a projection picks up is the noise of the state.
@@ -61,7 +61,7 @@ def fit_components(part: Measurement, fitting: Fitting) -> None:
     ----------
     Tipping & Bishop 1999, doi:10.1111/1467-9868.00196 (probabilistic principal components).
     """
-    x = np.nan_to_num(_observed(part, fitting.training))
+    x = np.nan_to_num(_observed(part, fitting.training)) * part.spread.double().cpu().numpy()
     if not len(x):
         return
     n, latent = len(part.plan.names), part.plan.latent
@@ -104,6 +104,7 @@ def fit_into_first(part: Measurement, fitting: Fitting) -> None:
         np.concatenate([values[own] for values, own in zip(of, rows, strict=True)])[measured]
         for of in ([d.standard.double().cpu().numpy() for d in pieces], [d.section.cpu().numpy() for d in pieces])
     )
+    x = x * part.spread.double().cpu().numpy()
     found = ridge(x, z[measured], group)
     residual = ((z[measured] - x @ found) ** 2).mean(axis=0)
     error = np.maximum(residual - noise, 0.05 * residual + 1e-6)
@@ -228,10 +229,8 @@ def _ridge(asked: list[_Asked]) -> Floats:
     for now in range(TURNS):
         mine = asked[now::TURNS]
         markers = mine[0].asked
-        gram, cross = (
-            sum(one.z.T @ one.z for one in mine),
-            sum(one.z.T @ np.nan_to_num(one.x[:, markers]) for one in mine),
-        )
+        gram = np.sum([one.z.T @ one.z for one in mine], axis=0)
+        cross = np.sum([one.z.T @ np.nan_to_num(one.x[:, markers]) for one in mine], axis=0)
         # A weak prior: that of a weight of about one for each of two more nodes.
         penalty = 2.0 * np.trace(gram) / max(sum(len(one.z) for one in mine), 1) + 1e-9
         weight[markers] = np.linalg.solve(gram + penalty * np.eye(len(gram)), cross).T

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from aivc_graph import names
-from aivc_graph.graph.panels import observed, panel
+from aivc_graph.graph.panels import labels, observed, panel
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.measurement.distribution import AbstractDistribution
 from aivc_graph.operators.part import KINDS, AbstractPart, Shape
@@ -71,6 +71,16 @@ class AbstractMeasurement(AbstractPart):
         return (self.plan.level, self.plan.modality)
 
     @property
+    def seen(self) -> bool:
+        """Whether it takes part in the state; otherwise it is only told by it."""
+        return True
+
+    @property
+    def width(self) -> int:
+        """Number of values that its likelihood is of, a node."""
+        return len(self.plan.names)
+
+    @property
     def measures(self) -> bool:
         """Whether a node that it saw was measured; what makes no state and hides no feature is a look alone."""
         return self.plan.first or self.hides_features
@@ -115,7 +125,7 @@ def usual(modality: str) -> str:
 def state_maker(graph: TissueGraph, level: str, shape: Shape) -> str | None:
     """Return the modality that the state of a level is made of: RNA before other counts, counts before what follows.
 
-    None where the level has features alone, or nothing.
+    Types where nothing else was measured. None where the level has features alone, or nothing.
     """
     order = list(names.MOLECULE_OF)
     ranked = [
@@ -123,6 +133,8 @@ def state_maker(graph: TissueGraph, level: str, shape: Shape) -> str | None:
         for one in graph.modalities(level)
         if (rank := shape.member("measurement", usual(one), one).makes_state) is not None
     ]
+    if not ranked and not graph.modalities(level) and labels(graph, level):
+        return names.TYPE
     return min(ranked)[-1] if ranked else None
 
 

@@ -135,7 +135,7 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
         bias = self.log_profile + self.decoder_gate(self.profile_change) + data.section_offset
         crow, values = data.counts.crow_indices().long(), data.counts.values()
         depth = torch.segment_reduce(values, "sum", offsets=crow, initial=0.0)
-        return NegativeBinomial(z, self.decoder(), bias, self.dispersion(), data.section, depth)
+        return NegativeBinomial(z, self.decoder(), bias, self.dispersion(), data.section, depth, data.there)
 
     def expected(self, z: Tensor, data: CountInput) -> tuple[Tensor, Tensor]:
         """Return expected shares of each molecule, and log1p of counts scaled to the usual depth (node, molecule)."""

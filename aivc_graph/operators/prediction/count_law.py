@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from aivc_graph.operators.prediction.neighbour_fit import MOST_VALUES, Seen, levelled
+from aivc_graph.operators.prediction.measured import mean_there
+from aivc_graph.operators.prediction.neighbour_fit import MOST_VALUES, Seen, joined, levelled
 from aivc_graph.operators.residual_scores import scores_of
 
 if TYPE_CHECKING:
@@ -23,9 +24,10 @@ def set_rate(readout: NeighbourPrediction, seen: list[Seen]) -> None:
     """Set the rate of each molecule by which a mean of logarithms says less than the logarithm of the mean."""
     logs = np.concatenate([levelled(readout, part).double().cpu().numpy() for part in seen])
     measured = np.concatenate([part.measured for part in seen]).astype(float)
-    rate = np.expm1(np.clip(logs, 1e-6, 20.0)).mean(axis=0)
-    one = 1.0 / len(measured)  # a molecule that was hardly seen keeps its rate
-    log_rate = np.log((np.expm1(measured).mean(axis=0) + one) / (rate + one))
+    there = joined(seen)
+    rate = mean_there(np.expm1(np.clip(logs, 1e-6, 20.0)), there)
+    one = 1.0 / (len(measured) if there is None else np.maximum(there.sum(axis=0), 1))  # hardly seen, it keeps its rate
+    log_rate = np.log((mean_there(np.expm1(measured), there) + one) / (rate + one))
     readout.log_rate.copy_(torch.from_numpy(log_rate).float())
 
 
@@ -54,12 +56,19 @@ def keep_residuals(readout: NeighbourPrediction, trained: Seen, loading: Floats)
 
 
 def _counts_of(readout: NeighbourPrediction, part: Seen, rows: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
-    """Return of some nodes seen the expected logarithm, the expected and the measured counts (node, molecule)."""
+    """Return of some nodes seen the expected logarithm, the expected and the measured counts (node, molecule).
+
+    Of what was not measured the logarithm said without neighbours, and no counts.
+    """
     logs = levelled(readout, part, rows)
     total = part.total[rows].astype(float)[:, None]
     mean = readout.shares(logs).double().cpu().numpy() * total
     counts = np.rint(np.expm1(part.measured[rows].astype(float)) * total / readout.depth)
-    return logs.double().cpu().numpy(), mean, counts
+    told = logs.double().cpu().numpy()
+    if part.there is None:
+        return told, mean, counts
+    there = part.there[rows]
+    return np.where(there, told, part.said[rows]), mean * there, counts * there
 
 
 def _scatter_loss(dispersion: float, mean: Floats, counts: Floats) -> Floats:

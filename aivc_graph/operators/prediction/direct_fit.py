@@ -19,6 +19,7 @@ from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.operators.counts import log_shares
 from aivc_graph.operators.part import Fitting
 from aivc_graph.operators.prediction.direct import AbstractDirect
+from aivc_graph.operators.prediction.measured import mean_there, measured_alike
 from aivc_graph.operators.ridge import ridge
 from aivc_graph.operators.state import Fold, Hidden
 
@@ -32,18 +33,19 @@ Floats = NDArray[np.floating]
 class Seen:
     """What the state says, what the direct look says and what was measured, all log1p scaled (node, reached).
 
-    And the `section` of each node (node,).
+    And the `section` of each node (node,); `there` (node, reached), what was measured, None where all was.
     """
 
     state: Floats
     look: Floats
     measured: Floats
     section: NDArray[np.int64]
+    there: NDArray[np.bool_] | None = None
 
 
 def fit_map(part: TilePrediction, folds: list[Fold]) -> None:
-    """Ridge from features to scaled counts, both centred within their section."""
-    xs, ys, groups = [], [], []
+    """Ridge from features to scaled counts, both centred within their section; of sections that measured them."""
+    xs, ys, groups, there = [], [], [], []
     for fold in folds:
         counted, data = fold.inputs.measured(*part.target), fold.inputs.measured(part.plan.level, part.plan.features)
         rows = fold.training(part.plan.level, counted.mask * data.mask)
@@ -52,15 +54,17 @@ def fit_map(part: TilePrediction, folds: list[Fold]) -> None:
         scaled = to_scipy_csr(counted.scaled.forward_csr.cpu())[rows].toarray()
         ys.append(scaled - counted.section_mean.cpu().numpy()[section])
         groups.append(section)
-    x = np.concatenate(xs)
-    if len(x) > 10:
-        coefficients = ridge(x, np.concatenate(ys), np.concatenate(groups))
-        part.map.copy_(torch.from_numpy(coefficients).float())
+        there.append(counted.panels.cpu().numpy()[counted.panel_of.cpu().numpy()[section]] > 0)
+    x, y, group, measured = (np.concatenate(pieces) for pieces in (xs, ys, groups, there))
+    for rows, columns in measured_alike(measured):
+        if len(rows) > 10:
+            coefficients = ridge(x[rows], y[np.ix_(rows, columns)], group[rows])
+            part.map[:, torch.from_numpy(columns)] = torch.from_numpy(coefficients).to(part.map)
 
 
 def seen(part: AbstractDirect, fitting: Fitting, folds: list[Fold]) -> Seen | None:
     """Return the measured nodes of `folds` that have a direct look; None if too few."""
-    states, directs, targets, sections = [], [], [], []
+    states, directs, targets, sections, theres = [], [], [], [], []
     measurement = fitting.model.part("measurement", *part.target)
     for fold in folds:
         counted = fold.inputs.measured(*part.target)
@@ -72,12 +76,20 @@ def seen(part: AbstractDirect, fitting: Fitting, folds: list[Fold]) -> Seen | No
         states.append(log_shares(decoded[:, columns], part.depth).cpu().numpy()[rows])
         directs.append(direct.cpu().numpy()[rows])
         shared = to_scipy_csr(counted.counts.cpu())[rows][:, columns.cpu().numpy()]
-        targets.append(scale_counts(shared, part.depth).toarray())
-        sections.append(counted.section.cpu().numpy()[rows])
+        section = counted.section[rows]
+        share, there = 1.0, None
+        if counted.there is not None:
+            there = counted.there[section][:, columns].cpu().numpy()
+            own = decoded[rows][:, columns].cpu().numpy()
+            share = (own * there).sum(axis=1) / np.maximum(own.sum(axis=1), 1e-12)
+        targets.append(scale_counts(shared, part.depth * share).toarray())
+        sections.append(section.cpu().numpy())
+        theres.append(np.ones(targets[-1].shape, bool) if there is None else there)
     if sum(len(t) for t in targets) < 10:
         return None
     state, said, target = (np.concatenate(parts).astype(float) for parts in (states, directs, targets))
-    return Seen(state, said, target, np.concatenate(sections))
+    measured = np.concatenate(theres)
+    return Seen(state, said, target, np.concatenate(sections), None if measured.all() else measured)
 
 
 def mean_measured(folds: list[Fold], key: tuple[str, str], depth: float) -> Floats:
@@ -85,13 +97,16 @@ def mean_measured(folds: list[Fold], key: tuple[str, str], depth: float) -> Floa
 
     Slides are few donors more often than counts are, and features are standardised in each: they know no level.
     """
-    total, number = np.zeros(1), 0
+    total, number = np.zeros(1), np.zeros(1)
     for fold in folds:
         counted = fold.inputs.measured(*key)
         rows = fold.training(key[0], counted.mask)
-        scaled = scale_counts(to_scipy_csr(counted.counts.cpu())[rows], depth)
-        total, number = total + np.asarray(scaled.sum(axis=0)).ravel(), number + len(rows)
-    return total / max(number, 1)
+        section = counted.section.cpu().numpy()[rows]
+        there = counted.panels.cpu().numpy()[counted.panel_of.cpu().numpy()[section]]
+        own = depth if counted.there is None else depth * counted.covered.cpu().numpy()[section]
+        scaled = scale_counts(to_scipy_csr(counted.counts.cpu())[rows], own)
+        total, number = total + np.asarray(scaled.sum(axis=0)).ravel(), number + there.sum(axis=0)
+    return np.asarray(total / np.maximum(number, 1))
 
 
 def set_shares(readout: AbstractDirect, seen: Seen | None, *, state: bool) -> None:
@@ -104,10 +119,14 @@ def set_shares(readout: AbstractDirect, seen: Seen | None, *, state: bool) -> No
     state_share, direct_share = 0.0, 1.0
     if state and seen is not None:
         # Molecules count alike, but for those that hardly vary: their spread is mostly counting noise.
-        spread = seen.measured.std(axis=0)
+        parts = [part - mean_there(part, seen.there) for part in (seen.state, seen.look, seen.measured)]
+        if seen.there is None:
+            spread = seen.measured.std(axis=0)
+        else:
+            parts = [part * seen.there for part in parts]
+            spread = np.sqrt(mean_there(parts[2] ** 2, seen.there))
         spread = np.maximum(spread, max(float(np.median(spread)), 1e-6))
-        parts = (seen.state, seen.look, seen.measured)
-        said, looked, wanted = (((part - part.mean(axis=0)) / spread).ravel() for part in parts)
+        said, looked, wanted = ((part / spread).ravel() for part in parts)
         state_share, direct_share = lsq_linear(np.column_stack([said, looked]), wanted, bounds=(0.0, 1.0)).x
     readout.state_share.fill_(float(state_share))
     readout.direct_share.fill_(float(direct_share))
@@ -118,6 +137,6 @@ def set_offset(readout: AbstractDirect, seen: Seen | None, level: Floats | None 
     if seen is None:
         return
     state, look = readout.state_share.item(), readout.direct_share.item()
-    wanted = seen.measured.mean(axis=0) if level is None else level
-    offset = wanted - state * seen.state.mean(axis=0) - look * seen.look.mean(axis=0)
+    wanted = mean_there(seen.measured, seen.there) if level is None else level
+    offset = wanted - state * mean_there(seen.state, seen.there) - look * mean_there(seen.look, seen.there)
     readout.offset.copy_(torch.from_numpy(offset).float())

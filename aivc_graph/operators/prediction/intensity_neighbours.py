@@ -24,8 +24,8 @@ from aivc_graph.operators.quantile_law import QuantileLaw
 class IntensityNeighbourPrediction(AbstractKernelMean):
     r"""Mix what is said of a node otherwise with the mean arcsinh of its visible neighbours.
 
-    See `AbstractKernelMean`, with :math:`v = \operatorname{arcsinh}(y / c)`. What is measured scatters around it by the
-    law of training nodes of which as much was expected.
+    See `AbstractKernelMean`, with v the arcsinh standardised within the section. What is measured scatters around it
+    by the law of training nodes of which as much was expected.
     """
 
     def __init__(self, plan: NeighbourPlan) -> None:
@@ -46,8 +46,16 @@ class IntensityNeighbourPrediction(AbstractKernelMean):
         ]  # fmt: skip
 
     def values(self, data: IntensityInput) -> Tensor:
-        """Return the arcsinh of intensities; a marker that was not measured is the mean of its section."""
-        return data.terms(data.standard)
+        """Return the standardised arcsinh; a marker that was not measured is the mean of its section."""
+        return data.standard
+
+    def within(self, terms: Tensor, data: IntensityInput) -> Tensor:
+        """Return arcsinh standardised within the section."""
+        return (terms - data.centre[data.section]) / data.spread[data.section]
+
+    def without(self, values: Tensor, data: IntensityInput) -> Tensor:
+        """Return the arcsinh that goes with standardised values."""
+        return data.terms(values)
 
     def there(self, data: IntensityInput) -> Tensor:
         """Return all markers."""

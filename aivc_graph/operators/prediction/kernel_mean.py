@@ -91,7 +91,15 @@ class AbstractKernelMean(AbstractPrediction):
 
     @abstractmethod
     def values(self, data: Any) -> Tensor:
-        """Return what was measured, in its terms (node, molecule)."""
+        """Return what was measured, in its terms, or less what sections differ by (node, molecule)."""
+
+    def within(self, terms: Tensor, data: Any) -> Tensor:
+        """Return terms (node, molecule) as `values` are: by default the same."""
+        return terms
+
+    def without(self, values: Tensor, data: Any) -> Tensor:
+        """Return what is told as `values` are in its terms again (node, molecule)."""
+        return values
 
     def measured(self, data: Any, rows: NDArray[np.int64]) -> Tensor:
         """Return what was measured of some `rows`, in its terms (row, molecule)."""
@@ -139,9 +147,10 @@ class AbstractKernelMean(AbstractPrediction):
 
     def tell(self, told: Expected, state: State, inputs: Inputs, here: Tensor) -> Expected:
         """Return what is expected, mixed with the mean of visible neighbours for nodes that were not measured."""
-        mean, _ = self.mean(*self.around(state, inputs))
-        mixed, here = self(told.logs, mean), here & (state.counted[self.plan.level] == 0)
-        there = here[:, None] & self.there(inputs.measured(*self.target))
+        (mean, _), data = self.mean(*self.around(state, inputs)), inputs.measured(*self.target)
+        mixed = self.without(self(self.within(told.logs, data), mean), data)
+        here = here & (state.counted[self.plan.level] == 0)
+        there = here[:, None] & self.there(data)
         shares = torch.where(there, self.shares(mixed), told.shares)
         logs = torch.where(there, mixed, told.logs)
         return Expected(shares, logs, told.looked_at | here, told.around | here)

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from aivc_graph import names
 from aivc_graph.graph.panels import measured_molecules, panel, panel_columns
 from aivc_graph.graph.profiles import measured_share
-from aivc_graph.graph.terms import Depth, depth_of, in_terms, raw_values, shares_of, told_apart
+from aivc_graph.graph.terms import Depth, dense, depth_of, in_terms, raw_values, shares_of, told_apart
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.expected_terms import terms_of
 from aivc_graph.operators.part import KINDS, LAST_ANSWERS, Device, Fitting, Shape
+from aivc_graph.operators.prediction.measured import mean_there
 from aivc_graph.operators.prediction.modality_map import MapPlan, ModalityMap
 from aivc_graph.operators.prediction.prediction import AbstractPrediction
 from aivc_graph.operators.state import Expected, Fold, Hidden, Inputs, State
@@ -155,7 +156,7 @@ class ModalityPrediction(AbstractPrediction):
         shares = told.shares.clone()
         said = shares_of(found[0][found[1]], self.plan.modality, self.plan.depth)
         shares[torch.from_numpy(found[1])] = torch.from_numpy(said).to(shares)
-        logs = torch.where(here[:, None], terms_of(shares, self.plan.modality, self.plan.depth), told.logs)
+        logs = torch.where(here[:, None], terms_of(shares, self.plan.depth), told.logs)
         return Expected(shares, logs, told.looked_at | here, told.around)
 
     def _map(self, source: str) -> ModalityMap:
@@ -200,13 +201,25 @@ class ModalityPrediction(AbstractPrediction):
         hidden = {(level, one): torch.ones_like(masks[1]) for one in others}
         state = fitting.model(inputs, Hidden(nodes=hidden))
         z = state.z[level].double().cpu().numpy()[rows]
-        x = self._values(inputs, source.modality, source.depth, rows)
-        y = self._values(inputs, self.plan.modality, self.plan.depth, rows)
+        x, y = (
+            _known_only(self._values(inputs, one, depth, rows), self._known(inputs, one, rows))
+            for one, depth in ((source.modality, source.depth), (self.plan.modality, self.plan.depth))
+        )
         return x, z, y, donor[inputs.section[level].cpu().numpy()[rows]]
 
 
+def _known_only(values: Any, known: NDArray[np.bool_] | None) -> Any:
+    """Return values (row, molecule), NaN where a molecule was not measured."""
+    return values if known is None else np.where(known, dense(values), np.nan)
+
+
 def _stacked(pieces: list[Any]) -> Any:
-    return sparse.vstack(pieces, format="csr") if sparse.issparse(pieces[0]) else np.concatenate(pieces)
+    """Return all rows; what was not measured of one is as on average over the others."""
+    if all(sparse.issparse(piece) for piece in pieces):
+        return sparse.vstack(pieces, format="csr")
+    values = np.concatenate([dense(piece) if sparse.issparse(piece) else piece for piece in pieces])
+    known = np.isfinite(values)
+    return values if known.all() else np.where(known, values, mean_there(values, known))
 
 
 def _donors(source: Any) -> NDArray[np.int64]:

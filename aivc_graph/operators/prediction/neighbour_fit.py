@@ -12,6 +12,7 @@ from torch import Tensor
 
 from aivc_graph import names
 from aivc_graph.operators.part import Fitting
+from aivc_graph.operators.prediction.measured import Mask, mean_there
 from aivc_graph.operators.state import Fold, Hidden
 
 if TYPE_CHECKING:
@@ -25,10 +26,12 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Seen:
-    """Hidden nodes: what is `said` without neighbours, the mean of each ring, and what was measured, all in its terms.
+    """Hidden nodes: what is `said` without neighbours, the mean of each ring, and what was measured.
 
+    All are as `AbstractKernelMean.values` has them.
     `said`, `measured` (node, molecule), `rings` (ring, node, molecule), `numbers` (ring, node), `total` counts, one
-    where nothing is counted, and `section` (node,).
+    where nothing is counted, those that the whole panel would have had, and `section` (node,); `there` (node,
+    molecule), what was measured, None where all was.
     """
 
     said: Floats
@@ -37,6 +40,7 @@ class Seen:
     measured: Floats
     total: Floats
     section: NDArray[np.int64]
+    there: Mask | None = None
 
 
 def fit_neighbours(readout: AbstractKernelMean, fitting: Fitting) -> None:
@@ -84,7 +88,15 @@ def _seen(readout: AbstractKernelMean, fitting: Fitting, folds: list[Fold]) -> S
         measured=np.concatenate([part.measured for part in parts]),
         total=np.concatenate([part.total for part in parts]),
         section=np.concatenate([part.section for part in parts]),
+        there=joined(parts),
     )
+
+
+def joined(parts: list[Seen]) -> Mask | None:
+    """Return what was measured of the nodes of all parts (node, molecule); None where all was."""
+    if all(part.there is None for part in parts):
+        return None
+    return np.concatenate([np.ones(part.measured.shape, bool) if part.there is None else part.there for part in parts])
 
 
 def _hidden_by_turn(
@@ -103,13 +115,15 @@ def _hidden_by_turn(
     data = inputs.measured(*readout.target)
     kept = surrounded & (readout.reached(data).cpu().numpy()[asked] > 0)
     rows, number = asked[kept], number[:, torch.from_numpy(kept)]
+    measured = readout.there(data)
     return Seen(
-        said=said[rows].cpu().numpy(),
+        said=readout.within(said, data)[rows].cpu().numpy(),
         rings=torch.stack([total[rows] for total in sums]).div(number[:, :, None].clamp_min(1)).cpu().numpy(),
         numbers=number.cpu().numpy(),
         measured=readout.measured(data, rows).cpu().numpy(),
         total=readout.total(data)[rows].cpu().numpy(),
         section=inputs.section[level].cpu().numpy()[rows],
+        there=None if len(measured) == 1 or bool(measured.all()) else measured[rows].cpu().numpy(),
     )
 
 
@@ -121,27 +135,28 @@ def _set_shares(readout: AbstractKernelMean, seen: list[Seen]) -> None:
     asked = seen[0]
     wanted = _within(asked.measured, asked.section)
     # Molecules count alike, but for those that hardly vary: their spread is mostly counting noise.
-    spread = wanted.std(axis=0)
+    spread = wanted.std(axis=0) if asked.there is None else np.sqrt(mean_there(wanted**2, asked.there))
     spread = np.maximum(spread, max(float(np.median(spread)), 1e-6))
 
-    def told(values: Floats, section: NDArray[np.int64]) -> Floats:
-        return (_within(values, section) / spread).ravel()
+    def told(values: Floats, part: Seen, rows: NDArray[np.int64] | slice = slice(None)) -> Floats:
+        away = _within(values[rows], part.section[rows]) / spread
+        return (away if part.there is None else away * part.there[rows]).ravel()
 
-    near = [told(ring, asked.section) for ring in asked.rings]
-    said, wanted = told(asked.said, asked.section), told(asked.measured, asked.section)
+    near = [told(ring, asked) for ring in asked.rings]
+    said, wanted = told(asked.said, asked), told(asked.measured, asked)
     ring_share = _least_squares([said, *near], wanted)[1:]
     if ring_share.max() > 0:
         members = asked.numbers.mean(axis=1)
         weight = np.where(members > 0, ring_share / np.maximum(members, 1e-6), 0.0)
         readout.ring_weight.copy_(torch.from_numpy(weight / weight.max()).float())
-    mean = told(_mean(readout, asked), asked.section)
+    mean = told(_mean(readout, asked), asked)
     said_share = _least_squares([said, mean], wanted)[0]
     single = []
     for part in seen:
         around = _mean(readout, part)
         for rows in (np.flatnonzero(part.section == one) for one in np.unique(part.section)):
             if len(rows) >= LEAST_NODES:
-                own = (told(values[rows], part.section[rows]) for values in (part.said, around, part.measured))
+                own = (told(values, part, rows) for values in (part.said, around, part.measured))
                 single.append(_least_squares([next(own), next(own)], next(own))[0])
     if len(single) > 1:
         said_share = max(0.0, said_share - np.std(single, ddof=1) / np.sqrt(len(np.unique(asked.section))))
@@ -154,23 +169,31 @@ def _set_levels(readout: AbstractKernelMean, seen: list[Seen]) -> None:
     readout.factor.fill_(1.0)
     readout.offset.zero_()
     told = np.concatenate([mixed(readout, part) for part in seen])
-    measured = np.concatenate([part.measured for part in seen]).astype(float)
-    factor = _slope(told - told.mean(axis=0), measured - measured.mean(axis=0))
-    offset = measured.mean(axis=0) - factor * told.mean(axis=0)
+    measured, there = np.concatenate([part.measured for part in seen]).astype(float), joined(seen)
+    means = [mean_there(values, there) for values in (told, measured)]
+    factor = _slope(told - means[0], measured - means[1], there)
+    offset = means[1] - factor * means[0]
     for parameter, value in ((readout.factor, factor), (readout.offset, offset)):
         parameter.copy_(torch.from_numpy(value).float())
 
 
-def _slope(x: Floats, y: Floats) -> Floats:
+def _slope(x: Floats, y: Floats, there: Mask | None) -> Floats:
     """Return the slope of y on x of each molecule, shrunk towards one as far as slopes differ by chance alone.
+
+    Where not all is `there` (node, molecule), of what is; of a molecule that no node measured it is one.
 
     References
     ----------
     Morris 1983, doi:10.1080/01621459.1983.10477920 (parametric empirical Bayes).
     """
+    if there is not None:
+        x, y = x * there, y * there
     energy = np.maximum((x**2).sum(axis=0), 1e-12)
     raw = (x * y).sum(axis=0) / energy
-    noise = ((y - raw * x) ** 2).mean(axis=0) / energy + 1e-12
+    noise = mean_there((y - raw * x) ** 2, there) / energy + 1e-12
+    if there is not None:
+        nobody = ~there.any(axis=0)
+        raw, noise = np.where(nobody, 1.0, raw), np.where(nobody, np.inf, noise)
     spread = max(float(((raw - 1) ** 2 - noise) @ (1 / noise) / (1 / noise).sum()), 0.0)
     return np.asarray(1 + (raw - 1) * spread / (spread + noise))
 

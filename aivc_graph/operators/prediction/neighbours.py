@@ -62,9 +62,11 @@ class NeighbourPrediction(AbstractKernelMean):
         return data.scaled.reached
 
     def total(self, data: CountInput) -> Tensor:
-        """Return all counts of each node (node,)."""
+        """Return all counts of each node (node,), those that the whole panel would have had."""
         starts = data.counts.crow_indices().long()
-        return torch.segment_reduce(data.counts.values(), "sum", offsets=starts, initial=0.0)
+        return (
+            torch.segment_reduce(data.counts.values(), "sum", offsets=starts, initial=0.0) / data.covered[data.section]
+        )
 
     def there(self, data: CountInput) -> Tensor:
         """Return which molecules each node's section measured: of others neighbours know nothing."""

@@ -10,6 +10,7 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.evaluation.intervals import Halves
+from aivc_graph.graph.panels import measured_molecules, panel_columns
 from aivc_graph.graph.terms import depth_of, in_terms, raw_values
 from aivc_graph.pipeline.tasks.task import Asked, Mask
 
@@ -47,4 +48,9 @@ def split_half(
     one.data = np.random.default_rng(seed).binomial(counts.data.astype(np.int64), 0.5).astype(np.float64)
     other.data = counts.data - one.data
     depth = depth_of(asked.graph, level, modality)
-    return {"split_half": Halves(*(in_terms(half, modality, depth)[:, columns].toarray() for half in (one, other)))}
+    halves = [in_terms(half, modality, depth)[:, columns].toarray() for half in (one, other)]
+    measured = measured_molecules(asked.graph, level, modality)[:, panel_columns(asked.graph, level, modality)].numpy()
+    if not measured.all():
+        there = measured[asked.graph[level].section_index.numpy()[rows]][:, columns]
+        halves = [np.where(there, half, np.nan) for half in halves]
+    return {"split_half": Halves(*halves)}

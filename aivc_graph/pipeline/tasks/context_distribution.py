@@ -30,7 +30,10 @@ def context_distribution(asked: Asked) -> list[Scored]:
     train, visible = asked.training(level) & counted & ~hidden, asked.scored(level) & counted & ~hidden
     if not train.any():
         return []
-    columns = np.sort(np.argsort(-target[train].mean(axis=0), kind="stable")[:MOST_GENES])
+    whole = np.flatnonzero(np.isfinite(target[train | visible | rows]).all(axis=0))
+    if not len(whole):
+        return []
+    columns = np.sort(whole[np.argsort(-target[train][:, whole].mean(axis=0), kind="stable")[:MOST_GENES]])
     modality = asked.expressed(level)
     left = hide_observations(asked.graph, {(level, modality): hidden})
     total = asked.totals(level)[rows]
@@ -46,7 +49,7 @@ def context_distribution(asked: Asked) -> list[Scored]:
             modality=modality,
             readout="genes, distribution",
             measured=target[rows][:, columns],
-            model=drawn_log_expression(asked.model, told, total, level, columns, DRAWS),
+            model=drawn_log_expression(asked.model, left, rows, told, total, level, columns, DRAWS),
             baselines=run_baselines(scene, "distribution"),
             metrics=("crps", "pit_chi_square"),
             units=asked.units(level, rows),

@@ -15,25 +15,30 @@ from aivc_graph.evaluation.intervals import units_of
 from aivc_graph.evaluation.readouts.endpoint import endpoint as told
 from aivc_graph.evaluation.readouts.readout import READOUTS, Ground
 from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.graph.panels import onehot_labels
 from aivc_graph.pipeline.tasks.context_expression import OF_CONTEXT
 from aivc_graph.pipeline.tasks.task import TASKS, Asked
 from aivc_graph.query.places import NICHE
-from aivc_graph.query.predictions import measured_log_expression
+from aivc_graph.query.predictions import filled, measured_log_expression
 
 Floats = NDArray[np.floating]
 SPLIT = "leave-donor-out"
+# Numbers of finer niches, as far as there are so many nodes for each.
+FINER, LEAST_NODES_A_NICHE = (8, 12, 16, 20), 100
 
 
 @TASKS.register("endpoint", needs="`evaluation.endpoint`: a trait of the sections, two classes of two donors at least")
 def endpoint(asked: Asked) -> list[Scored]:
     """Tell a trait of the sections from the shares of niches in them; baselines from other shares, by the same rule.
 
+    Of the niches of the run and of finer ones, side by side: how many niches tell what a node left out is says nothing
+    of how many tell the trait, and which of the numbers does cannot be learnt from as few donors as there are.
     All sections take part, whatever side of the split they are on: niches are found without the trait, and no donor's
     trait is known to the fit it is told by. That the tissue of some donors trained the model is told as leakage.
     """
     column, level = asked.config.evaluation.endpoint, asked.tissue.base_level
-    modality = asked.model.plan.expressed(level)
-    if column is None or modality not in OF_CONTEXT:
+    modality = asked.model.plan.expressed(level) or asked.model.plan.made_of(level)
+    if column is None or modality not in (*OF_CONTEXT, names.TYPE):
         return []
     obs = asked.graph.obs(names.SECTION)
     if column not in obs:
@@ -58,7 +63,7 @@ def endpoint(asked: Asked) -> list[Scored]:
             modality=f"{modality} → annotation",
             readout=f"endpoint, {column}",
             measured=outcome[rows],
-            model=told(_by_section(np.asarray(niches.X), section, len(rows)), ground)[rows],
+            model=told(_niche_shares(asked, level, section, len(rows)), ground)[rows],
             baselines=run_baselines(scene, "endpoint")
             | {who: told(values, ground)[rows] for who, values in shares.items()},
             metrics=READOUTS.facts["endpoint"]["metrics"],  # type: ignore[arg-type]
@@ -69,14 +74,31 @@ def endpoint(asked: Asked) -> list[Scored]:
     ]
 
 
+def _niche_shares(asked: Asked, level: str, section: NDArray[np.integer], n: int) -> Floats:
+    """Return the shares in sections of the run's niches, and of finer ones found on this tissue (section, niche)."""
+    tissue = asked.tissue
+    known = int(tissue.surroundings.known.sum())
+    shares = [tissue.niche_shares()[level]]
+    shares += [
+        tissue.niche_shares(k)[level] for k in FINER if shares[0].shape[1] < k and k * LEAST_NODES_A_NICHE <= known
+    ]
+    return np.concatenate([_by_section(one, section, n) for one in shares], axis=1)
+
+
 def _other_shares(asked: Asked, level: str, member: NDArray[Any], section: NDArray[np.integer]) -> dict[str, Floats]:
     """Return what sections are made of by rules that know no niche (section, kind)."""
-    expression, counted = measured_log_expression(asked.model, asked.graph, level), asked.counted(level)
+    n, found = len(asked.donor), dict[str, Floats]()
+    if level in asked.model.plan.types:
+        onehot = onehot_labels(asked.graph, level, asked.model.plan.types[level])
+        labelled = onehot.any(axis=1)
+        found["shares_of_types"] = _by_section(onehot[labelled], section[labelled], n)
+    if asked.model.plan.expressed(level) is None:
+        return found
+    expression, counted = filled(measured_log_expression(asked.model, asked.graph, level)), asked.counted(level)
     nobody = np.zeros(len(member), bool)
     scene = asked.scene(level, member, train=nobody, visible=counted, asked=~nobody, features=expression)
     domains = run_baselines(scene, "domains")
-    n = len(asked.donor)
-    found = {who: _by_section(np.eye(int(code.max()) + 1)[code], section, n) for who, code in domains.items()}
+    found |= {who: _by_section(np.eye(int(code.max()) + 1)[code], section, n) for who, code in domains.items()}
     # Its root is taken, as of shares: squared, it is log expression itself.
     found["mean_expression"] = _by_section(expression[counted], section[counted], n) ** 2
     return found

@@ -9,13 +9,11 @@ from numpy.typing import NDArray
 
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.evaluation.baselines.neighbours import nearest_visible
-from aivc_graph.evaluation.intervals import Halves
-from aivc_graph.evaluation.metrics.metric import Answers
 from aivc_graph.evaluation.readouts.neighbourhood import MOST_GENES, NEAREST
 from aivc_graph.evaluation.readouts.readout import Ground, read_out
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.tissue_graph import TissueGraph
-from aivc_graph.pipeline.tasks.ground import nearest
+from aivc_graph.pipeline.tasks.ground import measured_by_all, nearest, of_columns
 from aivc_graph.pipeline.tasks.task import Asked, Mask
 from aivc_graph.query.predictions import drawn_log_expression, expected
 
@@ -34,30 +32,20 @@ def environments(
     depths of the nearest known nodes, and a rule that speaks of distributions stands beside those that give means; over
     draws the environment is averaged.
     """
-    peers = nearest(asked, level, rows, rows, NEAREST)
-    if peers is None:
+    peers, whole = nearest(asked, level, rows, rows, NEAREST), measured_by_all(target, scene, rows)
+    if peers is None or not len(whole):
         return []
-    genes = np.sort(np.argsort(-target[scene.train].var(axis=0), kind="stable")[:MOST_GENES])
+    genes = np.sort(whole[np.argsort(-target[scene.train][:, whole].var(axis=0), kind="stable")[:MOST_GENES]])
     rng = np.random.default_rng(asked.tissue.seed)
     drawn = np.sort(rng.permutation(len(peers))[:MOST_NODES])
     ground = Ground(peers=(np.cumsum(rows) - 1)[peers[drawn]], centre=target[scene.train][:, genes].mean(axis=0))
     told = expected(asked.model, left, level, rows)
     depths = _depths(asked, level, rows, scene, rng)
-    draws = drawn_log_expression(asked.model, told, depths, level, genes, DRAWS, asked.tissue.seed)
-
-    def some(answers: dict[str, Answers]) -> dict[str, Answers]:
-        return {who: _columns(answer, genes) for who, answer in answers.items()}
+    draws = drawn_log_expression(asked.model, left, rows, told, depths, level, genes, DRAWS, asked.tissue.seed)
 
     joint = run_baselines(dataclasses.replace(scene, target=scene.target[:, genes]), "environment")
-    restricted = dataclasses.replace(
-        scored,
-        measured=scored.measured[:, genes],
-        model=draws,
-        baselines=some(scored.baselines) | joint,
-        ceilings=some(scored.ceilings),
-        ablations={},
-        similarity={},
-    )
+    own = of_columns(scored, genes)
+    restricted = dataclasses.replace(own, model=draws, baselines=own.baselines | joint, similarity={})
     shown = np.zeros(len(rows), bool)
     shown[np.flatnonzero(rows)[drawn]] = True
     return [read_out(restricted, "neighbourhood", ground, units=asked.units(level, shown))]
@@ -70,9 +58,3 @@ def _depths(asked: Asked, level: str, rows: Mask, scene: Scene, rng: np.random.G
     if near is None:
         return rng.choice(counts[scene.train], (int(rows.sum()), DRAWS))
     return rng.permuted(counts[near], axis=1)[:, np.arange(DRAWS) % NEAREST]
-
-
-def _columns(answer: Answers, genes: NDArray[np.integer]) -> Answers:
-    if isinstance(answer, Halves):
-        return Halves(answer.one[:, genes], answer.other[:, genes])
-    return answer[:, genes]

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from aivc_graph.evaluation.baselines.baseline import Scene
-from aivc_graph.evaluation.intervals import Units, units_of
+from aivc_graph.evaluation.intervals import Halves, Units, units_of
+from aivc_graph.evaluation.metrics.metric import Answers
 from aivc_graph.evaluation.readouts.niche_rule import MOST, NicheRule
 from aivc_graph.evaluation.readouts.readout import Ground, read_out, readouts_for
 from aivc_graph.evaluation.scoring import Scored
@@ -23,7 +24,8 @@ AROUND, LEAST_OF_NICHE = 18, 5
 def read_all(asked: Asked, level: str, rows: Mask, scored: Scored, scene: Scene, target: Floats) -> list[Scored]:
     """Return a task of log expression in the terms of every readout there is ground for, genes first.
 
-    What ablations answer is read as genes alone.
+    What ablations answer is read as genes alone. What is made of several genes is read off those that all sections
+    measured.
 
     Parameters
     ----------
@@ -36,10 +38,15 @@ def read_all(asked: Asked, level: str, rows: Mask, scored: Scored, scene: Scene,
     target
         (node, gene) log expression as measured.
     """
-    known = (scene.train | scene.visible) & ~rows
+    known, genes = (scene.train | scene.visible) & ~rows, measured_by_all(target, scene, rows)
     region = asked.graph[level].region_index.numpy()[rows]
+    plain, target = scored, target[:, genes]
+    if len(genes) < len(scored.measured.T):
+        scored = of_columns(scored, genes)
+    if not len(genes):
+        return [read_out(plain, "genes", Ground())]
     ground = Ground(
-        footprints=asked.footprints(level),
+        footprints=asked.footprints(level, genes),
         known=target,
         asked=rows,
         near=nearest(asked, level, rows, known | rows, AROUND),
@@ -50,9 +57,32 @@ def read_all(asked: Asked, level: str, rows: Mask, scored: Scored, scene: Scene,
     changes = {"niche_composition": of_regions}
     others = dataclasses.replace(scored, ablations={})
     return [
-        read_out(scored if name == "genes" else others, name, ground, **changes.get(name, {}))
+        read_out(plain if name == "genes" else others, name, ground, **changes.get(name, {}))
         for name in readouts_for("expression", ground)
     ]
+
+
+def measured_by_all(target: Floats, scene: Scene, rows: Mask) -> NDArray[np.intp]:
+    """Return the genes that every node that is asked, trains or is visible measured, none of them NaN."""
+    return np.flatnonzero(np.isfinite(target[scene.train | scene.visible | rows]).all(axis=0))
+
+
+def of_columns(scored: Scored, genes: NDArray[np.integer]) -> Scored:
+    """Return a task of log expression as asked of some genes alone."""
+
+    def some(answer: Answers) -> Answers:
+        if isinstance(answer, Halves):
+            return Halves(answer.one[:, genes], answer.other[:, genes])
+        return answer[:, genes]
+
+    return dataclasses.replace(
+        scored,
+        measured=scored.measured[:, genes],
+        model=None if scored.model is None else some(scored.model),
+        baselines={who: some(answer) for who, answer in scored.baselines.items()},
+        ceilings={who: some(answer) for who, answer in scored.ceilings.items()},
+        ablations={},
+    )
 
 
 def nearest(asked: Asked, level: str, rows: Mask, among: Mask, most: int) -> NDArray[np.intp] | None:

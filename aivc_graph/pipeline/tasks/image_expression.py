@@ -25,7 +25,7 @@ def image_to_expression(asked: Asked) -> list[Scored]:
     if not rows.any() or asked.split == "hidden":
         return []
     graph = asked.graph
-    hidden = {(v, m): asked.scored(v) for v, by in asked.model.plan.counts.items() for m in by}
+    hidden = {(v, m): asked.scored(v) for v, by in asked.model.plan.panels.items() for m in by}
     target = measured_log_expression(asked.model, graph, level)
     train = asked.training(level) & counted
     scene = asked.scene(

@@ -15,7 +15,7 @@ from aivc_graph.evaluation.settings import EvaluationConfig
 from aivc_graph.pipeline.tasks.context_expression import OF_CONTEXT
 from aivc_graph.pipeline.tasks.task import TASKS, Asked
 from aivc_graph.query.ablations import FEATURES_ONLY
-from aivc_graph.query.predictions import measured_log_expression
+from aivc_graph.query.predictions import filled, measured_log_expression
 from aivc_graph.query.virtual_tissue import VirtualTissue
 
 # What annotators write where they do not know, in small letters.
@@ -56,7 +56,7 @@ def niches(asked: Asked) -> list[Scored]:
         train=np.zeros(len(rows), bool),
         visible=counted,
         asked=rows,
-        features=measured_log_expression(asked.model, asked.graph, level),
+        features=filled(measured_log_expression(asked.model, asked.graph, level)),
     )
     return [
         Scored(

@@ -121,11 +121,12 @@ class Asked:
         """Return the modality that expression at `level` is asked of; RNA where it has none."""
         return self.model.plan.expressed(level) or names.RNA
 
-    def footprints(self, level: str) -> Footprints | None:
-        """Return which genes of a level tell of which pathway; None without weights, or where they tell of none."""
+    def footprints(self, level: str, genes: NDArray[np.integer[Any]] | None = None) -> Footprints | None:
+        """Return which of the `genes` of a level tell of which pathway; None without weights, or where none does."""
+        panel = self.model.plan.panels[level][self.expressed(level)]
         try:
-            panel = self.model.plan.panels[level][self.expressed(level)]
-            return None if self.weights is None else Footprints(self.weights, panel)
+            own = panel if genes is None else tuple(panel[i] for i in genes)
+            return None if self.weights is None else Footprints(self.weights, own)
         except QueryError:
             return None
 
@@ -178,7 +179,10 @@ class Asked:
         seen, code = np.unique(donor[train], return_inverse=True)
         known = self._mean_profiles(level, train, code.reshape(-1), len(seen))
         asked = self._mean_profiles(level, rows, units.code, units.n)
-        alike = np.corrcoef(asked, known)[: units.n, units.n :].max(axis=1)
+        shared = np.isfinite(asked).all(axis=0) & np.isfinite(known).all(axis=0)
+        if shared.sum() < 2:
+            return {}
+        alike = np.corrcoef(asked[:, shared], known[:, shared])[: units.n, units.n :].max(axis=1)
         return {label: float(one) for label, one in zip(units.labels, alike, strict=True) if np.isfinite(one)}
 
     def _mean_profiles(self, level: str, rows: Mask, code: NDArray[Any], n: int) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
-from aivc_graph.graph.panels import measured_molecules, panel_columns
+from aivc_graph.graph.panels import measured_molecules, onehot_labels, panel_columns
 from aivc_graph.graph.terms import depth_of, measured_terms
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.query.answers import asked_modality, counted_nodes, measured_genes
@@ -40,7 +40,7 @@ class MarkersQuestion(AbstractNicheQuestion):
     else sections, else regions, which tell of their own tissue alone. Where groups are niches, p says how steadily
     units show a gene in a niche, not that there is such a niche: niches were found from the same counts. Empty where
     there is one group alone. Of intensities the mean arcsinh is compared, in units of log 2, the cofactor in the place
-    of the one count added.
+    of the one count added. Of tissue of types alone types are compared, a cell being one count of its own.
     """
 
     by: str = Field(NICHE, description=BY)
@@ -51,12 +51,12 @@ class MarkersQuestion(AbstractNicheQuestion):
     def answer(self, tissue: VirtualTissue) -> pd.DataFrame:
         """Return a row a group and gene."""
         level, graph = tissue.level(self.level), tissue.graph
-        modality = asked_modality(tissue.model, level, None)
+        modality = asked_modality(tissue.model, level, names.TYPE if self._of_types(tissue, level) else None)
         asked = measured_genes(tissue.model, level, self.genes, modality)
         group = self._groups(tissue, level)
         counted = counted_nodes(tissue.model, graph, level) & (group.codes >= 0)
         units, groups = _units(tissue, level, counted), [str(one) for one in group.categories]
-        if modality in names.MOLECULE_OF:
+        if modality in (*names.MOLECULE_OF, names.TYPE):
             counts, genes = _counts(tissue, level, counted, modality)
             table = marker_table(counts, genes, group.codes[counted], groups, units)
         else:
@@ -76,6 +76,11 @@ class MarkersQuestion(AbstractNicheQuestion):
         chosen = order.groupby(self.by, observed=True, sort=False).head(self.n or len(genes)).index
         place = table.loc[chosen, self.by].map({str(one): i for i, one in enumerate(group.categories)})
         return table.loc[place.sort_values(kind="stable").index].reset_index(drop=True)
+
+    @staticmethod
+    def _of_types(tissue: VirtualTissue, level: str) -> bool:
+        """Say whether nothing but types was measured of a level: they then are what marks a group."""
+        return tissue.model.plan.made_of(level) == names.TYPE
 
     def _groups(self, tissue: VirtualTissue, level: str) -> pd.Categorical:
         if self.by == NICHE:
@@ -103,6 +108,9 @@ def _counts(
 ) -> tuple[sparse.csr_matrix, list[str]]:
     """Return the counts (node, gene) of the genes that every section with counted nodes measured, and those genes."""
     graph = tissue.graph
+    if modality == names.TYPE:
+        types = tissue.model.plan.types[level]
+        return sparse.csr_matrix(onehot_labels(graph, level, types)[counted]), list(types)
     columns, molecules = panel_columns(graph, level, modality).numpy(), graph.obs(names.MOLECULE_OF[modality]).index
     sections = np.unique(graph[level].section_index.numpy()[counted])
     columns = columns[measured_molecules(graph, level, modality).numpy()[sections][:, columns].all(axis=0)]

@@ -50,7 +50,7 @@ class AlignmentTerm(AbstractTerm):
     def forward(self, one: Pass) -> Loss:
         """Return the sums of a window, by level and pair of modalities."""
         loss = Loss()
-        for a, b in combinations(one.model.parts_of("measurement"), 2):
+        for a, b in combinations([part for part in one.model.parts_of("measurement") if part.seen], 2):
             if a.plan.level != b.plan.level or a.plan.level not in one.counted:
                 continue
             first, second = (one.inputs.measured(*part.slot) for part in (a, b))

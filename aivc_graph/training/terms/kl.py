@@ -34,9 +34,9 @@ class DivergenceTerm(AbstractTerm):
                 continue
             features = sum(
                 (
-                    one.state.seen[part.key] * len(part.plan.names)
+                    one.state.seen[part.key] * part.width
                     for part in one.model.parts_of("measurement")
-                    if part.plan.level == level
+                    if part.plan.level == level and part.seen
                 ),
                 torch.zeros(len(precision), device=precision.device),
             )

@@ -50,6 +50,8 @@ def likelihood(
     """
     loss = Loss()
     for part in model.parts_of("measurement"):
+        if not part.seen:
+            continue
         key, data = part.key, inputs.measured(*part.slot)
         node = counted[part.plan.level] * data.mask
         shown = hidden.shown.get(key)
@@ -57,11 +59,9 @@ def likelihood(
             node = node * hidden.nodes[key] * (question != EXPRESSION)
         elif question is not None:
             node = node * (hidden.nodes[key] if question == EXPRESSION else 1 - hidden.nodes[key])
-        feature = (
-            torch.ones(len(part.plan.names), device=inputs.device) if shown is None or shown.min() == 1 else 1 - shown
-        )
+        feature = torch.ones(part.width, device=inputs.device) if shown is None or shown.min() == 1 else 1 - shown
         said = part.likelihood(state.z[part.plan.level], data)
         loss.total[key] = said.nll(part.observation(data), node, feature)
-        loss.number[key] = float(node.sum() * feature.sum())
+        loss.number[key] = said.number(node, feature)
         loss.weight[key] = modality_weight.get(key[1], 1.0 if part.measures else feature_weight)
     return loss

@@ -162,3 +162,25 @@ def test_damaged_files_are_named(table: Any, tmp_path: Path) -> None:
         del file["obs/_index"]
     with pytest.raises(ReadError, match=r"t.h5ad: expected an AnnData file, found a file that cannot be read"):
         read(path, **OPTIONS)
+
+
+def test_amounts_that_are_no_counts_are_read_as_intensities_where_the_user_says_so(table: Any, tmp_path: Path) -> None:
+    table.X = table.X * 0.37
+    path = _write(table, tmp_path / "t.h5ad")
+    with pytest.raises(ReadError, match=r"not whole.*of counts by volume or mean intensities `values: intensity`"):
+        read(path, **OPTIONS)
+    section = read(path, values="intensity", symbols="symbol", **OPTIONS)
+    assert list(section.tables) == ["cell_intensity"]
+    found = section.tables["cell_intensity"]
+    np.testing.assert_allclose(found.X, table.X.toarray())
+    assert list(found.var_names) == ["AAA", "BBB"]
+    table.X.data[0] = np.inf
+    with pytest.raises(ReadError, match="1 values that are NaN or infinite"):
+        read(_write(table, path), values="intensity", **OPTIONS)
+
+
+def test_counts_by_volume_of_the_preoptic_area_are_intensities(data_dir: Path) -> None:
+    path = data_dir / "merfish-mouse-poa" / "merfish_mousePOA.h5ad"
+    section = read(path, level="cell", um_per_unit=1.0, diameter_um=10, values="intensity", label="celltype")
+    assert section.tables["cell_intensity"].shape == (6509, 155)
+    assert section.shapes["cell"]["label"].value_counts()["Ependymal"] == 202

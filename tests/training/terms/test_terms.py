@@ -64,7 +64,7 @@ def config(**objective: float) -> TrainingConfig:
 def seen(model: TissueModel, graph: TissueGraph, *, drawn: bool = False) -> Pass:
     """Return a pass in which nothing is hidden and all of both modalities is scored."""
     inputs, generator = model.prepare(graph), torch.Generator().manual_seed(3)
-    parts = list(model.parts_of("measurement"))
+    parts = [part for part in model.parts_of("measurement") if part.seen]
     hidden = Hidden(
         {part.key: torch.zeros(inputs.n_nodes["cell"]) for part in parts},
         {part.key: torch.ones(len(part.plan.names)) for part in parts},
@@ -82,7 +82,7 @@ def log_likelihood(one: Pass, modality: str) -> torch.Tensor:
 
 def posterior(one: Pass) -> tuple[torch.Tensor, torch.Tensor]:
     """Return mean and precision as the product of experts, term by term."""
-    told = [(part, one.inputs.measured(*part.slot)) for part in one.model.parts_of("measurement")]
+    told = [(part, one.inputs.measured(*part.slot)) for part in one.model.parts_of("measurement") if part.seen]
     precision = sum(part.precision(data) for part, data in told)
     return sum(part.precision(data) * part.encode(data) for part, data in told) / precision, precision
 
@@ -159,7 +159,7 @@ def test_states_are_drawn_with_the_spread_that_measurements_leave(model: TissueM
 def test_with_alignment_alone_it_is_a_dual_encoder(model: TissueModel, graph: TissueGraph) -> None:
     objective, one = Objective(graph, config(likelihood=0.0, alignment=1.0)), seen(model, graph)
     value = objective.value(objective(one))
-    told = [part.encode(one.inputs.measured(*part.slot)) for part in model.parts_of("measurement")]
+    told = [part.encode(one.inputs.measured(*part.slot)) for part in model.parts_of("measurement") if part.seen]
     mean, precision = posterior(one)
     scaled = [t / model.state_maker("cell").variance.sqrt() for t in told]
     x, y = (t / t.norm(dim=1, keepdim=True) for t in scaled)
