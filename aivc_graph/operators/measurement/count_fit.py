@@ -17,7 +17,6 @@ from aivc_graph.errors import ModelError
 from aivc_graph.graph.tissue_graph import to_scipy_csr, to_torch_csr
 from aivc_graph.operators.counts import CountInput, thinned
 from aivc_graph.operators.hiding import draw_hidden
-from aivc_graph.operators.measurement.distribution import NegativeBinomial
 from aivc_graph.operators.part import Fitting
 from aivc_graph.operators.ridge import ridge
 from aivc_graph.operators.state import Fold
@@ -202,18 +201,18 @@ def _ridge_into(
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """Nodes with what was hidden of them: their state, counts, section profile, and which molecules count."""
+class Asked:
+    """Nodes with what was hidden of them: their state, counts, depth, section profile, and which molecules count."""
 
     z: Tensor
     counts: Tensor
     offset: Tensor
     section: Tensor
+    depth: Tensor
     molecule: Tensor
 
     def nll(self, part: Measurement, weight: Tensor) -> Tensor:
-        bias = part.log_profile + self.offset
-        said = NegativeBinomial(self.z, weight, bias, part.log_dispersion, self.section, self.z[:, 0])
+        said = part.given(self.z, weight, self.offset, self.section, self.depth)
         return said.nll(self.counts, torch.ones(len(self.z), device=self.z.device), self.molecule)
 
 
@@ -223,7 +222,7 @@ def fit_decoder(part: Measurement, fitting: Fitting) -> None:
     A state that had seen the counts would follow their noise, so nodes and molecules are hidden as in training. How
     much of the weights is kept is chosen on held-out tissue; nothing is the mean profile.
     """
-    asked = _asked(part, fitting, fitting.training, fitting.seed)
+    asked = asked_of(part, fitting, fitting.training, fitting.seed)
     if not asked:
         return
     variance = sum(float(one.z.square().sum()) for one in asked) / sum(len(one.z) for one in asked)
@@ -241,7 +240,7 @@ def fit_decoder(part: Measurement, fitting: Fitting) -> None:
 
         with torch.enable_grad():
             optimiser.step(loss)
-    held_out = _asked(part, fitting, fitting.held_out, fitting.seed + 1) or asked
+    held_out = asked_of(part, fitting, fitting.held_out, fitting.seed + 1) or asked
     fitted = weight.detach()
     losses = [sum(float(one.nll(part, fitted * scale)) for one in held_out) for scale in SCALES]
     best = int(np.argmin(losses))
@@ -249,7 +248,7 @@ def fit_decoder(part: Measurement, fitting: Fitting) -> None:
     part.weight.copy_(fitted * kept)
 
 
-def _asked(part: Measurement, fitting: Fitting, folds: list[Fold], seed: int) -> list[_Asked]:
+def asked_of(part: Measurement, fitting: Fitting, folds: list[Fold], seed: int) -> list[Asked]:
     """Return the measured nodes of `folds`, evenly taken, with the states they have while a part of all is hidden.
 
     Every molecule is hidden once, a third of them at a time, so that each is told from the others.
@@ -261,12 +260,13 @@ def _asked(part: Measurement, fitting: Fitting, folds: list[Fold], seed: int) ->
     for fold, data, rows in counted:
         device = data.section.device
         taken = torch.from_numpy(rows[::every]).to(device)
-        counts = to_torch_csr(to_scipy_csr(data.counts.cpu())[rows[::every]]).to(device)
+        counts = to_torch_csr(to_scipy_csr(part.observation(data).cpu())[rows[::every]]).to(device)
+        depth = part.depth(data)[taken]
         turn = torch.from_numpy(generator.permutation(len(part.plan.names)) % TURNS).to(device)
         for now in range(TURNS):
             hidden = draw_hidden(fitting.model.parts_of("measurement"), fold.inputs, generator)
             asked = (turn == now).float()
             hidden.shown[part.key] = 1 - asked if len(turn) >= TURNS else torch.ones_like(asked)
             z = fitting.model(fold.inputs, hidden).z[part.plan.level][taken]
-            found.append(_Asked(z, counts, data.section_offset, data.section[taken], asked))
+            found.append(Asked(z, counts, data.section_offset, data.section[taken], depth, asked))
     return found

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from aivc_graph.operators.measurement.likelihood import negative_binomial_nll
+from aivc_graph.operators.measurement.likelihood import Law, counts_nll, negative_binomial
 
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
@@ -36,49 +36,84 @@ class AbstractDistribution(ABC):
 
 
 @dataclass(frozen=True)
-class NegativeBinomial(AbstractDistribution):
-    r""":math:`y_{vg} \sim \mathrm{NB}(\ell_v\,\mathrm{softmax}_g(z_v \cdot w_g + b_{s(v)g}),\ \theta_g)`.
+class AbstractCounts(AbstractDistribution):
+    r"""Counts around :math:`\mu_{vg} = \ell_v\,\mathrm{softmax}_g(z_v \cdot w_g + b_{s(v)g})`.
 
     Shapes
     ------
-    `z` (node, latent), `weight` (molecule, latent), `bias` (section, molecule), `log_dispersion` (molecule,),
-    `section` (node,), `depth` (node,) total counts.
+    `z` (node, latent), `weight` (molecule, latent), `bias` (section, molecule), `section` and `depth` ℓ (node,).
     """
 
     z: Tensor
     weight: Tensor
     bias: Tensor
-    log_dispersion: Tensor
     section: Tensor
     depth: Tensor
 
+    # What `counts_nll` is told of the law and its parameters.
+    law: ClassVar[Law]
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """The parameters of the law; none by default."""
+        return ()
+
+    def rate(self) -> Tensor:
+        r"""Return :math:`\mu` (node, molecule)."""
+        return self.depth[:, None] * self._profile()
+
+    def _profile(self) -> Tensor:
+        return torch.softmax(self.z @ self.weight.t() + self.bias[self.section], dim=1)
+
     def mean(self) -> Tensor:
         """Return expected counts."""
-        return self.depth[:, None] * self.shares()
+        return self.rate()
 
     def shares(self) -> Tensor:
         """Return the expected share of each molecule (node, molecule); rows sum to one."""
-        return torch.softmax(self.z @ self.weight.t() + self.bias[self.section], dim=1)
-
-    def log_prob(self, observed: Tensor) -> Tensor:
-        """Return the log-probability of dense counts."""
-        theta, mu = self.log_dispersion.exp(), self.mean().clamp_min(1e-10)
-        return (
-            torch.lgamma(observed + theta) - torch.lgamma(theta) - torch.lgamma(observed + 1)
-            + theta * torch.log(theta / (theta + mu)) + observed * torch.log(mu / (theta + mu))
-        )  # fmt: skip
-
-    def sample(self, generator: torch.Generator) -> Tensor:
-        """Return one draw of counts."""
-        theta = self.log_dispersion.exp().expand(len(self.z), -1)
-        rate = torch._standard_gamma(theta, generator=generator) * self.mean() / theta
-        return torch.poisson(rate, generator=generator)
+        return self._profile()
 
     def nll(self, observed: Tensor, node_weight: Tensor, feature_weight: Tensor) -> Tensor:
         """Return the weighted negative log-likelihood of sparse CSR counts, in memory that does not grow with both."""
-        return negative_binomial_nll(
-            self.z, self.weight, self.bias, self.log_dispersion, observed, self.section, node_weight, feature_weight
-        )
+        return counts_nll(
+            type(self).law, self.z, self.weight, self.bias, self.parameters, observed, self.depth, self.section,
+            node_weight, feature_weight,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class NegativeBinomial(AbstractCounts):
+    r""":math:`y_{vg} \sim \mathrm{NB}(\mu_{vg},\ \theta_g)`; `log_dispersion` (molecule,), see `AbstractCounts`."""
+
+    law: ClassVar[Law] = negative_binomial
+    log_dispersion: Tensor
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        return (self.log_dispersion,)
+
+    def log_prob(self, observed: Tensor) -> Tensor:
+        """Return the log-probability of dense counts."""
+        return negative_binomial_log_prob(observed, self.rate(), self.log_dispersion)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """Return one draw of counts."""
+        return negative_binomial_sample(self.rate(), self.log_dispersion, generator)
+
+
+def negative_binomial_log_prob(observed: Tensor, rate: Tensor, log_dispersion: Tensor) -> Tensor:
+    """Return the log-probability of counts (node, molecule) at a rate (node, molecule) and dispersion (molecule,)."""
+    theta, mu = log_dispersion.exp(), rate.clamp_min(1e-10)
+    return (
+        torch.lgamma(observed + theta) - torch.lgamma(theta) - torch.lgamma(observed + 1)
+        + theta * torch.log(theta / (theta + mu)) + observed * torch.log(mu / (theta + mu))
+    )  # fmt: skip
+
+
+def negative_binomial_sample(rate: Tensor, log_dispersion: Tensor, generator: torch.Generator) -> Tensor:
+    """Return one draw of counts (node, molecule) at a rate (node, molecule) and dispersion (molecule,)."""
+    theta = log_dispersion.exp().expand(len(rate), -1)
+    return torch.poisson(torch._standard_gamma(theta, generator=generator) * rate / theta, generator=generator)
 
 
 @dataclass(frozen=True)

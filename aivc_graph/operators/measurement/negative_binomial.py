@@ -12,7 +12,7 @@ from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.counts import CountInput, prepare_counts
 from aivc_graph.operators.gate import Correction, Gate
 from aivc_graph.operators.measurement import count_fit
-from aivc_graph.operators.measurement.distribution import NegativeBinomial
+from aivc_graph.operators.measurement.distribution import AbstractCounts, NegativeBinomial
 from aivc_graph.operators.measurement.measurement import AbstractMeasurement, MeasurementPlan
 from aivc_graph.operators.part import DECODERS, ENCODERS, FURTHER_ENCODERS, KINDS, Device, Fitting
 
@@ -64,15 +64,19 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
         self.hold("loading", torch.zeros(n, plan.latent))
         self.hold("log_profile", torch.zeros(n))
         self.hold("weight", torch.zeros(n, plan.latent))
-        self.hold("log_dispersion", torch.zeros(n))
         if plan.first:
             self.hold("variance", torch.ones(plan.latent))
             self.hold("own_variance", torch.ones(n))
         self.weight_change = nn.Parameter(torch.zeros(n, plan.latent))
         self.profile_change = nn.Parameter(torch.zeros(n))
-        self.dispersion_change = nn.Parameter(torch.zeros(n))
         self.decoder_gate = Gate()
         self.correction = Correction(plan.latent, plan.latent)
+        self.hold_law(n)
+
+    def hold_law(self, n: int) -> None:
+        """Hold the parameters of the law of `n` molecules around the profile."""
+        self.hold("log_dispersion", torch.zeros(n))
+        self.dispersion_change = nn.Parameter(torch.zeros(n))
 
     def prepare(self, graph: TissueGraph, device: Device) -> CountInput:
         """Return the counts of a window."""
@@ -133,12 +137,22 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
         """Return the log dispersion of each molecule (molecule,)."""
         return self.log_dispersion + self.decoder_gate(self.dispersion_change)
 
-    def likelihood(self, z: Tensor, data: CountInput) -> NegativeBinomial:
-        """Return the distribution of the counts; a section that was not measured has the common profile."""
-        bias = self.log_profile + self.decoder_gate(self.profile_change) + data.section_offset
+    def depth(self, data: CountInput) -> Tensor:
+        """Return how deeply each node was counted (node,)."""
         crow, values = data.counts.crow_indices().long(), data.counts.values()
-        depth = torch.segment_reduce(values, "sum", offsets=crow, initial=0.0)
-        return NegativeBinomial(z, self.decoder(), bias, self.dispersion(), data.section, depth)
+        return torch.segment_reduce(values, "sum", offsets=crow, initial=0.0)
+
+    def likelihood(self, z: Tensor, data: CountInput) -> AbstractCounts:
+        """Return the distribution of the counts; a section that was not measured has the common profile."""
+        return self.given(z, self.decoder(), data.section_offset, data.section, self.depth(data))
+
+    def given(self, z: Tensor, weight: Tensor, offset: Tensor, section: Tensor, depth: Tensor) -> AbstractCounts:
+        """Return the distribution of counts by a decoder's `weight` (molecule, latent), see `AbstractCounts`."""
+        return NegativeBinomial(z, weight, self.log_rate() + offset, section, depth, self.dispersion())
+
+    def log_rate(self) -> Tensor:
+        """Return the log of the common profile (molecule,)."""
+        return self.log_profile + self.decoder_gate(self.profile_change)
 
     def fit_encoder(self, fitting: Fitting) -> None:
         """Fit profile and dispersion; of the counts that the state is made of, principal components and their noise."""
