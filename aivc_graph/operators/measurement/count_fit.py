@@ -22,6 +22,7 @@ from aivc_graph.operators.ridge import ridge
 from aivc_graph.operators.state import Fold
 
 if TYPE_CHECKING:
+    from aivc_graph.operators.measurement.distribution import AbstractCounts
     from aivc_graph.operators.measurement.negative_binomial import NegativeBinomialMeasurement as Measurement
 
 Floats = NDArray[np.floating]
@@ -37,7 +38,8 @@ SCALES = (0.0, 0.25, 0.5, 0.75, 1.0)
 WORTH = 1e-4
 
 
-def _rows(part: Measurement, folds: list[Fold]) -> Iterator[tuple[Fold, CountInput, NDArray[np.int64]]]:
+def rows_of(part: Measurement, folds: list[Fold]) -> Iterator[tuple[Fold, CountInput, NDArray[np.int64]]]:
+    """Yield the windows in which a part measured, what it measured there, and the rows that are fitted on."""
     for fold in folds:
         if ("measurement", *part.slot) in fold.inputs:
             data = fold.inputs.measured(*part.slot)
@@ -48,7 +50,7 @@ def fit_profile(part: Measurement, fitting: Fitting) -> None:
     """Dispersion of each molecule by moments around the profile of its section."""
     surplus, square = 0.0, 0.0
     chunk = max(1, MOST_VALUES // 4 // len(part.plan.names))
-    for _, data, rows in _rows(part, fitting.training):
+    for _, data, rows in rows_of(part, fitting.training):
         section = data.section.cpu().numpy()
         share = torch.softmax(part.log_profile.cpu() + data.section_offset.cpu(), dim=1).numpy()
         csr = to_scipy_csr(data.counts.cpu())
@@ -75,9 +77,8 @@ def fit_components(part: Measurement, fitting: Fitting) -> None:
     doi:10.1111/1467-9868.00196 (probabilistic principal components).
     """
     scaled = []
-    for _, data, rows in _rows(part, fitting.training):
-        section = data.section.cpu().numpy()[rows]
-        scaled.append((to_scipy_csr(data.scaled.forward_csr.cpu())[rows], data.section_mean.cpu().numpy(), section))
+    for _, data, rows in rows_of(part, fitting.training):
+        scaled.append(_weighed(part, data, rows))
     if not any(len(section) for _, _, section in scaled):
         return
     n, latent = len(part.plan.names), part.plan.latent
@@ -101,6 +102,17 @@ def fit_components(part: Measurement, fitting: Fitting) -> None:
     part.variance.copy_(torch.from_numpy(variance).float())
     own = np.maximum(squares - vectors**2 @ variance, 0.05 * squares + 1e-6)
     part.own_variance.copy_(torch.from_numpy(own).float())
+
+
+def _weighed(
+    part: Measurement, data: CountInput, rows: NDArray[np.int64]
+) -> tuple[sparse.csr_matrix, Floats, NDArray[np.int64]]:
+    """Return scaled counts of `rows` and the means of sections, weighed by the importance of molecules; and sections."""
+    scaled, mean = to_scipy_csr(data.scaled.forward_csr.cpu())[rows], data.section_mean.cpu().numpy()
+    if (importance := part.importance) is not None:
+        weight = importance.cpu().numpy()
+        scaled, mean = scaled.multiply(weight).tocsr(), mean * weight
+    return scaled, mean, data.section.cpu().numpy()[rows]
 
 
 def _gram(scaled: sparse.csr_matrix, mean: Floats, section: NDArray[np.int64]) -> Floats:
@@ -135,7 +147,7 @@ def thinning_noise(part: Measurement, fitting: Fitting) -> Tensor:
     """Return the counting noise of each latent dimension (latent,), from the difference of two thinned halves."""
     squares, number = np.zeros(part.plan.latent), 0
     depth = float(part.target_depth)
-    for fold, data, rows in _rows(part, fitting.training):
+    for fold, data, rows in rows_of(part, fitting.training):
         halves = thinned(data, fold.inputs.in_training(part.plan.level), depth, 0.5, fitting.generator)
         difference = (part.encode(halves[0]) - part.encode(halves[1])).cpu().numpy()[rows]
         squares += (difference**2).sum(axis=0)
@@ -159,10 +171,9 @@ def fit_into_first(part: Measurement, fitting: Fitting) -> Tensor:
     for fold in fitting.training:
         other, data = fold.inputs.measured(*first.slot), fold.inputs.measured(*part.slot)
         rows = fold.training(part.plan.level, data.mask * other.mask)
-        section = data.section.cpu().numpy()[rows]
-        pairs.append((to_scipy_csr(data.scaled.forward_csr.cpu())[rows], data.section_mean.cpu().numpy(), section))
+        pairs.append(_weighed(part, data, rows))
         z.append(first.encode(other).cpu().numpy()[rows])
-        group.append(section)
+        group.append(pairs[-1][-1])
     state, groups = np.concatenate(z), np.concatenate(group)
     if len(state) < LEAST_PAIRS:
         level, modality = part.slot
@@ -202,18 +213,24 @@ def _ridge_into(
 
 @dataclass(frozen=True)
 class Asked:
-    """Nodes with what was hidden of them: their state, counts, depth, section profile, and which molecules count."""
+    """Nodes with what was hidden of them: their state, counts, depth, section profile, and which nodes
+    and molecules count."""
 
     z: Tensor
     counts: Tensor
     offset: Tensor
     section: Tensor
     depth: Tensor
+    node: Tensor
     molecule: Tensor
 
     def nll(self, part: Measurement, weight: Tensor) -> Tensor:
-        said = part.given(self.z, weight, self.offset, self.section, self.depth)
-        return said.nll(self.counts, torch.ones(len(self.z), device=self.z.device), self.molecule)
+        """Return the negative log-likelihood of what was hidden, by a decoder's weights."""
+        return self.nll_of(part.given(self.z, weight, self.offset, self.section, self.depth))
+
+    def nll_of(self, said: AbstractCounts) -> Tensor:
+        """Return the negative log-likelihood of what was hidden."""
+        return said.nll(self.counts, self.node, self.molecule)
 
 
 def fit_decoder(part: Measurement, fitting: Fitting) -> None:
@@ -253,7 +270,7 @@ def asked_of(part: Measurement, fitting: Fitting, folds: list[Fold], seed: int) 
 
     Every molecule is hidden once, a third of them at a time, so that each is told from the others.
     """
-    counted = [piece for piece in _rows(part, folds) if len(piece[-1])]
+    counted = [piece for piece in rows_of(part, folds) if len(piece[-1])]
     total = sum(len(rows) for *_, rows in counted)
     every = max(1, -(-TURNS * total * len(part.plan.names) // DECODER_VALUES))
     generator, found = np.random.default_rng(seed), []
@@ -268,5 +285,5 @@ def asked_of(part: Measurement, fitting: Fitting, folds: list[Fold], seed: int) 
             asked = (turn == now).float()
             hidden.shown[part.key] = 1 - asked if len(turn) >= TURNS else torch.ones_like(asked)
             z = fitting.model(fold.inputs, hidden).z[part.plan.level][taken]
-            found.append(Asked(z, counts, data.section_offset, data.section[taken], depth, asked))
+            found.append(Asked(z, counts, data.section_offset, data.section[taken], depth, torch.ones_like(depth), asked))
     return found

@@ -78,6 +78,11 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
         self.hold("log_dispersion", torch.zeros(n))
         self.dispersion_change = nn.Parameter(torch.zeros(n))
 
+    @property
+    def importance(self) -> Tensor | None:
+        """What scaled counts are weighed by before anything is read off them (molecule,); None where all count alike."""
+        return None
+
     def prepare(self, graph: TissueGraph, device: Device) -> CountInput:
         """Return the counts of a window."""
         return prepare_counts(graph, *self.key, float(self.target_depth), device)
@@ -118,6 +123,10 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
 
         and the error is the posterior variance of the second term (latent,).
         """
+        found, error = self._reading(seen)
+        return (found if self.importance is None else found * self.importance[:, None]), error
+
+    def _reading(self, seen: Tensor) -> tuple[Tensor, Tensor]:
         nothing = torch.zeros_like(self.log_precision)
         if bool(seen.all()):
             return self.loading, nothing
@@ -156,10 +165,14 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
 
     def fit_encoder(self, fitting: Fitting) -> None:
         """Fit profile and dispersion; of the counts that the state is made of, principal components and their noise."""
-        count_fit.fit_profile(self, fitting)
+        self.fit_law(fitting)
         if self.plan.first:
             count_fit.fit_components(self, fitting)
             self.log_precision.copy_(-torch.log(count_fit.thinning_noise(self, fitting)))
+
+    def fit_law(self, fitting: Fitting) -> None:
+        """Fit what the law around the profile of the section has of its own."""
+        count_fit.fit_profile(self, fitting)
 
     def fit_further_encoder(self, fitting: Fitting) -> None:
         """Lead further counts into the state that the first ones give."""
