@@ -9,22 +9,22 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, normalize
 
-from aivc_graph.operators.measurement.count_fit import Asked
+from aivc_graph.operators.measurement.count_fit import Asked, Mixture
 from aivc_graph.operators.measurement.distribution import (
     NegativeBinomial,
     negative_binomial_log_prob,
     negative_binomial_sample,
 )
 from aivc_graph.operators.measurement.likelihood import Law, background_foreground
-from aivc_graph.operators.measurement.mixture import AbstractMixtureMeasurement, Mixture
+from aivc_graph.operators.measurement.mixture import AbstractMixtureMeasurement
 from aivc_graph.operators.part import KINDS
 
 
 @dataclass(frozen=True)
 class BackgroundForeground(NegativeBinomial):
-    r""":math:`y \sim \pi_{vg}\,\mathrm{NB}(\ell_v \beta_g, \theta_g) + (1 - \pi_{vg})\,\mathrm{NB}(\mu_{vg}, \theta_g)`.
+    r""":math:`y \sim \pi_{vg}\,\mathrm{NB}(\ell_v \beta_{s(v)g}, \theta_g) + (1 - \pi_{vg})\,\mathrm{NB}(\mu_{vg}, \theta_g)`.
 
-    `log_background` β and `logit` c (molecule,), `slope` u (molecule, latent) of
+    `log_background` β (section, molecule), `logit` c (molecule,), `slope` u (molecule, latent) of
     :math:`\mathrm{logit}\,\pi_{vg} = c_g + z_v \cdot u_g`.
     """
 
@@ -51,11 +51,14 @@ class BackgroundForeground(NegativeBinomial):
 
     def _shares(self) -> Tensor:
         background = torch.sigmoid(self.odds())
-        return background * self.log_background.exp() + (1 - background) * self._profile()
+        return background * self._low() + (1 - background) * self._profile()
+
+    def _low(self) -> Tensor:
+        return self.log_background.exp()[self.section]
 
     def log_prob(self, observed: Tensor) -> Tensor:
         """Return the log-probability of dense counts."""
-        odds, low = self.odds(), self.depth[:, None] * self.log_background.exp()
+        odds, low = self.odds(), self.depth[:, None] * self._low()
         return torch.logaddexp(
             logsigmoid(odds) + negative_binomial_log_prob(observed, low, self.log_dispersion),
             logsigmoid(-odds) + negative_binomial_log_prob(observed, self.rate(), self.log_dispersion),
@@ -64,7 +67,7 @@ class BackgroundForeground(NegativeBinomial):
     def sample(self, generator: torch.Generator) -> Tensor:
         """Return one draw of counts."""
         background = torch.bernoulli(torch.sigmoid(self.odds()), generator=generator)
-        low = self.depth[:, None] * self.log_background.exp()
+        low = self.depth[:, None] * self._low()
         rate = torch.where(background > 0, low, self.rate())
         return negative_binomial_sample(rate, self.log_dispersion, generator)
 
@@ -73,7 +76,7 @@ class BackgroundForeground(NegativeBinomial):
 class BackgroundMeasurement(AbstractMixtureMeasurement):
     r"""Counts of antibodies as a mixture of background and foreground, see `BackgroundForeground`.
 
-    The background of a protein is at most its mean, the foreground :math:`\mu_{vg}` is the negative binomial of
+    The background of a protein is at most its mean in the section, the foreground :math:`\mu_{vg}` is the negative binomial of
     `NegativeBinomialMeasurement` with a share of its own, and :math:`\pi_{vg}` is told of each cell and protein by the
     state. With :math:`\pi = 0` it is that negative binomial, a log-linear read-out of the state, which RNA makes up
     where both are there; with ``weight`` at zero as well the mean of each protein.
@@ -105,7 +108,7 @@ class BackgroundMeasurement(AbstractMixtureMeasurement):
     ) -> BackgroundForeground:
         """Return the mixture."""
         shut = torch.isinf(mixture["logit"])
-        low = self.log_profile - torch.nn.functional.softplus(mixture["below"])
+        low = bias - torch.nn.functional.softplus(mixture["below"])
         bias = bias + torch.where(shut, 0.0, mixture["above"])
         theta, logit = mixture["log_dispersion"], mixture["logit"]
         return BackgroundForeground(z, weight, bias, section, depth, theta, low, logit, mixture["slope"])

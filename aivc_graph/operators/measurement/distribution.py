@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor
@@ -16,7 +16,13 @@ HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
 
 class AbstractDistribution(ABC):
-    """A distribution of the observation of every node."""
+    """A distribution of the observation of every node; `by_node` names its fields that have a row for each."""
+
+    by_node: ClassVar[tuple[str, ...]]
+
+    def at(self, rows: Tensor) -> Self:
+        """Return the distribution of some nodes alone."""
+        return replace(cast(Any, self), **{name: getattr(self, name)[rows] for name in self.by_node})
 
     @abstractmethod
     def mean(self) -> Tensor:
@@ -50,7 +56,8 @@ class AbstractCounts(AbstractDistribution):
     section: Tensor
     depth: Tensor
 
-    # What `counts_nll` is told of the law and its parameters.
+    by_node: ClassVar[tuple[str, ...]] = ("z", "section", "depth")
+    # What `counts_nll` is told of the law.
     law: ClassVar[Law]
 
     @property
@@ -120,6 +127,7 @@ def negative_binomial_sample(rate: Tensor, log_dispersion: Tensor, generator: to
 class Normal(AbstractDistribution):
     """Independent normal features with `location` (node, feature) and `log_scale` (feature,)."""
 
+    by_node: ClassVar[tuple[str, ...]] = ("location",)
     location: Tensor
     log_scale: Tensor
 

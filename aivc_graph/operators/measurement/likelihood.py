@@ -18,7 +18,7 @@ class Rows:
     """Some nodes, what is expected of them, and their counts.
 
     `mu` (row, molecule), the expected counts; `row`, `molecule` and `y` (entry,), the counts that are not zero, and
-    `flat`, their place in `mu`; `z` (row, latent) and `depth` (row,); what their likelihood weighs, `node_weight` (row,)
+    `flat`, their place in `mu`; `z` (row, latent), `depth` and `section` (row,); what their likelihood weighs, `node_weight` (row,)
     and `molecule_weight` (molecule,); and `z_grad` (row, latent), to which a law adds that holds on to the state itself.
     """
 
@@ -29,6 +29,7 @@ class Rows:
     y: Tensor
     z: Tensor
     depth: Tensor
+    section: Tensor
     node_weight: Tensor
     molecule_weight: Tensor
     z_grad: Tensor
@@ -128,7 +129,8 @@ class _Counts(torch.autograd.Function):
             rho = torch.softmax(torch.addmm(own_bias, z[own], weight.t()), dim=1)
             rows = Rows(
                 (rho * depth[own, None]).clamp_min_(1e-10), row, molecule, row * rho.shape[1] + molecule,
-                value[low:high], z[own], depth[own], node_weight[own], molecule_weight, grads[0][own],
+                value[low:high], z[own], depth[own], section[own], node_weight[own], molecule_weight,
+                grads[0][own],
             )  # fmt: skip
             loss, slope = law(rows, tuple(parameters), grads[3:])
             total += loss
@@ -218,14 +220,14 @@ def zero_inflated(rows: Rows, parameters: tuple[Tensor, ...], grads: list[Tensor
 
 
 def background_foreground(rows: Rows, parameters: tuple[Tensor, ...], grads: list[Tensor]) -> tuple[Tensor, Tensor]:
-    r""":math:`\pi\,\mathrm{NB}(\ell\beta, \theta) + (1 - \pi)\,\mathrm{NB}(\mu, \theta)`, π of each node and molecule.
+    r""":math:`\pi\,\mathrm{NB}(\ell\beta_s, \theta) + (1 - \pi)\,\mathrm{NB}(\mu, \theta)`, π of each node and molecule.
 
-    Parameters: log θ, log β, intercept c (molecule,) and slope u (molecule, latent) of :math:`\mathrm{logit}\,\pi = c +
-    z \cdot u`. A molecule whose intercept is minus infinity is the negative binomial.
+    Parameters: log θ (molecule,), log β (section, molecule), intercept c (molecule,) and slope u (molecule, latent) of
+    :math:`\mathrm{logit}\,\pi = c + z \cdot u`. A molecule whose intercept is minus infinity is the negative binomial.
     """
     log_theta, log_background, intercept, u = parameters
     theta, y = log_theta.exp(), rows.dense_counts()
-    low = (rows.depth[:, None] * log_background.exp()).clamp_min_(1e-10)
+    low = (rows.depth[:, None] * log_background.exp()[rows.section]).clamp_min_(1e-10)
     share, share_low = theta / (rows.mu + theta), theta / (low + theta)
     log_share, log_share_low = torch.log(share), torch.log(share_low)
     logit = torch.addmm(intercept, rows.z, u.t())
@@ -242,7 +244,8 @@ def background_foreground(rows: Rows, parameters: tuple[Tensor, ...], grads: lis
     by_theta += r * (share_low - 1 - log_share_low + share_low / theta * y)
     g_theta = (rows.node_weight @ by_theta) * rows.molecule_weight
     grads[0] += theta * g_theta.index_add_(0, rows.molecule, -rows.entry_weight * slope)
-    grads[1] += rows.molecule_weight * (rows.node_weight @ (r * share_low * (low - y)))
+    g_low = (r * share_low * (low - y)).mul_(rows.molecule_weight).mul_(rows.node_weight[:, None])
+    grads[1].index_add_(0, rows.section, g_low)
     g_logit = (pi - r).mul_(rows.molecule_weight).mul_(rows.node_weight[:, None])
     grads[2] += g_logit.sum(dim=0)
     grads[3].addmm_(g_logit.t(), rows.z)

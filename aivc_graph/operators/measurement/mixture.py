@@ -7,18 +7,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from aivc_graph.operators.measurement.count_fit import Asked, asked_of
+from aivc_graph.operators.measurement.count_fit import Asked, Mixture, asked_of, likeliest
 from aivc_graph.operators.measurement.distribution import AbstractCounts
 from aivc_graph.operators.measurement.measurement import MeasurementPlan
 from aivc_graph.operators.measurement.negative_binomial import NegativeBinomialMeasurement
 from aivc_graph.operators.part import Fitting
 
-Mixture = dict[str, Tensor]
-STEPS = 60
-# Where nobody is held out, one node in so many judges what was fitted to the others.
-ONE_IN = 3
-# What a mixture has to earn in held-out likelihood, a node and molecule [nats].
-WORTH = 1e-3
 SHUT = -torch.inf
 
 
@@ -76,49 +70,16 @@ class AbstractMixtureMeasurement(NegativeBinomialMeasurement):
         asked = asked_of(self, fitting, fitting.training, fitting.seed + 2)
         if not asked:
             return
-        if fitting.held_out is fitting.training:
-            mine = [_every(one, ONE_IN, judge=False) for one in asked]
-            judges = [_every(one, ONE_IN, judge=True) for one in asked]
-        else:
-            mine, judges = asked, asked_of(self, fitting, fitting.held_out, fitting.seed + 3)
-        tried = self._fitted(mine)
-        plain = {name: torch.full_like(one, SHUT) if name == "logit" else one for name, one in tried.items()}
-        plain["log_dispersion"] = self.dispersion()
-        gain = sum(self._likelihood(one, tried) - self._likelihood(one, plain) for one in judges)
-        number = sum(float(one.node.sum()) * one.molecule for one in judges)
-        self.opening.copy_((gain > WORTH * number).float())
-        for name, value in (tried if mine is asked else self._fitted(asked)).items():
-            self.get_buffer(f"mixture_{name}").copy_(value)
-
-    def _fitted(self, asked: list[Asked]) -> Mixture:
-        """Return the parameters of greatest likelihood times prior."""
         start = self.start(asked)
-        found = {name: value.clone().requires_grad_() for name, value in start.items()}
-        number = sum(float(one.node.sum()) for one in asked)
-        spread = sum(float(one.node @ one.z.square().sum(dim=1)) for one in asked) / max(number, 1.0)
-        optimiser = torch.optim.LBFGS(found.values(), max_iter=STEPS, history_size=20, line_search_fn="strong_wolfe")
+        spread = sum(float(one.z.square().sum()) for one in asked) / sum(len(one.z) for one in asked)
+        plain = self.let_through(start, self.opening)
 
-        def loss() -> Tensor:
-            optimiser.zero_grad()
-            told = (one.nll_of(self._said(one, found)) for one in asked)
-            value = (sum(told, torch.zeros((), device=self.opening.device)) + self.prior(found, start, spread)) / number
-            value.backward()
-            return value
+        def said(one: Asked, mixture: Mixture) -> AbstractCounts:
+            return self.mixed(one.z, self.weight, self.log_profile + one.offset, one.section, one.depth, mixture)
 
-        with torch.enable_grad():
-            optimiser.step(loss)
-        return {name: value.detach() for name, value in found.items()}
-
-    def _said(self, one: Asked, mixture: Mixture) -> AbstractCounts:
-        bias = self.log_profile + one.offset
-        return self.mixed(one.z, self.weight, bias, one.section, one.depth, mixture)
-
-    def _likelihood(self, one: Asked, mixture: Mixture) -> Tensor:
-        """Return the log-likelihood of each molecule that was hidden (molecule,)."""
-        return (one.node @ self._said(one, mixture).log_prob(one.counts.to_dense())) * one.molecule
-
-
-def _every(one: Asked, step: int, *, judge: bool) -> Asked:
-    """Return what was asked with one node in `step` alone, or with all others."""
-    chosen = torch.arange(len(one.node), device=one.node.device) % step == 0
-    return replace(one, node=(chosen if judge else ~chosen).float())
+        found, better = likeliest(
+            fitting, self, asked, start, plain, said, lambda mixture: self.prior(mixture, start, spread)
+        )
+        self.opening.copy_(better.float())
+        for name, value in found.items():
+            self.get_buffer(f"mixture_{name}").copy_(value)

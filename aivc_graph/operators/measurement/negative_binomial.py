@@ -180,8 +180,13 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
             self.log_precision.copy_(-torch.log(count_fit.fit_into_first(self, fitting)))
 
     def fit_decoder(self, fitting: Fitting) -> None:
-        """Fit the decoder by maximum likelihood of hidden counts, then its scale on held-out tissue."""
+        """Fit the decoder by maximum likelihood of hidden counts, its scale on held-out tissue, then the dispersion."""
         count_fit.fit_decoder(self, fitting)
+        self.fit_noise(fitting)
+
+    def fit_noise(self, fitting: Fitting) -> None:
+        """Fit what the law says of counts about the decoder."""
+        count_fit.fit_dispersion(self, fitting)
 
 
 def _of_own_panel(by_panel: list[Tensor], data: CountInput) -> Tensor:

@@ -69,6 +69,9 @@ class PoissonMeasurement(NegativeBinomialMeasurement):
         """Return the distribution of counts by a decoder's `weight` (molecule, latent)."""
         return Poisson(z, weight, self.log_rate() + offset, section, depth)
 
+    def fit_noise(self, fitting: Fitting) -> None:
+        """Fit nothing: the variance is the mean."""
+
     def fit_law(self, fitting: Fitting) -> None:
         """Say how much a region tells by how few cells it is open in."""
         found, number = np.zeros(len(self.plan.names)), 0

@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from aivc_graph.operators.measurement.count_fit import Asked
+from aivc_graph.operators.measurement.count_fit import Asked, Mixture
 from aivc_graph.operators.measurement.distribution import NegativeBinomial, negative_binomial_log_prob
 from aivc_graph.operators.measurement.likelihood import Law, zero_inflated
-from aivc_graph.operators.measurement.mixture import AbstractMixtureMeasurement, Mixture
+from aivc_graph.operators.measurement.mixture import AbstractMixtureMeasurement
 from aivc_graph.operators.part import KINDS
 
 # Log odds of a surplus zero that a fit starts from.
