@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid, normalize
+from torch.nn.functional import logsigmoid, normalize, softplus
 
 from aivc_graph.operators.measurement.count_fit import Asked, Mixture
 from aivc_graph.operators.measurement.distribution import (
@@ -77,7 +77,7 @@ class BackgroundMeasurement(AbstractMixtureMeasurement):
     r"""Counts of antibodies as a mixture of background and foreground, see `BackgroundForeground`.
 
     The background of a protein is at most its mean in the section, the foreground :math:`\mu_{vg}` is the negative binomial of
-    `NegativeBinomialMeasurement` with a share of its own, and :math:`\pi_{vg}` is told of each cell and protein by the
+    `NegativeBinomialMeasurement` with a share and weights of its own, and :math:`\pi_{vg}` is told of each cell and protein by the
     state. With :math:`\pi = 0` it is that negative binomial, a log-linear read-out of the state, which RNA makes up
     where both are there; with ``weight`` at zero as well the mean of each protein.
 
@@ -95,20 +95,23 @@ class BackgroundMeasurement(AbstractMixtureMeasurement):
             "logit": torch.zeros_like(n),
             "below": torch.full_like(n, 1.0),
             "above": torch.full_like(n, 0.3),
+            "lead": torch.zeros_like(self.weight),
             "slope": torch.zeros_like(self.weight),
         }
 
     def prior(self, mixture: Mixture, start: Mixture, spread: float) -> Tensor:
         """Return the negative log of a normal prior about the start."""
         away = {name: (mixture[name] - start[name]).square().sum() for name in start}
-        return 0.1 * (away["log_dispersion"] + away["logit"] + away["below"] + away["above"]) + spread * away["slope"]
+        of_each = away["log_dispersion"] + away["logit"] + away["below"] + away["above"]
+        return 0.1 * of_each + spread * (away["slope"] + 2 * away["lead"])
 
     def mixed(
         self, z: Tensor, weight: Tensor, bias: Tensor, section: Tensor, depth: Tensor, mixture: Mixture
     ) -> BackgroundForeground:
         """Return the mixture."""
         shut = torch.isinf(mixture["logit"])
-        low = bias - torch.nn.functional.softplus(mixture["below"])
+        low = bias - softplus(mixture["below"])
         bias = bias + torch.where(shut, 0.0, mixture["above"])
+        weight = weight + torch.where(shut[:, None], 0.0, mixture["lead"])
         theta, logit = mixture["log_dispersion"], mixture["logit"]
         return BackgroundForeground(z, weight, bias, section, depth, theta, low, logit, mixture["slope"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 CHUNK_ELEMENTS = 4_000_000
 TABLE_COUNTS = 32
@@ -210,8 +211,8 @@ def zero_inflated(rows: Rows, parameters: tuple[Tensor, ...], grads: list[Tensor
     odds = own - theta * log_share
     r = torch.sigmoid(odds).mul_(zero)
     weight = rows.molecule_weight[some]
-    more = rows.node_weight.sum() * torch.nn.functional.softplus(own) - rows.node_weight @ (
-        torch.nn.functional.softplus(odds) * zero
+    more = rows.node_weight.sum() * softplus(own) - rows.node_weight @ (
+        softplus(odds) * zero
     )
     grads[0][some] += theta * weight * (rows.node_weight @ (r * (log_share + 1 - share)))
     grads[1][some] += weight * (rows.node_weight.sum() * torch.sigmoid(own) - rows.node_weight @ r)
@@ -236,7 +237,7 @@ def background_foreground(rows: Rows, parameters: tuple[Tensor, ...], grads: lis
     r, pi = torch.sigmoid(odds), torch.sigmoid(logit)
     rise, slope = gamma_rise(rows.y, rows.molecule, theta)
     loss = theta * log_share + y * (log_share + torch.log(rows.mu) - log_theta)
-    loss = torch.nn.functional.softplus(logit) - torch.nn.functional.softplus(odds) - loss
+    loss = softplus(logit) - softplus(odds) - loss
     total = (rows.node_weight @ (loss @ rows.molecule_weight)).double()
     total = total + (rows.entry_weight * (torch.lgamma(rows.y + 1) - rise)).double().sum()
 

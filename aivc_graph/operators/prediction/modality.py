@@ -199,6 +199,8 @@ class ModalityPrediction(AbstractPrediction):
         hidden = {(level, one): torch.ones_like(masks[1]) for one in others}
         state = fitting.model(inputs, Hidden(nodes=hidden))
         z = state.z[level].double().cpu().numpy()[rows]
+        if fitting.model.part("measurement", *self.target).plan.first:
+            z = np.zeros_like(z)  # what leads into this state was fitted to the target of every cell, left out or not
         x = self._values(inputs, source.modality, source.depth, rows)
         y = self._values(inputs, self.plan.modality, self.plan.depth, rows)
         return x, z, y, donor[inputs.section[level].cpu().numpy()[rows]]
