@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
 from aivc_graph.operators.counts import CountInput
 from aivc_graph.operators.measurement.distribution import AbstractCounts
 from aivc_graph.operators.measurement.likelihood import Law, bernoulli
@@ -18,7 +18,7 @@ from aivc_graph.operators.measurement.poisson import PoissonMeasurement
 from aivc_graph.operators.part import KINDS, Device
 
 # Depths at which the number of open regions is worked out, up to so many times the number of regions.
-DEPTHS, DEEPEST = 64, 50.0
+DEPTHS, DEEPEST = 200, 50.0
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ class BernoulliMeasurement(PoissonMeasurement):
     def prepare(self, graph: TissueGraph, device: Device) -> OpenInput:
         """Return the counts of a window, and which regions are open."""
         data = super().prepare(graph, device)
-        crow, values = data.counts.crow_indices(), data.counts.values()
-        opened = torch.sparse_csr_tensor(crow, data.counts.col_indices(), (values > 0).float(), data.counts.shape)
-        number = torch.segment_reduce(opened.values(), "sum", offsets=crow.long(), initial=0.0)
+        opened = to_scipy_csr(data.counts.cpu()).copy()
+        opened.data = (opened.data > 0).astype(np.float32)
+        number = np.asarray(opened.sum(axis=1), np.float64).ravel()
         profile = torch.softmax(self.log_profile.cpu() + data.section_offset.cpu(), dim=1).double().numpy()
-        depth = depth_of_open(number.double().cpu().numpy(), data.section.cpu().numpy(), profile)
-        return OpenInput(**vars(data), open=opened, depth=torch.from_numpy(depth).float().to(device))
+        depth = torch.from_numpy(depth_of_open(number, data.section.cpu().numpy(), profile)).float()
+        return OpenInput(**vars(data), open=to_torch_csr(opened).to(device), depth=depth.to(device))
 
     def observation(self, data: OpenInput) -> Tensor:  # type: ignore[override]
         """Return 1 where a region is open, sparse CSR."""

@@ -17,6 +17,9 @@ from aivc_graph.operators.measurement.measurement import MeasurementPlan
 from aivc_graph.operators.measurement.negative_binomial import NegativeBinomialMeasurement
 from aivc_graph.operators.part import KINDS, Fitting
 
+# Log dispersion of counts that vary as a Poisson does.
+NONE = 9.0
+
 
 @dataclass(frozen=True)
 class Poisson(AbstractCounts):
@@ -56,6 +59,10 @@ class PoissonMeasurement(NegativeBinomialMeasurement):
     def __init__(self, plan: MeasurementPlan) -> None:
         super().__init__(plan)
         self.hold("rarity", torch.ones(len(plan.names)))
+
+    def dispersion(self) -> Tensor:
+        """Return a log dispersion (molecule,) at which the negative binomial is the Poisson."""
+        return torch.full_like(self.log_profile, NONE)
 
     def hold_law(self, n: int) -> None:
         """Hold nothing: the variance is the mean."""
