@@ -72,7 +72,8 @@ def graph_of(config: str, more: tuple[str, ...], sections: int) -> TissueGraph:
     with tempfile.TemporaryDirectory() as folder:
         graph = read_store(build(load_config(CONFIGS / f"{config}.yaml", list(more)), Path(folder) / "g.zarr"))
     store = graph[names.CELL]
-    left = graph.in_split(names.CELL, names.TRAIN) & (store.section_index >= sections)
+    train = graph.in_split(names.CELL, names.TRAIN)
+    left = train & ~torch.isin(store.section_index, store.section_index[train].unique()[:sections])
     store.split = torch.where(left, names.SPLITS.index(names.VALIDATION), store.split)
     return graph
 
