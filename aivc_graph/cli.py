@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from aivc_graph import verbs
-from aivc_graph.errors import AivcError, StoreError
+from aivc_graph.errors import AivcError, QueryError, StoreError, unknown_name
 from aivc_graph.pipeline.catalogue import COMPARE, EVALUATE
 from aivc_graph.simulate.catalogue import CATALOGUE
 
@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        given = parser(asks="query" in words).parse_args(words)
+        given, unknown = parser(asks="query" in words).parse_known_args(words)
+        if unknown:
+            given.parser.refuse(unknown[0])
     except AivcError as error:  # a question of a user's package that cannot be imported
         return _report(error)
     level = logging.WARNING if given.quiet else logging.INFO
@@ -65,9 +67,28 @@ def _report(error: Exception) -> int:
     return 1
 
 
-def parser(*, asks: bool = True) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """Parses words, and of one that it does not know names the nearest, as the faults of a configuration do."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            name = action.option_strings[0] if action.option_strings else str(action.metavar)
+            kind = "choice" if action.option_strings else name.lower()
+            raise argparse.ArgumentError(None, str(unknown_name(QueryError, name, kind, value, action.choices)))
+
+    def refuse(self, word: str) -> None:
+        """Exit with what is wrong with a word that belongs to nothing."""
+        if not word.startswith("-"):
+            self.error(f"{word}: one word more than it takes")
+        known = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+        told = unknown_name(QueryError, self.prog, "option", word.partition("=")[0], known)
+        self.error(str(told).removeprefix(f"{self.prog}: "))
+
+
+def parser(*, asks: bool = True) -> Parser:
     """Return the parser of all verbs; the questions of `query`, which take a while to import, only if it `asks`."""
-    top = argparse.ArgumentParser(prog="aivc", description="aivc-graph: a virtual tissue that you can question.")
+    top = Parser(prog="aivc", description="aivc-graph: a virtual tissue that you can question.")
+    top.set_defaults(parser=top)
     top.add_argument("--version", action="version", version=f"aivc {version('aivc-graph')}")
     group = top.add_subparsers(title="verbs", metavar="VERB", required=True)
     for add in (_add_demo, _add_simulate, _add_init, _add_inspect, _add_build, _add_train, _add_evaluate, _add_compare):
@@ -78,12 +99,12 @@ def parser(*, asks: bool = True) -> argparse.ArgumentParser:
     return top
 
 
-def _verb(group: Any, name: str, do: Do, text: str, example: str) -> argparse.ArgumentParser:
+def _verb(group: Any, name: str, do: Do, text: str, example: str) -> Parser:
     several = "\n" in example
     shown = "examples:\n  " + example.replace("\n", "\n  ") if several else f"example: {example}"
-    verb: argparse.ArgumentParser = group.add_parser(name, help=text, description=text, epilog=shown)
+    verb: Parser = group.add_parser(name, help=text, description=text, epilog=shown)
     verb.formatter_class = argparse.RawDescriptionHelpFormatter if several else argparse.HelpFormatter
-    verb.set_defaults(do=do, debug=False, quiet=False, json=False)
+    verb.set_defaults(do=do, parser=verb, debug=False, quiet=False, json=False)
     _loudness(verb)
     return verb
 
@@ -152,6 +173,7 @@ def _add_train(group: Any) -> None:
     )
     verb.add_argument("--out", type=Path, metavar="RUN", help="run folder (runs/<task name>)")
     verb.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
+    verb.add_argument("--overwrite", action="store_true", help="replace a finished run that has other settings")
     _device(verb)
 
 
@@ -221,6 +243,7 @@ def _add_query(group: Any, asks: bool) -> None:
         member, text = QUESTIONS[name], str(facts.get("asks", name))
         example = f"example: aivc query runs/demo {name} {facts.get('example', '')}"
         question = asked.add_parser(name, help=text, description=text, epilog=example)
+        question.set_defaults(parser=question)
         question.add_argument("--out", type=_ends_in(*NODES), metavar="FILE", help=_listed(member.endings))
         question.add_argument("--on", metavar="GRAPH|CONFIG", type=Path, help=ON)
         if member.is_drawn():

@@ -14,11 +14,13 @@ from aivc_graph.errors import ConfigError, ReadError
 from aivc_graph.evaluation.settings import EvaluationConfig
 from aivc_graph.graph.build import GraphConfig
 from aivc_graph.graph.edges.rule import EDGES
+from aivc_graph.io.embeddings import EmbeddingTable
 from aivc_graph.io.reading import READERS, recognise
+from aivc_graph.modalities.encoder import ExportedEncoder
 from aivc_graph.modalities.histology_features import HistologyFeatures
 from aivc_graph.model.settings import BY_NAME, ONE_MEMBER, ModelConfig
 from aivc_graph.operators.part import KINDS
-from aivc_graph.setting_faults import SettingFaults, refuse_pairing, refuse_screen
+from aivc_graph.setting_faults import SettingFaults, put_over, refuse_pairing, refuse_screen
 from aivc_graph.settings import Settings
 from aivc_graph.splits.design import DESIGNS
 from aivc_graph.splits.drawn import AbstractDrawnSplit
@@ -26,7 +28,7 @@ from aivc_graph.tissue.applied import InterventionColumns
 from aivc_graph.tissue.intervention import Intervention
 from aivc_graph.tissue.registration.method import REGISTRATIONS
 from aivc_graph.training.settings import TrainingConfig
-from aivc_graph.yaml_source import Key, YamlSource, dump_yaml, parse_dotted, read_yaml
+from aivc_graph.yaml_source import Key, YamlSource, dump_yaml, read_yaml
 
 ANY = "*"
 
@@ -82,6 +84,23 @@ def _form_of(value: Any) -> str:
     return "columns" if isinstance(value, dict | InterventionColumns) else "list"
 
 
+# How patches are described, by the key that tells one from another; without it by the built-in features.
+FEATURES: dict[str, type[Settings]] = {"encoder": ExportedEncoder, "table": EmbeddingTable}
+BUILT_IN = "built-in"
+
+
+def _described_by(value: Any) -> str:
+    if isinstance(value, dict):
+        return next((key for key in FEATURES if key in value), BUILT_IN)
+    return next((key for key, settings in FEATURES.items() if isinstance(value, settings)), BUILT_IN)
+
+
+Features = Annotated[
+    Annotated[HistologyFeatures, Tag(BUILT_IN)]
+    | Annotated[ExportedEncoder, Tag("encoder")]
+    | Annotated[EmbeddingTable, Tag("table")],
+    Discriminator(_described_by),
+]
 Interventions = Annotated[
     Annotated[tuple[Intervention, ...], Tag("list")] | Annotated[InterventionColumns, Tag("columns")],
     Discriminator(_form_of),
@@ -144,6 +163,9 @@ class SectionConfig(Settings):
     @field_validator("sections_by", "traits_by", mode="before", json_schema_input_type=str | tuple[str, ...])
     @classmethod
     def _one_column_is_a_list_of_one(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            shown = ", ".join(str(one) for one in value.values() if isinstance(one, str)) or "COLUMN"
+            raise ValueError(f"expected a column or a list of columns, such as [{shown}], found {value!r:.60}")
         return [value] if isinstance(value, str) else value
 
     @model_validator(mode="after")
@@ -175,13 +197,14 @@ class TaskConfig(Settings):
     split
         What is held out: ``kind`` and the options of that design; all nodes train if not given.
     features
-        How the tiles under the patches are described; no tile is read if not given.
+        How the tiles under the patches are described: ``{}`` by built-in features, ``{encoder: FILE}`` by a pretrained
+        encoder, ``{table: FILE}`` by embeddings computed elsewhere; no tile is read if not given.
     """
 
     name: str = "task"
     sections: tuple[SectionConfig, ...] = ()
     split: dict[str, Any] | None = None
-    features: HistologyFeatures | None = None
+    features: Features | None = None
 
     @field_validator("name")
     @classmethod
@@ -285,33 +308,6 @@ def beside(value: Any, folder: Path) -> Any:
     return str(folder / value) if isinstance(value, str) and value.startswith("./") else value
 
 
-def put_over(data: dict[str, Any], override: str, faults: SettingFaults) -> None:
-    """Put ``KEY=VALUE`` into `data`; the value is read as YAML."""
-    name, equals, text = (part.strip() for part in override.partition("="))
-    if not equals or not name:
-        faults.add_override(override, "no value", "KEY=VALUE", "write it as in `--set training.epochs=20`")
-        return
-    try:
-        value = YamlSource(text, "--set")
-    except ConfigError:
-        value = None
-    if value is None or value.faults:
-        faults.add_override(name, repr(text), "a plain YAML value", "put it in quotes")
-        return
-    *above, last = key = parse_dotted(name)
-    place: Any = data
-    for part in above:
-        if isinstance(place, dict):
-            place = place.setdefault(part, {})
-        else:
-            place = place[part] if _is_index(part, place) else None
-    if isinstance(place, dict) or _is_index(last, place):
-        place[last] = value.data
-        faults.overridden(key, name)
-    else:
-        faults.add_override(name, "no such place in the file", "a key or an index that is there", "check the key")
-
-
 def options_of(overrides: Sequence[str]) -> dict[str, Any]:
     """Return ``KEY=VALUE`` texts, each value read as YAML, as one mapping."""
     faults, options = SettingFaults(YamlSource("{}", "--set")), dict[str, Any]()
@@ -319,10 +315,6 @@ def options_of(overrides: Sequence[str]) -> dict[str, Any]:
         put_over(options, override, faults)
     faults.raise_if_any()
     return options
-
-
-def _is_index(part: str | int, place: Any) -> bool:
-    return isinstance(place, list) and part in range(len(place))
 
 
 def _check_members(data: dict[str, Any], base: Path, faults: SettingFaults) -> None:
@@ -338,6 +330,10 @@ def _check_members(data: dict[str, Any], base: Path, faults: SettingFaults) -> N
     for key, split in _find(data, ("task", "split")):
         if split is not None:
             faults.check_member(key, split, DESIGNS, "design")
+    for key, features in _find(data, ("task", "features")):
+        if isinstance(features, dict):
+            chosen = FEATURES.get(_described_by(features), HistologyFeatures)
+            faults.check_settings(key, features, chosen, "description of tiles")
     for key, question in _find(data, ("evaluation", "questions", ANY)):
         faults.check_member(key, question, DESIGNS, "design", also=("within",))
         named = str(question.get("kind")) if isinstance(question, dict) else ""

@@ -42,6 +42,9 @@ EFFECT: Final = "effect"
 # The molecule behind a count modality; dense feature modalities have none.
 MOLECULE_OF: Final = {RNA: GENE, ADT: PROTEIN, ATAC: PEAK}
 
+# What is measured molecule by molecule, or marker by marker, and can be told of a node that was not measured.
+PANELS: Final = (*MOLECULE_OF, INTENSITY)
+
 # Attributes of a level that hold the outlines of its nodes, see `aivc_graph.graph.outlines`.
 OUTLINE_CORNERS: Final = "outline_corners"
 OUTLINE_STARTS: Final = "outline_starts"

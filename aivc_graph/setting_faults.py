@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from aivc_graph.errors import ConfigError, Faults, unknown_name
 from aivc_graph.registry import Registry
-from aivc_graph.yaml_source import Key, YamlSource, dotted
+from aivc_graph.yaml_source import Key, YamlSource, dotted, parse_dotted
 
 LAST = 10**9
 PLAIN_WORDS = {"a valid string": "text", "a valid tuple": "a list", "a valid dictionary": "a mapping"}
@@ -71,20 +71,22 @@ class SettingFaults:
         else:
             options = {option: value for option, value in given.items() if option not in (selector, *also)}
             member = registry[name]
-            self._check_options(key, options, getattr(member, "Options", member), word)
+            self.check_settings(key, options, getattr(member, "Options", member), word)
         if len(self._faults) > before:
             self._faulty.append(key)
 
-    def _check_options(self, key: Key, options: dict[str, Any], member: type[BaseModel], word: str) -> None:
+    def check_settings(self, key: Key, options: dict[str, Any], member: type[BaseModel], word: str) -> None:
+        """Check a mapping that should make a `member`; `word` is what messages call it."""
         try:
             member.model_validate(options)
         except ValidationError as error:
             self.add_validation(error, member, options, key, f"this {word} takes: ")
+            self._faulty.append(key)
 
     def without_faulty(self, data: dict[str, Any]) -> dict[str, Any]:
         """Return a copy of `data` without the mappings `check_member` refused, so that the rest can be checked."""
         kept = copy.deepcopy(data)
-        for *above, last in self._faulty:
+        for *above, last in dict.fromkeys(self._faulty):
             place: Any = kept
             for part in above:
                 place = place[part]
@@ -105,6 +107,37 @@ class SettingFaults:
                 below = dotted(key[depth:])
                 return f"--set {self._overrides[key[:depth]]}" + (f": {below}" if below else ""), LAST
         return self._source.where(key), self._source.line(key)
+
+
+def put_over(data: dict[str, Any], override: str, faults: SettingFaults) -> None:
+    """Put ``KEY=VALUE`` into `data`; the value is read as YAML."""
+    name, equals, text = (part.strip() for part in override.partition("="))
+    if not equals or not name:
+        faults.add_override(override, "no value", "KEY=VALUE", "write it as in `--set training.epochs=20`")
+        return
+    try:
+        value = YamlSource(text, "--set")
+    except ConfigError:
+        value = None
+    if value is None or value.faults:
+        faults.add_override(name, repr(text), "a plain YAML value", "put it in quotes")
+        return
+    *above, last = key = parse_dotted(name)
+    place: Any = data
+    for part in above:
+        if isinstance(place, dict):
+            place = place.setdefault(part, {})
+        else:
+            place = place[part] if _is_index(part, place) else None
+    if isinstance(place, dict) or _is_index(last, place):
+        place[last] = value.data
+        faults.overridden(key, name)
+    else:
+        faults.add_override(name, "no such place in the file", "a key or an index that is there", "check the key")
+
+
+def _is_index(part: str | int, place: Any) -> bool:
+    return isinstance(place, list) and part in range(len(place))
 
 
 def said_of(

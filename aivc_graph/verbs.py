@@ -64,7 +64,8 @@ def train(given: argparse.Namespace) -> None:
     from aivc_graph.pipeline.train import train_config
 
     config = load_config(given.config, given.overrides)
-    run = train_config(config, given.graph, given.out, resume=given.resume, device=given.device)
+    told = {"resume": given.resume, "overwrite": given.overwrite, "device": given.device}
+    run = train_config(config, given.graph, given.out, **told)
     _say(given, {"run": run.folder})
 
 

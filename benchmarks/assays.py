@@ -1,13 +1,14 @@
-"""Measurement operators beside each other on real data: held-out likelihood, seconds, and what more modalities are worth.
+"""Measurement members beside each other on real data: held-out likelihood, seconds, what more modalities are worth.
 
     AIVC_DATA=… OMP_NUM_THREADS=1 nice -n 10 python benchmarks/assays.py
 
 Bone marrow, RNA and protein (Luecken 2021, openreview.net/forum?id=gN35BGa1Rt), each donor asked in turn of a model of
-the other; mouse cortex, RNA and chromatin (Chen 2019, doi:10.1038/s41587-019-0290-0), cells
-of two libraries asked of a model of three others. Models are the closed form alone. Writes ``benchmarks/results/assays.json``: nats a value of held-out cells,
-their own observation of the modality hidden, by member, with the difference to the negative binomial and its interval
-over cells; the error of half the proteins told by RNA, and by RNA and the other half; seconds of a likelihood with its
-gradient, of 2,000 nodes and 1,000 molecules; and of a whole training step, over those of the negative binomial.
+the other; mouse cortex, RNA and chromatin (Chen 2019, doi:10.1038/s41587-019-0290-0), cells of two libraries asked of a
+model of three others. Models are the closed form alone. Writes ``benchmarks/results/assays.json``: nats a value of
+held-out cells, their own observation of the modality hidden, by member, with the difference to the negative binomial
+and its interval over cells; the error of half the proteins told by RNA, and by RNA and the other half; seconds of a
+likelihood with its gradient, of 2,000 nodes and 1,000 molecules, and of a whole training step, over those of the
+negative binomial.
 """
 
 from __future__ import annotations
@@ -107,7 +108,10 @@ def members(graph: TissueGraph, modality: str) -> dict[str, Any]:
         model = fitted(graph, **{modality: kind})
         part = model.part("measurement", names.CELL, modality)
         nats[kind] = by_cell(model, graph, modality)
-        told[kind] = {"nats": round(float(nats[kind].mean()), 4), "cpu seconds": round(time.process_time() - started, 1)}
+        told[kind] = {
+            "nats": round(float(nats[kind].mean()), 4),
+            "cpu seconds": round(time.process_time() - started, 1),
+        }
         if hasattr(part, "opening"):
             told[kind]["share let through"] = round(float(part.opening.mean()), 3)
         told[kind]["step"] = step_seconds(model, graph)

@@ -27,9 +27,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from hostile_kinds import Kind, kinds
 
 MOST_S, MOST_BYTES = 30, 2 * 2**30
 LEAST = 1_000  # mutants of all kinds together, from which on the counts are kept
@@ -37,16 +38,6 @@ REFUSED, READ, UNTYPED = 0, 1, 2
 HUGE = (b"9" * 10, b"2000000000", b"-1", b"0", b"1e308", b"4294967295", b"9223372036854775807")
 WORDS = (b"nan", b"inf", b"-inf", b"1e400", b"-5", b"", b"x", b"\xff\xfe", b'"', b"1,5", b"0x10", b"\xce\xbc", b"=1+1")
 Mutation = Callable[[bytes, random.Random], bytes]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of file: where its sound example lies, which of its files are changed, and how it is read."""
-
-    name: str
-    place: Path
-    read: Callable[[Path], Any]
-    share: float = 1.0
 
 
 def flip(data: bytes, chance: random.Random) -> bytes:
@@ -200,102 +191,6 @@ def outcome(read: Callable[[Path], Any], path: Path) -> tuple[str, str]:
     if (used.ru_maxrss - before) * 1024 > MOST_BYTES:
         return "too much memory", said
     return {REFUSED: "refused", READ: "read"}.get(code, "untyped"), said
-
-
-def kinds(work: Path) -> list[Kind]:
-    """Write a sound example of every kind that is read; return them."""
-    import anndata as ad
-    import dask
-    import h5py
-    import numpy as np
-    import pandas as pd
-    from scipy import io, sparse
-
-    from aivc_graph.config import load_config
-    from aivc_graph.io.footprints import read_footprints
-    from aivc_graph.io.h5ad_file import read_anndata
-    from aivc_graph.io.reading import read
-    from aivc_graph.simulate.presets import UNTREATED, DonorPlan, Preset
-    from aivc_graph.simulate.simulate import simulate
-    from aivc_graph.tissue.registration.affine_file import AffineFileRegistration
-    from aivc_graph.tissue.thumbnail import thumbnail
-
-    dask.config.set(scheduler="synchronous")  # threads of a parent do not live on in its children
-    study = simulate(Preset(220.0, (DonorPlan("D1", "site", (UNTREATED,)),), mpp=4.0), work / "study")
-    home = next(study.glob("D1*"))
-    rng = np.random.default_rng(0)
-    n, genes = 48, [f"G{i}" for i in range(40)]
-    counts = rng.poisson(2.0, (n, len(genes)))
-    xy = np.column_stack([np.arange(n) % 8, np.arange(n) // 8]) * 20.0
-    cells = [f"cell{i}" for i in range(n)]
-    frame = pd.DataFrame(counts, columns=genes).assign(barcode=cells, x=xy[:, 0], y=xy[:, 1], area=80.0)
-    rows = {"level": "cell", "um_per_unit": 1.0, "diameter_um": 10.0}
-    made: list[Kind] = []
-
-    def add(name: str, path: Path, share: float = 1.0, slide: bool = False, **options: Any) -> None:
-        def asked(place: Path) -> Any:
-            section = read(place, **options)
-            return thumbnail(section) if slide else section
-
-        made.append(Kind(name, path, asked, share))
-
-    frame.to_csv(work / "cells.csv", index=False)
-    frame.to_csv(work / "cells.csv.gz", index=False)
-    frame.to_parquet(work / "cells.parquet")
-    for ending in ("csv", "csv.gz", "parquet"):
-        add(ending, work / f"cells.{ending}", reader="plain_table", **rows)
-    table = ad.AnnData(sparse.csr_matrix(counts, dtype=np.float32), obs=pd.DataFrame(index=cells),
-                       var=pd.DataFrame(index=genes), obsm={"spatial": xy})  # fmt: skip
-    table.write_h5ad(work / "sparse.h5ad")
-    ad.AnnData(table.X.toarray(), obs=table.obs, var=table.var, obsm={"spatial": xy}).write_h5ad(
-        work / "dense.h5ad", compression="gzip"
-    )
-    for name in ("sparse", "dense"):
-        add(f"h5ad {name}", work / f"{name}.h5ad", reader="h5ad", **rows)
-    with h5py.File(work / "cells.loom", "w") as loom:
-        loom.create_dataset("matrix", data=counts.T, chunks=(8, 8), compression="gzip")
-        loom["row_attrs/Gene"] = np.array(genes, dtype=object)
-        for key, value in {"CellID": np.array(cells, dtype=object), "X": xy[:, 0], "Y": xy[:, 1]}.items():
-            loom[f"col_attrs/{key}"] = value
-        for group in ("layers", "row_graphs", "col_graphs"):
-            loom.create_group(group)
-    add("loom", work / "cells.loom", reader="loom", um_per_unit=1.0, diameter_um=10.0)
-    named = pd.DataFrame(counts, columns=genes, index=[f"{x:.0f}x{y:.0f}" for x, y in xy / 20 + 1])
-    named.to_csv(work / "array.tsv", sep="\t")
-    add("legacy ST", work / "array.tsv", reader="legacy_st")
-    add("spaceranger", home / "spaceranger", reader="spaceranger", share=0.8)
-    add("xenium", home / "xenium", reader="xenium", share=0.8)
-    mtx = work / "mtx"
-    shutil.copytree(home / "xenium", mtx)
-    (mtx / "cell_feature_matrix.h5").unlink()
-    folder = mtx / "cell_feature_matrix"
-    folder.mkdir()
-    ids = pd.read_parquet(mtx / "cells.parquet")["cell_id"].astype(str)
-    some = sparse.random(len(genes), len(ids), 0.2, random_state=0, data_rvs=lambda k: np.ones(k)).astype(int)
-    io.mmwrite(folder / "matrix.mtx", some)
-    pd.DataFrame({"id": genes, "name": genes, "kind": "Gene Expression"}).to_csv(
-        folder / "features.tsv", sep="\t", header=False, index=False
-    )
-    ids.to_csv(folder / "barcodes.tsv", header=False, index=False)
-    made.append(Kind("MTX", mtx, lambda place: read(place, reader="xenium", transcripts=False)))
-    store = work / "own.zarr"
-    read(work / "sparse.h5ad", reader="h5ad", **rows).write(store)
-    add("Zarr", store, reader="spatialdata", share=0.5)
-    add("TIFF", home / "slide.ome.tif", reader="slide", slide=True, share=0.8)
-    picture = next((home / "spaceranger").rglob("*.png"))
-    add("PNG", picture, reader="slide", mpp=4.0, slide=True, share=0.5)
-    np.savetxt(work / "affine.csv", np.diag([2.0, 2.0, 1.0]), delimiter=",")
-    (work / "affine.json").write_text(json.dumps([[2.0, 0, 5], [0, 2.0, 5], [0, 0, 1.0]]))
-    for ending in ("csv", "json"):
-        ask = lambda place: AffineFileRegistration(path=place)(None, "a", "b")  # noqa: E731
-        made.append(Kind(f"affine {ending}", work / f"affine.{ending}", ask, 0.3))
-    made.append(Kind("AnnData of scores", work / "sparse.h5ad", read_anndata, 0.5))
-    weights = pd.DataFrame({"source": "P", "target": genes[:9], "weight": 1.0})
-    weights.to_csv(work / "weights.csv", index=False)
-    made.append(Kind("weights", work / "weights.csv", read_footprints, 0.3))
-    (work / "config.yaml").write_text((study / "config.yaml").read_text())
-    made.append(Kind("YAML", work / "config.yaml", load_config, 0.3))
-    return made
 
 
 def tried(kind: Kind, numbers: range, work: Path) -> list[dict[str, Any]]:

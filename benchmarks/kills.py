@@ -32,6 +32,7 @@ from typing import Any
 CALLS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "shutil.rmtree", "ctypes.dlsym")
 CREATING = ("open", "os.mkdir", "os.link", "fsync")
 KILLED, FAILED, REFUSED = 9, 3, 4
+LEAST = 100  # kills of each verb, from which on the counts are kept
 LEFT = re.compile(r"(^|/)(\.tmp-[^/]*|\.old-[^/]*|\.[^/]*\.lock|unfinished)(/|$)")
 CLOCK = re.compile(rb', "seconds": [\d.e-]+, "nodes_per_second": \d+')
 Content = dict[str, str]
@@ -258,7 +259,7 @@ def verbs(inputs: Path) -> list[Verb]:
 
     def train(place: Path, *settings: str, resume: bool = False) -> None:
         given = load_config(config, list(settings))
-        train_config(given, None, place / "run", resume=resume, device="cpu")
+        train_config(given, None, place / "run", resume=resume, device="cpu", overwrite=True)
 
     train(inputs)
     scores = evaluating.evaluate(inputs / "run")
@@ -332,10 +333,10 @@ def main() -> int:
         for verb in verbs(inputs):
             if any(word in verb.name for word in options.only):
                 rows.append(tried(verb, Path(folder) / "work", options.points, 10))
+                if options.points >= LEAST:
+                    write_result(options.out, rows[-1], part=verb.name)
                 print(json.dumps(rows[-1]), flush=True)
     faults = sum(len(row["faults"]) for row in rows)
-    if options.only == [""]:
-        write_result(options.out, {"killed": sum(row["killed"] for row in rows), "faults": faults, "verbs": rows})
     print(f"{sum(row['killed'] for row in rows):,} kills of {len(rows)} verbs, {faults} faults")
     return 1 if faults else 0
 

@@ -119,6 +119,29 @@ def test_wrong_usage_exits_2(given: list[str], capsys: pytest.CaptureFixture[str
     assert "usage: aivc" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("buidl", "aivc: error: VERB: no verb named 'buidl'; did you mean 'build'? (known: build, compare"),
+        ("query run mood", "aivc query: error: QUESTION: no question named 'mood' (known: abundance, comp"),
+        ("query run nichs", "QUESTION: no question named 'nichs'; did you mean 'niches'?"),
+        ("query run niches --levle cell", "RUN niches: error: no option named '--levle'; did you mean '--level'?"),
+        ("query run niches --level cel", "--level: no choice named 'cel'; did you mean 'cell'? (known: cell, patch"),
+        ("train a.yaml --sett=x=1", "aivc train: error: no option named '--sett'; did you mean '--set'? (known"),
+        ("export run --to geojsn --out x", "--to: no choice named 'geojsn'; did you mean 'geojson'?"),
+        ("compare a b --outt c.csv", "no option named '--outt'; did you mean '--out'?"),
+        ("inspect a b", "aivc inspect: error: b: one word more than it takes"),
+    ],
+)
+def test_a_word_that_is_not_known_is_told_with_the_nearest(
+    given: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as done:
+        cli.main(given.split())
+    assert done.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 def test_faulty_configuration_exits_2_without_traceback(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("training:\n  epoch: 3\n  seed: x\n")
     out = tmp_path / "run"

@@ -275,6 +275,20 @@ def test_a_number_where_a_name_is_due(write: Any) -> None:
     assert message == "x.yaml:6: task.sections[0].donor: expected text, found 151510; put it in quotes"
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("traits_by: {stage: stage}", "such as [stage], found {'stage': 'stage'}"),
+        ("traits_by: {stage: s, age: a}", "such as [s, a], found"),
+        ("sections_by: {library: 1}", "such as [COLUMN], found"),
+    ],
+)
+def test_a_mapping_where_columns_are_due_is_answered_with_an_example(write: Any, given: str, said: str) -> None:
+    (message,) = faults(write(GOOD.replace("donor: d1", given)))
+    assert message.startswith(f"x.yaml:6: task.sections[0].{given.partition(':')[0]}: expected a column or a list of")
+    assert said in message
+
+
 def test_missing_key(write: Any) -> None:
     (message,) = faults(write("task:\n  sections:\n    - name: A\n"))
     assert message == "x.yaml:3: task.sections[0].sources: expected a value, found nothing; add `sources:`"

@@ -34,7 +34,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOOR_ROOMS) for room in room
 
 TORCH = {"torch", "torch_geometric"}
 TORCH_FROM = FLOOR["graph"]
-TORCH_INSIDE_FUNCTIONS = {"aivc_graph.modalities.encoder"}
+TORCH_INSIDE_FUNCTIONS = {"aivc_graph.modalities.encoder_files"}
 HEAVY = {"spatialdata", "squidpy", "skimage", "tifffile", "openslide", "geopandas", "imagecodecs"}
 HEAVY_FLOORS = range(FLOOR["tissue"], FLOOR["graph"] + 1)
 ROOM_WITH_KINDS = "operators"
@@ -228,7 +228,7 @@ def test_readers_and_writers_are_of_the_room_io(tmp_path: Path, room: str) -> No
     [
         ("graph/a", "import torch\nfrom aivc_graph import names\nfrom aivc_graph.tissue.section import add_level"),
         ("io/a", "def f():\n    import spatialdata"),
-        ("modalities/encoder", "def f():\n    import torch"),
+        ("modalities/encoder_files", "def f():\n    import torch"),
         ("operators/lift/a", "from aivc_graph.operators.product import g\nfrom aivc_graph.operators.lift.b import h"),
     ],
 )

@@ -14,6 +14,7 @@ from aivc_graph.evaluation.optimism import optimism_gap
 from aivc_graph.evaluation.receptive_field import Step, receptive_field
 from aivc_graph.evaluation.similarity import nearest_distance, similarity_across, spread_rows
 from aivc_graph.graph.profiles import scale_counts
+from aivc_graph.graph.terms import dense, measured_terms
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 
 Rows = NDArray[np.bool_]
@@ -32,7 +33,7 @@ def audit_graph(
     Parameters
     ----------
     train, asked
-        The sides (node,) by level, of nodes with counts of RNA.
+        The sides (node,) by level, of nodes with counts of RNA or intensities.
     steps
         Message-passing steps, `ModelPlan.steps`.
     seed
@@ -99,7 +100,12 @@ def audit_profiles(
 
 
 def log_profiles(graph: TissueGraph, level: str, rows: NDArray[np.int64], n_train: int) -> Floats:
-    """Return log1p scaled counts (row, gene) of the genes most counted in the first `n_train` rows."""
+    """Return log1p scaled counts (row, gene) of the genes most counted in the first `n_train` rows.
+
+    Where there are intensities and no RNA, the arcsinh of all markers.
+    """
+    if names.RNA not in graph.modalities(level):
+        return dense(measured_terms(graph, level, names.INTENSITY, rows))
     counts = to_scipy_csr(graph.counts(level, names.RNA))[rows]
     total = np.asarray(counts[:n_train].sum(axis=0)).ravel()
     genes = np.sort(np.argsort(-total, kind="stable")[: min(GENES, int((total > 0).sum()))])

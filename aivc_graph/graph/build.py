@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, PositiveFloat, field_validator
 from scipy import sparse
 
 from aivc_graph import names
@@ -50,6 +50,9 @@ class GraphConfig(Settings):
         Keep the most variable genes of each level, chosen on training nodes; all if not given.
     keep_genes
         Symbols kept in any case.
+    cofactor
+        Scale, in the file's units, at which arcsinh of an intensity turns from linear to logarithmic: one for all, or
+        by marker such as ``{CD8: 0.5}``; markers without are fitted on training nodes.
     """
 
     patch_um: float = Field(100.0, ge=1, le=100_000)
@@ -58,6 +61,7 @@ class GraphConfig(Settings):
     edges: dict[str, dict[str, Any]] = Field(default_factory=lambda: {v: {"kind": "knn", "k": 18} for v in LATERAL})
     n_genes: int | None = Field(None, ge=1)
     keep_genes: tuple[str, ...] = ()
+    cofactor: PositiveFloat | dict[str, PositiveFloat] | None = None
 
     @field_validator("edges")
     @classmethod
@@ -93,7 +97,8 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None) -> Tissu
     config = config or GraphConfig()
     started = time.perf_counter()
     graph = lay_graph(sections, config)
-    add_observations(graph, sections, n_genes=config.n_genes, keep_genes=config.keep_genes)
+    kept = {"n_genes": config.n_genes, "keep_genes": config.keep_genes}
+    add_observations(graph, sections, **kept, cofactor=config.cofactor)
     add_interventions(graph, sections)
     add_section_profiles(graph)
     keep_outlines(graph, sections)

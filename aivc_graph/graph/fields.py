@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aivc_graph.graph.tissue_graph import TissueGraph
 
 # Attributes of a level that run over molecules or corners, whatever their length.
-_OVER_OTHERS = ("_panel", "_common", names.OUTLINE_CORNERS, names.OUTLINE_STARTS)
+_OVER_OTHERS = ("_panel", "_common", "_cofactor", names.OUTLINE_CORNERS, names.OUTLINE_STARTS)
 
 
 def row_fields(graph: TissueGraph, node_type: str) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import GraphError, unknown_name
+from aivc_graph.graph.cofactors import add_cofactors
 from aivc_graph.graph.features import check_levels, shared_panel, variable_features
 from aivc_graph.graph.tissue_graph import TissueGraph, to_torch_csr
 from aivc_graph.tissue.doubt import doubt
@@ -25,13 +27,19 @@ OTHER_TISSUE = 10.0
 
 
 def add_observations(
-    graph: TissueGraph, sections: list[Any], *, n_genes: int | None, keep_genes: tuple[str, ...]
+    graph: TissueGraph,
+    sections: list[Any],
+    *,
+    n_genes: int | None,
+    keep_genes: tuple[str, ...],
+    cofactor: float | Mapping[str, float] | None = None,
 ) -> None:
     """Add every table of every section to its level.
 
     A count table becomes the relation (molecule, observed_in, level): CSR (node, molecule), and the level's attribute
     ``<modality>_panel`` (molecule,) says which molecules were measured there. A dense table becomes an attribute
-    (node, feature), in which NaN was not measured. Either way ``<modality>_mask`` (node,) says who was measured; a node
+    (node, feature), in which NaN was not measured; one of intensities comes with the `cofactor` of each marker, see
+    `aivc_graph.graph.cofactors`. Either way ``<modality>_mask`` (node,) says who was measured; a node
     without any count was not.
     """
     for modality, molecule in names.MOLECULE_OF.items():
@@ -42,6 +50,8 @@ def add_observations(
         dense = {key.removeprefix(f"{level}_") for s in sections for key in s.tables if key.startswith(f"{level}_")}
         for modality in sorted(dense - set(names.MOLECULE_OF)):
             _add_dense(graph, level, modality, _tables(graph, sections, level, modality))
+            if modality == names.INTENSITY:
+                add_cofactors(graph, level, modality, cofactor)
 
 
 def anchor_count(graph: TissueGraph, level: str = names.PATCH) -> dict[str, int]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from aivc_graph import names
+from aivc_graph.graph.cofactors import cofactor_name
 from aivc_graph.graph.panels import measured_molecules
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 
@@ -20,9 +21,9 @@ def add_section_profiles(graph: TissueGraph, like: TissueGraph | None = None) ->
     For counts: ``<level>_<modality>_mean`` (section, molecule), mean of log1p counts scaled to the level's depth, and
     ``…_offset``, log of the section's profile over the common one; the depth is the median of training nodes, kept as
     the level's ``<modality>_depth`` beside the common log profile, ``<modality>_common`` (molecule,). For features:
-    ``…_mean`` (section, feature), over the nodes in which it is no NaN. A section with training nodes is described by
-    those alone; a section held out whole by its own nodes, without labels; one that was not measured by the common
-    mean.
+    ``…_mean`` and ``…_spread`` (section, feature), over the nodes in which it is no NaN, of intensities of their
+    arcsinh. A section with training nodes is described by those alone; a section held out whole by its own nodes,
+    without labels; one that was not measured by the common mean.
 
     Parameters
     ----------
@@ -146,6 +147,8 @@ def _feature_profiles(
 ) -> None:
     sums, number = _averager(graph, level, rows)
     values = graph[level][modality].numpy()
+    if (cofactor := cofactor_name(modality)) in graph[level]:
+        values = np.arcsinh(values / graph[level][cofactor].numpy())
     known = np.isfinite(values)
     divide = np.maximum(np.asarray(sums @ known.astype(np.float32)), 1)
     mean = np.asarray(sums @ np.where(known, values, 0)) / divide

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, GraphError
+from aivc_graph.graph.cofactors import cofactor_name
 from aivc_graph.graph.panels import measured_name
 from aivc_graph.graph.profiles import add_section_profiles
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
@@ -123,6 +124,8 @@ def _order_features(found: TissueGraph, like: TissueGraph, level: str, modality:
         _check_all(wanted, place >= 0, f"{level} · {modality}", "features", faults)
         found[level][modality] = found[level][modality][:, torch.from_numpy(place)]
     found[level][f"{modality}_names"] = list(wanted)
+    if (cofactor := cofactor_name(modality)) in like[level]:
+        found[level][cofactor] = like[level][cofactor]
 
 
 def _check_enough(wanted: pd.Index, there: NDArray[np.bool_], own: pd.Index, where: str, faults: Faults) -> None:

@@ -1,4 +1,4 @@
-"""The terms in which values of a modality are told and compared: logarithms that the depth of a node does not move."""
+"""The terms in which values of a modality are told and compared: logarithms, or what is nearly one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from aivc_graph import names
+from aivc_graph.graph.cofactors import cofactor_name
 from aivc_graph.graph.panels import panel_columns
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
@@ -16,17 +17,19 @@ from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 Floats = NDArray[np.floating[Any]]
 # Sparse or dense (node, molecule).
 Values: TypeAlias = Any
+# The depth of counts, or the cofactor of each marker (marker,).
+Depth: TypeAlias = float | tuple[float, ...]
 
 # What tells of no molecule by name, or of no untreated node.
 OTHER = (names.HISTOLOGY, names.MORPHOLOGY, names.EFFECT)
 
 
-def in_terms(values: Values, modality: str, depth: float | Floats) -> Values:
+def in_terms(values: Values, modality: str, depth: Depth | Floats) -> Values:
     r"""Return values (node, molecule) in the terms of their modality; sparse ones stay sparse.
 
     RNA and chromatin: :math:`\log(1 + c\,y/\sum y)` with c the level's `depth`, one or (node,). Protein, of which a few
-    carry most of the counts: the centred log ratio :math:`\log(1 + y / \exp(\overline{\log(1 + y)}))`. Features as
-    they are.
+    carry most of the counts: the centred log ratio :math:`\log(1 + y / \exp(\overline{\log(1 + y)}))`.
+    Intensities: :math:`\operatorname{arcsinh}(y / c)` with c the cofactor of each marker. Features as they are.
 
     References
     ----------
@@ -37,6 +40,8 @@ def in_terms(values: Values, modality: str, depth: float | Floats) -> Values:
     >>> in_terms(sparse.csr_matrix([[3.0, 0.0]]), "protein", 1.0).toarray().round(3)
     array([[0.916, 0.   ]], dtype=float32)
     """
+    if modality == names.INTENSITY:
+        return np.arcsinh(values / np.asarray(depth, np.float32))
     if modality not in names.MOLECULE_OF:
         return values
     if modality != names.ADT:
@@ -47,12 +52,14 @@ def in_terms(values: Values, modality: str, depth: float | Floats) -> Values:
     return ratio.log1p()
 
 
-def shares_of(told: Floats, modality: str, depth: float) -> Floats:
+def shares_of(told: Floats, modality: str, depth: Depth) -> Floats:
     """Return the shares of molecules (node, molecule) that go with values of counts in the terms of their modality.
 
     A centred log ratio says nothing of the total, so that the shares of proteins are brought to sum one; those of
-    logarithms at one depth sum to about one.
+    logarithms at one depth sum to about one. Of intensities they are the intensities, in the file's units.
     """
+    if modality == names.INTENSITY:
+        return np.asarray(np.sinh(told) * np.asarray(depth))
     amount = np.expm1(np.clip(told, 1e-6, 20.0))
     return amount / amount.sum(axis=1, keepdims=True) if modality == names.ADT else amount / depth
 
@@ -65,7 +72,7 @@ def raw_values(graph: TissueGraph, level: str, modality: str) -> Values:
     return counts if len(columns) == counts.shape[1] else counts[:, columns]
 
 
-def measured_terms(graph: TissueGraph, level: str, modality: str, rows: NDArray[Any]) -> Values:
+def measured_terms(graph: TissueGraph, level: str, modality: str, rows: NDArray[Any] | slice) -> Values:
     """Return what was measured of `rows`, boolean (node,) or positions, in its terms (row, molecule)."""
     return in_terms(raw_values(graph, level, modality)[rows], modality, depth_of(graph, level, modality))
 
@@ -75,8 +82,10 @@ def dense(values: Values) -> NDArray[np.float64]:
     return np.asarray(values.toarray() if sparse.issparse(values) else values, np.float64)
 
 
-def depth_of(graph: TissueGraph, level: str, modality: str) -> float:
-    """Return the depth that counts of a level are scaled to [counts]; one where there are none."""
+def depth_of(graph: TissueGraph, level: str, modality: str) -> Depth:
+    """Return the depth that counts of a level are scaled to [counts], or the cofactor of each marker; else one."""
+    if (cofactor := cofactor_name(modality)) in graph[level]:
+        return tuple(graph[level][cofactor].tolist())
     return float(graph[level].get(f"{modality}_depth", 1.0))
 
 

@@ -1,4 +1,4 @@
-"""Rows as anybody writes them: with positions or without, of counts, logarithms or effects."""
+"""Rows as anybody writes them: with positions or without, of counts, logarithms, effects or intensities."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.schema import check_counts, check_measured
 from aivc_graph.tissue.section import add_cells, add_observation, new_section
 
-DENSE = {"log": names.LOG_EXPRESSION, "effect": names.EFFECT}
+DENSE = {"log": names.LOG_EXPRESSION, "effect": names.EFFECT, "intensity": names.INTENSITY}
 # Options that say nothing of rows without positions, or of values that are no counts: refused, not ignored.
 OF_PLACES = ("um_per_unit", "diameter_um", "area")
 OF_COUNTS = ("modality", "duplicates", "organism")
@@ -30,7 +30,7 @@ class NoPositions(ReadError):
 
 
 class AbstractAnyRowsReader(AbstractRowsReader):
-    """Reads what anybody writes: rows with positions or without, of counts, logarithms or effects.
+    """Reads what anybody writes: rows with positions or without, of counts, logarithms, effects or intensities.
 
     Parameters
     ----------
@@ -39,15 +39,17 @@ class AbstractAnyRowsReader(AbstractRowsReader):
     modality
         Whose counts they are.
     values
-        ``counts``; ``log``, log-normalised expression; or ``effect``, what was measured against an untreated control,
-        one row a condition: z-scores, log ratios, fitness, NaN where nothing was measured.
+        ``counts``; ``log``, log-normalised expression; ``effect``, what was measured against an untreated control, one
+        row a condition: z-scores, log ratios, fitness, NaN where nothing was measured; or ``intensity``, amounts that
+        are neither counts nor logarithms: mean intensities of markers, counts divided by a cell's volume, profiles of
+        images. They stay as they are, and models take their arcsinh.
 
     See `AbstractRowsReader` for the others.
     """
 
     dissociated: bool = False
     modality: Literal["rna", "protein", "atac"] = "rna"
-    values: Literal["counts", "log", "effect"] = "counts"
+    values: Literal["counts", "log", "effect", "intensity"] = "counts"
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -91,7 +93,10 @@ class AbstractAnyRowsReader(AbstractRowsReader):
             return super().preview(path)
         except NoPositions:
             seen = super(AbstractAnyRowsReader, self.model_copy(update={"dissociated": True})).preview(path)
-            needs = ["dissociated: true, for no row says where it lies", "values: log or effect, if they are no counts"]
+            needs = [
+                "dissociated: true, for no row says where it lies",
+                "values: log, effect or intensity, if they are no counts",
+            ]
             return {**(seen or {}), "needs": needs}
 
 
@@ -101,7 +106,7 @@ def no_positions(rows: int) -> NDArray[np.float64]:
 
 
 def add_dense(tissue: Any, level: str, modality: str, table: Any, path: Path, *, strip_suffix: bool = False) -> None:
-    """Hang logarithms or effects on a level: dense float32, as they are kept; refuse what can be neither.
+    """Hang logarithms, effects or intensities on a level: dense float32, as they are; refuse what can be none.
 
     Control probes are left out, and of logarithms what is annotation by its name or of another kind than genes.
     """
@@ -127,7 +132,9 @@ def refuse_twice(table: Any, path: Path) -> None:
 
 def layer_hint(layers: tuple[str, ...]) -> str:
     """Say what a user of `layer:` and `values:` can do about values that are no counts."""
-    logs = "of logarithms say `values: log`"
+    logs = (
+        "of logarithms say `values: log`, of amounts such as counts by volume or mean intensities `values: intensity`"
+    )
     return (
         f"name the layer that holds raw counts as `layer:` (layers: {', '.join(layers)}), or {logs}" if layers else logs
     )

@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Mapping
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,35 @@ def kept_rows(columns: pd.DataFrame, keep: Mapping[str, Any], only_in_tissue: bo
         log.info("%s: %s of %s spots on tissue", where, f"{flag.sum():,}", f"{len(flag):,}")
         kept &= flag
     return kept
+
+
+def section_names(columns: pd.DataFrame, by: tuple[str, ...], where: str) -> NDArray[np.object_]:
+    """Return the section of each row: its values of the columns `by`, joined by ``-``.
+
+    Raises
+    ------
+    ReadError
+        No such column, or rows without a value.
+    """
+    need_columns(columns, by, where)
+    missing = columns[list(by)].isna().any(axis=1).to_numpy()
+    if missing.any():
+        found = f"{int(missing.sum()):,} rows without a value in {', '.join(by)}"
+        raise ReadError(where, found, "the section of every row", "drop these rows, or leave them out by `keep:`")
+    parts = [pd.Series(names_of(columns[name]), dtype=object).astype(str) for name in by]
+    return np.asarray(pd.concat(parts, axis=1).agg("-".join, axis=1).to_numpy(), dtype=object)
+
+
+def parted(reader: Any, path: Path, by: tuple[str, ...], columns: pd.DataFrame, where: str) -> dict[str, Any]:
+    """Return the sections of a delivery whose nodes have `columns`: each read with the nodes of one value of `by`."""
+    need_columns(columns, (*by, *reader.keep), where)
+    columns = columns[kept_rows(columns, reader.keep, False, where)]
+    first = columns[list(by)].assign(section=section_names(columns, by, where)).drop_duplicates("section")
+    found = {}
+    for row in first.sort_values("section").to_dict("records"):
+        name = row.pop("section")
+        found[name] = reader.model_copy(update={"keep": {**reader.keep, **row}}).read(path, name)
+    return found
 
 
 def on_tissue(column: pd.Series, where: str) -> NDArray[np.bool_]:

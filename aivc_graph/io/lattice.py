@@ -103,8 +103,6 @@ def stated_radius(
         if not (np.isfinite(area_um2) & (area_um2 >= 0)).all():
             raise ReadError(f"{where} · area", "areas that are negative, empty or infinite", "areas ≥ 0 µm²")
         return np.sqrt(area_um2 / np.pi) / um_per_unit
-    if diameter_um is not None and not 0 < diameter_um < np.inf:
-        raise ReadError(f"{where} · diameter_um", f"{diameter_um:g}", "a positive number", "give it in µm")
     if diameter_um is None:
         raise ReadError(
             f"{where} · size", "neither `area:` nor `diameter_um:`", "the size of a node", "give one of them"

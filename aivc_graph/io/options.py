@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from aivc_graph.io.genes import Duplicates
 from aivc_graph.io.intake import Keep
 from aivc_graph.settings import Settings
+
+# A length or a scale; another is told with the configuration, before any file is read.
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class NodeOptions(Settings):
@@ -24,6 +27,25 @@ class NodeOptions(Settings):
 
     keep: Keep = Field(default_factory=dict)
     label: str | None = None
+
+
+class PositionOptions(Settings):
+    """Where a table says that its rows lie.
+
+    Parameters
+    ----------
+    x, y
+        Columns of the position; by default a pair that vendors name so.
+    """
+
+    x: str | None = None
+    y: str | None = None
+
+    @model_validator(mode="after")
+    def _a_pair(self) -> Self:
+        if (self.x is None) != (self.y is None):
+            raise ValueError(f"`{'y' if self.x is None else 'x'}:` alone; name both columns, x and y, or neither")
+        return self
 
 
 class GeneOptions(Settings):

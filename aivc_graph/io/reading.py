@@ -41,8 +41,9 @@ class AbstractReader(Settings, ABC):
         ReadError
             The reader takes a file for one section; only those that say otherwise part it.
         """
-        found = f"a file that this reader takes for one section, to be parted by {', '.join(by)}"
-        raise ReadError(str(path), found, "an AnnData file (reader h5ad)", "leave out `sections_by:`")
+        found = f"a delivery of one section, to be parted by {', '.join(by)}"
+        mend = "leave out `sections_by:`, and list several deliveries as sections of their own"
+        raise ReadError(str(path), found, "a file that tells sections apart by a column", mend)
 
 
 READERS: Registry[type[AbstractReader]] = Registry("reader", "aivc_graph.io.readers")

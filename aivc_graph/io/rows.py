@@ -14,11 +14,19 @@ from numpy.typing import NDArray
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError
-from aivc_graph.io.intake import SUMS, add_counts, check_one_ground, check_one_plane, check_totals, kept_rows
+from aivc_graph.io.intake import (
+    SUMS,
+    add_counts,
+    check_one_ground,
+    check_one_plane,
+    check_totals,
+    kept_rows,
+    section_names,
+)
 from aivc_graph.io.lattice import stated_radius, stated_um_per_unit
-from aivc_graph.io.options import CountOptions, NodeOptions
+from aivc_graph.io.options import CountOptions, NodeOptions, Positive
 from aivc_graph.io.reading import AbstractReader
-from aivc_graph.io.tables import labels_of, names_of, need_columns, numbers
+from aivc_graph.io.tables import labels_of, need_columns, numbers
 from aivc_graph.tissue.frame import scale_affine
 from aivc_graph.tissue.schema import spacing_um
 from aivc_graph.tissue.section import add_level, add_observation, new_section
@@ -108,22 +116,15 @@ class AbstractTableReader(NodeOptions, AbstractReader):
         """Return the rows that were kept as a section."""
 
     def read(self, path: Path, section: str) -> Any:
-        return self.section_of(self._kept(self.rows(path)), path, section)
+        return self.section_of(self._named_rows(path), path, section)
 
     def read_by(self, path: Path, by: tuple[str, ...]) -> dict[str, Any]:
-        rows = self._kept(self.rows(path))
-        need_columns(rows.columns, by, rows.where)
-        missing = rows.columns[list(by)].isna().any(axis=1).to_numpy()
-        if missing.any():
-            found = f"{int(missing.sum()):,} rows without a value in {', '.join(by)}"
-            raise ReadError(rows.where, found, "the section of every row", "drop these rows")
-        parts = [pd.Series(names_of(rows.columns[name]), dtype=object).astype(str) for name in by]
-        name = pd.concat(parts, axis=1).agg("-".join, axis=1).to_numpy()
+        rows = self._named_rows(path, by)
+        name = section_names(rows.columns, by, rows.where)
         return {one: self.section_of(rows.take(name == one), path, one) for one in sorted(set(name))}
 
     def annotation(self, rows: Rows) -> pd.DataFrame:
         """Return the columns that were asked for, one of them the label."""
-        need_columns(rows.columns, tuple(c for c in (*self.columns, self.label) if c), rows.where)
         annotation = rows.columns[list(dict.fromkeys(self.columns))].copy()
         if self.label is not None or names.LABEL in annotation:
             annotation[names.LABEL] = labels_of(rows.columns[self.label or names.LABEL])
@@ -147,6 +148,17 @@ class AbstractTableReader(NodeOptions, AbstractReader):
             "spacing_in_units": round(spacing_um(placed.xy[:, :2]), 4) if finite.any() else "no positions",
             "needs": needs,
         }
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The columns that the options name."""
+        return (*self.keep, *self.columns, *([self.label] if self.label else []))
+
+    def _named_rows(self, path: Path, by: tuple[str, ...] = ()) -> Rows:
+        """Return the rows that are kept of a file that has all the columns that are named."""
+        rows = self.rows(path)
+        need_columns(rows.columns, (*by, *self.named), rows.where)
+        return self._kept(rows)
 
     def _kept(self, rows: Rows) -> Rows:
         return rows.take(kept_rows(rows.columns, self.keep, False, rows.where))
@@ -172,8 +184,8 @@ class AbstractRowsReader(CountOptions, AbstractTableReader):
     """
 
     level: Literal["cell", "patch"] | None = None
-    um_per_unit: float | None = None
-    diameter_um: float | None = None
+    um_per_unit: Positive | None = None
+    diameter_um: Positive | None = None
     area: str | None = None
     only_in_tissue: bool = True
 
@@ -186,8 +198,6 @@ class AbstractRowsReader(CountOptions, AbstractTableReader):
 
     def laid(self, rows: Rows, path: Path, section: str) -> Any:
         """Return `rows` as a section of nodes with positions."""
-        if self.area is not None:
-            need_columns(rows.columns, (self.area,), rows.where)
         um_per_unit, radius = self._sizes(rows, path)
         tissue, level, xy = new_section(section), str(self.level), rows.xy[:, :2]
         add_level(tissue, level, rows.barcodes, xy, radius, scale_affine(um_per_unit), self.annotation(rows))
@@ -200,6 +210,11 @@ class AbstractRowsReader(CountOptions, AbstractTableReader):
     def measure(self, tissue: Any, level: str, table: Any, path: Path) -> None:
         """Add what was measured of the rows that were kept."""
         add_counts(tissue, level, table, str(path), **self.count_options)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        asked = self.area if "area" in self.model_fields_set else None  # a vendor's own may be missing
+        return (*super().named, *([asked] if asked else []))
 
     def _kept(self, rows: Rows) -> Rows:
         return rows.take(kept_rows(rows.columns, self.keep, self.only_in_tissue, rows.where))

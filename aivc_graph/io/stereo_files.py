@@ -17,6 +17,7 @@ from aivc_graph.io.decode_budget import open_text
 from aivc_graph.io.tables import first_lines, names_of
 
 Ints = NDArray[np.int64]
+CELLS = "cellBin"  # the group of a GEF that holds cells
 _COUNTS = ("MIDCount", "MIDCounts", "UMICount", "MIDcount")
 _CELLS = ("CellID", "cell", "cell_id", "label")
 _NO_CELL = ("0", "-1", "nan", "")
@@ -37,6 +38,8 @@ class Molecules:
         Ids of the genes, where the file has both.
     xy
         Centre of each node ``(node, 2)`` in spots of the chip.
+    area
+        Area of each node in spots, where the file states it.
     """
 
     nodes: NDArray[Any]
@@ -46,6 +49,7 @@ class Molecules:
     node: Ints
     gene: Ints
     count: Ints
+    area: NDArray[np.float64] | None = None
 
 
 def is_gem(path: Path) -> bool:
@@ -113,15 +117,60 @@ def gef_bins(path: Path, bin_size: int) -> tuple[Molecules, float | None]:
     x, y = entries["x"].astype(np.int64), entries["y"].astype(np.int64)
     if own > 1 and ((x % own) | (y % own)).any():
         x, y = x * own, y * own
-    symbol = next((name for name in ("geneName", "gene", "geneID") if name in genes.dtype.names), genes.dtype.names[0])
-    ids = genes["geneID"] if {"geneID", "geneName"} <= set(genes.dtype.names) else None
-    text = pd.DataFrame({"name": _decoded(genes[symbol]), "id": _decoded(genes[symbol] if ids is None else ids)})
+    text = _names(genes)
     gene = np.repeat(np.arange(len(genes)), length)
     block = pd.DataFrame({"gene": gene, "x": x // bin_size, "y": y // bin_size, "count": entries["count"]})
     summed = pd.DataFrame(block.groupby(["gene", "x", "y"], sort=False)["count"].sum()).reset_index()
     summed["name"], summed["id"] = text["name"].to_numpy()[summed["gene"]], text["id"].to_numpy()[summed["gene"]]
-    um = None if stated is None or not np.ravel(stated)[0] else float(np.ravel(stated)[0]) * _NM
-    return _joined([summed.drop(columns="gene")], path, bin_size, by_cell=False), um
+    return _joined([summed.drop(columns="gene")], path, bin_size, by_cell=False), _um(stated)
+
+
+def gef_cells(path: Path) -> tuple[Molecules, float | None]:
+    """Return the molecules of a GEF by the cell it puts them in, and the microns from spot to spot as it states them.
+
+    Raises
+    ------
+    ReadError
+        Missing parts or fields, parts that do not fit each other, cells that are named twice.
+    """
+    import h5py
+
+    where = f"{path} · {CELLS}"
+    try:
+        with h5py.File(path) as file:
+            cells, entries, genes = (file[f"{CELLS}/{name}"][()] for name in ("cell", "cellExp", "gene"))
+            stated = file.attrs.get("resolution", file[CELLS].attrs.get("resolution"))
+    except (KeyError, OSError) as error:
+        raise ReadError(where, f"a damaged GEF ({error})", mend="copy it again from its source") from error
+    wanted = {"id", "x", "y", "offset", "geneCount", "area"}, {"geneID", "count"}
+    if not all(fields <= set(part.dtype.names or ()) for fields, part in zip(wanted, (cells, entries), strict=True)):
+        found = f"fields {cells.dtype.names} and {entries.dtype.names}"
+        raise ReadError(where, found, "id, x, y, offset, geneCount, area and geneID, count", "is this a GEF of cells?")
+    length, gene = cells["geneCount"].astype(np.int64), entries["geneID"].astype(np.int64)
+    whole = np.array_equal(cells["offset"], np.cumsum(length) - length) and length.sum() == len(entries)
+    if not whole or (gene >= len(genes)).any() or (gene < 0).any():
+        found = f"cells of {length.sum():,} entries in all, {len(entries):,} entries and {len(genes):,} genes"
+        raise ReadError(where, found, "the same, cell after cell", "copy it again from its source")
+    text, nodes = _names(genes), names_of(pd.Series(cells["id"])).astype(str)
+    first, at = _first_seen(text["name"] + "\0" + text["id"])
+    named, ids = text["name"].to_numpy()[at], text["id"].to_numpy()[at]
+    xy, area = np.column_stack([cells["x"], cells["y"]]).astype(np.float64), cells["area"].astype(np.float64)
+    node, count = np.repeat(np.arange(len(cells)), length), entries["count"].astype(np.int64)
+    own_ids = None if np.array_equal(named, ids) else ids
+    return Molecules(nodes, named, own_ids, xy, node, first[gene], count, area), _um(stated)
+
+
+def _names(genes: NDArray[Any]) -> pd.DataFrame:
+    """Return ``name`` and ``id`` of the genes of a GEF, the same where it has one of them."""
+    fields = genes.dtype.names or ()
+    symbol = next((name for name in ("geneName", "gene", "geneID") if name in fields), fields[0])
+    other = "geneID" if {"geneID", "geneName"} <= set(fields) else symbol
+    return pd.DataFrame({"name": _decoded(genes[symbol]), "id": _decoded(genes[other])})
+
+
+def _um(stated: Any) -> float | None:
+    """Return the microns from spot to spot where a GEF states nanometres."""
+    return None if stated is None or not np.ravel(stated)[0] else float(np.ravel(stated)[0]) * _NM
 
 
 def _header_of(path: Path) -> tuple[int, list[str]] | None:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from aivc_graph.errors import ReadError, unknown_name
+from aivc_graph.errors import Faults, ReadError, unknown_name
 from aivc_graph.io.decode_budget import GZIP_MAGIC, MOST_LINE_BYTES, check_unpacked, open_text
 from aivc_graph.tissue.doubt import doubt, tell
 
@@ -169,12 +169,14 @@ def column_names(path: Path) -> list[str]:
 
 
 def need_columns(frame: pd.DataFrame, wanted: tuple[str, ...], where: str) -> None:
-    """Raise `ReadError` for the first of `wanted` that `frame` has twice or not at all, naming the nearest."""
-    for name in wanted:
+    """Raise a `ReadError` that tells of all of `wanted` that `frame` has twice or not at all, naming the nearest."""
+    faults = Faults(ReadError)
+    for name in dict.fromkeys(wanted):
         if (frame.columns == name).sum() > 1:
-            raise ReadError(where, f"two columns named {name!r}", "one", "rename one of them in the file")
-        if name not in frame.columns:
-            raise unknown_name(ReadError, where, "column", name, frame.columns)
+            faults.add(where, f"two columns named {name!r}", "one", "rename one of them in the file")
+        elif name not in frame.columns:
+            faults.messages.append(str(unknown_name(ReadError, where, "column", name, frame.columns)))
+    faults.raise_if_any()
 
 
 def position_columns(frame: pd.DataFrame, where: str, mend: str = "rename them so") -> tuple[str, str]:

@@ -11,97 +11,80 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from aivc_graph.errors import ConfigError, ReadError
+from aivc_graph.errors import ReadError
+from aivc_graph.modalities.encoder_files import Encode, open_encoder
 from aivc_graph.modalities.stain import StainFrame
 from aivc_graph.modalities.tile_features import AbstractTileExtractor, AbstractTileFeatures, TileGeometry
 
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-MAX_SAFETENSORS_HEADER = 100_000_000
-FORMATS = "an ONNX graph, or safetensors with `timm_model:` naming its architecture"
+# Embeddings of the same tile, alone and beside another, differ by rounding.
+ALIKE = 1e-3
 
 
 class ExportedEncoder(AbstractTileFeatures):
-    """Embeds tiles by an encoder exported to ONNX, or by a timm architecture with its weights as safetensors.
+    """Embeds tiles by a pretrained encoder from a local file: TorchScript, torch.export, ONNX or weights for timm.
 
-    What is inside decides, not the ending: a file that would have to be unpickled to be read (TorchScript,
-    ``torch.save``, ``torch.export``) is refused. Nothing is fetched.
+    What is inside decides, not the ending. Nothing is fetched and nothing unpickled: of a state dict its tensors alone
+    are read, better given as safetensors. TorchScript and torch.export are programs: take them from whom you would
+    take code. A tile is `input_px` wide and high at `target_mpp`, or, if `tile_um` is given, resampled to `input_px`.
 
     Parameters
     ----------
-    path
+    encoder
         The file.
-    timm_model
-        Architecture the safetensors belong to, such as ``vit_small_patch16_224``.
     input_px
-        Edge the encoder expects [pixel]; tiles are resampled to it.
+        Edge of the images that the encoder expects [pixel].
+    target_mpp
+        Pixel size that the encoder was trained at [µm/pixel].
+    tile_um
+        Edge of the tile [µm]; by default `input_px` × `target_mpp`.
     mean, sd
-        Normalisation of the channels, for values 0–1.
+        Normalisation of red, green and blue, for values 0 to 1; by default those of ImageNet.
+    timm_model
+        Architecture that weights belong to, such as ``vit_large_patch16_224``.
+    timm_options
+        What timm must be told to build it, such as ``{init_values: 1.0e-5}``.
 
     Examples
     --------
-    >>> ExportedEncoder(path="encoder.onnx", tile_um=112, target_mpp=0.5).input_px
-    224
+    >>> ExportedEncoder(encoder="encoder.pt", target_mpp=0.5).geometry(diameter_um=55, slide_mpp=0.25)
+    TileGeometry(tile_um=112.0, mpp=0.5)
     """
 
-    path: Path
-    timm_model: str | None = None
+    encoder: Path
     input_px: int = Field(224, ge=8)
+    target_mpp: float = Field(0.5, gt=0)
     mean: tuple[float, float, float] = IMAGENET_MEAN
     sd: tuple[float, float, float] = IMAGENET_SD
+    timm_model: str | None = None
+    timm_options: dict[str, Any] = Field(default_factory=dict)
 
     def geometry(self, diameter_um: float, slide_mpp: float) -> TileGeometry:
-        """Return a tile of the encoder's input size."""
-        tile_um = super().geometry(diameter_um, slide_mpp).tile_um
+        """Return a tile of the encoder's input size, whatever the patch and the slide."""
+        tile_um = self.tile_um or self.input_px * self.target_mpp
         return TileGeometry(tile_um, tile_um / self.input_px)
 
     def extractor(self, frame: StainFrame, geometry: TileGeometry, where: str) -> AbstractTileExtractor:
-        """Open the encoder and try it on a blank tile.
+        """Open the encoder and try it on blank tiles.
 
         Raises
         ------
         ReadError
-            No such file, a pickle, or neither ONNX nor safetensors.
+            As `open_encoder`; or what comes out is no finite embedding of each tile by itself.
         ConfigError
-            The library that reads it is not installed, or `timm_model` is missing or does not fit.
+            As `open_encoder`.
         """
-        kind = encoder_kind(self.path)
-        session = _onnx(self.path) if kind == "onnx" else _timm(self.path, self.timm_model)
-        digest = hashlib.blake2b(self.path.read_bytes(), digest_size=16).hexdigest()
-        identity = repr((digest, self.timm_model, self.mean, self.sd)).encode()
-        return _Embedding(session, self.mean, self.sd, geometry, identity)
-
-
-def encoder_kind(path: Path) -> str:
-    """Return ``"onnx"`` or ``"safetensors"`` by content.
-
-    Raises
-    ------
-    ReadError
-        No such file; a pickle or an archive that holds one; anything else.
-    """
-    if not path.is_file():
-        raise ReadError(str(path), "no such file", FORMATS)
-    with path.open("rb") as file:
-        head = file.read(16)
-    if head[:2] == b"PK":
-        raise ReadError(str(path), "a zip archive of torch, which holds pickles", FORMATS, "export the encoder anew")
-    if head[:1] == b"\x80" and head[1:2] <= b"\x05":
-        raise ReadError(str(path), "a pickle", FORMATS, "export the encoder anew")
-    header = int.from_bytes(head[:8], "little")
-    if head[8:9] == b"{":
-        limit = min(MAX_SAFETENSORS_HEADER, path.stat().st_size - 8)
-        if header > limit:
-            found = f"a safetensors header of {header:,} bytes"
-            raise ReadError(str(path), found, f"at most {limit:,}", "the file is damaged")
-        return "safetensors"
-    if head[:1] == b"\x08":  # field 1 of an ONNX ModelProto: ir_version, a varint
-        return "onnx"
-    raise ReadError(str(path), f"a file that begins with {head[:8]!r}", FORMATS)
+        encode = open_encoder(self.encoder, self.timm_model, self.timm_options)
+        with self.encoder.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        identity = repr((digest, self.timm_model, sorted(self.timm_options.items()), self.mean, self.sd)).encode()
+        return _Embedding(encode, str(self.encoder), self.mean, self.sd, geometry, identity)
 
 
 @dataclass
 class _Embedding(AbstractTileExtractor):
-    model: Any
+    encode: Encode
+    where: str
     mean: tuple[float, float, float]
     sd: tuple[float, float, float]
     geometry: TileGeometry
@@ -109,8 +92,13 @@ class _Embedding(AbstractTileExtractor):
     parallel = False
 
     def __post_init__(self) -> None:
-        width = self(np.zeros((1, self.geometry.pixels, self.geometry.pixels, 3), np.uint8)).shape[1]
-        self.names = tuple(f"embedding_{i}" for i in range(width))
+        edge = self.geometry.pixels
+        tiles = np.random.default_rng(0).integers(0, 256, (2, edge, edge, 3), dtype=np.uint8)
+        both, alone = self(tiles), self(tiles[:1])
+        if np.abs(both[:1] - alone).max() > ALIKE * (1 + np.abs(alone).max()):
+            found = "an embedding that depends on the other tiles of the batch"
+            raise ReadError(self.where, found, "each tile by itself", "export the encoder in evaluation mode")
+        self.names = tuple(f"embedding_{i}" for i in range(both.shape[1]))
 
     def key(self) -> bytes:
         """Return bytes for weights, normalisation and tile."""
@@ -120,44 +108,26 @@ class _Embedding(AbstractTileExtractor):
         """Return embeddings ``(tile, feature)``."""
         mean, sd = np.asarray(self.mean, np.float32), np.asarray(self.sd, np.float32)
         scaled = (tiles / np.float32(255) - mean) / sd
-        embedded = self.model(np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)))
-        return np.asarray(embedded, np.float32).reshape(len(tiles), -1)
+        batch = np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), np.float32)
+        given = f"an error at images {batch.shape}"
+        try:
+            found = self.encode(batch)
+        except Exception as error:  # each library raises kinds of its own
+            last = (str(error).strip().splitlines() or [""])[-1]
+            mend = "check `input_px:`; the number of images must be free where the encoder is exported"
+            raise ReadError(self.where, f"{given} ({last:.200})", "an embedding of each", mend) from error
+        return self._checked(found, len(tiles))
 
-
-def _onnx(path: Path) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ConfigError(str(path), "onnxruntime is not installed", mend="pip install onnxruntime") from error
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda batch: session.run(None, {name: batch})[0]
-
-
-def _timm(path: Path, model: str | None) -> Any:
-    """Build the architecture without weights of its own, load the file's, and drop the classifier."""
-    if model is None:
-        raise ConfigError(str(path), "safetensors without an architecture", mend="name it as `timm_model:`")
-    try:
-        import timm
-    except ImportError as error:
-        raise ConfigError(str(path), "timm is not installed", mend="pip install timm") from error
-    import torch
-    from safetensors.torch import load_file
-
-    weights = load_file(path)
-    network = timm.create_model(model, pretrained=False, num_classes=0)
-    try:
-        missing, _ = network.load_state_dict(weights, strict=False)
-    except RuntimeError as error:  # tensors of other shapes
-        raise ConfigError(str(path), str(error).splitlines()[-1].strip(), f"the weights of {model!r}") from error
-    if missing:
-        found = f"no weights for {len(missing)} of its tensors, first {missing[0]!r}"
-        raise ConfigError(str(path), found, f"the weights of {model!r}")
-    network.eval()
-
-    def embed(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            return network(torch.from_numpy(batch)).numpy()
-
-    return embed
+    def _checked(self, found: Any, n: int) -> NDArray[np.float32]:
+        """Return what came out as ``(tile, feature)``; axes of one, as pooling leaves them, are dropped."""
+        expected, mend = "one array (tile, feature)", "export the encoder without its classifier, with its pooling"
+        if not isinstance(found, np.ndarray):
+            raise ReadError(self.where, f"{type(found).__name__} as output", expected, mend)
+        if found.ndim < 2 or found.shape[0] != n or found.size != n * found.shape[1]:
+            raise ReadError(self.where, f"an output {found.shape} of {n} tiles", expected, mend)
+        values = np.asarray(found, np.float32).reshape(n, -1)
+        if not np.isfinite(values).all():
+            bad = int((~np.isfinite(values)).any(axis=1).sum())
+            mend = "check `mean:`, `sd:` and the file's weights"
+            raise ReadError(self.where, f"NaN or infinity in the embeddings of {bad} of {n} tiles", "finite", mend)
+        return values

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ConfigDict
 
@@ -14,6 +15,7 @@ from aivc_graph.graph.panels import observed, panel, same_level, withins
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.operators.intervention_plan import InterventionPlan
+from aivc_graph.operators.measurement.measurement import state_maker
 from aivc_graph.operators.part import KINDS, AbstractPart, Shape, Step
 from aivc_graph.registry import Registry
 from aivc_graph.settings import Settings
@@ -68,9 +70,10 @@ class ModelPlan(Settings):
     @classmethod
     def of(cls, graph: TissueGraph, config: ModelConfig) -> ModelPlan:
         """Return the plan that fits `graph`: each member of each kind says which of its slots it serves."""
-        widths = [len(panel(graph, *key)) for key in observed(graph) if key[1] in names.MOLECULE_OF]
-        latent = min([config.latent, *[max(w - 1, 1) for w in widths]])
-        shape = Shape(latent, config.rings, config.chosen)
+        shape = Shape(config.latent, config.rings, config.chosen)
+        made_of = [(level, one) for level in graph.levels if (one := state_maker(graph, level, shape)) is not None]
+        latent = min([config.latent, *[max(len(panel(graph, *key)) - 1, 1) for key in made_of]])
+        shape = dataclasses.replace(shape, latent=latent)
         parts = [
             PartSpec(kind=kind, member=member, plan=plan.model_dump(mode="json"))
             for kind, members in KINDS.items()
@@ -87,19 +90,33 @@ class ModelPlan(Settings):
     @cached_property
     def counts(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """Modality by level: the molecules of each panel of counts."""
-        return self._measured(counts=True)
+        return self._measured(lambda one: one.facts.modality in names.MOLECULE_OF)
+
+    @cached_property
+    def panels(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Modality by level: molecules or markers of what states may be made of, counts first."""
+        return self._measured(lambda one: cast(Any, one.part_class).makes_state is not None)
+
+    def made_of(self, level: str) -> str | None:
+        """Return the modality that the state of `level` is made of; None where it has features alone, or nothing."""
+        return next((one.modality for one in self.of_kind("measurement") if one.level == level and one.first), None)
 
     @cached_property
     def features(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """Modality by level: the names of dense features."""
-        return self._measured(counts=False)
+        return self._measured(lambda one: cast(Any, one.part_class).makes_state is None)
 
-    def _measured(self, *, counts: bool) -> dict[str, dict[str, tuple[str, ...]]]:
+    def _measured(self, wanted: Callable[[PartSpec], bool]) -> dict[str, dict[str, tuple[str, ...]]]:
         found: dict[str, dict[str, tuple[str, ...]]] = {}
-        for one in self.of_kind("measurement"):
-            if (one.modality in names.MOLECULE_OF) == counts:
-                found.setdefault(one.level, {})[one.modality] = one.names
+        for one in self.parts:
+            if one.kind == "measurement" and wanted(one):
+                found.setdefault(one.facts.level, {})[one.facts.modality] = one.facts.names
         return found
+
+    def expressed(self, level: str) -> str | None:
+        """Return the modality that expression at `level` is asked of: RNA, else what states are made of; or None."""
+        there = [one for one in names.PANELS if one in self.panels.get(level, {})]
+        return there[0] if there else None
 
     @cached_property
     def laterals(self) -> tuple[str, ...]:

@@ -66,8 +66,8 @@ class TissueModel(nn.Module):
         """Return the measurement of counts of `modality` at `level`."""
         return self.part("measurement", level, modality)
 
-    def first_counts(self, level: str) -> Any:
-        """Return the measurement of counts that the state of `level` is made of; None where it has no counts."""
+    def state_maker(self, level: str) -> Any:
+        """Return the measurement that the state of `level` is made of; None where it has features alone, or nothing."""
         return next((one for one in self.parts_of("measurement") if one.plan.level == level and one.plan.first), None)
 
     @property
@@ -125,7 +125,7 @@ class TissueModel(nn.Module):
             precision = seen[:, None] * part.precision(data, shown)
             total[level] = total[level] + precision * part.encode(data, shown)
             weight[level] = weight[level] + precision
-            if part.counts:
+            if part.measures:
                 counted[level] = torch.maximum(counted[level], seen)
         own = {level: (w.sum(dim=1) > 0).float() for level, w in weight.items()}
         known = {level: own[level] * self._relative_precision(level, w) for level, w in weight.items()}
@@ -133,8 +133,8 @@ class TissueModel(nn.Module):
         return State(z, own, counted, known, {level: torch.zeros_like(t) for level, t in z.items()}, seen=seen_by)
 
     def _relative_precision(self, level: str, weight: Tensor) -> Tensor:
-        """Return how well each node is known (node,): 1 with counts of its own, down to 0.02 with features alone."""
-        parts = [one for one in self.parts_of("measurement") if one.plan.level == level and one.counts]
+        """Return how well each node is known (node,): 1 if measured itself, down to 0.02 with features alone."""
+        parts = [one for one in self.parts_of("measurement") if one.plan.level == level and one.measures]
         if not parts:
             return torch.ones_like(weight[:, 0])
         full = torch.stack([one.log_precision.exp() for one in parts]).sum(dim=0)
@@ -148,24 +148,27 @@ class TissueModel(nn.Module):
     def expression(self, state: State, inputs: Inputs, level: str, modality: str = names.RNA) -> Tensor:
         """Return expected shares of each molecule (node, molecule) at `level`; rows sum to one, or nearly.
 
+        Of intensities, what is expected of each marker in the units of the file.
+
         A node whose own counts were not seen is predicted from its state and from what else was seen: its tile, the
         counts of the cells beneath it where there are any, and those of its neighbours.
         """
         return self.expected(state, inputs, level, modality).shares
 
     def decoded(self, state: State, inputs: Inputs, level: str, modality: str = names.RNA) -> Tensor:
-        """Return what the state alone says of the shares of each molecule (node, molecule)."""
-        measured = inputs.measured(level, modality)
-        return self.count_operator(level, modality).likelihood(state.z[level], measured).shares()
+        """Return what the state alone says of the shares of each molecule, or of intensities (node, molecule)."""
+        return self._decoded(state, inputs, level, modality)[0]
+
+    def _decoded(self, state: State, inputs: Inputs, level: str, modality: str) -> tuple[Tensor, Tensor]:
+        part = self.part("measurement", level, modality)
+        return cast(tuple[Tensor, Tensor], part.expected(state.z[level], inputs.measured(level, modality)))
 
     def expected(
         self, state: State, inputs: Inputs, level: str, modality: str = names.RNA, without: Any = None
     ) -> Expected:
-        """Return what is expected of the nodes of `level`, as shares and as log counts; `without` one prediction."""
-        shares = self.decoded(state, inputs, level, modality)
-        depth = float(self.count_operator(level, modality).target_depth)
+        """Return what is expected of the nodes of `level`, in units and in terms; `without` one prediction."""
         nobody = torch.zeros_like(state.counted[level], dtype=torch.bool)
-        told = Expected(shares, torch.log1p(depth * shares), nobody, nobody)
+        told = Expected(*self._decoded(state, inputs, level, modality), nobody, nobody)
         parts = sorted(
             (part for part in self.parts_of("prediction") if part.target == (level, modality)), key=lambda p: p.rank
         )

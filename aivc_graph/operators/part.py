@@ -38,7 +38,11 @@ class Shape:
 
     def picks(self, member: type[AbstractPart], usual: str, key: str | None = None) -> bool:
         """Say whether the configuration chose `member` for its kind, or for the `key` within; else the usual one."""
-        return KINDS[member.kind].get(self._given(member.kind, key).get("kind", usual)) is member
+        return self.member(member.kind, usual, key) is member
+
+    def member(self, kind: str, usual: str, key: str | None = None) -> Any:
+        """Return the member that the configuration chose for a kind, or for the `key` within; else the usual one."""
+        return KINDS[kind].get(self._given(kind, key).get("kind", usual))
 
     def options(self, kind: str, key: str | None = None) -> dict[str, Any]:
         """Return the options given for a kind of part, or for the `key` within."""
@@ -78,8 +82,8 @@ class Model(Protocol):
     def part(self, kind: str, *slot: str) -> Any:
         """Return the part of a kind at a slot."""
 
-    def first_counts(self, level: str) -> Any:
-        """Return the measurement of counts that the state of a level is made of, if it has any."""
+    def state_maker(self, level: str) -> Any:
+        """Return the measurement that the state of a level is made of, if it has any."""
 
     def expected(self, state: State, inputs: Inputs, level: str, modality: str, without: Any = None) -> Expected:
         """Return what is expected of the nodes of a level, without one of the predictions."""

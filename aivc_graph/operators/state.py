@@ -47,8 +47,8 @@ class Hidden:
 class Expected:
     """Shares of each molecule, and log1p of scaled counts (node, molecule): what is expected where `looked_at`.
 
-    Elsewhere the logarithm of what is expected. `looked_at` (node,): something tells expression directly; `around`
-    (node,): the counts of neighbours do.
+    Elsewhere the logarithm of what is expected. Of intensities, in the file's units, and their arcsinh. `looked_at`
+    (node,): something tells expression directly; `around` (node,): the counts of neighbours do.
     """
 
     shares: Tensor

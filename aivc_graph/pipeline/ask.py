@@ -14,6 +14,7 @@ from aivc_graph.io.h5ad_file import write_anndata
 from aivc_graph.io.staging import check_place
 from aivc_graph.io.tables import csv_text
 from aivc_graph.io.writing import check_export, write
+from aivc_graph.query.places import NICHE
 from aivc_graph.query.questions.question import NODES, TABLE
 from aivc_graph.query.questions.question import question as question_of
 from aivc_graph.query.virtual_tissue import VirtualTissue
@@ -61,8 +62,9 @@ def query(
     answer = tissue.ask(asked)
     if out is None or Path(out).suffix != ".h5ad":
         answer = asked.as_table(answer)
-    if (doubt := _uncounted(answer)) is not None:
-        log.warning("%s", doubt)
+    for doubt in (_uncounted(answer), _unplaced(tissue, answer)):
+        if doubt is not None:
+            log.warning("%s", doubt)
     if plot is not None:
         figure = asked.draw(tissue, answer).figure
         with staged(plot) as beside:
@@ -81,6 +83,14 @@ def _uncounted(answer: Any) -> str | None:
     bare = ", ".join(by_section.index[~by_section].astype(str))
     told = "what is said of it, if anything, rests on the slide alone (supported = False)"
     return f"nothing was counted in {bare}: {told}" if bare else None
+
+
+def _unplaced(tissue: VirtualTissue, answer: Any) -> str | None:
+    """Say that niches are none where no cell has a position."""
+    if tissue.placed or NICHE not in getattr(answer, "obs", answer):
+        return None
+    mend = "ask markers or composition by label, or the response to what was done"
+    return f"cells without positions are near nobody: all are one niche, which says nothing; {mend}"
 
 
 def save_answer(answer: Any, path: Path) -> Path:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from aivc_graph import names
 from aivc_graph.evaluation.audit import audit_graph
 from aivc_graph.graph.store import store_facts
+from aivc_graph.pipeline.tasks.context_expression import OF_CONTEXT
 from aivc_graph.pipeline.tasks.task import Asked
 from aivc_graph.training.run_folder import FACTS, run_facts
 
 
 def audit(asked: Asked) -> dict[str, Any]:
     """Return the audit of a run's split; see `audit_graph`."""
-    levels = [level for level, by in asked.model.plan.counts.items() if names.RNA in by]
+    levels = [v for v in asked.model.plan.panels if asked.model.plan.expressed(v) in OF_CONTEXT]
     train, asked_of = (
         {level: rows(level) & asked.counted(level) for level in levels} for rows in (asked.training, asked.scored)
     )

@@ -18,10 +18,12 @@ from aivc_graph.graph.connectivity import connectivity
 from aivc_graph.graph.nodes import lay_windows
 from aivc_graph.graph.observations import anchor_count
 from aivc_graph.graph.replacing import refuse_other
-from aivc_graph.graph.store import write_store
+from aivc_graph.graph.store import store_facts, write_store
 from aivc_graph.io.cache_folder import cache_folder
+from aivc_graph.io.embeddings import EmbeddingTable, add_embeddings
 from aivc_graph.io.reading import guarded, reader_for
 from aivc_graph.io.staging import check_place
+from aivc_graph.modalities.encoder import ExportedEncoder
 from aivc_graph.modalities.histology import add_histology
 from aivc_graph.model.plan import message_steps
 from aivc_graph.pipeline.doubts import (
@@ -81,14 +83,15 @@ def build(config: Config, out: Path | None = None) -> Path:
     leaks = _told(leaks_of(sections, config.task, twice))
     doubts += _told(doubts_of_slides(config.task))
     with doubts_heard() as heard:
-        for section in sections:  # once the sides are known: a slide's colours are those of its training side
-            describe_slide(section, config.task, config.graph.patch_um)
+        # Once the sides are known: a slide's colours are those of its training side.
+        describe_slides(sections, config.task, config.graph.patch_um)
         graph = build_graph(sections, config.graph)
     doubts += heard
     for level, found in connectivity(graph).items():
         log.info("%s: %s", level, ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in found.items()))
     slides = {metadata_of(s)["section"]: small for s in sections if (small := thumbnail(s)) is not None}
-    facts: dict[str, Any] = {"configuration": config.model_dump(mode="json"), "inputs": _input_hashes(config)}
+    inputs = {name: _digest(file) for name, file in input_files(config)}
+    facts: dict[str, Any] = {"configuration": config.model_dump(mode="json"), "inputs": inputs}
     facts |= {"doubts": doubts, "leaks": leaks, "reach_um": reach, "controls": controls}
     write_store(graph, out, facts, slides)
     log.info("anchors: %s", ", ".join(f"{k} {v:,}" for k, v in anchor_count(graph).items()) or "none")
@@ -175,13 +178,28 @@ def _groups_of(config: SectionConfig) -> dict[str, Any]:
     return {**config.traits, "section": config.name, **{k: value for k, value in given.items() if value is not None}}
 
 
-def describe_slide(section: Any, task: TaskConfig, window_um: float) -> None:
-    """Describe the slide under the patches, where the task asks for it; grid windows are laid where there are none."""
-    if task.features is None or names.SLIDE not in section.images:
-        return
-    if names.PATCH not in section.shapes:
-        lay_windows(section, window_um)
-    add_histology(section, features=task.features, cache=cache_folder(), progress=sys.stderr.isatty())
+def describe_slides(sections: list[Any], task: TaskConfig, window_um: float) -> None:
+    """Describe the slides under the patches, where the task asks for it; grid windows are laid where there are none.
+
+    Raises
+    ------
+    AivcError
+        Whatever is wrong with a slide, an encoder or a table of embeddings; a table that holds none of any section.
+    """
+    if isinstance(task.features, EmbeddingTable):
+        found = []
+        for section in sections:
+            with guarded(task.features.path_of(metadata_of(section)["section"])):
+                found.append(add_embeddings(section, task.features))
+        if not any(found):
+            sought = ", ".join(repr(metadata_of(section)["section"]) for section in sections[:3])
+            mend = "check `table:` and `section_by:`"
+            raise ReadError(str(task.features.table), "embeddings of no section", f"of sections such as {sought}", mend)
+    elif task.features is not None:
+        for section in (one for one in sections if names.SLIDE in one.images):
+            if names.PATCH not in section.shapes:
+                lay_windows(section, window_um)
+            add_histology(section, features=task.features, cache=cache_folder(), progress=sys.stderr.isatty())
 
 
 def _told(doubts: list[str]) -> list[str]:
@@ -227,17 +245,40 @@ def leaks_of(sections: list[Any], task: TaskConfig, duplicates: list[Duplicate])
 
 
 def input_files(config: Config) -> Iterator[tuple[str, Path]]:
-    """Yield every file a configuration names, and the section that it is of."""
+    """Yield every file a configuration names that is there, under the section that it is of and its place there."""
     for section in config.task.sections:
-        for source in section.sources:
-            for path in [source.path, *(v for v in source.options.values() if isinstance(v, Path))]:
-                for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-                    yield section.name, file
+        for path in dict.fromkeys(_paths_of(section)):
+            yield from _files_in(section.name, path)
+    if isinstance(features := config.task.features, ExportedEncoder):
+        yield from _files_in("features", features.encoder)
+    elif isinstance(features, EmbeddingTable):
+        for path in features.files():
+            yield from _files_in(f"features/{path.parent.name}", path)
 
 
-def _input_hashes(config: Config) -> dict[str, str]:
-    hashes = {}
-    for section, file in input_files(config):
-        with file.open("rb") as opened:
-            hashes[f"{section}/{file.name}"] = hashlib.file_digest(opened, "sha256").hexdigest()
-    return hashes
+def _files_in(of: str, path: Path) -> Iterator[tuple[str, Path]]:
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            yield f"{of}/{file.relative_to(path.parent)}", file
+
+
+def _paths_of(section: SectionConfig) -> Iterator[Path]:
+    for source in section.sources:
+        yield source.path
+        for value in source.options.values():
+            yield from [value] if isinstance(value, Path) else []
+            if isinstance(value, dict):  # files named beside it, such as those of other modalities
+                yield from (source.path.parent / one for one in value.values() if isinstance(one, str))
+    for method in section.registration:
+        yield from (value for value in method.options.values() if isinstance(value, Path))
+
+
+def changed_inputs(config: Config, store: Path) -> list[str]:
+    """Return which files that a graph store was built from hold something else now; those that are gone do not."""
+    built = store_facts(store)["provenance"].get("inputs", {})
+    return [name for name, file in input_files(config) if name in built and _digest(file) != built[name]]
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -162,7 +162,7 @@ def units_told(units: list[Units]) -> list[dict[str, str]]:
         by_name.setdefault(name, []).append(n)
     ranges = ((name, f"{ns[0]} to {ns[-1]}" if len(ns) > 1 else str(ns[0]), ns[-1]) for name, ns in by_name.items())
     listed = ", ".join(f"{numbers} {name}{'' if most == 1 else 's'}" for name, numbers, most in ranges)
-    found = [{"about": "intervals", "says": f"Intervals resample {listed}, taken as a fair draw of those to come."}]
+    found = [{"about": "intervals", "says": f"Intervals resample {listed}, as if these had been drawn at random."}]
     if any(name == "block" for name, _ in kinds):
         said = "Blocks are of the same tissue: such intervals say how uniform it is, nothing about another donor."
         found.append({"about": "intervals", "says": said})

@@ -16,6 +16,7 @@ from aivc_graph.errors import ConfigError, ReadError
 from aivc_graph.graph.build import GraphConfig
 from aivc_graph.graph.store import store_facts
 from aivc_graph.io.cache_folder import cache_folder
+from aivc_graph.io.embeddings import EmbeddingTable
 from aivc_graph.pipeline.build import EVERYTHING, build, input_files
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,9 @@ def graph_elsewhere(run: Path, on: Path) -> Iterator[Path]:
         yield on
         return
     given = load_config(on)
-    task = given.task.model_copy(update={"split": dict(EVERYTHING), "features": own.task.features})
+    # An encoder goes along; embeddings computed elsewhere are of the tissue that they were computed from.
+    features = given.task.features if isinstance(own.task.features, EmbeddingTable) else own.task.features
+    task = given.task.model_copy(update={"split": dict(EVERYTHING), "features": features})
     graph = own.graph.model_copy(update={"n_genes": None, "keep_genes": ()})
     config = given.model_copy(update={"task": task, "graph": graph, "model": own.model})
     cache = cache_folder()

@@ -136,7 +136,7 @@ def _scores(run: Path, truth: Path | None, pathways: Path | None, tissue: Virtua
 
 def _with_ablations(asked: Asked, run: Path) -> tuple[Asked, dict[str, str]]:
     """Return what is asked with the tissue's ablations, and why there is none of some."""
-    rows = {level: asked.scored(level) for level in asked.model.plan.counts}
+    rows = {level: asked.scored(level) for level in asked.model.plan.panels}
     tissues, missing = ablated(asked.tissue, Given(run, rows))
     return dataclasses.replace(asked, ablated=tissues), missing
 
@@ -221,7 +221,7 @@ def _provenance(run: Path, asked: Asked) -> dict[str, Any]:
 
 def _leakage(run: Path, asked: Asked, scored: list[Scored]) -> dict[str, Any]:
     by_split = {split: max(s.leakage for s in scored if s.split == split) for split in {s.split for s in scored}}
-    by_level = {v: asked.leakage(v, asked.scored(v) & asked.counted(v)) for v in asked.model.plan.counts}
+    by_level = {v: asked.leakage(v, asked.scored(v) & asked.counted(v)) for v in asked.model.plan.panels}
     accepted = [*accepted_leaks(run), *dict.fromkeys(leak for one in scored for leak in one.leaks)]
     for leak in accepted:
         log.warning("the split leaks: %s", leak)

@@ -55,7 +55,10 @@ def init(folder: Path, out: Path | None = None) -> dict[str, Any]:
     unclear += [f"{one.name}: cannot be read as it stands, so it is commented out" for one in sections if not one.read]
     if not any(one.donors for one in sections):
         unclear.append("which donor each section is from: add `donor:`, so that a split and intervals are over donors")
-    return {"config": str(out), "found": found, "unclear": unclear, "next": f"aivc build {out}"}
+    then = f"aivc build {out}"
+    if not any(one.read for one in sections):
+        then = f"settle what is marked CHECK in {out.name} and take the # away before its sections, then {then}"
+    return {"config": str(out), "found": found, "unclear": unclear, "next": then}
 
 
 def _lines(sections: list[Found], folder: Path, out: Path) -> Iterator[str]:

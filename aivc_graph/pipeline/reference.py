@@ -72,9 +72,15 @@ def _sections(path: str, settings: type[Settings]) -> Iterator[tuple[str, type[S
     """Yield every settings class below `settings` with the key that holds it."""
     yield path, settings
     for name, field in settings.model_fields.items():
-        for one in _classes(field.annotation):
-            several = "[]" if "tuple[" in str(field.annotation) and one.__name__ != "InterventionColumns" else ""
-            yield from _sections(f"{path}.{name}{several}".lstrip("."), one)
+        forms = [(one, _several(field, one)) for one in _classes(field.annotation)]
+        choice = sum(not several for _, several in forms) > 1
+        for one, several in forms:
+            told = [key for key, inner in one.model_fields.items() if choice and inner.is_required()]
+            yield from _sections(f"{path}.{name}{several}{' with ' + told[0] if told else ''}".lstrip("."), one)
+
+
+def _several(field: FieldInfo, one: type[Settings]) -> str:
+    return "[]" if "tuple[" in str(field.annotation) and one.__name__ != "InterventionColumns" else ""
 
 
 def _classes(annotation: Any) -> Iterator[type[Settings]]:

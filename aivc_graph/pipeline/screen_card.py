@@ -79,9 +79,7 @@ def assumptions_of_screen(table: Responses, controls: Mapping[str, Mapping[str, 
     if spelled:
         listed = ", ".join(f"{name} ({n:,} cells)" for name, n in sorted(spelled.items()))
         found.append({"about": "controls", "says": f"Taken for nothing done: {listed}."})
-    said = (
-        "Intervals resample what was held out, taken as a fair draw of those to come; fewer than five have no interval."
-    )
+    said = "Intervals resample what was held out, as if it had been drawn at random; fewer than five have no interval."
     return [*found, {"about": "intervals", "says": said}]
 
 

@@ -15,10 +15,10 @@ import pandas as pd
 from aivc_graph import names
 from aivc_graph.atomic import write_whole
 from aivc_graph.config import Config, dump_config
-from aivc_graph.errors import ConfigError, ReadError
+from aivc_graph.errors import ConfigError, ReadError, StoreError
 from aivc_graph.graph.store import GraphStore, open_store, read_store, store_digest, store_facts, write_store
 from aivc_graph.graph.tissue_graph import TissueGraph
-from aivc_graph.pipeline.build import RUNS, build
+from aivc_graph.pipeline.build import RUNS, build, changed_inputs
 from aivc_graph.plot.training_curve import training_curve
 from aivc_graph.query.niche_file import niches_of_training, save_niches
 from aivc_graph.query.virtual_tissue import VirtualTissue
@@ -27,6 +27,7 @@ from aivc_graph.training.run_folder import (
     CONFIG,
     FACTS,
     built_alike,
+    check_replaced,
     check_resumed,
     held_out_words,
     run_facts,
@@ -75,6 +76,7 @@ def train(
     out: str | Path | None = None,
     *,
     resume: bool = False,
+    overwrite: bool = False,
     device: str = "auto",
 ) -> Run:
     """Train on a graph and write the run folder.
@@ -87,11 +89,15 @@ def train(
         Run folder; ``runs/<task name>`` by default.
     resume
         Go on where a killed run stopped.
+    overwrite
+        Replace a finished run of other settings; one of the same is trained again in any case.
     device
         ``auto``, ``cpu`` or ``cuda``; overrides ``training.device`` unless ``auto``.
     """
     config = config or Config()
     out = Path(out) if out is not None else RUNS / config.task.name
+    if not (resume or overwrite):
+        check_replaced(out, config.model_dump(mode="json"))
     with writing_run(out, resume=resume) as folder:
         if resume:
             check_resumed(folder, config.model_dump(mode="json"))
@@ -104,15 +110,19 @@ def train(
     return Run(out)
 
 
-def train_config(config: Config, graph: Path | None, out: Path | None, *, resume: bool, device: str) -> Run:
+def train_config(
+    config: Config, graph: Path | None, out: Path | None, *, resume: bool, device: str, overwrite: bool = False
+) -> Run:
     """Train as a configuration says; its graph is built first where no store is given and the run has none like it."""
     out = out if out is not None else RUNS / config.task.name
+    if not (resume or overwrite):
+        check_replaced(out, config.model_dump(mode="json"))
     with writing_run(out, resume=resume) as folder:
         if resume:
             check_resumed(folder, config.model_dump(mode="json"))
         if graph is not None:
             _refuse_other_settings(graph, config)
-        store = graph if graph is not None else _own_store(folder, out, config)
+        store = graph if graph is not None else _own_store(folder, out, config, resume=resume)
         train_in(folder, out, store, config, resume=resume, device=device)
     return Run(out)
 
@@ -130,14 +140,25 @@ def _refuse_other_settings(store: Path, config: Config) -> None:
         raise ConfigError(str(store), found, f"{expected}, as it was built", mend)
 
 
-def _own_store(folder: Path, out: Path, config: Config) -> Path:
-    """Return the run's own graph store, built if there is none or it was built from other settings."""
+def _own_store(folder: Path, out: Path, config: Config, *, resume: bool) -> Path:
+    """Return the run's own graph store, built if there is none or it was built from other settings or files.
+
+    Raises
+    ------
+    StoreError
+        If a run is to be resumed whose files have changed since.
+    """
     settings = config.model_dump(mode="json")
     stores = [place / "graph.zarr" for place in dict.fromkeys((folder, out))]
     for store in stores:
         if store.exists() and built_alike(store, settings):
-            return store
-    if stores[-1].exists():
+            if not (changed := ", ".join(changed_inputs(config, store)[:3])):
+                return store
+            if resume:
+                mend = "put them back, or train anew without --resume"
+                raise StoreError(str(store), f"files that have changed since: {changed}", "those it is of", mend)
+            log.warning("%s has changed since %s was built: building anew", changed, store)
+    if stores[-1].exists() and not built_alike(stores[-1], settings):
         log.warning("%s was built from other settings: building anew", stores[-1])
     return build(config, stores[0])
 

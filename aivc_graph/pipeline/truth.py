@@ -77,7 +77,7 @@ def check_truth(truth: Truth, graph: TissueGraph, inputs: Mapping[str, str] | No
     Parameters
     ----------
     inputs
-        SHA-256 by ``section/file`` of what the graph was built from, where it is known.
+        SHA-256 by ``section/place`` of what the graph was built from, where it is known.
 
     Raises
     ------
@@ -123,13 +123,9 @@ def _check_delivered(truth: Truth, graph: TissueGraph, inputs: Mapping[str, str]
             delivered = json.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise ReadError(str(path), f"hashes that cannot be read ({error})", mend="simulate again") from error
-        used = {
-            name.removeprefix(f"{section}/"): digest
-            for name, digest in inputs.items()
-            if name.startswith(f"{section}/")
-        }
-        both = sorted(set(used) & set(delivered))
-        if both and not any(used[name] in delivered[name] for name in both):
+        used = [(name.rpartition("/")[2], digest) for name, digest in inputs.items() if name.startswith(f"{section}/")]
+        both = sorted({name for name, _ in used} & set(delivered))
+        if both and not any(digest in delivered[name] for name, digest in used if name in delivered):
             faults.add(str(path), f"another {', '.join(both[:3])} than the graph was built from", "the same", mend)
 
 

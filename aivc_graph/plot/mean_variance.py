@@ -18,8 +18,8 @@ def mean_variance(groups: pd.DataFrame, *, ax: Any = None) -> Any:
     Parameters
     ----------
     groups
-        One row a group: ``assay``, ``mean``, ``variance``, ``drawn_mean``, ``drawn_variance``. Both axes are logarithms,
-        of means their size without sign; groups of no variance are left out.
+        One row a group: ``assay``, ``mean``, ``variance``, ``drawn_mean``, ``drawn_variance``. Both axes are
+        logarithms, of means their size without sign; groups of no variance are left out.
 
     Raises
     ------
@@ -36,8 +36,8 @@ def mean_variance(groups: pd.DataFrame, *, ax: Any = None) -> Any:
     for i, (assay, rows) in enumerate(groups.groupby("assay", sort=False)):
         colour = COLOURS[i % len(COLOURS)]
         for mean, variance, style in (("mean", "variance", "o"), ("drawn_mean", "drawn_variance", "-")):
-            shown = rows[(rows[mean].abs() > 0) & (rows[variance] > 0)].assign(size=lambda t, of=mean: t[of].abs())
-            shown = shown.sort_values("size")
+            shown = rows[(rows[mean].abs() > 0) & (rows[variance] > 0)]
+            shown = shown.assign(size=shown[mean].abs()).sort_values("size")
             label = f"{assay}, {'measured' if style == 'o' else 'drawn'}"
             ax.plot(shown["size"], shown[variance], style, color=colour, label=label, markersize=4, linewidth=1.4)
     ax.set(xscale="log", yscale="log", xlabel="mean", ylabel="variance")

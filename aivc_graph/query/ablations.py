@@ -73,17 +73,19 @@ def rewired_graph(tissue: VirtualTissue, given: Given) -> VirtualTissue:
     return _with(tissue, graph=rewired(tissue.graph, tissue.seed))
 
 
-@ABLATIONS.register(FEATURES_ONLY, without="all counts of the sections asked: tiles and other features are left")
+@ABLATIONS.register(
+    FEATURES_ONLY, without="all that was measured of the sections asked: tiles and other features are left"
+)
 def features_only(tissue: VirtualTissue, given: Given) -> VirtualTissue | str:
-    """Return the tissue with no counts in any section in which a node is asked, at any level."""
+    """Return the tissue with no counts or intensities in any section in which a node is asked, at any level."""
     plan, graph = tissue.model.plan, tissue.graph
     if not plan.features:
         return "no features, such as tiles, were measured"
-    if not plan.counts:
+    if not plan.panels:
         return "nothing but features was measured"
     section = {level: graph[level].section_index.numpy() for level in graph.levels}
     asked = np.unique(np.concatenate([section[level][rows] for level, rows in given.asked.items()]))
-    hidden = {(level, m): np.isin(section[level], asked) for level, by in plan.counts.items() for m in by}
+    hidden = {(level, m): np.isin(section[level], asked) for level, by in plan.panels.items() for m in by}
     return _with(tissue, graph=hide_observations(graph, hidden))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
@@ -15,7 +15,7 @@ from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.graph.panels import measured_molecules, panel_columns
 from aivc_graph.graph.profiles import measured_share
-from aivc_graph.graph.terms import raw_values
+from aivc_graph.graph.terms import depth_of, raw_values
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import EXPRESSION
@@ -24,7 +24,9 @@ from aivc_graph.query.states import run_windows
 if TYPE_CHECKING:
     import networkx as nx
 
+Function = Callable[[np.ndarray], np.ndarray]
 PER = 10_000.0
+INTENSITIES = "intensity, in the file's units"
 MIN_UNITS = 5
 BOOTSTRAPS = 400
 
@@ -40,37 +42,41 @@ def node_table(graph: TissueGraph, level: str) -> pd.DataFrame:
 
 
 def counted_nodes(model: TissueModel, graph: TissueGraph, level: str) -> np.ndarray:
-    """Return who of a level was counted, boolean (node,); all, where the model counts nothing there.
+    """Return who of a level was measured, boolean (node,); all, where the model measures nothing but features there.
 
     What is said of the others rests on the slide or on their neighbours alone.
     """
-    modalities = model.plan.counts.get(level, {})
+    modalities = model.plan.panels.get(level, {})
     found: np.ndarray = np.full(int(graph[level].num_nodes), not modalities)
     for modality in modalities:
         found |= graph[level][names.mask_name(modality)].numpy()
     return found
 
 
-def measured_genes(model: TissueModel, level: str, genes: Sequence[str] | None, modality: str = names.RNA) -> list[str]:
-    """Return `genes`, each once, or all that were counted at `level`; raise a `QueryError` if one was not."""
-    counted = model.plan.counts.get(level, {})
-    if modality not in counted:
+def asked_modality(model: TissueModel, level: str, modality: str | None) -> str:
+    """Return the modality that is asked: the one given, else that which expression at `level` is asked of."""
+    return modality or model.plan.expressed(level) or names.RNA
+
+
+def measured_genes(model: TissueModel, level: str, genes: Sequence[str] | None, modality: str) -> list[str]:
+    """Return `genes`, or markers, each once, or all that were measured at `level`; a `QueryError` if one was not."""
+    panels = model.plan.panels.get(level, {})
+    if modality not in panels:
         where, said = f"expression at {level}", "RNA" if modality == names.RNA else modality
-        measured = [v for v, by in model.plan.counts.items() if modality in by]
+        measured = [v for v, by in model.plan.panels.items() if modality in by]
         if not measured:
-            there = sorted({one for by in model.plan.counts.values() for one in by}) or ["nothing"]
-            found = f"no {said} was counted at any level of this tissue"
+            there = sorted({one for by in model.plan.panels.values() for one in by}) or ["nothing"]
+            found = f"no {said} was measured at any level of this tissue"
             raise QueryError(where, found, mend=f"{', '.join(there)} can be asked")
         raise QueryError(
             where, f"no {said} was measured there", f"one of {', '.join(measured)}", f"ask at={measured[0]!r}"
         )
-    panel = counted[modality]
+    panel = panels[modality]
     chosen = list(panel) if genes is None else list(dict.fromkeys(genes))
     for gene in chosen:
         if gene not in panel:
-            raise unknown_name(
-                QueryError, f"expression at {level}", f"measured {names.MOLECULE_OF[modality]}", gene, panel
-            )
+            molecule = names.MOLECULE_OF.get(modality, "marker")
+            raise unknown_name(QueryError, f"expression at {level}", f"measured {molecule}", gene, panel)
     return chosen
 
 
@@ -80,23 +86,26 @@ def expression_table(
     level: str,
     genes: list[str],
     niche: pd.Series | None,
-    modality: str = names.RNA,
+    modality: str,
 ) -> Any:
     """Return expected expression a node (AnnData) or, where `niche` is given, a niche and gene (table).
 
     A node of which nothing is known, neither by itself nor by others around it, has no expectation: NaN.
     """
-    panel = list(model.plan.counts[level][modality])
+    panel = list(model.plan.panels[level][modality])
     columns = [panel.index(g) for g in genes]
     expected = np.zeros((graph[level].num_nodes, len(genes)), np.float32)
     for inputs, state, core, rows in run_windows(model, graph, question=EXPRESSION):
         with torch.no_grad():
             shares = model.expression(state, inputs, level, modality)
             shares = shares.where(state.known[level][:, None] > 0, torch.nan)[core[level]]
-        expected[rows[level][core[level]].numpy()] = shares[:, columns].numpy() * PER
+        expected[rows[level][core[level]].numpy()] = shares[:, columns].numpy()
+    per, unit = (PER, f"counts per {PER:,.0f}") if modality in names.MOLECULE_OF else (1.0, INTENSITIES)
+    expected *= per
     measured = _measured(graph, level, columns, modality)
     if niche is not None:
-        return _by_niche(graph, level, genes, expected, measured, niche)
+        told = _by_niche(graph, level, genes, _averaged(graph, level, columns, modality), expected, measured, niche)
+        return told.assign(unit=unit)
     answer = ad.AnnData(
         X=expected,
         obs=node_table(graph, level).assign(supported=counted_nodes(model, graph, level)),
@@ -104,13 +113,18 @@ def expression_table(
         layers={"measured": measured},
     )
     answer.obsm["spatial"] = graph[level].pos.numpy()
-    answer.uns["units"] = {"X": f"expected counts per {PER:,.0f} of the measured panel", "spatial": "µm"}
+    of = " of the measured panel" if modality in names.MOLECULE_OF else ""
+    answer.uns["units"] = {"X": f"expected {unit}{of}", "spatial": "µm"}
     return answer
 
 
 def _measured(graph: TissueGraph, level: str, columns: list[int], modality: str) -> np.ndarray:
-    panel, section = panel_columns(graph, level, modality).numpy(), graph[level].section_index.numpy()
     counts = raw_values(graph, level, modality)
+    if modality not in names.MOLECULE_OF:
+        values = counts[:, columns].astype(np.float32)
+        values[~graph[level][names.mask_name(modality)].numpy()] = np.nan
+        return np.asarray(values)
+    panel, section = panel_columns(graph, level, modality).numpy(), graph[level].section_index.numpy()
     depth, covered = np.asarray(counts.sum(axis=1)), measured_share(graph, level, modality)[section]
     values = counts[:, columns].toarray() / np.maximum(depth, 1) * (PER * covered[:, None])
     there = measured_molecules(graph, level, modality).numpy()[:, panel[columns]]
@@ -119,30 +133,45 @@ def _measured(graph: TissueGraph, level: str, columns: list[int], modality: str)
     return values.astype(np.float32)
 
 
+def _averaged(graph: TissueGraph, level: str, columns: list[int], modality: str) -> tuple[Function, Function]:
+    """Return what values are averaged as, and the way back: intensities as arcsinh, which few cells do not rule."""
+    if modality in names.MOLECULE_OF:
+        return (lambda values: values), (lambda values: values)
+    cofactor = np.asarray(depth_of(graph, level, modality))[columns]
+    return (lambda values: np.arcsinh(values / cofactor)), (lambda terms: np.sinh(terms) * cofactor)
+
+
 def _by_niche(
-    graph: TissueGraph, level: str, genes: list[str], expected: np.ndarray, measured: np.ndarray, niche: pd.Series
+    graph: TissueGraph,
+    level: str,
+    genes: list[str],
+    averaged: tuple[Function, Function],
+    expected: np.ndarray,
+    measured: np.ndarray,
+    niche: pd.Series,
 ) -> pd.DataFrame:
     """Mean a niche and gene, with a bootstrap interval over sections, or over regions where sections are few."""
+    into, out_of = averaged
+    expected, measured = into(expected), into(measured)
     many = graph[names.SECTION].num_nodes >= MIN_UNITS
-    unit = graph[level].section_index.numpy() if many else graph[level].region_index.numpy()
+    place = graph[level].section_index.numpy() if many else graph[level].region_index.numpy()
     rows = []
     for name in niche.cat.categories:
         inside = (niche == name).to_numpy()
         if not inside.any():
             continue
-        low, high, n_units = _bootstrap(expected[inside], unit[inside])
+        low, high, n_units = _bootstrap(expected[inside], place[inside])
         table = pd.DataFrame(
             {
                 "niche": name,
                 "gene": genes,
-                "expected": expected[inside].mean(axis=0),
-                "lower": low,
-                "upper": high,
-                "measured": _mean_known(measured[inside]),
+                "expected": out_of(expected[inside].mean(axis=0)),
+                "lower": out_of(low),
+                "upper": out_of(high),
+                "measured": out_of(_mean_known(measured[inside])),
                 "n_nodes": int(inside.sum()),
                 "n_units": n_units,
                 "interval_over": names.SECTION if many else names.REGION,
-                "unit": f"counts per {PER:,.0f}",
             }
         )
         rows.append(table)

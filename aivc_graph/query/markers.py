@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from aivc_graph.query.answers import INTENSITIES
 from aivc_graph.query.moderated import moderated_variance
 
 Floats = NDArray[np.floating]
@@ -31,6 +33,18 @@ class Units:
     code: NDArray[np.integer]
     name: str
     paired: bool
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What is compared of what was averaged, in units of log 2, how it is shown, and the unit of that."""
+
+    log2: Callable[[Floats], Floats]
+    shown: Callable[[Floats], Floats]
+    unit: str
+
+
+COUNTED = Scale(lambda rate: np.log2(1 + rate), lambda rate: rate, f"counts per {PER:,.0f}")
 
 
 @dataclass(frozen=True)
@@ -73,55 +87,99 @@ def marker_table(
     ----------
     Smyth 2004, doi:10.2202/1544-6115.1027; Benjamini & Hochberg 1995, doi:10.1111/j.2517-6161.1995.tb02031.x.
     """
-    rate, n_nodes = _rates(counts, group, len(names), units.code)
+    return _table(*_rates(counts, group, len(names), units.code), genes, names, units, COUNTED)
+
+
+def intensity_marker_table(
+    terms: Floats, cofactor: Any, genes: list[str], group: NDArray[np.integer], names: list[str], units: Units
+) -> pd.DataFrame:
+    r"""Return how far each marker stands out in each group, a row a group and marker; see `marker_table`.
+
+    Of the mean arcsinh of a group in a unit, :math:`d = (\bar v_{ug} - \bar v_{u\bar g}) / \log 2`: the log2 ratio
+    where intensities are well above the cofactor, and their difference where they are well below. ``inside`` and
+    ``outside`` are the intensities that go with the means, in the file's units.
+
+    Parameters
+    ----------
+    terms
+        Arcsinh of intensities over their cofactors (node, marker).
+    cofactor
+        (marker,)
+    """
+    mean, n_nodes = _means(terms, group, len(names), units.code)
+    scale = Scale(lambda v: v / np.log(2), lambda v: np.sinh(v) * np.asarray(cofactor), INTENSITIES)
+    return _table(mean, n_nodes, genes, names, units, scale)
+
+
+def _table(
+    rate: Floats, n_nodes: NDArray[np.integer], genes: list[str], names: list[str], units: Units, scale: Scale
+) -> pd.DataFrame:
     tables = []
     for g, name in enumerate(names):
-        told = (_paired if units.paired else _unpaired)(rate, g)
+        told = (_paired if units.paired else _unpaired)(rate, g, scale.log2)
         if told is None:
             continue
         columns: dict[str, Any] = {"group": name, "gene": genes, "log2_ratio": told.shift, **_tested(told)}
-        columns |= {"inside": told.inside, "outside": told.outside, "unit": f"counts per {PER:,.0f}"}
+        columns |= {"inside": scale.shown(told.inside), "outside": scale.shown(told.outside), "unit": scale.unit}
         columns |= {"n_nodes": int(n_nodes[g]), "n_units": told.n_units, "interval_over": units.name}
         tables.append(pd.DataFrame(columns, columns=COLUMNS))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
+
+
+def _means(
+    values: Floats, group: NDArray[np.integer], n_groups: int, unit: NDArray[np.integer]
+) -> tuple[Floats, NDArray[np.integer]]:
+    """Return mean values (unit, group, gene), NaN where a group has few nodes, and nodes of each group."""
+    onehot, shape = _cells(group, n_groups, unit)
+    n_nodes = np.asarray(onehot.sum(axis=1)).ravel()
+    mean = np.asarray(onehot @ values, np.float64) / np.maximum(n_nodes, 1)[:, None]
+    mean[n_nodes < LEAST_NODES] = np.nan
+    return mean.reshape(*shape, -1), np.bincount(group[group >= 0], minlength=n_groups)
+
+
+def _cells(
+    group: NDArray[np.integer], n_groups: int, unit: NDArray[np.integer]
+) -> tuple[sparse.csr_matrix, tuple[int, int]]:
+    """Return who is of each group in each unit (unit × group, node), and the numbers of units and groups."""
+    units, code = np.unique(unit, return_inverse=True)
+    member = np.flatnonzero(group >= 0)
+    cell = code.reshape(-1)[member] * n_groups + group[member]
+    shape = (len(units) * n_groups, len(group))
+    return sparse.csr_matrix((np.ones(len(member)), (cell, member)), shape=shape), (len(units), n_groups)
 
 
 def _rates(
     counts: sparse.csr_matrix, group: NDArray[np.integer], n_groups: int, unit: NDArray[np.integer]
 ) -> tuple[Floats, NDArray[np.integer]]:
     """Return counts per 10,000 (unit, group, gene), NaN where a group has few nodes, and nodes of each group."""
-    units, code = np.unique(unit, return_inverse=True)
-    member = np.flatnonzero(group >= 0)
-    cell = code.reshape(-1)[member] * n_groups + group[member]
-    size = len(units) * n_groups
-    onehot = sparse.csr_matrix((np.ones(len(member)), (cell, member)), shape=(size, len(group)))
+    onehot, shape = _cells(group, n_groups, unit)
     sums = np.asarray((onehot @ counts).todense(), np.float64)
-    depth, n_nodes = sums.sum(axis=1, keepdims=True), np.bincount(cell, minlength=size)
-    rate = np.where((n_nodes[:, None] >= LEAST_NODES) & (depth > 0), sums / np.maximum(depth, 1e-12) * PER, np.nan)
-    return rate.reshape(len(units), n_groups, -1), np.bincount(group[member], minlength=n_groups)
+    depth, n_nodes = sums.sum(axis=1, keepdims=True), np.asarray(onehot.sum(axis=1))
+    rate = np.where((n_nodes >= LEAST_NODES) & (depth > 0), sums / np.maximum(depth, 1e-12) * PER, np.nan)
+    return rate.reshape(*shape, -1), np.bincount(group[group >= 0], minlength=n_groups)
 
 
-def _paired(rate: Floats, g: int) -> Comparison | None:
+def _paired(rate: Floats, g: int, log2: Callable[[Floats], Floats]) -> Comparison | None:
     """Compare a group with the others of the same unit."""
     others = np.delete(rate, g, axis=1)
     both = np.isfinite(rate[:, g, 0]) & np.isfinite(others[:, :, 0]).any(axis=1)
     if not both.any():
         return None
     inside, outside = rate[both, g], np.nanmean(others[both], axis=1)
-    shift = np.log2(1 + inside) - np.log2(1 + outside)
+    shift = log2(inside) - log2(outside)
     n = len(shift)
     variance = shift.var(axis=0, ddof=1) if n >= LEAST_UNITS else np.full(shift.shape[1], np.nan)
     means = inside.mean(axis=0), outside.mean(axis=0), shift.mean(axis=0)
     return Comparison(*means, variance, df=n - 1, times=1 / n, n_units=n)
 
 
-def _unpaired(rate: Floats, g: int) -> Comparison | None:
+def _unpaired(rate: Floats, g: int, log2: Callable[[Floats], Floats]) -> Comparison | None:
     """Compare a group in all units with the others in all units."""
     one, rest = (part.reshape(-1, part.shape[-1]) for part in (rate[:, [g]], np.delete(rate, g, axis=1)))
     one, rest = (part[np.isfinite(part[:, 0])] for part in (one, rest))
     if not len(one) or not len(rest):
         return None
-    logs = [np.log2(1 + part) for part in (one, rest)]
+    logs = [log2(part) for part in (one, rest)]
     df, variance = len(one) + len(rest) - 2, np.full(rate.shape[-1], np.nan)
     if min(len(one), len(rest)) >= LEAST_UNITS:
         variance = sum(((part - part.mean(axis=0)) ** 2).sum(axis=0) for part in logs) / df
@@ -140,7 +198,7 @@ def _tested(told: Comparison) -> dict[str, Floats]:
         wide = stats.t.ppf(0.5 + CONFIDENCE / 2, df) * error
         lower, upper = told.shift - wide, told.shift + wide
         # What was never counted is not tested.
-        seen = (told.inside > 0) | (told.outside > 0)
+        seen = (told.inside != 0) | (told.outside != 0)
         p[seen] = 2 * stats.t.sf(np.abs(told.shift[seen]) / error[seen], df)
         adjusted[seen] = stats.false_discovery_control(p[seen])
     return {"lower": lower, "upper": upper, "p": p, "p_adjusted": adjusted}

@@ -146,13 +146,15 @@ def fit_mixtures(x: Floats, seed: int, most: int = 0, starts: int = STARTS, leas
     return {n: _by_size(mixture, middle) for n, mixture in found.items()}
 
 
-def fit_along(x: Floats, axes: int, seed: int, most: int = 0, least: int = 1) -> dict[int, StateMixture]:
+def fit_along(
+    x: Floats, axes: int, seed: int, most: int = 0, starts: int = STARTS, least: int = 1
+) -> dict[int, StateMixture]:
     """Return mixtures as `fit_mixtures`, whose parts differ along the leading principal `axes` of the states alone."""
     middle = x.mean(axis=0, dtype=float)
     variance, vectors = np.linalg.eigh((x - middle).T @ (x - middle) / len(x))
     along, across = vectors[:, -axes:], vectors[:, :-axes]
     rest = (across * np.maximum(variance[:-axes], 1e-12)) @ across.T
-    found = fit_mixtures((x - middle) @ along, seed, most=most, least=least)
+    found = fit_mixtures((x - middle) @ along, seed, most=most, starts=starts, least=least)
     return {
         n: StateMixture(middle + one.means @ along.T, along @ one.covariance @ along.T + rest, one.weight)
         for n, one in found.items()

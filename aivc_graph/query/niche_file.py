@@ -43,6 +43,7 @@ def save_niches(rule: NicheRule, run: Path) -> None:
     tensors = {f"{name}.{key}": value for name, part in parts.items() for key, value in vars(part).items()}
     numbered = [{"niche": str(i + 1), "colour": nth_colour(i)} for i in range(len(rule.mixture.weight))]
     facts: dict[str, Any] = {"level": rule.level, "made_of": rule.made_of, "coupling": rule.coupling}
+    facts["evenness"] = rule.evenness
     facts |= {"mixture": next(name for name, kind in MIXTURES.items() if isinstance(rule.mixture, kind))}
     facts |= {"fitted_on": f"{names.TRAIN} nodes", "niches": numbered}
     packed = {name: torch.as_tensor(value) for name, value in (tensors | {"spread": rule.spread}).items()}
@@ -73,6 +74,7 @@ def load_niches(run: Path, model: TissueModel) -> NicheRule | None:
             kinds=StateMixture(**part("kinds")),
             coupling=facts["coupling"],
             spread=arrays["spread"],
+            evenness=facts.get("evenness", 0.0),  # as older runs have none
         )
     except (KeyError, TypeError) as error:
         raise StoreError(

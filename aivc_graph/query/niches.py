@@ -15,17 +15,15 @@ from aivc_graph.query.mixture import (
     StateMixture,
     coupling_of,
     evenly,
-    fit_along,
     fit_mixtures,
     normalised,
     smoothed,
 )
 from aivc_graph.query.neighbourhoods import NeighbourhoodMixture, fit_neighbourhoods
-from aivc_graph.query.number_of_niches import information, number_of_niches
+from aivc_graph.query.number_of_niches import number_of_niches
+from aivc_graph.query.recurrence import evened, recurring, spread_of
 
 KINDS, NODES_A_KIND = 12, 10
-# Leading axes of states that are tried beside all, and the number of niches by which they are compared.
-AXES, USUAL = (4, 8), 8
 
 
 @dataclass(frozen=True)
@@ -82,6 +80,8 @@ class NicheRule:
         Of a patch to its neighbours; 0 where tissue has no spatial order.
     spread
         Standard deviation of the niche states it was fitted on (latent,): the unit of distances between states.
+    evenness
+        How far the states of each donor are brought to that spread before the mixture sees them; see `recurrence`.
     """
 
     level: str
@@ -90,6 +90,7 @@ class NicheRule:
     kinds: StateMixture
     coupling: float
     spread: Floats
+    evenness: float = 0.0
 
     def __call__(self, found_in: Surroundings) -> Floats:
         """Return the share of each niche in every node (node, niche); zeros where nothing is known."""
@@ -98,8 +99,14 @@ class NicheRule:
             windows = np.asarray(found_in.adjacency @ kinds)
             shares = normalised(self.mixture.log_density(windows, kinds / self.kinds.weight))
         else:
-            shares = smoothed(self.mixture.log_density(found_in.x), found_in.adjacency, self.coupling)
+            shares = smoothed(self.log_density(found_in), found_in.adjacency, self.coupling)
         return shares * found_in.known[:, None]
+
+    def log_density(self, found_in: Surroundings) -> Floats:
+        """Return log weight × density of each niche at the state of every node by itself (node, niche)."""
+        x, known = found_in.x.astype(float), found_in.known
+        x[known] = evened(x[known], found_in.donor[known], self.spread, self.evenness)
+        return self.mixture.log_density(x)
 
 
 def fit_niches(found_in: Surroundings, k: int | None, resolution: float, seed: int) -> NicheRule:
@@ -117,16 +124,19 @@ def fit_niches(found_in: Surroundings, k: int | None, resolution: float, seed: i
         raise QueryError("niches", f"k = {k} for {n_known} nodes", "1 ≤ k ≤ number of nodes")
     of_kinds = found_in.level == names.CELL and found_in.made_of == "neighbourhood"
     kinds = fit_kinds(found_in.own[found_in.measured], seed)
-    mixture = (_by_kinds if of_kinds else _by_state)(found_in, kind_shares(kinds, found_in), k, resolution, seed)
-    known = found_in.x[found_in.known]
+    asked = found_in, kind_shares(kinds, found_in), k, resolution, seed
+    mixture, evenness = (_by_kinds(*asked), 0.0) if of_kinds else _by_state(*asked)
     rule = NicheRule(
         level=found_in.level,
         made_of=found_in.made_of,
         mixture=mixture,
         kinds=kinds,
-        coupling=coupling_of(mixture.log_density(found_in.x), found_in.adjacency) if not of_kinds else 0.0,
-        spread=np.maximum(known.std(axis=0), 1e-9) if n_known else np.ones(found_in.x.shape[1]),
+        coupling=0.0,
+        spread=spread_of(found_in.x[found_in.known]),
+        evenness=evenness,
     )
+    if not of_kinds:
+        rule = replace(rule, coupling=coupling_of(rule.log_density(found_in), found_in.adjacency))
     largest_first = np.argsort(-rule(found_in).sum(axis=0), kind="stable")
     return replace(rule, mixture=mixture.ordered(largest_first))
 
@@ -163,11 +173,16 @@ def _by_kinds(
     return found[min(k, max(found))]
 
 
-def _by_state(found_in: Surroundings, kinds: Floats, k: int | None, resolution: float, seed: int) -> StateMixture:
-    x, known = found_in.x, found_in.known
+def _by_state(
+    found_in: Surroundings, kinds: Floats, k: int | None, resolution: float, seed: int
+) -> tuple[StateMixture, float]:
+    x, known, donor = found_in.x.astype(float), found_in.known, found_in.donor
     if not known.any():
-        return StateMixture.of_nothing(x.shape[1])
-    found = _recurring(found_in, kinds, k, seed)
+        return StateMixture.of_nothing(x.shape[1]), 0.0
+    # Nodes that stand for themselves vary finer than any donor does as a whole.
+    donor = np.zeros_like(donor) if found_in.made_of == "own" else donor
+    found, evenness = recurring(x[known], kinds[known], donor[known], k, seed)
+    x[known] = evened(x[known], donor[known], spread_of(x[known]), evenness)
     degree = np.maximum(np.diff(found_in.adjacency.indptr), 1)[:, None]
 
     def given_context(n: int) -> Floats:
@@ -180,24 +195,4 @@ def _by_state(found_in: Surroundings, kinds: Floats, k: int | None, resolution: 
 
     if k is None:
         k = number_of_niches(found, given_context, kinds[known], int(known.sum()), resolution)
-    return found[min(k, max(found))]
-
-
-def _recurring(found_in: Surroundings, kinds: Floats, k: int | None, seed: int) -> dict[int, StateMixture]:
-    """Return the mixture of each number of niches, of states along as many axes as tell most of kinds within donors.
-
-    Along all axes, where few donors are very unlike the others, niches follow donors: then they tell nothing of the
-    kinds of node within any. Of one donor, and of nodes that stand for themselves, all axes are taken.
-    """
-    x, kinds, donor = found_in.x[found_in.known], kinds[found_in.known], found_in.donor[found_in.known]
-    every = fit_mixtures(x, seed, most=k or 0, least=k or 1)
-    donors = np.unique(donor)
-    if len(donors) < 2 or found_in.made_of == "own":
-        return every
-
-    def told(found: dict[int, StateMixture]) -> float:
-        shares = found[min(k or USUAL, max(found))].posterior(x)
-        return float(np.mean([information(shares[donor == one], kinds[donor == one]) for one in donors]))
-
-    fewer = [fit_along(x, n, seed, most=k or 0, least=k or 1) for n in AXES if n < x.shape[1]]
-    return max([every, *fewer], key=told)
+    return found[min(k, max(found))], evenness

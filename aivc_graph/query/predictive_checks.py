@@ -71,7 +71,7 @@ def predictive_checks(
                 "platform": "" if platform is None else str(platform.iloc[section]),
                 "nodes": len(measured),
                 "features": measured.shape[1],
-                **compared(measured, np.stack(drawn), counts=part.counts),
+                **compared(measured, np.stack(drawn), counts=modality in names.MOLECULE_OF),
             }
         )
     return found
@@ -97,7 +97,9 @@ def compared(measured: Floats, drawn: Floats, *, counts: bool) -> dict[str, Any]
         found["zeros"] = _pair(*(one.mean() for one in curve["zeros"]))
         found["background"] = _pair(_background(measured), float(np.mean([_background(one) for one in drawn])))
     order = np.array_split(np.argsort(mean, kind="stable"), min(GROUPS, len(mean)))
-    found["curve"] = [{name: _pair(*(one[group].mean() for one in pair)) for name, pair in curve.items()} for group in order]
+    found["curve"] = [
+        {name: _pair(*(one[group].mean() for one in pair)) for name, pair in curve.items()} for group in order
+    ]
     return found
 
 

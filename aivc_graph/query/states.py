@@ -81,7 +81,7 @@ def hide_all(inputs: Inputs, hide: tuple[tuple[str, str], ...]) -> Hidden:
 
 def niche_level(model: TissueModel) -> str:
     """Return the finest level that is measured and has neighbours: where niches are found."""
-    measured = {*model.plan.counts, *model.plan.features}
+    measured = {*model.plan.panels, *model.plan.features}
     for level in names.LEVELS:
         if level in measured and level in model.plan.laterals:
             return level

@@ -10,6 +10,7 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
+import torch
 from scipy import sparse
 
 from aivc_graph import names
@@ -24,7 +25,7 @@ from aivc_graph.query.likeness import nodes_like
 from aivc_graph.query.niche_file import load_niches
 from aivc_graph.query.niches import NicheRule, Surroundings, fit_niches
 from aivc_graph.query.places import NICHE, averaging, node_mask, on_every_level
-from aivc_graph.query.questions.question import AbstractQuestion, question
+from aivc_graph.query.questions.question import QUESTIONS, AbstractQuestion, question
 from aivc_graph.query.screen_responses import Amount, screen_responses
 from aivc_graph.query.states import NodeStates, niche_level, node_states, surroundings
 from aivc_graph.query.what_if import WhatIf, what_if
@@ -132,6 +133,23 @@ class VirtualTissue:
         """The finest measured level with neighbours: where niches are found; coarser levels inherit them."""
         return niche_level(self.model)
 
+    @property
+    def placed(self) -> bool:
+        """Whether any node has a position: cells without positions are near nobody, and their niches say nothing."""
+        return bool(torch.isfinite(self.graph[self.base_level].pos).any())
+
+    def __repr__(self) -> str:
+        sections = self.graph.obs(names.SECTION)
+        kinds = [
+            *self.graph.levels,
+            names.SECTION,
+            *(kind for kind in names.MOLECULES if kind in self.graph.node_types),
+        ]
+        held = [f"  {kind}: {int(self.graph[kind].num_nodes):,}" for kind in kinds]
+        donors = sections["donor"].dropna().nunique() if "donor" in sections else 0
+        held += [f"  donor: {donors:,}"] if donors else []
+        return "\n".join(["VirtualTissue", *held, f"  ask('NAME'): {', '.join(QUESTIONS)}"])
+
     @cached_property
     def niche_rule(self) -> NicheRule:
         """What tells the niche of a node where neither number nor resolution is asked for."""
@@ -171,7 +189,7 @@ class VirtualTissue:
         at: str = names.PATCH,
         k: int | None = None,
         resolution: float | None = None,
-        modality: str = names.RNA,
+        modality: str | None = None,
     ) -> Any:
         """Return expected expression; see `aivc_graph.query.questions.expression.ExpressionQuestion`."""
         return self.ask("expression", genes=genes, modality=modality, at=at, k=k, resolution=resolution)

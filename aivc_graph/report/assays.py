@@ -22,8 +22,8 @@ def assays_of(checks: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     table = pd.DataFrame(checks)
     rows, curves = [], []
     for (level, modality, platform), found in table.groupby(["level", "modality", "platform"], sort=False):
-        name = f"{words(modality)} of {words(level)}s" + (f", {platform}" if platform else "")
-        off = np.abs(np.log(found["variance"].astype(float).clip(lower=1e-6)))
+        name = f"{words(str(modality))} of {words(str(level))}s" + (f", {platform}" if platform else "")
+        off = np.abs(np.log(np.maximum(found["variance"].to_numpy(np.float64), 1e-6)))
         rows.append(
             {
                 "name": name,
@@ -32,7 +32,7 @@ def assays_of(checks: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
                 "zeros": _pair(found, "zeros"),
                 "variance": f"{found['variance'].mean():.2f}",
                 "background": _pair(found, "background"),
-                "worst": str(found["section"].iloc[int(off.to_numpy().argmax())]),
+                "worst": str(found["section"].iloc[int(off.argmax())]),
             }
         )
         curves += [

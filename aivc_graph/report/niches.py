@@ -129,7 +129,7 @@ def _lead(niche: Niche) -> str | None:
 
 
 def _expected(tissue: VirtualTissue) -> pd.DataFrame:
-    """Return expected counts per 10,000, (niche, gene); no row where no RNA was measured at the level of niches."""
+    """Return expected expression (niche, gene); no row where none was measured at the level of niches."""
     try:
         table = tissue.expression(at=NICHE)
     except QueryError:
@@ -141,7 +141,7 @@ def _expected(tissue: VirtualTissue) -> pd.DataFrame:
 def _markers(tissue: VirtualTissue) -> dict[str, list[dict[str, Any]]]:
     try:
         table = tissue.markers(n=MARKERS)
-    except QueryError:  # no RNA where niches are found: the page does without
+    except QueryError:  # nothing was measured where niches are found: the page does without
         return {}
     table = table[table["log2_ratio"] > 0]
     table = table.assign(**{name: 2.0 ** table[of] for name, of in FOLDS.items()})

@@ -115,7 +115,7 @@ class _Fit:
         self.model = TissueModel(self.plan).to(self.device)
         self.n_nodes = sum(int(self.graph[v].num_nodes) for v in self.graph.levels if v != names.REGION)
         self.window_nodes = config.window_nodes or int(np.clip(self._n_learning() // 8, *WINDOW_NODES))
-        self.places = Places.of(self.graph, self.plan.counts)
+        self.places = Places.of(self.graph, self.plan.panels)
         self.cache: list[tuple[Inputs, dict[str, Tensor]]] = []
         self.epoch, self.best, self.best_epoch, self.halvings = 0, float("inf"), 0, 0
         self.best_state: dict[str, Tensor] = {}
@@ -197,7 +197,7 @@ class _Fit:
             seed=self.config.seed,
             source=self.source,
             window_nodes=self.window_nodes,
-            new_donor=new_donors(self.graph, self.plan.counts),
+            new_donor=new_donors(self.graph, self.plan.panels),
         )
         for stage in stages:
             for part in self.model.parts():

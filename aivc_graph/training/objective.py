@@ -50,7 +50,7 @@ def likelihood(
     Parameters
     ----------
     feature_weight
-        Weight of measurements that are no counts.
+        Weight of measurements that are a look alone, as of a tile.
     question
         Only of hidden nodes for ``expression``, only of the others for ``state``; of both if not given.
     """
@@ -69,5 +69,5 @@ def likelihood(
         said = part.likelihood(state.z[part.plan.level], data)
         loss.total[key] = said.nll(part.observation(data), node, feature)
         loss.number[key] = float(node.sum() * feature.sum())
-        loss.weight[key] = 1.0 if part.counts else feature_weight
+        loss.weight[key] = 1.0 if part.measures else feature_weight
     return loss

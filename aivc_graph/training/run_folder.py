@@ -30,6 +30,8 @@ T = TypeVar("T")
 HELD_OUT = {names.VALIDATION: names.VALIDATION, "hidden": "hidden in training tissue"}
 # What may change between a kill and `--resume`: how long and where to train, and what the run is called.
 FREE = {"task.name", "training.epochs", "training.patience", "training.device"}
+# What a run may be trained again with and be the same.
+OF_THE_MACHINE = {"task.name", "training.device"}
 
 
 @contextmanager
@@ -214,13 +216,26 @@ def check_resumed(folder: Path, configuration: dict[str, Any]) -> None:
     """Raise a `ConfigError` if the run in `folder` was started with other settings than `configuration`."""
     if not ((folder / CHECKPOINTS).is_dir() and (folder / CONFIG).exists()):
         return
-    before, now = _flat(read_yaml(folder / CONFIG).data), _flat(configuration)
-    changed = [key for key in sorted({*before, *now} - FREE) if before.get(key) != now.get(key)]
-    if changed:
-        shown = "; ".join(f"{key} {before.get(key)!r:.40} → {now.get(key)!r:.40}" for key in changed[:5])
-        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+    if changed := _changed(folder, configuration, FREE):
         mend = "resume with the settings it was started with, or train anew without --resume"
-        raise ConfigError(str(folder), f"other settings: {shown}{more}", "those the run was started with", mend)
+        raise ConfigError(str(folder), f"other settings: {changed}", "those the run was started with", mend)
+
+
+def check_replaced(run: Path, configuration: dict[str, Any]) -> None:
+    """Raise a `ConfigError` if a finished run lies in `run` that was trained with other settings than these."""
+    if not ((run / FACTS).exists() and (run / CONFIG).exists()):
+        return
+    if changed := _changed(run, configuration, OF_THE_MACHINE):
+        mend = "name another folder by --out, or replace it by --overwrite (overwrite=True)"
+        raise ConfigError(str(run), f"a finished run of other settings: {changed}", "none, or one of the same", mend)
+
+
+def _changed(folder: Path, configuration: dict[str, Any], free: set[str]) -> str:
+    """Say in which settings but those that are `free` a configuration differs from that of the run in `folder`."""
+    before, now = _flat(read_yaml(folder / CONFIG).data), _flat(configuration)
+    changed = [key for key in sorted({*before, *now} - free) if before.get(key) != now.get(key)]
+    shown = "; ".join(f"{key} {before.get(key)!r:.40} → {now.get(key)!r:.40}" for key in changed[:5])
+    return shown + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
 
 
 def built_alike(store: Path, configuration: dict[str, Any]) -> bool:

@@ -28,6 +28,7 @@ from aivc_graph.io.intensity_files import (
 )
 from aivc_graph.io.lattice import stated_um_per_unit
 from aivc_graph.io.matrices import count_table
+from aivc_graph.io.options import PositionOptions
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.rows import AbstractRowsReader, Rows, or_fault
 from aivc_graph.io.tables import names_of, need_columns, numbers
@@ -56,7 +57,7 @@ class IntensityRows(Rows):
     "intensity_table",
     expects="a CSV of cells with centroids and markers (MCMICRO, cytomapper, CODEX), or an MCMICRO or steinbock folder",
 )
-class IntensityTableReader(AbstractRowsReader):
+class IntensityTableReader(PositionOptions, AbstractRowsReader):
     """Reads mean intensities of markers as level ``cell``: values as they are, which no one takes for counts.
 
     Every numeric column that is no place, name, shape or annotation is a marker; blanks are dropped. A cell is called
@@ -67,8 +68,6 @@ class IntensityTableReader(AbstractRowsReader):
     ----------
     um_per_unit
         Microns a pixel, 1 in imaging mass cytometry; by default as the picture that MCMICRO measured states it.
-    x, y
-        Columns of the position; by default a pair that a vendor names.
     image
         Column that names the image; by default a usual one.
     markers
@@ -80,7 +79,7 @@ class IntensityTableReader(AbstractRowsReader):
     area
         Column with areas [µm²]; by default the vendor's, which counts pixels.
 
-    See `aivc_graph.io.rows.AbstractRowsReader` for the others.
+    See `aivc_graph.io.options.PositionOptions` and `aivc_graph.io.rows.AbstractRowsReader` for the others.
 
     Raises
     ------
@@ -96,8 +95,6 @@ class IntensityTableReader(AbstractRowsReader):
 
     level: Literal["cell", "patch"] | None = names.CELL
     area: str | None = AREA
-    x: str | None = None
-    y: str | None = None
     image: str | None = None
     markers: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from aivc_graph.io.intake import Keep, add_counts, kept_rows
 from aivc_graph.io.labels import join_labels
 from aivc_graph.io.lattice import stated_um_per_unit, um_per_unit_of_array
 from aivc_graph.io.matrices import count_table
-from aivc_graph.io.options import CountOptions
+from aivc_graph.io.options import CountOptions, Positive
 from aivc_graph.io.painting import paint_boxes
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.slides import open_slide
@@ -73,13 +73,13 @@ class LegacySTReader(CountOptions, AbstractReader):
 
     positions: Path | None = None
     coordinates: Path | None = None
-    pitch_um: float = Field(default=PITCH_UM, gt=0)
-    um_per_unit: float | None = None
+    pitch_um: Positive = PITCH_UM
+    um_per_unit: Positive | None = None
     labels: Path | None = None
     slide: Path | None = None
-    slide_scale: float = Field(default=1.0, gt=0)
+    slide_scale: Positive = 1.0
     blank: tuple[tuple[int, int, int, int], ...] = ()
-    diameter_um: float = Field(default=SPOT_UM, gt=0)
+    diameter_um: Positive = SPOT_UM
     keep: Keep = Field(default_factory=dict)
 
     @classmethod

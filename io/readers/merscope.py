@@ -17,6 +17,7 @@ from aivc_graph.io.intake import check_totals
 from aivc_graph.io.matrices import count_table
 from aivc_graph.io.merscope_outlines import HDF5_FILES, HDF5_FOLDER, PLANE, merscope_outlines, one_plane
 from aivc_graph.io.molecules import MoleculeColumns, lazy_molecules
+from aivc_graph.io.options import Positive
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.slides import open_slide
 from aivc_graph.io.tables import column_names, names_of, numbers, read_frame
@@ -69,9 +70,9 @@ class MerscopeReader(AbstractFlatFilesReader):
     endings: ClassVar[re.Pattern[str]] = re.compile(
         r"(?:^|[-_. ])(?:cell_by_gene|cell_metadata|detected_transcripts|cell_boundaries|\w+_space)(?:\.[a-z]+)+$"
     )
-    um_per_unit: float | None = 1.0
+    um_per_unit: Positive | None = 1.0
     plane: int | None = Field(default=None, ge=0)
-    thickness_um: float = Field(default=THICK_UM, gt=0)
+    thickness_um: Positive = THICK_UM
     picture: str | None = None
 
     @classmethod

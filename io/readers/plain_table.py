@@ -13,6 +13,7 @@ from aivc_graph.errors import ReadError
 from aivc_graph.io.any_rows import AbstractAnyRowsReader, no_positions
 from aivc_graph.io.intake import annotation_names
 from aivc_graph.io.matrices import count_table
+from aivc_graph.io.options import PositionOptions
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.rows import HEIGHTS, Rows
 from aivc_graph.io.tables import (
@@ -37,7 +38,7 @@ MIN_GENES = 30
 
 
 @READERS.register("plain_table", expects="a CSV, TSV (.gz) or Parquet of counts, positions in it or in `positions:`")
-class PlainTableReader(AbstractAnyRowsReader):
+class PlainTableReader(PositionOptions, AbstractAnyRowsReader):
     """Reads a table of counts, one row a cell or patch, joined to its positions by barcode.
 
     Every column of the counts that is not named by an option, does not stand in the positions as well, and is not
@@ -49,14 +50,13 @@ class PlainTableReader(AbstractAnyRowsReader):
         Table of barcodes and positions, if they are not in the counts.
     barcode
         Column, or columns to join by ``_``, that name a row; by default one of the usual names, or the first.
-    x, y
-        Columns of the position; by default a usual pair.
     ignore
         Columns that are neither genes nor worth keeping.
     transpose
         Whether the rows of the counts are genes and the columns barcodes.
 
-    See `aivc_graph.io.any_rows.AbstractAnyRowsReader` for the others; one of `columns` called ``label`` is the label.
+    See `aivc_graph.io.options.PositionOptions` for `x` and `y` and `aivc_graph.io.any_rows.AbstractAnyRowsReader` for
+    the others; one of `columns` called ``label`` is the label.
 
     Raises
     ------
@@ -72,8 +72,6 @@ class PlainTableReader(AbstractAnyRowsReader):
 
     positions: Path | None = None
     barcode: str | tuple[str, ...] | None = None
-    x: str | None = None
-    y: str | None = None
     ignore: tuple[str, ...] = ()
     transpose: bool = False
 
@@ -100,7 +98,8 @@ class PlainTableReader(AbstractAnyRowsReader):
             places = counts if self.positions is None else read_frame(self.positions, text=text)
             where = str(self.positions or path)
             nodes = self._barcodes(places, where, must=self.positions is None)
-            axes = () if self.dissociated else self._axes(places, where)
+            absent = [one for one in self.named if one not in places and one not in counts]
+            axes = () if self.dissociated else self._axes(places, where, absent)
             xy = np.column_stack([numbers(places[one], where) for one in axes]) if axes else no_positions(len(nodes))
             barcodes, genes, matrix = self._counts(counts, places, axes, path)
             kept = places.loc[:, ~places.columns.isin(genes) | annotation_names(places.columns)]
@@ -175,9 +174,9 @@ class PlainTableReader(AbstractAnyRowsReader):
         """The first column is the rows' name where no other is."""
         return i == 0 and not self._keys and not any(name in frame.columns for name in BARCODE_NAMES)
 
-    def _axes(self, frame: pd.DataFrame, where: str) -> tuple[str, str]:
+    def _axes(self, frame: pd.DataFrame, where: str, absent: list[str]) -> tuple[str, str]:
         if self.x is not None and self.y is not None:
-            need_columns(frame, (self.x, self.y), where)
+            need_columns(frame, (self.x, self.y, *absent), where)
             return self.x, self.y
         mend = "name them as `x:` and `y:`, or their file as `positions:`; of rows without any say `dissociated: true`"
         return position_columns(frame, where, mend)

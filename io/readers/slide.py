@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from aivc_graph.errors import ReadError
+from aivc_graph.io.options import Positive
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.slides import is_slide, open_slide
 from aivc_graph.tissue.frame import scale_affine
@@ -40,7 +41,7 @@ class SlideReader(AbstractReader):
     >>> section = SlideReader(mpp=0.5).read(Path("slide.ome.tif"), "A1")
     """
 
-    mpp: float | None = None
+    mpp: Positive | None = None
     level: int = Field(default=0, ge=0)
     image: int | None = Field(default=None, ge=0)
     channels: tuple[str, ...] | None = None

@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
 from aivc_graph.errors import ReadError
 from aivc_graph.io.gene_rows import read_gene_rows
 from aivc_graph.io.matrices import count_table
+from aivc_graph.io.options import Positive
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.rows import AbstractRowsReader, Rows
 from aivc_graph.io.tables import column_names, names_of, numbers, read_frame
@@ -51,8 +51,8 @@ class SlideSeqReader(AbstractRowsReader):
 
     puck: str = ""
     level: Literal["cell", "patch"] = "patch"
-    um_per_unit: float | None = Field(default=UM_PER_PIXEL, gt=0)
-    diameter_um: float | None = Field(default=BEAD_UM, gt=0)
+    um_per_unit: Positive | None = UM_PER_PIXEL
+    diameter_um: Positive | None = BEAD_UM
 
     @classmethod
     def recognises(cls, path: Path) -> bool:

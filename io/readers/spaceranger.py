@@ -13,7 +13,7 @@ from aivc_graph import names
 from aivc_graph.errors import ReadError
 from aivc_graph.io.intake import Keep, add_counts, kept_rows
 from aivc_graph.io.lattice import stated_um_per_unit, um_per_unit_of_array, visium_array_um
-from aivc_graph.io.options import CountOptions
+from aivc_graph.io.options import CountOptions, Positive
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.spaceranger_folder import (
     is_outs,
@@ -72,7 +72,7 @@ class SpaceRangerReader(CountOptions, AbstractReader):
 
     counts: Literal["filtered", "raw", "none"] | None = None
     only_in_tissue: bool = True
-    um_per_unit: float | None = None
+    um_per_unit: Positive | None = None
     image: Picture | None = None
     slide: Path | None = None
     library: int | None = None

@@ -15,7 +15,7 @@ from aivc_graph.io.intake import add_counts, kept_rows
 from aivc_graph.io.labels import read_labels
 from aivc_graph.io.lattice import stated_um_per_unit
 from aivc_graph.io.matrices import called
-from aivc_graph.io.options import CountOptions, NodeOptions
+from aivc_graph.io.options import CountOptions, NodeOptions, Positive
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.spaceranger_folder import (
     CELL_MATRICES,
@@ -64,7 +64,7 @@ class SpaceRangerCellsReader(NodeOptions, CountOptions, AbstractReader):
     """
 
     counts: Literal["filtered", "raw"] | None = None
-    um_per_unit: float | None = None
+    um_per_unit: Positive | None = None
     image: Picture | None = None
     slide: Path | None = None
     labels: str | None = None

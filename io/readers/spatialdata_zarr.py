@@ -15,8 +15,8 @@ from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError, unknown_name
 from aivc_graph.io.anndata_rows import layers_of, values_of
 from aivc_graph.io.h5ad_file import check_matrices
-from aivc_graph.io.intake import add_counts, check_one_ground, check_one_plane, kept_rows
-from aivc_graph.io.options import CountOptions, LayerOptions, NodeOptions, SymbolOptions
+from aivc_graph.io.intake import add_counts, check_one_ground, check_one_plane, kept_rows, parted
+from aivc_graph.io.options import CountOptions, LayerOptions, NodeOptions, Positive, SymbolOptions
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.tables import labels_of, names_of, need_columns
 from aivc_graph.io.zarr_safety import check_zarr_folder, check_zip_members
@@ -72,7 +72,7 @@ class SpatialDataReader(NodeOptions, LayerOptions, SymbolOptions, CountOptions, 
     """
 
     coordinate_system: str | None = None
-    um_per_unit: float | None = None
+    um_per_unit: Positive | None = None
     cells: str | None = None
     spots: str | None = None
     table: str | None = None
@@ -116,6 +116,18 @@ class SpatialDataReader(NodeOptions, LayerOptions, SymbolOptions, CountOptions, 
         needs = ["cells: or spots: which of the shapes", "um_per_unit: microns per unit of `coordinate_system:`"]
         return {"kind": "spatialdata", **there, "coordinate_systems": store.coordinate_systems, "needs": needs}
 
+    def read_by(self, path: Path, by: tuple[str, ...]) -> dict[str, Any]:
+        chosen = [one for one in (self.cells, self.spots) if one]
+        if len(chosen) != 1:
+            found, mend = ", ".join(chosen) or "none", "name one as `cells:` or `spots:`"
+            raise ReadError(f"{path} · shapes", found, "the one whose column tells sections apart", mend)
+        check_zarr_folder(path)
+        store, (name,), where = _open(path), chosen, f"{path} · {chosen[0]}"
+        self._pick(store.shapes, name, str(path), "shapes element")
+        shapes = store.shapes[name]
+        shapes.index = pd.Index(names_of(pd.Series(shapes.index)).astype(str))
+        return parted(self, path, by, _columns_of(shapes, self._table(name, store, str(path), shapes.index)), where)
+
     def _frame(self, store: Any, path: Path) -> Any:
         """Return the function element → ``(3, 3)`` affine to microns, or `None` if the unit is not known."""
         from spatialdata.transformations import get_transformation
@@ -150,9 +162,7 @@ class SpatialDataReader(NodeOptions, LayerOptions, SymbolOptions, CountOptions, 
             shapes = store.shapes[name]
             shapes.index = pd.Index(names_of(pd.Series(shapes.index)).astype(str))
             table = self._table(name, store, where, shapes.index)
-            columns = pd.DataFrame(shapes.drop(columns=[c for c in ("geometry", "radius") if c in shapes]))
-            if table is not None:
-                columns = columns.join(table.obs[[c for c in table.obs if c not in columns]])
+            columns = _columns_of(shapes, table)
             kept = kept_rows(columns, self.keep, self.only_in_tissue, f"{where} · {name}")
             left_out, shapes, columns = shapes.index[~kept], shapes[kept], columns[kept]
             if self.label is not None:
@@ -247,6 +257,12 @@ def _open(path: Path) -> Any:
     for name, table in store.tables.items():
         check_matrices(table, f"{path} · table {name!r}")
     return store
+
+
+def _columns_of(shapes: Any, table: Any) -> pd.DataFrame:
+    """Return what shapes and the table that belongs to them, if any, say of the nodes."""
+    columns = pd.DataFrame(shapes.drop(columns=[c for c in ("geometry", "radius") if c in shapes]))
+    return columns if table is None else columns.join(table.obs[[c for c in table.obs if c not in columns]])
 
 
 def _own(store: Any, path: Path, section: str) -> Any:

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError
-from aivc_graph.io.intake import add_counts, check_totals, kept_rows
+from aivc_graph.io.intake import add_counts, check_totals, kept_rows, parted
 from aivc_graph.io.labels import read_labels
 from aivc_graph.io.matrices import read_10x_h5, read_mtx_folder
 from aivc_graph.io.molecules import MoleculeColumns, lazy_molecules
-from aivc_graph.io.options import CountOptions, NodeOptions
+from aivc_graph.io.options import CountOptions, NodeOptions, Positive
 from aivc_graph.io.outlines import read_outlines
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.tables import labels_of, names_of, need_columns, read_frame
@@ -80,10 +81,10 @@ class XeniumReader(NodeOptions, CountOptions, AbstractReader):
 
     slide: str | None = None
     slide_affine: str | None = None
-    mpp: float | None = None
+    mpp: Positive | None = None
     outlines: bool = True
     transcripts: bool = True
-    min_qv: float = 20.0
+    min_qv: float = Field(default=20.0, ge=0, allow_inf_nan=False)
     labels: str | None = None
 
     @classmethod
@@ -125,6 +126,10 @@ class XeniumReader(NodeOptions, CountOptions, AbstractReader):
         if self.slide is not None:
             self._add_slide(tissue, path, facts)
         return tissue
+
+    def read_by(self, path: Path, by: tuple[str, ...]) -> dict[str, Any]:
+        cells = _required(path, _CELLS)
+        return parted(self, path, by, _cells(cells), str(cells))
 
     def _add_slide(self, tissue: Any, folder: Path, facts: dict[str, Any]) -> None:
         path = xenium_picture(folder, str(self.slide))

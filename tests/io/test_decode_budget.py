@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import resource
 import time
 from collections.abc import Iterator
@@ -150,3 +151,20 @@ def test_a_reader_whose_test_breaks_hides_no_other(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(READERS[next(iter(READERS))], "recognises", broken)
     with pytest.raises(ReadError, match="no reader recognises it"):
         read(tmp_path / "a.h5ad")
+
+
+def test_damage_in_one_part_of_hdf5_hides_none_of_what_hangs_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["a/text"] = np.array([b"word"])
+        file.create_group("b")
+    data = (tmp_path / "a.h5").read_bytes()
+    last = data.rindex(b"TREE")  # of the group that was made last
+    (tmp_path / "a.h5").write_bytes(data[:last] + b"gone" + data[last + 4 :])
+    with h5py.File(tmp_path / "a.h5") as file, pytest.raises(RuntimeError):
+        list(file["b"])
+    parent = os.getpid()
+    monkeypatch.setattr(h5py, "check_string_dtype", lambda _: os.abort() if os.getpid() != parent else None)
+    with pytest.raises(ReadError, match="content that the HDF5 library breaks on"):
+        check_hdf5(tmp_path / "a.h5")

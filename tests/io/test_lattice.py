@@ -75,9 +75,3 @@ def test_a_size_comes_from_areas_or_one_diameter() -> None:
             stated_radius(0.5, None, np.array([1.0, wrong]), "t")
     with pytest.raises(ReadError, match=r"neither `area:` nor `diameter_um:`"):
         stated_radius(0.5, None, None, "t")
-
-
-@pytest.mark.parametrize("diameter_um", [-10.0, 0.0, float("nan"), float("inf")])
-def test_a_diameter_that_is_none_is_named(diameter_um: float) -> None:
-    with pytest.raises(ReadError, match="diameter_um: expected a positive number, found "):
-        stated_radius(1.0, diameter_um, None, "t")

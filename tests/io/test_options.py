@@ -14,20 +14,27 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from aivc_graph.config import RegistrationConfig, SectionConfig, SourceConfig, TaskConfig
-from aivc_graph.errors import AivcError, ConfigError
-from aivc_graph.io.options import CountOptions, LayerOptions, NodeOptions, SymbolOptions
+from aivc_graph.config import RegistrationConfig, SectionConfig, SourceConfig, TaskConfig, load_config
+from aivc_graph.errors import AivcError, ConfigError, ReadError
+from aivc_graph.io.options import CountOptions, LayerOptions, NodeOptions, PositionOptions, SymbolOptions
 from aivc_graph.io.reading import READERS, read, reader_for
 
 N = 40
-SHARED = {name for kind in (NodeOptions, CountOptions, LayerOptions, SymbolOptions) for name in kind.model_fields}
+KINDS = (NodeOptions, CountOptions, LayerOptions, PositionOptions, SymbolOptions)
+SHARED = {name for kind in KINDS for name in kind.model_fields}
+LENGTHS = [
+    (reader, option)
+    for reader in sorted(READERS)
+    for option in READERS[reader].model_fields
+    if option in ("um_per_unit", "diameter_um", "mpp", "pitch_um", "thickness_um", "slide_scale")
+]
 # What a configuration takes beside the options of a reader.
 AROUND = {
     "reader",
     *(name for kind in (SectionConfig, SourceConfig, TaskConfig, RegistrationConfig) for name in kind.model_fields),
 }
-# Shared names that mean something of their own: columns of a list of spots; statistics of each marker.
-OWN = {"spaceranger": {"keep"}, "legacy_st": {"keep"}, "intensity_table": {"layer"}}
+# Shared names that mean something of their own: columns of a list of spots; statistics of each marker; own defaults.
+OWN = {"loom": {"x", "y"}, "spaceranger": {"keep"}, "legacy_st": {"keep"}, "intensity_table": {"layer"}}
 _OPTION = re.compile(r"`([a-z_]+):")
 
 
@@ -42,6 +49,40 @@ def test_advice_in_a_reader_names_options_it_has(name: str) -> None:
     text = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     named = {option for one in text for option in _OPTION.findall(one)}
     assert named <= set(READERS[name].model_fields) | AROUND, named
+
+
+@pytest.mark.parametrize(("reader", "option"), LENGTHS)
+@pytest.mark.parametrize("value", ["-1", "0", ".inf", ".nan"])
+def test_a_length_that_is_none_is_told_with_the_configuration(
+    reader: str, option: str, value: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "c.yaml"
+    source = f"{{path: not_there, reader: {reader},\n {option}: {value}}}"
+    config.write_text(f"task:\n sections:\n  - {{name: A, sources: [{source}]}}\n")
+    with pytest.raises(ConfigError, match=rf"c\.yaml:4: task\.sections\[0\]\.sources\[0\]\.{option}: expected "):
+        load_config(config)
+
+
+def test_one_axis_without_the_other_is_told_with_the_configuration() -> None:
+    for reader in ("plain_table", "intensity_table"):
+        with pytest.raises(ConfigError, match="`x:` alone; name both columns, x and y, or neither"):
+            reader_for(Path(__file__), reader, x="east")
+
+
+def test_all_columns_that_are_not_there_are_told_at_once(tmp_path: Path) -> None:
+    path, place = _h5ad(_table(), tmp_path), {"level": "cell", "um_per_unit": 1.0}
+    with pytest.raises(ReadError) as caught:
+        read(path, **place, area="size", label="lines", keep={"wel": 1.0}, columns=["line", "batch"])
+    said = str(caught.value).splitlines()
+    assert [line.split("named ")[1].split()[0].strip("';") for line in said] == ["wel", "batch", "lines", "size"]
+    assert "did you mean 'well'?" in said[0] and "did you mean 'line'?" in said[2]
+    frame = pd.DataFrame(_table().to_df()).assign(east=_table().obsm["spatial"][:, 0], north=1.0).rename_axis("cell")
+    frame.to_csv(tmp_path / "t.csv")
+    with pytest.raises(ReadError) as caught:
+        read(tmp_path / "t.csv", reader="plain_table", **place, x="eats", y="north", label="kind", diameter_um=8)
+    assert [line.split("named ")[1].split("'")[1] for line in str(caught.value).splitlines()] == ["eats", "kind"]
+    with pytest.raises(ReadError, match=r"(?s)no column named 'lien'.*no column named 'tissue'"):
+        reader_for(path, **place, label="tissue", diameter_um=8).read_by(path, ("lien",))
 
 
 def _table() -> Any:

@@ -8,7 +8,8 @@ from aivc_graph.operators.intervention_plan import InterventionPlan
 from aivc_graph.operators.lateral.lateral import LateralPlan
 from aivc_graph.operators.lateral.ring_mean import RingMeanLateral
 from aivc_graph.operators.messages import PairPlan
-from aivc_graph.operators.prediction.neighbours import NeighbourPlan, NeighbourPrediction
+from aivc_graph.operators.prediction.kernel_mean import NeighbourPlan
+from aivc_graph.operators.prediction.neighbours import NeighbourPrediction
 from aivc_graph.operators.propagator.hill_relaxation import HillRelaxation
 from aivc_graph.operators.propagator.propagator import PropagatorPlan
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from aivc_graph.operators.prediction.neighbours import ring_sums
+from aivc_graph.operators.prediction.kernel_mean import ring_sums
 from aivc_graph.operators.product import SparseOperator
 from tests.operators.parts import neighbours
 
@@ -24,8 +24,9 @@ def _scene(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def _sums(values: torch.Tensor, visible: torch.Tensor, rings: torch.Tensor) -> tuple[list, list]:
-    scaled = SparseOperator.of(values.to_sparse_csr())
-    return ring_sums(scaled, visible, [SparseOperator.of(ring.to_sparse_csr()) for ring in rings])
+    return ring_sums(
+        values, visible * (values != 0).any(dim=1), [SparseOperator.of(ring.to_sparse_csr()) for ring in rings]
+    )
 
 
 @torch.no_grad()

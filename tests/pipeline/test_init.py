@@ -111,6 +111,7 @@ def test_a_unit_that_cannot_be_told_is_left_to_the_user(tmp_path: Path) -> None:
     assert any("microns per unit" in text and "units apart" in text for text in found["unclear"])
     text = (tmp_path / "aivc.yaml").read_text()
     assert "sections: []" in text and "    # - name: pixels" in text
+    assert found["next"].startswith("settle what is marked CHECK in aivc.yaml and take the # away")
 
 
 def test_a_file_that_cannot_be_read_is_commented_out_and_the_others_build(tmp_path: Path) -> None:

@@ -130,6 +130,16 @@ def test_a_what_if_of_tissue_is_refused_with_what_to_ask(run: Path) -> None:
         VirtualTissue.load(run).intervene(ag.knockout("G1"))
 
 
+def test_niches_of_cells_without_positions_are_said_to_say_nothing(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = "cells without positions are near nobody: all are one niche, which says nothing; ask markers or composition"
+    assert main(["query", str(run), "niches"]) == 0
+    assert told in capsys.readouterr().err
+    assert main(["query", str(run), "expression", "--at", "cell"]) == 0
+    assert told not in capsys.readouterr().err
+
+
 def test_maps_of_cells_without_positions_are_refused(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

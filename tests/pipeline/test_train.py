@@ -17,6 +17,7 @@ import pytest
 
 from aivc_graph.config import load_config
 from aivc_graph.graph.store import read_store
+from aivc_graph.pipeline.build import input_files
 
 pytestmark = pytest.mark.usefixtures("where_data_lies")
 
@@ -58,13 +59,52 @@ def test_other_graph_settings_build_another_graph_and_other_model_settings_are_n
     n_genes = read_store(run / "graph.zarr")["gene"].num_nodes
     code, _, err = say(*train, "--resume", "--set", "model.latent=6")
     assert code == 2 and "other settings: model.latent 4 → 6" in err
+    before, model = sorted(run.rglob("*")), (run / "model.safetensors").read_bytes()
     code, _, err = say(*train, "--set", "graph.n_genes=10")
+    assert code == 2 and "a finished run of other settings: graph.n_genes None → 10; name another folder by" in err
+    assert sorted(run.rglob("*")) == before and (run / "model.safetensors").read_bytes() == model
+    assert say(*train, "--set", "training.device=auto", "--set", "task.name=other")[0] == 0
+    assert (run / "model.safetensors").read_bytes() == model
+    code, _, err = say(*train, "--set", "graph.n_genes=10", "--overwrite")
     assert code == 0
     assert read_store(run / "graph.zarr")["gene"].num_nodes < n_genes
     assert say("query", run, "niches", "--k", 2)[0] == 0
     inode = (run / "graph.zarr" / "zarr.json").stat().st_ino
     code, _, err = say(*train, "--set", "graph.n_genes=10", "--quiet")
     assert code == 0 and "building anew" not in err and (run / "graph.zarr" / "zarr.json").stat().st_ino == inode
+
+
+def test_files_that_changed_since_build_another_graph_and_are_not_resumed(
+    tmp_path: Path, say: Callable[..., tuple[int, str, str]]
+) -> None:
+    counts = np.random.default_rng(0).poisson(3.0, (30, 8)) + 1
+    config, run = write_cells(tmp_path / "few.yaml", counts), tmp_path / "run"
+    assert say("train", config, "--out", run)[0] == 0
+    assert say("train", config, "--out", run, "--quiet")[2] == ""
+    write_cells(tmp_path / "few.yaml", 2 * counts)
+    code, _, err = say("train", config, "--out", run, "--resume")
+    assert code == 2 and "files that have changed since: s1/few.h5ad; put them back, or train anew without" in err
+    code, _, err = say("train", config, "--out", run)
+    assert code == 0 and "s1/few.h5ad has changed since" in err
+    assert read_store(run / "graph.zarr").counts("cell", "rna").sum() == 2 * counts.sum()
+    (tmp_path / "few.h5ad").unlink()  # the graph stands for what it was built from
+    assert say("train", config, "--out", run, "--quiet")[2] == ""
+
+
+def test_files_of_one_name_and_those_beside_are_all_inputs(tmp_path: Path) -> None:
+    for place in ("a", "b"):
+        (tmp_path / "d" / place).mkdir(parents=True)
+        (tmp_path / "d" / place / "x.csv").write_text(place)
+    for name in ("rna.h5ad", "prot.h5ad", "marks.csv"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "c.yaml").write_text(
+        "task:\n sections:\n"
+        "  - {name: A, sources: [{path: ./d, reader: xenium}]}\n"
+        "  - {name: B, sources: [{path: ./rna.h5ad, reader: h5ad, beside: {protein: prot.h5ad}}],\n"
+        "     registration: [{kind: landmarks, path: ./marks.csv, moving: slide, fixed: cell}]}\n"
+    )
+    found = dict(input_files(load_config(tmp_path / "c.yaml")))
+    assert list(found) == ["A/d/a/x.csv", "A/d/b/x.csv", "B/rna.h5ad", "B/prot.h5ad", "B/marks.csv"]
 
 
 def write_cells(path: Path, counts: np.ndarray) -> Path:

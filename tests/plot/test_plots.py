@@ -14,6 +14,7 @@ from aivc_graph.plot.composition_bars import composition_bars
 from aivc_graph.plot.contact_graph import contact_graph
 from aivc_graph.plot.effect_map import effect_map
 from aivc_graph.plot.expression_map import expression_map
+from aivc_graph.plot.marker_map import marker_map
 from aivc_graph.plot.niche_map import niche_map
 from aivc_graph.plot.palette import COLOURS, UNKNOWN, colours_of
 from aivc_graph.plot.scale_bar import _round_length
@@ -151,3 +152,17 @@ def test_effect_map_is_grey_where_unsupported_and_white_at_nothing() -> None:
     assert whole.get_legend() is None
     with pytest.raises(ConfigError, match="2 effects for 3 positions"):
         effect_map(POS, [1.0, 2.0], label="Δ")
+
+
+@pytest.mark.parametrize(("groups", "genes"), [(3, 10), (14, 70), (20, 1000), (120, 5)])
+def test_a_map_of_many_genes_and_groups_keeps_within_bounds(groups: int, genes: int) -> None:
+    values = np.random.default_rng(0).normal(size=(groups, genes))
+    ratio = pd.DataFrame(values, columns=[f"G{i}" for i in range(genes)])
+    ax = marker_map(ratio, ratio * 0 + 0.5, label="niche")
+    width, height = ax.figure.get_size_inches()
+    assert width <= 15 and height <= 24
+    across, down = ([one.get_text() for one in labels] for labels in (ax.get_xticklabels(), ax.get_yticklabels()))
+    named = down if genes > 40 else across
+    assert named == list(ratio.columns)
+    shown = ax.images[0].get_array()
+    assert np.allclose(shown, values.T if genes > 40 else values)

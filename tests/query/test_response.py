@@ -20,7 +20,7 @@ from aivc_graph.query.questions.question import question
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.report.what_if import what_if_of
 from aivc_graph.report.write import write_report
-from aivc_graph.tissue.intervention import knockout, set_interventions
+from aivc_graph.tissue.intervention import Intervention, knockout, set_interventions
 from aivc_graph.training.settings import TrainingConfig
 
 CONFIG = Config(model=ModelConfig(latent=4, rings=(6, 12)), training=TrainingConfig(epochs=1, device="cpu"))
@@ -109,6 +109,12 @@ def test_a_gene_named_twice_is_told_once(tissue: VirtualTissue) -> None:
     ("asked", "where", "said"),
     [
         ("knockout:G3@", None, "expected a number from 0, found no dose behind the '@'; leave out the '@' for 1"),
+        ("knockout:G3@10uM", None, r"G3@10uM: expected a number from 0, found the dose '10uM'; doses of .* 'relative'"),
+        ("knockout:G3@-1", None, "expected a number from 0, found the dose '-1'"),
+        ("knockout:G3@1e400", None, "expected a number from 0, found the dose '1e400'"),
+        ("knockout:G3@1+2", None, "expected a number from 0, found the dose '1.2'"),
+        ("knockout:G3@nan", None, "expected a number from 0, found the dose 'nan'"),
+        ("knockout:G3@much", None, "expected a number from 0, found the dose 'much'"),
         ("knockout:G3", "disc=", "where disc=: expected disc=SECTION:X,Y,RADIUS in µm, found no section; name one of"),
         ("knockout:G3", "disc=:1,2,3", "found no section; name one of a_done, a_none"),
         ("knockout:G3", "disc=a_non:1,2,3", "did you mean 'a_none'"),
@@ -122,3 +128,37 @@ def test_a_gene_named_twice_is_told_once(tissue: VirtualTissue) -> None:
 def test_unclear_words_are_refused_clearly(tissue: VirtualTissue, asked: str, where: str | None, said: str) -> None:
     with pytest.raises(QueryError, match=said):
         tissue.ask("response", intervention=[asked], where=where)
+
+
+@pytest.mark.parametrize(
+    ("hours", "read"), [("2d", 48), ("24 hours", 24), ("90min", 1.5), ("6", 6), (6, 6), (None, None)]
+)
+def test_durations_are_read_with_their_unit(hours: Any, read: float | None) -> None:
+    assert question("response", {"intervention": ASKED, "hours": hours}).model_dump()["hours"] == read
+
+
+@pytest.mark.parametrize("hours", ["soon", "10 uM", "2 fortnights"])
+def test_what_is_no_duration_is_refused(hours: str) -> None:
+    with pytest.raises(QueryError, match=r"query response · hours: expected .*found"):
+        question("response", {"intervention": ASKED, "hours": hours})
+
+
+def test_doses_are_brought_to_the_unit_of_training(striped_section: Callable[..., Any], tmp_path: Path) -> None:
+    sections = []
+    for i, donor in enumerate("ab"):
+        sections += [striped_section(f"{donor}_{what}", n=300, seed=i, donor=donor) for what in ("none", "done")]
+        set_interventions(sections[-1], (Intervention(kind="drug", name="X", dose=2.0, unit="µM"),))
+        sections[-1].tables["cell_rna"].X = sections[-1].tables["cell_rna"].X[:, ::-1].copy()
+    tissue = train(build_graph(sections), CONFIG, tmp_path / "run").tissue
+
+    def told(asked: str, **more: Any) -> pd.DataFrame:
+        return tissue.ask("response", intervention=[asked], genes=["G3"], **more)
+
+    in_training = told("drug:X@2")
+    assert in_training["supported"].all()
+    for asked in ("drug:X@2uM", "drug:X@2000 nM", "drug:X@0.002mM", "drug:X@2 μM"):
+        pd.testing.assert_frame_equal(told(asked), in_training)
+    pd.testing.assert_frame_equal(told("drug:X", dose="2000nM"), in_training)
+    assert not told("drug:X@2mM")["supported"].any()
+    with pytest.raises(QueryError, match=r"drug:X@2mg/kg: expected .*such as 10 µM, found the dose '2mg/kg'"):
+        told("drug:X@2mg/kg")

@@ -39,6 +39,12 @@ def test_niches_find_the_stripes(tissue: VirtualTissue) -> None:
         assert agreement(tissue.niches(k=3)[tissue.niches(k=3).obs["section"] == section]) > 0.75
 
 
+def test_a_tissue_says_what_it_holds_and_what_can_be_asked(tissue: VirtualTissue) -> None:
+    said = repr(tissue).splitlines()
+    assert said[0] == "VirtualTissue" and "  cell: 1,000" in said and "  section: 2" in said and "  donor: 2" in said
+    assert f"  gene: {tissue.graph['gene'].num_nodes:,}" in said and said[-1].startswith("  ask('NAME'): abundance, ")
+
+
 def test_shuffled_states_find_no_stripes(trained: Path) -> None:
     tissue = VirtualTissue.load(trained)
     states = dict(tissue.states)

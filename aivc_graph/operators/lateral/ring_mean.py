@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aivc_graph.operators.counts import thinned
 from aivc_graph.operators.gate import Correction
 from aivc_graph.operators.lateral.lateral import AbstractLateral, LateralPlan
 from aivc_graph.operators.part import KINDS, MESSAGES, Fitting
@@ -36,7 +35,7 @@ class RingMeanLateral(AbstractLateral):
     s = 0 and the correction h shut a node keeps its own state; with one ring of k neighbours, w = 1 and s = k/(k+1) it
     is the mean over k neighbours and the node. Invariant to the order of nodes and to moving and rotating the section.
 
-    Ring weights are fitted by leave-one-out over training nodes, s by thinning their counts.
+    Ring weights are fitted by leave-one-out over training nodes, s by thinning their counts, or parting their markers.
 
     Shapes
     ------
@@ -91,7 +90,7 @@ class RingMeanLateral(AbstractLateral):
         if weights.sum() > 0:
             self.ring_weight.copy_(torch.from_numpy(weights[:, None]).float())
         found = {f"{self.name}.loo": float(residual**2 / max((z**2).sum(), 1e-12))}
-        first = fitting.model.first_counts(level)
+        first = fitting.model.state_maker(level)
         return found if first is None else found | self._fit_share(fitting, first)
 
     def _fit_share(self, fitting: Fitting, measurement: Any) -> dict[str, float]:
@@ -103,13 +102,15 @@ class RingMeanLateral(AbstractLateral):
             own, context, target = [], [], []
             for fold in fitting.training:
                 data, training = fold.inputs["measurement", *measurement.slot], fold.inputs.in_training(level)
-                kept, rest = thinned(data, training, measurement.target_depth.item(), share, fitting.generator)
+                halves = measurement.parted(data, training, share, fitting.generator)
+                if halves is None:
+                    return {}
+                state, rest = halves
                 rows = fold.training(level, data.mask)
-                state = measurement.encode(kept)
                 near, _ = self.context(state, data.mask, fold.inputs["relation", *self.plan.relation])
                 context.append(near.cpu().numpy()[rows])
                 own.append(state.cpu().numpy()[rows])
-                target.append(measurement.encode(rest).cpu().numpy()[rows])
+                target.append(rest.cpu().numpy()[rows])
             parts.append((np.concatenate(own), np.concatenate(context), np.concatenate(target)))
         own_part, context_part, target_part = parts[0]
         shares = np.zeros(own_part.shape[1])

@@ -80,7 +80,7 @@ class SetSummaryLift(AbstractLift):
             return
         found = ridge(x, y, np.concatenate(group))
         self.map.copy_(torch.from_numpy(found).float())
-        if (measurement := fitting.model.first_counts(parent)) is not None:
+        if (measurement := fitting.model.state_maker(parent)) is not None:
             noise = np.exp(-measurement.log_precision.double().cpu().numpy())
             residual = ((y - x @ found) ** 2).mean(axis=0)
             error = np.maximum(residual - noise, 0.05 * residual + 1e-6)

@@ -22,7 +22,7 @@ from aivc_graph.operators.part import KINDS
 
 @dataclass(frozen=True)
 class BackgroundForeground(NegativeBinomial):
-    r""":math:`y \sim \pi_{vg}\,\mathrm{NB}(\ell_v \beta_{s(v)g}, \theta_g) + (1 - \pi_{vg})\,\mathrm{NB}(\mu_{vg}, \theta_g)`.
+    r""":math:`y \sim \pi_{vg}\,\mathrm{NB}(\ell_v \beta_{sg}, \theta_g) + (1 - \pi_{vg})\,\mathrm{NB}(\mu_{vg}, \theta_g)`.
 
     `log_background` β (section, molecule), `logit` c (molecule,), `slope` u (molecule, latent) of
     :math:`\mathrm{logit}\,\pi_{vg} = c_g + z_v \cdot u_g`.
@@ -76,10 +76,10 @@ class BackgroundForeground(NegativeBinomial):
 class BackgroundMeasurement(AbstractMixtureMeasurement):
     r"""Counts of antibodies as a mixture of background and foreground, see `BackgroundForeground`.
 
-    The background of a protein is at most its mean in the section, the foreground :math:`\mu_{vg}` is the negative binomial of
-    `NegativeBinomialMeasurement` with a share and weights of its own, and :math:`\pi_{vg}` is told of each cell and protein by the
-    state. With :math:`\pi = 0` it is that negative binomial, a log-linear read-out of the state, which RNA makes up
-    where both are there; with ``weight`` at zero as well the mean of each protein.
+    The background of a protein is at most its mean in the section. The foreground :math:`\mu_{vg}` is the negative
+    binomial of `NegativeBinomialMeasurement` with a share and weights of its own, and :math:`\pi_{vg}` is told of each
+    cell and protein by the state. With :math:`\pi = 0` it is that negative binomial, a log-linear read-out of the
+    state, which RNA makes up where both are there; with ``weight`` at zero as well the mean of each protein.
 
     References
     ----------

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from aivc_graph.errors import ModelError
 from aivc_graph.graph.tissue_graph import to_scipy_csr, to_torch_csr
-from aivc_graph.operators.counts import CountInput, thinned
+from aivc_graph.operators.counts import CountInput
 from aivc_graph.operators.hiding import draw_hidden
 from aivc_graph.operators.part import Fitting
 from aivc_graph.operators.ridge import ridge
@@ -113,7 +113,7 @@ def fit_components(part: Measurement, fitting: Fitting) -> None:
 def _weighed(
     part: Measurement, data: CountInput, rows: NDArray[np.int64]
 ) -> tuple[sparse.csr_matrix, Floats, NDArray[np.int64]]:
-    """Return scaled counts of `rows` and the means of sections, weighed by the importance of molecules; and sections."""
+    """Return scaled counts of `rows` and means of sections, weighed by the importance of molecules; and sections."""
     scaled, mean = to_scipy_csr(data.scaled.forward_csr.cpu())[rows], data.section_mean.cpu().numpy()
     if (importance := part.importance) is not None:
         weight = importance.cpu().numpy()
@@ -152,10 +152,9 @@ def _moment_times(scaled: sparse.csr_matrix, mean: Floats, section: NDArray[np.i
 def thinning_noise(part: Measurement, fitting: Fitting) -> Tensor:
     """Return the counting noise of each latent dimension (latent,), from the difference of two thinned halves."""
     squares, number = np.zeros(part.plan.latent), 0
-    depth = float(part.target_depth)
     for fold, data, rows in rows_of(part, fitting.training):
-        halves = thinned(data, fold.inputs.in_training(part.plan.level), depth, 0.5, fitting.generator)
-        difference = (part.encode(halves[0]) - part.encode(halves[1])).cpu().numpy()[rows]
+        one, other = part.parted(data, fold.inputs.in_training(part.plan.level), 0.5, fitting.generator)
+        difference = (one - other).cpu().numpy()[rows]
         squares += (difference**2).sum(axis=0)
         number += len(rows)
     return torch.from_numpy(np.maximum(squares / max(number, 1) / 4, 1e-6)).float()
@@ -172,7 +171,7 @@ def fit_into_first(part: Measurement, fitting: Fitting) -> Tensor:
     ModelError
         Hardly any training node has both.
     """
-    first = fitting.model.first_counts(part.plan.level)
+    first = fitting.model.state_maker(part.plan.level)
     pairs, z, group = [], [], []
     for fold in fitting.training:
         other, data = fold.inputs.measured(*first.slot), fold.inputs.measured(*part.slot)
@@ -365,5 +364,7 @@ def asked_of(part: Measurement, fitting: Fitting, folds: list[Fold], seed: int) 
             asked = (turn == now).float()
             hidden.shown[part.key] = 1 - asked if len(turn) >= TURNS else torch.ones_like(asked)
             z = fitting.model(fold.inputs, hidden).z[part.plan.level][taken]
-            found.append(Asked(z, counts, data.section_offset, data.section[taken], depth, torch.ones_like(depth), asked))
+            found.append(
+                Asked(z, counts, data.section_offset, data.section[taken], depth, torch.ones_like(depth), asked)
+            )
     return found

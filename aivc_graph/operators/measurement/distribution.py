@@ -145,3 +145,36 @@ class Normal(AbstractDistribution):
         """Return one draw."""
         noise = torch.randn(self.location.shape, generator=generator, device=self.location.device)
         return self.location + self.log_scale.exp() * noise
+
+
+@dataclass(frozen=True)
+class StudentT(AbstractDistribution):
+    """Independent features with heavy tails, with `location` (node, feature), `log_scale` and `freedom` (feature,).
+
+    References
+    ----------
+    Lange, Little & Taylor 1989, doi:10.1080/01621459.1989.10478852 (robust modelling by the t distribution).
+    """
+
+    by_node: ClassVar[tuple[str, ...]] = ("location",)
+    location: Tensor
+    log_scale: Tensor
+    freedom: Tensor
+
+    def mean(self) -> Tensor:
+        """Return the location."""
+        return self.location
+
+    def log_prob(self, observed: Tensor) -> Tensor:
+        """Return the log-density of each value, 0 where it was not measured and is not a number."""
+        known, nu = torch.isfinite(observed), self.freedom
+        away = (torch.where(known, observed, self.location) - self.location) * torch.exp(-self.log_scale)
+        top = torch.lgamma((nu + 1) / 2) - torch.lgamma(nu / 2) - 0.5 * torch.log(nu * math.pi) - self.log_scale
+        return torch.where(known, top - (nu + 1) / 2 * torch.log1p(away.square() / nu), 0.0)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """Return one draw."""
+        nu = self.freedom.expand(self.location.shape)
+        noise = torch.randn(self.location.shape, generator=generator, device=self.location.device)
+        spread = torch.sqrt(nu / 2 / torch._standard_gamma(nu / 2, generator=generator))
+        return self.location + self.log_scale.exp() * noise * spread

@@ -16,12 +16,12 @@ from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.gate import Correction, Gate
 from aivc_graph.operators.measurement.distribution import Normal
 from aivc_graph.operators.measurement.measurement import AbstractMeasurement, MeasurementPlan
+from aivc_graph.operators.measurement.told_state import told_state
 from aivc_graph.operators.part import DECODERS, FURTHER_ENCODERS, KINDS, Device, Fitting
 from aivc_graph.operators.ridge import ridge
 from aivc_graph.operators.state import Fold
 
 Floats = NDArray[np.floating]
-LEAST_PAIRS = 10
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class GaussianMeasurement(AbstractMeasurement):
         x, group, rows = self._measured(fitting.training)
         if len(x) == 0:
             return
-        target = self._own_state(fitting, rows)
+        target = told_state(self.plan.level, fitting, rows)
         loading: Floats = np.zeros(tuple(self.loading.shape))
         if target is None:
             _, _, v = np.linalg.svd(x, full_matrices=False)
@@ -120,7 +120,7 @@ class GaussianMeasurement(AbstractMeasurement):
         if len(x) == 0:
             return
         z = x @ self.loading.double().cpu().numpy()
-        if (target := self._own_state(fitting, rows)) is not None:
+        if (target := told_state(self.plan.level, fitting, rows)) is not None:
             z = np.where(target[1][:, None], target[0], z)
         weight = ridge(z, x, group)
         self.weight.copy_(torch.from_numpy(weight.T).float())
@@ -135,30 +135,3 @@ class GaussianMeasurement(AbstractMeasurement):
             standard.append(data.standard.cpu().numpy()[rows[-1]])
             group.append(data.section.cpu().numpy()[rows[-1]])
         return np.concatenate(standard[1:] or standard), np.concatenate(group), rows
-
-    def _own_state(
-        self, fitting: Fitting, rows: list[NDArray[np.int64]]
-    ) -> tuple[Floats, NDArray[np.bool_], Floats | float] | None:
-        """Return what counts say of `rows` (row, latent), who was counted, and their noise; None where nobody was.
-
-        Where a level has no counts, as windows over cells have none, it is what those of its children say on average.
-        """
-        level, model = self.plan.level, fitting.model
-        lifts = [part.slot[0] for part in model.parts_of("lift") if part.slot[1] == level]
-        counted = next((v for v in (level, *lifts) if model.first_counts(v) is not None), None)
-        if counted is None:
-            return None
-        first, states, seen = model.first_counts(counted), [], []
-        for fold, chosen in zip(fitting.training, rows, strict=True):
-            data = fold.inputs.measured(*first.slot)
-            state, mask = first.encode(data), data.mask
-            if counted != level:
-                overlap = fold.inputs["relation", counted, names.WITHIN, level].up
-                share = overlap @ mask[:, None]
-                state = overlap @ (state * mask[:, None]) / share.clamp_min(1e-6)
-                mask = (share.ravel() > 0.99).float()
-            states.append(state.cpu().numpy()[chosen])
-            seen.append(mask.cpu().numpy()[chosen] > 0)
-        noise = np.exp(-first.log_precision.double().cpu().numpy()) if counted == level else 0.0
-        measured = np.concatenate(seen)
-        return (np.concatenate(states), measured, noise) if measured.sum() > LEAST_PAIRS else None

@@ -19,8 +19,9 @@ class Rows:
     """Some nodes, what is expected of them, and their counts.
 
     `mu` (row, molecule), the expected counts; `row`, `molecule` and `y` (entry,), the counts that are not zero, and
-    `flat`, their place in `mu`; `z` (row, latent), `depth` and `section` (row,); what their likelihood weighs, `node_weight` (row,)
-    and `molecule_weight` (molecule,); and `z_grad` (row, latent), to which a law adds that holds on to the state itself.
+    `flat`, their place in `mu`; `z` (row, latent), `depth` and `section` (row,); what their likelihood weighs,
+    `node_weight` (row,) and `molecule_weight` (molecule,); and `z_grad` (row, latent), to which a law adds that holds
+    on to the state itself.
     """
 
     mu: Tensor
@@ -50,8 +51,8 @@ class Rows:
         return torch.zeros_like(self.mu).view(-1).index_put_((self.flat,), self.y).view_as(self.mu)
 
 
-# A law returns the weighted loss of some nodes and its unweighted slope by log mu (row, molecule), and adds the slopes by
-# its own parameters to the last argument.
+# A law returns the weighted loss of some nodes and its unweighted slope by log mu (row, molecule), and adds the slopes
+# by its own parameters to the last argument.
 Law = Callable[[Rows, tuple[Tensor, ...], list[Tensor]], tuple[Tensor, Tensor]]
 
 
@@ -201,7 +202,9 @@ def zero_inflated(rows: Rows, parameters: tuple[Tensor, ...], grads: list[Tensor
     some = torch.nonzero(torch.isfinite(logit)).ravel()
     if not len(some):
         return loss, slope
-    place = torch.full_like(logit, -1, dtype=torch.int64).index_put_((some,), torch.arange(len(some), device=some.device))
+    place = torch.full_like(logit, -1, dtype=torch.int64).index_put_(
+        (some,), torch.arange(len(some), device=some.device)
+    )
     theta, own, mu = log_theta[some].exp(), logit[some], rows.mu[:, some]
     share = theta / (mu + theta)
     log_share = torch.log(share)
@@ -211,9 +214,7 @@ def zero_inflated(rows: Rows, parameters: tuple[Tensor, ...], grads: list[Tensor
     odds = own - theta * log_share
     r = torch.sigmoid(odds).mul_(zero)
     weight = rows.molecule_weight[some]
-    more = rows.node_weight.sum() * softplus(own) - rows.node_weight @ (
-        softplus(odds) * zero
-    )
+    more = rows.node_weight.sum() * softplus(own) - rows.node_weight @ (softplus(odds) * zero)
     grads[0][some] += theta * weight * (rows.node_weight @ (r * (log_share + 1 - share)))
     grads[1][some] += weight * (rows.node_weight.sum() * torch.sigmoid(own) - rows.node_weight @ r)
     slope[:, some] -= r * share * mu

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar, cast
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -22,7 +23,7 @@ COUNTS, FEATURES = "negative_binomial", "gaussian"
 class MeasurementPlan(Settings):
     """What is measured: `names` are those of molecules or features; `depth` [counts] that counts are scaled to.
 
-    `first` says whether the level's state is made of it: of counts before features, of RNA before other counts.
+    `first` says whether the level's state is made of it, see `AbstractMeasurement.makes_state`.
     """
 
     level: str
@@ -46,6 +47,8 @@ class AbstractMeasurement(AbstractPart):
     plan: MeasurementPlan
     # Whether single features are hidden and predicted from the others, as well as whole nodes.
     hides_features: ClassVar[bool] = False
+    # Its place among what the state of a level may be made of, least first; of None no state is made.
+    makes_state: ClassVar[int | None] = None
     log_precision: Tensor
 
     def __init__(self, plan: MeasurementPlan) -> None:
@@ -55,11 +58,7 @@ class AbstractMeasurement(AbstractPart):
     @classmethod
     def serves(cls, graph: TissueGraph, shape: Shape) -> list[MeasurementPlan]:
         """Return a plan for each observation that this member was chosen for."""
-        return [
-            plan_of(graph, *key, shape.latent, shape.options(cls.kind, key[1]))
-            for key in observed(graph)
-            if shape.picks(cls, usual(key[1]), key[1])
-        ]
+        return [plan_of(graph, *key, shape) for key in observed(graph) if shape.picks(cls, usual(key[1]), key[1])]
 
     @property
     def slot(self) -> tuple[str, ...]:
@@ -72,9 +71,9 @@ class AbstractMeasurement(AbstractPart):
         return (self.plan.level, self.plan.modality)
 
     @property
-    def counts(self) -> bool:
-        """Whether it measures counts of molecules."""
-        return self.plan.modality in names.MOLECULE_OF
+    def measures(self) -> bool:
+        """Whether a node that it saw was measured; what makes no state and hides no feature is a look alone."""
+        return self.plan.first or self.hides_features
 
     def begin(self, graph: TissueGraph) -> None:
         """Take over what the graph knows of its training nodes before anything is fitted; nothing by default."""
@@ -86,6 +85,16 @@ class AbstractMeasurement(AbstractPart):
     def precision(self, data: Any, shown: Tensor | None = None) -> Tensor:
         """Return how surely `encode` tells the state (latent,), or of each node (node, latent)."""
         return self.log_precision.exp()
+
+    def parted(
+        self, data: Any, training: Tensor, share: float, generator: np.random.Generator
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return what two independent parts of the observation say of each node, both (node, latent).
+
+        The first holds about a `share` of what was measured of `training` nodes (node,), the second the rest. None
+        where an observation has no parts.
+        """
+        return None
 
     @abstractmethod
     def observation(self, data: Any) -> Tensor:
@@ -103,15 +112,28 @@ def usual(modality: str) -> str:
     return own[0] if own else COUNTS if modality in names.MOLECULE_OF else FEATURES
 
 
-def plan_of(graph: TissueGraph, level: str, modality: str, latent: int, options: dict[str, Any]) -> MeasurementPlan:
+def state_maker(graph: TissueGraph, level: str, shape: Shape) -> str | None:
+    """Return the modality that the state of a level is made of: RNA before other counts, counts before what follows.
+
+    None where the level has features alone, or nothing.
+    """
+    order = list(names.MOLECULE_OF)
+    ranked = [
+        (rank, order.index(one) if one in order else len(order), one)
+        for one in graph.modalities(level)
+        if (rank := shape.member("measurement", usual(one), one).makes_state) is not None
+    ]
+    return min(ranked)[-1] if ranked else None
+
+
+def plan_of(graph: TissueGraph, level: str, modality: str, shape: Shape) -> MeasurementPlan:
     """Return what is measured by `modality` at `level`."""
-    counted = [m for m in names.MOLECULE_OF if m in graph.modalities(level)]
     return MeasurementPlan(
         level=level,
         modality=modality,
         names=panel(graph, level, modality),
-        latent=latent,
+        latent=shape.latent,
         depth=float(graph[level].get(f"{modality}_depth", 1.0)),
-        first=counted[:1] == [modality],
-        options=options,
+        first=state_maker(graph, level, shape) == modality,
+        options=shape.options("measurement", modality),
     )

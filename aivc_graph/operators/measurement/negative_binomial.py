@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from aivc_graph.graph.tissue_graph import TissueGraph
-from aivc_graph.operators.counts import CountInput, prepare_counts
+from aivc_graph.operators.counts import CountInput, prepare_counts, thinned
 from aivc_graph.operators.gate import Correction, Gate
 from aivc_graph.operators.measurement import count_fit
 from aivc_graph.operators.measurement.distribution import AbstractCounts, NegativeBinomial
+from aivc_graph.operators.measurement.factor_model import reading_of
 from aivc_graph.operators.measurement.measurement import AbstractMeasurement, MeasurementPlan
 from aivc_graph.operators.part import DECODERS, ENCODERS, FURTHER_ENCODERS, KINDS, Device, Fitting
 
@@ -49,6 +51,7 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
         DECODERS: "fit_decoder",
     }
     hides_features: ClassVar[bool] = True
+    makes_state: ClassVar[int | None] = 0
     loading: Tensor
     weight: Tensor
     log_profile: Tensor
@@ -80,7 +83,7 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
 
     @property
     def importance(self) -> Tensor | None:
-        """What scaled counts are weighed by before anything is read off them (molecule,); None where all count alike."""
+        """What scaled counts are weighed by before they are read (molecule,); None where all count alike."""
         return None
 
     def prepare(self, graph: TissueGraph, device: Device) -> CountInput:
@@ -91,6 +94,13 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
         """Take over the common profile of training nodes."""
         level, modality = self.key
         self.log_profile.copy_(graph[level][f"{modality}_common"][graph[level][f"{modality}_panel"]])
+
+    def parted(
+        self, data: CountInput, training: Tensor, share: float, generator: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return what counts thinned to a share, and the rest of them, say of each node."""
+        kept, rest = thinned(data, training, float(self.target_depth), share, generator)
+        return self.encode(kept), self.encode(rest)
 
     def observation(self, data: CountInput) -> Tensor:
         """Return the counts, sparse CSR."""
@@ -113,30 +123,18 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
         return found[0] if len(found) == 1 else torch.stack(found)[data.panel_of[data.section]]
 
     def reading(self, seen: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Return the loading that reads the state off the molecules `seen` (molecule,), and the error it adds.
+        """Return the loading that reads the state off molecules `seen` (molecule,), and the error it adds (latent,).
 
-        With all of them that is :math:`E` and no error. Otherwise what the others would be is told by the factor model
-        :math:`x = E f + \epsilon,\ f \sim \mathcal N(0, \Lambda),\ \epsilon_g \sim \mathcal N(0, \psi_g)`,
-
-        .. math:: u = E_S^\top x_S + E_H^\top E_H\,\mathbb E[f \mid x_S],\qquad
-                  \mathbb E[f \mid x_S] = (E_S^\top\Psi_S^{-1}E_S + \Lambda^{-1})^{-1} E_S^\top\Psi_S^{-1} x_S,
-
-        and the error is the posterior variance of the second term (latent,).
+        Of the counts that the state is made of as `reading_of` says; of others those seen speak for all.
         """
-        found, error = self._reading(seen)
+        if self.plan.first:
+            found, error = reading_of(self.loading, self.variance, self.own_variance, seen)
+        else:
+            found, error = (
+                self.loading * (seen / seen.mean().clamp_min(1e-6))[:, None],
+                torch.zeros_like(self.log_precision),
+            )
         return (found if self.importance is None else found * self.importance[:, None]), error
-
-    def _reading(self, seen: Tensor) -> tuple[Tensor, Tensor]:
-        nothing = torch.zeros_like(self.log_precision)
-        if bool(seen.all()):
-            return self.loading, nothing
-        if not self.plan.first:
-            return self.loading * (seen / seen.mean().clamp_min(1e-6))[:, None], nothing
-        shown = self.loading * seen[:, None]
-        weighed = shown / self.own_variance[:, None]
-        posterior = torch.linalg.inv(shown.t() @ weighed + torch.diag(1 / self.variance))
-        others = self.loading.t() @ (self.loading - shown)
-        return shown + weighed @ posterior @ others, (others @ posterior @ others).diagonal()
 
     def decoder(self) -> Tensor:
         """Return the weights of the decoder (molecule, latent)."""
@@ -162,6 +160,11 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
     def log_rate(self) -> Tensor:
         """Return the log of the common profile (molecule,)."""
         return self.log_profile + self.decoder_gate(self.profile_change)
+
+    def expected(self, z: Tensor, data: CountInput) -> tuple[Tensor, Tensor]:
+        """Return expected shares of each molecule, and log1p of counts scaled to the usual depth (node, molecule)."""
+        shares = self.likelihood(z, data).shares()
+        return shares, torch.log1p(float(self.target_depth) * shares)
 
     def fit_encoder(self, fitting: Fitting) -> None:
         """Fit profile and dispersion; of the counts that the state is made of, principal components and their noise."""

@@ -39,7 +39,7 @@ class Poisson(AbstractCounts):
 
 @KINDS["measurement"].register("poisson", modalities=("atac",))
 class PoissonMeasurement(NegativeBinomialMeasurement):
-    r"""Counts of fragments in regions of open chromatin, :math:`y_{vg} \sim \mathrm{Poisson}(\ell_v r_g e^{z_v \cdot w_g} / c_v)`.
+    r"""Counts of fragments in regions of open chromatin, :math:`\mathrm{Poisson}(\ell_v r_g e^{z_v \cdot w_g} / c_v)`.
 
     :math:`\ell_v` is the depth of the cell and :math:`r_g` the factor of the region, its share of all fragments in the
     section; :math:`c_v` makes shares sum to one. With ``weight`` at zero it is the frequency of each peak. What is read

@@ -52,7 +52,7 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
 
 @KINDS["measurement"].register("zero_inflated")
 class ZeroInflatedMeasurement(AbstractMixtureMeasurement):
-    r"""Counts as a zero-inflated negative binomial, :math:`\pi_g\,[y = 0] + (1 - \pi_g)\,\mathrm{NB}(\mu_{vg}, \theta_g)`.
+    r"""Counts as a negative binomial with surplus zeros, :math:`\pi_g\,[y = 0] + (1 - \pi_g)\,\mathrm{NB}`.
 
     All else is as in `NegativeBinomialMeasurement`, which it is for every molecule of which held-out tissue does not
     support :math:`\pi_g > 0`.

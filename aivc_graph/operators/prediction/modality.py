@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from aivc_graph import names
 from aivc_graph.graph.panels import measured_molecules, panel, panel_columns
 from aivc_graph.graph.profiles import measured_share
-from aivc_graph.graph.terms import depth_of, in_terms, raw_values, shares_of, told_apart
+from aivc_graph.graph.terms import Depth, depth_of, in_terms, raw_values, shares_of, told_apart
 from aivc_graph.graph.tissue_graph import TissueGraph
-from aivc_graph.operators.part import KINDS, LAST_ANSWERS, Device, Fitting, Shape
+from aivc_graph.operators.expected_terms import terms_of
+from aivc_graph.operators.part import FURTHER_ENCODERS, KINDS, LAST_ANSWERS, Device, Fitting, Shape
 from aivc_graph.operators.prediction.modality_map import MapPlan, ModalityMap
 from aivc_graph.operators.prediction.modality_rules import LEAST_TRAINED, folds
 from aivc_graph.operators.prediction.prediction import AbstractPrediction
@@ -34,7 +35,7 @@ class ModalityPlan(Settings):
 
     level: str
     modality: str
-    depth: float
+    depth: Depth
     sources: tuple[MapPlan, ...]
 
 
@@ -129,31 +130,29 @@ class ModalityPrediction(AbstractPrediction):
 
     def _leads_into_target(self, fitting: Fitting, source: MapPlan) -> bool:
         """Say whether what the state makes of a source was fitted to the target itself."""
-        level = self.plan.level
-        of_target, of_source = (fitting.model.part("measurement", level, one) for one in (self.plan.modality, source.modality))
-        return bool(of_target.plan.first and not of_source.plan.first)
+        of_target, of_source = (
+            fitting.model.part("measurement", self.plan.level, one) for one in (self.plan.modality, source.modality)
+        )
+        return bool(of_target.plan.first and of_source.fits(FURTHER_ENCODERS) and not of_source.plan.first)
 
-    def _state_apart(self, fitting: Fitting, source: MapPlan, half: NDArray[np.int64], state: Floats) -> Floats:
+    def _state_apart(self, fitting: Fitting, source: MapPlan, half: NDArray[np.integer[Any]], state: Floats) -> Floats:
         """Return states that each half of the cells (cell,) has by an encoder fitted to the other half.
 
         One fitted to all would know the targets of cells that are left out, and get more of the word than it is worth.
         """
-        part, level = fitting.model.part("measurement", self.plan.level, source.modality), self.plan.level
+        level = self.plan.level
+        part = fitting.model.part("measurement", level, source.modality)
+        rows, found = [self._both(fold, source) for fold in fitting.training], state.copy()
         kept = {name: value.clone() for name, value in part.named_buffers()}
-        rows = [self._both(fold, source) for fold in fitting.training]
-        ends = np.cumsum([0, *map(len, rows)])
-        found = state.copy()
         for own in (0, 1):
-            learners = []
+            learners, ends = [], np.cumsum([0, *map(len, rows)])
             for fold, mine, start in zip(fitting.training, rows, ends, strict=False):
                 weight = torch.zeros_like(fold.rows[level])
                 weight[torch.from_numpy(mine[half[start : start + len(mine)] != own])] = 1.0
                 learners.append(Fold(fold.inputs, {**fold.rows, level: weight}))
-            if sum(float(one.rows[level].sum()) for one in learners) < LEAST_TRAINED // 2:
-                return np.zeros_like(state)
-            part.fit_further_encoder(replace(fitting, training=learners))
-            told = np.concatenate([self._state(fitting, one, source)[at] for one, at in zip(learners, rows, strict=True)])
-            found[half == own] = told[half == own]
+            part.fits(FURTHER_ENCODERS)(replace(fitting, training=learners))
+            told = [self._state(fitting, one, source)[at] for one, at in zip(learners, rows, strict=True)]
+            found[half == own] = np.concatenate(told)[half == own]
         for name, value in kept.items():
             part.get_buffer(name).copy_(value)
         return found
@@ -189,7 +188,7 @@ class ModalityPrediction(AbstractPrediction):
         shares = told.shares.clone()
         said = shares_of(found[0][found[1]], self.plan.modality, self.plan.depth)
         shares[torch.from_numpy(found[1])] = torch.from_numpy(said).to(shares)
-        logs = torch.where(here[:, None], torch.log1p(self.plan.depth * shares), told.logs)
+        logs = torch.where(here[:, None], terms_of(shares, self.plan.modality, self.plan.depth), told.logs)
         return Expected(shares, logs, told.looked_at | here, told.around)
 
     def _map(self, source: str) -> ModalityMap:
@@ -210,11 +209,11 @@ class ModalityPrediction(AbstractPrediction):
                 source[seen.cpu().numpy() > 0] = i
         return source
 
-    def _values(self, inputs: Inputs, modality: str, depth: float, rows: NDArray[np.int64]) -> Any:
+    def _values(self, inputs: Inputs, modality: str, depth: Depth, rows: NDArray[np.int64]) -> Any:
         data: ModalityInput = inputs["prediction", *self.slot]
         section = inputs.section[self.plan.level].cpu().numpy()[rows]
-        covered = data.covered[modality][section] if modality in data.covered else 1.0
-        return in_terms(data.raw[modality][rows], modality, depth * covered)
+        own = cast(float, depth) * data.covered[modality][section] if modality in data.covered else depth
+        return in_terms(data.raw[modality][rows], modality, own)
 
     def _known(self, inputs: Inputs, modality: str, rows: NDArray[np.int64]) -> NDArray[np.bool_] | None:
         """Return which molecules were measured of each row (row, molecule); None where all of the panel were."""

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aivc_graph.graph.terms import dense
+from aivc_graph.graph.terms import Depth, dense
 from aivc_graph.operators.prediction.modality_rules import (
     LEAST_TRAINED,
     MOST_NEAR,
@@ -38,7 +38,7 @@ class MapPlan(Settings):
     Parameters
     ----------
     modality, n_features, depth
-        What the target is told from; the depth its counts are scaled to.
+        What the target is told from; the depth its counts are scaled to, or the cofactors of its markers.
     n_cells
         Training cells that have both.
     n_targets, latent
@@ -47,7 +47,7 @@ class MapPlan(Settings):
 
     modality: str
     n_features: int
-    depth: float
+    depth: Depth
     n_cells: int
     n_targets: int
     latent: int

@@ -8,32 +8,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import gammaln
 from torch import Tensor
 
 from aivc_graph import names
-from aivc_graph.graph.profiles import scale_counts
-from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.operators.part import Fitting
-from aivc_graph.operators.residual_scores import scores_of
 from aivc_graph.operators.state import Fold, Hidden
 
 if TYPE_CHECKING:
-    from aivc_graph.operators.prediction.neighbours import NeighbourPrediction
+    from aivc_graph.operators.prediction.kernel_mean import AbstractKernelMean
 
 TURNS = 4
 MOST_VALUES = 4_000_000
 LEAST_NODES = 10
-DISPERSIONS = np.linspace(np.log(0.05), np.log(100.0), 16)
 Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
 class Seen:
-    """Hidden nodes: log1p of scaled counts `said` without neighbours, the mean of each ring, and what was measured.
+    """Hidden nodes: what is `said` without neighbours, the mean of each ring, and what was measured, all in its terms.
 
-    `said`, `measured` (node, molecule), `rings` (ring, node, molecule), `numbers` (ring, node), `total` counts and
-    `section` (node,).
+    `said`, `measured` (node, molecule), `rings` (ring, node, molecule), `numbers` (ring, node), `total` counts, one
+    where nothing is counted, and `section` (node,).
     """
 
     said: Floats
@@ -44,7 +39,7 @@ class Seen:
     section: NDArray[np.int64]
 
 
-def fit_neighbours(readout: NeighbourPrediction, fitting: Fitting) -> None:
+def fit_neighbours(readout: AbstractKernelMean, fitting: Fitting) -> None:
     """Fit a readout of neighbours, on nodes whose own counts are hidden by turns, a quarter at a time.
 
     The weights of rings and the shares of state and neighbours are fitted on `held_out` nodes: the state has learned
@@ -61,11 +56,10 @@ def fit_neighbours(readout: NeighbourPrediction, fitting: Fitting) -> None:
     _set_shares(readout, everyone)
     _set_levels(readout, everyone)
     measurement = fitting.model.part("measurement", *readout.target)
-    _set_dispersion(readout, everyone, measurement.dispersion().detach().double().cpu().numpy())
-    _keep_residuals(readout, trained, measurement.loading.detach().double().cpu().numpy())
+    readout.fit_law(everyone, trained, measurement)
 
 
-def _seen(readout: NeighbourPrediction, fitting: Fitting, folds: list[Fold]) -> Seen | None:
+def _seen(readout: AbstractKernelMean, fitting: Fitting, folds: list[Fold]) -> Seen | None:
     """Return the measured nodes of `folds` with a visible node in each ring while hidden; None if too few."""
     level = readout.plan.level
     counted = [(fold, fold.training(level, fold.inputs.measured(*readout.target).mask)) for fold in folds]
@@ -94,33 +88,32 @@ def _seen(readout: NeighbourPrediction, fitting: Fitting, folds: list[Fold]) -> 
 
 
 def _hidden_by_turn(
-    readout: NeighbourPrediction, fitting: Fitting, fold: Fold, hidden: Tensor, asked: NDArray[np.int64]
+    readout: AbstractKernelMean, fitting: Fitting, fold: Fold, hidden: Tensor, asked: NDArray[np.int64]
 ) -> Seen:
     level, inputs, model = readout.plan.level, fold.inputs, fitting.model
     mask = hidden.float().to(inputs.device)
-    counts = [one.key for one in model.parts_of("measurement") if one.counts and one.plan.level == level]
+    counts = [one.key for one in model.parts_of("measurement") if one.measures and one.plan.level == level]
     state = model(inputs, Hidden(nodes=dict.fromkeys(counts, mask)))
     sums, numbers = readout.around(state, inputs)
-    shares = model.expected(state, inputs, *readout.target, without=readout).shares
+    said = model.expected(state, inputs, *readout.target, without=readout).logs
     number = torch.stack(numbers)[:, asked]
     # A ring that nobody has, as where edges are fewer than rings hold, keeps no node out.
     there = number.sum(dim=1) > 0
     surrounded = ((number[there] > 0).all(dim=0) & there.any()).cpu().numpy()
-    counts = to_scipy_csr(inputs.measured(*readout.target).counts.cpu())[asked]
-    kept = surrounded & (np.asarray(counts.sum(axis=1)).ravel() > 0)
-    rows, number, counts = asked[kept], number[:, torch.from_numpy(kept)], counts[kept]
-    depth = readout.plan.depth
+    data = inputs.measured(*readout.target)
+    kept = surrounded & (readout.reached(data).cpu().numpy()[asked] > 0)
+    rows, number = asked[kept], number[:, torch.from_numpy(kept)]
     return Seen(
-        said=torch.log1p(depth * shares[rows]).cpu().numpy(),
+        said=said[rows].cpu().numpy(),
         rings=torch.stack([total[rows] for total in sums]).div(number[:, :, None].clamp_min(1)).cpu().numpy(),
         numbers=number.cpu().numpy(),
-        measured=scale_counts(counts, depth).toarray(),
-        total=np.asarray(counts.sum(axis=1)).ravel(),
+        measured=readout.measured(data, rows).cpu().numpy(),
+        total=readout.total(data)[rows].cpu().numpy(),
         section=inputs.section[level].cpu().numpy()[rows],
     )
 
 
-def _set_shares(readout: NeighbourPrediction, seen: list[Seen]) -> None:
+def _set_shares(readout: AbstractKernelMean, seen: list[Seen]) -> None:
     """Regress measured on predicted log counts within sections, a share of 0 to 1 each, and of each ring its weight.
 
     Of `seen` the first are the nodes it is fitted on; all tell how far the state's share differs between sections.
@@ -156,62 +149,16 @@ def _set_shares(readout: NeighbourPrediction, seen: list[Seen]) -> None:
     readout.neighbour_share.fill_(float(_least_squares([mean], wanted - said_share * said)[0]))
 
 
-def _set_levels(readout: NeighbourPrediction, seen: list[Seen]) -> None:
-    """Set factor and offset of each molecule, so that mean and slope are right, and the rate that goes with them."""
+def _set_levels(readout: AbstractKernelMean, seen: list[Seen]) -> None:
+    """Set factor and offset of each molecule, so that mean and slope are right."""
     readout.factor.fill_(1.0)
     readout.offset.zero_()
-    mixed = np.concatenate([_mixed(readout, part) for part in seen])
+    told = np.concatenate([mixed(readout, part) for part in seen])
     measured = np.concatenate([part.measured for part in seen]).astype(float)
-    factor = _slope(mixed - mixed.mean(axis=0), measured - measured.mean(axis=0))
-    offset = measured.mean(axis=0) - factor * mixed.mean(axis=0)
-    rate = np.expm1(np.clip(offset + factor * mixed, 1e-6, 20.0)).mean(axis=0)
-    one = 1.0 / len(measured)  # a molecule that was hardly seen keeps its rate
-    log_rate = np.log((np.expm1(measured).mean(axis=0) + one) / (rate + one))
-    for parameter, value in ((readout.factor, factor), (readout.offset, offset), (readout.log_rate, log_rate)):
+    factor = _slope(told - told.mean(axis=0), measured - measured.mean(axis=0))
+    offset = measured.mean(axis=0) - factor * told.mean(axis=0)
+    for parameter, value in ((readout.factor, factor), (readout.offset, offset)):
         parameter.copy_(torch.from_numpy(value).float())
-
-
-def _set_dispersion(readout: NeighbourPrediction, seen: list[Seen], known: Floats) -> None:
-    """Set by maximum likelihood how far counts of hidden nodes scatter, from what is so of nodes that were seen."""
-    loss = 0.5 * (DISPERSIONS[:, None] - known) ** 2
-    for part in seen:
-        rows = np.linspace(0, len(part.total) - 1, min(len(part.total), MOST_VALUES // 4 // len(known))).astype(int)
-        _, mean, counts = _counts_of(readout, part, rows)
-        loss += [_scatter_loss(np.exp(one), mean, counts) for one in DISPERSIONS]
-    best = np.clip(loss.argmin(axis=0), 1, len(DISPERSIONS) - 2)
-    low, middle, high = (np.take_along_axis(loss, best[None] + step, 0)[0] for step in (-1, 0, 1))
-    # The lowest point of the parabola through the best of the grid and its neighbours.
-    step = np.clip((low - high) / np.maximum(2 * (low - 2 * middle + high), 1e-12), -1.0, 1.0)
-    found = DISPERSIONS[best] + step * (DISPERSIONS[1] - DISPERSIONS[0])
-    readout.log_dispersion.copy_(torch.from_numpy(found).float())
-
-
-def _keep_residuals(readout: NeighbourPrediction, trained: Seen, loading: Floats) -> None:
-    """Keep how counts of hidden training nodes depart from what is expected of them."""
-    rows = readout.residuals.kept(len(trained.total))
-    logs, mean, counts = _counts_of(readout, trained, rows)
-    dispersion = readout.log_dispersion.double().exp().cpu().numpy()
-    score = scores_of(counts, mean, dispersion, np.random.default_rng(1))
-    readout.residuals.fit(logs @ loading, score)
-
-
-def _counts_of(readout: NeighbourPrediction, part: Seen, rows: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
-    """Return of some nodes seen the expected logarithm, the expected and the measured counts (node, molecule)."""
-    mixed = torch.from_numpy(_mixed(readout, part)[rows]).to(readout.factor)
-    logs = readout.offset + readout.factor * mixed
-    total = part.total[rows].astype(float)[:, None]
-    mean = readout.shares(logs).double().cpu().numpy() * total
-    counts = np.rint(np.expm1(part.measured[rows].astype(float)) * total / readout.plan.depth)
-    return logs.double().cpu().numpy(), mean, counts
-
-
-def _scatter_loss(dispersion: float, mean: Floats, counts: Floats) -> Floats:
-    """Return the negative log-likelihood of each molecule (molecule,), but for what does not depend on dispersion."""
-    nothing = np.log1p(mean / dispersion)
-    some = counts > 0
-    loss = (dispersion + counts) * nothing
-    loss[some] += counts[some] * np.log(dispersion) + gammaln(dispersion) - gammaln(dispersion + counts[some])
-    return np.asarray(loss.sum(axis=0))
 
 
 def _slope(x: Floats, y: Floats) -> Floats:
@@ -228,11 +175,17 @@ def _slope(x: Floats, y: Floats) -> Floats:
     return np.asarray(1 + (raw - 1) * spread / (spread + noise))
 
 
-def _mixed(readout: NeighbourPrediction, seen: Seen) -> Floats:
+def levelled(readout: AbstractKernelMean, part: Seen, rows: NDArray[np.int64] | slice = slice(None)) -> Tensor:
+    """Return what is expected of nodes seen, in their terms (node, molecule)."""
+    return readout.offset + readout.factor * torch.from_numpy(mixed(readout, part)[rows]).to(readout.factor)
+
+
+def mixed(readout: AbstractKernelMean, seen: Seen) -> Floats:
+    """Return what is said and the mean of neighbours by their shares (node, molecule), before levels are set."""
     return readout.said_share.item() * seen.said.astype(float) + readout.neighbour_share.item() * _mean(readout, seen)
 
 
-def _mean(readout: NeighbourPrediction, seen: Seen) -> Floats:
+def _mean(readout: AbstractKernelMean, seen: Seen) -> Floats:
     weight = readout.ring_weight.double().cpu().numpy()[:, None] * seen.numbers
     return np.asarray(np.einsum("rn,rng->ng", weight / weight.sum(axis=0), seen.rings))
 

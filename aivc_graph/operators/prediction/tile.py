@@ -61,7 +61,7 @@ class TilePrediction(AbstractDirect):
                 n_molecules=len(panel(graph, level, m)), depth=float(graph[level][f"{m}_depth"]),
             )
             for level, f in keys
-            if f not in names.MOLECULE_OF
+            if f not in names.PANELS
             for other, m in keys
             if other == level and m in names.MOLECULE_OF
         ]  # fmt: skip

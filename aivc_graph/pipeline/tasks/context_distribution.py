@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from aivc_graph import names
 from aivc_graph.evaluation.baselines.baseline import run_baselines
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.hiding import hide_observations
-from aivc_graph.graph.panels import panel_columns
-from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.pipeline.tasks.context_expression import hidden_rows
 from aivc_graph.pipeline.tasks.task import TASKS, Asked
 from aivc_graph.query.predictions import drawn_log_expression, expected, measured_log_expression
@@ -17,9 +14,12 @@ from aivc_graph.query.predictions import drawn_log_expression, expected, measure
 DRAWS, MOST_NODES, MOST_GENES = 99, 400, 40
 
 
-@TASKS.register("context_distribution", needs="nodes with counts and neighbours")
+@TASKS.register("context_distribution", needs="nodes with counts or intensities, and neighbours")
 def context_distribution(asked: Asked) -> list[Scored]:
-    """Ask for draws of what hidden nodes express: of 400 nodes, and the 40 genes with most counts in training."""
+    """Ask for draws of what hidden nodes express: of 400 nodes, and the 40 genes with most counts in training.
+
+    Of intensities the 40 markers of largest mean arcsinh.
+    """
     level, hidden = hidden_rows(asked)
     if not hidden.any():
         return []
@@ -31,9 +31,9 @@ def context_distribution(asked: Asked) -> list[Scored]:
     if not train.any():
         return []
     columns = np.sort(np.argsort(-target[train].mean(axis=0), kind="stable")[:MOST_GENES])
-    left = hide_observations(asked.graph, {(level, names.RNA): hidden})
-    counts = to_scipy_csr(asked.graph.counts(level, names.RNA))[:, panel_columns(asked.graph, level, names.RNA).numpy()]
-    total = np.maximum(np.asarray(counts[rows].sum(axis=1), np.float64).ravel(), 1.0)
+    modality = asked.expressed(level)
+    left = hide_observations(asked.graph, {(level, modality): hidden})
+    total = asked.totals(level)[rows]
     told = expected(asked.model, left, level, rows)
     known = np.where((train | visible)[:, None], target[:, columns], np.nan)
     scene = asked.scene(level, known, train=train, visible=visible, asked=rows)
@@ -43,7 +43,7 @@ def context_distribution(asked: Asked) -> list[Scored]:
             axis="context",
             split=asked.split,
             scale=level,
-            modality="rna",
+            modality=modality,
             readout="genes, distribution",
             measured=target[rows][:, columns],
             model=drawn_log_expression(asked.model, told, total, level, columns, DRAWS),

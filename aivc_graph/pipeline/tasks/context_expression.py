@@ -12,13 +12,15 @@ from aivc_graph.query.predictions import measured_log_expression
 
 SHARE = 0.25
 MOST = 20_000
+# What is asked of nodes by what is around them.
+OF_CONTEXT = (names.RNA, names.INTENSITY)
 
 
-@TASKS.register("context_to_expression", needs="nodes with counts and neighbours")
+@TASKS.register("context_to_expression", needs="nodes with counts or intensities, and neighbours")
 def context_to_expression(asked: Asked) -> list[Scored]:
-    """Hide the counts of every fourth scored node, drawn at random, and ask what it expresses.
+    """Hide the counts, or intensities, of every fourth scored node, drawn at random, and ask what it expresses.
 
-    Asked at the finest level that was counted. Its neighbours, and what else was seen of it, stay visible.
+    Asked at the finest level that was measured. Its neighbours, and what else was seen of it, stay visible.
     """
     level, rows = hidden_rows(asked)
     if not rows.any():
@@ -30,14 +32,15 @@ def context_to_expression(asked: Asked) -> list[Scored]:
     scene = asked.scene(
         level, np.where((train | visible)[:, None], target, np.nan), train=train, visible=visible, asked=rows
     )
-    hidden = {(level, names.RNA): rows}
-    return scored_expression(asked, "context_to_expression", "context", "rna", level, rows, hidden, scene)
+    modality = asked.expressed(level)
+    hidden = {(level, modality): rows}
+    return scored_expression(asked, "context_to_expression", "context", modality, level, rows, hidden, scene)
 
 
 def hidden_rows(asked: Asked) -> tuple[str, Mask]:
     """Return the finest level that was counted and has neighbours, and who is hidden there (node,), often nobody."""
-    level = next((v for v in names.LEVELS if v in asked.model.plan.counts and v in asked.model.plan.laterals), None)
-    if level is None or names.RNA not in asked.model.plan.counts[level]:
+    level = next((v for v in names.LEVELS if v in asked.model.plan.panels and v in asked.model.plan.laterals), None)
+    if level is None or asked.model.plan.expressed(level) not in OF_CONTEXT:
         return names.CELL, np.zeros(0, bool)
     rows = asked.scored(level) & asked.counted(level)
     share = min(SHARE, MOST / max(rows.sum(), 1))

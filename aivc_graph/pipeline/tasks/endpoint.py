@@ -15,6 +15,7 @@ from aivc_graph.evaluation.intervals import units_of
 from aivc_graph.evaluation.readouts.endpoint import endpoint as told
 from aivc_graph.evaluation.readouts.readout import READOUTS, Ground
 from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.pipeline.tasks.context_expression import OF_CONTEXT
 from aivc_graph.pipeline.tasks.task import TASKS, Asked
 from aivc_graph.query.places import NICHE
 from aivc_graph.query.predictions import measured_log_expression
@@ -31,7 +32,8 @@ def endpoint(asked: Asked) -> list[Scored]:
     trait is known to the fit it is told by. That the tissue of some donors trained the model is told as leakage.
     """
     column, level = asked.config.evaluation.endpoint, asked.tissue.base_level
-    if column is None or names.RNA not in asked.model.plan.counts.get(level, {}):
+    modality = asked.model.plan.expressed(level)
+    if column is None or modality not in OF_CONTEXT:
         return []
     obs = asked.graph.obs(names.SECTION)
     if column not in obs:
@@ -53,7 +55,7 @@ def endpoint(asked: Asked) -> list[Scored]:
             axis="context",
             split=SPLIT,
             scale="section",
-            modality="rna → annotation",
+            modality=f"{modality} → annotation",
             readout=f"endpoint, {column}",
             measured=outcome[rows],
             model=told(_by_section(np.asarray(niches.X), section, len(rows)), ground)[rows],

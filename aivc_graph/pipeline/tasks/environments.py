@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from aivc_graph import names
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.evaluation.baselines.neighbours import nearest_visible
 from aivc_graph.evaluation.intervals import Halves
@@ -15,7 +14,7 @@ from aivc_graph.evaluation.metrics.metric import Answers
 from aivc_graph.evaluation.readouts.neighbourhood import MOST_GENES, NEAREST
 from aivc_graph.evaluation.readouts.readout import Ground, read_out
 from aivc_graph.evaluation.scoring import Scored
-from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
+from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.pipeline.tasks.ground import nearest
 from aivc_graph.pipeline.tasks.task import Asked, Mask
 from aivc_graph.query.predictions import drawn_log_expression, expected
@@ -66,7 +65,7 @@ def environments(
 
 def _depths(asked: Asked, level: str, rows: Mask, scene: Scene, rng: np.random.Generator) -> Floats:
     """Return depths of `rows` (row, draw) of the nearest visible nodes; of training nodes where a section has few."""
-    counts = np.maximum(np.asarray(to_scipy_csr(asked.graph.counts(level, names.RNA)).sum(axis=1)).ravel(), 1.0)
+    counts = asked.totals(level)
     near = nearest_visible(scene, NEAREST)
     if near is None:
         return rng.choice(counts[scene.train], (int(rows.sum()), DRAWS))

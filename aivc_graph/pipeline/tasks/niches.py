@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.evaluation.baselines.baseline import run_baselines
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.evaluation.settings import EvaluationConfig
+from aivc_graph.pipeline.tasks.context_expression import OF_CONTEXT
 from aivc_graph.pipeline.tasks.task import TASKS, Asked
 from aivc_graph.query.ablations import FEATURES_ONLY
 from aivc_graph.query.predictions import measured_log_expression
@@ -32,7 +32,8 @@ def niches(asked: Asked) -> list[Scored]:
     of are left out.
     """
     level = asked.tissue.base_level
-    if names.RNA not in asked.model.plan.counts.get(level, {}):
+    modality = asked.model.plan.expressed(level)
+    if modality is None or modality not in OF_CONTEXT:
         return []
     true, annotated = _true(asked, level), False
     if true is None:
@@ -63,7 +64,7 @@ def niches(asked: Asked) -> list[Scored]:
             axis="scale",
             split=asked.split,
             scale=level,
-            modality="rna → annotation" if annotated else "rna",
+            modality=f"{modality} → annotation" if annotated else modality,
             readout="annotated region" if annotated else "niche",
             measured=true[rows],
             model=answer(asked.tissue),

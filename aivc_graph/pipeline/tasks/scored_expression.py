@@ -61,7 +61,7 @@ def scored_expression(
         metrics=(),
         units=asked.units(level, rows),
         leakage=asked.leakage(level, rows)["any"],
-        ceilings=split_half(asked, level, rows),
+        ceilings=split_half(asked, level, rows, asked.expressed(level)),
         similarity=asked.similarity(level, rows),
         no_ceiling="what was measured are no counts, so no replicate can be drawn from them",
     )

@@ -22,6 +22,7 @@ from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.evaluation.responses.of_graph import responses_of_graph
 from aivc_graph.evaluation.responses.table import Responses
 from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.graph.panels import panel_columns
 from aivc_graph.graph.screens import Setting
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
@@ -71,7 +72,7 @@ class Asked:
     def split(self) -> str:
         """The nodes scored: ``test``, else ``validation``, else ``hidden``, training nodes with observations taken."""
         for split in (names.TEST, names.VALIDATION):
-            levels = self.model.plan.counts or self.model.plan.levels
+            levels = self.model.plan.panels or self.model.plan.levels
             if any(bool(self.graph.in_split(level, split).any()) for level in levels):
                 return split
         return HIDDEN
@@ -101,16 +102,30 @@ class Asked:
         return self.graph[level][mask].numpy()
 
     def counted(self, level: str) -> Mask:
-        """Return who has counts of RNA above zero (node,)."""
-        found = self.measured(level, names.RNA).copy()
-        if found.any():
-            found &= np.asarray(to_scipy_csr(self.graph.counts(level, names.RNA)).sum(axis=1)).ravel() > 0
+        """Return who has what expression at `level` is asked of, counts above zero or intensities (node,)."""
+        modality = self.expressed(level)
+        found = self.measured(level, modality).copy()
+        if found.any() and modality in names.MOLECULE_OF:
+            found &= np.asarray(to_scipy_csr(self.graph.counts(level, modality)).sum(axis=1)).ravel() > 0
         return found
+
+    def totals(self, level: str) -> NDArray[np.floating[Any]]:
+        """Return the counts of each node (node,), at least one; one where expression is not asked of counts."""
+        modality = self.expressed(level)
+        if modality not in names.MOLECULE_OF:
+            return np.ones(int(self.graph[level].num_nodes))
+        counts = to_scipy_csr(self.graph.counts(level, modality))[:, panel_columns(self.graph, level, modality).numpy()]
+        return np.maximum(np.asarray(counts.sum(axis=1), np.float64).ravel(), 1.0)
+
+    def expressed(self, level: str) -> str:
+        """Return the modality that expression at `level` is asked of; RNA where it has none."""
+        return self.model.plan.expressed(level) or names.RNA
 
     def footprints(self, level: str) -> Footprints | None:
         """Return which genes of a level tell of which pathway; None without weights, or where they tell of none."""
         try:
-            return None if self.weights is None else Footprints(self.weights, self.model.plan.counts[level][names.RNA])
+            panel = self.model.plan.panels[level][self.expressed(level)]
+            return None if self.weights is None else Footprints(self.weights, panel)
         except QueryError:
             return None
 

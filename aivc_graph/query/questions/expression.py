@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from aivc_graph import names
-from aivc_graph.query.answers import expression_table, measured_genes
+from aivc_graph.query.answers import asked_modality, expression_table, measured_genes
 from aivc_graph.query.places import NICHE
 from aivc_graph.query.questions.question import NODES, QUESTIONS, TABLE, AbstractNicheQuestion, Symbols
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 class ExpressionQuestion(AbstractNicheQuestion):
     """Expected expression of a modality, in counts per 10,000 of the measured panel.
 
+    Intensities are told in the file's units. What is expected, and averaged over a niche, is their arcsinh, so that it
+    lies in the middle of what may be measured, below the mean that a few bright cells rule.
+
     Where it was not measured of a node it is told from another modality of the node, if one was.
 
     At ``cell`` or ``patch`` an AnnData (node, gene) with ``layers["measured"]`` beside the expectation, and
@@ -29,7 +32,9 @@ class ExpressionQuestion(AbstractNicheQuestion):
 
     endings: ClassVar[tuple[str, ...]] = NODES
     genes: Symbols | None = Field(None, description="symbols, separated by commas; all if not given")
-    modality: str = Field(names.RNA, description="whose counts, such as protein")
+    modality: str | None = Field(
+        None, description="whose counts, such as protein, or intensity; if not given RNA, else what was measured"
+    )
     at: Literal["cell", "patch", "region", "niche"] = Field(
         names.PATCH, description="one row per node of this level, or per niche"
     )
@@ -38,9 +43,10 @@ class ExpressionQuestion(AbstractNicheQuestion):
         """Return a row a node, or a niche and gene."""
         of_niches = self.at == NICHE
         level = tissue.level(None if of_niches else self.at)
-        chosen = measured_genes(tissue.model, level, self.genes, self.modality)
+        modality = asked_modality(tissue.model, level, self.modality)
+        chosen = measured_genes(tissue.model, level, self.genes, modality)
         niche = tissue.niches(self.k, self.resolution, level).obs[NICHE] if of_niches else None
-        return expression_table(tissue.model, tissue.graph, level, chosen, niche, self.modality)
+        return expression_table(tissue.model, tissue.graph, level, chosen, niche, modality)
 
     def written_as(self) -> tuple[str, ...]:
         """Return the endings of a table for niches, else of an AnnData."""

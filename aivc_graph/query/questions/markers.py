@@ -14,9 +14,10 @@ from scipy import sparse
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.graph.panels import measured_molecules, panel_columns
+from aivc_graph.graph.terms import depth_of, measured_terms
 from aivc_graph.graph.tissue_graph import to_scipy_csr
-from aivc_graph.query.answers import counted_nodes, measured_genes
-from aivc_graph.query.markers import LEAST_NODES, LEAST_UNITS, Units, marker_table
+from aivc_graph.query.answers import asked_modality, counted_nodes, measured_genes
+from aivc_graph.query.markers import LEAST_NODES, LEAST_UNITS, Units, intensity_marker_table, marker_table
 from aivc_graph.query.places import NICHE
 from aivc_graph.query.questions.question import QUESTIONS, AbstractNicheQuestion, Level, Symbols
 
@@ -38,7 +39,8 @@ class MarkersQuestion(AbstractNicheQuestion):
     ``p_adjusted`` (`marker_table`). What is compared is a unit, never a node: donors where there are three or more,
     else sections, else regions, which tell of their own tissue alone. Where groups are niches, p says how steadily
     units show a gene in a niche, not that there is such a niche: niches were found from the same counts. Empty where
-    there is one group alone.
+    there is one group alone. Of intensities the mean arcsinh is compared, in units of log 2, the cofactor in the place
+    of the one count added.
     """
 
     by: str = Field(NICHE, description=BY)
@@ -49,11 +51,18 @@ class MarkersQuestion(AbstractNicheQuestion):
     def answer(self, tissue: VirtualTissue) -> pd.DataFrame:
         """Return a row a group and gene."""
         level, graph = tissue.level(self.level), tissue.graph
-        asked = measured_genes(tissue.model, level, self.genes)
+        modality = asked_modality(tissue.model, level, None)
+        asked = measured_genes(tissue.model, level, self.genes, modality)
         group = self._groups(tissue, level)
         counted = counted_nodes(tissue.model, graph, level) & (group.codes >= 0)
-        units, (counts, genes) = _units(tissue, level, counted), _counts(tissue, level, counted)
-        table = marker_table(counts, genes, group.codes[counted], [str(one) for one in group.categories], units)
+        units, groups = _units(tissue, level, counted), [str(one) for one in group.categories]
+        if modality in names.MOLECULE_OF:
+            counts, genes = _counts(tissue, level, counted, modality)
+            table = marker_table(counts, genes, group.codes[counted], groups, units)
+        else:
+            genes = list(tissue.model.plan.panels[level][modality])
+            terms, scale = measured_terms(graph, level, modality, counted), depth_of(graph, level, modality)
+            table = intensity_marker_table(terms, scale, genes, group.codes[counted], groups, units)
         table = table.rename(columns={"group": self.by})
         if table.empty and len(group.categories) > 1:
             found = f"fewer than two values of {self.by!r} with {LEAST_NODES} counted nodes in one {units.name}"
@@ -89,13 +98,15 @@ class MarkersQuestion(AbstractNicheQuestion):
         return marker_map(ratio.loc[order], adjusted.loc[order], label=self.by)
 
 
-def _counts(tissue: VirtualTissue, level: str, counted: NDArray[np.bool_]) -> tuple[sparse.csr_matrix, list[str]]:
+def _counts(
+    tissue: VirtualTissue, level: str, counted: NDArray[np.bool_], modality: str
+) -> tuple[sparse.csr_matrix, list[str]]:
     """Return the counts (node, gene) of the genes that every section with counted nodes measured, and those genes."""
     graph = tissue.graph
-    columns = panel_columns(graph, level, names.RNA).numpy()
+    columns, molecules = panel_columns(graph, level, modality).numpy(), graph.obs(names.MOLECULE_OF[modality]).index
     sections = np.unique(graph[level].section_index.numpy()[counted])
-    columns = columns[measured_molecules(graph, level, names.RNA).numpy()[sections][:, columns].all(axis=0)]
-    return to_scipy_csr(graph.counts(level, names.RNA))[counted][:, columns], list(graph.obs(names.GENE).index[columns])
+    columns = columns[measured_molecules(graph, level, modality).numpy()[sections][:, columns].all(axis=0)]
+    return to_scipy_csr(graph.counts(level, modality))[counted][:, columns], list(molecules[columns])
 
 
 def _units(tissue: VirtualTissue, level: str, counted: NDArray[np.bool_]) -> Units:

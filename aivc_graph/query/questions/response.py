@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import anndata as ad
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from aivc_graph import names
-from aivc_graph.errors import QueryError, unknown_name
+from aivc_graph.errors import QueryError, TissueError, unknown_name
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.query.questions.question import NODES, QUESTIONS, AbstractQuestion, Symbols
 from aivc_graph.query.screen_responses import response_table, screen_operator
 from aivc_graph.query.what_if import WhatIf
+from aivc_graph.tissue.amounts import HOUR, in_one_unit, unit_of
 from aivc_graph.tissue.conditions import canonical
 from aivc_graph.tissue.intervention import Combination, Intervention
 from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS
@@ -26,12 +27,24 @@ if TYPE_CHECKING:
     from aivc_graph.query.virtual_tissue import VirtualTissue
 
 log = logging.getLogger(__name__)
+Given = tuple[str, str, str | None]
 PLACES = ("niche", "section", "disc")
 CONTEXT, OF_TISSUE = "context=", ("at", "readout", "weights")
-GIVEN = "such as knockout:TGFB1 or drug:ruxolitinib@0.3; repeat for a combination (screen: by default all unseen)"
+GIVEN = "such as knockout:TGFB1, drug:ruxolitinib@0.3 or @300nM; repeat for a combination (screen: or all unseen)"
 PLACE = "niche=3, section=NAME, disc=SECTION:X,Y,RADIUS [µm] or context=NAME of a screen; all if not given"
 WEIGHTS = "pathway weights (columns source, target, weight) or gene sets (GMT)"
-HOURS = "time from treatment to measurement (the longest in training)"
+HOURS = "time from treatment to measurement in hours, or with a unit such as 2d (the longest in training)"
+
+
+def _in_hours(given: Any) -> Any:
+    """Return a duration that is written with its unit in hours."""
+    if not isinstance(given, str):
+        return given
+    try:
+        ((hours,), _) = in_one_unit([given], "hours", HOUR, None, "--hours")
+    except TissueError as error:
+        raise ValueError(str(error).partition(": ")[2]) from error
+    return hours
 
 
 @QUESTIONS.register(
@@ -53,8 +66,10 @@ class ResponseQuestion(AbstractQuestion):
     endings: ClassVar[tuple[str, ...]] = NODES
     intervention: tuple[str, ...] = Field((), description=GIVEN, json_schema_extra={"metavar": "KIND:NAME[@DOSE]"})
     where: str | None = Field(None, description=PLACE, json_schema_extra={"metavar": "PLACE"})
-    dose: float | None = Field(None, description="dose of parts without their own (1; in a screen, the most used)")
-    hours: float | None = Field(None, description=HOURS)
+    dose: float | str | None = Field(
+        None, description="dose of parts without their own (1; in a screen, the most used)"
+    )
+    hours: Annotated[float | None, BeforeValidator(_in_hours)] = Field(None, description=HOURS)
     at: Literal["cell", "patch", "region", "niche"] = Field(
         "niche", description="one row per node of this level, or per niche"
     )
@@ -96,7 +111,7 @@ class ResponseQuestion(AbstractQuestion):
             raise QueryError("response", found, "context=NAME of a screen", mend)
         given = sorted(map(_read, self.intervention), key=lambda one: one[1])
         _check_kinds(tissue, given)
-        doses = tuple(self.dose if amount is None else amount for _, _, amount in given)
+        doses = tuple(self._dose(tissue, one) for one in given)
         known = tuple(one for one in doses if one is not None)
         if known and len(known) < len(doses):
             raise QueryError("intervention", "a dose of some parts alone", "one of each, or --dose for the others")
@@ -117,14 +132,40 @@ class ResponseQuestion(AbstractQuestion):
         if not self.intervention:
             mend = "name it, as in --intervention knockout:TGFB1"
             raise QueryError("response", "nothing done", "what is done", mend)
-        usual = 1.0 if self.dose is None else self.dose
-        if not 0 <= usual < np.inf:
-            raise QueryError("--dose", f"the dose {usual:g}", "a number from 0")
-        parts = tuple(_as_trained(tissue, _part(text, usual)) for text in self.intervention)
+        parts = tuple(_as_trained(tissue, self._part(tissue, _read(text))) for text in self.intervention)
         return tissue.intervene(Combination(parts=parts), where=_where(tissue, self.where), hours=self.hours)
 
+    def _part(self, tissue: VirtualTissue, given: Given) -> Intervention:
+        dose = self._dose(tissue, given)
+        return Intervention(kind=given[0], name=given[1], dose=1.0 if dose is None else dose)
 
-def _check_kinds(tissue: VirtualTissue, given: Sequence[tuple[str, str, float | None]]) -> None:
+    def _dose(self, tissue: VirtualTissue, given: Given) -> float | None:
+        """Return the dose of a part in the unit of its doses in training; None where none is given."""
+        kind, name, amount = given
+        where = "--dose" if amount is None else f"intervention {kind}:{name}@{amount}"
+        asked = self.dose if amount is None else amount
+        if asked is None:
+            return None
+        unit = _unit(tissue, kind, name)
+        try:
+            ((value,), _) = in_one_unit([asked], "dose", unit, None, where)
+        except TissueError:
+            value = None
+        if isinstance(value, float | int) and 0 <= value < np.inf:
+            return float(value)
+        expected = "a number from 0" + ("" if unit_of(unit) is None else f", or an amount such as 10 {unit}")
+        raise QueryError(where, f"the dose {asked!r}", expected, f"doses of {name} in training are in {unit!r}")
+
+
+def _unit(tissue: VirtualTissue, kind: str, name: str) -> str:
+    """Return the unit of the doses of an intervention in training; of one that training has not, that of its kind."""
+    graph = tissue.home.graph
+    obs = graph.obs(names.INTERVENTION) if names.INTERVENTION in graph.node_types else None
+    known = [] if obs is None else obs.loc[(obs["kind"] == kind) & (obs["name"] == name), "unit"]
+    return str(next(iter(known), INTERVENTION_KINDS[kind].unit))
+
+
+def _check_kinds(tissue: VirtualTissue, given: Sequence[Given]) -> None:
     """Refuse a part twice, and what training knows, done in another way alone."""
     obs = tissue.graph.obs(names.INTERVENTION) if names.INTERVENTION in tissue.graph.node_types else None
     for i, (kind, name, _) in enumerate(given):
@@ -136,13 +177,8 @@ def _check_kinds(tissue: VirtualTissue, given: Sequence[tuple[str, str, float | 
             raise QueryError(f"intervention {kind}:{name}", f"{name} twice", "each once", "add up its doses")
 
 
-def _part(text: str, dose: float) -> Intervention:
-    kind, name, amount = _read(text)
-    return Intervention(kind=kind, name=name, dose=dose if amount is None else amount)
-
-
-def _read(text: str) -> tuple[str, str, float | None]:
-    """Return kind, name and dose of ``KIND:NAME@DOSE``; no dose where it says none."""
+def _read(text: str) -> Given:
+    """Return kind, name and dose of ``KIND:NAME@DOSE`` as they are written; no dose where it says none."""
     kind, colon, rest = text.partition(":")
     name, at, amount = rest.partition("@")
     if not colon or not name:
@@ -152,15 +188,7 @@ def _read(text: str) -> tuple[str, str, float | None]:
             f"intervention {text!r}", "no dose behind the '@'", "a number from 0", "leave out the '@' for 1"
         )
     INTERVENTION_KINDS.get(kind, f"intervention {text!r}", QueryError)
-    if not amount:
-        return kind, name, None
-    try:
-        given = float(amount)
-    except ValueError:
-        raise QueryError(f"intervention {text!r}", f"the dose {amount!r}", "a number") from None
-    if not 0 <= given < np.inf:
-        raise QueryError(f"intervention {text!r}", f"the dose {given:g}", "a number from 0")
-    return kind, name, given
+    return kind, name, amount or None
 
 
 def _as_trained(tissue: VirtualTissue, part: Intervention) -> Intervention:

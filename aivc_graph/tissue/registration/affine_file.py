@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class AffineFileRegistration(AbstractRegistration):
         matrix = _checked(_load(self.path, self.key), self.path)
         affine = scale_affine(self.um_per_unit) @ (np.linalg.inv(matrix) if self.inverse else matrix)
         orientation = nearest_orientation(affine)
-        warnings = []
+        told = []
         if np.linalg.det(affine[:2, :2]) < 0:
             if not self.allow_mirror:
                 raise RegistrationError(
@@ -62,8 +63,8 @@ class AffineFileRegistration(AbstractRegistration):
                     "a rotation, scale, shear and shift",
                     "is x taken for y? set `allow_mirror: true` if the tissue was flipped",
                 )
-            warnings.append(f"{self.path}: the map mirrors the tissue ({orientation}), as allowed")
-        return Registration(affine, None, "affine_file", orientation, warnings=warnings)
+            told.append(f"{self.path}: the map mirrors the tissue ({orientation}), as allowed")
+        return Registration(affine, None, "affine_file", orientation, warnings=told)
 
 
 def _load(path: Path, key: str | None) -> Matrix:
@@ -76,8 +77,10 @@ def _load(path: Path, key: str | None) -> Matrix:
         if path.suffix == ".json":
             held = json.loads(path.read_text(encoding="utf-8"))
             return np.asarray(_pick(held, key, path) if isinstance(held, dict) else held, dtype=np.float64)
-        return np.loadtxt(path, delimiter=",", ndmin=2)
-    except (ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of a file without a number
+            return np.loadtxt(path, delimiter=",", ndmin=2)
+    except (ValueError, TypeError, OSError, UserWarning, zipfile.BadZipFile) as error:
         raise RegistrationError(str(path), f"what is no matrix ({error})", _EXPECTED) from error
 
 
@@ -94,7 +97,8 @@ def _checked(matrix: Matrix, path: Path) -> Matrix:
     if matrix.shape == (2, 3):
         matrix = np.vstack([matrix, [0.0, 0.0, 1.0]])
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or not np.allclose(matrix[2], [0, 0, 1], atol=1e-9):
-        found = f"{matrix.shape} with last row {np.round(matrix[-1], 4).tolist()}"
+        last = f" with last row {np.round(matrix[-1], 4).tolist()}" if matrix.ndim == 2 and len(matrix) else ""
+        found = f"{matrix.shape}{last}"
         raise RegistrationError(str(path), found, _EXPECTED, "is it transposed?")
     if abs(np.linalg.det(matrix[:2, :2])) < 1e-12:
         raise RegistrationError(str(path), "a matrix that cannot be inverted", _EXPECTED)

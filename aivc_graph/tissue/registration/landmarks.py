@@ -153,8 +153,14 @@ def _read(path: Path) -> Matrix:
 
     if not path.is_file():
         raise RegistrationError(str(path), "no such file", mend="check the path")
-    table = pd.read_csv(path)
+    try:
+        table = pd.read_csv(path)
+    except (ValueError, OSError) as error:  # of pandas too
+        raise RegistrationError(str(path), f"no table ({error})", "a CSV of points", "copy it again") from error
     if not set(COLUMNS) <= set(table.columns):
         found = f"columns {', '.join(map(str, table.columns))}"
         raise RegistrationError(str(path), found, f"columns {', '.join(COLUMNS)}")
-    return table[list(COLUMNS)].to_numpy(dtype=np.float64)
+    try:
+        return table[list(COLUMNS)].to_numpy(dtype=np.float64)
+    except ValueError as error:
+        raise RegistrationError(str(path), f"points that are no numbers ({error})", "numbers") from error

@@ -84,8 +84,6 @@ def test_scale_and_size_are_asked_for(frame: pd.DataFrame, tmp_path: Path) -> No
         read(path, reader="plain_table", level="cell", diameter_um=8)
     with pytest.raises(ReadError, match=r"neither `area:` nor `diameter_um:`"):
         read(path, reader="plain_table", level="cell", um_per_unit=2)
-    with pytest.raises(ReadError, match=r"um_per_unit: expected a positive number, found -1"):
-        read(path, **{**OPTIONS, "um_per_unit": -1})
     with pytest.raises(ReadError, match=r"(?s)level: expected cell or patch.*5 units apart.*neither `area:` nor `diam"):
         read(path, reader="plain_table")
     with pytest.raises(TissueError, match=r"are the positions in pixels\? give the right `um_per_unit`"):

@@ -52,7 +52,9 @@ def test_names_that_do_not_fit_are_refused(folder: Path) -> None:
 
 def test_without_positions_it_has_to_be_said(folder: Path) -> None:
     with pytest.raises(ReadError, match="dissociated: true"):
-        read(folder / "counts.npz", **options(folder, dissociated=False, level="cell", um_per_unit=1.0, diameter_um=1.0))
+        read(
+            folder / "counts.npz", **options(folder, dissociated=False, level="cell", um_per_unit=1.0, diameter_um=1.0)
+        )
 
 
 def test_damage_and_pickles_are_refused(folder: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from anndata import AnnData
 
 from aivc_graph.errors import ReadError
-from aivc_graph.io.reading import read, recognise
+from aivc_graph.io.reading import read, reader_for, recognise
 from aivc_graph.tissue.frame import affine_of, diameters_um, positions_um
 
 PIXEL_UM = 0.2125
@@ -89,7 +89,7 @@ def test_choices_only_the_user_can_make_are_asked_for(foreign: Path) -> None:
     ):
         read(foreign, um_per_unit=0.5)
     with pytest.raises(ReadError, match=r"slide: expected one, found 2 of them: .*name it as `slide:`"):
-        read(foreign, spots="spots", um_per_unit=0.5)
+        read(foreign, spots="spots", slide="he", um_per_unit=0.5)
     with pytest.raises(ReadError, match=r"no shapes element named 'spot'; did you mean 'spots'"):
         read(foreign, spots="spot", slide="he", um_per_unit=0.5)
     with pytest.raises(ReadError, match=r"no table named 'count'; did you mean 'counts'"):
@@ -147,3 +147,26 @@ def test_our_own_section_needs_no_option_and_stays_lazy(data_dir: Path, tmp_path
         again.images["slide"].data[window].compute(), slide.images["slide"].data[window].compute()
     )
     np.testing.assert_allclose(affine_of(again, "slide"), np.diag([0.499, 0.499, 1]))
+
+
+def test_a_column_of_shapes_or_table_tells_sections_apart(foreign: Path) -> None:
+    import spatialdata
+
+    store = spatialdata.read_zarr(foreign)
+    store.tables["counts"].obs["library"] = ["L2", "L1", "L1"]  # of c, b, a
+    store.write(foreign.with_name("parted.zarr"))
+    reader = reader_for(foreign.with_name("parted.zarr"), spots="spots", slide="he", um_per_unit=0.5)
+    parts = reader.read_by(foreign.with_name("parted.zarr"), ("library",))
+    assert {name: sorted(part.shapes["patch"].index) for name, part in parts.items()} == {"L1": ["a", "b"], "L2": ["c"]}
+    assert parts["L2"]["patch_rna"].X.sum() == 3 and parts["L1"]["patch_rna"].X.sum() == 3
+    cells = reader_for(foreign, cells="cells", slide="he", um_per_unit=0.5).read_by(foreign, ("grade",))
+    assert sorted(cells) == ["1", "2"]
+    both = reader_for(foreign, cells="cells", spots="spots", slide="he", um_per_unit=0.5)
+    with pytest.raises(ReadError, match=r"shapes: expected the one whose column tells sections apart, found cells, sp"):
+        both.read_by(foreign, ("grade",))
+
+
+def test_a_delivery_of_one_section_says_so(tmp_path: Path) -> None:
+    reader = reader_for(tmp_path, "spaceranger")
+    with pytest.raises(ReadError, match=r"found a delivery of one section, to be parted by library; leave out"):
+        reader.read_by(tmp_path, ("library",))

@@ -132,3 +132,52 @@ def test_faults_are_named(molecules: pd.DataFrame, tmp_path: Path) -> None:
     bad.loc[3, "x"] = "12O"
     with pytest.raises(ReadError, match=r"bad.gem: a damaged GEM \("):
         read(_gem(bad, tmp_path / "bad.gem"))
+
+
+def _cell_gef(table: pd.DataFrame, path: Path) -> Path:
+    """Write the cells of `molecules` as the vendor's cellbin.gef does, with areas of 400 spots."""
+    inside = table[table["CellID"] > 0]
+    names = sorted(inside["geneID"].unique())
+    summed = inside.groupby(["CellID", "geneID"])["MIDCount"].sum().reset_index()
+    entries = np.zeros(len(summed), [("geneID", "u4"), ("count", "u2")])
+    entries["geneID"], entries["count"] = [names.index(one) for one in summed["geneID"]], summed["MIDCount"]
+    length = summed.groupby("CellID").size()
+    fields = [("id", "u4"), ("x", "i4"), ("y", "i4"), ("offset", "u4"), ("geneCount", "u2"), ("area", "u2")]
+    cells = np.zeros(len(length), fields)
+    cells["id"], cells["geneCount"], cells["area"] = length.index, length, 400
+    cells["offset"] = np.cumsum(length) - length
+    cells["x"], cells["y"] = (inside.groupby("CellID")[axis].mean().round() for axis in ("x", "y"))
+    genes = np.zeros(len(names), [("geneName", "S64"), ("offset", "u4"), ("cellCount", "u4")])
+    genes["geneName"] = names
+    with h5py.File(path, "w") as file:
+        file["cellBin/cell"], file["cellBin/cellExp"], file["cellBin/gene"] = cells, entries, genes
+    return path
+
+
+def test_a_gef_of_cells_says_what_the_gem_of_cells_says(molecules: pd.DataFrame, tmp_path: Path) -> None:
+    path = _cell_gef(molecules, tmp_path / "a.cellbin.gef")
+    assert recognise(path) == "stereo_seq"
+    section = read(path)
+    same = read(_gem(molecules, tmp_path / "a.gem"), level="cell", diameter_um=12)
+    pd.testing.assert_frame_equal(_counts(section, "cell"), _counts(same, "cell"), check_names=False)
+    assert diameters_um(section, "cell") == pytest.approx(2 * np.sqrt(400 * 0.25 / np.pi))
+    order = same.shapes["cell"].index
+    there = pd.DataFrame(positions_um(section, "cell"), index=section.shapes["cell"].index).loc[order]
+    assert np.abs(there.to_numpy() - positions_um(same, "cell")).max() < 5
+    assert (diameters_um(read(path, level="cell", diameter_um=9), "cell") == 9).all()
+
+
+def test_faults_of_a_gef_of_cells_are_named(molecules: pd.DataFrame, tmp_path: Path) -> None:
+    path = _cell_gef(molecules, tmp_path / "a.cellbin.gef")
+    with pytest.raises(ReadError, match=r"level: expected `level: patch`, found cells; leave out `level:`, or give"):
+        read(path, level="patch")
+    with pytest.raises(ReadError, match=r"level: expected `level: cell`, found bins; leave out `level:`, or give the"):
+        read(_gef(molecules, tmp_path / "b.gef"), level="cell", diameter_um=12)
+    for field, value, part in (("geneID", 99, "cellExp"), ("geneCount", 3, "cell")):
+        broken = _cell_gef(molecules, tmp_path / f"{field}.gef")
+        with h5py.File(broken, "r+") as file:
+            data = file[f"cellBin/{part}"][()]
+            data[field][0] = data[field][0] + value
+            file[f"cellBin/{part}"][...] = data
+        with pytest.raises(ReadError, match=r"cellBin: expected the same, cell after cell, found cells of"):
+            read(broken)

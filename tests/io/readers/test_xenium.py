@@ -19,7 +19,7 @@ import zarr
 from scipy import sparse
 
 from aivc_graph.errors import ReadError
-from aivc_graph.io.reading import READERS, read, recognise
+from aivc_graph.io.reading import READERS, read, reader_for, recognise
 from aivc_graph.tissue.doubt import doubts_heard
 from aivc_graph.tissue.frame import affine_of, diameters_um, positions_um
 from tests.vendor_folders import some_cells, write_10x_matrix
@@ -293,3 +293,23 @@ def test_outlines_are_joined_by_cell(small: Path, tmp_path: Path, ending: str) -
     assert list(outlines.index) == list("23456")
     np.testing.assert_allclose(outlines.area, 8 * 25 * np.sin(np.pi / 4) / 2)
     assert "cell_outlines" not in read(folder, outlines=False)
+
+
+def test_a_column_of_the_cells_tells_sections_on_one_slide_apart(small: Path, tmp_path: Path) -> None:
+    folder = _copy(small, tmp_path)
+    cells = pd.read_csv(small / "cells.csv.gz", index_col=0).assign(core=["t1", "t1", "t2", "t2", "t3", "t3"])
+    cells["ok"] = [1, 1, 1, 0, 0, 0]
+    with gzip.open(folder / "cells.csv.gz", "wt") as file:
+        cells.to_csv(file)
+    parts = reader_for(folder).read_by(folder, ("core",))
+    assert {name: list(part.shapes["cell"].index) for name, part in parts.items()} == {
+        "t1": ["1", "2"], "t2": ["3", "4"], "t3": ["5", "6"]
+    }  # fmt: skip
+    whole = read(folder)["cell_rna"].to_df()
+    for name, part in parts.items():
+        assert part.attrs["aivc"]["section"] == name
+        pd.testing.assert_frame_equal(part["cell_rna"].to_df(), whole.loc[part["cell_rna"].obs_names])
+    kept = reader_for(folder, keep={"ok": 1}).read_by(folder, ("core", "ok"))
+    assert {name: len(part.shapes["cell"]) for name, part in kept.items()} == {"t1-1": 2, "t2-1": 1}
+    with pytest.raises(ReadError, match=r"no column named 'cores'; did you mean 'core'"):
+        reader_for(folder).read_by(folder, ("cores",))

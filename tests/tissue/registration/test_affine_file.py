@@ -74,8 +74,13 @@ def test_pickles_text_and_absent_files_are_refused(tmp_path):
     (tmp_path / "text.csv").write_text("not,a\nmatrix,here\n")
     (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04torn")
     (tmp_path / "torn.json").write_text("{")
-    for name in ("object.npz", "text.csv", "torn.npz", "torn.json"):
+    (tmp_path / "empty.csv").write_text("\n")
+    for name in ("object.npz", "text.csv", "torn.npz", "torn.json", "empty.csv"):
         with pytest.raises(RegistrationError, match=f"{name}: .*what is no matrix"):
             estimate(tmp_path / name)
+    for number, text in enumerate(("[]", "5", "[[[1]]]", "[[]]")):
+        (tmp_path / f"odd{number}.json").write_text(text)
+        with pytest.raises(RegistrationError, match=rf"odd{number}\.json: expected a \(3, 3\)"):
+            estimate(tmp_path / f"odd{number}.json")
     with pytest.raises(RegistrationError, match=r"absent\.csv: no such file"):
         estimate(tmp_path / "absent.csv")

@@ -102,3 +102,18 @@ def test_two_xenium_replicates_by_their_three_landmarks(data_dir):
     shift = apply_affine(one.mean(0)[None], found.affine)[0] - one.mean(0)
     np.testing.assert_allclose(shift, [320, -1910], atol=20)
     assert 20 < found.residual_um < 120  # left out in turn; the fit itself leaves 20 µm
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "no table"),
+        (b"\xff\xfe\x00", "no table"),
+        (b'moving_x,moving_y,fixed_x,fixed_y\n"1,2,3,4\n', "no table|points that are no numbers"),
+        (b"moving_x,moving_y,fixed_x,fixed_y\n1,2,3,here\n", "points that are no numbers"),
+    ],
+)
+def test_a_damaged_file_of_points_is_named(tmp_path, content, said):
+    (tmp_path / "p.csv").write_bytes(content)
+    with pytest.raises(RegistrationError, match=rf"p\.csv: .*({said})"):
+        registration_method("landmarks", path=tmp_path / "p.csv")(None, "slide", "patch")
