@@ -65,7 +65,7 @@ def main() -> None:
         if "protein" in modalities:
             found[name]["half the proteins"] = halves(graph)
         print(name, json.dumps(found[name]), flush=True)
-    write_result(OUT, found)
+        write_result(OUT, found)
 
 
 def graph_of(config: str, more: tuple[str, ...], sections: int) -> TissueGraph:

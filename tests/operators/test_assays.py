@@ -1,4 +1,4 @@
-"""Members of measurement on counts with planted truth: mixtures open where they hold, rare regions of chromatin speak."""
+"""Measurement members on planted truth: mixtures open where they hold, rare regions of chromatin speak."""
 
 from __future__ import annotations
 

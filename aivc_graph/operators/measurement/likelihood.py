@@ -222,7 +222,7 @@ def zero_inflated(rows: Rows, parameters: tuple[Tensor, ...], grads: list[Tensor
 
 
 def background_foreground(rows: Rows, parameters: tuple[Tensor, ...], grads: list[Tensor]) -> tuple[Tensor, Tensor]:
-    r""":math:`\pi\,\mathrm{NB}(\ell\beta_s, \theta) + (1 - \pi)\,\mathrm{NB}(\mu, \theta)`, π of each node and molecule.
+    r""":math:`\pi\,\mathrm{NB}(\ell\beta_s, \theta) + (1 - \pi)\,\mathrm{NB}(\mu, \theta)`, π by node and molecule.
 
     Parameters: log θ (molecule,), log β (section, molecule), intercept c (molecule,) and slope u (molecule, latent) of
     :math:`\mathrm{logit}\,\pi = c + z \cdot u`. A molecule whose intercept is minus infinity is the negative binomial.
