@@ -22,7 +22,7 @@ from aivc_graph.operators.part import KINDS
 
 @dataclass(frozen=True)
 class BackgroundForeground(NegativeBinomial):
-    r""":math:`y \sim \pi_{vg}\,\mathrm{NB}(\ell_v\beta_{sg}, \theta_g) + (1-\pi_{vg})\,\mathrm{NB}(\mu_{vg}, \theta_g)`.
+    r""":math:`y \sim \pi_{vg}\,\mathrm{NB}(\ell_v\beta_{sg}, \theta_g) + (1-\pi_{vg})\,\mathrm{NB}(\mu_{vg},\theta_g)`.
 
     `log_background` β (section, molecule), `logit` c (molecule,), `slope` u (molecule, latent) of
     :math:`\mathrm{logit}\,\pi_{vg} = c_g + z_v \cdot u_g`.
