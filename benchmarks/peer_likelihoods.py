@@ -71,7 +71,7 @@ def environment(folder: Path) -> Path:
 def told() -> dict[str, torch.Tensor]:
     """Return rates, parameters, counts and our log-probabilities."""
     torch.manual_seed(0)
-    z, weight, bias = torch.randn(NODES, LATENT), torch.randn(MOLECULES, LATENT), torch.randn(1, MOLECULES)
+    z, weight, bias = torch.randn(NODES, LATENT), 0.3 * torch.randn(MOLECULES, LATENT), torch.randn(1, MOLECULES)
     y, section = torch.poisson(4 * torch.rand(NODES, MOLECULES)), torch.zeros(NODES, dtype=torch.int64)
     common, theta = (z, weight, bias, section, y.sum(dim=1)), torch.randn(MOLECULES)
     logit, slope = torch.randn(MOLECULES), torch.randn(MOLECULES, LATENT)
