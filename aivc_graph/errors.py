@@ -69,15 +69,28 @@ class TrainingError(AivcError):
     exit_code = 1
 
 
+def nearest(name: str, known: list[str]) -> str | None:
+    """Return which of the `known` a name may have been meant for, by its letters whatever their case; None if none.
+
+    Examples
+    --------
+    >>> nearest("Cd3e", ["CD3D", "CD3E"]), nearest("radus", ["knn", "radius"]), nearest("x", ["knn"])
+    ('CD3E', 'radius', None)
+    """
+    folded = {one.casefold(): one for one in reversed(known)}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    return folded[close[0]] if close else None
+
+
 def unknown_name(error: type[AivcError], where: str, kind: str, name: str, known: Iterable[str]) -> AivcError:
     """Build the error for a name that does not exist: lists what does and the nearest match."""
     names = sorted(map(str, known))
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
+    close = nearest(str(name), names)
     shown = ", ".join(names[:30]) + (f", … {len(names) - 30} more" if len(names) > 30 else "")
     known_ones = f"(known: {shown or 'none'})"
     found = f"no {kind} named {name!r}"
     if close:
-        return error(where, found, mend=f"did you mean {close[0]!r}? {known_ones}")
+        return error(where, found, mend=f"did you mean {close!r}? {known_ones}")
     return error(where, f"{found} {known_ones}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import re
 import typing
 from collections.abc import Iterable, Iterator
@@ -11,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from aivc_graph.errors import ConfigError, Faults, unknown_name
+from aivc_graph.errors import ConfigError, Faults, nearest, unknown_name
 from aivc_graph.registry import Registry
 from aivc_graph.yaml_source import Key, YamlSource, dotted, parse_dotted
 
@@ -171,8 +170,8 @@ def _parts(fault: Any, settings: type[BaseModel], key: Key, takes: str) -> tuple
 
 
 def _nearest(name: str, known: list[str], takes: str = "") -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    hint = f"did you mean {close[0]!r}?" if close else ""
+    close = nearest(name, known)
+    hint = f"did you mean {close!r}?" if close else ""
     listed = ", ".join(known) or "no option"
     if hint and takes == "known: ":
         return f"{hint} (known: {listed})"

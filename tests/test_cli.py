@@ -198,7 +198,7 @@ def test_arguments_reach_the_pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert cli.main([*given, "--set", "training.epochs=3", "--set", "model.depth=2"]) == 0
     ((config, graph, out, named),) = calls
     assert (config.training.epochs, config.model.depth, graph, out) == (3, 2, Path("g"), None)
-    assert named == {"resume": True, "device": "cpu"}
+    assert named == {"resume": True, "overwrite": False, "device": "cpu"}
 
 
 def test_simulate_writes_and_refuses_an_unknown_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

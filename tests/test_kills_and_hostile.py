@@ -28,6 +28,8 @@ def run(script: str, *given: str, cache: Path) -> list[dict[str, Any]]:
 
 
 def loaded(name: str) -> Any:
+    if str(BENCHMARKS) not in sys.path:
+        sys.path.append(str(BENCHMARKS))  # scripts there import each other
     spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

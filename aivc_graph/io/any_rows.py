@@ -88,6 +88,12 @@ class AbstractAnyRowsReader(AbstractRowsReader):
             refuse_twice(table, path)
             add_observation(tissue, level, self.modality, table, strip_suffix=self.strip_suffix)
 
+    def wants(self, rows: Rows, path: Path) -> list[str]:
+        faults = Faults(ReadError)
+        if self.values == "counts":
+            check_counts(rows.counts, str(path), faults, layer_hint(rows.layers))
+        return [f"counts: {message.partition(': ')[2]}" for message in faults.messages]
+
     def preview(self, path: Path) -> dict[str, Any] | None:
         try:
             return super().preview(path)

@@ -57,6 +57,7 @@ _GROUP = re.compile(
 _MIN_GROUP, _MAX_GROUPS = 10, 100
 _MIN_ROWS, _CONSTANT_ROWS = 20, 100
 _THICK_UM = 20.0
+_DEEP = 50  # counts in a row, from which on equal sums say something
 # Sums of the same cells differ by controls alone.
 _SAME_SUMS = 0.5
 SUMS = ("total_counts", "n_counts", "nCount_RNA", "nCount_Spatial", "nUMI", "nUMIs", "n_umis")
@@ -178,6 +179,7 @@ def add_counts(
     if control.any():
         first = ", ".join(table.var_names[control][:3])
         log.info("%s: %d of %d features dropped as controls (%s …)", where, control.sum(), table.n_vars, first)
+    _doubt_one_depth(table, where)
     added = 0
     for kind in pd.unique(kinds[~control]):
         chosen = ~control & (kinds == kind).to_numpy()
@@ -208,6 +210,18 @@ def _scaled(part: Any, where: str) -> str:
     taken = "counts of protein" if whole else "intensities"
     tell(f"{where}: {part.n_vars:,} proteins, which are mean intensities, are taken for {taken}")
     return names.ADT if whole else names.INTENSITY
+
+
+def _doubt_one_depth(table: Any, where: str) -> None:
+    """Doubt that whole numbers are counts where rows add up to the same, more closely than counting allows."""
+    depth = np.asarray(table.X.sum(axis=1), dtype=np.float64).ravel()
+    depth = depth[depth > 0]
+    if len(depth) < _MIN_ROWS or (usual := float(np.median(depth))) < _DEEP:
+        return
+    if float(np.std(depth)) < 0.5 * np.sqrt(usual):
+        found = f"sums of {usual:,.0f} in each of {len(depth):,} rows, give or take {np.std(depth):,.0f}"
+        mend = "if they were normalised and rounded, give the counts before that"
+        doubt(where, found, "counts, whose sums differ", mend)
 
 
 def controls(features: pd.Index, kinds: pd.Series | None = None) -> NDArray[np.bool_]:

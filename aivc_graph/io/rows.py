@@ -146,8 +146,12 @@ class AbstractTableReader(NodeOptions, AbstractReader):
             **({"beside": {name: table.n_vars for name, table in rows.beside.items()}} if rows.beside else {}),
             "columns": list(map(str, rows.columns[:_SHOWN])),
             "spacing_in_units": round(spacing_um(placed.xy[:, :2]), 4) if finite.any() else "no positions",
-            "needs": needs,
+            "needs": [*needs, *self.wants(rows, path)],
         }
+
+    def wants(self, rows: Rows, path: Path) -> list[str]:
+        """Say what else only the user can tell, by what the values are."""
+        return []
 
     @property
     def named(self) -> tuple[str, ...]:

@@ -39,6 +39,8 @@ MOST_COLUMNS = 200_000
 LAST_EXACT = 2**53
 _DAMAGE = (ValueError, OverflowError, OSError, EOFError, zlib.error)
 _BLOCK_VALUES = 2**22
+_LOOKED_AT = 100
+_POINT, _COMMA = re.compile(r"-?\d+\.\d+(?:[eE][-+]?\d+)?"), re.compile(r"-?\d+,\d+(?:[eE][-+]?\d+)?")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _WHOLE = re.compile(r"^(-?\d+)\.0+$")
 # What a spreadsheet, or R, makes of a long number.
@@ -118,7 +120,8 @@ def _how_to_read(path: Path, header: bool | None, text: tuple[str, ...]) -> tupl
     if len(columns) > MOST_COLUMNS:
         raise ReadError(str(path), f"{len(columns):,} columns", f"at most {MOST_COLUMNS:,}", "is it a table?")
     return columns, {
-        "sep": _delimiter(_text_lines(path, 1)[0]),
+        "sep": (sep := _delimiter(_text_lines(path, 1)[0])),
+        "decimal": _decimal(path) if sep == ";" else ".",
         "header": None,
         "skiprows": (1 if header else 0) + (len(first) > 1 and first[1][:1] == [SECOND_HEADER]),
         "low_memory": False,
@@ -321,6 +324,22 @@ def _text_lines(path: Path, n: int) -> list[str]:
         return [line.decode("utf-8-sig").rstrip("\r\n") for line in lines if line]
     except (OSError, EOFError, zlib.error, UnicodeDecodeError):
         return []
+
+
+def _decimal(path: Path) -> str:
+    """Return the sign before the decimals of a table parted by semicolons, as most of Europe's are; it is told."""
+    fields = [field for line in first_lines(path, _LOOKED_AT)[1:] for field in line]
+    points, commas = (sum(bool(kind.fullmatch(one)) for one in fields) for kind in (_POINT, _COMMA))
+    if commas and points:
+        found = f"numbers with a decimal comma beside others with a point (first {_first(fields, _COMMA)!r})"
+        raise ReadError(str(path), found, "one of them", "write the table anew")
+    if commas:
+        tell(f"{path}: {_first(fields, _COMMA)!r} and others are read as numbers with a decimal comma")
+    return "." if points else ","
+
+
+def _first(fields: list[str], kind: re.Pattern[str]) -> str:
+    return next(one for one in fields if kind.fullmatch(one))
 
 
 def _delimiter(line: str) -> str:

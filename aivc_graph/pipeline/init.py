@@ -41,7 +41,7 @@ def init(folder: Path, out: Path | None = None) -> dict[str, Any]:
     if out.exists():
         raise ConfigError(str(out), "a file that is there already", mend="name another by --out, or remove it")
     check_place(out)
-    sections = look(folder)
+    sections, passed = look(folder)
     text = "\n".join(_lines(sections, folder, out)) + "\n"
     with staged(out) as beside:
         beside.write_text(text, encoding="utf-8")
@@ -53,6 +53,7 @@ def init(folder: Path, out: Path | None = None) -> dict[str, Any]:
     ]
     unclear = [f"{one.name}: {text}" for one in sections for text in one.unclear]
     unclear += [f"{one.name}: cannot be read as it stands, so it is commented out" for one in sections if not one.read]
+    unclear += [f"{path.relative_to(folder)}: no reader recognises it, so it is left out" for path in passed]
     if not any(one.donors for one in sections):
         unclear.append("which donor each section is from: add `donor:`, so that a split and intervals are over donors")
     then = f"aivc build {out}"

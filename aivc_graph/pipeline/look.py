@@ -30,6 +30,7 @@ LAYERS = ("counts", "raw", "raw_counts")
 SPOT_UM, CELL_UM = 55.0, 10.0
 PLAUSIBLE = (2.0, 200.0)
 MOST_SECTIONS, MOST_KINDS, MOST_VALUES = 100, 200, 6
+DATA = {".csv", ".tsv", ".parquet", ".h5", ".h5ad", ".h5mu", ".hdf5", ".loom", ".mtx", ".gef", ".gem", ".tif", ".tiff"}
 SECTION = re.compile(r"(?i)^(library|sample|section|slice|slide|puck|capture_area|orig\.ident)([_ ]?(id|name|key))?$")
 DONOR = re.compile(r"(?i)^(donor|patient|subject|individual|participant|mouse|animal)([_ ]?(id|name|key|no))?$")
 LABEL = re.compile(
@@ -62,29 +63,35 @@ class Found:
     read: bool = True
 
 
-def look(folder: Path) -> list[Found]:
+def look(folder: Path) -> tuple[list[Found], list[Path]]:
     """Return the sections that lie in a folder, each read once to see whether a build would take it.
+
+    Beside them stand the files of data that no reader recognises.
 
     Raises
     ------
     ReadError
         Nothing there that a reader recognises: says what each expects.
     """
-    sources = list(_recognised(folder))
+    passed: list[Path] = []
+    sources = list(_recognised(folder, passed))
     if not sources:
         if not folder.is_dir():
             recognise(folder)
         expected = "\n".join(f"  {name}: {READERS.facts[name].get('expects', '')}" for name in READERS)
-        raise ReadError(str(folder), "nothing that a reader recognises", mend=f"each expects:\n{expected}")
+        there = f", in {', '.join(path.name for path in passed[:5])} and all else" if passed else ""
+        raise ReadError(str(folder), f"nothing that a reader recognises{there}", mend=f"each expects:\n{expected}")
     sections = []
     for found in _named(_grouped(folder, sources)):
         log.info("reading %s (%s)", found.name, ", ".join(source.reader for source in found.sources))
         sections.append(_tried(_with_options(found)))
-    return sections
+    options = [value for one in sections for source in one.sources for value in source.options.values()]
+    used = {value for value in options if isinstance(value, Path)}
+    return sections, [path for path in passed if path not in used]
 
 
-def _recognised(folder: Path) -> Iterator[Source]:
-    """Yield what a reader recognises at or below `folder`; what is recognised is not looked into."""
+def _recognised(folder: Path, passed: list[Path]) -> Iterator[Source]:
+    """Yield what a reader recognises at or below `folder`, which is not looked into; other data go to `passed`."""
     waiting, seen = [(folder, 0)], 0
     while waiting and seen < MOST_ENTRIES:
         path, depth = waiting.pop(0)
@@ -97,6 +104,8 @@ def _recognised(folder: Path) -> Iterator[Source]:
         elif path.is_dir() and depth < DEEPEST:
             inside = sorted(p for p in path.iterdir() if not p.name.startswith(".") and not p.is_symlink())
             waiting += [(p, depth + 1) for p in inside]
+        elif path.is_file() and set(path.suffixes[-2:]) & DATA:
+            passed.append(path)
 
 
 def _grouped(root: Path, sources: list[Source]) -> Iterator[Found]:

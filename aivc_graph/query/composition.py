@@ -88,7 +88,7 @@ def _told(table: pd.DataFrame, obs: pd.DataFrame, by: str | None) -> pd.DataFram
     if by is None:
         first, last = ([c for c in columns if c in obs] for columns in (IDENTITY, ("supported",)))
         return pd.concat([obs[first], table, obs[last]], axis=1).reset_index(drop=True)
-    grouped = table.groupby(obs[by if by in obs else "section"], observed=True)
+    grouped = table.groupby(obs[by], observed=True)
     means = grouped.mean()
     means.insert(0, "n_nodes", grouped.size())
     return means.reset_index()

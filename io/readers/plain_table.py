@@ -85,7 +85,8 @@ class PlainTableReader(PositionOptions, AbstractAnyRowsReader):
         if magic_of(path) == PARQUET_MAGIC:
             return True
         lines = first_lines(path)
-        return len(lines) > 1 and all(is_number(field) for field in lines[1][-MIN_GENES // 2 :])
+        numeric = sum(is_number(field.replace(",", ".")) for field in lines[1]) if len(lines) > 1 else 0
+        return numeric >= MIN_GENES
 
     def rows(self, path: Path) -> Rows:
         text = (*self._keys, *((self.label,) if self.label else ()))
@@ -141,7 +142,8 @@ class PlainTableReader(PositionOptions, AbstractAnyRowsReader):
             "",
         }
         here = [i for i, name in enumerate(counts.columns) if name not in named and not self._is_index(counts, i)]
-        words = annotation_names(counts.columns) & np.array([kind.kind not in "biuf" for kind in counts.dtypes])
+        words = annotation_names(counts.columns)
+        words[words] = [not _is_whole(counts.iloc[:, int(i)]) for i in np.flatnonzero(words)]
         if places is not counts:
             words |= counts.columns.isin(places.columns)
         left = [str(counts.columns[i]) for i in here if words[i]]
@@ -195,6 +197,11 @@ class PlainTableReader(PositionOptions, AbstractAnyRowsReader):
             raise ReadError(f"{path} · transpose", "genes as rows and no other table", "positions", "give `positions:`")
         matrix = matrix_of(counts.iloc[:, 1:], str(path)).T.tocsr()
         return counts.columns[1:].to_numpy().astype(str), pd.Index(counts.iloc[:, 0].astype(str)), matrix
+
+
+def _is_whole(column: pd.Series) -> bool:
+    """Say whether a column may hold counts."""
+    return column.dtype.kind in "biuf" and bool((column.dropna() % 1 == 0).all())
 
 
 def _check_whole(matrix: Any, genes: pd.Index, where: str) -> None:

@@ -15,11 +15,12 @@ import pytest
 from scipy import sparse
 
 from aivc_graph.errors import ReadError
-from aivc_graph.io.intake import controls
+from aivc_graph.io.intake import add_counts, controls
 from aivc_graph.io.reading import read
 from aivc_graph.io.tables import labels_of, names_of
 from aivc_graph.tissue.doubt import doubt, doubts_heard
 from aivc_graph.tissue.frame import native_positions
+from aivc_graph.tissue.section import add_level, new_section
 
 N, GENES = 144, [f"G{i}" for i in range(12)]
 OPTIONS: dict[str, Any] = {"level": "cell", "um_per_unit": 1.0, "diameter_um": 8.0}
@@ -210,3 +211,23 @@ def test_missing_options_are_named_at_once_and_inspect_says_what_is_there(
     given = [f"--set={key}={value}" for key, value in OPTIONS.items()]
     assert main(["inspect", str(path), "--json", *given]) == 0
     assert json.loads(capsys.readouterr().out)["levels"]["cell"]["spacing_um"] == 10.0
+
+
+@pytest.mark.parametrize(("kind", "told"), [("counts", False), ("rounded", True), ("thinned", True), ("few", False)])
+def test_whole_numbers_that_add_up_to_one_depth_are_doubted(kind: str, told: bool) -> None:
+    rng = np.random.default_rng(0)
+    rate = rng.gamma(2.0, 2.0, (80, 60))
+    counts = {
+        "counts": rng.poisson(rate),
+        "rounded": np.round(rate / rate.sum(1, keepdims=True) * 1e4),
+        "thinned": np.stack([rng.multinomial(200, row / row.sum()) for row in rate]),
+        "few": np.stack([rng.multinomial(20, row / row.sum()) for row in rate]),
+    }[kind]
+    names = pd.Index([f"c{i}" for i in range(80)])
+    table = anndata.AnnData(sparse.csr_matrix(counts.astype(np.float32)), obs=pd.DataFrame(index=names))
+    table.var_names = [f"G{i}" for i in range(60)]
+    section = new_section("s")
+    add_level(section, "cell", names, 20.0 * np.column_stack([np.arange(80) % 9, np.arange(80) // 9]), 5.0, np.eye(3))
+    with doubts_heard() as doubts:
+        add_counts(section, "cell", table, "t")
+    assert any("if they were normalised and rounded" in one for one in doubts) == told

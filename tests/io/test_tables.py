@@ -83,3 +83,21 @@ def test_no_cell_of_a_csv_is_a_formula() -> None:
     assert text.splitlines()[:3] == [",a,'=b", "'@,'=HYPERLINK(1),-1.0", "x,-1.5,2.0"]
     assert len(doubts) == 1 and "3 texts that a spreadsheet would run" in doubts[0]
     assert csv_text(table[["a"]].iloc[2:], index=False) == 'a\nplain\n""\n'
+
+
+@pytest.mark.parametrize("zero", ["0,0", "0"])
+def test_a_table_with_decimal_commas_is_read_and_told(tmp_path: Path, zero: str) -> None:
+    rows = [f"c{i};{i};{i},5;{zero}" for i in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["barcode;G1;area;x", *rows]))
+    with doubts_heard() as doubts:
+        frame = read_frame(tmp_path / "t.csv")
+    assert frame["area"].tolist() == [i + 0.5 for i in range(60)] and frame["G1"].dtype.kind == "i"
+    assert any("with a decimal comma" in one for one in doubts)
+
+
+def test_semicolons_with_points_stay_and_both_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("barcode;area\na;1.5\nb;2.25\n")
+    assert read_frame(tmp_path / "t.csv")["area"].tolist() == [1.5, 2.25]
+    (tmp_path / "t.csv").write_text("barcode;area\na;1.5\nb;2,25\n")
+    with pytest.raises(ReadError, match=r"t\.csv: expected one of them, found numbers with a decimal comma beside"):
+        read_frame(tmp_path / "t.csv")

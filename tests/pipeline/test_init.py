@@ -50,7 +50,7 @@ def test_a_study_as_vendors_deliver_it_builds(study: Path, tmp_path: Path, monke
 
 
 def test_folders_of_sections_are_told_apart(study: Path) -> None:
-    sections = {one.name: [source.reader for source in one.sources] for one in look(study)}
+    sections = {one.name: [source.reader for source in one.sources] for one in look(study)[0]}
     assert {"D1_untreated", "D2_untreated"} <= set(sections)
     assert sections["D1_untreated"] == ["spaceranger", "xenium"]
     assert not any(reader == "slide" for readers in sections.values() for reader in readers)
@@ -58,11 +58,11 @@ def test_folders_of_sections_are_told_apart(study: Path) -> None:
 
 def test_a_folder_that_is_itself_one_delivery_gives_its_name(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = study / "D1_untreated"
-    assert [one.name for one in look(sample / "xenium")] == ["xenium"]
-    assert [one.name for one in look(sample / "spaceranger" / "outs")] == ["spaceranger"]
+    assert [one.name for one in look(sample / "xenium")[0]] == ["xenium"]
+    assert [one.name for one in look(sample / "spaceranger" / "outs")[0]] == ["spaceranger"]
     for there, given in ((sample, "xenium"), (sample / "xenium", ".")):
         monkeypatch.chdir(there)
-        assert [one.name for one in look(Path(given))] == ["xenium"]
+        assert [one.name for one in look(Path(given))[0]] == ["xenium"]
 
 
 def test_sections_donors_labels_and_traits_come_from_columns(tmp_path: Path) -> None:

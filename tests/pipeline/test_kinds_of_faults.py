@@ -283,3 +283,86 @@ def test_sparse_matrices_that_point_outside_of_themselves_are_refused(tmp_path: 
     for reading in (lambda path: read(path, **PLACED), read_anndata):
         with pytest.raises(ReadError, match=r"t.h5ad · X: a damaged sparse matrix"):
             reading(tmp_path / "t.h5ad")
+
+
+# Advice that cannot be followed.
+
+
+def test_what_an_error_advises_can_be_followed(tmp_path: Path) -> None:
+    """Each option that a message names is put in, until the file is read; no more messages than missing facts."""
+    table = _table()
+    table.layers["counts"], table.X = table.X.copy(), np.log1p(table.X.toarray())
+    asked: dict[str, Any] = {}
+    for advised, given in (("`level:`", {"level": "cell"}), ("`layer:`", {"layer": "counts"})):
+        with pytest.raises(ReadError) as caught:
+            _read(table, tmp_path, **asked)
+        said = str(caught.value)
+        assert advised in said
+        if "level" in given:  # what a row is, its scale and its size are one round
+            assert "`um_per_unit:`" in said and "`diameter_um:`" in said
+            given = PLACED
+        asked |= given
+    section, _ = _read(table, tmp_path, **asked)
+    assert section["cell_rna"].X.sum() == table.layers["counts"].sum()
+
+
+def test_the_answer_of_inspect_names_all_that_a_build_asks(tmp_path: Path, say: Say) -> None:
+    table = _table()
+    table.layers["raw_counts"], table.X = table.X.copy(), table.X * 0.5
+    table.write_h5ad(tmp_path / "t.h5ad")
+    needs = json.loads(say("inspect", tmp_path / "t.h5ad", "--json")[1])["needs"]
+    assert [one.partition(":")[0] for one in needs] == ["level", "um_per_unit", "diameter_um", "counts"]
+    assert "not whole" in needs[-1] and "(layers: raw_counts)" in needs[-1]
+    options = [f"--set={one}" for one in ("level=cell", "um_per_unit=1", "diameter_um=8", "layer=raw_counts")]
+    assert json.loads(say("inspect", tmp_path / "t.h5ad", "--json", *options)[1])["kind"] == "section"
+
+
+# What goes into a spreadsheet, and comes out of one.
+
+
+def test_a_table_as_half_of_europe_saves_it_is_read_as_its_twin(tmp_path: Path, say: Say) -> None:
+    table = _table()
+    frame = table.to_df().assign(x=table.obsm["spatial"][:, 0] + 0.5, y=table.obsm["spatial"][:, 1], area=50.25)
+    frame.rename_axis("barcode").to_csv(tmp_path / "plain.csv")
+    folder = tmp_path / "Daten für Köln"
+    folder.mkdir()
+    frame.rename_axis("barcode").to_csv(folder / "Zellen (neu) ü.csv", sep=";", decimal=",", encoding="utf-8-sig")
+    assert recognise(folder / "Zellen (neu) ü.csv") == recognise(tmp_path / "plain.csv") == "plain_table"
+    asked = {"level": "cell", "um_per_unit": 1.0, "area": "area"}
+    one, two = read(tmp_path / "plain.csv", **asked), read(folder / "Zellen (neu) ü.csv", **asked)
+    pd.testing.assert_frame_equal(one["cell_rna"].to_df(), two["cell_rna"].to_df())
+    assert one.shapes["cell"].geometry.equals(two.shapes["cell"].geometry)
+    found = json.loads(say("init", folder, "--json")[1])
+    assert found["next"] == f"aivc build {folder / 'aivc.yaml'}" and "Zellen (neu) ü.csv" in found["found"][0]
+
+
+def test_files_that_no_reader_knows_are_named_not_passed_over(tmp_path: Path, say: Say) -> None:
+    _table().write_h5ad(tmp_path / "t.h5ad")
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "doses.csv").write_text("a,b\n1,2\n")
+    unclear = json.loads(say("init", tmp_path, "--json")[1])["unclear"]
+    assert [one for one in unclear if "no reader" in one] == ["doses.csv: no reader recognises it, so it is left out"]
+    (tmp_path / "t.h5ad").unlink()
+    (tmp_path / "aivc.yaml").unlink()
+    assert "nothing that a reader recognises, in doses.csv and all else" in say("init", tmp_path)[2]
+
+
+# Two statements never compared: what is called counts, and what their sums say.
+
+
+@pytest.mark.parametrize("ending", ["h5ad", "csv"])
+def test_normalised_values_that_were_rounded_are_doubted_in_every_reader(tmp_path: Path, ending: str) -> None:
+    table = _table()
+    x = table.X.toarray()
+    table.X = np.round(x / x.sum(axis=1, keepdims=True) * 1e4).astype(np.float32)
+    if ending == "h5ad":
+        _, said = _read(table, tmp_path, **PLACED)
+    else:
+        place = pd.DataFrame(table.obsm["spatial"], columns=["x", "y"], index=table.obs_names)
+        table.to_df().join(place).rename_axis("barcode").to_csv(tmp_path / "t.csv")
+        with doubts_heard() as doubts:
+            read(tmp_path / "t.csv", **PLACED)
+        said = "\n".join(doubts)
+    assert "counts, whose sums differ, found sums of 10,000 in each of 144 rows" in said
+    table.X = sparse.csr_matrix(x)
+    assert "whose sums differ" not in _read(table, tmp_path, **PLACED)[1]

@@ -274,6 +274,12 @@ def test_k_beyond_reason_and_unknown_levels_are_refused(tissue: VirtualTissue) -
     for resolution in (0.0, -1.0, float("nan")):
         with pytest.raises(QueryError, match="expected a number above 0, found resolution"):
             tissue.niches(resolution=resolution)
+    with pytest.raises(QueryError, match="both `k` and `resolution`, which say the same in two ways"):
+        tissue.niches(k=3, resolution=2.0)
+    with pytest.raises(QueryError, match="no column of cell nodes named 'sectoin'; did you mean 'section'"):
+        tissue.composition(by="sectoin")
+    with pytest.raises(QueryError, match="no column of patch nodes named 'donor'"):
+        tissue.composition(level="patch", by="donor")
     with pytest.raises(QueryError, match="expected n ≥ 1, found n = -5"):
         tissue.similar_to(niche=1, n=-5)
     with pytest.raises(QueryError, match="did you mean 'patch'"):

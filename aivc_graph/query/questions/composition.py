@@ -8,6 +8,7 @@ import pandas as pd
 from pydantic import Field
 
 from aivc_graph import names
+from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.query.answers import composition_table
 from aivc_graph.query.composition import composition_beneath, predicted_composition
 from aivc_graph.query.places import NICHE
@@ -34,11 +35,12 @@ class CompositionQuestion(AbstractNicheQuestion):
         """Return a row a place and a column a type."""
         level, model, graph = tissue.level(self.level), tissue.model, tissue.graph
         obs = tissue.niches(self.k, self.resolution, level).obs
+        if self.by is not None and self.by not in obs:
+            raise unknown_name(QueryError, "composition", f"column of {level} nodes", self.by, obs.columns)
         children = [child for child, parent in model.plan.compositions if parent == level]
         if children:
             return predicted_composition(model, graph, children[0], level, obs, self.by)
         if level != tissue.base_level and names.LABEL not in obs:
             weight = tissue.places(level)[1]
             return composition_beneath(graph.obs(tissue.base_level), weight, obs, self.by, level)
-        by = self.by or NICHE
-        return composition_table(obs, by if by in obs else "section")
+        return composition_table(obs, self.by or NICHE)

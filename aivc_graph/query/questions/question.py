@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from aivc_graph.errors import Faults, QueryError
 from aivc_graph.registry import Registry
@@ -80,6 +80,12 @@ class AbstractNicheQuestion(AbstractQuestion):
 
     k: int | None = Field(None, description="number of niches; chosen from the data if not given")
     resolution: float | None = Field(None, description="above 1 more niches, below 1 fewer")
+
+    @model_validator(mode="after")
+    def _one_of_the_two(self) -> Self:
+        if self.k is not None and self.resolution is not None:
+            raise ValueError("both `k` and `resolution`, which say the same in two ways; give one of them")
+        return self
 
 
 QUESTIONS: Registry[type[AbstractQuestion]] = Registry("question", "aivc_graph.query.questions")

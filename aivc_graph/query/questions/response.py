@@ -161,7 +161,7 @@ def _unit(tissue: VirtualTissue, kind: str, name: str) -> str:
     """Return the unit of the doses of an intervention in training; of one that training has not, that of its kind."""
     graph = tissue.home.graph
     obs = graph.obs(names.INTERVENTION) if names.INTERVENTION in graph.node_types else None
-    known = [] if obs is None else obs.loc[(obs["kind"] == kind) & (obs["name"] == name), "unit"]
+    known = [] if obs is None else list(obs.loc[(obs["kind"] == kind) & (obs["name"] == name), "unit"])
     return str(next(iter(known), INTERVENTION_KINDS[kind].unit))
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from aivc_graph.errors import ReadError, TissueError
 from aivc_graph.io.reading import read
+from aivc_graph.tissue.doubt import doubts_heard
 from aivc_graph.tissue.frame import diameters_um, native_positions, positions_um
 from aivc_graph.tissue.schema import spacing_um
 
@@ -97,8 +98,11 @@ def test_columns_that_are_no_counts_are_named(frame: pd.DataFrame, tmp_path: Pat
     ):
         read(_write(more, tmp_path / "t.csv"), **OPTIONS)
     assert read(tmp_path / "t.csv", ignore=["note"], **OPTIONS).tables["cell_rna"].n_vars == 2
-    with pytest.raises(ReadError, match=r"1 of 3 columns with values that are not whole: 'nucleus_area'; list them"):
-        read(_write(frame.assign(nucleus_area=0.5), tmp_path / "t.csv"), **OPTIONS)
+    with pytest.raises(ReadError, match=r"1 of 3 columns with values that are not whole: 'lamin_nm'; list them"):
+        read(_write(frame.assign(lamin_nm=0.5), tmp_path / "t.csv"), **OPTIONS)
+    with doubts_heard() as doubts:
+        section = read(_write(frame.assign(nucleus_area=0.5), tmp_path / "t.csv"), **OPTIONS)
+    assert section.tables["cell_rna"].n_vars == 2 and any("annotation: nucleus_area" in one for one in doubts)
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_choices_only_the_user_can_make_are_asked_for(foreign: Path) -> None:
     ):
         read(foreign, um_per_unit=0.5)
     with pytest.raises(ReadError, match=r"slide: expected one, found 2 of them: .*name it as `slide:`"):
-        read(foreign, spots="spots", slide="he", um_per_unit=0.5)
+        read(foreign, spots="spots", um_per_unit=0.5)
     with pytest.raises(ReadError, match=r"no shapes element named 'spot'; did you mean 'spots'"):
         read(foreign, spots="spot", slide="he", um_per_unit=0.5)
     with pytest.raises(ReadError, match=r"no table named 'count'; did you mean 'counts'"):
