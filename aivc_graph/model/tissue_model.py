@@ -103,9 +103,11 @@ class TissueModel(nn.Module):
             },
         )
 
-    def forward(self, inputs: Inputs, hidden: Hidden | None = None) -> State:
-        """Return the state of every node given what is not hidden."""
+    def forward(self, inputs: Inputs, hidden: Hidden | None = None, generator: torch.Generator | None = None) -> State:
+        """Return the state of every node given what is not hidden; with a `generator` own states are drawn."""
         state = self.encode(inputs, hidden or Hidden())
+        if generator is not None:
+            state.z = {level: _drawn(mean, state.precision[level], generator) for level, mean in state.mean.items()}
         for block in self.blocks:
             for kind in MESSAGES:
                 for part in cast(nn.ModuleDict, cast(nn.ModuleDict, block)[kind]).values():
@@ -132,7 +134,8 @@ class TissueModel(nn.Module):
         own = {level: (w.sum(dim=1) > 0).float() for level, w in weight.items()}
         known = {level: own[level] * self._relative_precision(level, w) for level, w in weight.items()}
         z = {level: total[level] / weight[level].clamp_min(1e-12) for level in total}
-        return State(z, own, counted, known, {level: torch.zeros_like(t) for level, t in z.items()}, seen=seen_by)
+        context = {level: torch.zeros_like(t) for level, t in z.items()}
+        return State(z, own, counted, known, context, seen=seen_by, mean=dict(z), precision=weight)
 
     def _relative_precision(self, level: str, weight: Tensor) -> Tensor:
         """Return how well each node is known (node,): 1 if measured itself, down to 0.02 with features alone."""
@@ -181,6 +184,12 @@ class TissueModel(nn.Module):
                 here = speaks[part] & ~around if part.yields else speaks[part]
                 told = part.tell(told, state, inputs, here)
         return told
+
+
+def _drawn(mean: Tensor, precision: Tensor, generator: torch.Generator) -> Tensor:
+    """Return a draw of what measurements tell of each node (node, latent); the mean, nothing, where there are none."""
+    noise = torch.randn(mean.shape, generator=generator).to(mean)
+    return torch.where(precision > 0, mean + noise * precision.clamp_min(1e-12).rsqrt(), mean)
 
 
 def _place(graph: TissueGraph, level: str) -> Tensor:

@@ -20,6 +20,7 @@ class State:
     `z` (node, latent); `own` and `counted` (node,), 1 where a node was measured itself, and counted; `known` (node,),
     from 0 (no state) to 1; `context` (node, latent), what neighbours alone say; `heard` (node,), how many
     levels beneath have told it of their children; `seen` (node,) by level and modality, 1 where that was seen of it.
+    `mean` and `precision` (node, latent), what its own measurements alone tell, as a Gaussian; of nobody's, zero.
     """
 
     z: dict[str, Tensor] = field(default_factory=dict)
@@ -29,6 +30,8 @@ class State:
     context: dict[str, Tensor] = field(default_factory=dict)
     heard: dict[str, Tensor] = field(default_factory=dict)
     seen: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    mean: dict[str, Tensor] = field(default_factory=dict)
+    precision: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

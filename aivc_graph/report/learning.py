@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from aivc_graph import names
 from aivc_graph.plot.training_curve import training_curve
 from aivc_graph.report.picture import drawing
@@ -41,4 +43,11 @@ def learning_of(run: Path) -> dict[str, Any] | None:
         "gates": facts.get("gates", {}),
         "likelihoods": facts.get("likelihoods", {}),
         "converged": facts.get("converged", False),
+        "terms": _shares(metrics),
     }
+
+
+def _shares(metrics: pd.DataFrame) -> dict[str, float]:
+    """Return the share of the gradient that each term of the objective had, on average over epochs, largest first."""
+    told = metrics["gradient"].dropna() if "gradient" in metrics else ()
+    return dict(pd.DataFrame(list(told)).mean().sort_values(ascending=False))

@@ -58,6 +58,11 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, facts
 
 
+def below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose name begins with `prefix`, by the rest of it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 def save_model(model: TissueModel, run: Path) -> None:
     """Write ``model.safetensors`` and ``model.json`` (the plan) into the run folder."""
     save_tensors(dict(model.state_dict()), {}, run / WEIGHTS)

@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,16 @@ from aivc_graph.atomic import write_whole
 from aivc_graph.errors import TrainingError
 from aivc_graph.graph.store import GraphStore
 from aivc_graph.graph.tissue_graph import TissueGraph
-from aivc_graph.graph.windows import window_cores, windows
 from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import QUESTIONS
 from aivc_graph.operators.hiding import draw_hidden
 from aivc_graph.operators.part import AFTER_TRAINING, BEFORE_TRAINING, Fitting
-from aivc_graph.operators.state import Fold, Hidden, Inputs
+from aivc_graph.operators.state import Inputs
 from aivc_graph.training.checkpoint import (
     CLOSED_FORM,
+    below,
     load_tensors,
     optimiser_tensors,
     restore_optimiser,
@@ -36,18 +38,18 @@ from aivc_graph.training.checkpoint import (
     save_tensors,
 )
 from aivc_graph.training.gates import JUDGED, choose_gates, gates_of
-from aivc_graph.training.objective import Loss, likelihood
-from aivc_graph.training.places import CHOOSING, LEARNING, STOPPING, Places, in_split, new_donors
+from aivc_graph.training.objective import Objective
+from aivc_graph.training.places import CHOOSING, LEARNING, STOPPING, Places, new_donors
 from aivc_graph.training.run_folder import METRICS
 from aivc_graph.training.settings import TrainingConfig
+from aivc_graph.training.terms.likelihood import likelihood
+from aivc_graph.training.terms.term import Loss, Pass
+from aivc_graph.training.visits import Visits
 
 log = logging.getLogger(__name__)
 BETAS = (0.9, 0.99)
-CACHED_NODES = 400_000
 SMALL_NODES = 50_000
 WINDOW_NODES = (500, 40_000)
-CLOSED_FORM_WINDOWS = 4
-HELD_OUT_WINDOWS = 4
 # A loss is better by so much a value at least [nats].
 LEAST_GAIN = 5e-4
 HIDDEN = "hidden"
@@ -113,10 +115,12 @@ class _Fit:
         self.plan = ModelPlan.of(self.graph, model_config)
         torch.manual_seed(config.seed)
         self.model = TissueModel(self.plan).to(self.device)
+        self.objective = Objective(self.graph, config).to(self.device)
+        self.learning = [*self.model.parameters(), *self.objective.parameters()]
         self.n_nodes = sum(int(self.graph[v].num_nodes) for v in self.graph.levels if v != names.REGION)
-        self.window_nodes = config.window_nodes or int(np.clip(self._n_learning() // 8, *WINDOW_NODES))
+        size = config.window_nodes or int(np.clip(self._n_learning() // 8, *WINDOW_NODES))
+        self.visits = Visits(graph, self.model, self.device, self.n_nodes, size)
         self.places = Places.of(self.graph, self.plan.panels)
-        self.cache: list[tuple[Inputs, dict[str, Tensor]]] = []
         self.epoch, self.best, self.best_epoch, self.halvings = 0, float("inf"), 0, 0
         self.best_state: dict[str, Tensor] = {}
         self.diagnostics: dict[str, float] = {}
@@ -173,7 +177,7 @@ class _Fit:
         with torch.no_grad():
             for part in self.model.parts_of("measurement"):
                 part.begin(self.graph)
-        if not any(bool(rows.any()) for fold in self._folds() for rows in fold.rows.values()):
+        if not any(bool(rows.any()) for fold in self.visits.folds(names.TRAIN) for rows in fold.rows.values()):
             raise TrainingError("split", "no node is for training", "at least one", "check task.split")
         self.diagnostics = self._fit(BEFORE_TRAINING[:-1])
         # Decoders still say nothing here, so that what is expected is the mean profile of the section.
@@ -187,16 +191,16 @@ class _Fit:
     def _fit(self, stages: tuple[str, ...], questions: Sequence[str] = QUESTIONS) -> dict[str, float]:
         """Run stages of the closed form, each part of `questions` by its own fit; return their diagnostics."""
         self.model.eval()
-        training = self._folds()
+        training = self.visits.folds(names.TRAIN)
         found: dict[str, float] = {}
         fitting = Fitting(
             model=self.model,
             training=training,
-            held_out=self._folds(names.VALIDATION) if self.places.validated else training,
+            held_out=self.visits.folds(names.VALIDATION) if self.places.validated else training,
             generator=np.random.default_rng(self.config.seed),
             seed=self.config.seed,
             source=self.source,
-            window_nodes=self.window_nodes,
+            window_nodes=self.visits.size,
             new_donor=new_donors(self.graph, self.plan.panels),
         )
         for stage in stages:
@@ -213,7 +217,7 @@ class _Fit:
     def _optimiser(self) -> torch.optim.Optimizer:
         """Only corrections learn; what was fitted in closed form stays as it was fitted."""
         decay = self.config.weight_decay
-        return torch.optim.AdamW(self.model.parameters(), self._rate, BETAS, weight_decay=decay, foreach=True)
+        return torch.optim.AdamW(self.learning, self._rate, BETAS, weight_decay=decay, foreach=True)
 
     def _precision(self) -> torch.autocast:
         wanted = self.config.precision
@@ -226,31 +230,30 @@ class _Fit:
             self._epoch(optimiser)
             return optimiser
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error) or self.window_nodes < 2:
+            if not _out_of_memory(error) or self.visits.size < 2:
                 raise
-        size, self.cache = self.window_nodes // 2, []
+        size = self.visits.size // 2
         optimiser = self._restore(last)
-        self.window_nodes = size
+        self.visits.size = size
         log.warning("out of memory: going on with windows of %d nodes (training.window_nodes)", size)
         return self._epoch_in_memory(optimiser, last)
 
     def _epoch(self, optimiser: torch.optim.Optimizer) -> None:
         self.epoch += 1
         started, seen = time.perf_counter(), 0
-        total = Loss()
-        generator = np.random.default_rng([self.config.seed, self.epoch])
+        total, shares = defaultdict[str, Loss](Loss), dict[str, float]()
+        draws = _Draws.of(self.config.seed, self.epoch)
         self.model.train()
-        for number, (inputs, core) in enumerate(self._windows()):
+        for number, (inputs, core) in enumerate(self.visits.all()):
             counted = self.places.counted(inputs, core, LEARNING)
             if not any(bool(weight.any()) for weight in counted.values()):
                 continue
-            hidden = self._hidden(inputs, generator)
             optimiser.zero_grad(set_to_none=True)
             with self._precision():
-                loss = self._likelihood(inputs, hidden, counted)
-            if not any(loss.number.values()):
+                losses = self.objective(self._pass(inputs, counted, draws, drawn=self.objective.draws))
+            if not any(loss.measured for loss in losses.values()):
                 continue  # nothing of this window was measured
-            value = loss.mean()
+            value = self.objective.value(losses)
             if not torch.isfinite(value):
                 raise TrainingError(
                     f"epoch {self.epoch} · window {number}",
@@ -259,10 +262,11 @@ class _Fit:
                     f"lower training.learning_rate (now {self.config.learning_rate}); the last good state is "
                     "checkpoints/last.safetensors",
                 )
+            shares = shares or self.objective.shares(losses, self.learning)
             value.backward()
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
+            torch.nn.utils.clip_grad_norm_(self.learning, 1.0, foreach=True)
             optimiser.step()
-            total.add(loss)
+            _add(total, losses)
             seen += sum(int(mask.sum()) for mask in core.values())
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)  # the last steps may still be under way
@@ -270,74 +274,53 @@ class _Fit:
         self._validate()
         for group in optimiser.param_groups:
             group["lr"] = self._rate
-        train = float(total.mean())
         self._write_metrics(
             {
                 "epoch": self.epoch,
-                "train_loss": train,
+                "train_loss": float(self.objective.value(total)),
                 "validation_loss": self.last,
                 "held_out": self.held_out,
+                "terms": {name: float(loss.mean()) for name, loss in total.items()},
+                "gradient": {name: round(share, 4) for name, share in shares.items()},
                 "seconds": round(seconds, 3),
                 "nodes_per_second": round(seen / seconds),
             }
         )
 
     def _validate(self) -> None:
-        self.last = self.held_out_loss()
+        self.last = float(self.objective.value(self._held_out(STOPPING, self.objective)))
         if self.last < self.best - LEAST_GAIN or not self.best_state:
             self.best, self.best_epoch = self.last, self.epoch
             self.best_state = {name: t.detach().clone() for name, t in self.model.named_parameters()}
         elif (self.epoch - self.best_epoch) % -(-self.config.patience // 3) == 0:
             self.halvings += 1
 
-    @torch.no_grad()
     def held_out_loss(self, question: str | None = None, group: str = STOPPING) -> float:
-        """Return the loss on a group of held-out places; hides the same each time."""
+        """Return the negative log-likelihood of a group of held-out places, whatever else the objective is of."""
+        weights = self.config.feature_weight, self.config.modality_weight
+
+        def told(one: Pass) -> dict[str, Loss]:
+            return {"": likelihood(one.model, one.inputs, one.state, one.hidden, one.counted, *weights, question)}
+
+        return float(self._held_out(group, told)[""].mean())
+
+    @torch.no_grad()
+    def _held_out(self, group: str, told: Callable[[Pass], dict[str, Loss]]) -> defaultdict[str, Loss]:
+        """Return what is `told` of a group of held-out places; hides and draws the same each time."""
         self.model.eval()
-        generator, total = np.random.default_rng([self.config.seed, 2**31]), Loss()
-        for inputs, core in self._windows(self._every(HELD_OUT_WINDOWS)):
+        draws, total = _Draws.of(self.config.seed), defaultdict[str, Loss](Loss)
+        for inputs, core in self.visits.for_held_out():
             counted = self.places.counted(inputs, core, group)
-            if not any(bool(weight.any()) for weight in counted.values()):
-                continue
-            hidden = self._hidden(inputs, generator)
-            with self._precision():
-                total.add(self._likelihood(inputs, hidden, counted, question))
-        return float(total.mean())
+            if any(bool(weight.any()) for weight in counted.values()):
+                with self._precision():
+                    _add(total, told(self._pass(inputs, counted, draws)))
+        return total
 
-    def _hidden(self, inputs: Inputs, generator: np.random.Generator) -> Hidden:
+    def _pass(self, inputs: Inputs, counted: dict[str, Tensor], draws: _Draws, *, drawn: bool = False) -> Pass:
         shares = self.config.hidden_nodes, self.config.hidden_molecules
-        return draw_hidden(self.model.parts_of("measurement"), inputs, generator, *shares)
-
-    def _likelihood(
-        self, inputs: Inputs, hidden: Hidden, counted: dict[str, Tensor], question: str | None = None
-    ) -> Loss:
-        state, weight = self.model(inputs, hidden), self.config.feature_weight
-        return likelihood(self.model, inputs, state, hidden, counted, weight, question)
-
-    def _windows(self, every: int = 1) -> Iterator[tuple[Inputs, dict[str, Tensor]]]:
-        """Yield inputs and core masks; small tissue is kept ready, of large tissue each window is read anew."""
-        if self.cache:
-            yield from self.cache
-            return
-        made: list[tuple[Inputs, dict[str, Tensor]]] = []
-        order = range(0, len(window_cores(self.graph, self.window_nodes)), every)
-        for window in windows(self.source, self.plan.steps, self.window_nodes, order=order):
-            core = {v: m.float().to(self.device) for v, m in window.core.items()}
-            ready = (self.model.prepare(window.graph, self.device), core)
-            if self.n_nodes <= CACHED_NODES:
-                made.append(ready)
-            yield ready
-        self.cache = made
-
-    def _every(self, most: int) -> int:
-        """Return the step at which about `most` windows are visited, evenly spaced; 1 where all are kept ready."""
-        total = -(-self.n_nodes // self.window_nodes)
-        return 1 if self.n_nodes <= CACHED_NODES else max(1, total // most)
-
-    def _folds(self, split: str = names.TRAIN) -> list[Fold]:
-        """Return windows a closed form is fitted on, evenly spaced over the tissue, and who of them is in `split`."""
-        visited = self._windows(self._every(CLOSED_FORM_WINDOWS))
-        return [Fold(inputs, in_split(inputs, core, split)) for inputs, core in visited]
+        hidden = draw_hidden(self.model.parts_of("measurement"), inputs, draws.hidden, *shares)
+        state = self.model(inputs, hidden, draws.states if drawn else None)
+        return Pass(self.model, inputs, state, hidden, counted, draws.states)
 
     @property
     def held_out(self) -> str:
@@ -345,9 +328,8 @@ class _Fit:
         return names.VALIDATION if self.places.validated else HIDDEN
 
     def _checkpoint(self, optimiser: torch.optim.Optimizer, path: Path) -> None:
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()} | {
-            f"best.{k}": v for k, v in self.best_state.items()
-        }
+        kept = {"model": self.model.state_dict(), "objective": self.objective.state_dict(), "best": self.best_state}
+        tensors = {f"{of}.{k}": v for of, held in kept.items() for k, v in held.items()}
         facts = {
             "epoch": self.epoch,
             "best": self.best,
@@ -355,19 +337,18 @@ class _Fit:
             "halvings": self.halvings,
             "diagnostics": self.diagnostics,
             "likelihoods": self.likelihoods,
-            "window_nodes": self.window_nodes,
+            "window_nodes": self.visits.size,
         }
         save_tensors(tensors | optimiser_tensors(optimiser), facts, path)
 
     def _restore(self, path: Path) -> torch.optim.Optimizer:
         tensors, facts = load_tensors(path)
-        self.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-        self.best_state = {
-            k.removeprefix("best."): v.to(self.device) for k, v in tensors.items() if k.startswith("best.")
-        }
+        for of, module in (("model", self.model), ("objective", self.objective)):
+            module.load_state_dict(below(tensors, f"{of}."))
+        self.best_state = {k: v.to(self.device) for k, v in below(tensors, "best.").items()}
         self.epoch, self.best, self.best_epoch = facts["epoch"], facts["best"], facts["best_epoch"]
         self.diagnostics, self.likelihoods = facts["diagnostics"], facts["likelihoods"]
-        self.window_nodes, self.halvings = facts["window_nodes"], facts["halvings"]
+        self.visits.size, self.halvings = facts["window_nodes"], facts["halvings"]
         optimiser = self._optimiser()
         restore_optimiser(optimiser, tensors)
         kept = (self.folder / METRICS).read_text().splitlines()[: self.epoch + 1]
@@ -393,6 +374,24 @@ class _Fit:
             "held_out": self.held_out,
         }
         write_whole(self.folder / "training.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """Random choices of an epoch, or of a look at held-out places: what is hidden, and the rest."""
+
+    hidden: np.random.Generator
+    states: torch.Generator
+
+    @classmethod
+    def of(cls, seed: int, epoch: int = 2**31) -> _Draws:
+        rest = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch, 1]).generate_state(1)[0]))
+        return cls(np.random.default_rng([seed, epoch]), rest)
+
+
+def _add(total: defaultdict[str, Loss], losses: dict[str, Loss]) -> None:
+    for name, loss in losses.items():
+        total[name].add(loss)
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -1,73 +1,54 @@
-"""The objective: likelihood of what was hidden, a node and a feature."""
+"""The objective: a sum of terms, each with its weight."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from aivc_graph.model.tissue_model import TissueModel
-from aivc_graph.operators.gate import EXPRESSION
-from aivc_graph.operators.state import Hidden, Inputs, State
-
-
-@dataclass
-class Loss:
-    """Sum, number of terms and weight by (level, modality); `mean` weighs modalities and divides by their numbers."""
-
-    total: dict[tuple[str, str], Tensor] = field(default_factory=dict)
-    number: dict[tuple[str, str], float] = field(default_factory=dict)
-    weight: dict[tuple[str, str], float] = field(default_factory=dict)
-
-    def mean(self) -> Tensor:
-        """Return the weighted mean negative log-likelihood a node and feature."""
-        counted = [key for key in self.total if self.number[key] > 0]
-        return sum((self.weight[k] * self.total[k] / self.number[k] for k in counted), torch.zeros(()))
-
-    def add(self, other: Loss) -> None:
-        """Add the (detached) sums of another window."""
-        self.weight |= other.weight
-        for key, value in other.total.items():
-            self.total[key] = self.total.get(key, torch.zeros((), dtype=torch.float64)) + value.detach().double().cpu()
-            self.number[key] = self.number.get(key, 0.0) + other.number[key]
+from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.training.settings import TrainingConfig
+from aivc_graph.training.terms.term import TERMS, Loss, Pass
 
 
-def likelihood(
-    model: TissueModel,
-    inputs: Inputs,
-    state: State,
-    hidden: Hidden,
-    counted: dict[str, Tensor],
-    feature_weight: float,
-    question: str | None = None,
-) -> Loss:
-    """Return the negative log-likelihood of what was hidden, for the nodes in `counted` (node,), 1 or 0, by level.
+class Objective(nn.Module):
+    r"""What is made small by gradient.
 
-    Where single features are hidden, of every node given the others; of a hidden node nothing but its context was seen.
-    Elsewhere, of the nodes that were hidden.
+    .. math:: L = \sum_{s,m} w_{s,m}\,\mathrm{NLL}^{s,m} + \beta\,\mathrm{KL} + \lambda_{align}\,\mathrm{InfoNCE}
+              + \lambda_{prior}\,\mathrm{NLL}^{prior}
 
-    Parameters
-    ----------
-    feature_weight
-        Weight of measurements that are a look alone, as of a tile.
-    question
-        Only of hidden nodes for ``expression``, only of the others for ``state``; of both if not given.
+    The weights are those of ``training.objective``, and w those within the likelihood. With the first two terms it is
+    that of a multimodal variational autoencoder, with the third alone that of a dual encoder, and the fourth holds
+    molecules to what is known of them. By default the first stands alone.
     """
-    loss = Loss()
-    for part in model.parts_of("measurement"):
-        if not part.seen:
-            continue
-        key, data = part.key, inputs.measured(*part.slot)
-        node = counted[part.plan.level] * data.mask
-        shown = hidden.shown.get(key)
-        if shown is None:
-            node = node * hidden.nodes[key] * (question != EXPRESSION)
-        elif question is not None:
-            node = node * (hidden.nodes[key] if question == EXPRESSION else 1 - hidden.nodes[key])
-        feature = torch.ones(part.width, device=inputs.device) if shown is None or shown.min() == 1 else 1 - shown
-        said = part.likelihood(state.z[part.plan.level], data)
-        loss.total[key] = said.nll(part.observation(data), node, feature)
-        loss.number[key] = said.number(node, feature)
-        loss.weight[key] = 1.0 if part.measures else feature_weight
-    return loss
+
+    def __init__(self, graph: TissueGraph, config: TrainingConfig) -> None:
+        super().__init__()
+        self.weights = {name: weight for name, weight in sorted(config.objective.items()) if weight > 0}
+        self.terms = nn.ModuleDict({name: TERMS.get(name)(graph, config) for name in self.weights})
+
+    @property
+    def draws(self) -> bool:
+        """Whether a term asks for states drawn from what was measured."""
+        return any(bool(TERMS.facts[name].get("draws")) for name in self.weights)
+
+    def forward(self, one: Pass) -> dict[str, Loss]:
+        """Return each term of a window."""
+        return {name: term(one) for name, term in self.terms.items()}
+
+    def value(self, losses: Mapping[str, Loss]) -> Tensor:
+        """Return the weighted sum of terms."""
+        return sum((weight * losses[name].mean() for name, weight in self.weights.items()), torch.zeros(()))
+
+    def shares(self, losses: Mapping[str, Loss], parameters: Iterable[nn.Parameter]) -> dict[str, float]:
+        """Return the norm of each weighted term's gradient, as a share of the sum of them."""
+        if len(self.weights) == 1:
+            return dict.fromkeys(self.weights, 1.0)
+        learning, norms = [p for p in parameters if p.requires_grad], {}
+        for name, weight in self.weights.items():
+            value = weight * losses[name].mean()
+            found = torch.autograd.grad(value, learning, retain_graph=True, allow_unused=True) if value.grad_fn else ()
+            norms[name] = float(torch.sqrt(sum((g.square().sum() for g in found if g is not None), torch.zeros(()))))
+        total = sum(norms.values())
+        return {name: norm / total if total > 0 else 0.0 for name, norm in norms.items()}

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from aivc_graph.errors import ConfigError
 from aivc_graph.settings import Settings
+from aivc_graph.training.terms.term import TERMS
+
+LIKELIHOOD = "likelihood"
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class TrainingConfig(Settings):
@@ -28,8 +33,14 @@ class TrainingConfig(Settings):
         Fraction of nodes whose own measurement is masked in each step, to be predicted from the rest.
     hidden_molecules
         Fraction of molecules masked in the other nodes.
+    objective
+        Weight of each term of the objective by its name; 0 removes it, and one that is not named stays as it is. Terms
+        are the ``likelihood`` of what was hidden (1), the divergence ``kl`` of states from their prior (0), the
+        ``alignment`` of modalities of the same cell (0), and the likelihood of relations of a ``prior`` (0).
     feature_weight
-        Weight of dense features (tiles, morphology) relative to counts in the loss.
+        Weight of dense features (tiles, morphology) relative to counts in the likelihood.
+    modality_weight
+        Weight of the likelihood of modalities by name, such as ``{protein: 0.5}``, where it is another.
     device
         ``auto`` uses CUDA where there is a GPU, else the CPU.
     precision
@@ -45,7 +56,22 @@ class TrainingConfig(Settings):
     window_nodes: int | None = Field(None, ge=1)
     hidden_nodes: float = Field(0.25, gt=0, lt=1)
     hidden_molecules: float = Field(0.3, gt=0, lt=1)
+    objective: dict[str, Weight] = Field(default_factory=lambda: {LIKELIHOOD: 1.0})
     feature_weight: float = Field(0.1, ge=0)
+    modality_weight: dict[str, Weight] = Field(default_factory=dict)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = 0
+
+    @field_validator("objective")
+    @classmethod
+    def _terms_are_known(cls, given: dict[str, float]) -> dict[str, float]:
+        for name in given:
+            try:
+                TERMS.get(name, "objective")
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+        objective = {LIKELIHOOD: 1.0} | given
+        if not any(objective.values()):
+            raise ValueError("every term has weight 0; give one of them more")
+        return objective

@@ -27,8 +27,9 @@ from aivc_graph.tissue.intervention import Intervention, knockout, set_intervent
 from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS
 from aivc_graph.tissue.section import add_observation
 from aivc_graph.training.fit import fit
-from aivc_graph.training.objective import Loss, likelihood
 from aivc_graph.training.settings import TrainingConfig
+from aivc_graph.training.terms.likelihood import likelihood
+from aivc_graph.training.terms.term import Loss
 from tests.fitting import fit_stages, fitting_of, fold_of, model_of
 
 EDGES = GraphConfig(edges={"cell": {"kind": "knn", "k": 8}, "patch": {"kind": "knn", "k": 6}})
@@ -262,8 +263,9 @@ def test_no_module_of_the_trainer_or_model_names_a_modality_or_a_level() -> None
 
     from aivc_graph.training import fit as trainer
     from aivc_graph.training import objective
+    from aivc_graph.training.terms import likelihood as likelihood_term
 
-    for module in (trainer, objective):
+    for module in (trainer, objective, likelihood_term):
         text = inspect.getsource(module)
         assert not any(f"names.{word}" in text for word in ("RNA", "ADT", "ATAC", "HISTOLOGY", "CELL", "PATCH"))
 

@@ -32,7 +32,9 @@ EXAMPLES: dict[str, tuple[dict[str, Any], ...]] = {
     "abundance": ({"by": "batch"},),
     "response": ({"intervention": ["knockout:G3@0.5"], "at": "region", "genes": "G3,G12"},),
 }
-CASES = [(name, options) for name in sorted(QUESTIONS) for options in EXAMPLES.get(name, ({},))]
+# Asked of sections that share no modality; `tests/query/test_transfer.py` tries the order of those.
+ELSEWHERE = {"transfer"}
+CASES = [(name, options) for name in sorted(set(QUESTIONS) - ELSEWHERE) for options in EXAMPLES.get(name, ({},))]
 
 
 @pytest.fixture(scope="module")
