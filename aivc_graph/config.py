@@ -15,6 +15,7 @@ from aivc_graph.evaluation.settings import EvaluationConfig
 from aivc_graph.graph.build import GraphConfig
 from aivc_graph.graph.edges.rule import EDGES
 from aivc_graph.io.embeddings import EmbeddingTable
+from aivc_graph.io.priors.layout import PriorConfig
 from aivc_graph.io.reading import READERS, recognise
 from aivc_graph.modalities.encoder import ExportedEncoder
 from aivc_graph.modalities.histology_features import HistologyFeatures
@@ -199,12 +200,15 @@ class TaskConfig(Settings):
     features
         How the tiles under the patches are described: ``{}`` by built-in features, ``{encoder: FILE}`` by a pretrained
         encoder, ``{table: FILE}`` by embeddings computed elsewhere; no tile is read if not given.
+    priors
+        Files of what is known about molecules: relations between genes, and vectors of them.
     """
 
     name: str = "task"
     sections: tuple[SectionConfig, ...] = ()
     split: dict[str, Any] | None = None
     features: Features | None = None
+    priors: tuple[PriorConfig, ...] = ()
 
     @field_validator("name")
     @classmethod
@@ -229,7 +233,7 @@ class Config(Settings):
     Parameters
     ----------
     task
-        The data, what is held out, and how slides are described.
+        The data, what is held out, how slides are described, and what is known beforehand.
     graph
         How sections become a graph: genes, patches, neighbours.
     model

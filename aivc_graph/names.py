@@ -25,6 +25,14 @@ WITHIN: Final = "within"
 OBSERVED_IN: Final = "observed_in"
 TARGETS: Final = "targets"
 APPLIED_TO: Final = "applied_to"
+# What is known between molecules before anything was measured: `near` leads a peak to a gene. Columns and sets that
+# describe a molecule by itself are no relation; they are its vector.
+REGULATES: Final = "regulates"
+BINDS: Final = "binds"
+INTERACTS: Final = "interacts"
+ENCODES: Final = "encodes"
+KNOWN_RELATIONS: Final = (REGULATES, BINDS, INTERACTS, ENCODES, NEAR)
+DESCRIBES: Final = "describes"
 
 # Modalities: what an observation is.
 RNA: Final = "rna"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,12 +22,14 @@ from aivc_graph.graph.nodes import Nodes, gather_nodes, grid_patches, pieces
 from aivc_graph.graph.observations import add_observations
 from aivc_graph.graph.ordering import hilbert_order_within
 from aivc_graph.graph.outlines import keep_outlines
+from aivc_graph.graph.priors import add_priors
 from aivc_graph.graph.profiles import add_section_profiles
 from aivc_graph.graph.schema import check_graph
 from aivc_graph.graph.tissue_graph import TissueGraph, to_torch_csr
 from aivc_graph.graph.within import overlap_with_discs, overlap_with_grid
 from aivc_graph.settings import Settings
 from aivc_graph.tissue.frame import is_dissociated
+from aivc_graph.tissue.prior import Prior
 from aivc_graph.tissue.section import metadata_of
 
 log = logging.getLogger(__name__)
@@ -81,7 +84,7 @@ class GraphConfig(Settings):
         return edges
 
 
-def build_graph(sections: list[Any], config: GraphConfig | None = None) -> TissueGraph:
+def build_graph(sections: list[Any], config: GraphConfig | None = None, priors: Sequence[Prior] = ()) -> TissueGraph:
     """Build one graph over all `sections`, tissue and dissociated samples alike; no edge crosses a section or a split.
 
     Dissociated cells belong to their section, (cell, within, section), and are near nobody: no neighbours, no patch, no
@@ -92,6 +95,8 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None) -> Tissu
     sections
         Sections as `aivc_graph.io.read` returns them, already labelled by a split where one is wanted
         (a ``split`` column in their shapes); without a label a node is for training.
+    priors
+        What is known about molecules beforehand; see `add_priors`.
 
     Raises
     ------
@@ -114,6 +119,7 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None) -> Tissu
         keep_genes=config.keep_genes,
         cofactor=config.cofactor,
     )
+    add_priors(graph, priors)
     add_interventions(graph, sections)
     add_section_profiles(graph)
     keep_outlines(graph, sections)
@@ -155,7 +161,8 @@ def _facts_of(sections: list[Any]) -> pd.DataFrame:
 def summary_line(graph: TissueGraph) -> str:
     """Return node and edge counts as one line."""
     nodes = ", ".join(f"{graph[t].num_nodes:,} {t}" for t in graph.node_types)
-    edges = sum(graph[r].adj_t.values().numel() for r in graph.edge_types if r[1] in (names.NEAR, names.WITHIN))
+    inside = [r for r in graph.edge_types if r[0] in graph.levels and r[1] in (names.NEAR, names.WITHIN)]
+    edges = sum(graph[r].adj_t.values().numel() for r in inside)
     return f"{nodes} nodes; {edges:,} near and within edges"
 
 

@@ -87,12 +87,11 @@ def _add_targets(graph: TissueGraph, parts: list[Intervention]) -> None:
 def _check_targets(graph: TissueGraph, parts: list[Intervention]) -> None:
     """Doubt that targets are called as the genes are, where none is measured, or of counts some are not."""
     logs = [graph[level].get(f"{names.LOG_EXPRESSION}_names", ()) for level in graph.levels]
-    genes = (
-        set(graph.obs(names.GENE).index) if names.GENE in graph.node_types else {name for one in logs for name in one}
-    )
+    counted = any((names.GENE, names.OBSERVED_IN, level) in graph.edge_types for level in graph.levels)
+    genes = set(graph.obs(names.GENE).index) if counted else {name for one in logs for name in one}
     targets = {gene for part in parts for gene in part.targets}
     absent = sorted(targets - genes)
-    if not genes or not absent or (names.GENE not in graph.node_types and len(absent) < len(targets)):
+    if not genes or not absent or (not counted and len(absent) < len(targets)):
         return
     found = f"{len(absent)} of {len(targets)} targets are not among the measured genes: {', '.join(absent[:10])}"
     mend = "" if len(absent) < len(targets) else "are genes named by ids? Then name their symbols as `symbols:`"

@@ -54,7 +54,8 @@ def _messages(graph: TissueGraph) -> list[Relation]:
     return [
         relation
         for relation in graph.edge_types
-        if relation[1] == names.NEAR or (relation[1] == names.WITHIN and relation[2] != names.SECTION)
+        if relation[0] in graph.levels
+        and (relation[1] == names.NEAR or (relation[1] == names.WITHIN and relation[2] != names.SECTION))
     ]
 
 

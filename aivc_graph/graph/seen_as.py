@@ -13,6 +13,7 @@ from scipy import sparse
 from aivc_graph import names
 from aivc_graph.errors import Faults, GraphError
 from aivc_graph.graph.cofactors import cofactor_name
+from aivc_graph.graph.known import know_as
 from aivc_graph.graph.panels import measured_molecules, measured_name
 from aivc_graph.graph.profiles import add_section_profiles, level_spread, spread_name
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
@@ -27,10 +28,11 @@ LEAST_SHARED, LEAST_SHARE = 20, 0.5
 def seen_as(graph: TissueGraph, like: TissueGraph) -> TissueGraph:
     """Return `graph` in the terms of `like`, the graph a model was trained on; neither is changed.
 
-    Molecules and features come in the order of `like`, further ones, and levels that it lacks, are left out; what was
-    not measured at all counts as unmeasured at every node. A panel may lack molecules of `like`: the section attribute
-    ``<level>_<modality>_measured`` (section, molecule) then says which there are. Sections are described by their own
-    means, as those held out whole are, at the depths and against the common profiles of `like`.
+    Molecules and features come in the order of `like`, with what is known of them there; further ones, and levels that
+    it lacks, are left out; what was not measured at all counts as unmeasured at every node. A panel may lack
+    molecules of `like`: the section attribute ``<level>_<modality>_measured`` (section, molecule) then says which there
+    are. Sections are described by their own means, as those held out whole are, at the depths and against the common
+    profiles of `like`.
 
     Raises
     ------
@@ -62,6 +64,7 @@ def seen_as(graph: TissueGraph, like: TissueGraph) -> TissueGraph:
     for molecule in names.MOLECULE_OF.values():
         if molecule in like.node_types:
             _order_molecules(found, graph, like, molecule)
+    know_as(found, like)
     add_section_profiles(found, like)
     for level in like.levels:
         for modality in set(like.modalities(level)) & set(names.MOLECULE_OF):

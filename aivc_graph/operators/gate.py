@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 # What a state is asked for: what a node is (niches, composition, likeness), the expression of one that was not
@@ -14,6 +16,25 @@ EXPRESSION: Final = "expression"
 RESPONSE: Final = "response"
 QUESTIONS: Final = (STATE, EXPRESSION, RESPONSE)
 OPENINGS: Final = (0.0, 0.5, 1.0)
+# Fewer of what was left out of a fit choose nothing.
+LEAST_LEFT_OUT: Final = 4
+
+
+def opening_of(gains: NDArray[np.floating]) -> float:
+    r"""Return how far to depart from the nested rule, from what each left-out one gains by it (left out,).
+
+    .. math:: \max(0, 1 - s^2 / \bar g^2)
+
+    with s the standard error of the mean gain: the positive part of Stein's factor, shut where the gain is no larger
+    than its error, or is none.
+
+    References
+    ----------
+    Efron & Morris 1973, doi:10.1080/01621459.1973.10481350.
+    """
+    if len(gains) < LEAST_LEFT_OUT or (mean := float(gains.mean())) <= 0:
+        return 0.0
+    return max(0.0, 1.0 - float(gains.var(ddof=1)) / len(gains) / mean**2)
 
 
 class Gate(nn.Module):

@@ -21,6 +21,7 @@ from aivc_graph.graph.replacing import refuse_other
 from aivc_graph.graph.store import store_facts, write_store
 from aivc_graph.io.cache_folder import cache_folder
 from aivc_graph.io.embeddings import EmbeddingTable, add_embeddings
+from aivc_graph.io.priors.layout import read_prior
 from aivc_graph.io.reading import guarded, reader_for
 from aivc_graph.io.staging import check_place
 from aivc_graph.modalities.encoder import ExportedEncoder
@@ -85,7 +86,7 @@ def build(config: Config, out: Path | None = None) -> Path:
     with doubts_heard() as heard:
         # Once the sides are known: a slide's colours are those of its training side.
         describe_slides(sections, config.task, config.graph.patch_um)
-        graph = build_graph(sections, config.graph)
+        graph = build_graph(sections, config.graph, [read_prior(one) for one in config.task.priors])
     doubts += heard
     for level, found in connectivity(graph).items():
         log.info("%s: %s", level, ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in found.items()))
@@ -246,6 +247,9 @@ def leaks_of(sections: list[Any], task: TaskConfig, duplicates: list[Duplicate])
 
 def input_files(config: Config) -> Iterator[tuple[str, Path]]:
     """Yield every file a configuration names that is there, under the section that it is of and its place there."""
+    for prior in config.task.priors:
+        for path in (prior.path, prior.names_by):
+            yield from () if path is None else _files_in("priors", path)
     for section in config.task.sections:
         for path in dict.fromkeys(_paths_of(section)):
             yield from _files_in(section.name, path)

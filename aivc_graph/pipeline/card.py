@@ -11,10 +11,12 @@ from aivc_graph import names
 from aivc_graph.evaluation.intervals import Units
 from aivc_graph.evaluation.risk import gaps_of
 from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.graph.known import priors_told
 from aivc_graph.graph.panels import panel_overlap
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.pipeline.screen_card import assumptions_of_screen, data_of_screen
 from aivc_graph.pipeline.tasks.task import HIDDEN, Asked
+from aivc_graph.query.screen_responses import screen_operator
 from aivc_graph.report.words import plural
 
 GROUPS = ("site", "platform", "batch")
@@ -49,6 +51,7 @@ def card_of(
     """
     screen = None if asked.screen is None else asked.screen[0]
     told = [*_identifiability(asked), *_confounding(asked), *_measurement(asked)]
+    known = [] if (operator := screen_operator(asked.model)) is None else operator.told_of_known()
     questions = [{"name": one.task, **one.folds} for one in scored if one.folds]
     without = {one.task: f"no model: {one.no_model}" for one in scored if one.no_model}
     return {
@@ -56,6 +59,7 @@ def card_of(
         "split": _split(asked) | ({"questions": questions} if questions else {}),
         "assumptions": [
             *(told if screen is None else assumptions_of_screen(screen, controls)),
+            *({"about": "priors", "says": one} for one in known),
             *gaps_told(leakage),
             *units_told([one.units for one in scored]),
         ],
@@ -72,6 +76,7 @@ def _data(asked: Asked) -> dict[str, Any]:
         **({"panels": panels} if (panels := panel_overlap(graph)) else {}),
         "measured": {level: sorted(graph.modalities(level)) for level in graph.levels if graph.modalities(level)},
         "simulated": asked.truth is not None,
+        **({"priors": told} if (told := priors_told(graph)) else {}),
     }
 
 

@@ -32,8 +32,9 @@ def graph_elsewhere(run: Path, on: Path) -> Iterator[Path]:
     """Yield the graph store of other tissue: that at `on`, or one built from the configuration at `on`.
 
     It is built with the graph settings and the features of the run, all genes that were measured, and no split, since
-    none of it is for training. It lies in the user's cache folder, under what it was built from, and is found there
-    when the next question is put; where that folder cannot be written it is built for this question alone.
+    none of it is for training; what is known of genes is what the run knew. It lies in the user's cache folder, under
+    what it was built from, and is found there when the next question is put; where that folder cannot be written it is
+    built for this question alone.
 
     Raises
     ------
@@ -52,7 +53,7 @@ def graph_elsewhere(run: Path, on: Path) -> Iterator[Path]:
     given = load_config(on)
     # An encoder goes along; embeddings computed elsewhere are of the tissue that they were computed from.
     features = given.task.features if isinstance(own.task.features, EmbeddingTable) else own.task.features
-    task = given.task.model_copy(update={"split": dict(EVERYTHING), "features": features})
+    task = given.task.model_copy(update={"split": dict(EVERYTHING), "features": features, "priors": ()})
     graph = own.graph.model_copy(update={"genes": "union", "n_genes": None, "keep_genes": ()})
     config = given.model_copy(update={"task": task, "graph": graph, "model": own.model})
     cache = cache_folder()

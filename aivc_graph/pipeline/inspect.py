@@ -11,6 +11,7 @@ from aivc_graph.atomic import recover
 from aivc_graph.errors import AivcError, ReadError
 from aivc_graph.evaluation.records import read_evaluation
 from aivc_graph.graph.connectivity import connectivity
+from aivc_graph.graph.known import priors_told
 from aivc_graph.graph.observations import anchor_count
 from aivc_graph.graph.panels import panel_overlap
 from aivc_graph.graph.schema import dissociated_sections
@@ -156,4 +157,5 @@ def describe_graph(graph: TissueGraph) -> dict[str, Any]:
         "anchors": anchor_count(graph),
         "connectivity": connectivity(graph),
         "splits": splits,
+        **({"priors": told} if (told := priors_told(graph)) else {}),
     }

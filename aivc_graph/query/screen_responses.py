@@ -14,6 +14,7 @@ from scipy.special import stdtrit
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
+from aivc_graph.graph.known import Known, known_of
 from aivc_graph.graph.screens import EFFECT, Setting, genes_of, screened, settings_of, values_of
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.tissue_model import TissueModel
@@ -64,9 +65,10 @@ def screen_responses(
     else:
         done = [parts_of(text) for text in conditions]
         rows = [(where, parts, dose, hours) for parts in done for where in contexts or _trained(operator)]
+    known = known_of(graph)
     for parts in {parts for _, parts, *_ in rows}:
-        _check_known(parts, operator)
-    told = [operator.predict(parts, where, d, h, states[where]) for where, parts, d, h in rows]
+        _check_known(parts, operator, known)
+    told = [operator.predict(parts, where, d, h, states[where], known) for where, parts, d, h in rows]
     return _answer(operator, told, states)
 
 
@@ -148,12 +150,13 @@ def _untreated(graph: TissueGraph, operator: ConditionEffects) -> dict[str, Floa
     return {where: state for where, state in found.items() if state is not None}
 
 
-def _check_known(parts: Sequence[str], operator: ConditionEffects) -> None:
-    """Raise a `QueryError` for a part that was never done and of which nothing is known: it is no measured gene."""
+def _check_known(parts: Sequence[str], operator: ConditionEffects, beforehand: Known | None) -> None:
+    """Raise a `QueryError` for a part that was never done and of which nothing is known: no measured gene, no prior."""
     if not parts:
         raise QueryError("response", "nothing done", "what is done", "name at least one intervention")
     known = {part for one in operator.plan.rows for part in one.parts}
-    for part in parts:
-        if part not in known and part not in operator.plan.genes:
+    told = np.zeros(len(parts), bool) if beforehand is None else beforehand.has(parts)
+    for part, has_prior in zip(parts, told, strict=True):
+        if part not in known and part not in operator.plan.genes and not has_prior:
             what = "intervention that trained, or gene that was measured,"
             raise unknown_name(QueryError, "response", what, part, sorted(known))

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from aivc_graph.evaluation.records import Comparison, Evaluation
+from aivc_graph.graph.known import CONTROLS
 from aivc_graph.query.ablations import ABLATIONS, MESSAGES_OFF, REWIRED
 from aivc_graph.report.scores import signed
 from aivc_graph.report.words import words
 
 # What an answer must gain over for the graph to earn its place: no graph at all, and another of the same degrees.
 WITHOUT_GRAPH = (MESSAGES_OFF, REWIRED)
+# And for what is known of genes to earn its own.
+WITHOUT_PRIOR = tuple(f"prior_{kind}" for kind in CONTROLS)
 Key = tuple[str, str, str, str]
 
 
@@ -78,7 +81,7 @@ def ablations_of(evaluation: Evaluation) -> dict[str, Any] | None:
     if not questions:
         return None
     asked = {one.task for one in evaluation.comparisons if one.against == "ablation"}
-    columns = (*WITHOUT_GRAPH, *(name for name in ABLATIONS if name not in WITHOUT_GRAPH))
+    columns = (*WITHOUT_GRAPH, *(name for name in ABLATIONS if name not in WITHOUT_GRAPH), *WITHOUT_PRIOR)
     told = evaluation.provenance.get("ablations", {})
     return {
         "questions": questions,
@@ -91,7 +94,8 @@ def ablations_of(evaluation: Evaluation) -> dict[str, Any] | None:
 def _question(key: Key, score: float, comparisons: Iterable[Comparison]) -> Question:
     gains = {one.b: _gain(one) for one in comparisons if one.against == "ablation"}
     rule = next(one for one in comparisons if one.against == "baseline")
-    verdict, rests_on = _verdict({name: gains[name] for name in WITHOUT_GRAPH if name in gains})
+    asked = WITHOUT_GRAPH if set(WITHOUT_GRAPH) & set(gains) else WITHOUT_PRIOR
+    verdict, rests_on = _verdict({name: gains[name] for name in asked if name in gains})
     name = f"{words(key[0])}, {key[1]}"
     return Question(name, words(key[2]), score, gains, words(rule.b), _gain(rule), verdict, rests_on)
 

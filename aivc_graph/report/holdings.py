@@ -9,7 +9,7 @@ from aivc_graph.graph.observations import anchor_count
 from aivc_graph.graph.tissue_graph import TissueGraph
 
 NODE_WORDS = {
-    names.GENE: "genes counted",
+    names.GENE: "genes counted, and others that are known of",
     names.PROTEIN: "proteins counted",
     names.PEAK: "open stretches of chromatin counted",
     names.CELL: "segmented cells",
@@ -24,6 +24,10 @@ RELATION_WORDS = {
     names.OBSERVED_IN: "was counted in",
     names.TARGETS: "acts on",
     names.APPLIED_TO: "was given to",
+    names.REGULATES: "is known to regulate",
+    names.BINDS: "is known to bind",
+    names.INTERACTS: "is known to interact with",
+    names.ENCODES: "encodes",
 }
 ANCHOR_WORDS = {names.HISTOLOGY: "stain", names.RNA: "RNA", names.ADT: "protein", names.ATAC: "chromatin"}
 

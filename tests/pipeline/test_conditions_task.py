@@ -14,17 +14,20 @@ from torch import nn
 
 from aivc_graph import names
 from aivc_graph.config import Config
-from aivc_graph.errors import GraphError
+from aivc_graph.errors import GraphError, QueryError
 from aivc_graph.evaluation.responses.asking import conditions_in, examine
 from aivc_graph.evaluation.responses.of_graph import held_out_conditions, responses_of_graph
 from aivc_graph.evaluation.responses.questions import Fold, Question
 from aivc_graph.evaluation.responses.table import responses_of
 from aivc_graph.evaluation.scoring import score
+from aivc_graph.graph.known import known_of
+from aivc_graph.graph.priors import add_priors
 from aivc_graph.graph.screens import EFFECT
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.intervention.condition_effects import ConditionEffects
 from aivc_graph.operators.intervention.condition_stack import predict_responses
 from aivc_graph.pipeline.tasks.conditions import conditions
+from aivc_graph.tissue.prior import Prior
 from tests.graph.screen_graphs import screen_graph
 
 GENES = tuple(f"G{i}" for i in range(40))
@@ -160,3 +163,47 @@ def test_with_too_few_conditions_no_model_answers_and_it_is_said() -> None:
     (found,) = conditions(asked_of(graph))
     assert found.model is None and found.no_model == "fewer than 3 conditions to learn from (2)"
     assert "additive" in found.baselines and all(one.kind != "model" for one in score([found])[0])
+
+
+def test_a_prior_is_scored_beside_itself_rewired_shuffled_and_taken_away() -> None:
+    graph, *_ = by_conditions()
+    pairs = [(a, b) for a in SINGLES for b in SINGLES if a < b]
+    table = pd.DataFrame(pairs, columns=["source", "target"]).assign(sign=0.0, weight=1.0)
+    add_priors(graph, [Prior("interacts", table, {"file": "i.csv", "layout": "columns", "sha256": "0" * 64})])
+    asked = asked_of(graph)
+    (found,) = conditions(asked)
+    assert set(found.ablations) == {"prior_rewired", "prior_shuffled", "prior_none"}
+    (plain,) = conditions(asked_of(by_conditions()[0]))
+    np.testing.assert_allclose(found.ablations["prior_none"].profile, plain.model.profile, rtol=1e-4)  # type: ignore[union-attr]
+    results, comparisons = score([found])
+    assert {r.predictor for r in results if r.kind == "ablation"} == set(found.ablations)
+    beside = {c.b for c in comparisons if c.against == "ablation"}
+    assert beside == set(found.ablations)
+    operator = next(iter(asked.model))
+    assert operator.plan.known == ("interacts",)
+    with pytest.raises(QueryError, match="training knew interacts of genes, and here nothing is known"):
+        operator.predict(("G1", "G2"), "a")
+    said = operator.predict(("G1", "NEVER"), "a", known=known_of(graph))
+    assert np.isfinite(said.effect).all() and said.doubts == ("NEVER was never done in training",)
+    assert all("is let through" in one for one in operator.told_of_known()) and operator.told_of_known()
+
+
+def test_a_run_that_knows_answers_as_its_table_does_and_so_does_a_copy_of_its_numbers() -> None:
+    graph, *_ = by_conditions()
+    table = pd.DataFrame([("G1", "G4"), ("G4", "G9"), ("G1", "G9"), ("G2", "G5")], columns=["source", "target"])
+    facts = {"file": "i.csv", "layout": "columns", "sha256": "0" * 64}
+    add_priors(graph, [Prior("interacts", table.assign(sign=1.0, weight=1.0), facts)])
+    asked = asked_of(graph)
+    operator, known = next(iter(asked.model)), known_of(graph)
+    copy = ConditionEffects(operator.plan)
+    copy.load_state_dict(operator.state_dict())
+    found, _, _ = asked.screen
+    held_out = np.isin(found.condition, HELD_OUT)
+    fold = Fold(~held_out & ~found.is_control, held_out)
+    on_table = predict_responses(conditions_in(found, fold, known), held_out)
+    own, same = (
+        [one.predict(found.parts[i], "a", known=known).effect for i in np.flatnonzero(held_out)]
+        for one in (operator, copy)
+    )
+    np.testing.assert_array_equal(own, same)
+    np.testing.assert_allclose(own, on_table, atol=1e-4)

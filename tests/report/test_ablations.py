@@ -65,3 +65,15 @@ def test_what_was_not_asked_is_told_on_the_page() -> None:
     assert found is not None and found["columns"] == ["messages_off"] and found["others"] == "distribution"
     page = render("ablations.html", ablations=found)
     assert "Features only: not asked: no &lt;features&gt;" in page and "Not ablated: distribution" in page
+
+
+def test_a_prior_helps_where_it_beats_itself_rewired_shuffled_and_taken_away() -> None:
+    results = [result("model", "model", 0.4), result("ridge", "baseline", 0.1)]
+    gains = {"prior_rewired": 0.2, "prior_shuffled": 0.02, "prior_none": 0.3}
+    comparisons = [compared("model", "ridge", 0.3, 0.01)]
+    comparisons += [compared("model", name, gain, 0.05, against="ablation") for name, gain in gains.items()]
+    found = ablations_of(Evaluation(**evaluation(results, comparisons)))
+    assert found is not None and found["columns"] == list(gains)
+    assert found["questions"][0].verdict == "not shown" and "over prior shuffled" in found["questions"][0].rests_on
+    page = render("ablations.html", ablations=found)
+    assert "What is known of genes helps" in page and "Over prior none" in page

@@ -21,6 +21,7 @@ from aivc_graph.evaluation.responses.spread import Axes, Space, axes_of
 from aivc_graph.evaluation.responses.table import Responses, halves_of
 from aivc_graph.evaluation.responses.views import Measured, Predicted, Replicates
 from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.graph.known import Known
 from aivc_graph.operators.intervention.conditions import Conditions, conditions_of
 
 Floats = NDArray[np.floating]
@@ -226,12 +227,17 @@ def scene_of(table: Responses, fold: Fold) -> Scene:
     )
 
 
-def conditions_in(table: Responses, fold: Fold) -> Conditions:
-    """Return what may be learned from in a fold: effects of its training rows, and what was done to all rows."""
+def conditions_in(table: Responses, fold: Fold, known: Known | None = None) -> Conditions:
+    """Return what may be learned from in a fold: effects of its training rows, and what was done to all rows.
+
+    With what is `known` of genes it also says how alike those are to which it was done.
+    """
     _, first, context = np.unique(table.context, return_index=True, return_inverse=True)
     untreated = table.profile[table.control[first]]
+    told = {} if known is None else known.likeness(table.targets)
+    alike = np.stack(list(told.values())) if told else None
     return conditions_of(
-        table.learned(fold.train), table.design, context.reshape(-1), fold.train, table.panel, untreated
+        table.learned(fold.train), table.design, context.reshape(-1), fold.train, table.panel, untreated, alike
     )
 
 

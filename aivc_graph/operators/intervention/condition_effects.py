@@ -13,6 +13,7 @@ from torch import Tensor
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError
+from aivc_graph.graph.known import Known, known_of
 from aivc_graph.graph.screens import (
     EFFECT,
     Setting,
@@ -26,7 +27,16 @@ from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.graph.windows import windows
 from aivc_graph.operators.gate import RESPONSE
 from aivc_graph.operators.intervention.condition_profiles import profiles_of
-from aivc_graph.operators.intervention.condition_stack import RULES, Kind, LeftOut, Stack, answers, fit_stack, kind_of
+from aivc_graph.operators.intervention.condition_stack import (
+    RULES,
+    Kind,
+    LeftOut,
+    Stack,
+    Starts,
+    answers,
+    fit_stack,
+    kind_of,
+)
 from aivc_graph.operators.intervention.conditions import Conditions, Floats, Mask, conditions_of
 from aivc_graph.operators.part import KINDS, LAST_ANSWERS, AbstractPart, Fitting, Shape
 from aivc_graph.settings import Settings
@@ -47,12 +57,15 @@ class ConditionsPlan(Settings):
         Name of each value.
     settings
         Context, parts, doses and hours of each row; controls have no parts.
+    known
+        What was known of genes beforehand: the sources of `Known`.
     """
 
     level: str
     modality: str
     genes: tuple[str, ...]
     settings: tuple[tuple[str, tuple[str, ...], tuple[float, ...], tuple[float, ...]], ...]
+    known: tuple[str, ...] = ()
 
     @property
     def rows(self) -> tuple[Setting, ...]:
@@ -103,9 +116,11 @@ class ConditionEffects(AbstractPart):
     total: Tensor
     number: Tensor
     start: Tensor
+    start_known: Tensor
     products: Tensor
     left_out: Tensor
     missed: Tensor
+    openings: Tensor
 
     def __init__(self, plan: ConditionsPlan) -> None:
         super().__init__(plan)
@@ -116,12 +131,14 @@ class ConditionEffects(AbstractPart):
             for unseen in range(n + 1)
             for seen in itertools.product((False, True), repeat=2)
         ]
-        shape, k = (len(plan.settings), len(plan.genes)), len(RULES) + 1
+        shape, k = (len(plan.settings), len(plan.genes)), len(RULES) + bool(plan.known) + 1
         self.hold("total", torch.zeros(shape, dtype=torch.float64))
         self.hold("number", torch.zeros(shape, dtype=torch.float64))
         self.hold("start", torch.full((SOURCES,), torch.nan, dtype=torch.float64))
+        self.hold("start_known", torch.full((SOURCES + len(plan.known),), torch.nan, dtype=torch.float64))
         self.hold("products", torch.zeros((len(self.kinds), k, k), dtype=torch.float64))
         self.hold("left_out", torch.zeros(len(self.kinds), dtype=torch.int64))
+        self.hold("openings", torch.zeros((len(self.kinds), 2), dtype=torch.float64))
         self.hold("missed", torch.zeros((len(self.kinds), shape[1]), dtype=torch.float64))
 
     @classmethod
@@ -146,8 +163,13 @@ class ConditionEffects(AbstractPart):
         rows = [settings[i] for i in trained]
         if not any(one.parts for one in rows):
             return None
+        known = known_of(graph)
         return ConditionsPlan(
-            level=place[0], modality=place[1], genes=genes_of(graph, *place), settings=tuple(map(tuple, rows))
+            level=place[0],
+            modality=place[1],
+            genes=genes_of(graph, *place),
+            settings=tuple(map(tuple, rows)),
+            known=() if known is None else known.sources,
         )
 
     def fit_windows(self, fitting: Fitting) -> None:
@@ -162,21 +184,24 @@ class ConditionEffects(AbstractPart):
         """
         self.total.zero_()
         self.number.zero_()
-        place = {one: i for i, one in enumerate(self.plan.rows)}
+        place, known = {one: i for i, one in enumerate(self.plan.rows)}, None
         for graph, counted in pieces:
+            known = known or (known_of(graph) if self.plan.known else None)
             settings, of_node = settings_of(graph, self.plan.level, self.plan.modality)
             row_of = np.array([place.get(one, -1) for one in settings] + [-1])[of_node]
             rows = np.flatnonzero(counted & graph.in_split(self.plan.level, names.TRAIN).numpy() & (row_of >= 0))
             self._add(values_of(graph, self.plan.level, self.plan.modality, rows).toarray(), row_of[rows])
-        given = self._conditions([])[0]
+        given = self._conditions([], known)[0]
         stack = fit_stack(given, self.kinds, seed)
-        if stack.start is not None:
-            self.start[: len(stack.start)] = torch.from_numpy(stack.start)
+        for held, found in zip((self.start, self.start_known), stack.start or (), strict=False):
+            if found is not None:
+                held[: len(found)] = torch.from_numpy(found)
         for i, kind in enumerate(self.kinds):
             if kind in stack.evidence:
                 told = stack.evidence[kind]
                 self.products[i], self.left_out[i] = torch.from_numpy(told.products), told.n
                 self.missed[i] = torch.from_numpy(told.missed)
+                self.openings[i] = torch.tensor([told.opening, told.knowing])
 
     def predict(
         self,
@@ -185,6 +210,7 @@ class ConditionEffects(AbstractPart):
         dose: float | tuple[float, ...] | None = None,
         hours: float | tuple[float, ...] | None = None,
         untreated: Floats | None = None,
+        known: Known | None = None,
     ) -> Told:
         """Return the effect of a condition.
 
@@ -196,17 +222,19 @@ class ConditionEffects(AbstractPart):
             One for all parts, or one a part in their alphabetical order; those most used in training if not given.
         untreated
             Profile of the untreated state of a context that training has not (gene,).
+        known
+            What the graph knows of genes, where the run was trained with it.
 
         Raises
         ------
         QueryError
-            If nothing is done, or doses or hours are not as many as parts.
+            If nothing is done, or doses or hours are not as many as parts; nothing known where training knew something.
         """
         own = tuple(sorted(set(parts)))
         if not own:
             raise QueryError("response", "no part", "what is done", "name at least one intervention")
         asked = Setting(context, own, self._amounts(own, dose, 2, "dose"), self._amounts(own, hours, 3, "hours"))
-        given, rows = self._conditions([asked], {} if untreated is None else {context: untreated})
+        given, rows = self._conditions([asked], known, {} if untreated is None else {context: untreated})
         stack = self._stack()
         told = stack.evidence.get(kind_of(given, int(np.flatnonzero(rows)[0])))
         n = 0 if told is None else told.n
@@ -227,6 +255,14 @@ class ConditionEffects(AbstractPart):
                 if seen and not min(seen) <= value <= max(seen):
                     said.append(f"{unit} {value:g} of {part} is outside {min(seen):g} to {max(seen):g}")
         return tuple(said)
+
+    def told_of_known(self) -> list[str]:
+        """Say how far what was known of genes beforehand is let through, by what is asked; nothing without any."""
+        told: dict[str, None] = {}
+        for kind, number, (_, knowing) in zip(self.kinds, self.left_out.tolist(), self.openings.tolist(), strict=True):
+            if self.plan.known and number and kind.unseen:
+                told[f"{kind.unseen} of {kind.parts} never seen: {knowing:.0%}, by {number} left out"] = None
+        return [f"What is known of genes is let through by what left-out conditions gain; {one}." for one in told]
 
     def profile(self, context: str, hours: tuple[float, ...] = ()) -> Floats | None:
         """Return the untreated profile of a context (gene,), of controls of these hours if any; None without any."""
@@ -262,7 +298,9 @@ class ConditionEffects(AbstractPart):
             profile[i] -= 0.0 if control is None else control
         return profile, has
 
-    def _conditions(self, asked: list[Setting], untreated: dict[str, Floats] | None = None) -> tuple[Conditions, Mask]:
+    def _conditions(
+        self, asked: list[Setting], known: Known | None, untreated: dict[str, Floats] | None = None
+    ) -> tuple[Conditions, Mask]:
         """Return training rows and the `asked` ones as a table, and which those are (row,)."""
         effect, has = self._effects()
         kept = [one for one, keep in zip(self.plan.rows, has, strict=True) if keep]
@@ -272,19 +310,31 @@ class ConditionEffects(AbstractPart):
         places, first, context = np.unique([amount_label(one) for one in rows], return_index=True, return_inverse=True)
         states = np.full((len(places), len(self.plan.genes)), np.nan)
         for i, row in enumerate(first):
-            known = self.profile(rows[row].context, rows[row].hours)
-            known = (untreated or {}).get(rows[row].context) if known is None else known
-            states[i] = np.nan if known is None else known
+            state = self.profile(rows[row].context, rows[row].hours)
+            state = (untreated or {}).get(rows[row].context) if state is None else state
+            states[i] = np.nan if state is None else state
         panel = np.array([self.plan.genes.index(part) if part in self.plan.genes else -1 for part in parts], np.int64)
         train = np.arange(len(rows)) < len(kept)
         whole = np.concatenate([effect[has], np.zeros((len(asked), effect.shape[1]))])
-        return conditions_of(whole, design, context.reshape(-1), train, panel, states), ~train
+        alike = self._alike(parts, known)
+        return conditions_of(whole, design, context.reshape(-1), train, panel, states, alike), ~train
+
+    def _alike(self, parts: list[str], known: Known | None) -> Floats | None:
+        """Return how alike parts are by each source that training knew (source, part, part)."""
+        if not self.plan.known:
+            return None
+        if known is None:
+            found = f"training knew {', '.join(self.plan.known)} of genes, and here nothing is known"
+            raise QueryError("response", found, mend="give what the run's graph knows")
+        told, nothing = known.likeness(parts), np.zeros((len(parts), len(parts)))
+        return np.stack([told.get(name, nothing) for name in self.plan.known])
 
     def _stack(self) -> Stack:
-        start = self.start.numpy()[np.isfinite(self.start.numpy())]
-        held = zip(self.products.numpy(), self.left_out.tolist(), self.missed.numpy(), strict=True)
-        evidence = {kind: LeftOut(*one) for kind, one in zip(self.kinds, held, strict=True)}
-        return Stack(start if len(start) else None, evidence)
+        plain, further = (one.numpy()[np.isfinite(one.numpy())] for one in (self.start, self.start_known))
+        start = Starts(plain, further if len(further) else None) if len(plain) else None
+        held = (self.products.numpy(), self.left_out.tolist(), self.missed.numpy(), *self.openings.T.tolist())
+        evidence = {kind: LeftOut(*one) for kind, one in zip(self.kinds, zip(*held, strict=True), strict=True)}
+        return Stack(start, evidence)
 
     def _amounts(
         self, parts: tuple[str, ...], given: float | tuple[float, ...] | None, field: int, name: str

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aivc_graph.operators.gate import LEAST_LEFT_OUT, opening_of
 from aivc_graph.operators.intervention.condition_rules import (
     additive,
     alike_contexts,
@@ -23,7 +24,12 @@ from aivc_graph.operators.intervention.condition_rules import (
     saturated,
 )
 from aivc_graph.operators.intervention.conditions import EVERYWHERE, Conditions, Floats, Ints, Mask, features, loadings
-from aivc_graph.operators.intervention.variance_components import best_linear, likenesses, variances
+from aivc_graph.operators.intervention.variance_components import (
+    best_linear,
+    likenesses,
+    likenesses_known,
+    variances,
+)
 from aivc_graph.operators.stacking import shares_of_rules
 
 RULES = (
@@ -43,9 +49,11 @@ RULES = (
 # Beforehand the rules that tell conditions apart count alike, and speak as loud as one left-out condition.
 BEFOREHAND = np.array([0.2] * 5 + [0.0] * 7)
 FOR_BEFOREHAND = 1.0
-# Left-out conditions that choose the weights; more are drawn down to this, and fewer choose nothing.
+# One more where something is known of parts beforehand: the best linear prediction with these likenesses too.
+KNOWN = "best linear, known"
+MEAN = RULES.index("context mean")
+# Left-out conditions that choose the weights; more are drawn down to this, and fewer than four choose nothing.
 MOST_LEFT_OUT = 40
-LEAST_LEFT_OUT = 4
 LEAST_TRAINED = 3
 
 
@@ -79,11 +87,25 @@ class LeftOut(NamedTuple):
         How many were left out; one that can be left out in several ways counts once.
     missed
         Squared error of each gene, summed over left-out conditions, each answered by the weights of the others (gene,).
+    opening
+        How far the weighed rules are let through beside the mean of the context: wholly but for several parts, none of
+        them seen.
+    knowing
+        How far the rule that knows of parts beforehand is let through beside the others.
     """
 
     products: Floats
     n: int
     missed: Floats
+    opening: float
+    knowing: float
+
+
+class Starts(NamedTuple):
+    """Variance of each source, see `variances`, without and with what is known of parts; the latter None without."""
+
+    plain: Floats
+    known: Floats | None
 
 
 @dataclass(frozen=True)
@@ -93,12 +115,12 @@ class Stack:
     Parameters
     ----------
     start
-        Variance of each source; see `variances`. Nothing where there are too few conditions to tell.
+        Nothing where there are too few conditions to tell.
     evidence
         What left-out conditions say, by kind.
     """
 
-    start: Floats | None
+    start: Starts | None
     evidence: dict[Kind, LeftOut]
 
 
@@ -119,7 +141,8 @@ def predict_responses(given: Conditions, asked: Mask, seed: int = 0) -> Floats:
     far larger than any left out, these do not decide. With fewer than four left out, a combination is told by
     :math:`w_0`, by the additive rule itself where none of as many parts trains, and one part by the mean of all
     training effects. Parts never seen alone are told by the mean of those that were, and by what is known of their
-    genes.
+    genes beforehand, as far as it helps with the left-out ones; of several parts, none of them seen, all this departs
+    from the mean of the context only as far as the left-out conditions support it (`opening_of`).
 
     Parameters
     ----------
@@ -137,8 +160,16 @@ def fit_stack(given: Conditions, kinds: Iterable[Kind], seed: int = 0) -> Stack:
     """Return what training conditions tell of the rules, left out as the `kinds` are asked."""
     if given.train.sum() < LEAST_TRAINED:
         return Stack(None, {})
-    start = variances(given, likenesses(given, loadings(given)))
+    start = starts_of(given)
     return Stack(start, {kind: left_out(given, kind, start, seed) for kind in kinds})
+
+
+def starts_of(given: Conditions) -> Starts:
+    """Return the variances of a table, from which those of fewer rows are sought."""
+    alike = likenesses(given, loadings(given))
+    if not len(given.alike):
+        return Starts(variances(given, alike), None)
+    return Starts(variances(given, alike), variances(given, np.concatenate([alike, likenesses_known(given)])))
 
 
 def answers(given: Conditions, asked: Mask, stack: Stack) -> Floats:
@@ -152,9 +183,10 @@ def answers(given: Conditions, asked: Mask, stack: Stack) -> Floats:
         told = stack.evidence.get(kind)
         several = kind.parts > 1 and bool((given.train & (number == kind.parts)).any())
         if said is not None and told is not None and told.n >= LEAST_LEFT_OUT:
-            answer[i] = weights(told.products, told.n, said[:, i]) @ said[:, i]
+            stacked = weighed(told.products, told.n, said[:, i], told.knowing)
+            answer[i] = told.opening * stacked + (1 - told.opening) * said[MEAN, i]
         elif said is not None and several:
-            answer[i] = BEFOREHAND @ said[:, i]
+            answer[i] = beforehand(len(said)) @ said[:, i]
         elif kind.parts > 1:
             answer[i] = given.told(additive(given, one))[0]
         else:
@@ -171,11 +203,14 @@ def kind_of(given: Conditions, row: int | np.integer) -> Kind:
     return Kind(int(own.sum()), int((own & ~seen).sum()), bool((given.train & here).any()), bool((same & ~here).any()))
 
 
-def rules(given: Conditions, rows: Ints, starts: Mapping[int, Floats] | None = None) -> Floats:
-    """Return what each of `RULES` says (rule, asked, gene); variances are sought from `starts` by context, if given."""
+def rules(given: Conditions, rows: Ints, starts: Mapping[int, Starts] | None = None) -> Floats:
+    """Return what each of `RULES` says, and `KNOWN` where anything is (rule, asked, gene).
+
+    Variances are sought from `starts` by context, if given.
+    """
     sums = given.told(additive(given, rows))
     larger = np.stack([saturated(given.told(alone(given, row))) for row in rows])
-    of_parts = np.zeros((4, *sums.shape))
+    of_parts = np.zeros((4 + bool(len(given.alike)), *sums.shape))
     for where, some, own in given.of_contexts(rows):
         of_parts[:, some] = _by_parts(own, rows[some], (starts or {}).get(where))
     shares = (
@@ -185,20 +220,30 @@ def rules(given: Conditions, rows: Ints, starts: Mapping[int, Floats] | None = N
         mean_of_context(given, rows),
         mean(given, rows),
     )
-    return np.stack([sums, larger, *of_parts, *(given.told(one) for one in shares), np.zeros_like(sums)])
+    plain = [sums, larger, *of_parts[:4], *(given.told(one) for one in shares), np.zeros_like(sums)]
+    return np.stack([*plain, *of_parts[4:]])
 
 
-def _by_parts(given: Conditions, rows: Ints, start: Floats | None) -> Floats:
+def _by_parts(given: Conditions, rows: Ints, start: Starts | None) -> Floats:
     """Return what the rules say that learn from conditions with other parts (rule, asked, gene)."""
     known = loadings(given)
     x, alike = features(given.parts, known), likenesses(given, known)
-    shares = (
+    plain, further = (None, None) if start is None else start
+    shares = [
         bilinear_ridge(given, rows, x),
         kernel_ridge(given, rows, x),
-        best_linear(given, rows, alike, variances(given, alike, start)),
+        best_linear(given, rows, alike, variances(given, alike, plain)),
         nearest(given, rows, x),
-    )
+    ]
+    if len(given.alike):
+        alike = np.concatenate([alike, likenesses_known(given)])
+        shares.append(best_linear(given, rows, alike, variances(given, alike, further)))
     return np.stack([given.told(one) for one in shares])
+
+
+def beforehand(k: int) -> Floats:
+    """Return the weight of each of `k` rules before anything was left out (rule,)."""
+    return np.pad(BEFOREHAND, (0, k - len(RULES)))
 
 
 def weights(products: Floats, n_left_out: int, said: Floats) -> Floats:
@@ -206,30 +251,54 @@ def weights(products: Floats, n_left_out: int, said: Floats) -> Floats:
 
     `products` are those of the rules and the truth with each other, summed over left-out conditions; see `LeftOut`.
     """
-    k = len(RULES)
+    k = len(said)
     square, cross = products[:k, :k], products[:k, k]
     drawn = FOR_BEFOREHAND / 2 * (square / n_left_out + said @ said.T / said.shape[1])
-    return shares_of_rules(square + drawn, cross + drawn @ BEFOREHAND, BEFOREHAND)
+    return shares_of_rules(square + drawn, cross + drawn @ beforehand(k), beforehand(k))
 
 
-def left_out(given: Conditions, kind: Kind, start: Floats, seed: int = 0) -> LeftOut:
+def weighed(products: Floats, n_left_out: int, said: Floats, knowing: float) -> Floats:
+    """Return what the weighed rules say (gene,), the one that knows let through as far as `knowing`."""
+    k = len(RULES)
+    plain = np.r_[np.arange(k), len(said)]
+    answer = weights(products[np.ix_(plain, plain)], n_left_out, said[:k]) @ said[:k] if knowing < 1 else 0.0
+    return np.asarray(
+        (1 - knowing) * answer + (knowing * weights(products, n_left_out, said) @ said if knowing else 0.0)
+    )
+
+
+def left_out(given: Conditions, kind: Kind, start: Starts, seed: int = 0) -> LeftOut:
     """Return what training conditions say that are left out as a kind is asked."""
     starts, found = {EVERYWHERE: start}, []
     for row, ways in itertools.groupby(_left_out(given, kind, seed), key=lambda one: one[0]):
         one = np.array([row])
         for where, _, own in given.of_contexts(one):
             if where not in starts:
-                starts[where] = variances(own, likenesses(own, loadings(own)))
+                starts[where] = starts_of(own)
         said = np.stack([np.concatenate([rules(fewer, one, starts)[:, 0], given.effect[one]]) for _, fewer in ways])
         found.append((said, np.einsum("wig,wjg->ij", said, said) / len(said) / said.shape[2]))
-    k, missed = len(RULES), np.zeros(given.effect.shape[1])
-    products = sum((own for _, own in found), np.zeros((k + 1, k + 1)))
+    size = len(RULES) + bool(len(given.alike)) + 1
+    products = sum((own for _, own in found), np.zeros((size, size)))
+    several = len(found) - 1 >= LEAST_LEFT_OUT
+    residuals: list[Floats] = []  # of the mean of the context, the rules alone, and with what is known (3, way, gene)
     for ways_said, own in found:
-        for one_said in ways_said:
-            several = len(found) - 1 >= LEAST_LEFT_OUT
-            weight = weights(products - own, len(found) - 1, one_said[:k]) if several else BEFOREHAND
-            missed += (weight @ one_said[:k] - one_said[k]) ** 2 / len(ways_said)
-    return LeftOut(products, len(found), missed)
+        each = []
+        for one in ways_said:
+            said, others = one[:-1], (products - own, len(found) - 1)
+            both = [
+                weighed(*others, said, knowing) if several else beforehand(size - 1) @ said for knowing in (0.0, 1.0)
+            ]
+            each.append(np.stack([said[MEAN], *both]) - one[-1])
+        residuals.append(np.stack(each, axis=1))
+    losses = np.array([(one**2).mean(axis=(1, 2)) for one in residuals]).reshape(-1, 3)
+    knowing = opening_of(losses[:, 1] - losses[:, 2]) if size > len(RULES) + 1 else 0.0
+    stacked = [(1 - knowing) * one[1] + knowing * one[2] for one in residuals]
+    gains = losses[:, 0] - np.array([(one**2).mean() for one in stacked])
+    opening = opening_of(gains) if kind.parts > 1 and kind.unseen == kind.parts else 1.0
+    missed = np.zeros(given.effect.shape[1])
+    for one, own in zip(residuals, stacked, strict=True):
+        missed += ((opening * own + (1 - opening) * one[0]) ** 2).mean(axis=0)
+    return LeftOut(products, len(found), missed, opening, knowing)
 
 
 def _left_out(given: Conditions, kind: Kind, seed: int) -> Iterator[tuple[np.integer, Conditions]]:

@@ -48,6 +48,8 @@ class Conditions:
         The median of how far apart the training contexts are; not a number with fewer than two that are known.
     by_context
         Whether there is training in several contexts, so that something can be said of how they differ.
+    alike
+        How alike parts are by each source of what is known beforehand (source, part, part); see `Known.likeness`.
     """
 
     effect: Floats
@@ -60,6 +62,7 @@ class Conditions:
     apart: Floats
     width: float
     by_context: bool
+    alike: Floats
 
     def without(self, left: Mask) -> Conditions:
         """Return the same with fewer training rows."""
@@ -100,6 +103,7 @@ def conditions_of(
     train: Mask,
     panel: Ints | None = None,
     untreated: Floats | None = None,
+    alike: Floats | None = None,
 ) -> Conditions:
     """Return a table of conditions; effects of rows that do not train are not read. See `Conditions`."""
     seen = np.where(train[:, None], effect, 0.0)
@@ -110,9 +114,9 @@ def conditions_of(
     between = apart[np.ix_(contexts, contexts)][np.triu_indices(len(contexts), 1)]
     known = between[np.isfinite(between)]
     width = float(np.median(known)) if len(known) else float("nan")
-    return Conditions(
-        seen, seen @ seen.T, parts, context, train, panel, untreated, apart, width, by_context=len(contexts) > 1
-    )
+    alike = np.zeros((0, parts.shape[1], parts.shape[1])) if alike is None else alike
+    several = len(contexts) > 1
+    return Conditions(seen, seen @ seen.T, parts, context, train, panel, untreated, apart, width, several, alike)
 
 
 def states_apart(untreated: Floats) -> Floats:

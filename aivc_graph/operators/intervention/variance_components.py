@@ -39,6 +39,12 @@ def likenesses(given: Conditions, known: Floats | None) -> Floats:
     return np.stack(found)
 
 
+def likenesses_known(given: Conditions) -> Floats:
+    """Return how alike rows are by what is known of their parts beforehand (source, row, row)."""
+    own = given.parts.astype(float)
+    return np.asarray(own @ given.alike @ own.T)
+
+
 def variances(given: Conditions, alike: Floats, start: Floats | None = None) -> Floats:
     r"""Return the variance of each source, and of the rest, as shares of the mean square of training effects.
 

@@ -12,14 +12,16 @@ import pandas as pd
 from aivc_graph.errors import ConfigError, unknown_name
 from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.evaluation.responses.activities import in_pathways
-from aivc_graph.evaluation.responses.asking import conditions_in, examine
+from aivc_graph.evaluation.responses.asking import Exam, conditions_in, examine
 from aivc_graph.evaluation.responses.leaks import Leaks, refuse
 from aivc_graph.evaluation.responses.of_graph import TASK, conditions_of_graph, held_out_conditions
 from aivc_graph.evaluation.responses.predictions import check_controls
 from aivc_graph.evaluation.responses.questions import Fold, Question, question_of
 from aivc_graph.evaluation.responses.table import Responses
+from aivc_graph.evaluation.responses.views import Predicted
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.evaluation.settings import QuestionConfig
+from aivc_graph.graph.known import CONTROLS, Known, known_of
 from aivc_graph.graph.screens import EFFECT, Setting, screened
 from aivc_graph.operators.intervention.condition_effects import ConditionEffects
 from aivc_graph.operators.intervention.condition_stack import LEAST_TRAINED, predict_responses
@@ -51,15 +53,17 @@ def conditions(asked: Asked) -> list[Scored]:
     refuse(list(told), where, ACCEPT, accept=bool((asked.config.task.split or {}).get("share_content")))
     operator = next((part for part in asked.model.modules() if isinstance(part, ConditionEffects)), None)
     weights = None if asked.weights is None or effects else Footprints(asked.weights, table.genes)
-    scored = []
+    scored, known = [], known_of(asked.graph)
     for question in questions:
         started = time.perf_counter()
         exam, fewest = examine(table, question), min(int(fold.train.sum()) for fold in question.folds)
-        answers = [] if fewest < LEAST_TRAINED else [_told(operator, table, settings, fold) for fold in question.folds]
+        folds = question.folds if fewest >= LEAST_TRAINED else ()
+        answers = [_told(operator, table, settings, fold, known) for fold in folds]
         why = "" if answers else f"fewer than {LEAST_TRAINED} conditions to learn from ({fewest})"
         split = asked.split if question.name.startswith(TASK) else "test"
         one = exam.scored(
             exam.of_effects(answers) if answers else None,
+            _controls(exam, known, asked.tissue.seed) if answers else {},
             no_model=why,
             split=split,
             modality=place[1],
@@ -100,15 +104,30 @@ def _asked_by(given: QuestionConfig, table: Responses, frame: pd.DataFrame) -> Q
     return question_of(design, table, frame, given.within)
 
 
-def _told(operator: ConditionEffects | None, table: Responses, settings: list[Setting], fold: Fold) -> Floats:
+def _controls(exam: Exam, known: Known | None, seed: int) -> dict[str, Predicted]:
+    """Return what is answered with the prior rewired, shuffled and taken away: what that loses is the prior's."""
+    if known is None:
+        return {}
+    controls = {f"prior_{kind}": known.control(kind, seed) for kind in CONTROLS}
+    return {
+        name: exam.answer(
+            lambda table, fold, one=one: predict_responses(conditions_in(table, fold, one), fold.asked)  # type: ignore[misc]
+        )
+        for name, one in controls.items()
+    }
+
+
+def _told(
+    operator: ConditionEffects | None, table: Responses, settings: list[Setting], fold: Fold, known: Known | None
+) -> Floats:
     """Return the effect of each asked row (asked, gene); its control is told to everyone."""
     rows = np.flatnonzero(fold.asked)
     trained = {settings[i] for i in np.flatnonzero(fold.train)}
     if operator is None or trained != {one for one in operator.plan.rows if one.parts}:
-        return predict_responses(conditions_in(table, fold), fold.asked)
+        return predict_responses(conditions_in(table, fold, known), fold.asked)
     said = []
     for i in rows:
         one = settings[i]
         untreated = table.profile[table.control[i]] if table.unmeasured is None else None
-        said.append(operator.predict(one.parts, one.context, one.doses, one.hours, untreated).effect)
+        said.append(operator.predict(one.parts, one.context, one.doses, one.hours, untreated, known).effect)
     return np.stack(said)

@@ -10,6 +10,7 @@ from aivc_graph import names
 from aivc_graph.query.answers import asked_modality, expression_table, measured_genes
 from aivc_graph.query.places import NICHE
 from aivc_graph.query.questions.question import NODES, QUESTIONS, TABLE, AbstractNicheQuestion, Symbols
+from aivc_graph.query.unmeasured import known_genes, with_unmeasured
 
 if TYPE_CHECKING:
     from aivc_graph.query.virtual_tissue import VirtualTissue
@@ -30,6 +31,9 @@ class ExpressionQuestion(AbstractNicheQuestion):
     of the sections did; at ``niche`` a table with the mean, its 95 % interval over sections
     (or over regions, where there are fewer than five sections) and the measured mean. An unknown gene is refused with
     the nearest one, and so is a level at which it was not counted.
+
+    A gene that was not measured, but of which the run's priors know something, is told from them: ``measured`` is false
+    in ``var``, and ``layers`` hold ``lower`` and ``upper``, not a number of measured genes.
     """
 
     endings: ClassVar[tuple[str, ...]] = NODES
@@ -46,9 +50,12 @@ class ExpressionQuestion(AbstractNicheQuestion):
         of_niches = self.at == NICHE
         level = tissue.level(None if of_niches else self.at)
         modality = asked_modality(tissue.model, level, self.modality)
-        chosen = measured_genes(tissue.model, level, self.genes, modality)
+        further = known_genes(tissue, level, self.genes, modality)
+        own = self.genes if self.genes is None else [gene for gene in self.genes if gene not in further]
+        chosen = measured_genes(tissue.model, level, own, modality)
         niche = tissue.niches(self.k, self.resolution, level).obs[NICHE] if of_niches else None
-        return expression_table(tissue.model, tissue.graph, level, chosen, niche, modality)
+        table = expression_table(tissue.model, tissue.graph, level, chosen, niche, modality)
+        return with_unmeasured(table, tissue, level, further, niche) if further else table
 
     def written_as(self) -> tuple[str, ...]:
         """Return the endings of a table for niches, else of an AnnData."""

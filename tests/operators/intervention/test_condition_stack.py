@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
+from aivc_graph.operators.gate import opening_of
 from aivc_graph.operators.intervention import condition_rules
 from aivc_graph.operators.intervention.condition_rules import additive
 from aivc_graph.operators.intervention.condition_stack import (
     RULES,
     Kind,
+    Stack,
+    Starts,
+    answers,
+    fit_stack,
     kind_of,
     left_out,
     predict_responses,
@@ -157,9 +162,9 @@ def test_parts_never_seen_fall_back_on_the_mean_of_all_parts() -> None:
 
 def test_weights_are_shares_and_leave_a_rule_that_tells_nothing() -> None:
     given, asked = held_out(screen("saturates"))
-    start = variances(given, likenesses(given, None))
-    products, n, _ = left_out(given, Kind(2, 0, True, False), start)
-    assert n == 17
+    start = Starts(variances(given, likenesses(given, None)), None)
+    products, n, _, opening, knowing = left_out(given, Kind(2, 0, True, False), start)
+    assert n == 17 and opening == 1.0 and knowing == 0.0
     for said in rules(given, np.flatnonzero(asked), {EVERYWHERE: start}).transpose(1, 0, 2):
         found = weights(products, n, said)
         assert (found >= 0).all() and found.sum() == pytest.approx(1.0)
@@ -194,7 +199,7 @@ def test_one_condition_missing_in_a_context_is_told_from_contexts_alike() -> Non
     given = whole.without(asked)
     row = int(np.flatnonzero(asked)[0])
     assert kind_of(given, row) == Kind(1, 0, True, True)
-    start = variances(given, likenesses(given, None))
+    start = Starts(variances(given, likenesses(given, None)), None)
     assert left_out(given, kind_of(given, row), start).n == given.train.sum()
     elsewhere = error(rules_of_baselines(given, asked)["same_elsewhere"], whole, asked)
     assert error(predict_responses(given, asked), whole, asked) < 0.1 * elsewhere
@@ -259,7 +264,7 @@ def test_a_single_left_out_condition_chooses_nothing() -> None:
     train = ((whole.context == 0) & whole.parts[:, :3].any(axis=1)) | ((whole.context == 1) & whole.parts[:, 0])
     asked = (whole.context == 2) & whole.parts[:, 0]
     given, row = whole.without(~train), int(np.flatnonzero(asked)[0])
-    start = variances(given, likenesses(given, None))
+    start = Starts(variances(given, likenesses(given, None)), None)
     assert left_out(given, kind_of(given, row), start).n == 1
     np.testing.assert_allclose(predict_responses(given, asked)[0], whole.effect[train].mean(axis=0), atol=1e-12)
 
@@ -291,3 +296,51 @@ def test_a_part_that_trains_in_another_context_alone_is_told_from_there() -> Non
     row = int(np.flatnonzero(gone)[0])
     assert (given.of_its_context(row) == given.train).all()
     assert set(whole.context[given.of_its_context(int(np.flatnonzero(whole.context == 1)[-1]))]) == {1}
+
+
+def families(seed: int, known: bool) -> tuple[Conditions, np.ndarray]:
+    """Return 24 singles in four families that do alike, of which a prior knows the families, or others drawn."""
+    rng = np.random.default_rng(seed)
+    family = np.arange(24) % 4
+    effect = rng.normal(size=(4, GENES))[family] + 0.4 * rng.normal(size=(24, GENES))
+    told = family if known else rng.permutation(family)
+    alike = (told[:, None] == told).astype(float)[None]
+    return conditions_of(effect, np.eye(24, dtype=bool), np.zeros(24, int), np.ones(24, bool), alike=alike), effect
+
+
+def test_a_prior_tells_parts_that_were_never_seen_and_a_drawn_one_costs_nothing() -> None:
+    errors = {}
+    for known in (True, False):
+        whole, effect = families(0, known)
+        asked = np.arange(24) < 4
+        given = whole.without(asked)
+        blind = conditions_of(effect, whole.parts, whole.context, ~asked)
+        stack = fit_stack(given, {kind_of(given, 0)})
+        assert (stack.evidence[kind_of(given, 0)].knowing > 0.9) == known
+        said, unknowing = answers(given, asked, stack), predict_responses(blind, asked)
+        errors[known] = ((said - effect[asked]) ** 2).mean() / ((unknowing - effect[asked]) ** 2).mean()
+    assert errors[True] < 0.4
+    assert errors[False] < 1.02
+
+
+def test_unseen_pairs_stay_at_the_mean_of_the_context_unless_left_out_ones_gain_by_more_than_their_error() -> None:
+    assert opening_of(np.array([0.1, 0.11, 0.09, 0.1])) > 0.95
+    assert opening_of(np.array([0.5, -0.4, 0.3, -0.2])) == 0.0
+    assert opening_of(np.array([-0.1, -0.11, -0.09, -0.1])) == 0.0
+    assert opening_of(np.array([0.1, 0.1])) == 0.0
+    gains = np.array([0.3, 0.1, 0.2, 0.0])
+    assert opening_of(gains) == pytest.approx(1 - gains.var(ddof=1) / 4 / 0.15**2)
+    rng = np.random.default_rng(0)
+    pairs = np.array([np.isin(np.arange(16), (2 * i, 2 * i + 1)) for i in range(8)])
+    effect = 1.0 + rng.normal(size=(8, GENES))
+    asked = np.arange(8) == 0
+    given = conditions_of(effect, pairs, np.zeros(8, int), ~asked)
+    kind = kind_of(given, 0)
+    assert kind == Kind(2, 2, True, False)
+    stack = fit_stack(given, {kind})
+    mean, said = effect[1:].mean(axis=0), answers(given, asked, stack)[0]
+    whole = answers(given, asked, Stack(stack.start, {kind: stack.evidence[kind]._replace(opening=1.0)}))[0]
+    opening = stack.evidence[kind].opening
+    np.testing.assert_allclose(said, opening * whole + (1 - opening) * mean)
+    shut = answers(given, asked, Stack(stack.start, {kind: stack.evidence[kind]._replace(opening=0.0)}))[0]
+    np.testing.assert_allclose(shut, mean)
