@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from scipy.linalg import eigh
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from aivc_graph.errors import ModelError
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.operators.counts import CountInput
 from aivc_graph.operators.measurement.distribution import off
+from aivc_graph.operators.measurement.moments import Piece, gram, moment_times, squares_of
 from aivc_graph.operators.measurement.panel_components import Factors, PanelMoment, factors_of, joint_components
 from aivc_graph.operators.part import Fitting
 from aivc_graph.operators.ridge import ridge
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from aivc_graph.operators.measurement.negative_binomial import NegativeBinomialMeasurement as Measurement
 
 Floats = NDArray[np.floating]
-# log1p of scaled counts (node, molecule), means (section, molecule), and the section of each node (node,).
-Piece = tuple[sparse.csr_matrix, Floats, NDArray[np.int64]]
 
 LEAST_PAIRS = 10
 # Values that are made dense at once, and molecules up to which the whole second moment is kept.
@@ -83,17 +81,17 @@ def fit_components(part: Measurement, fitting: Fitting) -> None:
         return _keep_factors(part, joint_components(_moments(scaled, panels), n, latent, fitting.generator))
     number = sum(len(section) for _, _, section in scaled)
     if n <= MOST_MOLECULES:
-        moment = sum(_gram(*piece) for piece in scaled)
+        moment = sum(gram(*piece) for piece in scaled)
         _, vectors = eigh(moment / number, subset_by_index=(n - latent, n - 1))
         vectors = vectors[:, ::-1]
     else:
         vectors = fitting.generator.standard_normal((n, min(latent + SPARE, n))).astype(np.float32)
         for _ in range(SWEEPS):
-            vectors = np.linalg.qr(sum(_moment_times(*piece, vectors) for piece in scaled))[0]
-        _, turn = eigh(vectors.T @ sum(_moment_times(*piece, vectors) for piece in scaled))
+            vectors = np.linalg.qr(sum(moment_times(*piece, vectors) for piece in scaled))[0]
+        _, turn = eigh(vectors.T @ sum(moment_times(*piece, vectors) for piece in scaled))
         vectors = (vectors @ turn)[:, ::-1][:, :latent]
-    squares = np.sum([_squares(*piece) for piece in scaled], axis=0) / number
-    along = np.sum([(vectors * _moment_times(*piece, vectors)).sum(axis=0) for piece in scaled], axis=0) / number
+    squares = np.sum([squares_of(*piece) for piece in scaled], axis=0) / number
+    along = np.sum([(vectors * moment_times(*piece, vectors)).sum(axis=0) for piece in scaled], axis=0) / number
     _keep_factors(part, factors_of(vectors, along, squares))
 
 
@@ -121,43 +119,13 @@ def _moments(scaled: list[Piece], panels: list[Floats]) -> list[PanelMoment]:
     return list(found.values())
 
 
-def _weighed(
-    part: Measurement, data: CountInput, rows: NDArray[np.int64]
-) -> tuple[sparse.csr_matrix, Floats, NDArray[np.int64]]:
+def _weighed(part: Measurement, data: CountInput, rows: NDArray[np.int64]) -> Piece:
     """Return scaled counts of `rows` and means of sections, weighed by the importance of molecules; and sections."""
     scaled, mean = to_scipy_csr(data.scaled.forward_csr.cpu())[rows], data.section_mean.cpu().numpy()
     if (importance := part.importance) is not None:
         weight = importance.cpu().numpy()
         scaled, mean = scaled.multiply(weight).tocsr(), mean * weight
     return scaled, mean, data.section.cpu().numpy()[rows]
-
-
-def _gram(scaled: sparse.csr_matrix, mean: Floats, section: NDArray[np.int64]) -> Floats:
-    total = np.zeros((scaled.shape[1], scaled.shape[1]), np.float32)
-    for start in range(0, len(section), 4000):
-        centred = scaled[start : start + 4000].toarray() - mean[section[start : start + 4000]]
-        total = total + centred.T @ centred
-    return total
-
-
-def _squares(scaled: sparse.csr_matrix, mean: Floats, section: NDArray[np.int64]) -> Floats:
-    """Return the summed squares of each molecule (molecule,) about the mean of the node's section."""
-    number = np.bincount(section, minlength=len(mean))
-    by_section = sparse.csr_matrix(
-        (np.ones(len(section)), (section, np.arange(len(section)))), (len(mean), len(section))
-    )
-    summed = np.asarray((by_section @ scaled).todense())
-    found = np.asarray(scaled.multiply(scaled).sum(axis=0)).ravel() - (2 * summed * mean).sum(axis=0)
-    return np.maximum(found + number @ mean**2, 0.0)
-
-
-def _moment_times(scaled: sparse.csr_matrix, mean: Floats, section: NDArray[np.int64], vectors: Floats) -> Floats:
-    """Return ``XᵀX vectors`` of centred rows X, which are never made dense."""
-    told = scaled @ vectors - (mean @ vectors)[section]
-    by_section = sparse.csr_matrix(
-        (np.ones(len(section)), (section, np.arange(len(section)))), (len(mean), len(section))
-    )
-    return np.asarray(scaled.T @ told - mean.T @ (by_section @ told))
 
 
 def thinning_noise(part: Measurement, fitting: Fitting) -> Tensor:
@@ -219,7 +187,7 @@ def _ridge_into(pairs: list[Piece], state: Floats, group: NDArray[np.int64]) -> 
     width = min(rows, 200)
     axes = np.random.default_rng(0).standard_normal((molecules, width + SPARE)).astype(np.float32)
     for _ in range(SWEEPS):
-        axes = np.linalg.qr(sum(_moment_times(*piece, axes) for piece in pairs))[0]
+        axes = np.linalg.qr(sum(moment_times(*piece, axes) for piece in pairs))[0]
     x = np.concatenate([scaled @ axes - (mean @ axes)[section] for scaled, mean, section in pairs])
     found = ridge(x, state, group)
     return axes @ found, ((state - x @ found) ** 2).mean(axis=0)
