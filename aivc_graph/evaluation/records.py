@@ -134,6 +134,8 @@ class Evaluation(Settings):
         By task: how often intervals hold, and the band that donors held out would need.
     inversions
         Where ranking by a readout and by reconstruction error disagree.
+    assays
+        By level, modality and section: whether what the model draws looks like what was measured.
     card
         What the run assumes, what it was trained and scored on, and what was not evaluated.
     """
@@ -147,6 +149,7 @@ class Evaluation(Settings):
     units: tuple[UnitScores, ...] = ()
     calibration: tuple[dict[str, Any], ...] = ()
     inversions: tuple[dict[str, Any], ...] = ()
+    assays: tuple[dict[str, Any], ...] = ()
     card: dict[str, Any] | None = None
 
     @model_validator(mode="after")

@@ -32,6 +32,7 @@ from aivc_graph.pipeline.card import card_of
 from aivc_graph.pipeline.tasks.task import HIDDEN, TASKS, Asked
 from aivc_graph.pipeline.truth import check_truth, find_truth
 from aivc_graph.query.ablations import ABLATIONS, Given, ablated
+from aivc_graph.query.predictive_checks import predictive_checks
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.report.write import PAGE
 from aivc_graph.training.checkpoint import WEIGHTS, check_model
@@ -187,6 +188,7 @@ def _put_together(
             *(band for s in scored if s.readout == READOUT and (band := bands_of(s)) is not None),
         ),
         inversions=tuple(inversions_of(results)),
+        assays=tuple(predictive_checks(asked.model, asked.graph, {v: asked.scored(v) for v in asked.graph.levels})),
         card=card_of(asked, scored, risk, not_asked, leaks, controls),
     )
 

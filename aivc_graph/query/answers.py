@@ -19,7 +19,7 @@ from aivc_graph.graph.terms import depth_of, raw_values
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import EXPRESSION
-from aivc_graph.query.expression_interval import factor_between
+from aivc_graph.query.panel_intervals import factor_between
 from aivc_graph.query.states import run_windows
 
 if TYPE_CHECKING:

@@ -82,10 +82,10 @@ def with_unmeasured(
         X=np.concatenate([table.X, expected], axis=1),
         obs=table.obs,
         var=pd.concat([table.var, pd.DataFrame({"measured": False}, index=genes)]),
-        layers={
-            "measured": np.concatenate([table.layers["measured"], np.full_like(expected, np.nan)], axis=1),
-            "lower": np.concatenate([table.layers.get("lower", none), lower], axis=1),
-            "upper": np.concatenate([table.layers.get("upper", none), upper], axis=1),
+        layers={"measured": np.concatenate([table.layers["measured"], np.full_like(expected, np.nan)], axis=1)}
+        | {
+            name: np.concatenate([table.layers.get(name, none), bound], axis=1)
+            for name, bound in (("lower", lower), ("upper", upper))
         },
     )
     answer.obsm["spatial"] = table.obsm["spatial"]

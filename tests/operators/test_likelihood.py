@@ -1,60 +1,137 @@
-"""The negative binomial against torch's own, and its hand-written gradients against automatic ones."""
+"""Laws of counts against scipy's, and their hand-written gradients against automatic ones."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
+from scipy import stats
+from torch import Tensor
 
 from aivc_graph.operators.measurement import likelihood
-from aivc_graph.operators.measurement.likelihood import negative_binomial_nll
+from aivc_graph.operators.measurement.background import BackgroundForeground
+from aivc_graph.operators.measurement.bernoulli import Bernoulli, depth_of_open
+from aivc_graph.operators.measurement.distribution import AbstractCounts, NegativeBinomial
+from aivc_graph.operators.measurement.poisson import Poisson
+from aivc_graph.operators.measurement.zero_inflated import ZeroInflatedNegativeBinomial
+
+NODES, MOLECULES = 40, 12
+LAWS: list[type[AbstractCounts]] = [
+    NegativeBinomial,
+    ZeroInflatedNegativeBinomial,
+    BackgroundForeground,
+    Poisson,
+    Bernoulli,
+]
 
 
-def _problem(sections: int) -> tuple[torch.Tensor, ...]:
+def counts() -> Tensor:
     torch.manual_seed(0)
-    counts = torch.poisson(torch.rand(40, 12) * 3)
-    counts[0] = 0
-    counts[1, 3] = 500  # beyond the table of small counts
-    z, weight = torch.randn(40, 3, requires_grad=True), torch.randn(12, 3, requires_grad=True)
-    bias, dispersion = torch.randn(sections, 12, requires_grad=True), torch.randn(12, requires_grad=True)
-    node_weight = torch.rand(40)
-    node_weight[5] = 0
-    molecule = (torch.arange(12) % 3 > 0).float()
-    return z, weight, bias, dispersion, counts, torch.arange(40) % sections, node_weight, molecule
+    found = torch.poisson(torch.rand(NODES, MOLECULES) * 3)
+    found[0] = 0
+    found[1, 3] = 500  # beyond the table of small counts
+    return found
 
 
-def _reference(z, weight, bias, dispersion, counts, section, node_weight, molecule) -> torch.Tensor:
-    mu = (torch.softmax(z @ weight.T + bias[section], 1) * counts.sum(1, keepdim=True)).clamp_min(1e-10)
-    law = torch.distributions.NegativeBinomial(dispersion.exp(), logits=mu.log() - dispersion)
-    return -(node_weight[:, None] * molecule * law.log_prob(counts)).sum()
+def said(law: type[AbstractCounts], sections: int = 2) -> AbstractCounts:
+    """Return a law of the nodes of some sections; of mixtures, molecule 3 is shut."""
+    torch.manual_seed(1)
+    z, weight, bias = torch.randn(NODES, 3), torch.randn(MOLECULES, 3), torch.randn(sections, MOLECULES)
+    logit = torch.randn(MOLECULES)
+    logit[3] = -torch.inf
+    given: dict[str, Any] = {
+        "log_dispersion": torch.randn(MOLECULES),
+        "logit": logit,
+        "log_background": torch.randn(sections, MOLECULES) - 3,
+        "slope": torch.randn(MOLECULES, 3),
+    }
+    own = {name: given[name] for name in law.__dataclass_fields__ if name in given}
+    return law(z, weight, bias, torch.arange(NODES) % sections, counts().sum(dim=1) + 1, **own)
 
 
-@pytest.mark.parametrize("sections", [1, 3])
-@pytest.mark.parametrize("chunk", [50, 4_000_000])
-def test_value_and_gradients_equal_torch_distributions(
-    sections: int, chunk: int, monkeypatch: pytest.MonkeyPatch
+def learnt(one: AbstractCounts) -> list[Tensor]:
+    leaves = [one.z, one.weight, one.bias, *one.parameters]
+    return [leaf.requires_grad_() for leaf in leaves]
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_probabilities_are_those_of_scipy(law: type[AbstractCounts]) -> None:
+    one, y = said(law), counts().numpy()
+    mu = one.rate().double().numpy()
+    own = {name: value.double().numpy() for name, value in vars(one).items() if value is not None}
+    if law is Poisson:
+        told = stats.poisson.logpmf(y, mu)
+    elif law is Bernoulli:
+        told = np.where(y > 0, stats.poisson.logsf(0, mu), stats.poisson.logpmf(0, mu))
+    else:
+        theta = np.exp(own["log_dispersion"])
+        told = stats.nbinom.logpmf(y, theta, theta / (theta + mu))
+    if law is ZeroInflatedNegativeBinomial:
+        pi = 1 / (1 + np.exp(-own["logit"]))
+        told = np.log(pi * (y == 0) + (1 - pi) * np.exp(told))
+    if law is BackgroundForeground:
+        pi = 1 / (1 + np.exp(-(own["logit"] + own["z"] @ own["slope"].T)))
+        low = own["depth"][:, None] * np.exp(own["log_background"])[one.section.numpy()]
+        told = np.log(pi * stats.nbinom.pmf(y, theta, theta / (theta + low)) + (1 - pi) * np.exp(told))
+    np.testing.assert_allclose(one.log_prob(counts()).numpy(), told, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize(("sections", "chunk"), [(1, 4_000_000), (3, 50)])
+def test_value_and_gradients_equal_those_of_the_dense_log_probability(
+    law: type[AbstractCounts], sections: int, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(likelihood, "CHUNK_ELEMENTS", chunk)
-    z, weight, bias, dispersion, counts, *rest = _problem(sections)
-    parameters = (z, weight, bias, dispersion)
-    ours = negative_binomial_nll(*parameters, counts.to_sparse_csr(), *rest)
-    theirs = _reference(*parameters, counts, *rest)
+    one, node, molecule = said(law, sections), torch.rand(NODES), (torch.arange(MOLECULES) % 3 > 0).float()
+    node[5] = 0
+    y = (counts() > 0).float() if law is Bernoulli else counts()
+    leaves = learnt(one)
+    ours = one.nll(y.to_sparse_csr(), node, molecule)
+    shown = torch.where(molecule > 0, one.log_prob(y), 0.0)
+    theirs = -(node @ shown.sum(dim=1))
     assert torch.allclose(ours, theirs, rtol=1e-5)
-    for a, b in zip(torch.autograd.grad(ours, parameters), torch.autograd.grad(theirs, parameters), strict=True):
-        assert torch.allclose(a, b, atol=1e-4, rtol=1e-4)
+    for a, b in zip(torch.autograd.grad(ours, leaves), torch.autograd.grad(theirs, leaves), strict=True):
+        # Of a molecule that is shut the slope by its logit is nothing; through an infinity it is no number.
+        assert torch.isfinite(a).all()
+        assert torch.allclose(a, torch.where(torch.isfinite(b), b, 0.0), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("law", [ZeroInflatedNegativeBinomial, BackgroundForeground])
+def test_a_mixture_that_is_shut_is_the_negative_binomial(law: type[AbstractCounts]) -> None:
+    mixture, plain = said(law), said(NegativeBinomial)
+    own = vars(plain)
+    shut = law(**vars(mixture) | {name: own[name] for name in own} | {"logit": torch.full((MOLECULES,), -torch.inf)})
+    torch.testing.assert_close(shut.log_prob(counts()), plain.log_prob(counts()))
+    torch.testing.assert_close(shut.shares(), plain.shares())
+    weights = torch.ones(NODES), torch.ones(MOLECULES)
+    y = counts().to_sparse_csr()
+    torch.testing.assert_close(shut.nll(y, *weights), plain.nll(y, *weights))
+    opened = mixture.nll(y, *weights)
+    assert not torch.allclose(opened, plain.nll(y, *weights), rtol=1e-3)
 
 
 def test_the_mean_profile_is_the_best_constant() -> None:
     torch.manual_seed(1)
     share = torch.tensor([0.5, 0.3, 0.2])
-    counts = torch.distributions.Multinomial(200, share).sample((300,))
-    zero = torch.zeros(300, 1), torch.zeros(3, 1)
-    rest = (
-        torch.full((3,), 5.0),
-        counts.to_sparse_csr(),
-        torch.zeros(300, dtype=torch.long),
-        torch.ones(300),
-        torch.ones(3),
-    )
-    at_truth = negative_binomial_nll(*zero, share.log()[None], *rest)
-    elsewhere = negative_binomial_nll(*zero, torch.tensor([[0.4, 0.4, 0.2]]).log(), *rest)
-    assert at_truth < elsewhere
+    y = torch.distributions.Multinomial(200, share).sample((300,)).to_sparse_csr()
+
+    def loss(profile: Tensor) -> Tensor:
+        nothing, of_all = torch.zeros(300, 1), torch.zeros(300, dtype=torch.long)
+        depth = torch.full((300,), 200.0)
+        one = NegativeBinomial(nothing, torch.zeros(3, 1), profile.log()[None], of_all, depth, torch.full((3,), 5.0))
+        return one.nll(y, torch.ones(300), torch.ones(3))
+
+    assert loss(share) < loss(torch.tensor([0.4, 0.4, 0.2]))
+
+
+def test_the_depth_of_open_regions_gives_back_their_number() -> None:
+    """Of a deep cell many regions are full: as many counts as open regions would open too few."""
+    rng = np.random.default_rng(0)
+    profile = rng.dirichlet(np.full(200, 0.5), size=2)
+    number, section = np.array([0.0, 3.0, 40.0, 120.0]), np.array([0, 1, 0, 1])
+    depth = depth_of_open(number, section, profile)
+    opened = (1 - np.exp(-depth[:, None] * profile[section])).sum(axis=1)
+    np.testing.assert_allclose(opened, number, rtol=0.02, atol=0.05)
+    assert depth[3] > 1.5 * number[3]

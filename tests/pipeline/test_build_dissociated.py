@@ -121,7 +121,7 @@ def test_sections_of_one_file_keep_their_own_places(tmp_path: Path, say: Say) ->
     assert set(graph["cell"].pos[(of == "a-d1").to_numpy(), 1].tolist()) == {0.0}
 
 
-@pytest.mark.parametrize(("name", "cells"), [("norman", 5961), ("bmmc", 600)])
+@pytest.mark.parametrize(("name", "cells"), [("norman", 5961), ("bmmc", 600), ("snareseq", 10_309)])
 def test_published_samples_are_built(
     name: str, cells: int, data_dir: Path, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:

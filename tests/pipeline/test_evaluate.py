@@ -81,8 +81,10 @@ def test_every_task_stands_beside_its_baselines(made: Path, found: Evaluation) -
     assert read_evaluation(made / "run/evaluation.json") == found
     tasks = {(r.task, r.readout) for r in found.results}
     assert {task for task, _ in tasks} == {
+        "cell_to_type",
         "context_distribution",
         "context_to_expression",
+        "context_to_type",
         "image_to_expression",
         "niches",
         "spot_to_composition",
@@ -105,7 +107,9 @@ def test_each_question_is_asked_without_a_part_too(found: Evaluation) -> None:
     off, whole = {"messages_off", "rewired_graph"}, {"messages_off", "rewired_graph", "features_only"}
     # Cells have no features; where counts are hidden everywhere, features are all there is anyway.
     assert {task: names - {"closed_form_only"} for task, names in asked.items()} == {
+        "cell_to_type": whole,
         "context_to_expression": whole,
+        "context_to_type": whole,
         "image_to_expression": off,
         "niches": off,
         "spot_to_composition": whole,
@@ -204,7 +208,12 @@ def test_without_truth_and_held_out_nodes_leakage_is_said(striped_section: Calla
     run = train(build_graph(sections_of(striped_section, ("train",)), GRAPH), CONFIG, tmp_path / "run").folder
     found = evaluate(run)
     assert {r.split for r in found.results} == {"hidden"} and {r.leakage for r in found.results} == {1.0}
-    assert {r.task for r in found.results} == {"context_distribution", "context_to_expression", "spot_to_composition"}
+    assert {r.task for r in found.results} == {
+        "context_distribution",
+        "context_to_expression",
+        "context_to_type",
+        "spot_to_composition",
+    }
     assert {r.unit for r in found.results} == {"block"} and found.provenance["truth"] is False
 
 
@@ -251,6 +260,7 @@ def test_damaged_truth_is_named(made: Path, tmp_path: Path) -> None:
 def test_a_run_that_can_be_asked_nothing_says_why(striped_section: Callable[..., Any], tmp_path: Path) -> None:
     section = striped_section("s0", n=400, levels=("patch",))
     del section.tables["patch_rna"]
+    del section.shapes["patch"]["label"]
     run = train(build_graph([section], GRAPH), CONFIG, tmp_path / "run").folder
     with pytest.raises(
         QueryError, match=r"nothing it could be asked; what the tasks need: cell_to_modality: .*; context_d"
@@ -384,7 +394,14 @@ def test_a_trait_of_donors_is_told_with_each_left_out(striped_section: Callable[
     assert scored.leakage == 1.0  # the tissue of all donors trained the model, though no stage did
     value = {r.predictor: r.value for r in score([scored])[0]}
     assert value["model"] == 1.0 > value["most_frequent"]
-    assert set(value) == {"model", "most_frequent", "own_mixture", "neighbour_mean_mixture", "mean_expression"}
+    assert set(value) == {
+        "model",
+        "most_frequent",
+        "own_mixture",
+        "neighbour_mean_mixture",
+        "mean_expression",
+        "shares_of_types",
+    }
     with pytest.raises(QueryError, match="did you mean 'stage'"):
         endpoint(Asked(tissue, load_config(run / "config.yaml", ["evaluation.endpoint=stages"])))
     assert endpoint(Asked(tissue, load_config(run / "config.yaml"))) == []

@@ -34,6 +34,10 @@ from tests.fitting import fit_stages, fitting_of, fold_of, model_of
 
 EDGES = GraphConfig(edges={"cell": {"kind": "knn", "k": 8}, "patch": {"kind": "knn", "k": 6}})
 CONFIG = ModelConfig(latent=3, rings=(4, 8))
+# Members that are chosen, not usual.
+CHOSEN = {"rna": "zero_inflated", "protein": "negative_binomial", "atac": "bernoulli"}
+OTHERS = CONFIG.model_copy(update={"measurement": {name: {"kind": kind} for name, kind in CHOSEN.items()}})
+BOTH_CONFIGS = pytest.mark.parametrize("config", [CONFIG, OTHERS], ids=["usual", "chosen"])
 BOTH = ("cell", "patch")
 # Nothing of it is a number to be fitted: the depth that counts are scaled to, and what is told of a plan.
 GIVEN = ("target_depth", "opening")
@@ -43,13 +47,15 @@ GIVEN = ("target_depth", "opening")
 def graph(striped_section: Callable[..., Any]) -> TissueGraph:
     """Two sections of each of three donors, one of each treated in full, with cells, spots and tile features.
 
-    Cells also carry conditions of their own, as those of a screen do, counts of proteins and intensities of markers.
+    Cells also carry conditions of their own, as those of a screen do, counts of proteins and open regions, and
+    intensities of markers.
     """
     sections = []
     for donor in range(3):
         for arm in range(2):
             section = striped_section(f"s{donor}{arm}", n=500, seed=2 * donor + arm, levels=BOTH, donor=f"d{donor}")
-            _add_proteins(section, seed=2 * donor + arm)
+            _add_counts(section, "protein", 6, 1.0, seed=2 * donor + arm)
+            _add_counts(section, "atac", 15, 0.3, seed=2 * donor + arm)
             _add_intensities(section, seed=2 * donor + arm)
             if arm:
                 _lower(section, "G3")
@@ -61,13 +67,13 @@ def graph(striped_section: Callable[..., Any]) -> TissueGraph:
     return graph
 
 
-def _add_proteins(section: Any, seed: int) -> None:
-    """Count six proteins of each cell, two of which come with each stripe's genes."""
+def _add_counts(section: Any, modality: str, features: int, rate: float, seed: int) -> None:
+    """Count molecules of each cell, a third of which come with each stripe's genes."""
     rna = section.tables["cell_rna"]
-    rate = np.repeat(rna.X.toarray().reshape(-1, 3, 10).sum(axis=2), 2, axis=1)
-    table = ad.AnnData(np.random.default_rng(seed).poisson(1.0 + rate).astype(np.float32))
-    table.obs_names, table.var_names = rna.obs["barcode"].astype(str), [f"P{i}" for i in range(6)]
-    add_observation(section, "cell", "protein", table)
+    means = rate * (1.0 + np.repeat(rna.X.toarray().reshape(-1, 3, 10).sum(axis=2), features // 3, axis=1))
+    table = ad.AnnData(np.random.default_rng(seed).poisson(means).astype(np.float32))
+    table.obs_names, table.var_names = rna.obs["barcode"].astype(str), [f"{modality}{i}" for i in range(features)]
+    add_observation(section, "cell", modality, table)
 
 
 def _add_intensities(section: Any, seed: int) -> None:
@@ -90,7 +96,11 @@ def _lower(section: Any, gene: str) -> None:
 @pytest.fixture(scope="module")
 def closed(graph: TissueGraph) -> TissueModel:
     """A model of `graph` with everything fitted that is fitted before training."""
-    model = model_of(graph, CONFIG)
+    return _closed(graph, CONFIG)
+
+
+def _closed(graph: TissueGraph, config: ModelConfig) -> TissueModel:
+    model = model_of(graph, config)
     fold = fold_of(graph, model)
     fit_stages(fitting_of(graph, model, [fold], [fold_of(graph, model, _validation(graph))]), BEFORE_TRAINING)
     return model
@@ -101,17 +111,19 @@ def _validation(graph: TissueGraph) -> dict[str, np.ndarray]:
 
 
 def test_every_kind_has_a_part_here(graph: TissueGraph) -> None:
-    plan = ModelPlan.of(graph, CONFIG)
-    assert {(part.kind, part.member) for part in plan.parts} == {
+    parts = [part for config in (CONFIG, OTHERS) for part in ModelPlan.of(graph, config).parts]
+    assert {(part.kind, part.member) for part in parts} == {
         (kind, name) for kind, members in KINDS.items() for name in members
     }
 
 
-def test_every_parameter_learns_and_everything_else_is_fitted(graph: TissueGraph, tmp_path: Path) -> None:
+@BOTH_CONFIGS
+def test_every_parameter_learns_and_everything_else_is_fitted(
+    graph: TissueGraph, config: ModelConfig, tmp_path: Path
+) -> None:
     """A number that neither a fit nor a gradient moves says nothing; that it stands for something is an illusion."""
-    config = TrainingConfig(epochs=3, device="cpu", window_nodes=400)
-    start = TissueModel(ModelPlan.of(graph, CONFIG))
-    trained = fit(graph, CONFIG, config, tmp_path)
+    start = TissueModel(ModelPlan.of(graph, config))
+    trained = fit(graph, config, TrainingConfig(epochs=3, device="cpu", window_nodes=400), tmp_path)
     first = dict(start.named_parameters())
     still = [name for name, p in trained.named_parameters() if torch.equal(p, first[name]) and "hidden" not in name]
     assert still == []
@@ -127,15 +139,19 @@ def test_every_parameter_learns_and_everything_else_is_fitted(graph: TissueGraph
     assert {name for name in there - moved if not name[1].endswith(("share", "reach", *GIVEN))} == set()
 
 
+@BOTH_CONFIGS
 def test_each_part_starts_at_the_baseline_and_is_no_worse_on_held_out_tissue(
-    graph: TissueGraph, closed: TissueModel
+    graph: TissueGraph, config: ModelConfig, request: pytest.FixtureRequest
 ) -> None:
     """The mean profile of the section: what a decoder that says nothing expects."""
-    told, plain = _held_out(closed, graph), model_of(graph, CONFIG)
-    plain.load_state_dict(closed.state_dict())
+    model = request.getfixturevalue("closed") if config is CONFIG else _closed(graph, config)
+    told, plain = _held_out(model, graph), model_of(graph, config)
+    plain.load_state_dict(model.state_dict())
     with torch.no_grad():
         for part in plain.parts_of("measurement"):
             part.weight.zero_()
+            if hasattr(part, "opening"):
+                part.opening.zero_()
     baseline = _held_out(plain, graph)
     for key, total in told.total.items():
         assert float(total) <= float(baseline.total[key]) * 1.0005, key

@@ -67,7 +67,8 @@ class MmdRbf(_OfCells):
 
 @METRICS.register(
     "foscttm",
-    formula="mean over cells of the share of others closer than the true match, both directions, Euclidean",
+    formula="mean over cells of the share of others closer than the true match, those as far by half, both directions, "
+    "Euclidean",
     best=0.0,
     higher_is_better=False,
     reference="Liu et al. 2019, doi:10.4230/LIPIcs.WABI.2019.10; Cao & Gao 2022, doi:10.1038/s41587-022-01284-4",
@@ -83,10 +84,11 @@ class Foscttm(AbstractMean):
 
 
 def _closer(x: Floats, y: Floats) -> Floats:
-    """Return for each row of `x` the share of other rows of `y` that are closer than its own; a few rows at a time."""
+    """Return for each row of `x` the share of other rows of `y` that are closer than its own, those as far by half."""
     shares = np.zeros(len(x))
     for start in range(0, len(x), CHUNK):
         far = cdist(x[start : start + CHUNK], y)
         own = far[np.arange(len(far)), np.arange(start, start + len(far))]
-        shares[start : start + CHUNK] = (far < own[:, None]).sum(axis=1) / max(len(y) - 1, 1)
+        closer, as_far = (far < own[:, None]).sum(axis=1), (far == own[:, None]).sum(axis=1) - 1
+        shares[start : start + CHUNK] = (closer + 0.5 * as_far) / max(len(y) - 1, 1)
     return shares

@@ -134,7 +134,7 @@ class CategoricalMeasurement(AbstractMeasurement):
     @classmethod
     def serves(cls, graph: TissueGraph, shape: Shape) -> list[MeasurementPlan]:
         """Return a plan for each level whose training nodes bear labels."""
-        plans = []
+        plans: list[MeasurementPlan] = []
         for level in graph.levels:
             if types := labels(graph, level):
                 maker = state_maker(graph, level, shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.counts import CountInput, prepare_counts, thinned
 from aivc_graph.operators.gate import Correction, Gate
-from aivc_graph.operators.measurement import count_fit
-from aivc_graph.operators.measurement.distribution import NegativeBinomial
+from aivc_graph.operators.measurement import count_fit, decoder_fit
+from aivc_graph.operators.measurement.distribution import AbstractCounts, NegativeBinomial
 from aivc_graph.operators.measurement.factor_model import reading_of
 from aivc_graph.operators.measurement.measurement import AbstractMeasurement, MeasurementPlan
 from aivc_graph.operators.part import DECODERS, ENCODERS, FURTHER_ENCODERS, KINDS, Device, Fitting
@@ -67,15 +68,24 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
         self.hold("loading", torch.zeros(n, plan.latent))
         self.hold("log_profile", torch.zeros(n))
         self.hold("weight", torch.zeros(n, plan.latent))
-        self.hold("log_dispersion", torch.zeros(n))
         if plan.first:
             self.hold("variance", torch.ones(plan.latent))
             self.hold("own_variance", torch.ones(n))
         self.weight_change = nn.Parameter(torch.zeros(n, plan.latent))
         self.profile_change = nn.Parameter(torch.zeros(n))
-        self.dispersion_change = nn.Parameter(torch.zeros(n))
         self.decoder_gate = Gate()
         self.correction = Correction(plan.latent, plan.latent)
+        self.hold_law(n)
+
+    def hold_law(self, n: int) -> None:
+        """Hold the parameters of the law of `n` molecules around the profile."""
+        self.hold("log_dispersion", torch.zeros(n))
+        self.dispersion_change = nn.Parameter(torch.zeros(n))
+
+    @property
+    def importance(self) -> Tensor | None:
+        """What scaled counts are weighed by before they are read (molecule,); None where all count alike."""
+        return None
 
     def prepare(self, graph: TissueGraph, device: Device) -> CountInput:
         """Return the counts of a window."""
@@ -119,8 +129,13 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
         Of the counts that the state is made of as `reading_of` says; of others those seen speak for all.
         """
         if self.plan.first:
-            return reading_of(self.loading, self.variance, self.own_variance, seen)
-        return self.loading * (seen / seen.mean().clamp_min(1e-6))[:, None], torch.zeros_like(self.log_precision)
+            found, error = reading_of(self.loading, self.variance, self.own_variance, seen)
+        else:
+            found, error = (
+                self.loading * (seen / seen.mean().clamp_min(1e-6))[:, None],
+                torch.zeros_like(self.log_precision),
+            )
+        return (found if self.importance is None else found * self.importance[:, None]), error
 
     def decoder(self) -> Tensor:
         """Return the weights of the decoder (molecule, latent)."""
@@ -130,12 +145,23 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
         """Return the log dispersion of each molecule (molecule,)."""
         return self.log_dispersion + self.decoder_gate(self.dispersion_change)
 
-    def likelihood(self, z: Tensor, data: CountInput) -> NegativeBinomial:
-        """Return the distribution of the counts; a section that was not measured has the common profile."""
-        bias = self.log_profile + self.decoder_gate(self.profile_change) + data.section_offset
+    def depth(self, data: CountInput) -> Tensor:
+        """Return how deeply each node was counted (node,)."""
         crow, values = data.counts.crow_indices().long(), data.counts.values()
-        depth = torch.segment_reduce(values, "sum", offsets=crow, initial=0.0)
-        return NegativeBinomial(z, self.decoder(), bias, self.dispersion(), data.section, depth, data.there)
+        return torch.segment_reduce(values, "sum", offsets=crow, initial=0.0)
+
+    def likelihood(self, z: Tensor, data: CountInput) -> AbstractCounts:
+        """Return the distribution of the counts; a section that was not measured has the common profile."""
+        told = self.given(z, self.decoder(), data.section_offset, data.section, self.depth(data))
+        return replace(told, there=data.there)
+
+    def given(self, z: Tensor, weight: Tensor, offset: Tensor, section: Tensor, depth: Tensor) -> AbstractCounts:
+        """Return the distribution of counts by a decoder's `weight` (molecule, latent), see `AbstractCounts`."""
+        return NegativeBinomial(z, weight, self.log_rate() + offset, section, depth, self.dispersion())
+
+    def log_rate(self) -> Tensor:
+        """Return the log of the common profile (molecule,)."""
+        return self.log_profile + self.decoder_gate(self.profile_change)
 
     def expected(self, z: Tensor, data: CountInput) -> tuple[Tensor, Tensor]:
         """Return expected shares of each molecule, and log1p of counts scaled to the usual depth (node, molecule)."""
@@ -144,10 +170,14 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
 
     def fit_encoder(self, fitting: Fitting) -> None:
         """Fit profile and dispersion; of the counts that the state is made of, principal components and their noise."""
-        count_fit.fit_profile(self, fitting)
+        self.fit_law(fitting)
         if self.plan.first:
             count_fit.fit_components(self, fitting)
             self.log_precision.copy_(-torch.log(count_fit.thinning_noise(self, fitting)))
+
+    def fit_law(self, fitting: Fitting) -> None:
+        """Fit what the law around the profile of the section has of its own."""
+        count_fit.fit_profile(self, fitting)
 
     def fit_further_encoder(self, fitting: Fitting) -> None:
         """Lead further counts into the state that the first ones give."""
@@ -155,8 +185,13 @@ class NegativeBinomialMeasurement(AbstractMeasurement):
             self.log_precision.copy_(-torch.log(count_fit.fit_into_first(self, fitting)))
 
     def fit_decoder(self, fitting: Fitting) -> None:
-        """Fit the decoder by maximum likelihood of hidden counts, then its scale on held-out tissue."""
-        count_fit.fit_decoder(self, fitting)
+        """Fit the decoder by maximum likelihood of hidden counts, its scale on held-out tissue, then the dispersion."""
+        decoder_fit.fit_decoder(self, fitting)
+        self.fit_noise(fitting)
+
+    def fit_noise(self, fitting: Fitting) -> None:
+        """Fit what the law says of counts about the decoder."""
+        decoder_fit.fit_dispersion(self, fitting)
 
 
 def _of_own_panel(by_panel: list[Tensor], data: CountInput) -> Tensor:

@@ -8,51 +8,45 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-Floats = NDArray[np.floating]
-Mask = NDArray[np.bool_]
+from aivc_graph.operators.measurement.moments import Piece, gram, moment_times, squares_of
 
-# Rows made dense at once; rounds, and the change of the model of a molecule at which they end.
-ROWS, MOST_ROUNDS, CONVERGED = 4000, 300, 1e-4
+Floats = NDArray[np.floating]
+
+# Rounds, where each is a pass over all rows, and the change of the covariance that components give at which they end.
+MOST_ROUNDS, MOST_PASSES, CONVERGED = 300, 30, 1e-4
 SPARE = 10
 
 
 @dataclass
 class PanelMoment:
-    """Second moment of nodes that measured the molecules `columns`: kept whole, or as its rows where that is less."""
+    """Second moment of nodes that measured the molecules `columns`: kept `whole`, or as its rows where that is less."""
 
     columns: NDArray[np.int64]
     whole: bool
     number: int = 0
-    moment: Floats = field(default_factory=lambda: np.zeros((0, 0)))
-    rows: list[tuple[sparse.csr_matrix, Floats]] = field(default_factory=list)
+    moment: Floats | None = None
+    pieces: list[Piece] = field(default_factory=list)
 
     def add(self, scaled: sparse.csr_matrix, mean: Floats, section: NDArray[np.int64]) -> None:
         """Add the nodes of a window: log counts (node, molecule) and the mean of each one's `section`."""
         self.number += len(section)
-        own, mean = scaled[:, self.columns], mean[:, self.columns]
-        for start in range(0, len(section), ROWS):
-            piece, about = own[start : start + ROWS], mean[section[start : start + ROWS]]
-            if self.whole:
-                centred = piece.toarray() - about
-                self.moment = centred.T @ centred + (self.moment if len(self.moment) else 0)
-            else:
-                self.rows.append((piece, about))
+        piece = scaled[:, self.columns], mean[:, self.columns], section
+        if self.whole:
+            self.moment = gram(*piece) + (0 if self.moment is None else self.moment)
+        else:
+            self.pieces.append(piece)
 
     def times(self, vectors: Floats) -> Floats:
         """Return the moment times `vectors` (column, k)."""
-        if self.whole:
+        if self.moment is not None:
             return np.asarray(self.moment @ vectors)
-        found = np.zeros((len(self.columns), vectors.shape[1]))
-        for piece, about in self.rows:
-            told = piece @ vectors - about @ vectors
-            found += piece.T @ told - about.T @ told
-        return found
+        return np.sum([moment_times(*piece, vectors) for piece in self.pieces], axis=0)
 
     def squares(self) -> Floats:
         """Return the summed squares of each molecule (column,)."""
-        if self.whole:
+        if self.moment is not None:
             return np.asarray(np.diag(self.moment))
-        return np.sum([((piece.toarray() - about) ** 2).sum(axis=0) for piece, about in self.rows], axis=0)
+        return np.sum([squares_of(*piece) for piece in self.pieces], axis=0)
 
 
 @dataclass(frozen=True)
@@ -88,7 +82,7 @@ def joint_components(panels: list[PanelMoment], n: int, latent: int, rng: np.ran
     own = own / np.maximum(seen, 1) + 1e-6
     model = Factors(np.zeros((n, latent)), np.ones(latent), own)
     axes = np.linalg.qr(rng.standard_normal((n, min(latent + SPARE, n))))[0]
-    for _ in range(MOST_ROUNDS):
+    for _ in range(MOST_ROUNDS if all(panel.whole for panel in panels) else MOST_PASSES):
         before, (turned, total) = model, _completed(model, panels, squares, axes)
         values, turn = np.linalg.eigh(axes.T @ turned)
         vectors = (axes @ turn)[:, ::-1][:, :latent]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -18,9 +18,10 @@ from aivc_graph.graph.profiles import measured_share
 from aivc_graph.graph.terms import Depth, dense, depth_of, in_terms, raw_values, shares_of, told_apart
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.expected_terms import terms_of
-from aivc_graph.operators.part import KINDS, LAST_ANSWERS, Device, Fitting, Shape
+from aivc_graph.operators.part import FURTHER_ENCODERS, KINDS, LAST_ANSWERS, Device, Fitting, Shape
 from aivc_graph.operators.prediction.measured import mean_there
 from aivc_graph.operators.prediction.modality_map import MapPlan, ModalityMap
+from aivc_graph.operators.prediction.modality_rules import LEAST_TRAINED, folds
 from aivc_graph.operators.prediction.prediction import AbstractPrediction
 from aivc_graph.operators.state import Expected, Fold, Hidden, Inputs, State
 from aivc_graph.settings import Settings
@@ -121,9 +122,41 @@ class ModalityPrediction(AbstractPrediction):
         for source in self.plan.sources:
             pieces = [self._cells(fitting, fold, source, donor) for fold in fitting.training]
             x, y = (_stacked([piece[i] for piece in pieces]) for i in (0, 2))
-            state, group = (np.concatenate([piece[i] for piece in pieces]) for i in (1, 3))
+            group = np.concatenate([piece[3] for piece in pieces])
+            state = np.concatenate([piece[1] for piece in pieces])
+            if len(group) >= LEAST_TRAINED and self._leads_into_target(fitting, source):
+                state = self._state_apart(fitting, source, folds(group) % 2, state)
             some = np.unique(np.linspace(0, len(group) - 1, min(len(group), MOST_CELLS)).astype(int))
             self._map(source.modality).fit(x[some], state[some], y[some], group[some])
+
+    def _leads_into_target(self, fitting: Fitting, source: MapPlan) -> bool:
+        """Say whether what the state makes of a source was fitted to the target itself."""
+        of_target, of_source = (
+            fitting.model.part("measurement", self.plan.level, one) for one in (self.plan.modality, source.modality)
+        )
+        return bool(of_target.plan.first and of_source.fits(FURTHER_ENCODERS) and not of_source.plan.first)
+
+    def _state_apart(self, fitting: Fitting, source: MapPlan, half: NDArray[np.integer[Any]], state: Floats) -> Floats:
+        """Return states that each half of the cells (cell,) has by an encoder fitted to the other half.
+
+        One fitted to all would know the targets of cells that are left out, and get more of the word than it is worth.
+        """
+        level = self.plan.level
+        part = fitting.model.part("measurement", level, source.modality)
+        rows, found = [self._both(fold, source) for fold in fitting.training], state.copy()
+        kept = {name: value.clone() for name, value in part.named_buffers()}
+        for own in (0, 1):
+            learners, ends = [], np.cumsum([0, *map(len, rows)])
+            for fold, mine, start in zip(fitting.training, rows, ends, strict=False):
+                weight = torch.zeros_like(fold.rows[level])
+                weight[torch.from_numpy(mine[half[start : start + len(mine)] != own])] = 1.0
+                learners.append(Fold(fold.inputs, {**fold.rows, level: weight}))
+            part.fits(FURTHER_ENCODERS)(replace(fitting, training=learners))
+            told = [self._state(fitting, one, source)[at] for one, at in zip(learners, rows, strict=True)]
+            found[half == own] = np.concatenate(told)[half == own]
+        for name, value in kept.items():
+            part.get_buffer(name).copy_(value)
+        return found
 
     def told(self, state: State, inputs: Inputs, here: Tensor | None = None) -> tuple[Floats, NDArray[np.bool_]] | None:
         """Return what is told of the nodes `here` in the terms of the modality (node, molecule), and of whom (node,).
@@ -194,18 +227,26 @@ class ModalityPrediction(AbstractPrediction):
         self, fitting: Fitting, fold: Fold, source: MapPlan, donor: NDArray[np.int64]
     ) -> tuple[Any, Floats, Any, NDArray[np.int64]]:
         """Return features, state, target and donor of the training nodes of a window that have both modalities."""
-        level, inputs = self.plan.level, fold.inputs
-        masks = [inputs.measured(level, one).mask for one in (source.modality, self.plan.modality)]
-        rows = fold.training(level, masks[0] * masks[1])
-        others = {self.plan.modality, *self.maps} - {source.modality}
-        hidden = {(level, one): torch.ones_like(masks[1]) for one in others}
-        state = fitting.model(inputs, Hidden(nodes=hidden))
-        z = state.z[level].double().cpu().numpy()[rows]
+        level, inputs, rows = self.plan.level, fold.inputs, self._both(fold, source)
+        z = self._state(fitting, fold, source)[rows]
         x, y = (
             _known_only(self._values(inputs, one, depth, rows), self._known(inputs, one, rows))
             for one, depth in ((source.modality, source.depth), (self.plan.modality, self.plan.depth))
         )
         return x, z, y, donor[inputs.section[level].cpu().numpy()[rows]]
+
+    def _both(self, fold: Fold, source: MapPlan) -> NDArray[np.int64]:
+        """Return the training nodes of a window that have source and target."""
+        masks = [fold.inputs.measured(self.plan.level, one).mask for one in (source.modality, self.plan.modality)]
+        return fold.training(self.plan.level, masks[0] * masks[1])
+
+    def _state(self, fitting: Fitting, fold: Fold, source: MapPlan) -> Floats:
+        """Return the state of every node of a window (node, latent) of which nothing but the source is seen."""
+        level = self.plan.level
+        others = {self.plan.modality, *self.maps} - {source.modality}
+        nobody = torch.ones(fold.inputs.n_nodes[level], device=fold.inputs.device)
+        state = fitting.model(fold.inputs, Hidden(nodes={(level, one): nobody for one in others}))
+        return np.asarray(state.z[level].double().cpu().numpy())
 
 
 def _known_only(values: Any, known: NDArray[np.bool_] | None) -> Any:

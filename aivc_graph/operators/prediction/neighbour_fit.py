@@ -210,7 +210,8 @@ def mixed(readout: AbstractKernelMean, seen: Seen) -> Floats:
 
 def _mean(readout: AbstractKernelMean, seen: Seen) -> Floats:
     weight = readout.ring_weight.double().cpu().numpy()[:, None] * seen.numbers
-    return np.asarray(np.einsum("rn,rng->ng", weight / weight.sum(axis=0), seen.rings))
+    # A node may have neighbours in rings of no weight alone.
+    return np.asarray(np.einsum("rn,rng->ng", weight / np.maximum(weight.sum(axis=0), 1e-12), seen.rings))
 
 
 def _within(values: Floats, section: NDArray[np.int64]) -> Floats:

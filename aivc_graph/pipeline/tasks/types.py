@@ -74,7 +74,7 @@ def _scored(
             split=asked.split,
             scale=level,
             modality=f"{source} → type",
-            readout="type",
+            readout=f"type of {level}",
             measured=measured,
             model=answer(asked.tissue),
             baselines=run_baselines(_scene(asked, level, source, onehot, train, away, rows), "type"),

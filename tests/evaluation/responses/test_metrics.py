@@ -257,6 +257,8 @@ def test_samples_closer_than_the_true_match() -> None:
     assert judge.value(found.sum(axis=0)) == pytest.approx(
         (np.array([0, 2, 1]) / 2 + np.array([0, 1, 2]) / 2).mean() / 2
     )
+    nothing = judge.statistics(np.zeros((3, 1)), x, np.arange(3), 3, np.zeros(3))
+    assert judge.value(nothing.sum(axis=0)) == 0.5
 
 
 def test_replicates_are_averaged_and_brought_to_full_depth() -> None:
