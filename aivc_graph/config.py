@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -30,9 +30,7 @@ from aivc_graph.tissue.applied import InterventionColumns
 from aivc_graph.tissue.intervention import Intervention
 from aivc_graph.tissue.registration.method import REGISTRATIONS
 from aivc_graph.training.settings import TrainingConfig
-from aivc_graph.yaml_source import Key, YamlSource, dump_yaml, read_yaml
-
-ANY = "*"
+from aivc_graph.yaml_source import ANY, YamlSource, dump_yaml, places, read_yaml
 
 
 class ChoiceConfig(Settings):
@@ -327,29 +325,29 @@ def options_of(overrides: Sequence[str]) -> dict[str, Any]:
 def _check_members(data: dict[str, Any], base: Path, faults: SettingFaults) -> None:
     """Check the settings whose keys depend on a name: edge rules, the split's design, readers, registration methods."""
     for kind in ONE_MEMBER:
-        for key, chosen in _find(data, ("model", kind)):
+        for key, chosen in places(data, ("model", kind)):
             faults.check_member(key, chosen, KINDS[kind], "part")
     for kind in BY_NAME:
-        for key, chosen in _find(data, ("model", kind, ANY)):
+        for key, chosen in places(data, ("model", kind, ANY)):
             faults.check_member(key, chosen, KINDS[kind], "part")
-    for key, edges in _find(data, ("graph", "edges", ANY)):
+    for key, edges in places(data, ("graph", "edges", ANY)):
         faults.check_member(key, edges, EDGES, "rule")
-    for key, split in _find(data, ("task", "split")):
+    for key, split in places(data, ("task", "split")):
         if split is not None:
             faults.check_member(key, split, DESIGNS, "design")
-    for key, features in _find(data, ("task", "features")):
+    for key, features in places(data, ("task", "features")):
         if isinstance(features, dict):
             chosen = FEATURES.get(_described_by(features), HistologyFeatures)
             faults.check_settings(key, features, chosen, "description of tiles")
-    for key, question in _find(data, ("evaluation", "questions", ANY)):
+    for key, question in places(data, ("evaluation", "questions", ANY)):
         faults.check_member(key, question, DESIGNS, "design", also=("within",))
         named = str(question.get("kind")) if isinstance(question, dict) else ""
         if named in DESIGNS and not issubclass(DESIGNS[named], AbstractDrawnSplit):
             drawn = [name for name in DESIGNS if issubclass(DESIGNS[name], AbstractDrawnSplit)]
             faults.add((*key, "kind"), repr(named), f"a design that draws groups ({', '.join(drawn)})", "name one")
-    for key, method in _find(data, ("task", "sections", ANY, "registration", ANY)):
+    for key, method in places(data, ("task", "sections", ANY, "registration", ANY)):
         faults.check_member(key, method, REGISTRATIONS, "method", also=("moving", "fixed", "also"))
-    for key, source in _find(data, ("task", "sections", ANY, "sources", ANY)):
+    for key, source in places(data, ("task", "sections", ANY, "sources", ANY)):
         if isinstance(source, dict) and (reader := _reader_name(source, base)) is not None:
             faults.check_member(key, {**source, "reader": reader}, READERS, "reader", "reader", ("path",))
 
@@ -363,17 +361,6 @@ def _reader_name(source: dict[str, Any], base: Path) -> Any:
         return recognise(path)
     except ReadError:
         return None
-
-
-def _find(data: Any, pattern: Key, key: Key = ()) -> Iterator[tuple[Key, Any]]:
-    """Yield (key, value) of every place in `data` that `pattern` fits."""
-    if not pattern:
-        yield key, data
-        return
-    entries = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
-    for name, value in entries:
-        if pattern[0] in (ANY, name):
-            yield from _find(value, pattern[1:], (*key, name))
 
 
 def _resolved(value: Any, base: Path) -> Any:

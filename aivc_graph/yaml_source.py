@@ -7,6 +7,7 @@ number, ``012`` and dates stay words. Tags, anchors and duplicate keys are fault
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import yaml
 from aivc_graph.errors import ConfigError
 
 Key = tuple[str | int, ...]
+# Fits every name and number in a key.
+ANY = "*"
 MAX_BYTES = 10_000_000
 _FAULTY: Any = object()
 
@@ -158,6 +161,17 @@ def read_yaml(path: Path) -> YamlSource:
 def dump_yaml(data: Any) -> str:
     """Return plain data as YAML that `YamlSource` reads back the same."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def places(data: Any, pattern: Key, key: Key = ()) -> Iterator[tuple[Key, Any]]:
+    """Yield (key, value) of every place in `data` that `pattern` fits."""
+    if not pattern:
+        yield key, data
+        return
+    entries = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for name, value in entries:
+        if pattern[0] in (ANY, name):
+            yield from places(value, pattern[1:], (*key, name))
 
 
 def dotted(key: Key) -> str:

@@ -96,10 +96,9 @@ def fit_decoder(part: Measurement, fitting: Fitting) -> None:
         )
 
         def loss() -> Tensor:
-            optimiser.zero_grad()
             total = sum((one.nll(part, weight * unit) for one in asked), torch.zeros((), device=weight.device))
             value = (total + 2.0 * spread.sum() * (weight * unit).square().sum()) / number
-            value.backward()
+            (weight.grad,) = torch.autograd.grad(value, [weight])
             return value
 
         with torch.enable_grad():
@@ -167,9 +166,9 @@ def _fitted(asked: list[Asked], start: Mixture, said: Said, prior: Prior) -> Mix
     optimiser = torch.optim.LBFGS(found.values(), max_iter=LAW_STEPS, history_size=20, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
-        optimiser.zero_grad()
         value = (sum((one.nll_of(said(one, found)) for one in asked), prior(found))) / max(number, 1.0)
-        value.backward()
+        for leaf, slope in zip(found.values(), torch.autograd.grad(value, list(found.values())), strict=True):
+            leaf.grad = slope
         return value
 
     with torch.enable_grad():
