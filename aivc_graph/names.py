@@ -44,6 +44,8 @@ MORPHOLOGY: Final = "morphology"
 INTENSITY: Final = "intensity"
 # The label of a node as an observation: what type of cell it is. Kept in the annotation of nodes, as `LABEL`.
 TYPE: Final = "type"
+# What stands for a label that is missing, in text that pandas, R or Python wrote.
+NO_LABEL: Final = ("", "NA", "<NA>", "NaN", "nan", "None")
 # What is no count: log-normalised RNA; and what was measured against an untreated control, such as z-scores, log ratios
 # or fitness, one row a condition. Features are molecules or readouts by name; NaN in an effect is not measured.
 LOG_EXPRESSION: Final = "log_expression"

@@ -13,7 +13,6 @@ from scipy import sparse
 from aivc_graph import names
 from aivc_graph.graph.tissue_graph import TissueGraph
 
-NO_LABEL = ("", "nan", "None")
 MOST_TYPES = 200
 
 
@@ -104,13 +103,24 @@ def shared_columns(child: tuple[str, ...], parent: tuple[str, ...]) -> tuple[lis
 
 
 def labels(graph: TissueGraph, level: str) -> tuple[str, ...]:
-    """Return the labels of the training nodes of `level`, none where there is one alone or nearly one a node."""
+    """Return the types that labels of training nodes of `level` tell apart, none where they are one or too many."""
+    types = distinct_labels(graph, level)
+    return types if 2 <= len(types) <= MOST_TYPES else ()
+
+
+def distinct_labels(graph: TissueGraph, level: str) -> tuple[str, ...]:
+    """Return all labels of the training nodes of `level`, however many."""
     obs = graph.obs(level)
     if names.LABEL not in obs:
         return ()
     found = obs[names.LABEL].astype(object)[graph.in_split(level, names.TRAIN).numpy()]
-    types = sorted({str(label) for label in found.unique()} - set(NO_LABEL))
-    return tuple(types) if 2 <= len(types) <= MOST_TYPES else ()
+    return tuple(sorted({str(label) for label in found.unique()} - set(names.NO_LABEL)))
+
+
+def labels_told(graph: TissueGraph) -> str:
+    """Say how many labels training nodes bear, by level; empty where there are none."""
+    found = {level: len(distinct_labels(graph, level)) for level in graph.levels}
+    return ", ".join(f"{n:,} label{'s' * (n > 1)} of {level} nodes" for level, n in found.items() if n)
 
 
 def types_of(graph: TissueGraph, level: str, types: tuple[str, ...]) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError, unknown_name
 from aivc_graph.io.decode_budget import GZIP_MAGIC, MOST_LINE_BYTES, check_unpacked, open_text
 from aivc_graph.tissue.doubt import doubt, tell
@@ -33,7 +34,6 @@ POSITION_NAMES = (
     ("X", "Y"),
     ("pxl_col_in_fullres", "pxl_row_in_fullres"),
 )
-NO_LABEL = ("", "NA", "nan", "None")
 MOST_COLUMNS = 200_000
 # Above this a float no longer holds every whole number, so a name that went through one is another's.
 LAST_EXACT = 2**53
@@ -246,9 +246,9 @@ def name_of(value: Any) -> str:
 
 
 def labels_of(column: pd.Series) -> np.ndarray:
-    """Return a column of labels as text, `None` where there is none (empty, ``NA`` or ``nan``)."""
+    """Return a column of labels as text, `None` where there is none, as `names.NO_LABEL` says."""
     text = pd.Series(names_of(column), dtype=object)
-    return text.where(~text.isin(NO_LABEL), None).to_numpy()
+    return text.where(~text.isin(names.NO_LABEL), None).to_numpy()
 
 
 def matrix_of(frame: pd.DataFrame, where: str) -> sparse.csr_matrix:

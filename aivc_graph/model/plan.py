@@ -11,7 +11,7 @@ from pydantic import ConfigDict
 
 from aivc_graph import names
 from aivc_graph.errors import ModelError, unknown_name
-from aivc_graph.graph.panels import observed, panel, same_level, withins
+from aivc_graph.graph.panels import MOST_TYPES, labels_told, observed, panel, same_level, withins
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.operators.intervention_plan import InterventionPlan
@@ -82,6 +82,7 @@ class ModelPlan(Settings):
             for plan in members[member].serves(graph, shape)
         ]
         _check_relations(graph, config, parts)
+        _check_measured(graph, parts)
         return cls(config=config, latent=latent, levels=tuple(graph.levels), parts=tuple(parts))
 
     def of_kind(self, kind: str) -> list[Any]:
@@ -164,6 +165,17 @@ class ModelPlan(Settings):
                     "the panel the model was trained on",
                     "build the graph with the run's config.yaml",
                 )
+
+
+def _check_measured(graph: TissueGraph, parts: list[PartSpec]) -> None:
+    """Raise `ModelError` if there is nothing to learn from: no state would be made of anything."""
+    if any(part.kind in ("measurement", "intervention") for part in parts):
+        return
+    found = labels_told(graph) or "no label"
+    mend = "name a column of types as `label:`, such as coarser ones, or give what was measured"
+    raise ModelError(
+        "model", f"{found}, and nothing else measured", f"measurements, or labels of 2 to {MOST_TYPES} types", mend
+    )
 
 
 def _check_relations(graph: TissueGraph, config: ModelConfig, parts: list[PartSpec]) -> None:

@@ -75,14 +75,14 @@ def query(
 
 
 def _uncounted(answer: Any) -> str | None:
-    """Say of which sections nothing was counted at the nodes of an answer."""
+    """Say of which sections the run could read nothing at the nodes of an answer."""
     obs = getattr(answer, "obs", answer)
     if not {"section", "supported"} <= set(obs) or "estimate" in obs:
         return None
     by_section = obs.groupby("section", observed=True)["supported"].any()
     bare = ", ".join(by_section.index[~by_section].astype(str))
-    told = "what is said of it, if anything, rests on the slide alone (supported = False)"
-    return f"nothing was counted in {bare}: {told}" if bare else None
+    told = "what is said of it, if anything, rests on its surroundings or slide alone (supported = False)"
+    return f"nothing that this run learnt to read was measured in {bare}: {told}" if bare else None
 
 
 def _unplaced(tissue: VirtualTissue, answer: Any) -> str | None:

@@ -31,6 +31,7 @@ from aivc_graph.modalities.nuclei_as_cells import add_nuclei
 from aivc_graph.model.plan import message_steps
 from aivc_graph.pipeline.doubts import (
     doubts_of_content,
+    doubts_of_descriptions,
     doubts_of_paths,
     doubts_of_reach,
     doubts_of_registration,
@@ -86,7 +87,7 @@ def build(config: Config, out: Path | None = None) -> Path:
     doubts += _told(doubts_of_reach(config.task, reach))
     doubts += _told([*doubts_of_content(twice), *doubts_of_registration(config.task, sections)])
     leaks = _told(leaks_of(sections, config.task, twice))
-    doubts += _told(doubts_of_slides(config.task))
+    doubts += _told([*doubts_of_slides(config.task), *doubts_of_descriptions(config.task, sections)])
     with doubts_heard() as heard:
         # Once the sides are known: a slide's colours are those of its training side.
         describe_slides(sections, config.task, config.graph.patch_um)

@@ -9,6 +9,7 @@ from typing import Any
 from aivc_graph import names
 from aivc_graph.config import TaskConfig
 from aivc_graph.errors import TissueError
+from aivc_graph.io.embeddings import EmbeddingTable
 from aivc_graph.splits.design import labels_of, levels_of, split_design
 from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS, Duplicate
 from aivc_graph.tissue.label_agreement import check_labels
@@ -46,6 +47,24 @@ def doubts_of_slides(task: TaskConfig) -> list[str]:
         str(TissueError(f"{section.name} · slide", "no `task.features`", "features", mend))
         for section in task.sections
         if any(one.reader == names.SLIDE or one.options.get(names.SLIDE) for one in section.sources)
+    ]
+
+
+def doubts_of_descriptions(task: TaskConfig, sections: Sequence[Any]) -> list[str]:
+    """Say what the task asks to be described, and no section holds: tiles without a slide, cells without a shape."""
+    shapes = names.table_name(names.CELL, names.MORPHOLOGY)
+    missing = {
+        ("task.features", "slide", "a slide as a source, or `slide:` of one"): task.features is not None
+        and not isinstance(task.features, EmbeddingTable)
+        and not any(names.SLIDE in section.images for section in sections),
+        ("task.morphology", "outline of a cell", "outlines, or `columns:` that tell shape"): task.morphology is not None
+        and not any(shapes in section.tables for section in sections),
+    }
+    mend = "nothing is learnt of it; add it, or leave the key out"
+    return [
+        str(TissueError(where, f"no {what} in any section", expected, mend))
+        for (where, what, expected), applies in missing.items()
+        if applies
     ]
 
 

@@ -59,6 +59,20 @@ def asked_modality(model: TissueModel, level: str, modality: str | None) -> str:
     return modality or model.plan.expressed(level) or names.RNA
 
 
+def no_effects(model: TissueModel, graph: TissueGraph) -> QueryError:
+    """Return the error that says why a model of tissue tells no effect of an intervention."""
+    if not model.plan.counts:
+        there = ", ".join(sorted({one for by in model.plan.panels.values() for one in by})) or "features"
+        return QueryError("intervene", f"a run of {there}", "counts", "responses are of counts alone: train on those")
+    if names.INTERVENTION in graph.node_types:
+        found = "no donor with treated and untreated sections that training saw"
+        mend = "say by `donor:` or `donor_by:` which sections are of one donor, and that the split trains on both"
+    else:
+        found = "a tissue trained without interventions"
+        mend = "train on a configuration whose sections say what was done, under `interventions:`"
+    return QueryError("intervene", found, "treated and untreated sections of one donor", mend)
+
+
 def measured_genes(model: TissueModel, level: str, genes: Sequence[str] | None, modality: str) -> list[str]:
     """Return `genes`, or markers, each once, or all that were measured at `level`; a `QueryError` if one was not."""
     panels = model.plan.panels.get(level, {})

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError
-from aivc_graph.graph.panels import types_of
+from aivc_graph.graph.panels import MOST_TYPES, labels_told, types_of
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.graph.windows import windows
 from aivc_graph.model.tissue_model import TissueModel
@@ -21,18 +21,19 @@ from aivc_graph.query.states import WINDOW_NODES
 Floats = NDArray[np.floating]
 
 
-def typed_level(model: TissueModel, level: str | None) -> str:
+def typed_level(model: TissueModel, graph: TissueGraph, level: str | None) -> str:
     """Return a level whose labels the model has learnt, the finest if None.
 
     Raises
     ------
     QueryError
-        If training nodes bore no labels there, or at no level.
+        If training nodes bore no labels there, or at no level, or labels of too many types.
     """
     there = list(model.plan.types)
     if not there:
-        mend = "name the column of labels as `label:` of the sources in the YAML, build and train again"
-        raise QueryError("types", "no training node bears a label", "labels of two types at least", mend)
+        found = labels_told(graph) or "no training node bears a label"
+        mend = "name the column of types as `label:` of the sources in the YAML, build and train again"
+        raise QueryError("types", found, f"labels of 2 to {MOST_TYPES} types", mend)
     if level is not None and level not in there:
         raise QueryError("types", f"no labels of training nodes at {level}", f"one of {', '.join(there)}")
     return level or there[0]

@@ -186,7 +186,7 @@ class VirtualTissue:
     def expression(
         self,
         genes: Sequence[str] | None = None,
-        at: str = names.PATCH,
+        at: str | None = None,
         k: int | None = None,
         resolution: float | None = None,
         modality: str | None = None,

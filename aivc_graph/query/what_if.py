@@ -23,7 +23,7 @@ from aivc_graph.operators.gate import RESPONSE
 from aivc_graph.operators.intervention.component_shift import ComponentShift
 from aivc_graph.operators.intervention.exposure import Field, exposure
 from aivc_graph.operators.product import SparseOperator, row_mean
-from aivc_graph.query.answers import MIN_UNITS, PER
+from aivc_graph.query.answers import MIN_UNITS, PER, no_effects
 from aivc_graph.query.states import niche_level, run_windows
 from aivc_graph.tissue.intervention import Combination, Intervention
 
@@ -335,8 +335,7 @@ def what_if(
         if next(model.parts_of("intervention"), None) is not None:
             mend = "ask what its conditions do by `VirtualTissue.responses`, or `aivc query RUN response`"
             raise QueryError("intervene", "a run of a screen", "tissue", mend)
-        mend = "train on a configuration whose sections say what was done, under `interventions:`"
-        raise QueryError("intervene", "a tissue trained without interventions", "treated and untreated sections", mend)
+        raise no_effects(model, graph)
     near = SparseOperator.of(row_mean(graph[plan.level, names.NEAR, plan.level].adj_t))
     fields: dict[int, Field] = {}
     supported, reasons = np.ones(len(where), bool), []

@@ -12,6 +12,7 @@ import torch
 from scipy.stats import multivariate_normal
 
 from aivc_graph import names
+from aivc_graph.errors import ModelError, QueryError
 from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.graph.hiding import hide_observations
 from aivc_graph.graph.panels import labels, types_of
@@ -22,7 +23,7 @@ from aivc_graph.operators.logistic import cross_fitted, fit_logistic, halves, mi
 from aivc_graph.operators.measurement.distribution import Categorical
 from aivc_graph.operators.part import AFTER_TRAINING, BEFORE_TRAINING
 from aivc_graph.operators.state import Hidden
-from aivc_graph.query.types import told_types
+from aivc_graph.query.types import told_types, typed_level
 from aivc_graph.tissue.frame import scale_affine
 from aivc_graph.tissue.section import add_level, new_section
 from tests.fitting import fit_stages, fitting_of, fold_of, model_of
@@ -252,3 +253,27 @@ def test_a_rule_that_says_nothing_more_gets_nothing() -> None:
     same = np.full(3000, 1 / 3)
     assert mixed(np.stack([same, sure]))[1] > 0.7
     assert mixed(np.stack([same, same * rng.uniform(0.5, 1.4, 3000)]))[0] > 0.85
+
+
+def test_tissue_of_too_many_types_is_refused_and_says_how_many() -> None:
+    section = section_of_types("s", 300, 0)
+    section.shapes["cell"]["label"] = [f"k{i}" for i in range(300)]
+    with pytest.raises(ModelError, match=r"2 to 200 types, found 300 labels of cell nodes, and nothing else measured"):
+        model_of(build_graph([section], EDGES), CONFIG)
+    section.shapes["cell"]["label"] = "one"
+    with pytest.raises(ModelError, match="found 1 label of cell nodes"):
+        model_of(build_graph([section], EDGES), CONFIG)
+
+
+def test_too_many_labels_beside_counts_are_told(striped_section: Callable[..., Any]) -> None:
+    section = striped_section("s", n=300, seed=0)
+    section.shapes["cell"]["label"] = [f"k{i}" for i in range(300)]
+    graph = build_graph([section], EDGES)
+    with pytest.raises(QueryError, match=r"labels of 2 to 200 types, found 2\d\d labels of cell nodes"):
+        typed_level(model_of(graph, CONFIG), graph, None)
+
+
+def test_what_pandas_and_r_write_for_no_label_is_no_type() -> None:
+    section = section_of_types("s", 300, 0)
+    section.shapes["cell"]["label"] = np.array(["a", "b", "NaN", "<NA>", "NA", "nan"])[np.arange(300) % 6]
+    assert labels(build_graph([section], EDGES), "cell") == ("a", "b")

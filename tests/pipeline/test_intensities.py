@@ -122,3 +122,14 @@ def test_other_tissue_is_read_with_the_cofactors_of_the_run(tissue: VirtualTissu
     again = tissue.on(tissue.graph)
     same = (again.niches(k=3).obs["niche"].astype(str) == tissue.niches(k=3).obs["niche"].astype(str)).mean()
     assert same > 0.95
+
+
+def test_responses_of_imaged_tissue_are_refused_for_what_it_is(run: Path, say: Callable[..., Any]) -> None:
+    code, _, err = say("query", run, "response", "--intervention", "drug:X")
+    assert code == 2 and "found a run of intensity; responses are of counts alone" in err
+
+
+def test_expression_is_told_where_markers_were_measured(run: Path, say: Callable[..., Any], tmp_path: Path) -> None:
+    code, _, err = say("query", run, "expression", "--genes", MARKERS[0], "--out", tmp_path / "e.csv")
+    assert code == 0, err
+    assert len(pd.read_csv(tmp_path / "e.csv")) == 4 * 500

@@ -66,6 +66,17 @@ def test_a_slide_named_without_features_is_doubted(tmp_path: Path, say: Say) -> 
     assert code == 0 and "s · slide: expected features, found no `task.features`; set `task.features: {}`" in doubts
 
 
+def test_what_no_section_holds_to_describe_is_doubted(tmp_path: Path, say: Say) -> None:
+    """An encoder without a slide, and shapes of cells without outlines, are asked for and not done."""
+    _write(tmp_path / "a.h5ad", [f"GENE{i}" for i in range(30)])
+    section = f"{{name: a, sources: [{_source('a')}]}}"
+    given = ("--set", "task.features={encoder: ./none.pt}", "--set", "task.morphology={}")
+    code, _, doubts = _build(say, tmp_path, section, *given)
+    assert code == 0
+    assert "task.features: " in doubts and "found no slide in any section" in doubts
+    assert "task.morphology: " in doubts and "found no outline of a cell in any section" in doubts
+
+
 def test_what_moves_also_moves(tmp_path: Path) -> None:
     from aivc_graph import names
     from aivc_graph.config import load_config

@@ -109,8 +109,8 @@ def test_nodes_without_a_label_carry_none(tissue: VirtualTissue) -> None:
     ("options", "said"),
     [
         ({"column": "lable"}, r"transfer · cell: expected one of .*label.*, found no column 'lable'"),
-        ({"to": "protein"}, r"expected one of atac, rna, found no counts of 'protein'; name it by --of and --to"),
-        ({"of": "rna", "to": "rna"}, r"expected at least 60, found 0 nodes with rna and without rna"),
+        ({"to": "protein"}, r"found no counts of 'protein' \(counted: rna, atac\); name them by --of and --to"),
+        ({"of": "rna", "to": "rna"}, r"expected two modalities, found 'rna' twice; of rna alone, .* types`"),
     ],
 )
 def test_what_cannot_be_asked_is_told(tissue: VirtualTissue, options: dict[str, str], said: str) -> None:

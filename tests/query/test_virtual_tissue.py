@@ -240,7 +240,8 @@ def test_a_section_of_zeros_over_a_slide_is_flagged_wherever_it_is_answered(
     caplog.clear()
     query(run, "niches", k=3)
     assert caplog.messages[-1] == (
-        "nothing was counted in void: what is said of it, if anything, rests on the slide alone (supported = False)"
+        "nothing that this run learnt to read was measured in void: what is said of it, if anything, rests on its "
+        "surroundings or slide alone (supported = False)"
     )
     assert [short for short, _ in caveats_of(tissue, simulated=False, evaluated=True) if "void" in short] == [
         "Nothing was counted in void."

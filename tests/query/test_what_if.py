@@ -361,3 +361,10 @@ def test_a_tissue_without_interventions_says_so(tmp_path: Path) -> None:
     fit(graph, ModelConfig(latent=4, rings=(6,)), TrainingConfig(epochs=1, device="cpu"), tmp_path)
     with pytest.raises(QueryError, match="trained without interventions"):
         VirtualTissue(graph, load_model(tmp_path)).intervene(knockout("G03"))
+
+
+def test_treated_sections_of_donors_that_were_never_untreated_are_told_apart(tmp_path: Path) -> None:
+    graph = build_graph([piece("u", "d", 0), piece("k", "e", 1, knockout("G03"))])
+    fit(graph, ModelConfig(latent=4, rings=(6,)), TrainingConfig(epochs=0, device="cpu"), tmp_path)
+    with pytest.raises(QueryError, match=r"found no donor with treated and untreated sections .*`donor:`"):
+        VirtualTissue(graph, load_model(tmp_path)).intervene(knockout("G03"))

@@ -142,7 +142,10 @@ def _layout_of(path: Path, relation: str | None) -> str:
 
 
 def _edges(table: pd.DataFrame, where: str, config: PriorConfig) -> pd.DataFrame:
-    """Return edges with all four columns, each pair once: the heavier of two counts, no molecule to itself."""
+    """Return edges with all four columns, each pair once: the heavier of two counts, no molecule to itself.
+
+    Where rows of the same weight disagree about the sign of a pair, it is not known.
+    """
     table = table.dropna(subset=["source", "target"]).astype({"source": str, "target": str})
     weight = table["weight"].to_numpy(float) if "weight" in table else np.ones(len(table))
     given = table["sign"].to_numpy(float) if "sign" in table else np.minimum(weight, 0.0)
@@ -152,6 +155,8 @@ def _edges(table: pd.DataFrame, where: str, config: PriorConfig) -> pd.DataFrame
     found = table[["source", "target"]].assign(sign=sign, weight=np.abs(weight))
     kept = (found["weight"] > 0) & (found["weight"] >= config.least_weight) & (found["source"] != found["target"])
     found = found[kept].sort_values("weight", ascending=False, kind="stable")
+    alike = found.groupby(["source", "target", "weight"], sort=False)["sign"]
+    found["sign"] = np.sign(alike.transform("min") + alike.transform("max"))
     return found.drop_duplicates(["source", "target"]).sort_values(["source", "target"])[list(EDGE_COLUMNS)]
 
 

@@ -15,6 +15,7 @@ from aivc_graph.io.decode_budget import check_unpacked
 from aivc_graph.io.hdf5_guard import check_hdf5
 from aivc_graph.io.priors.layout import LAYOUTS, AbstractLayout, KnownRelation, PriorConfig
 from aivc_graph.io.tables import HDF5_MAGIC, PARQUET_MAGIC, first_lines, is_number, magic_of, names_of, read_frame
+from aivc_graph.tissue.doubt import doubt
 
 _ZIP = b"PK\x03\x04"
 NAMES = ("genes", "names", "gene", "symbols", "index")
@@ -61,7 +62,13 @@ class VectorsLayout(AbstractLayout):
         table = table[table.index.notna()]
         if not np.isfinite(table.to_numpy()).all():
             raise ReadError(str(path), "numbers that are missing or infinite", "a number in every column")
-        return table[~table.index.duplicated()]
+        once = table[~table.index.duplicated()]
+        if len(other := table[(table.to_numpy() != once.loc[table.index].to_numpy()).any(axis=1)]):
+            found = (
+                f"{other.index.nunique():,} genes with several vectors, such as {other.index[0]!r}; the first counts"
+            )
+            doubt(str(path), found, "one a gene", "drop or average the others")
+        return once
 
 
 def _of_arrays(arrays: dict[str, Any], where: str) -> pd.DataFrame:

@@ -41,14 +41,14 @@ class ExpressionQuestion(AbstractNicheQuestion):
     modality: str | None = Field(
         None, description="whose counts, such as protein, or intensity; if not given RNA, else what was measured"
     )
-    at: Literal["cell", "patch", "region", "niche"] = Field(
-        names.PATCH, description="one row per node of this level, or per niche"
+    at: Literal["cell", "patch", "region", "niche"] | None = Field(
+        None, description="one row per node of this level, or per niche; by default per patch, or else per cell"
     )
 
     def answer(self, tissue: VirtualTissue) -> Any:
         """Return a row a node, or a niche and gene."""
         of_niches = self.at == NICHE
-        level = tissue.level(None if of_niches else self.at)
+        level = tissue.level(None if of_niches else self.at or self._usual(tissue))
         modality = asked_modality(tissue.model, level, self.modality)
         further = known_genes(tissue, level, self.genes, modality)
         own = self.genes if self.genes is None else [gene for gene in self.genes if gene not in further]
@@ -56,6 +56,12 @@ class ExpressionQuestion(AbstractNicheQuestion):
         niche = tissue.niches(self.k, self.resolution, level).obs[NICHE] if of_niches else None
         table = expression_table(tissue.model, tissue.graph, level, chosen, niche, modality)
         return with_unmeasured(table, tissue, level, further, niche) if further else table
+
+    def _usual(self, tissue: VirtualTissue) -> str | None:
+        """Return patches where what is asked was measured there, else the finest level where it was."""
+        plan = tissue.model.plan
+        there = [at for at in plan.levels if (self.modality or plan.expressed(at)) in plan.panels.get(at, {})]
+        return names.PATCH if names.PATCH in there else next(iter(there), None)
 
     def written_as(self) -> tuple[str, ...]:
         """Return the endings of a table for niches, else of an AnnData."""

@@ -59,6 +59,9 @@ class TransferQuestion(AbstractQuestion):
             Without labels, nodes to ask, or molecules that both tell of.
         """
         graph, level = tissue.graph, tissue.level(self.level)
+        if self.of == self.to:
+            mend = f"of {self.of} alone, `aivc query RUN types` tells who has no label"
+            raise QueryError(f"transfer · {level}", f"{self.of!r} twice", "two modalities", mend)
         label = self._labels(graph, level)
         given = self._measured(graph, level, self.of) & label.notna().to_numpy()
         asked = self._measured(graph, level, self.to) & ~self._measured(graph, level, self.of)
@@ -99,8 +102,9 @@ class TransferQuestion(AbstractQuestion):
     def _measured(self, graph: TissueGraph, level: str, modality: str) -> Any:
         if modality not in graph.modalities(level) or modality not in names.MOLECULE_OF:
             there = [one for one in graph.modalities(level) if one in names.MOLECULE_OF]
-            found = f"no counts of {modality!r}"
-            raise QueryError(f"transfer · {level}", found, f"one of {', '.join(there)}", "name it by --of and --to")
+            found = f"no counts of {modality!r} (counted: {', '.join(there) or 'nothing'})"
+            mend = "name them by --of and --to" if len(there) > 1 else "labels go from one kind of counts to another"
+            raise QueryError(f"transfer · {level}", found, "counts of two modalities", mend)
         return graph[level][names.mask_name(modality)].numpy()
 
     def _check(self, level: str, given: int, asked: int) -> None:

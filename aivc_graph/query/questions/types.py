@@ -30,7 +30,7 @@ class TypesQuestion(AbstractQuestion):
 
     def answer(self, tissue: VirtualTissue) -> pd.DataFrame:
         """Return a row a node."""
-        return type_table(tissue.model, tissue.graph, typed_level(tissue.model, self.level))
+        return type_table(tissue.model, tissue.graph, typed_level(tissue.model, tissue.graph, self.level))
 
     def draw(self, tissue: VirtualTissue, answer: pd.DataFrame) -> Any:
         """Draw the types of one section, over its slide where there is one."""

@@ -13,6 +13,7 @@ import pytest
 from aivc_graph.errors import ReadError
 from aivc_graph.io.priors.layout import LAYOUTS, PriorConfig, read_prior
 from aivc_graph.io.priors.naming import translated
+from aivc_graph.tissue.doubt import doubts_heard
 from aivc_graph.tissue.prior import Prior
 
 DOROTHEA = "tf,confidence,target,mor\nKLF1,A,HBB,1\nKLF1,C,HBA1,-1\nTP53,A,TP53,1\nTP53,A,MDM2,1\n"
@@ -77,6 +78,14 @@ def test_options_choose_rows_and_columns(tmp_path: Path) -> None:
         prior(tmp_path, "b.tsv", "source\ttarget\tmor\nA\tB\t1\n", confidence="A")
 
 
+def test_a_pair_given_with_both_signs_has_none(tmp_path: Path) -> None:
+    """Whichever row comes first; a row that knows no sign contradicts none, and a heavier row outweighs."""
+    for first, second in (("1", "-1"), ("-1", "1")):
+        text = f"source,target,sign,weight\nA,B,{first},1\nA,B,{second},1\nC,D,0,1\nC,D,-1,1\nE,F,-1,3\nE,F,1,2\n"
+        found = edges(prior(tmp_path, "a.csv", text))
+        assert [(s, sign) for s, _, sign, _ in found] == [("A", 0), ("C", -1), ("E", -1)]
+
+
 def test_sets_describe_genes_or_name_their_factor(tmp_path: Path) -> None:
     text = "SET_A\thttp\tHBB\tMYC\nSET_B\t\tMYC\n"
     found = prior(tmp_path, "s.gmt", text)
@@ -99,6 +108,13 @@ def test_vectors_are_read_from_every_container_alike(tmp_path: Path) -> None:
         found = read_prior(PriorConfig(path=tmp_path / name))
         assert found.describes and found.facts["layout"] == "vectors", name
         np.testing.assert_array_equal(found.table.loc[list(frame.index)].to_numpy(), values, err_msg=name)
+
+
+def test_genes_with_several_vectors_are_told(tmp_path: Path) -> None:
+    with doubts_heard() as doubts:
+        found = prior(tmp_path, "v.csv", "gene,v0,v1\nHBB,1,2\nMYC,3,4\nMYC,3,4\nHBB,5,6\n")
+    assert found.table.loc["HBB"].tolist() == [1, 2] and len(found.table) == 2
+    assert len(doubts) == 1 and "1 genes with several vectors, such as 'HBB'; the first counts" in doubts[0]
 
 
 def test_vectors_without_names_with_gaps_or_pickled_are_refused(tmp_path: Path) -> None:
