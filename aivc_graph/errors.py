@@ -77,9 +77,9 @@ def nearest(name: str, known: list[str]) -> str | None:
     >>> nearest("Cd3e", ["CD3D", "CD3E"]), nearest("radus", ["knn", "radius"]), nearest("x", ["knn"])
     ('CD3E', 'radius', None)
     """
-    folded = {one.casefold(): one for one in reversed(known)}
-    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
-    return folded[close[0]] if close else None
+    close = difflib.get_close_matches(name.casefold(), [one.casefold() for one in known], n=1, cutoff=0.6)
+    alike = [one for one in known if close and one.casefold() == close[0]]
+    return max(alike, key=lambda one: difflib.SequenceMatcher(None, name, one).ratio(), default=None)
 
 
 def unknown_name(error: type[AivcError], where: str, kind: str, name: str, known: Iterable[str]) -> AivcError:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.spatial import cKDTree
 
 from aivc_graph.operators.ridge import ridge
 from aivc_graph.operators.subspace import along, leading_axes
@@ -160,6 +159,8 @@ def _unit(places: Floats) -> Floats:
 
 
 def _carried(given: Floats, asked: Floats, values: Any) -> Floats:
+    from scipy.spatial import cKDTree
+
     k = min(NEIGHBOURS, len(given))
     near = cKDTree(given).query(asked, k=range(1, k + 1))[1]
     rows = np.repeat(np.arange(len(asked)), k)

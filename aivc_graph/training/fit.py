@@ -220,8 +220,7 @@ class _Fit:
         return torch.optim.AdamW(self.learning, self._rate, BETAS, weight_decay=decay, foreach=True)
 
     def _precision(self) -> torch.autocast:
-        wanted = self.config.precision
-        half = wanted == "bfloat16" or (wanted == "auto" and self.device.type == "cuda")
+        half = {"auto": self.device.type == "cuda", "bfloat16": True}.get(self.config.precision, False)
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half)
 
     def _epoch_in_memory(self, optimiser: torch.optim.Optimizer, last: Path) -> torch.optim.Optimizer:
@@ -294,6 +293,8 @@ class _Fit:
             self.best_state = {name: t.detach().clone() for name, t in self.model.named_parameters()}
         elif (self.epoch - self.best_epoch) % -(-self.config.patience // 3) == 0:
             self.halvings += 1
+            if self.best_epoch == 0:  # steps that led nowhere but away from the start were too long
+                self.model.load_state_dict(self.best_state, strict=False)
 
     def held_out_loss(self, question: str | None = None, group: str = STOPPING) -> float:
         """Return the negative log-likelihood of a group of held-out places, whatever else the objective is of."""

@@ -24,7 +24,8 @@ class TrainingConfig(Settings):
     patience
         Epochs without a better validation loss after which training has converged and stops.
     learning_rate
-        Learning rate of AdamW; halved after each third of the patience without a better loss.
+        Learning rate of AdamW; halved after each third of the patience without a better loss, and begun again from the
+        closed form where none was better than that.
     weight_decay
         Weight decay of AdamW.
     window_nodes
@@ -50,7 +51,7 @@ class TrainingConfig(Settings):
     """
 
     epochs: int = Field(200, ge=0)
-    patience: int = Field(8, ge=1)
+    patience: int = Field(12, ge=1)
     learning_rate: float = Field(1e-2, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     window_nodes: int | None = Field(None, ge=1)

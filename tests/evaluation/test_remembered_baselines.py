@@ -13,7 +13,10 @@ from aivc_graph.evaluation.baselines import remembered
 from aivc_graph.evaluation.baselines.baseline import BASELINES, Scene, run_baselines
 from tests.suites.test_baselines_are_blind import READOUTS, scene
 
-COSTLY = {"kernel_ridge_of_features", "knn_of_features", "neighbour_mean_mixture", "nnls", "own_mixture", "ridge"}
+COSTLY = {
+    *("kernel_ridge_of_features", "knn_of_features", "logistic_of_features", "nearest_type_mean"),
+    *("neighbour_mean_mixture", "nnls", "own_mixture", "ridge"),
+}
 
 
 @pytest.fixture

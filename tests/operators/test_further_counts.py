@@ -82,5 +82,5 @@ def test_without_any_rna_there_are_niches_and_expression_is_refused(
     tissue = train(build_graph([section], GRAPH), CONFIG, tmp_path / "run").tissue
     niches = tissue.niches(k=3).obs
     assert adjusted_rand_score(niches["label"], niches["niche"].astype(str)) > 0.6
-    with pytest.raises(QueryError, match="no RNA was counted at any level of this tissue"):
+    with pytest.raises(QueryError, match="no RNA was measured at any level of this tissue"):
         tissue.expression()

@@ -129,7 +129,7 @@ def test_a_run_answers_for_cells_of_which_one_modality_was_measured(run: Path, s
     error, spread = (np.square(one - true.layers["measured"]).mean() for one in (told.X, mean))
     assert error < 0.5 * spread
     code, _, err = say("query", run, "expression", "--at", "cell", "--modality", "atac")
-    assert code == 2 and "no atac was counted at any level of this tissue; protein, rna can be asked" in err
+    assert code == 2 and "no atac was measured at any level of this tissue; protein, rna can be asked" in err
     assert say("export", run, "--to", "h5ad", "--out", run.parent / "out.h5ad", "--quiet")[0] == 0
 
 

@@ -61,7 +61,9 @@ def own(run: Path) -> dict[str, bytes]:
 
 
 def train_anew(study: Path, run: Path, *more: str) -> int:
-    return cli.main(["train", str(study / "small.yaml"), "--out", str(run), "--set", "training.seed=1", *more])
+    return cli.main(
+        ["train", str(study / "small.yaml"), "--out", str(run), "--set", "training.seed=1", "--overwrite", *more]
+    )
 
 
 def test_training_anew_replaces_the_run_whole_and_drops_its_scores(study: Path, run: Path) -> None:

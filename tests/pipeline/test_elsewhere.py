@@ -76,11 +76,11 @@ def test_it_is_built_once_in_the_cache_and_anew_when_a_setting_is(made: Path, el
     assert say("query", made / "run", "neighbours", "--on", elsewhere)[0] == 0
     first = stores()
     assert say("query", made / "run", "neighbours", "--on", elsewhere)[0] == 0
-    assert stores() == first and len(first) == 1
+    assert stores() == first
     text = elsewhere.read_text()
     elsewhere.with_name("again.yaml").write_text(text.replace("donor: d9", "donor: d8"))
     assert say("query", made / "run", "neighbours", "--on", elsewhere.with_name("again.yaml"))[0] == 0
-    assert len(stores()) == 2
+    assert len(stores()) == len(first) + 1
 
 
 def test_a_graph_store_is_asked_if_it_was_laid_as_the_run_s(made: Path, tmp_path: Path, say: Say) -> None:

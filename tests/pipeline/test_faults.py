@@ -22,7 +22,7 @@ import torch
 from aivc_graph import cli
 from aivc_graph.atomic import locked
 from aivc_graph.graph.store import read_store
-from aivc_graph.training import fit as fitting
+from aivc_graph.training.terms import likelihood as term
 
 SETTINGS = "model: {latent: 4, rings: [6, 12]}\ntraining: {epochs: 2, device: cpu}\n"
 
@@ -118,7 +118,7 @@ def test_two_writers_at_once(run: Path, tmp_path: Path, say: Callable[..., tuple
         assert code == 2 and mine in err and "wait for it" in err
         assert say("inspect", store)[0] == 0  # a reader is not kept out
     with locked(run):
-        for resume in ((), ("--resume",)):
+        for resume in (("--overwrite",), ("--resume",)):
             code, _, err = say("train", config, "--graph", store, "--out", run, *resume)
             assert code == 2 and mine in err and "wait for it" in err
         assert say("query", run, "niches", "--k", 2)[0] == 0
@@ -128,7 +128,7 @@ def test_two_writers_at_once(run: Path, tmp_path: Path, say: Callable[..., tuple
 def test_a_loss_that_is_not_finite_stops_with_the_last_good_state(
     tmp_path: Path, say: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, original, steps = write_config(tmp_path / "few.yaml"), fitting.likelihood, []
+    config, original, steps = write_config(tmp_path / "few.yaml"), term.likelihood, []
 
     def failing(model: Any, *rest: Any) -> Any:
         loss = original(model, *rest)
@@ -139,7 +139,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_state(
 
     train = ("train", config, "--out", tmp_path / "run", "--set", "training.epochs=3")
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "likelihood", failing)
+        patch.setattr(term, "likelihood", failing)
         code, _, err = say(*train)
     assert code == 1 and "epoch 2 · window 0: expected a finite loss, found a loss of nan; lower training." in err
     assert not (tmp_path / "run/run.json").exists() and (tmp_path / "run/checkpoints/last.safetensors").exists()

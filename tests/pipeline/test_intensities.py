@@ -74,7 +74,8 @@ def test_hidden_cells_niches_and_endpoint_are_scored_beside_their_baselines(run:
     assert value[*of_cells, "model"] > value[*of_cells, "mean_of_6_neighbours"] + 0.01
     assert value["niches", "annotated region", "ari", "model"] > 0.6
     assert {one["task"] for one in scores} >= {"context_distribution", "niches", "endpoint"}
-    assert {one["modality"] for one in scores} == {"intensity", "intensity → annotation"}
+    told = {"intensity", "intensity → annotation", "intensity → type", "tissue around → type"}
+    assert {one["modality"] for one in scores} == told
 
 
 def test_answers_are_in_the_units_of_the_file(tissue: VirtualTissue) -> None:

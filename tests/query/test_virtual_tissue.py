@@ -138,7 +138,7 @@ def test_a_level_without_rna_says_where_there_is_some(
         section = striped_section("s", n=200, levels=("patch",))
         del section.tables["patch_rna"]
         bare = train(build_graph([section], GRAPH), CONFIG, tmp_path / "run").tissue
-        with pytest.raises(QueryError, match="expression at patch: no RNA was counted at any level"):
+        with pytest.raises(QueryError, match="expression at patch: no RNA was measured at any level"):
             bare.expression(at="niche")
     else:
         with pytest.raises(QueryError, match=r"region: expected one of cell, patch, found no RNA .*; ask at='cell'"):
