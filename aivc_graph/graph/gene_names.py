@@ -29,6 +29,8 @@ def read_orthologs(path: Path) -> pd.DataFrame:
         If there is no such table, or it has one column alone.
     """
     where = f"graph.orthologs · {path.name}"
+    if not path.is_file():
+        raise GraphError(where, "no such file", mend="check the path (relative paths resolve against AIVC_DATA)")
     try:
         with path.open() as opened:
             between = "\t" if "\t" in opened.readline() else ","
@@ -49,6 +51,11 @@ def named_alike(tables: Iterable[Mapping[str, Any]], orthologs: pd.DataFrame | N
     in other capitals the spelling of the first table, where half of all names agree as they stand; of a section named
     as another column of `orthologs` the gene in their first column, if each is the only one of the other. A name that
     two genes would share is left as it was.
+
+    Raises
+    ------
+    GraphError
+        If `orthologs` name no gene of any table.
     """
     tables = [dict(found) for found in tables]
     every = [table for found in tables for table in found.values()]
@@ -59,6 +66,10 @@ def named_alike(tables: Iterable[Mapping[str, Any]], orthologs: pd.DataFrame | N
         for gene_id, name in zip(table.var[GENE_ID].astype(str), table.var_names, strict=True)
         if ENSEMBL.match(gene_id) and not ENSEMBL.match(name)
     }
+    own = {*symbol.values(), *(ENSEMBL.sub(r"\1", name) for table in every for name in table.var_names.astype(str))}
+    if orthologs is not None and not orthologs.isin(own).to_numpy().any():
+        found, sought = ", ".join(map(repr, orthologs.iloc[-1])), ", ".join(map(repr, every[0].var_names[:3]))
+        raise GraphError("graph.orthologs", f"names such as {found}", f"genes of the sections, such as {sought}")
     first = pd.Index(_translated(every[0], symbol, orthologs)[0])
     return [
         {section: _renamed(table, symbol, orthologs, first, section) for section, table in found.items()}

@@ -90,7 +90,7 @@ def test_panels_that_do_not_differ_are_not_tabled(striped_section: Callable[...,
 
 def test_a_table_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("ACTB\nCD3E\n")
-    for name, said in (("none.txt", "no table that can be read"), ("one.txt", "no table|one column")):
+    for name, said in (("none.txt", "no such file"), ("one.txt", "no table|one column")):
         with pytest.raises(GraphError, match=said):
             read_orthologs(tmp_path / name)
 
@@ -105,3 +105,10 @@ def test_the_yaml_says_where_orthologs_lie(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("task: {name: t}\ngraph: {genes: shared, orthologs: ./o.tsv}\n")
     found = load_config(tmp_path / "c.yaml").graph
     assert found.genes == "shared" and found.orthologs == tmp_path / "o.tsv"
+
+
+def test_orthologs_that_name_no_gene_of_the_tissue_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "o.csv").write_text("human,mouse\nENSG00000000001,ENSMUSG00000000001\n")
+    tables = [{"s": ad.AnnData(np.ones((3, 2)), var=pd.DataFrame(index=["ACTB", "CD4"]))}]
+    with pytest.raises(GraphError, match=r"expected genes .*'ACTB', 'CD4', found names such as 'ENSG00000000001'"):
+        named_alike(tables, read_orthologs(tmp_path / "o.csv"))

@@ -101,3 +101,17 @@ def test_settings_of_another_graph_are_refused_beside_one(tmp_path: Path, say: S
     given = ["train", tmp_path / "t.yaml", "--graph", tmp_path / "g.zarr", "--out", tmp_path / "run"]
     code, _, err = say(*given, "--set", "graph.patch_um=50")
     assert code == 2 and "expected 100.0, as it was built, found graph.patch_um 50.0; leave out --graph" in err
+
+
+def test_counts_of_one_section_and_logarithms_of_another_are_refused(tmp_path: Path, say: Say) -> None:
+    """Components of logarithms are no state of counts: niches would be told apart by section, and surely."""
+    for name in "ab":
+        _write(tmp_path / f"{name}.h5ad", [f"GENE{i}" for i in range(30)])
+    logs = anndata.read_h5ad(tmp_path / "b.h5ad")
+    logs.X = np.log1p(logs.X / logs.X.sum(axis=1, keepdims=True) * 1e4)
+    logs.write_h5ad(tmp_path / "b.h5ad")
+    told = _source("b").replace("level:", "values: log, level:")
+    sections = f"{{name: a, sources: [{_source('a')}]}}, {{name: b, sources: [{told}]}}"
+    (tmp_path / "t.yaml").write_text(f"task: {{name: t, sections: [{sections}]}}\ntraining: {{epochs: 0}}\n")
+    code, _, err = say("train", tmp_path / "t.yaml", "--out", tmp_path / "run")
+    assert code == 2 and "fewer than 10 training nodes with both rna and log_expression; add a section with both" in err

@@ -109,7 +109,7 @@ def test_nodes_without_a_label_carry_none(tissue: VirtualTissue) -> None:
     ("options", "said"),
     [
         ({"column": "lable"}, r"transfer · cell: expected one of .*label.*, found no column 'lable'"),
-        ({"to": "protein"}, r"found no counts of 'protein' \(counted: rna, atac\); name them by --of and --to"),
+        ({"to": "protein"}, r"found no counts of 'protein' \(counted: atac, rna\); name them by --of and --to"),
         ({"of": "rna", "to": "rna"}, r"expected two modalities, found 'rna' twice; of rna alone, .* types`"),
     ],
 )

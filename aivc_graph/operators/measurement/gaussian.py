@@ -16,7 +16,7 @@ from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.gate import Correction, Gate
 from aivc_graph.operators.measurement.distribution import Normal
 from aivc_graph.operators.measurement.measurement import AbstractMeasurement, MeasurementPlan
-from aivc_graph.operators.measurement.told_state import told_state
+from aivc_graph.operators.measurement.told_state import no_pairs, told_state
 from aivc_graph.operators.part import DECODERS, FURTHER_ENCODERS, KINDS, Device, Fitting
 from aivc_graph.operators.ridge import ridge
 from aivc_graph.operators.state import Fold
@@ -96,12 +96,21 @@ class GaussianMeasurement(AbstractMeasurement):
         return Normal(z @ weight.t(), self.log_scale + self.decoder_gate(self.scale_change))
 
     def fit_encoder(self, fitting: Fitting) -> None:
-        """Ridge from features to the state that counts give where both were measured, else principal components."""
+        """Ridge from features to the state that counts give where both were measured, else principal components.
+
+        Raises
+        ------
+        ModelError
+            Logarithms of some nodes and counts of others: components of one are no state of the other.
+        """
         x, group, rows = self._measured(fitting.training)
         if len(x) == 0:
             return
         target = told_state(self.plan.level, fitting, rows)
         loading: Floats = np.zeros(tuple(self.loading.shape))
+        first = fitting.model.state_maker(self.plan.level)
+        if target is None and first is not None and self.plan.modality == names.LOG_EXPRESSION:
+            raise no_pairs(self.slot, first.plan.modality)
         if target is None:
             _, _, v = np.linalg.svd(x, full_matrices=False)
             loading[:, : len(v)] = v[: loading.shape[1]].T

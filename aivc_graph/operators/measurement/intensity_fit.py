@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.special import gammaln
 
-from aivc_graph.errors import ModelError
 from aivc_graph.operators.hiding import draw_hidden
 from aivc_graph.operators.intensities import IntensityInput
-from aivc_graph.operators.measurement.told_state import LEAST_PAIRS, told_state
+from aivc_graph.operators.measurement.told_state import no_pairs, told_state
 from aivc_graph.operators.part import Fitting
 from aivc_graph.operators.ridge import ridge
 from aivc_graph.operators.state import Fold
@@ -90,14 +89,7 @@ def fit_into_first(part: Measurement, fitting: Fitting) -> None:
     rows = [fold.training(part.plan.level, fold.inputs.measured(*part.slot).mask) for fold in fitting.training]
     target = told_state(part.plan.level, fitting, rows)
     if target is None:
-        level, modality = part.slot
-        first = fitting.model.state_maker(level).plan.modality
-        raise ModelError(
-            f"{level} · {modality}",
-            f"fewer than {LEAST_PAIRS} training nodes with both {first} and {modality}",
-            "some: nothing else says what one means in terms of the other",
-            f"add a section with both, or leave the {modality} out",
-        )
+        raise no_pairs(part.slot, fitting.model.state_maker(part.plan.level).plan.modality)
     z, measured, noise = target
     pieces = [fold.inputs.measured(*part.slot) for fold in fitting.training]
     x, group = (

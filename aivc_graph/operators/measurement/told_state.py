@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aivc_graph import names
+from aivc_graph.errors import ModelError
 from aivc_graph.operators.part import Fitting
 
 Floats = NDArray[np.floating]
@@ -44,3 +45,14 @@ def told_state(
     noise = np.exp(-first.log_precision.double().cpu().numpy()) if counted == level else 0.0
     measured = np.concatenate(seen)
     return (np.concatenate(states), measured, noise) if measured.sum() > LEAST_PAIRS else None
+
+
+def no_pairs(slot: tuple[str, ...], first: str) -> ModelError:
+    """Return the error that says that nothing leads a modality into the state that `first` makes."""
+    level, modality = slot
+    return ModelError(
+        f"{level} · {modality}",
+        f"fewer than {LEAST_PAIRS} training nodes with both {first} and {modality}",
+        "some: nothing else says what one means in terms of the other",
+        f"add a section with both, give all alike, or leave the {modality} out",
+    )
