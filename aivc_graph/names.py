@@ -51,6 +51,8 @@ NO_LABEL: Final = ("", "NA", "<NA>", "NaN", "nan", "None")
 LOG_EXPRESSION: Final = "log_expression"
 EFFECT: Final = "effect"
 
+MODALITIES: Final = (RNA, ADT, ATAC, HISTOLOGY, MORPHOLOGY, INTENSITY, TYPE, LOG_EXPRESSION, EFFECT)
+
 # The molecule behind a count modality; dense feature modalities have none.
 MOLECULE_OF: Final = {RNA: GENE, ADT: PROTEIN, ATAC: PEAK}
 

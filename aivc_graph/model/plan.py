@@ -70,6 +70,7 @@ class ModelPlan(Settings):
     @classmethod
     def of(cls, graph: TissueGraph, config: ModelConfig) -> ModelPlan:
         """Return the plan that fits `graph`: each member of each kind says which of its slots it serves."""
+        _check_measurements(graph, config)
         shape = Shape(config.latent, config.rings, config.chosen)
         made_of = [(level, one) for level in graph.levels if (one := state_maker(graph, level, shape)) is not None]
         measured = [key for key in made_of if key[1] != names.TYPE] or made_of
@@ -176,6 +177,19 @@ def _check_measured(graph: TissueGraph, parts: list[PartSpec]) -> None:
     raise ModelError(
         "model", f"{found}, and nothing else measured", f"measurements, or labels of 2 to {MOST_TYPES} types", mend
     )
+
+
+def _check_measurements(graph: TissueGraph, config: ModelConfig) -> None:
+    """Raise `ModelError` if a measurement is chosen for what is no modality, or one of counts for what is none."""
+    known = {*names.MODALITIES, *(one for level in graph.levels for one in graph.modalities(level))}
+    for modality, chosen in config.measurement.items():
+        where, members = f"model.measurement.{modality}", KINDS["measurement"]
+        if modality not in known:
+            raise unknown_name(ModelError, "model.measurement", "modality", modality, known)
+        reads = cast(tuple[str, ...], members.facts[chosen["kind"]].get("modalities", (modality,)))
+        if (modality in names.MOLECULE_OF) != any(one in names.MOLECULE_OF for one in reads):
+            found = f"{chosen['kind']!r}, a measurement of {', '.join(reads)}"
+            raise ModelError(where, found, f"one of {modality}", "leave the key out for the usual one")
 
 
 def _check_relations(graph: TissueGraph, config: ModelConfig, parts: list[PartSpec]) -> None:

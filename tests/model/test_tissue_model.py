@@ -155,3 +155,18 @@ def test_a_graph_of_another_panel_is_refused_by_name(graph: TissueGraph, striped
 def test_a_relation_that_nothing_reads_is_refused(graph: TissueGraph, relation: dict[str, Any], said: str) -> None:
     with pytest.raises(ModelError, match=said):
         ModelPlan.of(graph, ModelConfig(latent=4, relation=relation))
+
+
+@pytest.mark.parametrize(
+    ("measurement", "said"),
+    [
+        ({"rnaa": {"kind": "negative_binomial"}}, r"model.measurement: no modality named 'rnaa'; did you mean 'rna'"),
+        ({"rna": {"kind": "intensity"}}, r"measurement.rna: expected one of rna, found 'intensity', a measurement of int"),
+        ({"intensity": {"kind": "poisson"}}, r"measurement.intensity: expected one of intensity, found 'poisson', a"),
+    ],
+)
+def test_measurements_of_what_they_cannot_read_are_refused(
+    striped_section: Callable[..., Any], measurement: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ModelError, match=said):
+        ModelPlan.of(build_graph([striped_section("a", n=60)]), ModelConfig(measurement=measurement))
