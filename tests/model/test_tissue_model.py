@@ -161,7 +161,10 @@ def test_a_relation_that_nothing_reads_is_refused(graph: TissueGraph, relation: 
     ("measurement", "said"),
     [
         ({"rnaa": {"kind": "negative_binomial"}}, r"model.measurement: no modality named 'rnaa'; did you mean 'rna'"),
-        ({"rna": {"kind": "intensity"}}, r"measurement.rna: expected one of rna, found 'intensity', a measurement of int"),
+        (
+            {"rna": {"kind": "intensity"}},
+            r"measurement.rna: expected one of rna, found 'intensity', a measurement of int",
+        ),
         ({"intensity": {"kind": "poisson"}}, r"measurement.intensity: expected one of intensity, found 'poisson', a"),
     ],
 )

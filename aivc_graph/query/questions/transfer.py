@@ -36,8 +36,9 @@ class TransferQuestion(AbstractQuestion):
 
     The two are laid beside each other by what the graph knows of their molecules: counts of one are summed along the
     relation that leads its molecules to those of the other, such as peaks near genes (`priors:` of the configuration),
-    and then both are told by the same molecules; see `aivc_graph.operators.correspondence.correspond`. No node needs
-    both modalities, and nodes that have both are carried from, not to.
+    and then both are told by the same molecules; see `aivc_graph.operators.correspondence.correspond`. No node
+    asked needs both modalities, and nodes that have both are carried from, not to; a run can be trained on both if ten
+    of its training nodes have both.
 
     The answer is an AnnData: X = probability of each label (node, label), its share among the 30 nearest labelled
     nodes; ``obs``: section, barcode, positions, ``told`` and ``probability``; ``uns`` says how far the layout left the

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
+from aivc_graph.errors import TrainingError
+from aivc_graph.graph.panels import labels
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.training.terms.term import TERMS, AbstractTerm, Loss, Pass, prior_variance
 
@@ -33,6 +35,11 @@ class AlignmentTerm(AbstractTerm):
     cannot tell apart is no negative: where the squared distance of their states, in units of its error, is no more than
     two draws of one state are apart on average. The temperature is learnt as its logarithm, between 0.01 and 1.
 
+    Raises
+    ------
+    TrainingError
+        If no level has two modalities.
+
     References
     ----------
     van den Oord et al. 2018, arXiv:1807.03748; Radford et al. 2021, arXiv:2103.00020 (symmetric, learnt temperature).
@@ -40,6 +47,9 @@ class AlignmentTerm(AbstractTerm):
 
     def __init__(self, graph: TissueGraph, config: TrainingConfig) -> None:
         super().__init__(graph, config)
+        if not any(len(graph.modalities(level)) + bool(labels(graph, level)) > 1 for level in graph.levels):
+            found, mend = "one modality at every level", "set it to 0, or give a second modality of the same nodes"
+            raise TrainingError("training.objective.alignment", found, "two to bring together", mend)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(START)))
 
     @property

@@ -4,19 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from aivc_graph import names
+from aivc_graph.errors import ConfigError, unknown_name
+from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import EXPRESSION
 from aivc_graph.operators.state import Hidden, Inputs, State
 from aivc_graph.training.terms.term import TERMS, AbstractTerm, Loss, Pass
 
+if TYPE_CHECKING:
+    from aivc_graph.training.settings import TrainingConfig
+
 
 @TERMS.register("likelihood")
 class LikelihoodTerm(AbstractTerm):
-    """Negative log-likelihood of what was hidden, modality by modality; see `likelihood`."""
+    """Negative log-likelihood of what was hidden, modality by modality; see `likelihood`.
+
+    Raises
+    ------
+    ConfigError
+        A weight of what is no modality.
+    """
+
+    def __init__(self, graph: TissueGraph, config: TrainingConfig) -> None:
+        super().__init__(graph, config)
+        known = {*names.MODALITIES, *(one for level in graph.levels for one in graph.modalities(level))}
+        for name in config.modality_weight:
+            if name not in known:
+                raise unknown_name(ConfigError, "training.modality_weight", "modality", name, known)
 
     def forward(self, one: Pass) -> Loss:
         """Return the sums of a window, by level and modality."""

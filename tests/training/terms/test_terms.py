@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from scipy import sparse
 from torch.distributions import NegativeBinomial, Normal, kl_divergence
 
-from aivc_graph.errors import TrainingError
+from aivc_graph.errors import ConfigError, TrainingError
 from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
 from aivc_graph.model.settings import ModelConfig
@@ -294,3 +294,13 @@ def test_alignment_brings_modalities_of_a_cell_nearer_than_without(graph: Tissue
         one = seen(trained, graph)
         told[name] = Objective(graph, config(alignment=1.0))(one)["alignment"].mean().item()
     assert told["on"] < 0.95 * told["off"]
+
+
+def test_what_no_modality_could_be_weighed_or_aligned_is_refused(striped_section: Callable[..., Any]) -> None:
+    section = striped_section("s", n=50, levels=("cell",))
+    section.shapes["cell"] = section.shapes["cell"].drop(columns="label")
+    alone = build_graph([section], EDGES)
+    with pytest.raises(TrainingError, match=r"objective.alignment: expected two .*, found one modality"):
+        Objective(alone, config(alignment=1.0))
+    with pytest.raises(ConfigError, match=r"modality_weight: no modality named 'protien'; did you mean 'protein'"):
+        Objective(alone, TrainingConfig(modality_weight={"protien": 2.0}))
