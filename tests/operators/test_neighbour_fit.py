@@ -69,7 +69,7 @@ def test_the_mean_of_neighbours_is_nested(graph: TissueGraph, weight: tuple[floa
     np.testing.assert_allclose(said, _mean(graph, model, hidden, k), atol=1e-5)
 
 
-def test_what_was_fitted_beats_the_state_and_the_mean_of_neighbours(graph: TissueGraph) -> None:
+def test_what_was_fitted_beats_the_mean_of_neighbours_and_is_as_good_as_the_state(graph: TissueGraph) -> None:
     model, train = model_of(graph, CONFIG), (graph["cell"].section_index == 0).numpy()
     _fit(graph, model, train, BEFORE_TRAINING)
     asked = _hidden(graph, 0.25) & ~train
@@ -87,8 +87,8 @@ def test_what_was_fitted_beats_the_state_and_the_mean_of_neighbours(graph: Tissu
     _fit(graph, model, train)
     fitted = error(expected_log_expression(model, left, "cell", asked))
     around = min(error(_mean(graph, model, asked, k)) for k in (6, 18))
-    # Three stripes are all there is, and the state has three components: neighbours can add hardly anything to it.
-    assert fitted < min(error(alone), 0.98 * around)
+    # Three stripes are all there is, and the state has three components: neighbours can add nothing to it.
+    assert fitted < 0.98 * around and fitted < 1.01 * error(alone)
     told = expected(model, left, "cell", asked)
     shares = told.shares.numpy()
     counts = np.expm1(true) / float(model.count_operator("cell", "rna").target_depth)

@@ -348,7 +348,8 @@ def test_named_regions_are_an_annotation_and_no_truth(striped_section: Callable[
     assert (scored.modality, scored.readout, scored.ceilings) == ("rna → annotation", "annotated region", {})
     assert len(scored.measured) == 200 - 20 and len(np.unique(scored.measured)) == 3
     results = {r.predictor: r.value for r in score([scored])[0]}
-    assert results["model"] > 0.7 and set(results) == {"model", "own_mixture", "neighbour_mean_mixture"}
+    assert set(results) == {"model", "own_mixture", "neighbour_mean_mixture"}
+    assert results["model"] > results["neighbour_mean_mixture"] > 0.5
     for column, said in ((None, None), ("regio", "no column of patch named 'regio'")):
         config = load_config(run / "config.yaml", [f"evaluation.annotation={column or 'null'}"])
         if said is None:
