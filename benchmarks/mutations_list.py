@@ -48,8 +48,8 @@ FAULTS = (
     ),
     Fault(
         "rules for types are weighed on nodes they were fitted on",
-        "rule(x[half != one], y[half != one], prior)",
-        "rule(x, y, prior)",
+        "_rules(x[half != one], y[half != one], prior, scale)",
+        "_rules(x, y, prior, scale)",
         (TYPES,),
     ),
     Fault(
