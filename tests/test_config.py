@@ -386,21 +386,3 @@ def test_faulty_overrides_are_named(write: Any, override: str, message: str) -> 
 def test_faults_of_file_and_override_come_together(write: Any) -> None:
     found = faults(write("training: {patience: 0}"), "training.epochs=x")
     assert [message.split(":")[0] for message in found] == ["x.yaml", "--set training.epochs"]
-
-
-def test_interventions_are_read_and_their_faults_have_lines(write: Any) -> None:
-    text = """\
-task:
-  sections:
-    - name: A
-      sources: [{path: a}]
-      interventions:
-        - {kind: knockout, name: TGFB1, where: {disc_um: [500, 500, 150]}}
-        - {kind: drug, name: X, targets: {JAK1: -1}, dose: 0.3, unit: uM, hours: 6}
-"""
-    first, second = load_config(write(text)).task.sections[0].interventions
-    assert first.targets == {"TGFB1": -1.0} and first.where is not None and first.where.disc_um == (500, 500, 150)
-    assert (second.dose, second.unit, second.hours) == (0.3, "uM", 6)
-    said = faults(write(text.replace("kind: drug", "kind: drugs").replace("dose: 0.3", "dosis: 0.3")))
-    assert len(said) == 2 and all("x.yaml:7: task.sections[0].interventions[1]" in line for line in said)
-    assert "did you mean 'drug'?" in said[0] + said[1] and "did you mean 'dose'?" in said[0] + said[1]

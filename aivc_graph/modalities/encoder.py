@@ -24,9 +24,9 @@ ALIKE = 1e-3
 class ExportedEncoder(AbstractTileFeatures):
     """Embeds tiles by a pretrained encoder from a local file: TorchScript, torch.export, ONNX or weights for timm.
 
-    What is inside decides, not the ending. Nothing is fetched and nothing unpickled: of a state dict its tensors alone
-    are read, better given as safetensors. TorchScript and torch.export are programs: take them from whom you would
-    take code. A tile is `input_px` wide and high at `target_mpp`, or, if `tile_um` is given, resampled to `input_px`.
+    What is inside decides, not the ending. Nothing is fetched, and weights are read from safetensors alone, never from
+    a pickle. TorchScript and torch.export are programs: take them from whom you would take code. A tile is `input_px`
+    wide and high at `target_mpp`, or, if `tile_um` is given, resampled to `input_px`.
 
     Parameters
     ----------

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from aivc_graph.errors import ConfigError, ReadError
 
-Kind = Literal["onnx", "safetensors", "state dict", "torchscript", "torch.export"]
+Kind = Literal["onnx", "safetensors", "torchscript", "torch.export"]
 Encode = Callable[[NDArray[np.float32]], Any]
 
 MAX_SAFETENSORS_HEADER = 100_000_000
-FORMATS = "TorchScript, torch.export, ONNX, or safetensors (a state dict at need) with `timm_model:`"
+FORMATS = "TorchScript, torch.export, ONNX, or safetensors with `timm_model:`"
 EXPORT = "export the encoder anew, as TorchScript or ONNX"
-WITHIN = ("state_dict", "model")
+AS_SAFETENSORS = "write its tensors by `safetensors.torch.save_file(model.state_dict(), FILE)`"
 TENSORS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
@@ -33,15 +33,15 @@ def open_encoder(path: Path, timm_model: str | None, timm_options: Mapping[str, 
     Raises
     ------
     ReadError
-        No such file, none of the formats, damaged, or a pickle that holds more than tensors.
+        No such file, none of the formats, damaged, or a pickle, also one of weights alone.
     ConfigError
         The library that reads it is not installed, or `timm_model` is missing or does not fit.
     """
     kind = encoder_kind(path)
     if kind == "onnx":
         return _onnx(path)
-    if kind in ("safetensors", "state dict"):
-        return _without_gradients(_timm(path, kind, timm_model, timm_options))
+    if kind == "safetensors":
+        return _without_gradients(_timm(path, timm_model, timm_options))
     import torch
 
     with _damage(path), _tensors_only():
@@ -65,7 +65,7 @@ def encoder_kind(path: Path) -> Kind:
     if head[:2] == b"PK":
         return _kind_of_archive(path)
     if head[:1] == b"\x80" and head[1:2] <= b"\x05":  # what torch wrote before version 1.6
-        return "state dict"
+        raise ReadError(str(path), "a pickle", FORMATS, AS_SAFETENSORS)
     header = int.from_bytes(head[:8], "little")
     if head[8:9] == b"{":
         limit = min(MAX_SAFETENSORS_HEADER, path.stat().st_size - 8)
@@ -90,7 +90,7 @@ def _kind_of_archive(path: Path) -> Kind:
     if "constants.pkl" in members:
         return "torchscript"
     if "data.pkl" in members:
-        return "state dict"
+        raise ReadError(str(path), "a pickle, as `torch.save` writes", FORMATS, AS_SAFETENSORS)
     raise ReadError(str(path), "a zip archive that torch did not write", FORMATS, EXPORT)
 
 
@@ -106,9 +106,10 @@ def _onnx(path: Path) -> Encode:
     return lambda batch: session.run(None, {name: batch})[0]
 
 
-def _timm(path: Path, kind: Kind, model: str | None, options: Mapping[str, Any]) -> Any:
+def _timm(path: Path, model: str | None, options: Mapping[str, Any]) -> Any:
     """Build the architecture without weights of its own, load the file's, and drop the classifier."""
-    weights = _weights(path, kind)
+    from safetensors.torch import load_file
+
     if model is None:
         raise ConfigError(str(path), "weights without an architecture", mend="name it as `timm_model:`")
     try:
@@ -116,6 +117,8 @@ def _timm(path: Path, kind: Kind, model: str | None, options: Mapping[str, Any])
     except ImportError as error:
         mend = "pip install timm, or export the encoder as TorchScript where it is"
         raise ConfigError(str(path), "weights, and timm is not installed", mend=mend) from error
+    with _damage(path):
+        weights = load_file(path)
     expected = f"the weights of {model!r}"
     try:
         network = timm.create_model(model, pretrained=False, num_classes=0, **options)
@@ -126,23 +129,6 @@ def _timm(path: Path, kind: Kind, model: str | None, options: Mapping[str, Any])
         found = f"no weights for {len(missing)} of its tensors, first {missing[0]!r}"
         raise ConfigError(str(path), found, expected)
     return network.eval()
-
-
-def _weights(path: Path, kind: Kind) -> Mapping[str, Any]:
-    """Return tensors by name; of a pickle, torch's reader of tensors alone, which runs nothing that is in it."""
-    import torch
-    from safetensors.torch import load_file
-
-    if kind == "safetensors":
-        with _damage(path):
-            return load_file(path)
-    with _damage(path):
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    while isinstance(found, dict) and (inner := next((k for k in WITHIN if isinstance(found.get(k), dict)), None)):
-        found = found[inner]
-    if not isinstance(found, dict) or not all(isinstance(one, torch.Tensor) for one in found.values()):
-        raise ReadError(str(path), "a pickle that is no state dict", FORMATS, EXPORT)
-    return found
 
 
 def _without_gradients(network: Any) -> Encode:

@@ -24,7 +24,6 @@ from aivc_graph.evaluation.scoring import score
 from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.pipeline.evaluate import evaluate, score_table
-from aivc_graph.pipeline.tasks.endpoint import endpoint
 from aivc_graph.pipeline.tasks.niches import niches
 from aivc_graph.pipeline.tasks.registration import to_block
 from aivc_graph.pipeline.tasks.response import response
@@ -376,33 +375,3 @@ def test_pathways_are_scored_where_weights_are_named(made: Path, tmp_path: Path)
     (tmp_path / "mouse.gmt").write_text("S\t\t" + "\t".join(f"g{i}" for i in range(10)))
     with pytest.raises(QueryError, match="same species"):
         evaluate(made / "run", made / "truth", tmp_path, tmp_path / "mouse.gmt")
-
-
-def test_a_trait_of_donors_is_told_with_each_left_out(striped_section: Callable[..., Any], tmp_path: Path) -> None:
-    sections = []
-    for i in range(8):
-        sections.append(striped_section(f"s{i}", n=800, levels=("patch",), seed=i, donor=f"d{i // 2}"))
-        sections[-1].attrs["aivc"]["stage"] = ("early", "late")[i // 4]
-    for late in sections[4:]:  # late tissue has lost a stripe
-        kept = (late.shapes["patch"]["label"] != "stripe 2").to_numpy()
-        late.shapes["patch"] = late.shapes["patch"][kept]
-        for name in ("patch_rna", "patch_histology"):
-            late.tables[name] = late.tables[name][kept].copy()
-    run = train(build_graph(sections, GRAPH), CONFIG, tmp_path / "run").folder
-    tissue = VirtualTissue.load(run)
-    (scored,) = endpoint(Asked(tissue, load_config(run / "config.yaml", ["evaluation.endpoint=stage"])))
-    assert (scored.split, scored.readout, scored.ceilings) == ("leave-donor-out", "endpoint, stage", {})
-    assert scored.leakage == 1.0  # the tissue of all donors trained the model, though no stage did
-    value = {r.predictor: r.value for r in score([scored])[0]}
-    assert value["model"] == 1.0 > value["most_frequent"]
-    assert set(value) == {
-        "model",
-        "most_frequent",
-        "own_mixture",
-        "neighbour_mean_mixture",
-        "mean_expression",
-        "shares_of_types",
-    }
-    with pytest.raises(QueryError, match="did you mean 'stage'"):
-        endpoint(Asked(tissue, load_config(run / "config.yaml", ["evaluation.endpoint=stages"])))
-    assert endpoint(Asked(tissue, load_config(run / "config.yaml"))) == []
