@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from aivc_graph import names
-from aivc_graph.graph.panels import observed, panel
-from aivc_graph.graph.terms import depth_of
-from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.expected_terms import amounts_of
 from aivc_graph.operators.intensities import IntensityInput
-from aivc_graph.operators.part import KINDS, Shape
-from aivc_graph.operators.prediction.kernel_mean import AbstractKernelMean, NeighbourPlan, levels_with_neighbours
+from aivc_graph.operators.part import KINDS
+from aivc_graph.operators.prediction.kernel_mean import AbstractKernelMean, NeighbourPlan
 from aivc_graph.operators.prediction.neighbour_fit import Seen, levelled
 from aivc_graph.operators.quantile_law import QuantileLaw
 
@@ -28,22 +26,11 @@ class IntensityNeighbourPrediction(AbstractKernelMean):
     by the law of training nodes of which as much was expected.
     """
 
+    modalities: ClassVar[Collection[str]] = (names.INTENSITY,)
+
     def __init__(self, plan: NeighbourPlan) -> None:
         super().__init__(plan)
         self.law = QuantileLaw(plan.n_molecules)
-
-    @classmethod
-    def serves(cls, graph: TissueGraph, shape: Shape) -> list[NeighbourPlan]:
-        """Return a plan for the intensities of each level whose nodes have neighbours."""
-        near = levels_with_neighbours(graph)
-        return [
-            NeighbourPlan(
-                level=level, modality=m, n_molecules=len(panel(graph, level, m)),
-                n_rings=len(shape.rings), depth=depth_of(graph, level, m),
-            )
-            for level, m in observed(graph)
-            if level in near and m == names.INTENSITY
-        ]  # fmt: skip
 
     def values(self, data: IntensityInput) -> Tensor:
         """Return the standardised arcsinh; a marker that was not measured is the mean of its section."""

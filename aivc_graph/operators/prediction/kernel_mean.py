@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aivc_graph import names
-from aivc_graph.graph.panels import same_level
-from aivc_graph.graph.terms import Depth
+from aivc_graph.graph.panels import observed, panel, same_level
+from aivc_graph.graph.terms import Depth, depth_of
 from aivc_graph.graph.tissue_graph import TissueGraph
-from aivc_graph.operators.part import LAST_ANSWERS, Fitting
+from aivc_graph.operators.part import LAST_ANSWERS, Fitting, Shape
 from aivc_graph.operators.prediction import neighbour_fit
 from aivc_graph.operators.prediction.prediction import AbstractPrediction
 from aivc_graph.operators.product import SparseOperator
@@ -63,6 +63,8 @@ class AbstractKernelMean(AbstractPrediction):
     plan: NeighbourPlan
     rank: ClassVar[int] = 2
     looks_around: ClassVar[bool] = True
+    # The modalities it is for.
+    modalities: ClassVar[Collection[str]]
     stages: ClassVar[Mapping[str, str]] = {LAST_ANSWERS: "fit"}
     ring_weight: Tensor
     said_share: Tensor
@@ -78,6 +80,19 @@ class AbstractKernelMean(AbstractPrediction):
         self.hold("factor", torch.ones(plan.n_molecules))
         self.hold("offset", torch.zeros(plan.n_molecules))
         self.residuals = ResidualScores(plan.n_molecules)
+
+    @classmethod
+    def serves(cls, graph: TissueGraph, shape: Shape) -> list[NeighbourPlan]:
+        """Return a plan for each modality that it tells of a level whose nodes have neighbours."""
+        near = {relation[0] for relation in same_level(graph) if relation[1] == names.NEAR}
+        return [
+            NeighbourPlan(
+                level=level, modality=m, n_molecules=len(panel(graph, level, m)),
+                n_rings=len(shape.rings), depth=depth_of(graph, level, m),
+            )
+            for level, m in observed(graph)
+            if level in near and m in cls.modalities
+        ]  # fmt: skip
 
     @property
     def slot(self) -> tuple[str, ...]:
@@ -169,10 +184,6 @@ class AbstractKernelMean(AbstractPrediction):
         """Return what is expected in the terms of the modality (node, molecule)."""
         return self.offset + self.factor * (self.said_share * said + self.neighbour_share * mean)
 
-
-def levels_with_neighbours(graph: TissueGraph) -> set[str]:
-    """Return the levels whose nodes are near each other."""
-    return {r[0] for r in same_level(graph) if r[1] == names.NEAR}
 
 
 def ring_sums(values: Tensor, visible: Tensor, rings: list[SparseOperator]) -> tuple[list[Tensor], list[Tensor]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Collection
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -10,12 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aivc_graph import names
-from aivc_graph.graph.panels import observed, panel
-from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
+from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.operators.counts import CountInput
-from aivc_graph.operators.part import KINDS, Shape
+from aivc_graph.operators.part import KINDS
 from aivc_graph.operators.prediction import count_law
-from aivc_graph.operators.prediction.kernel_mean import AbstractKernelMean, NeighbourPlan, levels_with_neighbours
+from aivc_graph.operators.prediction.kernel_mean import AbstractKernelMean, NeighbourPlan
 from aivc_graph.operators.prediction.neighbour_fit import Seen
 
 
@@ -28,6 +28,7 @@ class NeighbourPrediction(AbstractKernelMean):
     counted.
     """
 
+    modalities: ClassVar[Collection[str]] = names.MOLECULE_OF
     log_rate: Tensor
     log_dispersion: Tensor
 
@@ -35,19 +36,6 @@ class NeighbourPrediction(AbstractKernelMean):
         super().__init__(plan)
         for name in ("log_rate", "log_dispersion"):
             self.hold(name, torch.zeros(plan.n_molecules))
-
-    @classmethod
-    def serves(cls, graph: TissueGraph, shape: Shape) -> list[NeighbourPlan]:
-        """Return a plan for each count modality of a level whose nodes have neighbours."""
-        near = levels_with_neighbours(graph)
-        return [
-            NeighbourPlan(
-                level=level, modality=m, n_molecules=len(panel(graph, level, m)),
-                n_rings=len(shape.rings), depth=float(graph[level][f"{m}_depth"]),
-            )
-            for level, m in observed(graph)
-            if level in near and m in names.MOLECULE_OF
-        ]  # fmt: skip
 
     def values(self, data: CountInput) -> Tensor:
         """Return log1p of scaled counts."""
