@@ -185,7 +185,6 @@ class AbstractKernelMean(AbstractPrediction):
         return self.offset + self.factor * (self.said_share * said + self.neighbour_share * mean)
 
 
-
 def ring_sums(values: Tensor, visible: Tensor, rings: list[SparseOperator]) -> tuple[list[Tensor], list[Tensor]]:
     """Return, a ring, the sum over its visible members (node, molecule), and their number (node,).
 
