@@ -128,7 +128,7 @@ def _confounding(asked: Asked) -> list[dict[str, str]]:
         table = pd.crosstab(np.asarray(asked.donor), obs[group].astype(str).to_numpy()) > 0
         apart = bool((table.sum(axis=1) == 1).all())
         said = (
-            f"Every donor was measured at one {group} only: donors and {group}s cannot be told apart."
+            f"Every donor was measured at one {group} only: donors and {plural(2, group)} cannot be told apart."
             if apart
             else f"Some donors were measured at more than one {group}: the two can be told apart."
         )

@@ -10,7 +10,7 @@ import pandas as pd
 
 from aivc_graph.plot.mean_variance import mean_variance
 from aivc_graph.report.picture import drawing
-from aivc_graph.report.words import words
+from aivc_graph.report.words import plural, words
 
 NONE = "–"
 
@@ -22,7 +22,7 @@ def assays_of(checks: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     table = pd.DataFrame(checks)
     rows, curves = [], []
     for (level, modality, platform), found in table.groupby(["level", "modality", "platform"], sort=False):
-        name = f"{words(str(modality))} of {words(str(level))}s" + (f", {platform}" if platform else "")
+        name = f"{words(str(modality))} of {plural(2, words(str(level)))}" + (f", {platform}" if platform else "")
         off = np.abs(np.log(np.maximum(found["variance"].to_numpy(np.float64), 1e-6)))
         rows.append(
             {

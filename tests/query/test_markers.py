@@ -112,7 +112,7 @@ def test_labels_are_marked_by_the_genes_of_their_stripe(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"by": "lable"}, "no column of cells named 'lable'; did you mean 'label'"),
+        ({"by": "lable"}, "no column of cell nodes named 'lable'; did you mean 'label'"),
         ({"by": "barcode"}, "fewer than two values of 'barcode' with 10 counted nodes"),
         ({"genes": "G99"}, "no measured gene named 'G99'"),
         ({"n": -1}, "query markers · n: expected greater than or equal to 0, found -1"),

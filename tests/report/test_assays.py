@@ -28,6 +28,8 @@ def test_a_row_an_assay_and_platform_names_the_worst_section() -> None:
     assert first["worst"] == "b" and first["sections"] == 3 and first["variance"] == "0.93"
     assert first["zeros"] == "0.500 | 0.250" and second["name"].endswith(", x")
     assert found["picture"].uri.startswith("data:image/png")
+    patches = assays_of([check("a", 1.0, level="patch")])
+    assert patches is not None and patches["rows"][0]["name"] == "rna of patches"
 
 
 def test_features_have_no_zeros() -> None:

@@ -87,7 +87,7 @@ class MarkersQuestion(AbstractNicheQuestion):
             return tissue.niches(self.k, self.resolution, level).obs[NICHE].array
         obs = tissue.graph.obs(level)
         if self.by not in obs:
-            raise unknown_name(QueryError, "markers", f"column of {level}s", self.by, (NICHE, *obs.columns))
+            raise unknown_name(QueryError, "markers", f"column of {level} nodes", self.by, (NICHE, *obs.columns))
         return pd.Categorical(obs[self.by])
 
     def draw(self, tissue: VirtualTissue, answer: pd.DataFrame) -> Any:
