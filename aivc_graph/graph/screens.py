@@ -31,6 +31,12 @@ class Setting(NamedTuple):
     doses: tuple[float, ...] = ()
     hours: tuple[float, ...] = ()
 
+    def at_work(self) -> Setting:
+        """Return the setting without what was given at dose 0 or for no time: that is nothing done."""
+        amounts = [one or (1.0,) * len(self.parts) for one in (self.doses, self.hours)]
+        kept = [i for i, given in enumerate(zip(*amounts, strict=True)) if all(given)]
+        return Setting(self.context, *(tuple(one[i] for i in kept if one) for one in self[1:]))
+
 
 def screened(graph: TissueGraph) -> tuple[str, str] | None:
     """Return the level and modality of a graph's screen; None where no level has conditions that were measured."""

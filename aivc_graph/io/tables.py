@@ -41,7 +41,7 @@ _DAMAGE = (ValueError, OverflowError, OSError, EOFError, zlib.error)
 _BLOCK_VALUES = 2**22
 _LOOKED_AT = 100
 _POINT, _COMMA = re.compile(r"-?\d+\.\d+(?:[eE][-+]?\d+)?"), re.compile(r"-?\d+,\d+(?:[eE][-+]?\d+)?")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _WHOLE = re.compile(r"^(-?\d+)\.0+$")
 # What a spreadsheet, or R, makes of a long number.
 _ROUNDED = re.compile(r"^\d\.\d+[eE]\+?(?:1[5-9]|2\d)$")
@@ -286,7 +286,7 @@ def csv_text(table: pd.DataFrame, *, index: bool = True) -> str:
         if kind.kind == "O" or isinstance(kind, pd.CategoricalDtype):
             safe.isetitem(i, safe.iloc[:, i].astype(object).map(harmless, na_action="ignore").to_numpy())
     safe.columns = safe.columns.map(harmless)
-    safe.index = safe.index.map(harmless).rename(safe.index.name)
+    safe.index = safe.index.map(harmless).rename(harmless(safe.index.name))
     if changed:
         found = f"{len(changed):,} texts that a spreadsheet would run, first {changed[0]!r}"
         tell(f"{found}: a quote was put before each in the CSV; Parquet holds them as they are")

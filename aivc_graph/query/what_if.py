@@ -35,6 +35,8 @@ from aivc_graph.tissue.intervention import Combination, Intervention
 Places = Callable[[str], tuple[pd.DataFrame, Any]]
 # Treated nodes of a kind that training must have seen.
 ENOUGH_TREATED = 20.0
+TREATED_BEFORE = "treated already when measured, so not known untreated"
+HARDLY_TREATED = "of a kind that was hardly ever treated in training"
 READOUTS = ("genes", "pathways")
 ACTIVITY_UNIT = "log2 expression per unit of weight"
 # Counts by which the model's word of untreated expression weighs against those of a component: it is out by a fifth.
@@ -65,6 +67,8 @@ class WhatIf:
         nodes of that kind, none of them treated before.
     reasons
         Why nodes, or all of them, are out of support.
+    outside
+        Those of them that are of what is done, its dose and time, and so of all nodes.
     """
 
     graph: TissueGraph
@@ -76,6 +80,7 @@ class WhatIf:
     treated_before: np.ndarray
     supported: np.ndarray
     reasons: tuple[str, ...]
+    outside: tuple[str, ...]
 
     def readout(
         self,
@@ -129,7 +134,10 @@ class WhatIf:
         untreated, copies, error = self.rollouts(weight, [panel.index(gene) for gene in chosen])
         reached, supported = self._in_support(weight)
         n_treated = np.asarray((weight != 0) @ self.where.astype(int)).ravel()
-        places = places.assign(n_treated=n_treated, supported=supported)
+        why = np.where(supported, "", np.where(unknown, TREATED_BEFORE, HARDLY_TREATED))
+        if self.outside:
+            why[~supported] = "; ".join(self.outside)
+        places = places.assign(n_treated=n_treated, supported=supported, why=why)
         kind, of, unit = "gene", chosen, f"counts per {PER:,.0f}"
         if footprints is not None:
             kind, of, unit = "pathway", footprints.sources, ACTIVITY_UNIT
@@ -303,12 +311,11 @@ class WhatIf:
     def _table(self, places: pd.DataFrame, kind: str, of: list[str], told: dict[str, np.ndarray]) -> pd.DataFrame:
         """Return a row a place and gene or pathway: columns `told` (place, gene), NaN out of support."""
         table = places.loc[places.index.repeat(len(of))].reset_index(drop=True)
-        table[kind], supported = np.tile(of, len(places)), table.pop("supported")
+        table[kind], supported, why = np.tile(of, len(places)), table.pop("supported"), table.pop("why")
         table = table.assign(**{name: values.ravel() for name, values in told.items()})
         effect = [name for name in told if name != "untreated"]
         table[effect] = table[effect].where(supported, np.nan)
         table.insert(table.columns.get_loc("p") + 1, "p_adjusted", benjamini_hochberg(table["p"].to_numpy()))
-        why = np.where(supported, "", "; ".join(self.reasons))
         return table.assign(interval_over="donor", n_units=self._n_units(), supported=supported, why=why)
 
 
@@ -352,21 +359,20 @@ def what_if(
         outside += outside_training(plan, part, row)
         enough = (shift.treated_nodes[row] >= ENOUGH_TREATED).numpy()
         supported &= ~reached_by({row: fields[row]}) | (enough[reach] & known)
-    if not supported.all():
-        reasons.append(f"{int((~supported).sum()):,} nodes are of a kind that was hardly ever treated in training")
+    if (rare := int((~supported & ~before).sum())) > 0:
+        reasons.append(f"{rare:,} nodes are {HARDLY_TREATED}")
     if (again := reached_by(fields) & before).any():
         found = graph.obs(plan.level)["section"][again].astype(str).unique()
         shown = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
-        reasons.append(f"treated already when they were measured, so not known untreated: {shown}")
+        reasons.append(f"{TREATED_BEFORE}, and left out of averages: {shown}")
         supported &= ~again
     if len({part.onset_hours + part.hours for part in parts if part.dose and part.hours}) > 1:
-        reasons.append("one after the other is outside what is modelled: all parts must last to the same hour")
-        supported[:] = False
+        outside.append("one after the other is outside what is modelled: all parts must last to the same hour")
     if outside:
         supported[:] = False
     # In the order of training, so that what is given together commutes to the last bit.
     fields = {row: fields[row] for row in sorted(fields)}
-    return WhatIf(graph, model, places, parts, where, fields, before, supported, (*outside, *reasons))
+    return WhatIf(graph, model, places, parts, where, fields, before, supported, (*reasons, *outside), tuple(outside))
 
 
 def _per(log_share: torch.Tensor) -> np.ndarray:

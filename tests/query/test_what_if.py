@@ -251,7 +251,7 @@ def test_interval_is_over_the_donors_it_was_given_to(tissue: VirtualTissue) -> N
 def test_out_of_support_is_said(tissue: VirtualTissue) -> None:
     for part in (drug("X", dose=50), knockout("G03", hours=200)):
         answer = tissue.intervene(part)
-        assert not answer.supported.any() and "outside the trained" in answer.reasons[0]
+        assert not answer.supported.any() and "outside the trained" in answer.outside[0]
         table = answer.readout(by="niche", genes=["G03"])
         assert table["lower"].isna().all() and not table["supported"].any()
         assert table["why"].str.contains("outside the trained").all()
