@@ -81,6 +81,9 @@ class ResponseQuestion(AbstractQuestion):
 
     def answer(self, tissue: VirtualTissue) -> Any:
         """Return the table, of a screen the AnnData; what is to be known about it is logged."""
+        if self.weights is not None and self.readout == "genes":
+            mend = "ask --readout pathways, or leave them out"
+            raise QueryError("response", "--weights of pathways where genes are read", "weights for pathways", mend)
         if screen_operator(tissue.model) is not None:
             return self._of_screen(tissue)
         told = self._what_if(tissue)
@@ -111,6 +114,12 @@ class ResponseQuestion(AbstractQuestion):
         if self.where is not None and not self.where.startswith(CONTEXT):
             found, mend = f"where {self.where!r}", "cells without positions lie nowhere else"
             raise QueryError("response", found, "context=NAME of a screen", mend)
+        if not self.intervention and (self.dose is not None or self.hours is not None):
+            found, mend = (
+                "a dose or hours of no intervention",
+                "name it, or leave them out: unseen conditions have theirs",
+            )
+            raise QueryError("response", found, "an intervention", mend)
         given = sorted(map(_read, self.intervention), key=lambda one: one[1])
         _check_kinds(tissue, given)
         doses = tuple(self._dose(tissue, one) for one in given)
@@ -199,7 +208,10 @@ def _where(tissue: VirtualTissue, text: str | None) -> Any:
     place, _, value = text.partition("=")
     sections = tissue.graph.obs(tissue.base_level)["section"].astype(str).to_numpy()
     if place == "niche":
-        return tissue.niche(value)
+        found = tissue.niche(value)
+        if not found.any():
+            raise QueryError(f"where {text}", f"no node of niche {value} in this tissue", "at least one", "see niches")
+        return found
     if place == "section":
         return _in_section(sections, value)
     if place == "disc":
