@@ -28,6 +28,8 @@ from aivc_graph.operators.intervention_plan import InterventionPlan
 from aivc_graph.query.effect_columns import CONFIDENCE, effect_columns
 
 COMPONENTS, MOLECULES, REPETITIONS, LEVEL = 4, 300, 20, 0.9
+# Effects of one size of which coverage is told.
+LEAST = 100
 # Donors, share of molecules that answer, spread of their effects and of components about it, spread of whole sections.
 STUDIES = {
     "usual": (6, 0.1, 0.4, 0.2, 0.1),
@@ -58,7 +60,8 @@ def study(number: int, *facts: Any) -> dict[str, Any]:
     rounds = [repetition(1000 * number + one, *facts) for one in range(REPETITIONS)]
     true = np.concatenate([one["true"].ravel() for one in rounds])
     size = {name: (np.abs(true) >= low) & (np.abs(true) <= high) for name, (low, high) in CLASSES.items()}
-    size = {"all": true == true, "any effect": true != 0, **{name: rows for name, rows in size.items() if rows.any()}}
+    size = {"all": true == true, "any effect": true != 0, **size}
+    size = {name: rows for name, rows in size.items() if rows.sum() >= LEAST}
     found: dict[str, Any] = {}
     for who in ("told", "shrunken, donors left out", "shrunken, posterior"):
         away, half = (np.concatenate([one[who][i].ravel() for one in rounds]) for i in (0, 1))
