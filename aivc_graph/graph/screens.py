@@ -33,9 +33,9 @@ class Setting(NamedTuple):
 
     def at_work(self) -> Setting:
         """Return the setting without what was given at dose 0 or for no time: that is nothing done."""
-        amounts = [one or (1.0,) * len(self.parts) for one in (self.doses, self.hours)]
-        kept = [i for i, given in enumerate(zip(*amounts, strict=True)) if all(given)]
-        return Setting(self.context, *(tuple(one[i] for i in kept if one) for one in self[1:]))
+        kept = [i for i in range(len(self.parts)) if all(one[i] for one in (self.doses, self.hours) if one)]
+        doses, hours = (tuple(one[i] for i in kept if one) for one in (self.doses, self.hours))
+        return Setting(self.context, tuple(self.parts[i] for i in kept), doses, hours)
 
 
 def screened(graph: TissueGraph) -> tuple[str, str] | None:

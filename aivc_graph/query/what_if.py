@@ -312,10 +312,12 @@ class WhatIf:
         """Return a row a place and gene or pathway: columns `told` (place, gene), NaN out of support."""
         table = places.loc[places.index.repeat(len(of))].reset_index(drop=True)
         table[kind], supported, why = np.tile(of, len(places)), table.pop("supported"), table.pop("why")
-        table = table.assign(**{name: values.ravel() for name, values in told.items()})
-        effect = [name for name in told if name != "untreated"]
-        table[effect] = table[effect].where(supported, np.nan)
-        table.insert(table.columns.get_loc("p") + 1, "p_adjusted", benjamini_hochberg(table["p"].to_numpy()))
+        columns = {}
+        for name, values in told.items():
+            columns[name] = values.ravel() if name == "untreated" else np.where(supported, values.ravel(), np.nan)
+            if name == "p":
+                columns["p_adjusted"] = benjamini_hochberg(columns[name])
+        table = table.assign(**columns)
         return table.assign(interval_over="donor", n_units=self._n_units(), supported=supported, why=why)
 
 
