@@ -65,6 +65,9 @@ def test_too_few_donors_give_neither_interval_nor_p() -> None:
     found = effect_columns(*_alone(np.array([0.5, 2.0])[:, None, None], donors=3))
     assert found["estimate"] == 2.0 and found["shrunken"] == 0.5
     assert all(np.isnan(found[name]).all() for name in ("lower", "upper", "p"))
+    zero, nobody = np.zeros((1, 1)), np.zeros(1, bool)
+    nothing = effect_columns(zero, np.zeros((2, 1, 1)), zero, 3, nobody)
+    assert nothing["lower"] == nothing["upper"] == 0  # who is not reached does not change, however few donors there are
 
 
 def _alone(copies: np.ndarray, donors: int = 5) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, np.ndarray]:
