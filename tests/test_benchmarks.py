@@ -53,7 +53,9 @@ def test_outside_a_checkout_there_is_no_commit(result_file: Any, tmp_path: Path)
     assert made["commit"] is None and made["dirty"] is False
 
 
-def test_parts_and_files_written_again_tell_of_themselves(result_file: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_and_files_written_again_tell_of_themselves(
+    result_file: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "results" / "r.json"
     result_file.write_result(path, {"score": 1}, part="one")
     monkeypatch.setattr(result_file, "STARTED", {"commit": "later"})
