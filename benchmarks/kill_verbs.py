@@ -158,7 +158,7 @@ def verbs(inputs: Path) -> list[Verb]:
     nothing: Callable[[Path], Any] = lambda _: None  # noqa: E731
     build = ("build", str(inputs / "cells.yaml"), "--out", "{}/g.zarr")
     scored = ("evaluate", "--predictions", f"{inputs}/predicted.h5ad", "--measured", f"{inputs}/measured.h5ad")
-    page, demo = ("run/report.html",), ("demo", "--device", "cpu", "--out", "{}/run")
+    page, pages, demo = ("run/report.html",), ("scores/report.html",), ("demo", "--device", "cpu", "--out", "{}/run")
     return [
         Verb("simulate", nothing, say("simulate", "tiny", "--out", "{}/tissue"), out="tissue"),
         Verb("init", data, say("init", "{}/data", "--out", "{}/study.yaml"), out="study.yaml"),
@@ -168,7 +168,7 @@ def verbs(inputs: Path) -> list[Verb]:
         Verb("train anew", with_run, say(*train, *seed), say(*train, *seed, "--resume"), out="run"),
         Verb("train on", with_run, say(*train, *longer, "--resume"), out="run"),
         Verb("evaluate", with_run, say("evaluate", "{}/run"), out="run", may_lack=page),
-        Verb("evaluate tables", nothing, say(*scored, "--out", "{}/scores"), out="scores", may_lack=("scores/report.html",)),
+        Verb("evaluate tables", nothing, say(*scored, "--out", "{}/scores"), out="scores", may_lack=pages),
         compared("csv"), compared("json"),
         queried("n.csv"), queried("n.parquet"), queried("n.h5ad"), queried("n.png", "--plot"),
         exported("h5ad", "out"), exported("geojson", "out"), exported("spatialdata", "out"),

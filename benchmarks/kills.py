@@ -181,6 +181,7 @@ class Trial:
     old: Content
     new: Content
     size: int
+    folder: bool
     once: Ended
 
     @classmethod
@@ -196,7 +197,8 @@ class Trial:
         if once.code != 0 or old == new:
             raise SystemExit(f"{verb.name}: exit code {once.code} without any kill, or nothing changed: {once.said}")
         size = sum((disk.place / name).stat().st_size for name in new if new[name] != old.get(name))
-        return cls(verb, disk, work, old, new, size, once)
+        folder = (disk.place / verb.out).is_dir()
+        return cls(verb, disk, work, old, new, size, folder, once)
 
     def fresh(self, state: str = "old") -> Path:
         """Put the place back to the state that the verb finds, or to one that was kept."""
@@ -227,7 +229,7 @@ class Trial:
         return judged
 
     def shot(self, times: int, again_every: int) -> list[Judged]:
-        """Send the verb SIGKILL at random times, from when it locks what it writes; judge what is left, put it again."""
+        """SIGKILL the verb at random times, from when it locks what it writes; judge what is left, put it again."""
         chance, found, begun = random.Random(0), list[Judged](), False
 
         def look(_: str, name: str, number: int) -> None:

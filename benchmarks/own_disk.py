@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import random
 import shutil
 from pathlib import Path
 
-NEW_USER, NEW_MOUNTS, READ_ONLY, REMOUNT = 0x10000000, 0x00020000, 1, 32
+NEW_USER, NEW_MOUNTS, READ_ONLY, REMOUNT, DETACH = 0x10000000, 0x00020000, 1, 32, 2
 WIDE = "size=2g,nr_inodes=1m"
 
 
@@ -21,7 +22,7 @@ class OwnDisk:
     def __init__(self, place: Path) -> None:
         place.mkdir(parents=True, exist_ok=True)
         self.place, self._libc = place, ctypes.CDLL(None, use_errno=True)
-        self.mounted = self._own_mounts() and self._mount(0, WIDE)
+        self.mounted = own_mounts() and self._mount(0, WIDE)
 
     def clear(self) -> None:
         """Take away all that lies there."""
@@ -44,22 +45,24 @@ class OwnDisk:
 
     def unmount(self) -> None:
         """Let go of it, and of all that lies there."""
-        self._libc.umount(os.fsencode(self.place))
+        self._libc.umount2(os.fsencode(self.place), DETACH)
 
-    def close(self, *, writable: bool) -> None:
-        """Let nothing be written there, or let it again."""
-        self._mount(REMOUNT | (0 if writable else READ_ONLY), WIDE)
+    def close(self) -> None:
+        """Let nothing be written there, until it is widened."""
+        self._mount(REMOUNT | READ_ONLY, WIDE)
 
     def _mount(self, flags: int, options: str) -> bool:
         done = self._libc.mount(b"tmpfs", os.fsencode(self.place), b"tmpfs", flags, options.encode())
         return bool(done == 0)
 
-    def _own_mounts(self) -> bool:
-        """Leave the mounts of the system to themselves: what is mounted from now on is seen by this process alone."""
-        user, group = os.getuid(), os.getgid()
-        if self._libc.unshare(NEW_USER | NEW_MOUNTS) != 0:
-            return False
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"0 {user} 1")
-        Path("/proc/self/gid_map").write_text(f"0 {group} 1")
-        return True
+
+@functools.cache
+def own_mounts() -> bool:
+    """Leave the mounts of the system to themselves: what is mounted from now on is seen by this process alone."""
+    user, group = os.getuid(), os.getgid()
+    if ctypes.CDLL(None, use_errno=True).unshare(NEW_USER | NEW_MOUNTS) != 0:
+        return False
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+    return True
