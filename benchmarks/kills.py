@@ -160,9 +160,9 @@ def fault_of(verb: Verb, found: Content, old: Content, new: Content) -> str | No
         lacking = {name: digest for name, digest in allowed.items() if name not in verb.may_lack}
         if lacking.items() <= found.items() <= allowed.items():
             return None
-    kinds = {name: ("old" if digest == old.get(name) else "new" if digest == new.get(name) else "neither")
-             for name, digest in found.items() if old.get(name) != new.get(name)}  # fmt: skip
-    return f"a mix: {kinds}, without {sorted({*old, *new} - set(found))}"
+    mixed = [f"{name} {'old' if digest == old.get(name) else 'new' if digest == new.get(name) else 'neither'}"
+             for name, digest in found.items() if old.get(name) != new.get(name)]  # fmt: skip
+    return f"a mix: {mixed[:5]}, without {sorted({*old, *new} - set(found))[:5]}"
 
 
 def instants(most: int, calls: int, chance: random.Random) -> list[int]:
