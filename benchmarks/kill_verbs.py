@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 # What a demo writes once its run is there.
 TOLD = (
     *("evaluation.json", "report.html", "niches.png", "contacts.png", "training.png"),

@@ -298,7 +298,7 @@ class Trial:
 def tried(verb: Verb, disk: OwnDisk, work: Path, points: int, again_every: int) -> dict[str, Any]:
     """Kill one verb at many points, and let its disk be full at some; return the counts."""
     trial, chance = Trial.of(verb, disk, work), random.Random(0)
-    every = max(again_every // 4, 1) if verb.again else again_every
+    every = max(again_every // 2, 1) if verb.again else again_every
     chosen = instants(points * 3 // 4, trial.once.calls, chance)
     kills = trial.judged(chosen, every)
     shots = trial.shot(points - len(chosen), every)
