@@ -1,10 +1,11 @@
 """Kill every verb that writes, and see that what is left is the old or the new.
 
-A kill leaves what lies there at that instant. So each verb works once on a small finished state, and at calls that
-open a file for writing, rename, link, sync or remove, all of them or a sample with the last, what lies there is judged:
-it must be the old content or the new, byte for byte, never a mix. Others are sent SIGKILL at a random time. From what
-is left the verb, put again, must make the new and sweep the rest. Then the disk is full: after some bytes or files, on
-a disk of its own where one can be mounted, and from some such call on. That must be said, and the old be left alone.
+A kill leaves what lies there at that instant. So each verb works once on a small finished state, and what lies there
+is judged before calls that open a file for writing, rename, link, sync or remove (all, or a sample with the last) and
+before others at random: it must be the old content or the new, byte for byte, never a mix. A twentieth of the points
+are a SIGKILL at a random time. From what is left the verb, put again, must make the new and sweep the rest. Then the
+disk is full: after some bytes or files, on a disk of its own where one can be mounted, and from some such call on. That
+must be said, and the old be left alone.
 
     python benchmarks/kills.py [--points 200] [--only WORD …] [--out benchmarks/results/kills.json]
 
@@ -165,6 +166,20 @@ def fault_of(verb: Verb, found: Content, old: Content, new: Content) -> str | No
     return f"a mix: {mixed[:5]}, without {sorted({*old, *new} - set(found))[:5]}"
 
 
+def counting() -> tuple[Look, list[int]]:
+    """Return what counts the calls of all kinds from the first lock on, and where."""
+    seen = [0]
+
+    def tick(_: Any, event: str, called: Any) -> None:
+        seen[0] += event == "c_call"
+
+    def look(_: str, name: str, number: int) -> None:
+        if name.endswith(".lock"):
+            sys.setprofile(tick)
+
+    return look, seen
+
+
 def instants(most: int, calls: int, chance: random.Random) -> list[int]:
     """Return the calls at which what lies there is judged: all, or the last ones and a sample of the others."""
     late = max(calls - min(LAST, most // 2), 0)
@@ -192,7 +207,7 @@ class Trial:
         disk.clear()
         verb.before(disk.place)
         copy(disk.place, work / "old")
-        old, once = content(disk.place), run(verb.act, disk.place)
+        old, once = content(disk.place), run(verb.act, disk.place, *counting())
         new = content(disk.place, left=True)
         if once.code != 0 or old == new:
             raise SystemExit(f"{verb.name}: exit code {once.code} without any kill, or nothing changed: {once.said}")
@@ -206,25 +221,36 @@ class Trial:
         copy(self.work / state, self.disk.place)
         return self.disk.place
 
-    def judged(self, chosen: Sequence[int], again_every: int) -> list[Judged]:
-        """Run the verb once, and judge what lies there at the chosen calls; keep some of it, and put it again."""
-        place, found = self.fresh(), list[Judged]()
+    def judged(self, chosen: Sequence[int], between: int, again_every: int) -> list[Judged]:
+        """Run the verb once; judge what lies there at the chosen calls, and at others that change nothing.
+
+        Some of what lies there at a chosen call is kept, and the verb put again on it.
+        """
+        place, found, chance = self.fresh(), list[Judged](), random.Random(1)
         again = {chosen[i] for i in range(0, len(chosen), again_every)}
+        rate = 1.2 * between / max(self.once.found[0], 1)  # rather more than too few
 
         def look(_: str, name: str, number: int) -> None:
             if number in chosen:
                 found.append(self.judge(f"killed at call {number}"))
                 if number in again:
                     copy(place, self.work / str(number))
+            if name.endswith(".lock"):
+                sys.setprofile(tick)
+
+        def tick(_: Any, event: str, called: Any) -> None:
+            if event == "c_call" and chance.random() < rate:
+                sys.setprofile(None)
+                found.append(self.judge(f"killed before a {called.__name__}"))
+                sys.setprofile(tick)
 
         done = run(self.verb.act, place, look, found)
         judged = [(complete, fault) for complete, fault in done.found]
         for number in sorted(again):
             self.fresh(str(number))
-            complete, fault = judged[chosen.index(number)]
-            if fault is None:
-                fault = self.again(f"killed at call {number}", complete=complete)
-                judged[chosen.index(number)] = complete, fault
+            where = f"killed at call {number}"
+            if (fault := self.again(where, complete=self.judge(where)[0])) is not None:
+                judged.append((False, fault))
             shutil.rmtree(self.work / str(number))
         return judged
 
@@ -299,16 +325,16 @@ def tried(verb: Verb, disk: OwnDisk, work: Path, points: int, again_every: int) 
     """Kill one verb at many points, and let its disk be full at some; return the counts."""
     trial, chance = Trial.of(verb, disk, work), random.Random(0)
     every = max(again_every // 2, 1) if verb.again else again_every
-    chosen = instants(points * 3 // 4, trial.once.calls, chance)
-    kills = trial.judged(chosen, every)
-    shots = trial.shot(points - len(chosen), every)
+    chosen = instants(points * 3 // 5, trial.once.calls, chance)
+    times = max(points // 20, 1)
+    kills = trial.judged(chosen, points - len(chosen) - times, every)
+    shots = trial.shot(times, every)
     filled = [trial.full(chance.randrange(trial.once.calls), chance)]
     filled += [trial.full(None, chance) for _ in range(points // 100 + 1) if disk.mounted]
-    new = sum(complete for complete, _ in [*kills, *shots])
     return {
-        "verb": verb.name, "calls": trial.once.calls, "killed": len(chosen) + len(shots), "shot": len(shots),
-        "new": new, "again": -(-len(chosen) // every) + -(-len(shots) // every),
-        "disk_full": sum(was for was, _ in filled),
+        "verb": verb.name, "calls": trial.once.calls, "killed": len(kills) + len(shots), "shot": len(shots),
+        "new": sum(complete for complete, _ in [*kills, *shots]),
+        "again": -(-len(chosen) // every) + -(-len(shots) // every), "disk_full": sum(was for was, _ in filled),
         "faults": [fault for _, fault in [*kills, *shots, *filled] if fault is not None],
     }  # fmt: skip
 
