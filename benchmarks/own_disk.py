@@ -16,13 +16,13 @@ WIDE = "size=2g,nr_inodes=1m"
 class OwnDisk:
     """A folder on a disk in memory where the system lets one be mounted, else a plain folder.
 
-    It must be made before the process has a second thread.
+    It must be made before the process has a second thread, unless nothing is to be mounted.
     """
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, *, mount: bool = True) -> None:
         place.mkdir(parents=True, exist_ok=True)
         self.place, self._libc = place, ctypes.CDLL(None, use_errno=True)
-        self.mounted = own_mounts() and self._mount(0, WIDE)
+        self.mounted = mount and own_mounts() and self._mount(0, WIDE)
 
     def clear(self) -> None:
         """Take away all that lies there."""
