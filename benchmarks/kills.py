@@ -231,12 +231,13 @@ class Trial:
         rate = 1.2 * between / max(self.once.found[0], 1)  # rather more than too few
 
         def look(_: str, name: str, number: int) -> None:
+            begun = name.endswith(".lock") or sys.getprofile() is not None
+            sys.setprofile(None)  # what is called here is none of the verb's
             if number in chosen:
                 found.append(self.judge(f"killed at call {number}"))
                 if number in again:
                     copy(place, self.work / str(number))
-            if name.endswith(".lock"):
-                sys.setprofile(tick)
+            sys.setprofile(tick if begun else None)
 
         def tick(_: Any, event: str, called: Any) -> None:
             if event == "c_call" and chance.random() < rate:
