@@ -228,7 +228,7 @@ class Trial:
         """
         place, found, chance = self.fresh(), list[Judged](), random.Random(1)
         again = {chosen[i] for i in range(0, len(chosen), again_every)}
-        rate = 1.2 * between / max(self.once.found[0], 1)  # rather more than too few
+        rate = 1.4 * between / max(self.once.found[0], 1)  # rather more than too few
 
         def look(_: str, name: str, number: int) -> None:
             begun = name.endswith(".lock") or sys.getprofile() is not None
