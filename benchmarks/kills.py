@@ -296,6 +296,8 @@ class Trial:
     def again(self, where: str, *, complete: bool) -> str | None:
         """Put the verb again; say what is wrong with what it makes, if anything is."""
         done = run(self.verb.again or self.verb.act, self.disk.place)
+        if done.code == REFUSED and content(self.disk.place) == self.old:  # nothing had begun that could be resumed
+            done = run(self.verb.act, self.disk.place)
         there = done.code == REFUSED and complete  # it is not written over
         found = content(self.disk.place, left=True)
         if (done.code == 0 or there) and found == self.new:

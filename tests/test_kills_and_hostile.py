@@ -41,14 +41,14 @@ def loaded(name: str) -> Any:
 
 
 def test_what_kills_and_a_full_disk_leave_is_the_old_or_the_new(tmp_path: Path) -> None:
-    rows = run("kills.py", "--points", "20", "--only", "train anew", "query csv", "export h5ad", cache=tmp_path)
-    assert [row["verb"] for row in rows] == ["train anew", "query csv", "export h5ad"]
+    rows = run("kills.py", "--points", "16", "--only", "train anew", "query csv", cache=tmp_path)
+    assert [row["verb"] for row in rows] == ["train anew", "query csv"]
     assert all(row["killed"] > 10 and row["new"] and row["calls"] >= 9 and row["disk_full"] for row in rows)
 
 
 def test_places_that_cannot_be_written_and_two_at_once_lose_nothing(tmp_path: Path) -> None:
-    rows = run("places.py", "--times", "1", "--only", "init", "evaluate tables", "query parquet", cache=tmp_path)
-    assert len(rows) == 3 and all(row["twice"] and row["in circles"] for row in rows)
+    rows = run("places.py", "--times", "1", "--only", "init", "query parquet", cache=tmp_path)
+    assert len(rows) == 2 and all(row["twice"] and row["in circles"] for row in rows)
 
 
 @pytest.fixture
