@@ -38,6 +38,8 @@ class Registration:
     sigma
         The same by place: standard deviation [µm] along each axis at points ``(point, 2)`` of the fixed frame, the
         root mean square distance over √2; `None` where the method cannot measure it.
+    shift_um
+        How a map that is bent goes on from `affine`: shift ``(point, 2)`` [µm] of points of the fixed frame.
     """
 
     affine: Matrix
@@ -48,6 +50,7 @@ class Registration:
     n_points: int = 0
     warnings: list[str] = field(default_factory=list)
     sigma: Callable[[Matrix], Matrix] | None = None
+    shift_um: Callable[[Matrix], Matrix] | None = None
 
 
 def rms_um(sigma_um: Matrix) -> float:
