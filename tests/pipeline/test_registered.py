@@ -66,7 +66,8 @@ task:
         - {{path: ./spots.csv, reader: plain_table, level: patch, x: x, y: y, um_per_unit: 1, diameter_um: 55}}
         - {{path: ./cells.csv, reader: plain_table, level: cell, x: x, y: y, um_per_unit: 1, diameter_um: 10}}
       registration:
-        - {{kind: landmarks, moving: patch, fixed: slide, path: ./spots.geojson, fixed_path: ./he.geojson, fit: rigid, also: {also}}}
+        - {{kind: landmarks, path: ./spots.geojson, fixed_path: ./he.geojson, fit: rigid,
+            moving: patch, fixed: slide, also: {also}}}
 """
     )
     return load_config(folder / "config.yaml")

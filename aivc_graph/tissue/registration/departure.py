@@ -51,7 +51,7 @@ class Departure:
     bent: bool
 
     def __call__(self, xy_um: Matrix) -> Matrix:
-        """Return the standard deviation [µm] along each axis at placed points ``(point, 2)``; it grows away from them."""
+        """Return the standard deviation [µm] along each axis at placed points ``(point, 2)``; it grows outwards."""
         told = [self._told(xy_um, fit) for fit in self.fits]
         weight = np.array([fit.weight for fit in self.fits])
         mean = np.einsum("f,fpd->pd", weight, np.stack([shift for shift, _ in told])) if self.bent else 0.0

@@ -33,8 +33,8 @@ class LandmarkRegistration(AbstractRegistration):
     points
         Rows ``(moving_x, moving_y, fixed_x, fixed_y)``: the element's own units, then microns of the fixed frame.
     path
-        In place of `points`, a CSV file with these four columns; or, with `fixed_path`, a GeoJSON file as QuPath exports
-        it, of points on the moving picture.
+        In place of `points`, a CSV file with these four columns; or, with `fixed_path`, a GeoJSON file as QuPath
+        exports it, of points on the moving picture.
     fixed_path
         A GeoJSON file of points of the same names, or classes, on the fixed picture. Both are in pixels of their own
         picture at full resolution; the fixed one's pixel size leads to microns.

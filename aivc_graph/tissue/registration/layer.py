@@ -106,12 +106,17 @@ def slide_layer(
 
 def shared_genes(section: Any, moving: str, fixed: str, n: int = 60) -> list[str]:
     """Return the `n` genes, measured at both levels, that the sparser of the two counts most often."""
-    tables = [section.tables[names.table_name(level, names.RNA)] for level in (moving, fixed)]
-    shared = tables[0].var_names.intersection(tables[1].var_names)
-    if len(shared) == 0:
+    found = genes_of_both(*(section.tables[names.table_name(level, names.RNA)] for level in (moving, fixed)), n)
+    if not found:
         where = f"{metadata_of(section)['section']} · {moving} and {fixed}"
         raise RegistrationError(where, "no gene in common", "shared genes", "set `signal: density`")
-    seen = [np.asarray((table[:, shared].X > 0).mean(axis=0)).ravel() for table in tables]
+    return found
+
+
+def genes_of_both(one: Any, other: Any, n: int) -> list[str]:
+    """Return the `n` genes of two tables that the sparser of them counts most often."""
+    shared = one.var_names.intersection(other.var_names)
+    seen = [np.asarray((table[:, shared].X > 0).mean(axis=0)).ravel() for table in (one, other)]
     order = np.argsort(-np.minimum(*seen), kind="stable")
     return [str(gene) for gene in shared[order[:n]]]
 

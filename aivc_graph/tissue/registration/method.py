@@ -23,8 +23,8 @@ class Registration:
     affine
         ``(3, 3)`` map from the moving element's own units to microns of the fixed frame.
     residual_um
-        How far the moving element's points are likely to be off [µm], root mean square distance; `None` where the method
-        cannot measure it.
+        How far the moving element's points are likely to be off [µm], root mean square distance; `None` where the
+        method cannot measure it.
     method
         Name of the method.
     orientation

@@ -127,7 +127,7 @@ def _check_expression(section: Any) -> list[str]:
 
 
 def _compared(where: str, moving: Layer, fixed: Layer, pixel_um: float, what: str, meaningful: float) -> list[str]:
-    """Say whether `moving` would fit `fixed` better turned, mirrored or shifted, by more than its blocks do by chance."""
+    """Say whether `moving` would fit `fixed` better turned, mirrored or shifted, by more than blocks do by chance."""
     fits = score_orientations(moving, fixed, pixel_um)
     best = max(fits, key=lambda name: fits[name].score)
     now = fits["identity"]
