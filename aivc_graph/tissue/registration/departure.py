@@ -37,6 +37,8 @@ class Departure:
         Of the known positions.
     bent
         The map is bent by the mean departure; else that counts as error.
+    coarse
+        What each known position is off by itself, others are too; else it is an error of whoever marked them.
 
     References
     ----------
@@ -49,6 +51,7 @@ class Departure:
     centre_um: Matrix
     extent_um: float
     bent: bool
+    coarse: bool
 
     def __call__(self, xy_um: Matrix) -> Matrix:
         """Return the standard deviation [µm] along each axis at placed points ``(point, 2)``; it grows outwards."""
@@ -72,7 +75,8 @@ class Departure:
         lever = trend - own
         sure = np.einsum("pk,kp->p", near, cho_solve(fit.factor, near.T))
         open_ = np.einsum("apk,kl,apl->p", lever, fit.covariance, lever) / 2
-        return mean, fit.variance * (np.maximum(fit.share - sure, 0.0) + open_)
+        alone = 1 - fit.share if self.coarse else 0.0
+        return mean, fit.variance * (np.maximum(fit.share - sure, 0.0) + open_ + alone)
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,9 @@ class _Fit:
     covariance: Matrix
 
 
-def fit_departure(placed_um: Matrix, left_um: Matrix, *, affine: bool, bent: bool = False) -> Departure | None:
+def fit_departure(
+    placed_um: Matrix, left_um: Matrix, *, affine: bool, bent: bool = False, coarse: bool = False
+) -> Departure | None:
     """Return what a map leaves over at known positions, as a process; `None` where nothing is over to measure it by.
 
     Parameters
@@ -117,7 +123,7 @@ def fit_departure(placed_um: Matrix, left_um: Matrix, *, affine: bool, bent: boo
     likely = [i for i in np.argsort(-weight)[:4] if weight[i] > 0.02]
     total = weight[likely].sum()
     fits = [_fit(places[kept], left_um[kept], grid[i], affine, least, weight[i] / total)[1] for i in likely]
-    return Departure(places[kept], tuple(fits), centre, extent, bent)
+    return Departure(places[kept], tuple(fits), centre, extent, bent, coarse)
 
 
 def _fit(
@@ -136,11 +142,11 @@ def _fit(
     solved = solved_left - np.einsum("apk,k->pa", solved_trend, parameters)
     freedom = 2 * known - len(parameters)
     variance = max(float((left * solved).sum()) / freedom, least)
+    # Of few positions the scatter itself is unsure: what is told is Student's, whose variance is larger.
+    wider = variance * freedom / max(freedom - 2, 1)
     log_kernel = 2 * float(np.log(np.diag(factor[0])).sum())
     likelihood = -log_kernel - np.linalg.slogdet(information)[1] / 2 - freedom / 2 * np.log(variance)
-    return likelihood, _Fit(
-        weight, share, reach, affine, variance, factor, solved, solved_trend, parameters, covariance
-    )
+    return likelihood, _Fit(weight, share, reach, affine, wider, factor, solved, solved_trend, parameters, covariance)
 
 
 def _trend(at: Matrix, affine: bool) -> Matrix:

@@ -41,6 +41,9 @@ class LandmarkRegistration(AbstractRegistration):
     fit
         ``"rigid"`` (turn and shift; the moving element keeps the pixel size it has), ``"similarity"`` (scale too),
         ``"affine"``, or ``"bent"``: a similarity, and away from it as far as the points tell, for nodes alone.
+    coarse
+        The moving element is itself a coarse map, as of large voxels, of which some positions are known: every node is
+        off by itself as much as those are. Else what a point is off by itself is an error of whoever put it.
     allow_mirror
         Accept a map that flips the tissue, where that fits better.
     """
@@ -49,6 +52,7 @@ class LandmarkRegistration(AbstractRegistration):
     path: Path | None = None
     fixed_path: Path | None = None
     fit: Kind = "similarity"
+    coarse: bool = False
     allow_mirror: bool = False
 
     @model_validator(mode="after")
@@ -79,7 +83,7 @@ class LandmarkRegistration(AbstractRegistration):
         if self.fit == "rigid" and size is None:
             mend = "give its `um_per_unit` or `mpp`, or fit a similarity"
             raise RegistrationError(f"landmarks · {moving}", "no pixel size", "one that the map keeps", mend)
-        found = fit_landmarks(rows[:, :2], rows[:, 2:], self.fit, self.allow_mirror, size)
+        found = fit_landmarks(rows[:, :2], rows[:, 2:], self.fit, self.allow_mirror, size, self.coarse)
         fitted = float(np.sqrt(abs(np.linalg.det(found.affine[:2, :2]))))
         if size is not None and abs(fitted / size - 1) > OTHER_SIZE:
             said = f"{fitted:.4g} µm a unit by the points, {size:.4g} by its own pixel size"
@@ -93,6 +97,7 @@ def fit_landmarks(
     kind: Kind = "similarity",
     allow_mirror: bool = False,
     um_per_unit: float | None = None,
+    coarse: bool = False,
 ) -> Registration:
     """Fit the map from `moving` ``(point, 2)`` to `fixed_um` ``(point, 2)``.
 
@@ -103,6 +108,8 @@ def fit_landmarks(
     ----------
     um_per_unit
         Pixel size that a rigid map keeps.
+    coarse
+        What each point is off by itself, all of the element is too.
 
     Raises
     ------
@@ -133,7 +140,7 @@ def fit_landmarks(
     if mirrored:
         warnings.append(f"landmarks: the map mirrors the tissue ({orientation}), as allowed")
     placed = apply_affine(source, affine)
-    sigma = fit_departure(placed, target - placed, affine=kind == "affine", bent=kind == "bent")
+    sigma = fit_departure(placed, target - placed, affine=kind == "affine", bent=kind == "bent", coarse=coarse)
     fit = f"RMS residual {_rms(affine, source, target):.3g} µm"
     if sigma is None:
         warnings.append(f"landmarks: {len(source)} points are too few to measure the error; {fit}")

@@ -86,3 +86,9 @@ def test_nothing_over_measures_nothing(n, affine):
 def test_exact_positions_leave_no_error():
     places = np.random.default_rng(0).uniform(0, 1000, (8, 2))
     assert fit_departure(places, np.zeros((8, 2)), affine=True)(places).max() < 1e-3
+
+
+def test_nodes_of_a_coarse_map_are_off_by_themselves_too():
+    known, left, _ = planted(2, 60, 0, 50)
+    marked, coarse = (fit_departure(known, left, affine=False, coarse=one)(GRID).mean() for one in (False, True))
+    assert marked < 25 and 40 < coarse < 60
