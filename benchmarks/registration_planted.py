@@ -1,8 +1,8 @@
 """Turns, shifts, crops, stains, sizes and mirrors planted in real tissue: the true error beside the stated one.
 
 Part of ``benchmarks/registration.py``, which runs it. Slides: her2st A1, B4, C2–C5 (not A2, whose spots lie 0.5 mm
-beside the tissue of its picture) and four of dlpfc-visium. Expression: halves of the spots of st-breast-4slices, her2st and
-DLPFC 151510, so that no spot is in both layers.
+beside the tissue of its picture) and four of dlpfc-visium. Expression: halves of the spots of st-breast-4slices,
+her2st and DLPFC 151510, so that no spot is in both layers.
 """
 
 from __future__ import annotations
@@ -164,19 +164,18 @@ def planted(rng: np.random.Generator, xy: np.ndarray, most_deg: float, size: flo
     return affine
 
 
-def stated_and_true() -> dict[str, Any]:
-    """Register every planted case; the true error [µm] beside the stated one and that of plain ways."""
+def planted_maps() -> dict[str, Any]:
+    """Register every planted case, those of any turn mirrored too: true error [µm], the stated one, plain ways."""
     rows = []
+    said: dict[str, dict[str, int]] = {"not mirrored": {}, "mirrored": {}}
     for case in (*slide_cases(), *expression_cases()):
         row: dict[str, Any] = {"tissue": case.tissue, "signal": case.signal, "condition": case.condition}
-        row |= {key: off_um(xy, case.truth) for key, xy in plain_ways(case).items()}
-        try:
-            found = IntensityRegistration(signal=case.signal).align(case.moving, case.fixed)  # type: ignore[arg-type]
-        except RegistrationError as error:
-            rows.append(row | {"refused": str(error)})
-            continue
-        row["error_um"] = off_um(apply_affine(case.moving.xy, found.affine), case.truth)
-        rows.append(row | {"stated_um": found.residual_um, "orientation": found.orientation})
+        row |= {key: off_um(xy, case.truth) for key, xy in plain_ways(case).items()} | registered(case)
+        rows.append(row)
+        tally(said["not mirrored"], row["said"])
+        if case.condition == "any turn":
+            flipped = replace(case.moving, to_um=np.diag([-1.0, 1.0, 1.0]))
+            tally(said["mirrored"], registered(replace(case, moving=flipped))["said"])
     groups = {
         f"{signal}, {condition}": [row for row in rows if (row["signal"], row["condition"]) == (signal, condition)]
         for signal, condition in dict.fromkeys((row["signal"], row["condition"]) for row in rows)
@@ -184,7 +183,31 @@ def stated_and_true() -> dict[str, Any]:
     fitting = [row for row in rows if row["condition"] != "3 % in size"]
     groups |= {"slides, all but size": [row for row in fitting if row["signal"] == "density"]}
     groups |= {"expression, all": [row for row in fitting if row["signal"] == "expression"], "all but size": fitting}
-    return {"summary": {name: summary(group) for name, group in groups.items()}, "runs": rows}
+    return {
+        "summary": {name: summary(group) for name, group in groups.items()},
+        "mirrors_by_planted": said,
+        "runs": rows,
+    }
+
+
+def registered(case: Case) -> dict[str, Any]:
+    """Return true and stated error of a case, and what is said of a mirror."""
+    try:
+        found = IntensityRegistration(signal=case.signal).align(case.moving, case.fixed)  # type: ignore[arg-type]
+    except RegistrationError as error:
+        return {"said": "mirrored" if "a mirrored frame fits best" in str(error) else "refused"}
+    doubted = any("a mirrored frame fits as well" in one for one in found.warnings)
+    return {
+        "error_um": off_um(apply_affine(case.moving.xy, found.affine), case.truth),
+        "stated_um": found.residual_um,
+        "orientation": found.orientation,
+        "said": "cannot tell" if doubted else "not mirrored",
+    }
+
+
+def tally(counts: dict[str, int], said: str) -> None:
+    """Count one more."""
+    counts[said] = counts.get(said, 0) + 1
 
 
 def plain_ways(case: Case) -> dict[str, np.ndarray]:
@@ -231,40 +254,19 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return found | {"pooled_ratio": float(pooled), "interval_95": np.quantile(drawn, [0.025, 0.975]).tolist()}
 
 
-def mirrors() -> dict[str, Any]:
-    """What is said of frames that are mirrored and of those that are not: by `align`, and of sections as placed."""
-    said: dict[str, dict[str, int]] = {"not mirrored": {}, "mirrored": {}}
-    flip = np.diag([-1.0, 1.0, 1.0])
-    for case in (*slide_cases(), *expression_cases()):
-        if case.condition not in ("any turn", "crop of a tenth"):
-            continue
-        for planted_as, moving in (("not mirrored", case.moving), ("mirrored", replace(case.moving, to_um=flip))):
-            method = IntensityRegistration(signal=case.signal)  # type: ignore[arg-type]
-            try:
-                doubted = any(
-                    "a mirrored frame fits as well" in one for one in method.align(moving, case.fixed).warnings
-                )
-                verdict = "cannot tell" if doubted else "not mirrored"
-            except RegistrationError as error:
-                verdict = "mirrored" if "a mirrored frame fits best" in str(error) else "refused"
-            said[planted_as][verdict] = said[planted_as].get(verdict, 0) + 1
-    return {"registered": said, "as_placed": orientations()}
-
-
 def orientations() -> dict[str, Any]:
-    """Plant all eight orientations in ten slides, whole, pale and cropped; count what is said of each."""
+    """Plant all eight orientations in ten slides, whole and cropped; count what is said of each."""
     table: dict[str, dict[str, dict[str, int]]] = {"sure of blocks": {}, "higher by 0.03": {}}
     for slide in slides():
         middle = np.array(slide.pixels.shape[:0:-1]) * slide.um / 2
         kept = slide.spots[slide.spots[:, 0] < np.quantile(slide.spots[:, 0], 0.9)]
-        for spots, pale in ((slide.spots, False), (slide.spots, True), (kept, False)):
-            fixed = slide.layer(pale=pale)
+        fixed = slide.layer()
+        for spots in (slide.spots, kept):
             for name, turn in ORIENTATIONS.items():
                 moving = Layer((spots - middle) @ turn.T + middle, np.ones((len(spots), 1)), np.eye(3))
                 truth = "as placed" if name == "identity" else "mirrored" if name in MIRRORED else "turned"
                 for rule, verdict in verdicts(moving, fixed).items():
-                    row = table[rule].setdefault(truth, {})
-                    row[verdict] = row.get(verdict, 0) + 1
+                    tally(table[rule].setdefault(truth, {}), verdict)
     return table
 
 

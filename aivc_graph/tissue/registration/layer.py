@@ -106,7 +106,8 @@ def slide_layer(
 
 def shared_genes(section: Any, moving: str, fixed: str, n: int = 60) -> list[str]:
     """Return the `n` genes, measured at both levels, that the sparser of the two counts most often."""
-    found = genes_of_both(*(section.tables[names.table_name(level, names.RNA)] for level in (moving, fixed)), n)
+    one, other = (section.tables[names.table_name(level, names.RNA)] for level in (moving, fixed))
+    found = genes_of_both(one, other, n)
     if not found:
         where = f"{metadata_of(section)['section']} · {moving} and {fixed}"
         raise RegistrationError(where, "no gene in common", "shared genes", "set `signal: density`")

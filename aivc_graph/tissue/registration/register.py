@@ -72,7 +72,7 @@ def _bend(section: Any, element: str, found: Registration) -> None:
         found_kind = f"{element!r}, which is no set of nodes or outlines"
         mend = "fit a similarity, or an affine"
         raise RegistrationError(f"{metadata_of(section)['section']} · {element}", found_kind, "nodes to bend", mend)
-    back = np.linalg.inv(found.affine)
+    back = np.asarray(np.linalg.inv(found.affine), np.float64)
 
     def bent(xy: Matrix) -> Matrix:
         placed = apply_affine(xy, found.affine)

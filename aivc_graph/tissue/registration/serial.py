@@ -77,7 +77,7 @@ def _layers(moving: Any, fixed: Any, n_genes: int) -> Iterator[tuple[str, Layer,
             continue
         yield f"outline of {level}", level_layer(moving, level), level_layer(fixed, level)
         key = names.table_name(level, names.RNA)
-        if all(key in one.tables for one in both) and (
-            genes := genes_of_both(*(one.tables[key] for one in both), n_genes)
-        ):
-            yield f"expression of {level}", level_layer(moving, level, genes), level_layer(fixed, level, genes)
+        if all(key in one.tables for one in both):
+            genes = genes_of_both(moving.tables[key], fixed.tables[key], n_genes)
+            if genes:
+                yield f"expression of {level}", level_layer(moving, level, genes), level_layer(fixed, level, genes)
