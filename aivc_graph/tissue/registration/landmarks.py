@@ -7,10 +7,10 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from aivc_graph.errors import RegistrationError
-from aivc_graph.tissue.frame import Matrix, affine_of, apply_affine
+from aivc_graph.tissue.frame import Matrix, affine_of, apply_affine, scale_affine
 from aivc_graph.tissue.registration.departure import fit_departure
 from aivc_graph.tissue.registration.landmark_files import pairs_of_csv, pairs_of_geojson
 from aivc_graph.tissue.registration.method import REGISTRATIONS, AbstractRegistration, Registration, rms_um
@@ -37,7 +37,10 @@ class LandmarkRegistration(AbstractRegistration):
         exports it, of points on the moving picture.
     fixed_path
         A GeoJSON file of points of the same names, or classes, on the fixed picture. Both are in pixels of their own
-        picture at full resolution; the fixed one's pixel size leads to microns.
+        picture at full resolution; the fixed element's own map leads to microns.
+    fixed_mpp
+        Pixel size [µm] of the fixed picture where that is no element of the section but has the fixed frame's origin,
+        such as the DAPI picture of Xenium's cells (0.2125).
     fit
         ``"rigid"`` (turn and shift; the moving element keeps the pixel size it has), ``"similarity"`` (scale too),
         ``"affine"``, or ``"bent"``: a similarity, and away from it as far as the points tell, for nodes alone.
@@ -51,6 +54,7 @@ class LandmarkRegistration(AbstractRegistration):
     points: tuple[tuple[float, float, float, float], ...] = ()
     path: Path | None = None
     fixed_path: Path | None = None
+    fixed_mpp: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     fit: Kind = "similarity"
     coarse: bool = False
     allow_mirror: bool = False
@@ -61,6 +65,8 @@ class LandmarkRegistration(AbstractRegistration):
             raise ValueError("give either `points` or `path`")
         if self.fixed_path is not None and self.path is None:
             raise ValueError("`fixed_path` goes with `path`, a GeoJSON file of the same points on the moving picture")
+        if self.fixed_mpp is not None and self.fixed_path is None:
+            raise ValueError("`fixed_mpp` goes with `fixed_path`, whose pixels it is of")
         return self
 
     def __call__(self, section: Any, moving: str, fixed: str) -> Registration:
@@ -73,9 +79,11 @@ class LandmarkRegistration(AbstractRegistration):
         """
         if self.path and self.fixed_path:
             rows = pairs_of_geojson(self.path, self.fixed_path)
-            for element, path, points in ((moving, self.path, rows[:, :2]), (fixed, self.fixed_path, rows[:, 2:])):
-                _check_on_picture(section, element, path, points)
-            rows[:, 2:] = apply_affine(rows[:, 2:], np.asarray(affine_of(section, fixed)))
+            _check_on_picture(section, moving, self.path, rows[:, :2])
+            if self.fixed_mpp is None:
+                _check_on_picture(section, fixed, self.fixed_path, rows[:, 2:])
+            to_um = np.asarray(affine_of(section, fixed)) if self.fixed_mpp is None else scale_affine(self.fixed_mpp)
+            rows[:, 2:] = apply_affine(rows[:, 2:], to_um)
         else:
             rows = pairs_of_csv(self.path) if self.path else np.array(self.points)
         frame = affine_of(section, moving) if section is not None else None

@@ -127,6 +127,14 @@ def test_a_slide_lands_where_its_points_do_in_the_pixels_of_the_other(tmp_path, 
     np.testing.assert_allclose(apply_affine([[0, 0]], affine_of(section, names.SLIDE)), [[75, 20]], atol=1e-6)
 
 
+def test_the_fixed_picture_may_be_one_that_the_section_does_not_hold(tmp_path):
+    section, (options, turn) = two_pictures(), files(tmp_path)
+    register(section, names.SLIDE, names.PATCH, registration_method("landmarks", fixed_mpp=0.5, **options))
+    np.testing.assert_allclose(affine_of(section, names.SLIDE)[:2, :2], turn, atol=1e-9)
+    with pytest.raises(ConfigError, match="`fixed_mpp` goes with `fixed_path`"):
+        registration_method("landmarks", points=[(0, 0, 1, 1)], fixed_mpp=0.5)
+
+
 def test_clicks_that_are_off_are_told_in_microns(tmp_path):
     told, true = [], []
     for seed in range(6):
