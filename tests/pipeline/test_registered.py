@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from aivc_graph.graph.store import read_store
 from aivc_graph.pipeline.build import build, read_section
 from aivc_graph.pipeline.card import registration_told
 from aivc_graph.tissue.frame import apply_affine, positions_um
+from aivc_graph.tissue.registration.method import registration_method
 
 N, SIDE_UM, MPP = 144, 1200.0, 2.0
 TURN = np.array([[0.96, -0.28, 150.0], [0.28, 0.96, -60.0], [0.0, 0.0, 1.0]])
@@ -105,3 +107,12 @@ def test_a_graph_without_registration_tells_none(folder):
     config = config.model_copy(update={"task": config.task.model_copy(update={"sections": (bare,)})})
     graph = read_store(build(config, folder / "bare.zarr"))
     assert names.REGISTRATION_SIGMA_UM.name not in graph[names.PATCH] and registration_told(graph) == []
+
+
+def test_the_walk_of_the_documentation_is_a_configuration(tmp_path):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "landmarks.md").read_text()
+    told = page.split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "walk.yaml").write_text("task:\n  name: walk\n" + told.removeprefix("task:\n"))
+    (one,) = load_config(tmp_path / "walk.yaml").task.sections[0].registration
+    method = registration_method(one.kind, **one.options)
+    assert (one.moving, one.fixed, method.fit, method.fixed_mpp) == (names.SLIDE, names.CELL, "rigid", 0.2125)

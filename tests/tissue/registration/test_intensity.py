@@ -60,7 +60,7 @@ def test_expression_of_other_cells_of_the_same_tissue_finds_the_motion(angle, x,
     found = IntensityRegistration(signal="expression", pixel_um=100).align(moving, profile(two, b))
     baseline = np.linalg.norm(moving.xy - one, axis=1).mean()
     assert error_um(found, moving, one) < min(25.0, 0.2 * baseline)
-    assert error_um(found, moving, one) < found.residual_um < 400  # shifts of blocks are noisier than that of the whole
+    assert 0.5 * error_um(found, moving, one) < found.residual_um < 60
     assert np.linalg.det(found.affine) == pytest.approx(1.0)
 
 
@@ -88,7 +88,7 @@ def test_layers_with_nothing_in_common_are_refused():
     except RegistrationError as error:
         assert "agreement" in str(error) or "mirrored" in str(error)
     else:
-        assert any("mirrored frame fits nearly as well" in warning for warning in weak.warnings)
+        assert any("mirrored frame fits as well" in warning for warning in weak.warnings)
 
 
 def test_empty_and_unequal_layers_are_named():
