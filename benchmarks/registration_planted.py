@@ -183,6 +183,7 @@ def planted_maps() -> dict[str, Any]:
     fitting = [row for row in rows if row["condition"] != "3 % in size"]
     groups |= {"slides, all but size": [row for row in fitting if row["signal"] == "density"]}
     groups |= {"expression, all": [row for row in fitting if row["signal"] == "expression"], "all but size": fitting}
+    groups |= {"all but size, of which nothing is doubted": [row for row in fitting if not row.get("doubted")]}
     return {
         "summary": {name: summary(group) for name, group in groups.items()},
         "mirrors_by_planted": said,
@@ -197,11 +198,13 @@ def registered(case: Case) -> dict[str, Any]:
     except RegistrationError as error:
         return {"said": "mirrored" if "a mirrored frame fits best" in str(error) else "refused"}
     doubted = any("a mirrored frame fits as well" in one for one in found.warnings)
+    turn = any("another turn fits as well" in one for one in found.warnings)
     return {
         "error_um": off_um(apply_affine(case.moving.xy, found.affine), case.truth),
         "stated_um": found.residual_um,
         "orientation": found.orientation,
         "said": "cannot tell" if doubted else "not mirrored",
+        "doubted": doubted or turn,
     }
 
 

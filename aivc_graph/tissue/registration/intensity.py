@@ -17,7 +17,7 @@ from aivc_graph.tissue.registration.layer import Layer, level_layer, shared_gene
 from aivc_graph.tissue.registration.method import REGISTRATIONS, AbstractRegistration, Registration, rms_um
 from aivc_graph.tissue.registration.orientation import MIRRORED, OrientationFit, nearest_orientation, score_orientations
 
-LEAST_AGREEMENT = 0.05
+LEAST_AGREEMENT, OTHER_TURN_DEG = 0.05, 30.0
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,14 @@ class IntensityRegistration(AbstractRegistration):
         coarse = max(pixel, max(moving.diagonal_um(), fixed.diagonal_um()) / 64)
         fits = score_orientations(moving, fixed, coarse, self._angles())
         samples = Samples.of(moving, fixed, pixel)
-        best, warnings = self._judge(
-            samples,
-            _best(self._refine(moving, fixed, fit, coarse, pixel) for fit in _leaders(fits, mirrored=False)),
-            _best(self._refine(moving, fixed, fit, coarse, pixel) for fit in _leaders(fits, mirrored=True)),
+        turned, flipped = (
+            sorted(
+                (self._refine(moving, fixed, fit, coarse, pixel) for fit in _leaders(fits, mirrored=one)), key=_score
+            )
+            for one in (False, True)
         )
+        best, warnings = self._judge(samples, turned[-1], flipped[-1])
+        warnings += _other_turn(samples, best, turned[0] if best is turned[-1] else flipped[0])
         sigma = rigid_error(samples, best.affine, pixel)
         orientation = nearest_orientation(best.affine)
         if orientation not in ("identity", *MIRRORED):
@@ -157,8 +160,18 @@ def _leaders(fits: dict[str, OrientationFit], *, mirrored: bool) -> list[Orienta
     return sorted(group, key=lambda fit: fit.score, reverse=True)[:2]
 
 
-def _best(fits: Any) -> _Fit:
-    return max(fits, key=lambda fit: fit.score)
+def _score(fit: _Fit) -> float:
+    return fit.score
+
+
+def _other_turn(samples: Samples, best: _Fit, other: _Fit) -> list[str]:
+    """Say that another turn fits as well, if it is one: for this the stated error does not answer."""
+    apart = best.affine[:2, :2] @ np.linalg.inv(other.affine[:2, :2])
+    sure = samples.gain(best.affine, other.affine)[1]
+    if np.degrees(np.arccos(np.clip(apart[0, 0], -1, 1))) < OTHER_TURN_DEG or sure > SURE:
+        return []
+    found = f"{nearest_orientation(other.affine)} (agreement {other.score:.2f}, against {best.score:.2f})"
+    return [f"registration: another turn fits as well: {found}; check it by eye"]
 
 
 def _ladder(coarse: float, pixel: float) -> list[float]:

@@ -76,6 +76,19 @@ def test_a_mirrored_frame_is_refused_and_applied_only_if_allowed():
     assert max(found.scores, key=found.scores.get) == "swap_xy" and len(found.scores) == 8
 
 
+@pytest.mark.parametrize(("sides", "doubted"), [((2000.0, 2000.0), True), ((2400.0, 900.0), True), (None, False)])
+def test_an_outline_that_fits_turned_as_well_is_doubted(sides, doubted):
+    grid = np.stack(np.meshgrid(*[np.arange(-4000, 4000, 100.0)] * 2), -1).reshape(-1, 2)
+    layers = []
+    for angle in (0.2, 0.9):
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        at = grid @ turn.T + 1500
+        inside = _on(*at.T) if sides is None else (np.abs(at - 1500) < np.array(sides) / 2).all(axis=1)
+        layers.append(Layer(at[inside], np.ones((int(inside.sum()), 1)), np.eye(3)))
+    found = IntensityRegistration(allow_mirror=True).align(*layers)
+    assert any("another turn fits as well" in one for one in found.warnings) == doubted
+
+
 def test_layers_with_nothing_in_common_are_refused():
     (one, a), (two, b) = two_samples()
     flat = np.random.default_rng(1).poisson(2.0, b.shape)
