@@ -59,8 +59,9 @@ def register_serial(moving: Any, fixed: Any, *, n_genes: int = 60, allow_mirror:
     for _, name, _ in moving.gen_elements():
         if name not in moving.tables and (own := affine_of(moving, name)) is not None:
             place(moving, name, best.affine @ own)
-    for level in (one for one in names.LEVELS if one in moving.shapes and best.sigma is not None):
-        moving.shapes[level][names.REGISTRATION_SIGMA_UM.name] = best.sigma(positions_um(moving, level))
+    if best.sigma is not None:
+        for level in (one for one in names.LEVELS if one in moving.shapes):
+            moving.shapes[level][names.REGISTRATION_SIGMA_UM.name] = best.sigma(positions_um(moving, level))
     metadata_of(moving)[f"{names.RESIDUAL_UM}{names.SECTION}"] = round(float(best.residual_um or 0.0), 2)
     return best
 
