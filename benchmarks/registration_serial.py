@@ -113,7 +113,7 @@ def macro_anchors() -> dict[str, Any]:
     return {
         "what": "a frame bent by another program (STalign); cells by the mean of their few molecules",
         "xenium": known_positions(
-            both[["x", "y"]].to_numpy(), ALIGNED_UM * both[["aligned_x", "aligned_y"]].to_numpy()
+            both[["x", "y"]].to_numpy(), ALIGNED_UM * both[["aligned_x", "aligned_y"]].to_numpy(), coarse=True
         ),
         "planted": {
             f"bent by {high_um:.0f} µm": known_positions(*coarse_map(high_um), coarse=True) for high_um in (0.0, 300.0)
