@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.spatial.distance import cdist
 
 from aivc_graph.operators.gate import opening_of
 from aivc_graph.operators.placing import Ground, Nodes, Places, Rows, Rule, platform_shift
@@ -84,7 +85,7 @@ class Placing:
         told, fit, best = np.zeros((5, len(x))), np.zeros(len(x)), []
         for rows, like, p in self.ground.blocks(shifted):
             point = places.centre[(p @ places.cone).argmax(axis=1)]
-            away = np.linalg.norm(places.centre - point[:, None], axis=2)
+            away = cdist(point, places.centre)
             area = np.where(_held(p) <= self.level, places.area, 0.0).sum(axis=1)
             near = np.where(away <= NEAR_UM, p, 0.0).sum(axis=1)
             told[:, rows] = *point.T, near, (p * away).sum(axis=1), np.maximum(area, places.area[p.argmax(axis=1)])
