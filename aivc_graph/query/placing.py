@@ -84,7 +84,7 @@ def sides(tissue: VirtualTissue, section: str | None, of: str | None, level: str
 def compared(tissue: VirtualTissue, who: Sides, mass: str | None = None) -> Compared:
     """Return nodes and asked cells by the genes that all of them measured, and by their states where levels are alike.
 
-    Expression is log counts per median count, along the leading hundred axes of the section's nodes.
+    Expression is log counts per median count of the nodes, along their leading hundred axes.
 
     Parameters
     ----------
@@ -94,14 +94,10 @@ def compared(tissue: VirtualTissue, who: Sides, mass: str | None = None) -> Comp
     graph = tissue.graph
     asked = np.concatenate(list(who.asked.values()))
     genes = _shared_genes(graph, who)
-    counts = _counts(graph, who.level, genes)[who.nodes]
-    given = _counts(graph, names.CELL, genes)[asked]
-    depth = [np.asarray(one.sum(axis=1), np.float64).ravel() for one in (counts, given)]
-    usual = max(float(np.median(depth[0])), 1.0)
-    x, y = (scale_counts(one, usual) for one in (counts, given))
-    centre = np.asarray(x.mean(axis=0)).ravel()
-    axes = leading_axes(x, centre, min(AXES, len(genes) - 1))
-    views, told = {EXPRESSION: along(x, centre, axes)}, {EXPRESSION: along(y, centre, axes)}
+    counts = _counts(graph, who.level, genes)[who.nodes], _counts(graph, names.CELL, genes)[asked]
+    depth = [np.asarray(one.sum(axis=1), np.float64).ravel() for one in counts]
+    x, y = expression_alike(*counts)
+    views, told = {EXPRESSION: x}, {EXPRESSION: y}
     if who.level == names.CELL:
         own = tissue.states[names.CELL].own.astype(np.float64)
         views[STATE], told[STATE] = own[who.nodes], own[asked]
@@ -109,6 +105,15 @@ def compared(tissue: VirtualTissue, who: Sides, mass: str | None = None) -> Comp
     return Compared(
         Nodes(views, graph[who.level].pos.double().numpy()[who.nodes], held), depth[0], told, depth[1], genes
     )
+
+
+def expression_alike(counts: Any, asked: Any) -> tuple[Floats, Floats]:
+    """Return log counts of nodes and of asked cells (cell, axis), of counts (cell, gene) of the same genes, sparse."""
+    usual = max(float(np.median(np.asarray(counts.sum(axis=1)))), 1.0)
+    x, y = (scale_counts(one, usual) for one in (counts, asked))
+    centre = np.asarray(x.mean(axis=0)).ravel()
+    axes = leading_axes(x, centre, min(AXES, x.shape[1] - 1))
+    return along(x, centre, axes), along(y, centre, axes)
 
 
 def _mass(graph: TissueGraph, who: Sides, mass: str | None) -> Floats:
