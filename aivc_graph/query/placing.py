@@ -60,10 +60,7 @@ def sides(tissue: VirtualTissue, section: str | None, of: str | None, level: str
     for given in (section, of):
         if given is not None and given not in known:
             raise unknown_name(QueryError, WHERE, "section", given, known)
-    cells = _counted(graph, names.CELL)
-    loose = cells[~_placed(graph, names.CELL, cells)]
-    in_section = graph[names.CELL].section_index.numpy()[loose]
-    asked = {name: loose[in_section == i] for i, name in enumerate(known) if (in_section == i).any()}
+    asked = loose_cells(graph)
     if of is not None:
         asked = {name: rows for name, rows in asked.items() if name == of}
     if not asked:
@@ -71,14 +68,30 @@ def sides(tissue: VirtualTissue, section: str | None, of: str | None, level: str
         mend = "give dissociated cells as a section of their own (`dissociated: true`), beside the tissue"
         raise QueryError(WHERE, found, "cells to be placed", mend)
     for at in (level,) if level else (names.CELL, names.PATCH):
-        rows = _counted(graph, at)
-        rows = rows[_placed(graph, at, rows)]
-        of_section = graph[at].section_index.numpy()[rows] if len(rows) else rows
-        for i, name in enumerate(known):
-            if (section is None or name == section) and (of_section == i).sum() >= LEAST_NODES:
-                return Sides(name, at, rows[of_section == i], asked)
+        for name, rows in placed_nodes(graph, at).items():
+            if section is None or name == section:
+                return Sides(name, at, rows, asked)
     found = f"no section{f' {section!r}' if section else ''} of {LEAST_NODES} counted nodes with positions"
     raise QueryError(WHERE, found, f"places at {level or 'cell or patch'}", "name another by --section or --level")
+
+
+def loose_cells(graph: TissueGraph) -> dict[str, Rows]:
+    """Return the counted cells without positions, by section."""
+    rows = _counted(graph, names.CELL)
+    return _by_section(graph, names.CELL, rows[~_placed(graph, names.CELL, rows)])
+
+
+def placed_nodes(graph: TissueGraph, level: str) -> dict[str, Rows]:
+    """Return the counted nodes of a level that have positions, of sections with at least sixty of them."""
+    rows = _counted(graph, level)
+    found = _by_section(graph, level, rows[_placed(graph, level, rows)])
+    return {name: rows for name, rows in found.items() if len(rows) >= LEAST_NODES}
+
+
+def _by_section(graph: TissueGraph, level: str, rows: Rows) -> dict[str, Rows]:
+    known = graph.obs(names.SECTION).index.astype(str)
+    of = graph[level].section_index.numpy()[rows] if len(rows) else rows
+    return {name: rows[of == i] for i, name in enumerate(known) if (of == i).any()}
 
 
 def compared(tissue: VirtualTissue, who: Sides, mass: str | None = None) -> Compared:
@@ -90,11 +103,20 @@ def compared(tissue: VirtualTissue, who: Sides, mass: str | None = None) -> Comp
     ----------
     mass
         Column of the nodes that says how many cells each holds; one each if not given.
+
+    Raises
+    ------
+    QueryError
+        With fewer than twenty such genes, or a column that holds no numbers of cells.
     """
     graph = tissue.graph
     asked = np.concatenate(list(who.asked.values()))
-    genes = _shared_genes(graph, who)
-    counts = _counts(graph, who.level, genes)[who.nodes], _counts(graph, names.CELL, genes)[asked]
+    genes = shared_genes(graph, who)
+    if len(genes) < LEAST_SHARED:
+        found = f"{len(genes)} genes that {who.section} and {', '.join(who.asked)} all measured"
+        mend = "place sections of further genes one by one with --of; `graph.n_genes` may have left genes out"
+        raise QueryError(WHERE, found, f"at least {LEAST_SHARED}", mend)
+    counts = counts_of(graph, who.level, genes)[who.nodes], counts_of(graph, names.CELL, genes)[asked]
     depth = [np.asarray(one.sum(axis=1), np.float64).ravel() for one in counts]
     x, y = expression_alike(*counts)
     views, told = {EXPRESSION: x}, {EXPRESSION: y}
@@ -132,21 +154,17 @@ def _mass(graph: TissueGraph, who: Sides, mass: str | None) -> Floats:
     return np.asarray(held)
 
 
-def _shared_genes(graph: TissueGraph, who: Sides) -> list[str]:
+def shared_genes(graph: TissueGraph, who: Sides) -> list[str]:
     """Return the genes that the section measured at its level, and so did all that are asked."""
     index = graph.obs(names.GENE).index.astype(str)
     known = list(graph.obs(names.SECTION).index.astype(str))
     there = measured_molecules(graph, who.level, names.RNA)[known.index(who.section)].numpy().copy()
     for name in who.asked:
         there &= measured_molecules(graph, names.CELL, names.RNA)[known.index(name)].numpy()
-    if there.sum() < LEAST_SHARED:
-        found = f"{int(there.sum())} genes that {who.section} and {', '.join(who.asked)} all measured"
-        mend = "place sections of further genes one by one with --of; `graph.n_genes` may have left genes out"
-        raise QueryError(WHERE, found, f"at least {LEAST_SHARED}", mend)
     return list(index[there])
 
 
-def _counts(graph: TissueGraph, level: str, genes: list[str]) -> Any:
+def counts_of(graph: TissueGraph, level: str, genes: list[str]) -> Any:
     place = {gene: i for i, gene in enumerate(panel(graph, level, names.RNA))}
     return raw_values(graph, level, names.RNA).tocsr()[:, [place[gene] for gene in genes]]
 
