@@ -19,6 +19,8 @@ Rows = NDArray[np.integer[Any]]
 BUDGET = 2**23
 # Sides of a tile [µm], at the least, and how many tiles a section is cut into, at the most.
 TILE_UM, MOST_TILES = 50.0, 2_500
+# Half as many tiles as a gap is wide that cells may lie in, where no node does.
+GAP_TILES = 5
 # Neighbours that make up what is around a node, and directions of it.
 AROUND, DIRECTIONS = 20, 25
 # Nodes asked where they lie themselves, to even out how often each is chosen, how often, and by which factor at most.
@@ -40,7 +42,7 @@ class Places:
 
     @classmethod
     def of_nodes(cls, pos_um: Floats, *, each: bool = False) -> Places:
-        """Return square tiles of at least 50 µm, wider if there were more than 2,500.
+        """Return square tiles of at least 50 µm, wider if there were more than 2,500, and those of gaps between them.
 
         Parameters
         ----------
@@ -57,8 +59,12 @@ class Places:
         side = max(TILE_UM, spacing)
         while len(cells := np.unique(pos_um // side, axis=0)) > MOST_TILES:
             side *= max(1.05, (len(cells) / MOST_TILES) ** 0.5)
-        tile, of = np.unique(pos_um // side, axis=0, return_inverse=True)
-        return cls(of.reshape(-1), (tile + 0.5) * side, np.full(len(tile), side**2), side)
+        corner = np.floor(pos_um.min(axis=0) / side).astype(np.int64)
+        at = np.floor(pos_um / side).astype(np.int64) - corner
+        there = _with_gaps(at)
+        tile = np.argwhere(there)
+        of = (np.cumsum(there.ravel()) - 1)[at[:, 0] * there.shape[1] + at[:, 1]]
+        return cls(of, (tile + corner + 0.5) * side, np.full(len(tile), side**2), side)
 
     @cached_property
     def share(self) -> Floats:
@@ -93,6 +99,18 @@ class Places:
         return (
             sparse.csr_matrix(sparse.diags(1 / np.asarray(matrix.sum(axis=1)).ravel()) @ matrix) if normal else matrix
         )
+
+
+def _with_gaps(at: Rows) -> NDArray[np.bool_]:
+    """Return which tiles of a grid hold nodes `at` them (node, 2), or lie in gaps of up to ten tiles between such."""
+    from scipy.ndimage import binary_closing, distance_transform_edt
+
+    there = np.zeros(at.max(axis=0) + 1, bool)
+    there[at[:, 0], at[:, 1]] = True
+    wide = np.ones((2 * GAP_TILES + 1,) * 2, bool)
+    wide[GAP_TILES, GAP_TILES] = False
+    ball = distance_transform_edt(wide) <= GAP_TILES
+    return np.asarray(there | binary_closing(np.pad(there, GAP_TILES), ball)[(slice(GAP_TILES, -GAP_TILES),) * 2])
 
 
 @dataclass(frozen=True)

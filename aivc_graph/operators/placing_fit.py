@@ -29,7 +29,7 @@ FACTORS = ("likeness", "around", "evened")
 SQUARES = 8
 CONFIDENCE = 0.9
 # A cell fits nowhere if fewer of the section's own, of its depth, fit as badly; of so many nearest in depth.
-LEAST_FIT, ALIKE = 0.01, 200
+LEAST_FIT, ALIKE = 0.02, 200
 NEAR_UM = 100.0
 # Places kept of each cell.
 KEPT = 100

@@ -78,7 +78,7 @@ def test_a_region_holds_nine_of_ten_and_probability_is_frequency(found: Placing,
     placed = found.place(x, np.full(len(x), 100.0))
     assert 0.86 <= held(found, x, pos) <= 0.94 and 0.85 <= found.coverage <= 0.95
     assert np.mean(away(placed, pos) <= 100) == pytest.approx(placed.near.mean(), abs=0.1)
-    assert (placed.region_um2 < 0.4 * SIDE**2).all() and (placed.region_um2 >= 50.0**2).all()
+    assert np.median(placed.region_um2) < 0.3 * SIDE**2 and (placed.region_um2 >= 50.0**2).all()
     np.testing.assert_array_equal(np.diff(placed.best.indptr), KEPT)
 
 
@@ -143,8 +143,8 @@ def test_cells_that_fit_nowhere_are_told(found: Placing, asked: tuple[Floats, Fl
     depth = np.full(500, 100.0)
     foreign = np.random.default_rng(4).normal(size=(100, 12))
     both = found.place(np.vstack([asked[0], foreign]), np.r_[depth, depth[:100]])
-    assert np.mean(both.fit[:500] < 0.01) < 0.04
-    assert np.mean(both.fit[500:] < 0.01) > 0.5
+    assert np.mean(both.fit[:500] < 0.02) < 0.05
+    assert np.mean(both.fit[500:] < 0.02) > 0.5
 
 
 def test_fit_is_judged_among_nodes_as_deep() -> None:
@@ -180,11 +180,21 @@ def test_tiles_cover_the_tissue_and_are_no_more_than_stated(
     monkeypatch.setattr(placing, "MOST_TILES", most)
     pos = tissue[1]
     places = Places.of_nodes(pos)
-    assert len(places.centre) <= most and places.side >= 50.0
+    assert len(np.unique(places.of)) <= most and places.side >= 50.0
     assert (np.abs(places.centre[places.of] - pos) <= places.side / 2 + 1e-9).all()
     assert places.gathering(np.arange(len(pos))).sum() == len(pos)
     np.testing.assert_allclose(np.asarray(places.blur.sum(axis=1)).ravel(), 1.0, rtol=1e-5)
     np.testing.assert_array_equal(places.cone.diagonal(), 1.0)
+
+
+def test_gaps_are_places_and_what_lies_outside_is_none() -> None:
+    pos = np.random.default_rng(0).random((4_000, 2)) * [2_000, 1_000]
+    gap = (np.abs(pos[:, 0] - 600) < 200) | (np.abs(pos[:, 0] - 1_500) < 400)
+    places = Places.of_nodes(pos[~gap])
+    there = {tuple(one) for one in (places.centre // 50).astype(int).tolist()}
+    assert (12, 10) in there and (30, 10) not in there
+    assert np.abs(places.centre - [1_000, 500]).max(axis=0).tolist() <= [1_000, 500]
+    np.testing.assert_allclose(np.abs(places.centre[places.of] - pos[~gap]).max(), 25, atol=0.5)
 
 
 def test_too_few_nodes_are_refused() -> None:

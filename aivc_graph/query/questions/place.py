@@ -38,7 +38,7 @@ class PlaceQuestion(AbstractQuestion):
     The answer is an AnnData: X = probability of each place (cell, place), of the hundred likeliest; ``obs``: ``x_um``,
     ``y_um``, where there is most probability, ``within_100_um``, how much of it, ``spread_um``, the mean distance from
     there, ``region_um2``, the area of the region that holds the cell with probability 0.9, ``fit``, how many of the
-    section's own nodes resemble the rest of it as little, and ``supported``, whether that is at least one in a hundred;
+    section's own nodes resemble the rest of it as little, and ``supported``, whether that is at least one in fifty;
     ``var``: the places, with ``cells``, how many of the supported cells are expected there; ``uns["place"]``: the rule,
     what each of its steps gained, and the measured coverage of the region. As a table: a row a cell and rank, with
     ``place_x_um``, ``place_y_um`` and ``probability``, or by place, with the cells of each label expected there.
