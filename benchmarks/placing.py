@@ -9,7 +9,7 @@ genes up or down by a factor of their own (log-normal, 0.7), placed with and wit
 `genes`: half of the cells measured 213 of the 313 genes and keep their positions, the others all and lose them; the 100
 others are told of the former. Correlation over nodes, mean over genes, beside the 30 nearest cells and ridge, interval
 over genes; `within bounds`: how many means over tenths of the nodes lie in the 95 % bounds. Three draws of genes.
-`tangram`: `half` and `genes` on 3,000 cells and 3,000 nodes, beside Tangram in an environment of its own.
+`tangram`: `half` and `genes` on 1,500 cells and 1,500 nodes, beside Tangram in an environment of its own.
 `simulated`: a section of the cohort study, half; `foreign`, in both: all cells of
 a type (of two of eight clusters, in the breast) are taken out of the section and asked.
 
@@ -59,7 +59,7 @@ from aivc_graph.simulate.simulate import simulate
 
 SQUARE_UM, SEED, EFFECT = 500.0, 0, 0.7
 PARTS = ("xenium", "genes", "simulated")
-HIDDEN, DRAWS, SMALL = 100, 3, 3_000
+HIDDEN, DRAWS, SMALL = 100, 3, 1_500
 Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 

@@ -4,7 +4,7 @@
     PYTHON benchmarks/placing_tangram.py IN.npz OUT.npz
 
 IN: counts of cells and nodes (cell, gene) in shared genes, counts of further genes in cells. OUT: by cell the node that
-is likeliest, and further genes told of each node. Mode `cells`, uniform density, 300 epochs.
+is likeliest, and further genes told of each node. Mode `cells`, uniform density, 200 epochs.
 
 Biancalani et al. 2021, doi:10.1038/s41592-021-01264-7.
 """
@@ -17,7 +17,7 @@ import anndata as ad
 import numpy as np
 import tangram as tg
 
-EPOCHS = 300
+EPOCHS = 200
 
 
 def main(given: str, out: str) -> None:
