@@ -333,7 +333,8 @@ def by_tangram(python: Path, cells: Any, nodes: Any, shared: Rows, further: Rows
         given, out = Path(folder) / "in.npz", Path(folder) / "out.npz"
         parts = {"cells": cells[:, shared], "nodes": nodes[:, shared], "further": cells[:, further]}
         np.savez(given, **{name: one.toarray() for name, one in parts.items()})
-        subprocess.run([python, Path(__file__).parent / "placing_tangram.py", given, out], check=True)
+        asked = "import sys, placing_tangram; placing_tangram.main(*sys.argv[1:])"
+        subprocess.run([python, "-c", asked, given, out], check=True, cwd=Path(__file__).parent)
         told = np.load(out)
         return told["node"], told["genes"]
 

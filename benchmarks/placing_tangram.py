@@ -1,7 +1,6 @@
 """Tangram on the same cells: what `placing.py --tangram PYTHON` runs in an environment of Tangram's own.
 
     PYTHON -m pip install tangram-sc anndata torch scikit-learn
-    PYTHON benchmarks/placing_tangram.py IN.npz OUT.npz
 
 IN: counts of cells and nodes (cell, gene) in shared genes, counts of further genes in cells. OUT: by cell the node that
 is likeliest, and further genes told of each node. Mode `cells`, uniform density, 200 epochs.
@@ -10,8 +9,6 @@ Biancalani et al. 2021, doi:10.1038/s41592-021-01264-7.
 """
 
 from __future__ import annotations
-
-import sys
 
 import anndata as ad
 import numpy as np
@@ -37,7 +34,3 @@ def main(given: str, out: str) -> None:
 
 def scaled(counts: np.ndarray) -> np.ndarray:
     return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0) * np.median(counts.sum(axis=1))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
