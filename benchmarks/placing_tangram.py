@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import anndata as ad
 import numpy as np
-import tangram as tg
 
 EPOCHS = 200
 
 
 def main(given: str, out: str) -> None:
+    import tangram as tg
+
     data = np.load(given)
     cells, nodes = (ad.AnnData(np.log1p(scaled(data[one]))) for one in ("cells", "nodes"))
     for one in (cells, nodes):
