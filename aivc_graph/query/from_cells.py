@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from aivc_graph import names
@@ -100,7 +101,7 @@ def _mix(model: Floats, cells: Floats, share: float) -> Floats:
 def without_genes(tissue: VirtualTissue, who: Sides, genes: list[str]) -> VirtualTissue:
     """Return the tissue as if a section had not measured `genes` at its level."""
     graph = copy.copy(tissue.graph)
-    columns = graph.obs(names.GENE).index.astype(str).get_indexer(genes)
+    columns = graph.obs(names.GENE).index.astype(str).get_indexer(pd.Index(genes))
     row = list(graph.obs(names.SECTION).index.astype(str)).index(who.section)
     there = measured_molecules(graph, who.level, names.RNA).clone()
     there[row, columns] = False
