@@ -133,12 +133,12 @@ def fit_placing(nodes: Nodes, places: Places, depth: Floats, seed: int = 0) -> P
     best = max((trial.tune(rules) for rules in views), key=lambda rule: trial.of_tuned(rule).mean())
     rule = best if trial.opening(start, best) > 0 else start
     gains["view"] = trial.gain(rule)
-    for step in (_around, _evened, _sharper):
-        found = trial.tune(step(rule))
+    for step, wider in STEPS.items():
+        found = trial.tune(wider(rule))
         open_ = trial.opening(rule, found)
         mixed = {key: (1 - open_) * getattr(rule, key) + open_ * getattr(found, key) for key in FACTORS}
         rule = trial.tune([replace(rule, **mixed)])
-        gains[step.__name__[1:]] = trial.gain(rule)
+        gains[step] = trial.gain(rule)
     ground = Ground(nodes, places, rest, rule, seed)
     held, like = _hidden(ground, nodes.views[rule.view][judged], places.of[judged])
     by_depth = np.argsort(depth[judged], kind="stable")
@@ -158,6 +158,10 @@ def _evened(rule: Rule) -> list[Rule]:
 
 def _sharper(rule: Rule) -> list[Rule]:
     return [replace(rule, likeness=one * rule.likeness, around=one * rule.around) for one in SHARPER]
+
+
+# What each departure from the plain rule tries.
+STEPS = {"around": _around, "evened": _evened, "sharper": _sharper}
 
 
 class _Trial:

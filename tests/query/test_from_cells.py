@@ -6,13 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 
+from aivc_graph.cli import main
 from aivc_graph.config import Config
 from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.graph.panels import measured_molecules
 from aivc_graph.model.settings import ModelConfig
+from aivc_graph.pipeline.ask import save_answer
 from aivc_graph.pipeline.train import train
 from aivc_graph.query.from_cells import told_by_both, without_genes
 from aivc_graph.query.placing import shared_genes, sides
@@ -25,13 +29,18 @@ LACKING = ["G4", "G14", "G24"]
 
 
 @pytest.fixture(scope="module")
-def tissue(striped_section: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> VirtualTissue:
-    """Tissue that lacks a gene of each stripe, and dissociated cells that measured all."""
+def run(striped_section: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the run of tissue that lacks a gene of each stripe, and of dissociated cells that measured all."""
     section = striped_section("tissue", n=600, seed=1)
     table = section.tables["cell_rna"]
     section.tables["cell_rna"] = table[:, [name not in LACKING for name in table.var_names]].copy()
     graph = build_graph([section, loose(striped_section, "a", 2)], GraphConfig(edges={"cell": {"kind": "knn", "k": 8}}))
-    return train(graph, CONFIG, tmp_path_factory.mktemp("run") / "run").tissue
+    return train(graph, CONFIG, tmp_path_factory.mktemp("run") / "run").folder
+
+
+@pytest.fixture(scope="module")
+def tissue(run: Path) -> VirtualTissue:
+    return VirtualTissue.load(run)
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +117,6 @@ def test_what_is_hidden_is_hidden_from_the_section_alone(tissue: VirtualTissue) 
 
 
 def test_it_is_written_with_what_was_chosen(tissue: VirtualTissue, answer: Any, tmp_path: Path) -> None:
-    import anndata as ad
-
-    from aivc_graph.pipeline.ask import save_answer
-
     back = ad.read_h5ad(save_answer(answer, tmp_path / "told.h5ad"))
     assert back.uns["from_cells"]["tissue"]["share_of_cells"] == answer.uns["from_cells"]["tissue"]["share_of_cells"]
     np.testing.assert_allclose(back.layers["model"], answer.layers["model"])
@@ -125,3 +130,26 @@ def test_tissue_without_cells_or_that_lacks_nothing_is_told_as_before(
         build_graph([striped_section("new", n=100)], GraphConfig(edges={"cell": {"kind": "knn", "k": 8}}))
     )
     assert "model" not in alone.expression(LACKING, at="cell").layers
+
+
+def test_a_run_is_asked_where_its_cells_lie(run: Path, tmp_path: Path) -> None:
+    asked = ["query", str(run), "place", "--top", "2", "--label", "stripe 2", "--plot", str(tmp_path / "map.png")]
+    assert main([*asked, "--out", str(tmp_path / "places.csv")]) == 0
+    table = pd.read_csv(tmp_path / "places.csv")
+    assert len(table) == 400 and (tmp_path / "map.png").stat().st_size > 1_000
+    first = table[table["rank"] == 1]
+    assert (stripe(first["x_um"]) == first["label"]).mean() > 0.85
+    assert (first["probability"].to_numpy() >= table.loc[table["rank"] == 2, "probability"].to_numpy()).all()
+    assert main([*asked[:3], "--by", "place", "--out", str(tmp_path / "cells.parquet")]) == 0
+    by_place = pd.read_parquet(tmp_path / "cells.parquet")
+    assert by_place["cells"].sum() == pytest.approx(first["supported"].sum(), rel=1e-3)
+
+
+def test_other_tissue_is_asked_by_the_same_run(tissue: VirtualTissue, striped_section: Callable[..., Any]) -> None:
+    edges = GraphConfig(edges={"cell": {"kind": "knn", "k": 8}})
+    new = [striped_section("new", n=600, seed=11, donor="d9"), loose(striped_section, "new cells", 12)]
+    told = tissue.on(build_graph(new, edges)).ask("place")
+    side = 12.0 * np.sqrt(600)
+    at = np.minimum(told.obs["x_um"] / side * 3, 2).astype(int)
+    assert (told.obs["placed_in"] == "new").all()
+    assert ("stripe " + at.astype(str) == told.obs["label"].astype(str)).mean() > 0.85
