@@ -64,18 +64,22 @@ class AnchorConfig(Settings):
 
         See `overlap_with_discs` for `reach_um` and `sigma_um`.
         """
-        rng = np.random.default_rng([self.seed, zlib.crc32(section.encode())])
-        angle = rng.uniform(0, 2 * np.pi)
-        places = cells.pos_um
-        if self.shift_um:
-            places = places + self.shift_um * np.array([np.cos(angle), np.sin(angle)])
+        places = cells.pos_um + self.shift(section)
         membership = overlap_with_discs(places, cells.size_um, spots.pos_um, spots.size_um, reach_um, sigma_um)
         if self.share == 1 or spots.split[0] == names.SPLITS.index(names.TEST):
             return membership
-        drawn = rng.permutation(len(spots)) < np.ceil(self.share * len(spots))
+        drawn = self._drawn(section).permutation(len(spots)) < np.ceil(self.share * len(spots))
         kept = sparse.diags(drawn.astype(np.float32)) @ membership
         kept.eliminate_zeros()
         return kept.tocsr()
+
+    def shift(self, section: str) -> NDArray[np.float64]:
+        """Return what the cells of a section are moved by against its spots (2,) [µm]."""
+        angle = self._drawn(section).uniform(0, 2 * np.pi)
+        return self.shift_um * np.array([np.cos(angle), np.sin(angle)])
+
+    def _drawn(self, section: str) -> np.random.Generator:
+        return np.random.default_rng([self.seed, zlib.crc32(section.encode())])
 
     def note(self, sections: pd.DataFrame, anchored: NDArray[np.bool_]) -> pd.DataFrame:
         """Return the annotation of sections with what was done to their anchors, where anything was."""
