@@ -4,7 +4,7 @@ Xenium cells and Visium spots of neighbouring sections of one tumour (Janesick e
 doi:10.1038/s41467-023-43458-x), in blocks held out of training. Spots are told from the cells beneath, cells from the
 spot above, and what spots are made of from their own counts; anchors are thinned to a share, or all cells are moved
 against the spots. Types of cells are told by a reference of other patients. Cells belong to spots within the reach that
-is configured, or by a standard error that is told: that of the move, and 50 µm that the two sections differ by. Beside it
+is configured, or by a standard error that is told: of the move, and 50 µm that the two sections differ by. Beside it
 the hard nearest join, where a cell belongs to the spot nearest to it. All models are in closed form.
 
     python benchmarks/anchors.py --out benchmarks/results/anchors.json
