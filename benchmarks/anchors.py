@@ -5,7 +5,8 @@ doi:10.1038/s41467-023-43458-x), in blocks held out of training. Spots are told 
 spot above, and what spots are made of from their own counts; anchors are thinned to a share, or all cells are moved
 against the spots. Types of cells are told by a reference of other patients. Cells belong to spots within the reach that
 is configured, or by a standard error that is told: of the move, and 50 µm that the two sections differ by. Beside it
-the hard nearest join, where a cell belongs to the spot nearest to it. All models are in closed form.
+the hard nearest join, where a cell belongs to the spot nearest to it. Models are in closed form, but for those that say
+how many epochs they were trained, with a term across levels or without.
 
     python benchmarks/anchors.py --out benchmarks/results/anchors.json
 """
@@ -71,6 +72,9 @@ def conditions() -> dict[str, list[str]]:
         found[f"moved {shift:g} µm, error told"] = moved(shift, told=True)
         share = {100.0: 0.05, 50.0: 0.2, 25.0: 0.5}[shift]
         found[f"{share:.0%} of anchors"] = [f"graph.anchors.share={share}"]
+    found["5 epochs"] = ["training.epochs=5"]
+    for term in ("down_up", "up_down", "anchors"):
+        found[f"5 epochs, {term}"] = ["training.epochs=5", f"training.objective.{term}=0.1"]
     return found
 
 

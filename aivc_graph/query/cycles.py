@@ -12,6 +12,7 @@ from torch import Tensor
 
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.operators.set_distance import energy_distance
 from aivc_graph.operators.state import Hidden, Inputs, State
 from aivc_graph.query.states import run_windows
 
@@ -55,7 +56,7 @@ def cycles(
             if None in makers:
                 continue
             inside = core[parent].numpy() & asked[parent][rows[parent].numpy()]
-            pair = _Pair(model, inputs, own, lift, [m.log_precision.exp() for m in makers], inside, seed)
+            pair = _Pair(model, inputs, own, lift, makers, inside, seed)
             found = sums.setdefault((child, parent), defaultdict(list))
             for key, values in pair.errors().items():
                 found[key] += values
@@ -78,7 +79,7 @@ class _Pair:
         inputs: Inputs,
         own: State,
         lift: Any,
-        precision: list[Tensor],
+        makers: list[Any],
         asked: NDArray[np.bool_],
         seed: int,
     ) -> None:
@@ -87,9 +88,10 @@ class _Pair:
         self.lift, self.project = lift, model.part("project", child, parent)
         self.up, self.down = overlaps.up, overlaps.down
         self.z, self.t = own.z[child], own.z[parent]
-        self.of_child, self.of_parent = precision
-        whole = (self.up @ own.own[child][:, None]).ravel() > 0.99
-        self.rows = torch.from_numpy(np.flatnonzero(asked & (whole & (own.own[parent] > 0)).numpy()))
+        self.of_child, self.of_parent = (part.log_precision.exp() for part in makers)
+        seen_child, seen_parent = (own.seen[part.key] for part in makers)
+        whole = (self.up @ seen_child[:, None]).ravel() > 0.99
+        self.rows = torch.from_numpy(np.flatnonzero(asked & (whole & (seen_parent > 0)).numpy()))
         section, rng = inputs.section[child].numpy(), np.random.default_rng(seed)
         self.dealt = torch.arange(len(section))
         for one in np.unique(section):
@@ -100,11 +102,11 @@ class _Pair:
         """Return the error of each parent, by way and by whose it is."""
         if not len(self.rows):
             return {}
-        told, mean, plain = self.projected(self.t), self.up @ self.z, self.down @ self.t
-        lifted, dealt = self.lifted(self.z), self.lifted(self.z[self.dealt])
-        back, again = self.projected(lifted), self.lifted(told[self.dealt])
+        told, mean, plain = self.project.alone(self.t, self.down), self.up @ self.z, self.down @ self.t
+        lifted, dealt = (self.lift.alone(z, self.up) for z in (self.z, self.z[self.dealt]))
+        back, again = self.project.alone(lifted, self.down), self.lift.alone(told[self.dealt], self.up)
         ways = {
-            "down_up": (self.t, self.of_parent, self.lifted(told), self.up @ plain, again),
+            "down_up": (self.t, self.of_parent, self.lift.alone(told, self.up), self.up @ plain, again),
             "up": (self.t, self.of_parent, lifted, mean, dealt),
             "down": (mean, self.of_child, self.up @ told, self.up @ plain, self.up @ told[self.dealt]),
         }
@@ -116,18 +118,6 @@ class _Pair:
         sets = {MODEL: back, POOLING: self.down @ mean, SHUFFLED: back[self.dealt]}
         return found | {("up_down", of): self._distances(one) for of, one in sets.items()}
 
-    def lifted(self, z: Tensor) -> Tensor:
-        """Return what children alone say of every parent (parent, latent)."""
-        nothing = torch.zeros_like(self.t)
-        lifted: Tensor = self.lift(z, nothing, nothing[:, 0], self.up, self.up.reached)
-        return lifted
-
-    def projected(self, t: Tensor) -> Tensor:
-        """Return what parents alone say of every child (child, latent)."""
-        nothing = torch.zeros_like(self.z)
-        told: Tensor = self.project(nothing, nothing[:, 0], t, self.down, self.down.reached)
-        return told
-
     def _distances(self, told: Tensor) -> list[float]:
         """Return the energy distance of what is told of the children of some parents from what they are."""
         up, scale = to_scipy_csr(self.up.forward_csr), self.of_child.sqrt()
@@ -135,10 +125,5 @@ class _Pair:
         for row in self.rows[:: -(-len(self.rows) // MOST_SETS)].tolist():
             children = up.indices[up.indptr[row] : up.indptr[row + 1]][:MOST_CHILDREN]
             if len(children) > 1:
-                found.append(energy_distance(told[children] * scale, self.z[children] * scale))
+                found.append(float(energy_distance(told[children] * scale, self.z[children] * scale)))
         return found
-
-
-def energy_distance(x: Tensor, y: Tensor) -> float:
-    """Return ``2 E|X − Y| − E|X − X'| − E|Y − Y'|`` of two sets (member, component), pairs of one member included."""
-    return float(2 * torch.cdist(x, y).mean() - torch.cdist(x, x).mean() - torch.cdist(y, y).mean())
