@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import re
@@ -71,3 +72,9 @@ def test_every_script_writes_its_figures_so() -> None:
     by_hand = {name for name, text in scripts.items() if re.search(r"write_text\(\s*json|json\.dump\(", text)}
     # `hostile` and its kinds write what they damage, and what their children tell each other.
     assert by_hand == {"hostile", "hostile_kinds", "result_file"}
+
+
+@pytest.mark.parametrize("benchmark", sorted(path.stem for path in BENCHMARKS.glob("*.py")))
+def test_what_benchmarks_import_is_there(benchmark: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    assert importlib.import_module(benchmark).__doc__
