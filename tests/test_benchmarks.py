@@ -53,7 +53,9 @@ def test_outside_a_checkout_there_is_no_commit(result_file: Any, tmp_path: Path)
     assert made["commit"] is None and made["dirty"] is False
 
 
-def test_parts_tell_of_themselves(result_file: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_and_files_written_again_tell_of_themselves(
+    result_file: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "results" / "r.json"
     result_file.write_result(path, {"score": 1}, part="one")
     monkeypatch.setattr(result_file, "STARTED", {"commit": "later"})
@@ -61,7 +63,7 @@ def test_parts_tell_of_themselves(result_file: Any, tmp_path: Path, monkeypatch:
     held = json.loads(path.read_text())
     assert held["one"] == {"score": 1} and held["two"] == {"score": 2}
     assert held["made"]["two"] == {"commit": "later"} and "libraries" in held["made"]["one"]
-    result_file.write_result(path, {"score": 3})
+    result_file.write_result(path, {"score": 3, "made": {"commit": "earlier"}})
     assert json.loads(path.read_text()) == {"made": {"commit": "later"}, "score": 3}
 
 
