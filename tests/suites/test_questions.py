@@ -79,9 +79,7 @@ def assert_same(one: Any, other: Any) -> None:
     assert len(first) and list(first) == list(second)
     for name in first:
         if pd.api.types.is_float_dtype(first[name]):
-            # Bootstraps draw sections in their order.
-            far = 0.03 if name in ("lower", "upper") else 2e-3
-            np.testing.assert_allclose(first[name], second[name], rtol=far, atol=far, err_msg=name)
+            np.testing.assert_allclose(first[name], second[name], rtol=2e-3, atol=2e-3, err_msg=name)
         else:
             assert (first[name] == second[name]).all(), name
 

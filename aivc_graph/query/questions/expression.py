@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from aivc_graph import names
 from aivc_graph.query.answers import asked_modality, expression_table, measured_genes
@@ -48,6 +48,11 @@ class ExpressionQuestion(AbstractNicheQuestion):
     at: Literal["cell", "patch", "region", "niche"] | None = Field(
         None, description="one row per node of this level, or per niche; by default per patch, or else per cell"
     )
+
+    @model_validator(mode="after")
+    def _niches_where_asked(self) -> Self:
+        self._check_niches_asked(self.at == NICHE, "a row a node")
+        return self
 
     def answer(self, tissue: VirtualTissue) -> Any:
         """Return a row a node, or a niche and gene."""
