@@ -2,7 +2,7 @@
 
 - `her2st`: each of the three donors with slides left out in turn, with its counts; the next one decides when to stop.
 - `dlpfc`: one section whose blocks are held out, with the low-resolution picture (16 µm a pixel).
-- `cohort`: two simulated studies; two of eight donors left out, and so are their cells: niches and composition.
+- `cohort`: a simulated study; two of eight donors are left out, and so are their cells: niches and composition.
 
 A difference is below zero where the model is better at a loss, above where it is at a score; its interval is by
 bootstrap over donors of a study, or over blocks of tissue of the donor left out, donors weighed alike.
@@ -34,7 +34,7 @@ from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.simulate.simulate import simulate
 
 ASKED = ("image_to_expression", "image_to_niche", "image_to_composition")
-DONORS, STUDIES = ("A", "B", "C"), range(2)
+DONORS, STUDIES = ("A", "B", "C"), range(1)
 PICTURE = "task.features={tile_um: 330, target_mpp: 16}"
 
 
@@ -65,7 +65,7 @@ def dlpfc(runs: Path) -> list[tuple[Path, Config]]:
 
 
 def cohort(runs: Path) -> list[tuple[Path, Config]]:
-    """Return a run a simulated study."""
+    """Return the run on a simulated study."""
     for seed in STUDIES:
         if not (runs / f"study_{seed}").exists():
             simulate("cohort", runs / f"study_{seed}", seed=seed)
