@@ -147,7 +147,7 @@ def difference(one: Estimate, other: Estimate) -> dict[str, Any]:
     return {"mean": r(one.value - other.value)} | _bounds(draws)
 
 
-def _bounds(draws: Floats | None) -> dict[str, float]:
+def _bounds(draws: Floats | None) -> dict[str, float | None]:
     return (
         {} if draws is None else dict(zip(("lower", "upper"), map(r, np.quantile(draws, (0.025, 0.975))), strict=True))
     )

@@ -14,6 +14,7 @@ from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.pipeline.train import train
 from aivc_graph.query.niche_file import load_niches
 from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.report.caveats import caveats_of
 from tests.query.stripes import BOTH, CONFIG, GRAPH
 
 
@@ -106,3 +107,14 @@ def test_tasks_ask_for_niche_and_composition_of_the_slide(tissue: VirtualTissue)
         values = {who: one.value for who, one in first.estimates.items()}
         assert {"model", "ridge", "knn_of_features", "kernel_ridge_of_features", "global_mean"} <= set(values)
         assert values["model"] < 0.8 * values["global_mean"]
+
+
+def test_the_page_says_where_the_state_adds_nothing_to_the_slide(tissue: VirtualTissue) -> None:
+    told = [short for short, _ in caveats_of(tissue, simulated=False, evaluated=True)]
+    assert any("its features say by themselves (patch)" in short for short in told)
+    (tile,) = (part for part in tissue.model.parts_of("prediction") if hasattr(part, "state_share") and part.yields)
+    kept = tile.state_share.clone()
+    tile.state_share.fill_(0.3)
+    told = [short for short, _ in caveats_of(tissue, simulated=False, evaluated=True)]
+    tile.state_share.copy_(kept)
+    assert not any("by themselves" in short for short in told)
