@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from aivc_graph import names
 from aivc_graph.graph.tissue_graph import TissueGraph
-from aivc_graph.operators.gate import opening_of
-from aivc_graph.operators.kernels import ridge_shares, squared_distances
+from aivc_graph.operators.gate import LEAST_LEFT_OUT, opening_of
+from aivc_graph.operators.kernels import squared_distances
 from aivc_graph.operators.measured import mean_there, measured_alike
 from aivc_graph.operators.regressions import COMPONENTS, NEIGHBOURS, principal_axes
 from aivc_graph.operators.ridge import ridge
@@ -39,13 +39,18 @@ class Ground:
     """
 
     def __init__(self, x: Floats, y: Floats) -> None:
-        some = np.unique(np.linspace(0, len(x) - 1, min(len(x), MOST_NEAR)).astype(int))
+        some = evenly(len(x), MOST_NEAR)
         self.axes = principal_axes(x)
         self.near, self.target = x[some] @ self.axes, y[some]
         squares = squared_distances(self.near, self.near)
         self.width = float(np.median(squares)) or 1.0
         kernel = np.exp(-squares / self.width)
-        self.weight = ridge_shares(kernel, np.eye(len(kernel)), PENALTY) @ self.target
+        self.weight = np.linalg.solve(kernel + PENALTY * np.eye(len(kernel)), self.target)
+
+
+def evenly(n: int, most: int) -> NDArray[np.int64]:
+    """Return at most so many of n rows, evenly taken."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
 
 
 def learned_from(graph: TissueGraph, level: str, features: str, target: str) -> int:
@@ -73,23 +78,26 @@ def weights_of_rules(x: Floats, y: Floats, section: Codes, donor: Codes) -> Floa
     over ridge by weights that were chosen without it as well; fewer than four donors open nothing.
     """
     donors = np.unique(donor)
+    if len(donors) < LEAST_LEFT_OUT:
+        return NESTED
     squares, crosses = np.zeros((len(donors), len(RULES), len(RULES))), np.zeros((len(donors), len(RULES)))
+    gains, number = np.zeros((2, len(donors)))
     for i, one in enumerate(donors):
-        out = donor == one
-        if (~out).sum() < LEAST_NODES:
+        kept, out = donor != one, np.flatnonzero(donor == one)
+        if kept.sum() < LEAST_NODES:
             return NESTED
-        said = said_by_rules(x[~out], y[~out], section[~out], x[out])
+        out = out[evenly(len(out), MOST_AT_ONCE)]
+        said = said_by_rules(x[kept], y[kept], section[kept], x[out])
         squares[i] = [[np.vdot(a, b) for b in said] for a in said]
-        crosses[i] = [np.vdot(a, y[out]) for a in said]
+        crosses[i], number[i] = [np.vdot(a, y[out]) for a in said], len(out)
 
     def chosen(kept: NDArray[np.bool_]) -> Floats:
         return shares_of_rules(squares[kept].sum(axis=0), crosses[kept].sum(axis=0), NESTED)
 
-    gains = np.zeros(len(donors))
-    for i in range(len(donors) if len(donors) > 1 else 0):
+    for i in range(len(donors)):
         w = chosen(np.arange(len(donors)) != i)
         loss = [v @ squares[i] @ v - 2 * v @ crosses[i] for v in (NESTED, w)]
-        gains[i] = (loss[0] - loss[1]) / max((donor == donors[i]).sum(), 1)
+        gains[i] = (loss[0] - loss[1]) / number[i]
     opening = opening_of(gains)
     return (1 - opening) * NESTED + opening * chosen(np.ones(len(donors), bool)) if opening else NESTED
 
