@@ -56,22 +56,7 @@ def caveats_of(tissue: VirtualTissue, *, simulated: bool, evaluated: bool) -> li
                 "The model was trained on all tissue; early stopping used masked measurements only.",
             )
         )
-    bare = _uncounted(tissue)
-    if bare:
-        found.append(
-            (
-                f"Nothing was counted in {', '.join(bare)}.",
-                "Results there rest on the slide alone and may reflect staining rather than tissue.",
-            )
-        )
-    for level in _by_features_alone(tissue):
-        found.append(
-            (
-                f"What a slide says of expression, its features say by themselves ({level}).",
-                "The state adds nothing that donors never trained on bear out, so it has no say: what is expected of a "
-                f"{level} with a tile and no counts is regression on the features of its tile.",
-            )
-        )
+    found += _of_slides(tissue)
     if not evaluated:
         found.append(
             ("The model was not evaluated.", "There are no scores against baselines yet. Run: aivc evaluate RUN.")
@@ -104,6 +89,28 @@ def leaks_of(run: Path) -> list[str]:
     facts = run_facts(run / "run.json", ("graph",))
     built = store_facts((run / facts["graph"]).resolve()).get("provenance", {})
     return [str(leak) for leak in built.get("leaks", ())]
+
+
+def _of_slides(tissue: VirtualTissue) -> list[tuple[str, str]]:
+    """Return what to know of places of which there is a slide and nothing else."""
+    found = []
+    bare = _uncounted(tissue)
+    if bare:
+        found.append(
+            (
+                f"Nothing was counted in {', '.join(bare)}.",
+                "Results there rest on the slide alone and may reflect staining rather than tissue.",
+            )
+        )
+    for level in _by_features_alone(tissue):
+        found.append(
+            (
+                f"What a slide says of expression, its features say by themselves ({level}).",
+                "The state adds nothing that donors never trained on bear out, so it has no say: what is expected of a "
+                f"{level} with a tile and no counts is regression on the features of its tile.",
+            )
+        )
+    return found
 
 
 def _by_features_alone(tissue: VirtualTissue) -> list[str]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aivc_graph import names
 from aivc_graph.evaluation.baselines.baseline import run_baselines
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.pipeline.tasks.composition import true_shares
 from aivc_graph.pipeline.tasks.image_niche import shares_of
-from aivc_graph.pipeline.tasks.task import HIDDEN, TASKS, Asked
+from aivc_graph.pipeline.tasks.task import HIDDEN, TASKS, Asked, Mask
+from aivc_graph.query.ablations import FEATURES_ONLY
 from aivc_graph.query.composition import measured_shares, predicted_shares
+from aivc_graph.query.virtual_tissue import VirtualTissue
 
+Floats = NDArray[np.floating]
 LEAST_BENEATH = 0.5
 
 
@@ -22,6 +26,7 @@ def image_to_composition(asked: Asked) -> list[Scored]:
     Against the true shares where they are known, else the cells beneath; rules learn from those of training patches.
     """
     found = []
+    hidden = {(v, m): asked.scored(v) for v, by in asked.model.plan.panels.items() for m in by}
     for child, parent in asked.model.plan.compositions:
         seen = asked.measured(parent, names.HISTOLOGY)
         if not seen.any() or asked.split == HIDDEN:
@@ -42,8 +47,10 @@ def image_to_composition(asked: Asked) -> list[Scored]:
             features=asked.graph[parent][names.HISTOLOGY].numpy(),
             featured=seen,
         )
-        hidden = {(v, m): asked.scored(v) for v, by in asked.model.plan.panels.items() for m in by}
-        left = asked.tissue.without(hidden).graph
+
+        def answer(tissue: VirtualTissue, child: str = child, parent: str = parent, rows: Mask = rows) -> Floats:
+            return predicted_shares(tissue.model, tissue.without(hidden).graph, child, parent)[rows]
+
         found.append(
             Scored(
                 task="image_to_composition",
@@ -53,8 +60,9 @@ def image_to_composition(asked: Asked) -> list[Scored]:
                 modality="histology → type",
                 readout="composition, " + ("cells beneath" if true is None else "true shares"),
                 measured=reference[rows],
-                model=predicted_shares(asked.model, left, child, parent)[rows],
+                model=answer(asked.tissue),
                 baselines={name: shares_of(said) for name, said in run_baselines(scene, "modality").items()},
+                ablations=asked.ablations(answer, FEATURES_ONLY),
                 metrics=("jsd", "rmse_shares"),
                 units=asked.units(parent, rows),
                 leakage=asked.leakage(parent, rows)["any"],

@@ -9,6 +9,8 @@ from aivc_graph import names
 from aivc_graph.evaluation.baselines.baseline import run_baselines
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.pipeline.tasks.task import HIDDEN, TASKS, Asked
+from aivc_graph.query.ablations import FEATURES_ONLY
+from aivc_graph.query.virtual_tissue import VirtualTissue
 
 Floats = NDArray[np.floating]
 LEAST_KNOWN = 0.5
@@ -39,6 +41,10 @@ def image_to_niche(asked: Asked) -> list[Scored]:
         features=asked.graph[level][names.HISTOLOGY].numpy(),
         featured=seen,
     )
+
+    def answer(tissue: VirtualTissue) -> Floats:
+        return tissue.without(hidden).niche_shares()[level][rows]
+
     return [
         Scored(
             task="image_to_niche",
@@ -48,8 +54,9 @@ def image_to_niche(asked: Asked) -> list[Scored]:
             modality="histology → niche",
             readout="niche of the run",
             measured=shares[rows].argmax(axis=1),
-            model=asked.tissue.without(hidden).niche_shares()[level][rows],
+            model=answer(asked.tissue),
             baselines={name: shares_of(said) for name, said in run_baselines(scene, "modality").items()},
+            ablations=asked.ablations(answer, FEATURES_ONLY),
             metrics=("log_loss", "accuracy", "balanced_accuracy", "calibration_error"),
             units=asked.units(level, rows),
             leakage=asked.leakage(level, rows)["any"],
