@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def fit_niches_of_features(
 
 
 def told_by_features(
-    model: TissueModel, graph: TissueGraph, base: str, maps: dict[str, FeatureMap], shares: dict[str, Floats]
+    model: TissueModel, graph: TissueGraph, base: str, maps: Mapping[str, FeatureMap], shares: dict[str, Floats]
 ) -> dict[str, Floats]:
     """Return shares of niches in which nodes that had none are told by features, and those above and beneath so."""
     found = dict(shares)
