@@ -121,8 +121,8 @@ class TransferQuestion(AbstractQuestion):
             mend = "give one under `priors:` of the configuration"
             raise QueryError(f"transfer · {level}", f"no relation between {ends} in the graph", "one", mend)
         if links.number < LEAST_SHARED:
-            ends = [names.MOLECULE_OF[one] for one in (links.told_in, links.other)]
-            found = f"{links.number} {ends[0]}s with a {ends[1]} that leads to them"
+            led, leads = (names.MOLECULE_OF[one] for one in (links.told_in, links.other))
+            found = f"{links.number} {led}s with a {leads} that leads to them"
             raise QueryError(f"transfer · {level}", found, f"at least {LEAST_SHARED}", "give more relations")
         return links.logs({one: raw_values(graph, level, one)[who] for one, who in rows.items()})
 
