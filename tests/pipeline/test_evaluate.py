@@ -113,7 +113,6 @@ def test_each_question_is_asked_without_a_part_too(found: Evaluation) -> None:
         "context_to_type": whole,
         "image_to_composition": off,
         "image_to_expression": off,
-        "image_to_niche": off,
         "niches": off,
         "spot_to_composition": whole,
     }

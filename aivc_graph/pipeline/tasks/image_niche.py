@@ -9,8 +9,6 @@ from aivc_graph import names
 from aivc_graph.evaluation.baselines.baseline import run_baselines
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.pipeline.tasks.task import HIDDEN, TASKS, Asked
-from aivc_graph.query.ablations import FEATURES_ONLY
-from aivc_graph.query.virtual_tissue import VirtualTissue
 
 Floats = NDArray[np.floating]
 LEAST_KNOWN = 0.5
@@ -20,7 +18,8 @@ LEAST_KNOWN = 0.5
 def image_to_niche(asked: Asked) -> list[Scored]:
     """Take all that was measured of the scored nodes away but their tiles, and ask for the run's niches again.
 
-    What is right is the niche that the run tells by what was measured; rules learn the same of training patches.
+    What is right is the niche that the run tells by what was measured; rules learn the same of training patches. Without
+    a part the run has niches of its own, which are others: nothing is asked so.
     """
     level = names.PATCH
     seen = asked.measured(level, names.HISTOLOGY)
@@ -41,10 +40,6 @@ def image_to_niche(asked: Asked) -> list[Scored]:
         features=asked.graph[level][names.HISTOLOGY].numpy(),
         featured=seen,
     )
-
-    def answer(tissue: VirtualTissue) -> Floats:
-        return tissue.without(hidden).niche_shares()[level][rows]
-
     return [
         Scored(
             task="image_to_niche",
@@ -54,9 +49,8 @@ def image_to_niche(asked: Asked) -> list[Scored]:
             modality="histology → niche",
             readout="niche of the run",
             measured=shares[rows].argmax(axis=1),
-            model=answer(asked.tissue),
+            model=asked.tissue.without(hidden).niche_shares()[level][rows],
             baselines={name: shares_of(said) for name, said in run_baselines(scene, "modality").items()},
-            ablations=asked.ablations(answer, FEATURES_ONLY),
             metrics=("log_loss", "accuracy", "balanced_accuracy", "calibration_error"),
             units=asked.units(level, rows),
             leakage=asked.leakage(level, rows)["any"],
