@@ -18,8 +18,8 @@ LEAST_KNOWN = 0.5
 def image_to_niche(asked: Asked) -> list[Scored]:
     """Take all that was measured of the scored nodes away but their tiles, and ask for the run's niches again.
 
-    What is right is the niche that the run tells by what was measured; rules learn the same of training patches. Without
-    a part the run has niches of its own, which are others: nothing is asked so.
+    What is right is the niche that the run tells by what was measured; rules learn the same of training patches.
+    Without a part the run has niches of its own, which are others: nothing is asked so.
     """
     level = names.PATCH
     seen = asked.measured(level, names.HISTOLOGY)
