@@ -9,6 +9,7 @@ from aivc_graph import names
 from aivc_graph.evaluation.baselines.baseline import run_baselines
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.pipeline.tasks.task import HIDDEN, TASKS, Asked
+from aivc_graph.query.answers import counted_nodes
 
 Floats = NDArray[np.floating]
 LEAST_KNOWN = 0.5
@@ -26,7 +27,7 @@ def image_to_niche(asked: Asked) -> list[Scored]:
     if not seen.any() or asked.split == HIDDEN:
         return []
     shares = asked.tissue.niche_shares()[level]
-    known = seen & (shares.sum(axis=1) > LEAST_KNOWN)
+    known = seen & (shares.sum(axis=1) > LEAST_KNOWN) & counted_nodes(asked.model, asked.graph, level)
     rows, train = asked.scored(level) & known, asked.training(level) & known
     if shares.shape[1] < 2 or not rows.any() or not train.any():
         return []
