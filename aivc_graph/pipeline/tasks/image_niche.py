@@ -24,7 +24,7 @@ def image_to_niche(asked: Asked) -> list[Scored]:
     """
     level = names.PATCH
     seen = asked.measured(level, names.HISTOLOGY)
-    if not seen.any() or asked.split == HIDDEN:
+    if not seen.any() or not asked.model.plan.panels or asked.split == HIDDEN:
         return []
     shares = asked.tissue.niche_shares()[level]
     known = seen & (shares.sum(axis=1) > LEAST_KNOWN) & counted_nodes(asked.model, asked.graph, level)
