@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aivc_graph import names
+from aivc_graph.operators.measured import Mask, mean_there
 from aivc_graph.operators.part import Fitting
-from aivc_graph.operators.prediction.measured import Mask, mean_there
 from aivc_graph.operators.state import Fold, Hidden
 
 if TYPE_CHECKING:
