@@ -14,8 +14,14 @@ from aivc_graph.tissue.schema import spacing_um
 
 log = logging.getLogger(__name__)
 
-VISIUM_PITCH_UM = 100.0
+VISIUM_PITCH_UM, SPOT_UM = 100.0, 55.0
+# `spot_diameter_fullres` is the circle Space Ranger draws, wider than the capture spot: 64.8 to 69.8 µm against the
+# array's 100 µm in six public runs.
+DRAWN_SPOT_UM = 65.0
+# Two statements of one scale that differ by more contradict each other; the drawn circle is a rough one.
+SAME_SCALE, SAME_CIRCLE = 0.05, 0.25
 MAX_STRETCH = 1.05
+_SAME_PITCH = 0.15
 MAX_RESIDUAL_UM = 25.0
 
 
@@ -72,6 +78,22 @@ def um_per_unit_of_array(array_um: NDArray[np.float64], xy: NDArray[np.float64],
         found = "the positions are a mirror image of the array"
         doubt(where, found, mend="was the picture flipped, or x swapped with y?")
     return um_per_unit
+
+
+def check_scale(um_per_unit: float, other: float | None, by: str, where: str, within: float = SAME_SCALE) -> None:
+    """Doubt a scale [µm a unit] where `other`, as `by` tells it, is none of it within that share."""
+    if other is not None and abs(um_per_unit / other - 1) > within:
+        found, mend = f"{um_per_unit:.4g} µm a unit", "which of the two is right? positions and distances hang on it"
+        doubt(f"{where} · um_per_unit", found, f"{other:.4g} µm, as {by} tells", mend)
+
+
+def check_pitch(xy_um: NDArray[np.float64], where: str) -> None:
+    """Doubt the scale of nodes ``(node, 2)`` as large as Visium's spots that are not as far apart as those."""
+    spacing = spacing_um(xy_um[np.isfinite(xy_um).all(axis=1)])
+    if spacing > SPOT_UM / 2 and abs(spacing / VISIUM_PITCH_UM - 1) > _SAME_PITCH:
+        found = f"spots {spacing:.3g} µm apart"
+        mend = f"if they are Visium's, `um_per_unit:` times {VISIUM_PITCH_UM / spacing:.4g} is right; else give their size"
+        doubt(f"{where} · um_per_unit", found, f"{VISIUM_PITCH_UM:g} µm, as spots of {SPOT_UM:g} µm are", mend)
 
 
 def stated_um_per_unit(um_per_unit: float | None, xy: NDArray[np.float64], where: str | Path) -> float:

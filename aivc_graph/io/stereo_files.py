@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from aivc_graph.errors import ReadError
 from aivc_graph.io.decode_budget import open_text
-from aivc_graph.io.tables import first_lines, names_of
+from aivc_graph.io.tables import names_of
+from aivc_graph.io.text_layout import layout_of
 
 Ints = NDArray[np.int64]
 CELLS = "cellBin"  # the group of a GEF that holds cells
 _COUNTS = ("MIDCount", "MIDCounts", "UMICount", "MIDcount")
 _CELLS = ("CellID", "cell", "cell_id", "label")
 _NO_CELL = ("0", "-1", "nan", "")
-_HEADER_LINES = 30
 _BLOCK = 5_000_000
 _NM = 1e-3
 
@@ -175,12 +175,10 @@ def _um(stated: Any) -> float | None:
 
 def _header_of(path: Path) -> tuple[int, list[str]] | None:
     """Return how many lines stand before the first of data, and the names of the columns; `None` if it is no GEM."""
-    for number, fields in enumerate(first_lines(path, _HEADER_LINES)):
-        if not fields or not fields[0].startswith("#"):
-            columns = "\t".join(fields).split("\t")  # split by tabs already, unless comments stood before
-            whole = {"geneID", "x", "y"} <= set(columns) and any(name in columns for name in _COUNTS)
-            return (number + 1, columns) if whole else None
-    return None
+    layout = layout_of(path, 1)
+    columns = [] if layout is None else layout.lines[0]
+    whole = {"geneID", "x", "y"} <= set(columns) and any(name in columns for name in _COUNTS)
+    return (layout.before + 1, columns) if layout is not None and whole else None
 
 
 def _blocks(path: Path, skip: int, columns: list[str], used: list[str]) -> Iterator[pd.DataFrame]:

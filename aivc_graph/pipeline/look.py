@@ -92,18 +92,19 @@ def look(folder: Path) -> tuple[list[Found], list[Path]]:
 
 def _recognised(folder: Path, passed: list[Path]) -> Iterator[Source]:
     """Yield what a reader recognises at or below `folder`, which is not looked into; other data go to `passed`."""
-    waiting, seen = [(folder, 0)], 0
-    while waiting and seen < MOST_ENTRIES:
+    waiting, seen = [(folder, 0)], set[Path]()
+    while waiting and len(seen) < MOST_ENTRIES:
         path, depth = waiting.pop(0)
-        seen += 1
+        if path.resolve() in seen:
+            continue  # a link to what was looked at, or above it
+        seen.add(path.resolve())
         if (path / FACTS).exists() or (path / "levels").is_dir():
             continue  # a run, or a graph store
         name = next((name for name in READERS if READERS[name].recognises(path)), None)
         if name is not None:
             yield Source(path, name)
         elif path.is_dir() and depth < DEEPEST:
-            inside = sorted(p for p in path.iterdir() if not p.name.startswith(".") and not p.is_symlink())
-            waiting += [(p, depth + 1) for p in inside]
+            waiting += [(p, depth + 1) for p in sorted(path.iterdir()) if not p.name.startswith(".")]
         elif path.is_file() and set(path.suffixes[-2:]) & DATA:
             passed.append(path)
 

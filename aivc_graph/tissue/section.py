@@ -269,11 +269,16 @@ def only_value(section: Any, column: str) -> str:
     if not found:
         known = sorted({str(name) for shapes in section.shapes.values() for name in shapes.columns})
         raise unknown_name(TissueError, where, "column", column, known)
-    values = sorted({f"{value:g}" if isinstance(value, float) else str(value) for one in found for value in one})
+    values = sorted({_name(value) for one in found for value in one})
     if len(values) != 1 or any(one.isna().any() for one in found):
         found_values = f"{len(values)} values, such as {', '.join(map(repr, values[:3]))}"
         raise TissueError(where, found_values, "one for the section", "name this column in `sections_by:` too")
     return values[0]
+
+
+def _name(value: Any) -> str:
+    """Return a value as a name: 3.0 reads as ``3``, and no digit is lost."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _join_cells(section: str, parts: list[Any]) -> list[Any]:

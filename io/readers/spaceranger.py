@@ -12,7 +12,15 @@ from pydantic import Field
 from aivc_graph import names
 from aivc_graph.errors import ReadError
 from aivc_graph.io.intake import Keep, add_counts, kept_rows
-from aivc_graph.io.lattice import stated_um_per_unit, um_per_unit_of_array, visium_array_um
+from aivc_graph.io.lattice import (
+    DRAWN_SPOT_UM,
+    SAME_CIRCLE,
+    SPOT_UM,
+    check_scale,
+    stated_um_per_unit,
+    um_per_unit_of_array,
+    visium_array_um,
+)
 from aivc_graph.io.options import CountOptions, Positive
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.spaceranger_folder import (
@@ -27,11 +35,6 @@ from aivc_graph.io.tissue_picture import Picture, add_full_picture, add_tissue_p
 from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.frame import scale_affine
 from aivc_graph.tissue.section import add_level, new_section
-
-SPOT_UM = 55.0
-# `spot_diameter_fullres` is the circle Space Ranger draws, wider than the capture spot: 64.8 to 69.8 µm against the
-# array's 100 µm in six public runs. It only serves where fewer than three spots leave the array's scale open.
-DRAWN_SPOT_UM = 65.0
 
 
 @READERS.register("spaceranger", expects="Space Ranger's `outs`, its parent, or a Visium HD folder `square_…um`")
@@ -103,21 +106,26 @@ class SpaceRangerReader(CountOptions, AbstractReader):
         if table is not None:
             self._add_counts(tissue, table, spots[~spots.index.isin(kept.index)]["barcode"], outs)
         if self.slide is not None:
-            add_full_picture(tissue, self.slide, um_per_pixel)
+            add_full_picture(tissue, names.PATCH, outs, self.slide, factors, um_per_pixel)
         else:
             add_tissue_picture(tissue, names.PATCH, outs, factors, um_per_pixel, self.image)
         return tissue
 
     def _um_per_pixel(self, spots: pd.DataFrame, factors: dict[str, float], outs: Path) -> float:
-        stated = factors.get("microns_per_pixel") if self.um_per_unit is None else self.um_per_unit
-        if stated is None and "bin_size_um" not in factors:
-            array = visium_array_um(spots["array_row"], spots["array_col"])
+        told, drawn, by = factors.get("microns_per_pixel"), None, "scalefactors_json.json"
+        if told is None and "bin_size_um" not in factors:
+            array, by = visium_array_um(spots["array_row"], spots["array_col"]), "the array of the spots"
             finite = np.isfinite(_xy(spots)).all(axis=1)
-            stated = um_per_unit_of_array(array[finite], _xy(spots)[finite], str(outs))
-        if stated is None and "spot_diameter_fullres" in factors:
-            stated = DRAWN_SPOT_UM / factors["spot_diameter_fullres"]
+            told = um_per_unit_of_array(array[finite], _xy(spots)[finite], str(outs))
+            drawn = DRAWN_SPOT_UM / factors["spot_diameter_fullres"] if "spot_diameter_fullres" in factors else None
+        if self.um_per_unit is not None:
+            check_scale(self.um_per_unit, told, by, str(outs))
+        stated = told if self.um_per_unit is None else self.um_per_unit
+        if stated is not None:
+            check_scale(stated, drawn, "spot_diameter_fullres", str(outs), SAME_CIRCLE)
+        elif drawn is not None:
             doubt(str(outs), "too few spots for the array's scale", mend="it is taken from spot_diameter_fullres")
-        return stated_um_per_unit(stated, _xy(spots), outs)
+        return stated_um_per_unit(drawn if stated is None else stated, _xy(spots), outs)
 
     def _of_library(self, table: Any, outs: Path) -> Any:
         """Return the rows of one library of an aggregated matrix, under the names that they have in its own run."""

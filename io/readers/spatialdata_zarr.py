@@ -15,7 +15,8 @@ from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError, unknown_name
 from aivc_graph.io.anndata_rows import layers_of, values_of
 from aivc_graph.io.h5ad_file import check_matrices
-from aivc_graph.io.intake import add_counts, check_one_ground, check_one_plane, kept_rows, parted
+from aivc_graph.io.ground import check_one_ground, check_one_plane
+from aivc_graph.io.intake import add_counts, kept_rows, parted
 from aivc_graph.io.options import CountOptions, LayerOptions, NodeOptions, Positive, SymbolOptions
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.tables import labels_of, names_of, need_columns
