@@ -23,6 +23,7 @@ from aivc_graph.io.genes import Duplicates, name_genes
 from aivc_graph.io.ground import GROUP
 from aivc_graph.io.tables import name_of, names_of, need_columns, numbers
 from aivc_graph.tissue.doubt import doubt, tell
+from aivc_graph.tissue.parting import cut_to_nodes
 from aivc_graph.tissue.section import add_observation
 
 log = logging.getLogger(__name__)
@@ -129,6 +130,7 @@ def parted(reader: Any, path: Path, by: tuple[str, ...], columns: pd.DataFrame, 
     for row in first.sort_values("section").to_dict("records"):
         name = row.pop("section")
         found[name] = reader.model_copy(update={"keep": {**reader.keep, **row}}).read(path, name)
+        cut_to_nodes(found[name])
     return found
 
 

@@ -62,7 +62,7 @@ def recognise(path: Path) -> str:
         raise ReadError(
             str(path), "no such file or folder", mend="check the path (relative paths resolve against AIVC_DATA)"
         )
-    if (name := _recognising(path)) is not None:
+    if (name := recognising(path)) is not None:
         return name
     if path.is_file() and (kind := foreign_kind(path)) is not None:
         raise ReadError(str(path), kind[0], "a file that a reader knows", kind[1])
@@ -72,7 +72,8 @@ def recognise(path: Path) -> str:
     raise ReadError(str(path), "no reader recognises it", mend=f"name one as `reader:`. Each expects:\n{expectations}")
 
 
-def _recognising(path: Path) -> str | None:
+def recognising(path: Path) -> str | None:
+    """Return the name of the first reader that recognises `path`, `None` if none does."""
     for name in READERS:
         with suppress(Exception):  # what a damaged file breaks in one reader's test is no matter of another's
             if READERS[name].recognises(path):
@@ -84,10 +85,10 @@ def _near(path: Path) -> str | None:
     """Say which path nearby a reader recognises: the folder that a file is a part of, or what lies in a folder."""
     if path.is_file():
         folder = path.absolute().parent
-        name = _recognising(folder)
+        name = recognising(folder)
         return None if name is None else f"it is part of a delivery: give its folder {folder} ({name})"
     inside = sorted(one for one in path.iterdir() if not one.name.startswith("."))[:_MOST_NEAR]
-    found = [f"{one.name} ({name})" for one in inside if (name := _recognising(one)) is not None]
+    found = [f"{one.name} ({name})" for one in inside if (name := recognising(one)) is not None]
     return f"give what lies in it: {', '.join(found[:5])}; `aivc init` looks deeper" if found else None
 
 

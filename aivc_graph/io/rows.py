@@ -22,6 +22,7 @@ from aivc_graph.io.reading import AbstractReader
 from aivc_graph.io.tables import labels_of, need_columns, numbers
 from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.frame import scale_affine
+from aivc_graph.tissue.parting import cut_to_nodes
 from aivc_graph.tissue.schema import spacing_um
 from aivc_graph.tissue.section import add_level, add_observation, new_section
 
@@ -115,7 +116,10 @@ class AbstractTableReader(NodeOptions, AbstractReader):
     def read_by(self, path: Path, by: tuple[str, ...]) -> dict[str, Any]:
         rows = self._named_rows(path, by)
         name = section_names(rows.columns, by, rows.where)
-        return {one: self.section_of(rows.take(name == one), path, one) for one in sorted(set(name))}
+        parts = {one: self.section_of(rows.take(name == one), path, one) for one in sorted(set(name))}
+        for part in parts.values():
+            cut_to_nodes(part)
+        return parts
 
     def annotation(self, rows: Rows) -> pd.DataFrame:
         """Return the columns that were asked for, one of them the label."""

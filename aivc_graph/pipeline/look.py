@@ -16,7 +16,7 @@ from aivc_graph import names
 from aivc_graph.config import SectionConfig
 from aivc_graph.errors import AivcError, Faults, ReadError
 from aivc_graph.io.any_rows import layer_hint
-from aivc_graph.io.reading import READERS, recognise
+from aivc_graph.io.reading import READERS, recognise, recognising
 from aivc_graph.io.rows import AbstractRowsReader, Rows
 from aivc_graph.pipeline.build import read_sections
 from aivc_graph.tissue.doubt import doubts_heard
@@ -100,7 +100,7 @@ def _recognised(folder: Path, passed: list[Path]) -> Iterator[Source]:
         seen.add(path.resolve())
         if (path / FACTS).exists() or (path / "levels").is_dir():
             continue  # a run, or a graph store
-        name = next((name for name in READERS if READERS[name].recognises(path)), None)
+        name = recognising(path)
         if name is not None:
             yield Source(path, name)
         elif path.is_dir() and depth < DEEPEST:

@@ -123,13 +123,18 @@ def add_outlines(section: Any, level: str, barcodes: ArrayLike, polygons: ArrayL
     index = pd.Index(np.asarray(barcodes).astype(str), name=names.BARCODE)
     nodes = section.shapes[level].index.get_indexer(index)
     here = nodes >= 0
+    where = f"{metadata_of(section)['section']} · {level}"
+    if here.sum() < MIN_OVERLAP * len(section.shapes[level]):
+        found = f"outlines of {int(here.sum()):,} of {len(section.shapes[level]):,} nodes, the first of {index[:1].tolist()}"
+        mend = f"are both of one run? a node is called {section.shapes[level].index[0]!r}; others count as circles"
+        doubt(f"{where} · outlines", found, f"≥ {MIN_OVERLAP:.0%}", mend)
     if not here.any():
         return
     chosen = np.asarray(polygons, dtype=object)[here]
     centres = apply_affine(shapely.get_coordinates(shapely.centroid(chosen)), to_um)
     off = float(np.median(np.linalg.norm(centres - positions_um(section, level)[nodes[here]], axis=1)))
     if off > _OFF_DIAMETERS * float(np.median(diameters_um(section, level))):
-        where, mend = f"{metadata_of(section)['section']} · {level}", "are they of these nodes, and in this unit?"
+        mend = "are they of these nodes, and in this unit? `outlines: false` reads without them"
         raise TissueError(where, f"outlines {off:,.4g} µm off, at the median", "outlines around their nodes", mend)
     kind, corners, offsets = shapely.to_ragged_array(chosen)
     element = names.outlines_name(level)
@@ -333,6 +338,9 @@ def _stripped(barcodes: pd.Index, where: str) -> pd.Index:
 def _suffix_hint(rows: pd.Index, keys: pd.Index) -> str:
     bare = rows.str.replace(SUFFIX, "", regex=True)
     if bare.isin(keys.str.replace(SUFFIX, "", regex=True)).mean() < MIN_OVERLAP:
+        alone = rows[~rows.isin(keys)]
+        if len(alone) < len(rows):
+            return f"none such as {alone[0]!r} has one: is the list of positions whole, and of the same run?"
         return f"compare {rows[0]!r} with {keys[0]!r}: do both files belong to this section?"
     if bare.has_duplicates:
         ends = ", ".join(sorted(set(rows.str.extract(f"({SUFFIX})")[0].dropna())))

@@ -18,6 +18,7 @@ from aivc_graph.io.intensity_files import (
     CELLS,
     CENTRES,
     IMAGES,
+    MARKERS,
     is_intensity_folder,
     is_intensity_table,
     layers_of_markers,
@@ -190,6 +191,10 @@ class IntensityTableReader(PositionOptions, AbstractRowsReader):
         if twice := sorted({name for name in found if found.count(name) > 1}):
             raise ReadError(where, f"marker {twice[0]!r} twice", "each once", "rename or drop one of them")
         listed = [name for name in named_markers(path) if name in found]
+        if listed and (others := [name for name in found if name not in listed]):
+            told = f"{len(others):,} columns that look like markers and are not listed: {', '.join(others[:6])}"
+            mend = "they are left out; name what is wanted as `markers:`"
+            doubt(f"{where} · {MARKERS}", told, "all markers", mend)
         layers = {} if listed else layers_of_markers(found)
         if self.layer is not None and self.layer not in layers:
             raise unknown_name(ReadError, where, "layer", self.layer, layers)
