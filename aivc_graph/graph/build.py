@@ -132,7 +132,9 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None, priors: 
 
 def _doubt_unused(graph: TissueGraph, config: GraphConfig) -> None:
     """Doubt what the user set of what the graph does not hold: nothing comes of it."""
-    levels = [level for level in config.edges if level not in graph.levels] if "edges" in config.model_fields_set else []
+    levels = (
+        [level for level in config.edges if level not in graph.levels] if "edges" in config.model_fields_set else []
+    )
     unused = {f"graph.edges.{level}": f"no {level} nodes" for level in levels}
     if config.cofactor is not None and not any(names.INTENSITY in graph.modalities(level) for level in graph.levels):
         unused["graph.cofactor"] = "no intensities"

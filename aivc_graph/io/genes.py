@@ -24,7 +24,9 @@ _ENSEMBL = re.compile(r"^(ENS[A-Z]*[GTP]\d{6,})\.(\d+)$")
 _GENOME_PREFIX = re.compile(r"^(GRCh3[78]|hg19|hg38|GRCm3[89]|mm9|mm10|mm39|mRatBN7[-.]2|Rnor6|rn[67])_+")
 # What a spreadsheet makes of MARCH1 and SEPT2.
 _MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
-_DATE = re.compile(rf"(?:\d{{1,2}}-(?:{_MONTHS})|(?:{_MONTHS})-\d{{1,2}}|\d{{4}}-\d\d-\d\d(?: 00:00:00)?)$", re.IGNORECASE)
+_DATE = re.compile(
+    rf"(?:\d{{1,2}}-(?:{_MONTHS})|(?:{_MONTHS})-\d{{1,2}}|\d{{4}}-\d\d-\d\d(?: 00:00:00)?)$", re.IGNORECASE
+)
 _HUMAN, _MOUSE, _RAT = "human", "mouse", "rat"
 _ORGANISM = {
     **dict.fromkeys(("GRCh37", "GRCh38", "hg19", "hg38"), _HUMAN),

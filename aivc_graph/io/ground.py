@@ -11,16 +11,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aivc_graph.io.tables import names_of
 from aivc_graph.tissue.doubt import doubt
+from aivc_graph.tissue.naming import names_of
 from aivc_graph.tissue.registration.overlap import POOR, shared_ground
 
 ARRAY = ("array_row", "array_col")
 # Columns that tell sections, fields or planes apart, whatever stands before or behind the word.
 GROUP = re.compile(
-    r"(?i)^(?:\w*[._ ])?(?:(?:library|sample|section|slide|slice|batch|donor|patient|subject|mouse|animal|replicate|dataset"
-    r"|image|fov|roi|core|plane|bregma|capture_area|orig\.ident|puck|specimen|acquisition)"
-    r"(?:[_ ]?(?:id|name|key|no|number|label|numeric))*|(?:run|tissue|region|block|chip|experiment)[_ ]?(?:id|name|no|number))$"
+    r"(?i)^(?:\w*[._ ])?(?:(?:library|sample|section|slide|slice|batch|donor|patient|subject|mouse|animal|replicate"
+    r"|dataset|image|fov|roi|core|plane|bregma|capture_area|orig\.ident|puck|specimen|acquisition)"
+    r"(?:[_ ]?(?:id|name|key|no|number|label|numeric))*"
+    r"|(?:run|tissue|region|block|chip|experiment)[_ ]?(?:id|name|no|number))$"
 )
 # What a name is made of: a barcode of nucleotides, or fields between these signs.
 _BARCODE, _LAST = re.compile(r"[ACGTN]{8,}"), re.compile(r"[-_:#|.][^-_:#|.]*$")

@@ -21,8 +21,9 @@ from aivc_graph import names
 from aivc_graph.errors import ReadError
 from aivc_graph.io.genes import Duplicates, name_genes
 from aivc_graph.io.ground import GROUP
-from aivc_graph.io.tables import name_of, names_of, need_columns, numbers
+from aivc_graph.io.tables import need_columns, numbers
 from aivc_graph.tissue.doubt import doubt, tell
+from aivc_graph.tissue.naming import name_of, names_of
 from aivc_graph.tissue.parting import cut_to_nodes
 from aivc_graph.tissue.section import add_observation
 
@@ -40,8 +41,8 @@ ALSO = {"GEX": GENES, "ADT": "Antibody Capture"}
 
 _CONTROL_KIND = re.compile(r"(?i)control|blank|codeword|negative")
 _CONTROL_NAME = re.compile(
-    r"^(?:(?i:neg(?:ative)?[-_ ]?(?:ctrl|control|prb|probe|codeword))|(?i:negative[-_ ]?\d+$)|NEG_[A-Z]$|NegControl|SystemControl"
-    r"|FalseCode|(?i:blank)[-_ ]?\d*(?:$|[-_ ])|(?i:(?:unassigned|deprecated)(?:codeword)?)(?:$|[-_ ]\d)|antisense_"
+    r"^(?:(?i:neg(?:ative)?[-_ ]?(?:ctrl|control|prb|probe|codeword))|(?i:negative[-_ ]?\d+$)|NEG_[A-Z]$"
+    r"|SystemControl|FalseCode|(?i:blank)[-_ ]?\d*(?:$|[-_ ])|(?i:(?:unassigned|deprecated)(?:codeword)?)(?:$|[-_ ]\d)|antisense_"
     r"|Intergenic_Region|ERCC-\d{5}$)"
 )
 # Columns that tables of cells carry beside their genes; in small letters, as no gene of man or mouse is spelt.
@@ -51,7 +52,8 @@ _ANNOTATION = re.compile(
     r"|[nN]_?(?:Count|Feature|count|feature)(?:_?(?:RNA|Spatial|Xenium|rna|spatial))?|(?:log1p_|pct_|percent[._]).*"
     r"|(?:transcript|nucleus|(?:control_probe|\w+_codeword|genomic_control))_counts?|(?:cell_|nucleus_)?(?:area|volume|size)"
     r"|Area|Width|Height|AspectRatio|anisotropy|(?:image_?)?(?:row|col)|(?:[xX]_)?(?:umap|UMAP|tsne|tSNE|TSNE|pca|PCA)_?\d+"
-    r"|(?:array_|pxl_).*|Unnamed: \d+|index|label|(?:cell_?|entity_?|Entity)(?:id|ID|type|index)(?:_id)?)(?:_res[\d._]+)?$"
+    r"|(?:array_|pxl_).*|Unnamed: \d+|index|label|(?:cell_?|entity_?|Entity)(?:id|ID|type|index)(?:_id)?)"
+    r"(?:_res[\d._]+)?$"
 )
 _MIN_ROWS, _CONSTANT_ROWS = 20, 100
 _EMPTY = 0.05

@@ -10,8 +10,9 @@ import pandas as pd
 
 from aivc_graph import names
 from aivc_graph.errors import ReadError
-from aivc_graph.io.tables import BARCODE_NAMES, labels_of, names_of, need_columns, read_frame
+from aivc_graph.io.tables import BARCODE_NAMES, labels_of, need_columns, read_frame
 from aivc_graph.tissue.doubt import doubt
+from aivc_graph.tissue.naming import names_of
 from aivc_graph.tissue.section import MIN_OVERLAP
 
 log = logging.getLogger(__name__)

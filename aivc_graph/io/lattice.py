@@ -92,7 +92,9 @@ def check_pitch(xy_um: NDArray[np.float64], where: str) -> None:
     spacing = spacing_um(xy_um[np.isfinite(xy_um).all(axis=1)])
     if spacing > SPOT_UM / 2 and abs(spacing / VISIUM_PITCH_UM - 1) > _SAME_PITCH:
         found = f"spots {spacing:.3g} µm apart"
-        mend = f"if they are Visium's, `um_per_unit:` times {VISIUM_PITCH_UM / spacing:.4g} is right; else give their size"
+        mend = (
+            f"if they are Visium's, `um_per_unit:` times {VISIUM_PITCH_UM / spacing:.4g} is right; else give their size"
+        )
         doubt(f"{where} · um_per_unit", found, f"{VISIUM_PITCH_UM:g} µm, as spots of {SPOT_UM:g} µm are", mend)
 
 

@@ -15,9 +15,10 @@ import pandas as pd
 from aivc_graph import names
 from aivc_graph.errors import ReadError
 from aivc_graph.io.decode_budget import GZIP_MAGIC, open_text
-from aivc_graph.io.tables import PARQUET_MAGIC, column_names, magic_of, names_of, numbers
+from aivc_graph.io.tables import PARQUET_MAGIC, column_names, magic_of, numbers
 from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.frame import Matrix, apply_affine, diameters_um, positions_um
+from aivc_graph.tissue.naming import names_of
 from aivc_graph.tissue.section import add_transcripts
 
 Part = tuple[int, int]
@@ -100,7 +101,10 @@ def add_molecules(
         there, here = apply_affine(first[["x", "y"]].to_numpy()[node >= 0], to_um), positions_um(tissue, names.CELL)
         off = float(np.median(np.linalg.norm(there - here[node[node >= 0]], axis=1)))
         if off > _OFF_DIAMETERS * float(np.median(diameters_um(tissue, names.CELL))):
-            found, mend = f"transcripts {off:,.4g} µm from their cells, at the median", "are both in one unit, and one frame?"
+            found, mend = (
+                f"transcripts {off:,.4g} µm from their cells, at the median",
+                "are both in one unit, and one frame?",
+            )
             doubt(str(path), found, "transcripts in their cells", mend)
 
 
@@ -109,7 +113,9 @@ def _first(path: Path, columns: MoleculeColumns) -> pd.DataFrame:
     from pyarrow import ArrowException, parquet
 
     there = column_names(path)
-    wanted = [one for one in (columns.x, columns.y, columns.gene, *columns.cell, columns.quality) if one and one in there]
+    wanted = [
+        one for one in (columns.x, columns.y, columns.gene, *columns.cell, columns.quality) if one and one in there
+    ]
     try:
         if magic_of(path) == PARQUET_MAGIC:
             batches = parquet.ParquetFile(path).iter_batches(_LOOKED_AT, columns=wanted)

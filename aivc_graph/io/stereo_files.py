@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from aivc_graph.errors import ReadError
 from aivc_graph.io.decode_budget import open_text
-from aivc_graph.io.tables import names_of
 from aivc_graph.io.text_layout import TextLayout, layout_of
+from aivc_graph.tissue.naming import names_of
 
 Ints = NDArray[np.int64]
 CELLS = "cellBin"  # the group of a GEF that holds cells

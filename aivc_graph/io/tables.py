@@ -18,6 +18,7 @@ from aivc_graph.errors import Faults, ReadError, unknown_name
 from aivc_graph.io.decode_budget import GZIP_MAGIC, check_unpacked, open_text
 from aivc_graph.io.text_layout import UTF8, decimal_of, layout_of
 from aivc_graph.tissue.doubt import doubt, tell
+from aivc_graph.tissue.naming import names_of
 
 HDF5_MAGIC = b"\x89HDF"
 PARQUET_MAGIC = b"PAR1"
@@ -37,16 +38,11 @@ POSITION_NAMES = (
     ("pxl_col_in_fullres", "pxl_row_in_fullres"),
 )
 MOST_COLUMNS = 200_000
-# Above this a float no longer holds every whole number, so a name that went through one is another's.
-LAST_EXACT = 2**53
 _TABLE = "a CSV, TSV or Parquet"
 _DAMAGE = (ValueError, OverflowError, OSError, EOFError, zlib.error)
 _BLOCK_VALUES = 2**22
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _THOUSANDS = re.compile(r"\d{1,3}(?:[,. '\u202f\u00a0]\d{3})+")
-_WHOLE = re.compile(r"^(-?\d+)\.0+$")
-# What a spreadsheet, or R, makes of a long number.
-_ROUNDED = re.compile(r"^\d\.\d+[eE]\+?(?:1[5-9]|2\d)$")
 
 
 def first_lines(path: Path, n: int = 2) -> list[list[str]]:
@@ -230,46 +226,6 @@ def numbers(column: pd.Series, where: str) -> np.ndarray:
         again = "the header again: two tables one below the other? delete that line" if value == column.name else ""
         raise ReadError(f"{where} · column {column.name!r}", f"{value!r} in row {first + 1}", "numbers", again)
     return found
-
-
-def names_of(column: pd.Series) -> np.ndarray:
-    """Return a column of names as text ``(row,)``, `None` where there is none; 3.0 reads as ``3``.
-
-    Raises
-    ------
-    ReadError
-        Whole numbers beyond 2⁵³ held or written as floats, whose last digits are lost.
-    """
-    if column.dtype.kind == "f" and (column.abs() > LAST_EXACT).any():
-        first = column[column.abs() > LAST_EXACT].iloc[0]
-        found = f"{first:.0f} and others, held as floats: their last digits are lost"
-        raise ReadError(f"column {column.name!r}", found, "names as text or whole numbers", "write them as text")
-    known = column.notna().to_numpy()
-    text = pd.Series([name_of(value) for value in column[known]], dtype=object)
-    rounded = text.str.fullmatch(_ROUNDED) if len(text) else pd.Series(False, range(0))
-    if rounded.any():
-        found = f"{text[rounded].iloc[0]!r} and others, written as floats: their last digits are lost"
-        raise ReadError(
-            f"column {column.name!r}", found, "names as text or whole numbers", "take the vendor's own file"
-        )
-    if len(text) and text.str.fullmatch(_WHOLE).all():
-        text = text.str.replace(_WHOLE, r"\1", regex=True)
-    names = np.full(len(column), None, dtype=object)
-    names[known] = text.to_numpy()
-    return names
-
-
-def name_of(value: Any) -> str:
-    """Return one name as text.
-
-    Examples
-    --------
-    >>> name_of(3.0), name_of(b"A1"), name_of(7)
-    ('3', 'A1', '7')
-    """
-    if isinstance(value, bytes):
-        return value.decode()
-    return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
 
 
 def labels_of(column: pd.Series) -> np.ndarray:

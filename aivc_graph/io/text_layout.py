@@ -131,4 +131,4 @@ def _decoded(data: bytes, wide: bool) -> tuple[str, str]:
         return UTF8, data.decode(UTF8)
     except UnicodeDecodeError:
         text = data.decode(WINDOWS, "replace")
-        return WINDOWS, "" if "\ufffd" in text or not text.isprintable() and _CONTROL.search(text) else text
+        return WINDOWS, "" if "\ufffd" in text or (not text.isprintable() and _CONTROL.search(text)) else text

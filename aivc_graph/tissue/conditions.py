@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aivc_graph.errors import Faults, TissueError, unknown_name
+from aivc_graph.tissue.naming import names_of
 
 CONTROL = "control"
 JOIN = "+"
@@ -170,7 +171,7 @@ def read_conditions(
     controls = (control,) if isinstance(control, str) else tuple(control)
     values = pd.Series(column)
     _check_values(values, where)
-    text = values.astype(str)
+    text = pd.Series(names_of(values), values.index)
     faults, known = Faults(TissueError), {}
     for one in sorted(set(text)):
         try:

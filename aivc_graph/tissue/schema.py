@@ -143,7 +143,9 @@ def _check_level(section: Any, level: str, where: str, faults: Faults) -> None:
     if not np.isnan(spacing) and not SPACING_UM[0] * 0.95 <= spacing <= SPACING_UM[1]:
         mend = "are the positions in pixels? give the right `um_per_unit`"
         if spacing < SPACING_UM[0]:
-            mend += "; or do several sections lie on top of each other? read one at a time, or part them by `sections_by:`"
+            mend += (
+                "; or do several sections lie on top of each other? read one at a time, or part them by `sections_by:`"
+            )
         found, expected = f"a median nearest-neighbour distance of {spacing:.3g} µm", "{:g}–{:g} µm".format(*SPACING_UM)
         faults.add(where, found, expected, mend)
 

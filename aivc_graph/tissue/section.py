@@ -18,6 +18,7 @@ from aivc_graph import names
 from aivc_graph.errors import Faults, TissueError, unknown_name
 from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.frame import Matrix, apply_affine, diameters_um, is_dissociated, place, positions_um
+from aivc_graph.tissue.naming import name_of
 
 MIN_OVERLAP = 0.95
 SUFFIX = r"-\d+$"
@@ -125,8 +126,9 @@ def add_outlines(section: Any, level: str, barcodes: ArrayLike, polygons: ArrayL
     here = nodes >= 0
     where = f"{metadata_of(section)['section']} · {level}"
     if here.sum() < MIN_OVERLAP * len(section.shapes[level]):
-        found = f"outlines of {int(here.sum()):,} of {len(section.shapes[level]):,} nodes, the first of {index[:1].tolist()}"
-        mend = f"are both of one run? a node is called {section.shapes[level].index[0]!r}; others count as circles"
+        known = section.shapes[level].index
+        found = f"outlines of {int(here.sum()):,} of {len(known):,} nodes, the first of {', '.join(map(repr, index[:1]))}"
+        mend = f"are both of one run? a node is called {known[0]!r}; those without count as circles"
         doubt(f"{where} · outlines", found, f"≥ {MIN_OVERLAP:.0%}", mend)
     if not here.any():
         return
@@ -274,16 +276,11 @@ def only_value(section: Any, column: str) -> str:
     if not found:
         known = sorted({str(name) for shapes in section.shapes.values() for name in shapes.columns})
         raise unknown_name(TissueError, where, "column", column, known)
-    values = sorted({_name(value) for one in found for value in one})
+    values = sorted({name_of(value) for one in found for value in one})
     if len(values) != 1 or any(one.isna().any() for one in found):
         found_values = f"{len(values)} values, such as {', '.join(map(repr, values[:3]))}"
         raise TissueError(where, found_values, "one for the section", "name this column in `sections_by:` too")
     return values[0]
-
-
-def _name(value: Any) -> str:
-    """Return a value as a name: 3.0 reads as ``3``, and no digit is lost."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _join_cells(section: str, parts: list[Any]) -> list[Any]:

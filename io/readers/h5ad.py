@@ -96,7 +96,7 @@ class H5adReader(LayerOptions, SymbolOptions, PositionOptions, AbstractAnyRowsRe
         usual = any(set(pair) <= set(data.obs) for pair in POSITION_NAMES)
         if self.x is None and (self.spatial_key in data.obsm or "spatial_key" in self.model_fields_set or not usual):
             return positions_of(data, self.spatial_key, where)
-        axes = (self.x, self.y)
+        axes = (str(self.x), str(self.y))
         if self.x is None:
             axes = position_columns(data.obs, f"{where} · obs")
             tell(f"{where}: positions are the columns {', '.join(axes)} of obs; `x:` and `y:` name others")

@@ -15,7 +15,8 @@ from aivc_graph.io.matrices import count_table
 from aivc_graph.io.options import LayerOptions, PositionOptions
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.rows import Rows
-from aivc_graph.io.tables import POSITION_NAMES, names_of, need_columns, numbers, position_columns
+from aivc_graph.io.tables import POSITION_NAMES, need_columns, numbers, position_columns
+from aivc_graph.tissue.naming import names_of
 
 _GENES_AT_ONCE = 512
 _BARCODES = ("CellID", "obs_names", "cell_names", "Barcode", "barcode")
@@ -71,7 +72,7 @@ class LoomReader(LayerOptions, PositionOptions, AbstractAnyRowsReader):
         return Rows(barcodes, cells, xy, count_table(counts, barcodes, var), where, _layers(path))
 
     def _positions(self, cells: pd.DataFrame, where: str) -> np.ndarray:
-        axes = (self.x, self.y)
+        axes = (str(self.x), str(self.y))
         if self.x is None:
             if not any(set(pair) & set(cells) for pair in POSITION_NAMES):
                 mend = f"name them as `x:` and `y:`; {NO_PLACES}"

@@ -19,7 +19,8 @@ from aivc_graph.io.ground import check_one_ground, check_one_plane
 from aivc_graph.io.intake import add_counts, kept_rows, parted
 from aivc_graph.io.options import CountOptions, LayerOptions, NodeOptions, Positive, SymbolOptions
 from aivc_graph.io.reading import READERS, AbstractReader
-from aivc_graph.io.tables import labels_of, names_of, need_columns
+from aivc_graph.io.tables import labels_of, need_columns
+from aivc_graph.tissue.naming import names_of
 from aivc_graph.io.zarr_safety import check_zarr_folder, check_zip_members
 from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.frame import Matrix, scale_affine
