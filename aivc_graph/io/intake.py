@@ -42,8 +42,8 @@ ALSO = {"GEX": GENES, "ADT": "Antibody Capture"}
 _CONTROL_KIND = re.compile(r"(?i)control|blank|codeword|negative")
 _CONTROL_NAME = re.compile(
     r"^(?:(?i:neg(?:ative)?[-_ ]?(?:ctrl|control|prb|probe|codeword))|(?i:negative[-_ ]?\d+$)|NEG_[A-Z]$"
-    r"|SystemControl|FalseCode|(?i:blank)[-_ ]?\d*(?:$|[-_ ])|(?i:(?:unassigned|deprecated)(?:codeword)?)(?:$|[-_ ]\d)|antisense_"
-    r"|Intergenic_Region|ERCC-\d{5}$)"
+    r"|SystemControl|FalseCode|(?i:blank)[-_ ]?\d*(?:$|[-_ ])|(?i:(?:unassigned|deprecated)(?:codeword)?)(?:$|[-_ ]\d)"
+    r"|antisense_|Intergenic_Region|ERCC-\d{5}$)"
 )
 # Columns that tables of cells carry beside their genes; in small letters, as no gene of man or mouse is spelt.
 _ANNOTATION = re.compile(

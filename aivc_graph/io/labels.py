@@ -31,7 +31,13 @@ def read_labels(path: Path, nodes: pd.Index, level: str) -> np.ndarray:
     """
     table = read_frame(path)
     barcode = next((name for name in (*BARCODE_NAMES, "Barcode") if name in table), names.BARCODE)
-    label = next((name for name in _LABELS if name in table), names.LABEL)
+    there = [name for name in _LABELS if name in table]
+    label = there[0] if there else names.LABEL
+    if len(there) > 1:
+        others = ", ".join(map(repr, there[1:]))
+        doubt(
+            str(path), f"labels from {label!r}, and {others} there as well", "one column of labels", "drop the others"
+        )
     need_columns(table, (barcode, label), str(path))
     ids = pd.Series(names_of(table[barcode]))
     if ids.duplicated().any():

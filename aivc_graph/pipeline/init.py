@@ -40,7 +40,7 @@ def init(folder: Path, out: Path | None = None) -> dict[str, Any]:
     folder, out = Path(folder), Path(out) if out is not None else Path(folder) / FILE
     if out.exists():
         raise ConfigError(str(out), "a file that is there already", mend="name another by --out, or remove it")
-    check_place(out)
+    check_place(out, mend="name a file elsewhere by --out")
     sections, passed = look(folder)
     text = "\n".join(_lines(sections, folder, out)) + "\n"
     with staged(out) as beside:

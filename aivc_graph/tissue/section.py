@@ -126,8 +126,8 @@ def add_outlines(section: Any, level: str, barcodes: ArrayLike, polygons: ArrayL
     here = nodes >= 0
     where = f"{metadata_of(section)['section']} · {level}"
     if here.sum() < MIN_OVERLAP * len(section.shapes[level]):
-        known = section.shapes[level].index
-        found = f"outlines of {int(here.sum()):,} of {len(known):,} nodes, the first of {', '.join(map(repr, index[:1]))}"
+        known, first = section.shapes[level].index, ", ".join(map(repr, index[:1]))
+        found = f"outlines of {int(here.sum()):,} of {len(known):,} nodes, the first of {first}"
         mend = f"are both of one run? a node is called {known[0]!r}; those without count as circles"
         doubt(f"{where} · outlines", found, f"≥ {MIN_OVERLAP:.0%}", mend)
     if not here.any():
