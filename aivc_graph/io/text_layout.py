@@ -51,8 +51,8 @@ def layout_of(path: Path, n: int = 2) -> TextLayout | None:
     `None` if it is no text, or an empty one. A header may stand in the last comment before the table, as in
     ``#barcode,x,y``.
     """
-    encoding, lines = text_lines(path, _MOST_BEFORE + n)
-    before = next((i for i, line in enumerate(lines) if not (_COMMENT.match(line) or _EXCEL.match(line))), None)
+    encoding, lines = text_lines(path, n, before=True)
+    before = next((i for i, line in enumerate(lines) if not _stands_before(line)), None)
     if before is None:
         return None
     told = next((found[1] for line in lines[:before] if (found := _EXCEL.match(line))), None)
@@ -67,26 +67,38 @@ def layout_of(path: Path, n: int = 2) -> TextLayout | None:
     return TextLayout(encoding, delimiter, before - commented, fields, commented)
 
 
-def text_lines(path: Path, n: int) -> tuple[str, list[str]]:
-    """Return the encoding of a text, gzipped or not, and up to `n` of its first lines; none if it is no text."""
+def text_lines(path: Path, n: int, *, before: bool = False) -> tuple[str, list[str]]:
+    """Return the encoding of a text, gzipped or not, and up to `n` of its first lines; none if it is no text.
+
+    Parameters
+    ----------
+    before
+        Count no lines that may stand before a header, up to 50 of them.
+    """
+    lines: list[bytes] = []
+    wide = False
     try:
         with open_text(path) as opened:
-            head = opened.read(4)
-            wide = head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-        with open_text(path) as opened:
-            if wide:
-                lines = opened.read(_HEAD_BYTES).splitlines(keepends=True)
-            else:
-                lines = [opened.readline(MOST_LINE_BYTES) for _ in range(n)]
+            wide = opened.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+            lines = [opened.read(_HEAD_BYTES)] if wide else lines
+            wanted = 0 if wide else n
+            while len(lines) < wanted and (line := opened.readline(MOST_LINE_BYTES)):
+                lines.append(line)
+                wanted += before and len(lines) == wanted - n + 1 and wanted < n + _MOST_BEFORE and _stands_before(line)
     except (OSError, EOFError, zlib.error):
-        return UTF8, []
+        pass  # what stands before the damage of a file that was cut off tells its kind
     if any(len(line) == MOST_LINE_BYTES for line in lines):
         return UTF8, []
     encoding, text = _decoded(b"".join(lines), wide)
-    found = text.split("\n")[:n]
+    found = text.split("\n")[: n + _MOST_BEFORE * before]
     if found and not found[-1]:
         found.pop()
     return (UTF8, []) if _CONTROL.search(text) else (encoding, [line.rstrip("\r") for line in found])
+
+
+def _stands_before(line: bytes | str) -> bool:
+    text = (line.decode("ascii", "replace") if isinstance(line, bytes) else line).strip().removeprefix("\ufeff")
+    return bool(_COMMENT.match(text) or _EXCEL.match(text))
 
 
 def delimiter_of(line: str) -> str:

@@ -91,7 +91,8 @@ def _known_of(path: Path, cells: pd.Index) -> pd.DataFrame:
     named = pd.Index(names_of(table[barcode]).astype(str))
     share = float(named.isin(cells).mean())
     bare = cells.str.replace(SUFFIX, "", regex=True)
-    if share < MIN_OVERLAP and not bare.has_duplicates and named.str.replace(SUFFIX, "", regex=True).isin(bare).any():
+    one_library = len(set(cells.str.extract(f"({SUFFIX})")[0])) == 1
+    if share < MIN_OVERLAP and one_library and named.str.replace(SUFFIX, "", regex=True).isin(bare).any():
         tell(f"{path}: joined by barcodes without their suffix ({cells[0]!r} and {named[0]!r})")
         named, cells = named.str.replace(SUFFIX, "", regex=True), bare
         share = float(named.isin(cells).mean())
