@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aivc_graph.errors import ReadError
-from aivc_graph.tissue.doubt import doubt
+from aivc_graph.tissue.doubt import doubt, tell
 from aivc_graph.tissue.schema import spacing_um
 
 log = logging.getLogger(__name__)
@@ -80,11 +81,35 @@ def um_per_unit_of_array(array_um: NDArray[np.float64], xy: NDArray[np.float64],
     return um_per_unit
 
 
+def um_per_unit_of_bins(rows: ArrayLike, columns: ArrayLike, bin_um: float, xy: NDArray[np.float64]) -> float | None:
+    """Return the microns per unit of `xy` ``(bin, 2)``, where square bins of `bin_um` lie at these rows and columns.
+
+    `None` if fewer than three bins, or all on one line.
+    """
+    places = np.asarray([columns, rows], dtype=np.float64).T * bin_um
+    design = np.column_stack([places, np.ones(len(places))])
+    if np.linalg.matrix_rank(design) < 3:
+        return None
+    area = abs(np.linalg.det(np.linalg.lstsq(design, xy, rcond=None)[0][:2]))
+    return float(1 / np.sqrt(area)) if area > 0 else None
+
+
 def check_scale(um_per_unit: float, other: float | None, by: str, where: str, within: float = SAME_SCALE) -> None:
     """Doubt a scale [µm a unit] where `other`, as `by` tells it, is none of it within that share."""
     if other is not None and abs(um_per_unit / other - 1) > within:
         found, mend = f"{um_per_unit:.4g} µm a unit", "which of the two is right? positions and distances hang on it"
         doubt(f"{where} · um_per_unit", found, f"{other:.4g} µm, as {by} tells", mend)
+
+
+def given_or(um_per_unit: float | None, ask: Callable[[], float | None], by: str, where: str) -> float | None:
+    """Return the scale [µm a unit] that the user gives, or else what `ask` tells; what contradicts it is doubted."""
+    if um_per_unit is None:
+        return ask()
+    try:
+        check_scale(um_per_unit, ask(), by, where)
+    except ReadError as error:  # a scale that was given needs no other
+        tell(str(error))
+    return um_per_unit
 
 
 def check_pitch(xy_um: NDArray[np.float64], where: str) -> None:

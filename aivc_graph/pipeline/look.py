@@ -84,7 +84,7 @@ def look(folder: Path) -> tuple[list[Found], list[Path]]:
     sections = []
     for found in _named(_grouped(folder, sources)):
         log.info("reading %s (%s)", found.name, ", ".join(source.reader for source in found.sources))
-        sections.append(_tried(_with_options(found)))
+        sections += _read_or_parted(found)
     options = [value for one in sections for source in one.sources for value in source.options.values()]
     used = {value for value in options if isinstance(value, Path)}
     return sections, [path for path in passed if path not in used]
@@ -302,6 +302,20 @@ def _tried(found: Found) -> Found:
             except AivcError:
                 pass
         return replace(found, unclear=tuple(dict.fromkeys((*found.unclear, said))), read=False)
+
+
+def _read_or_parted(found: Found) -> list[Found]:
+    """Return what lies in one folder as a section; what cannot be one, as a section each of those that can be read."""
+    whole = _tried(_with_options(found))
+    measured = [source for source in found.sources if source.reader != names.SLIDE]
+    if whole.read or len(measured) < 2:
+        return [whole]
+    parts = [_tried(_with_options(Found(f"{found.name}-{_stem(one.path)}", [one]))) for one in measured]
+    if not any(part.read for part in parts):
+        return [whole]
+    others = [source.path.name for source in found.sources if source not in measured]
+    unclear = "which of the sections of this folder belong together" + (f", and {', '.join(others)}" if others else "")
+    return [replace(part, unclear=(unclear, *part.unclear)) for part in parts]
 
 
 def _read(found: Found) -> Found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from aivc_graph.io.any_rows import AbstractAnyRowsReader, no_positions
 from aivc_graph.io.ground import ARRAY
 from aivc_graph.io.h5ad_file import read_anndata
 from aivc_graph.io.hdf5_guard import hdf5_names
-from aivc_graph.io.lattice import DRAWN_SPOT_UM, SAME_CIRCLE, check_scale, um_per_unit_of_array, visium_array_um
+from aivc_graph.io.lattice import DRAWN_SPOT_UM, SAME_CIRCLE, check_scale, given_or, um_per_unit_of_array, visium_array_um
 from aivc_graph.io.options import LayerOptions, PositionOptions, SymbolOptions
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.rows import Rows
@@ -80,15 +81,12 @@ class H5adReader(LayerOptions, SymbolOptions, PositionOptions, AbstractAnyRowsRe
     def scale(self, rows: Rows, path: Path) -> float | None:
         if self.level != names.PATCH:
             return self.um_per_unit
-        told = None
         if set(ARRAY) <= set(rows.columns):
             array = visium_array_um(*(numbers(rows.columns[c], rows.where) for c in ARRAY))
             finite = np.isfinite(array).all(axis=1) & np.isfinite(rows.xy).all(axis=1)
-            told = um_per_unit_of_array(array[finite], rows.xy[finite, :2], str(path))
-        if self.um_per_unit is None:
-            return told
-        check_scale(self.um_per_unit, told, "the array of the spots", str(path))
-        if told is None and isinstance(rows, H5adRows):
+            by_array = partial(um_per_unit_of_array, array[finite], rows.xy[finite, :2], str(path))
+            return given_or(self.um_per_unit, by_array, "the array of the spots", str(path))
+        if self.um_per_unit is not None and isinstance(rows, H5adRows):
             check_scale(self.um_per_unit, rows.by_picture, "spot_diameter_fullres", str(path), SAME_CIRCLE)
         return self.um_per_unit
 

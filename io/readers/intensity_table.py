@@ -27,7 +27,7 @@ from aivc_graph.io.intensity_files import (
     read_intensities,
     stated_um_per_pixel,
 )
-from aivc_graph.io.lattice import stated_um_per_unit
+from aivc_graph.io.lattice import check_scale, stated_um_per_unit
 from aivc_graph.io.matrices import count_table
 from aivc_graph.io.options import PositionOptions
 from aivc_graph.io.reading import READERS
@@ -112,7 +112,10 @@ class IntensityTableReader(PositionOptions, AbstractRowsReader):
         xy = np.column_stack([numbers(table[name], where) for name in (x, y)])
         image = self._image(table, where)
         barcodes = _barcodes(table, image, where)
-        um = self.um_per_unit if self.um_per_unit is not None else stated_um_per_pixel(path)
+        um = stated_um_per_pixel(path)
+        if self.um_per_unit is not None:
+            check_scale(self.um_per_unit, um, "the registered picture", where)
+            um = self.um_per_unit
         columns = self._columns(table, path, um, xy)
         values = np.column_stack([numbers(table[name], where) for name in columns.values()]).astype(np.float32)
         markers = count_table(values, barcodes, pd.DataFrame(index=pd.Index(list(columns))))

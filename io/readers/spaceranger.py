@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +18,10 @@ from aivc_graph.io.lattice import (
     SAME_CIRCLE,
     SPOT_UM,
     check_scale,
+    given_or,
     stated_um_per_unit,
     um_per_unit_of_array,
+    um_per_unit_of_bins,
     visium_array_um,
 )
 from aivc_graph.io.options import CountOptions, Positive
@@ -112,15 +115,17 @@ class SpaceRangerReader(CountOptions, AbstractReader):
         return tissue
 
     def _um_per_pixel(self, spots: pd.DataFrame, factors: dict[str, float], outs: Path) -> float:
-        told, drawn, by = factors.get("microns_per_pixel"), None, "scalefactors_json.json"
-        if told is None and "bin_size_um" not in factors:
-            array, by = visium_array_um(spots["array_row"], spots["array_col"]), "the array of the spots"
-            finite = np.isfinite(_xy(spots)).all(axis=1)
-            told = um_per_unit_of_array(array[finite], _xy(spots)[finite], str(outs))
+        told, drawn, side = factors.get("microns_per_pixel"), None, factors.get("bin_size_um")
+        placed = spots[np.isfinite(_xy(spots)).all(axis=1)]
+        array = (placed["array_row"], placed["array_col"])
+        if told is None and side is None:
+            by_array = partial(um_per_unit_of_array, visium_array_um(*array), _xy(placed), str(outs))
+            stated = given_or(self.um_per_unit, by_array, "the array of the spots", str(outs))
             drawn = DRAWN_SPOT_UM / factors["spot_diameter_fullres"] if "spot_diameter_fullres" in factors else None
-        if self.um_per_unit is not None:
-            check_scale(self.um_per_unit, told, by, str(outs))
-        stated = told if self.um_per_unit is None else self.um_per_unit
+        else:
+            stated = given_or(self.um_per_unit, lambda: told, "scalefactors_json.json", str(outs))
+        if stated is not None and side is not None:
+            check_scale(stated, um_per_unit_of_bins(*array, side, _xy(placed)), "bin_size_um", str(outs))
         if stated is not None:
             check_scale(stated, drawn, "spot_diameter_fullres", str(outs), SAME_CIRCLE)
         elif drawn is not None:

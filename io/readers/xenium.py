@@ -15,6 +15,7 @@ from aivc_graph.errors import Faults, ReadError
 from aivc_graph.io.decode_budget import read_bytes
 from aivc_graph.io.intake import add_counts, check_totals, kept_rows, parted
 from aivc_graph.io.labels import read_labels
+from aivc_graph.io.lattice import check_scale
 from aivc_graph.io.matrices import called, read_10x_h5, read_mtx_folder
 from aivc_graph.io.molecules import MoleculeColumns, add_molecules
 from aivc_graph.io.options import CountOptions, NodeOptions, Positive
@@ -142,6 +143,8 @@ class XeniumReader(NodeOptions, CountOptions, AbstractReader):
             mend = "place the slide by `slide_affine:`, or by a `registration:` that is given its pixel size"
             raise ReadError(f"{path} · mpp", "no morphology image", "the one whose pixel size it is", mend)
         pixels, stated = open_picture(path, folder, self.mpp if is_morphology else None)
+        if self.mpp is not None:
+            check_scale(self.mpp, facts.get("pixel_size"), _EXPERIMENT, str(path))
         pixel_size = self.mpp or facts.get("pixel_size") or (stated if is_morphology else None)
         to_um: Matrix | None = None
         if is_morphology or self.slide_affine is not None:

@@ -17,10 +17,11 @@ from imagecodecs import png_encode
 from scipy import sparse
 from scipy.io import mmwrite
 
+from aivc_graph.errors import ReadError
 from aivc_graph.io.reading import read, recognise
 from aivc_graph.tissue.doubt import doubts_heard
 from aivc_graph.tissue.frame import positions_um
-from tests.vendor_folders import octagons, some_cells, write_10x_matrix, write_cosmx
+from tests.vendor_folders import octagons, some_cells, write_10x_matrix, write_cosmx, write_mcmicro
 
 Say = Callable[..., tuple[int, str, str]]
 N, GENES = 72, [f"GENE{i}" for i in range(30)]
@@ -137,6 +138,35 @@ def test_a_scale_that_the_array_contradicts_is_doubted(tmp_path: Path) -> None:
     assert not _said(path, um_per_unit=0.5)[1] and not _said(path)[1]
     _factors(path, spot_diameter_fullres=260.0)
     assert "expected 0.25 µm, as spot_diameter_fullres tells" in _said(path)[1]
+
+
+def test_bins_of_another_size_than_the_factors_say_are_doubted(tmp_path: Path) -> None:
+    row, column = np.divmod(np.arange(N), 9)
+    place = {"pxl_row_in_fullres": 16 * row + 300, "pxl_col_in_fullres": 16 * column + 300}
+    path = _visium(tmp_path / "v", array_row=row, array_col=column, **place)
+    _factors(path, bin_size_um=8.0, microns_per_pixel=0.5)
+    assert not _said(path, image="none")[1]
+    _factors(path, bin_size_um=16.0)
+    assert "expected 1 µm, as bin_size_um tells, found 0.5 µm" in _said(path, image="none")[1]
+
+
+def test_a_pixel_size_beside_that_of_the_file_is_doubted(tmp_path: Path) -> None:
+    size = {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+    tifffile.imwrite(tmp_path / "s.ome.tif", np.zeros((64, 64), np.uint8), metadata=size, ome=True)
+    assert "expected 0.5 µm, as the file states, found 0.25 µm" in _said(tmp_path / "s.ome.tif", mpp=0.25)[1]
+    assert not _said(tmp_path / "s.ome.tif", mpp=0.5)[1]
+    path = write_mcmicro(some_cells(), tmp_path / "m")
+    assert "expected 0.65 µm, as the registered picture tells" in _said(path, um_per_unit=1.0)[1]
+
+
+def test_a_scale_that_is_given_wins_over_an_array_that_is_none(tmp_path: Path) -> None:
+    table = _table()
+    table.obs["array_row"], table.obs["array_col"] = np.arange(N) // 9, (np.arange(N) * 7) % 9
+    table.write_h5ad(tmp_path / "t.h5ad")
+    with pytest.raises(ReadError, match=r"off their array|equal axes"):
+        read(tmp_path / "t.h5ad", level="patch", diameter_um=8.0)
+    section, said = _said(tmp_path / "t.h5ad", level="patch", diameter_um=8.0, um_per_unit=1.0)
+    assert len(section.shapes["patch"]) == N and ("off their array" in said or "equal axes" in said)
 
 
 def test_spots_of_visium_in_any_table_are_as_far_apart_as_visiums(tmp_path: Path) -> None:

@@ -68,6 +68,18 @@ def test_a_delivery_behind_a_link_is_looked_at(tmp_path: Path, say: Say) -> None
     assert [one.split(":")[0] for one in found["found"]] == ["S1"]
 
 
+def test_an_unrelated_table_beside_a_file_makes_no_section_unreadable(tmp_path: Path, say: Say) -> None:
+    table = _table()
+    table.write_h5ad(tmp_path / "study.h5ad")
+    other = pd.DataFrame(np.random.default_rng(0).poisson(2.0, (40, 31)), columns=[f"M{i}" for i in range(31)])
+    other.assign(x=range(40), y=range(40)).to_csv(tmp_path / "plate.csv", index_label="barcode")
+    found = json.loads(say("init", tmp_path, "--json")[1])
+    assert any("which of the sections of this folder belong together" in one for one in found["unclear"])
+    assert any("study.h5ad (h5ad)" in one and "plate" not in one for one in found["found"])
+    code, _, err = say("build", tmp_path / "aivc.yaml", "--out", tmp_path / "g.zarr")
+    assert code == 0, err
+
+
 # 5. The first of several taken.
 
 
