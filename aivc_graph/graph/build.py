@@ -132,10 +132,8 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None, priors: 
 
 def _doubt_unused(graph: TissueGraph, config: GraphConfig) -> None:
     """Doubt what the user set of what the graph does not hold: nothing comes of it."""
-    levels = (
-        [level for level in config.edges if level not in graph.levels] if "edges" in config.model_fields_set else []
-    )
-    unused = {f"graph.edges.{level}": f"no {level} nodes" for level in levels}
+    asked = config.edges if config.edges != GraphConfig().edges else ()
+    unused = {f"graph.edges.{level}": f"no {level} nodes" for level in asked if level not in graph.levels}
     if config.cofactor is not None and not any(names.INTENSITY in graph.modalities(level) for level in graph.levels):
         unused["graph.cofactor"] = "no intensities"
     for where, found in unused.items():

@@ -139,6 +139,7 @@ def _chosen(data: Any, where: str, layer: str | None) -> tuple[Any, pd.DataFrame
         raise unknown_name(ReadError, where, "layer", layer, layers_of(data))
     chosen = data.X if layer is None else data.layers[layer]
     if chosen is None:
-        there = ", ".join(layers_of(data)) or "none here"
-        raise ReadError(where, "no `X`", "values", f"name a layer as `layer:` ({there})")
+        there = ", ".join(layers_of(data))
+        mend = f"name a layer as `layer:` ({there})" if there else "of rows with a type alone say `values: types`"
+        raise ReadError(where, "no `X`" + ("" if there else ", and no layer"), "values", mend)
     return chosen, data.var

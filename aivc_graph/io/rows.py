@@ -126,6 +126,8 @@ class AbstractTableReader(NodeOptions, AbstractReader):
         annotation = rows.columns[list(dict.fromkeys(self.columns))].copy()
         if self.label is not None or names.LABEL in annotation:
             annotation[names.LABEL] = labels_of(rows.columns[self.label or names.LABEL])
+            if len(annotation) and annotation[names.LABEL].isna().all():
+                doubt(f"{rows.where} · {self.label or names.LABEL}", "no row with a label", "some", "check `label:`")
         return annotation
 
     def preview(self, path: Path) -> dict[str, Any] | None:

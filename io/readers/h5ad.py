@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from pydantic import Field
+from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError
 from aivc_graph.io.anndata_rows import layers_of_counts, named_features, positions_of, values_of
-from aivc_graph.io.any_rows import AbstractAnyRowsReader, no_positions
+from aivc_graph.io.any_rows import TYPES, AbstractAnyRowsReader, no_positions
 from aivc_graph.io.ground import ARRAY
 from aivc_graph.io.h5ad_file import read_anndata
 from aivc_graph.io.hdf5_guard import hdf5_names
 from aivc_graph.io.lattice import DRAWN_SPOT_UM, SAME_CIRCLE, check_scale, given_or, um_per_unit_of_array, visium_array_um
+from aivc_graph.io.matrices import count_table
 from aivc_graph.io.options import LayerOptions, PositionOptions, SymbolOptions
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.rows import Rows
@@ -73,7 +76,11 @@ class H5adReader(LayerOptions, SymbolOptions, PositionOptions, AbstractAnyRowsRe
         data = read_anndata(path)
         xy = no_positions(data.n_obs) if self.dissociated else self._positions(data, str(path))
         dense = self.values != "counts"
-        counts = values_of(data, str(path), self.layer, self.symbols, dense=dense)
+        if self.values == TYPES:  # a file of types need hold nothing else
+            no_genes = pd.DataFrame(index=pd.Index([], dtype=str))
+            counts = count_table(sparse.csr_matrix((data.n_obs, 0), dtype=np.float32), data.obs_names, no_genes)
+        else:
+            counts = values_of(data, str(path), self.layer, self.symbols, dense=dense)
         beside: dict[str, Any] = {one: _beside(path.parent / name) for one, name in self.beside.items()}
         where, layers = f"{path} · obs", layers_of_counts(data)
         return H5adRows(data.obs_names, data.obs, xy, counts, where, layers, beside, _um_by_picture(data))

@@ -80,6 +80,16 @@ def test_an_unrelated_table_beside_a_file_makes_no_section_unreadable(tmp_path: 
     assert code == 0, err
 
 
+def test_a_label_that_no_row_has_and_genes_without_a_name_are_told(tmp_path: Path) -> None:
+    table = _table()
+    table.obs["kind"] = pd.Categorical([None] * N, categories=["a"])
+    table.write_h5ad(tmp_path / "t.h5ad")
+    assert "kind: expected some, found no row with a label" in _said(tmp_path / "t.h5ad", label="kind", **PLACED)[1]
+    _table(["", "nan", *GENES[2:]]).write_h5ad(tmp_path / "t.h5ad")
+    with pytest.raises(ReadError, match=r"2 of 30 features without symbol or id.*`symbols:`"):
+        read(tmp_path / "t.h5ad", **PLACED)
+
+
 # 5. The first of several taken.
 
 
@@ -162,6 +172,16 @@ def test_layers_that_are_no_counts_are_not_offered(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match=r"as `layer:` \(layers: umi\)"):
         read(tmp_path / "t.h5ad", **PLACED)
     assert read(tmp_path / "t.h5ad", layer="umi", **PLACED)["cell_rna"].X.sum() == table.layers["umi"].sum()
+
+
+def test_a_file_of_types_alone_is_read_as_advised(tmp_path: Path) -> None:
+    table = _table()
+    table.X, table.obs["kind"] = None, np.array(["a", "b"])[np.arange(N) % 2]
+    table.write_h5ad(tmp_path / "t.h5ad")
+    with pytest.raises(ReadError, match=r"no `X`, and no layer; of rows with a type alone say `values: types`"):
+        read(tmp_path / "t.h5ad", **PLACED)
+    section = read(tmp_path / "t.h5ad", values="types", label="kind", **PLACED)
+    assert section.shapes["cell"]["label"].value_counts().to_dict() == {"a": 36, "b": 36}
 
 
 def test_positions_under_another_key_are_named(tmp_path: Path) -> None:
