@@ -78,11 +78,11 @@ class Rows:
         """Return some of the nodes; of tables in their order the same rows, of others those of no node left out."""
         if kept.all():
             return self
-        gone = self.barcodes[~kept].difference(self.barcodes[kept])
 
         def of(table: Any) -> Any:
-            same = table.n_obs == len(kept) and bool((table.obs_names == self.barcodes).all())
-            return table[kept if same else ~table.obs_names.isin(gone)]
+            if table.n_obs == len(kept) and bool((table.obs_names == self.barcodes).all()):
+                return table[kept]
+            return table[~table.obs_names.isin(self.barcodes[~kept].difference(self.barcodes[kept]))]
 
         some = {modality: of(table) for modality, table in self.beside.items()}
         rows = replace(self, barcodes=self.barcodes[kept], columns=self.columns[kept], xy=self.xy[kept])
