@@ -236,7 +236,8 @@ def _add_regions(graph: TissueGraph, both: Nodes, edge_um: float) -> np.ndarray:
 def _add_nodes(graph: TissueGraph, level: str, nodes: Nodes) -> None:
     store = graph[level]
     section_names = graph.obs(names.SECTION).index.to_numpy()[nodes.section]
-    obs = nodes.columns.drop(columns=[names.SPLIT.name], errors="ignore")
+    sigma_um = names.REGISTRATION_SIGMA_UM.name
+    obs = nodes.columns.drop(columns=[names.SPLIT.name, sigma_um], errors="ignore")
     obs.insert(0, "section", pd.Series(section_names).astype("category"))
     obs.insert(1, names.BARCODE, nodes.barcode)
     obs.index = pd.Index(
@@ -248,6 +249,8 @@ def _add_nodes(graph: TissueGraph, level: str, nodes: Nodes) -> None:
     store.section_index = torch.from_numpy(nodes.section.astype(np.int64))
     store.split = torch.from_numpy(nodes.split.astype(np.int8))
     store.num_nodes = len(nodes)
+    if sigma_um in nodes.columns:
+        store[sigma_um] = torch.from_numpy(nodes.columns[sigma_um].fillna(0.0).to_numpy(np.float32))
     if nodes.region is not None:
         store.region_index = torch.from_numpy(nodes.region.astype(np.int64))
 

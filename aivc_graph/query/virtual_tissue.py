@@ -263,7 +263,8 @@ class VirtualTissue:
             Nodes of the finest measured level: boolean (node,), such as ``tissue.niche(3)``, or their names
             ``section:barcode``; all of them if not given.
         hours
-            How long it lasts until the tissue is looked at [h]; by default as each part says.
+            How long it lasts until the tissue is looked at [h]; by default as each part says, or else as long as the
+            longest in training.
 
         Raises
         ------

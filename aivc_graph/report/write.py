@@ -25,6 +25,7 @@ from aivc_graph.report.recovery import TRUTH, recovery_of
 from aivc_graph.report.scores import boards_of, summary_of
 from aivc_graph.report.what_if import what_if_of
 from aivc_graph.report.words import words
+from aivc_graph.training.checkpoint import check_model
 from aivc_graph.training.run_folder import run_facts
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def write_report(run: str | Path, out: str | Path | None = None, *, tissue: Virt
     Raises
     ------
     StoreError
-        The run is unfinished or damaged, or the file cannot be written; an older page is kept then.
+        The run is unfinished, damaged or trained anew meanwhile, or the file cannot be written; an older page is kept.
 
     Examples
     --------
@@ -60,9 +61,11 @@ def write_report(run: str | Path, out: str | Path | None = None, *, tissue: Virt
     run = Path(run)
     out = Path(out) if out is not None else run / PAGE
     scores = next((file for folder in (out.parent, run) if (file := folder / EVALUATION).exists()), None)
-    page = render(**contents(run, tissue if tissue is not None else VirtualTissue.load(run), scores))
+    tissue = tissue if tissue is not None else VirtualTissue.load(run)
+    page = render(**contents(run, tissue, scores))
     with staged(out) as beside:
         beside.write_text(page, encoding="utf-8")
+        check_model(tissue.model, run)  # a page of one model never comes to lie beside another
     log.info("wrote %s (%.1f MB) in %.1f s", out, len(page) / 1e6, time.perf_counter() - started)
     return out
 

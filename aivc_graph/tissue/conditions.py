@@ -28,7 +28,7 @@ CONTROL_SPELLINGS = frozenset(_SPELLINGS.split())
 # Guides that are controls are numbered, vehicles stand with their share; WT1 and the like are genes.
 _NUMBERED = re.compile(
     r"(?:ctrl|controls?|ntc|(?:nontargeting|safetargeting)(?:control|guide)?|neg(?:ative)?(?:ctrl|control)|scrambled?"
-    r"|intergenic|nosite)\d+|(?:dmso|pbs|vehicle)[\d.]+%?"
+    r"|intergenic|nosite)\d+|(?:dmso|pbs|vehicle)(?:\d*\.\d+%?|\d+%)"
 )
 # What also joins names, where the user says so by `separator`.
 _OTHER_JOINS = ("_", "|", ";", "&", ",", "/", "--", "-", ":", ".", " and ", " x ", "~")
