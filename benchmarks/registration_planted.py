@@ -69,19 +69,18 @@ class Slide:
 
 def slides() -> list[Slide]:
     """Return ten real slides with their spots."""
-    from PIL import Image
+    from skimage.io import imread
 
     found = []
     for stem in LAB:
         pixels = open_slide(DATA / "her2st" / "ST-imgs" / f"{stem}{SCAN}", mpp=HER2ST_MPP)[0][:, ::STRIDE, ::STRIDE]
         found.append(Slide(stem[:2], pixels.compute(), STRIDE * HER2ST_MPP, st_spots(stem[:2])))
-    masked = Image.open(DATA / "her2st" / "ST-imgs-masked2000px" / "A1_HE_image_dark.png").convert("RGB")
-    pixels = np.array(masked)
+    pixels = imread(DATA / "her2st" / "ST-imgs-masked2000px" / "A1_HE_image_dark.png")[..., :3].copy()
     pixels[:540, 1500:] = 0  # a thumbnail of the annotated slide
     found.append(Slide("A1", pixels.transpose(2, 0, 1), HER2ST_MPP * MASKED_PX / pixels.shape[1], st_spots("A1")))
     for name in DLPFC:
         folder = DATA / "dlpfc-visium" / name
-        pixels = np.array(Image.open(folder / "tissue_lowres_image.png").convert("RGB")).transpose(2, 0, 1)
+        pixels = imread(folder / "tissue_lowres_image.png")[..., :3].transpose(2, 0, 1)
         scale = json.loads((folder / "scalefactors_json.json").read_text())["tissue_lowres_scalef"]
         um = 100 / VISIUM_PITCH_PX
         found.append(Slide(name, pixels, um / scale, um * visium_spots(name)[["x", "y"]].to_numpy(float)))

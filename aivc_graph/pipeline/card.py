@@ -11,6 +11,7 @@ from aivc_graph import names
 from aivc_graph.evaluation.intervals import Units
 from aivc_graph.evaluation.risk import gaps_of
 from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.graph.anchors import anchors_told
 from aivc_graph.graph.known import priors_told
 from aivc_graph.graph.panels import panel_overlap
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
@@ -153,7 +154,7 @@ def _measurement(asked: Asked) -> list[dict[str, str]]:
             "level that is usual there, and is scored nowhere."
         )
         found.append({"about": "panels", "says": said})
-    return found
+    return found + [{"about": "anchors", "says": one} for one in anchors_told(asked.graph)]
 
 
 def registration_told(graph: TissueGraph) -> list[dict[str, str]]:

@@ -15,6 +15,7 @@ from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.report.ablations import ablations_of
 from aivc_graph.report.assays import assays_of
 from aivc_graph.report.caveats import caveats_of, finding_of, leaks_of, seen_donors
+from aivc_graph.report.cycles import cycles_of
 from aivc_graph.report.holdings import holdings_of
 from aivc_graph.report.learning import learning_of
 from aivc_graph.report.niches import SMALL_INCHES, border_shares, contact_rows, maps_of, niches_of
@@ -132,6 +133,7 @@ def contents(run: Path, tissue: VirtualTissue, scores: Path | None) -> dict[str,
         "overview": overview_of(evaluation) if evaluation is not None else None,
         "ablations": ablations_of(evaluation) if evaluation is not None else None,
         "assays": assays_of(evaluation.assays) if evaluation is not None else None,
+        "cycles": cycles_of(evaluation.cycles) if evaluation is not None else [],
         "card": evaluation.card if evaluation is not None else None,
         "recovery": recovery_of(tissue, run, maps.section, SMALL_INCHES),
         "what_if": what_if_of(tissue),

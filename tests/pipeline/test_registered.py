@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from skimage.io import imsave
 
 from aivc_graph import names
 from aivc_graph.config import load_config
@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
     rng = np.random.default_rng(0)
     true = np.stack(np.meshgrid(*[np.arange(50, SIDE_UM, 100.0)] * 2), -1).reshape(-1, 2)
     cells = rng.uniform(50, SIDE_UM - 50, (300, 2))
-    Image.fromarray(rng.integers(90, 200, (600, 600, 3), dtype=np.uint8)).save(folder / "he.png")
+    imsave(folder / "he.png", rng.integers(90, 200, (600, 600, 3), dtype=np.uint8))
     for name, xy in (("spots", true), ("cells", cells)):
         own = apply_affine(xy, np.linalg.inv(TURN))
         table = pd.DataFrame(

@@ -44,7 +44,8 @@ class PlaceQuestion(AbstractQuestion):
     ``place_x_um``, ``place_y_um`` and ``probability``, or by place, with the cells of each label expected there.
 
     What hidden nodes say holds for cells of the section: that a region covers nine of ten of the cells of another donor
-    cannot be measured without their positions.
+    cannot be measured without their positions. ``supported`` finds cells unlike all of the section; a type that the
+    section lacks mostly fits beside its nearest kin and is not told (`benchmarks/placing.py`).
     """
 
     endings: ClassVar[tuple[str, ...]] = NODES
