@@ -143,9 +143,13 @@ def said_of(
     error: ValidationError, settings: type[BaseModel], data: Any, takes: str
 ) -> Iterator[tuple[Key, str, str, str]]:
     """Yield the key, what was found there, what was expected and the mend of every fault pydantic found in `data`."""
-    for fault in error.errors(include_url=False):
-        local = _present(fault["loc"], data, missing=fault["type"] == "missing")
-        yield local, *_parts(fault, settings, local, takes)
+    faults = error.errors(include_url=False)
+    places = [_present(fault["loc"], data, missing=fault["type"] == "missing") for fault in faults]
+    for fault, local in zip(faults, places, strict=True):
+        # What a value might have been besides is no news where it is told what is wrong inside it.
+        inside = any(len(other) > len(local) and other[: len(local)] == local for other in places)
+        if not inside or fault["type"] == "value_error":
+            yield local, *_parts(fault, settings, local, takes)
 
 
 def _parts(fault: Any, settings: type[BaseModel], key: Key, takes: str) -> tuple[str, str, str]:

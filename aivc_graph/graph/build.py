@@ -29,7 +29,7 @@ from aivc_graph.graph.schema import check_graph
 from aivc_graph.graph.tissue_graph import TissueGraph, to_torch_csr
 from aivc_graph.graph.within import overlap_with_grid
 from aivc_graph.settings import Settings
-from aivc_graph.tissue.doubt import tell
+from aivc_graph.tissue.doubt import doubt, tell
 from aivc_graph.tissue.frame import is_dissociated
 from aivc_graph.tissue.prior import Prior
 from aivc_graph.tissue.section import metadata_of
@@ -126,6 +126,7 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None, priors: 
         keep_genes=config.keep_genes,
         cofactor=config.cofactor,
     )
+    _doubt_unused(graph, config)
     add_priors(graph, priors)
     add_interventions(graph, sections)
     add_section_profiles(graph)
@@ -133,6 +134,16 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None, priors: 
     check_graph(graph)
     log.info("built %s in %.1f s", summary_line(graph), time.perf_counter() - started)
     return graph
+
+
+def _doubt_unused(graph: TissueGraph, config: GraphConfig) -> None:
+    """Doubt what the user set of what the graph does not hold: nothing comes of it."""
+    asked = config.edges if config.edges != GraphConfig().edges else ()
+    unused = {f"graph.edges.{level}": f"no {level} nodes" for level in asked if level not in graph.levels}
+    if config.cofactor is not None and not any(names.INTENSITY in graph.modalities(level) for level in graph.levels):
+        unused["graph.cofactor"] = "no intensities"
+    for where, found in unused.items():
+        doubt(where, found, "some", "nothing comes of it: leave it out, or look for what is missing")
 
 
 def lay_graph(sections: list[Any], config: GraphConfig) -> TissueGraph:

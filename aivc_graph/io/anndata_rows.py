@@ -20,6 +20,8 @@ from aivc_graph.io.rows import HEIGHTS
 from aivc_graph.io.tables import need_columns, numbers, position_columns
 
 RAW = "raw"
+_LOOKED_AT = 100
+_OTHER_KEY = "name the one that holds them as `spatial_key:`; "
 
 
 def open_anndata(path: Path, read: Callable[[Path], Any] | None = None) -> Any:
@@ -47,6 +49,18 @@ def open_anndata(path: Path, read: Callable[[Path], Any] | None = None) -> Any:
 def layers_of(data: Any) -> list[str]:
     """Return what can be named as `layer:` of an AnnData: its layers, and ``raw`` where it has a ``.raw``."""
     return [*data.layers, *([RAW] if data.raw is not None and RAW not in data.layers else [])]
+
+
+def layers_of_counts(data: Any) -> tuple[str, ...]:
+    """Return which of `layers_of` may hold counts: whole numbers, none below zero, in their first rows."""
+    found = []
+    for name in layers_of(data):
+        matrix = data.raw.X if name == RAW and RAW not in data.layers else data.layers[name]
+        first = matrix[:_LOOKED_AT]
+        values = first.data if sparse.issparse(first) else np.asarray(first)
+        if values.dtype.kind in "biuf" and ((values >= 0) & (values == np.floor(values))).all():
+            found.append(name)
+    return tuple(found)
 
 
 def values_of(data: Any, where: str, layer: str | None, symbols: str | None, *, dense: bool = False) -> Any:
@@ -105,7 +119,7 @@ def positions_of(data: Any, key: str, where: str) -> NDArray[np.float64]:
     if key not in data.obsm:
         fault = str(unknown_name(ReadError, f"{where} · obsm", "positions", key, data.obsm))
         place, _, found = fault.partition(": ")
-        raise NoPositions(place, found, mend=NO_PLACES)
+        raise NoPositions(place, found, mend=f"{_OTHER_KEY}{NO_PLACES}" if len(data.obsm) else NO_PLACES)
     where, found = f"{where} · obsm[{key!r}]", data.obsm[key]
     if isinstance(found, pd.DataFrame):
         x, y = position_columns(found, where)
@@ -125,6 +139,7 @@ def _chosen(data: Any, where: str, layer: str | None) -> tuple[Any, pd.DataFrame
         raise unknown_name(ReadError, where, "layer", layer, layers_of(data))
     chosen = data.X if layer is None else data.layers[layer]
     if chosen is None:
-        there = ", ".join(layers_of(data)) or "none here"
-        raise ReadError(where, "no `X`", "values", f"name a layer as `layer:` ({there})")
+        there = ", ".join(layers_of(data))
+        mend = f"name a layer as `layer:` ({there})" if there else "of rows with a type alone say `values: types`"
+        raise ReadError(where, "no `X`" + ("" if there else ", and no layer"), "values", mend)
     return chosen, data.var

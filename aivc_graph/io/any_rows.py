@@ -103,10 +103,10 @@ class AbstractAnyRowsReader(AbstractRowsReader):
     def preview(self, path: Path) -> dict[str, Any] | None:
         try:
             return super().preview(path)
-        except NoPositions:
+        except NoPositions as error:
             seen = super(AbstractAnyRowsReader, self.model_copy(update={"dissociated": True})).preview(path)
             needs = [
-                "dissociated: true, for no row says where it lies",
+                f"dissociated: true, for no row says where it lies ({error})",
                 "values: log, effect or intensity, if they are no counts",
             ]
             return {**(seen or {}), "needs": needs}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from aivc_graph.errors import ReadError
 from aivc_graph.io.decode_budget import read_bytes
 from aivc_graph.io.outlines import polygons_of
-from aivc_graph.io.tables import name_of
+from aivc_graph.tissue.naming import name_of
 
 CELL_ID = "cell_id"
 _FEATURES = re.compile(r'"features"\s*:\s*\[')

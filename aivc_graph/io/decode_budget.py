@@ -9,7 +9,7 @@ import gzip
 import io
 import os
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from aivc_graph.errors import ReadError
 
@@ -66,7 +66,7 @@ def check_unpacked(where: Path | str, size: int, stored: int) -> None:
         raise ReadError(str(where), found, f"at most {_shown(left)}, the memory that is left", mend)
 
 
-def open_text(path: Path) -> IO[bytes]:
+def open_text(path: Path) -> io.BufferedReader:
     """Open a text, gzipped or not, whose bytes and lines are counted while they are read.
 
     Raises

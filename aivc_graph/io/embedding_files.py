@@ -17,8 +17,9 @@ from aivc_graph.io.anndata_rows import open_anndata
 from aivc_graph.io.decode_budget import check_unpacked
 from aivc_graph.io.h5ad_file import check_matrices, read_anndata
 from aivc_graph.io.hdf5_guard import check_hdf5
-from aivc_graph.io.tables import BARCODE_NAMES, POSITION_NAMES, names_of, need_columns, numbers, read_frame
+from aivc_graph.io.tables import BARCODE_NAMES, POSITION_NAMES, need_columns, numbers, read_frame
 from aivc_graph.io.zarr_safety import check_zarr_folder
+from aivc_graph.tissue.naming import names_of
 
 VALUES = ("features", "embeddings", "embedding")
 BARCODES = ("barcode", "barcodes", "spot_id", "cell_id")

@@ -22,6 +22,12 @@ GENE_ID, VERSION = "gene_id", "gene_version"
 
 _ENSEMBL = re.compile(r"^(ENS[A-Z]*[GTP]\d{6,})\.(\d+)$")
 _GENOME_PREFIX = re.compile(r"^(GRCh3[78]|hg19|hg38|GRCm3[89]|mm9|mm10|mm39|mRatBN7[-.]2|Rnor6|rn[67])_+")
+# What a spreadsheet makes of MARCH1 and SEPT2.
+_MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
+_DATE = re.compile(
+    rf"(?:\d{{1,2}}-(?:{_MONTHS})|(?:{_MONTHS})-\d{{1,2}}|\d{{4}}-\d\d-\d\d(?: 00:00:00)?)$", re.IGNORECASE
+)
+_NO_NAME = ("", "nan", "NA", "None")
 _HUMAN, _MOUSE, _RAT = "human", "mouse", "rat"
 _ORGANISM = {
     **dict.fromkeys(("GRCh37", "GRCh38", "hg19", "hg38"), _HUMAN),
@@ -60,7 +66,13 @@ def name_genes(table: Any, where: str, *, duplicates: Duplicates = "sum", organi
     versions = parts[1].fillna("")
     ids = ids.where(versions == "", parts[0])
     symbols = symbols.str.replace(_ENSEMBL, r"\1", regex=True)
-    symbols = symbols.where(~symbols.isin(["", "nan", "NA", "None"]), ids)
+    symbols = symbols.where(~symbols.isin(_NO_NAME), ids)
+    if nameless := int(symbols.isin(_NO_NAME).sum()):
+        mend = "name them in the file, or by `symbols:` where the reader has it"
+        raise ReadError(where, f"{nameless:,} of {len(symbols):,} features without symbol or id", "a name each", mend)
+    if (dates := symbols[symbols.str.match(_DATE)]).size:
+        found = f"{len(dates):,} genes named like dates ({', '.join(map(repr, dates[:3]))})"
+        doubt(where, found, "symbols", "a spreadsheet has opened this file: take names such as MARCHF1 from its source")
     var = table.var.loc[kept].drop(columns=[c for c in ("gene_ids", "genome") if c in table.var])
     var = var.assign(**{GENE_ID: ids.to_numpy()})
     if (versions != "").any():

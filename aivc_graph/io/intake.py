@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,11 @@ from scipy import sparse
 from aivc_graph import names
 from aivc_graph.errors import ReadError
 from aivc_graph.io.genes import Duplicates, name_genes
-from aivc_graph.io.tables import name_of, names_of, need_columns, numbers
+from aivc_graph.io.ground import GROUP
+from aivc_graph.io.tables import need_columns, numbers
 from aivc_graph.tissue.doubt import doubt, tell
-from aivc_graph.tissue.registration.overlap import POOR, shared_ground
+from aivc_graph.tissue.naming import name_of, names_of
+from aivc_graph.tissue.parting import cut_to_nodes
 from aivc_graph.tissue.section import add_observation
 
 log = logging.getLogger(__name__)
@@ -40,23 +41,22 @@ ALSO = {"GEX": GENES, "ADT": "Antibody Capture"}
 
 _CONTROL_KIND = re.compile(r"(?i)control|blank|codeword|negative")
 _CONTROL_NAME = re.compile(
-    r"^(?:NegControl|NegPrb|NegProbe|Neg(?:ative)?[-_ ]?(?:Control|Probe|Codeword)?[-_ ]?\d+$|SystemControl|FalseCode"
-    r"|(?i:blank)[-_ ]?\d*(?:$|[-_ ])|(?:Unassigned|Deprecated)Codeword|antisense_|Intergenic_Region)"
+    r"^(?:(?i:neg(?:ative)?[-_ ]?(?:ctrl|control|prb|probe|codeword))|(?i:negative[-_ ]?\d+$)|NEG_[A-Z]$"
+    r"|SystemControl|FalseCode|(?i:blank)[-_ ]?\d*(?:$|[-_ ])|(?i:(?:unassigned|deprecated)(?:codeword)?)(?:$|[-_ ]\d)"
+    r"|antisense_|Intergenic_Region|ERCC-\d{5}$)"
 )
 # Columns that tables of cells carry beside their genes; in small letters, as no gene of man or mouse is spelt.
 _ANNOTATION = re.compile(
-    r"^(?:fov|leiden|louvain|phenograph|clusters?|seurat_clusters|batch|sample|section|slide|library(?:_id)?|in_tissue"
-    r"|n?_?(?:total_)?(?:counts?|genes|umis?|features|transcripts)(?:_by_counts)?|[nN]_?(?:Count|Feature|count|feature)"
-    r"(?:_?(?:RNA|Spatial|Xenium|rna|spatial))?|(?:log1p_|pct_|percent[._]).*|(?:cell_|nucleus_)?(?:area|volume|size)"
-    r"|Area|Width|Height|AspectRatio|(?:array_|pxl_).*|Unnamed: \d+|index|cell_?(?:id|type|index))(?:_res[\d.]+)?$"
+    r"^(?:fov|phenograph|(?:[cC]lusters?|leiden|louvain|seurat_clusters)(?:_?id|_[\d.]+)?|batch|sample|section|slide"
+    r"|library(?:_id|_size)?|in_tissue|n?_?(?:total_)?(?:counts?|genes|umis?|UMIs?|features|transcripts|cells)(?:_by_counts)?"
+    r"|[nN]_?(?:Count|Feature|count|feature)(?:_?(?:RNA|Spatial|Xenium|rna|spatial))?|(?:log1p_|pct_|percent[._]).*"
+    r"|(?:transcript|nucleus|(?:control_probe|\w+_codeword|genomic_control))_counts?|(?:cell_|nucleus_)?(?:area|volume|size)"
+    r"|Area|Width|Height|AspectRatio|anisotropy|(?:image_?)?(?:row|col)|(?:[xX]_)?(?:umap|UMAP|tsne|tSNE|TSNE|pca|PCA)_?\d+"
+    r"|(?:array_|pxl_).*|Unnamed: \d+|index|label|(?:cell_?|entity_?|Entity)(?:id|ID|type|index)(?:_id)?)"
+    r"(?:_res[\d._]+)?$"
 )
-_GROUP = re.compile(
-    r"(?i)^(?:library|sample|section|slide|slice|batch|donor|patient|mouse|animal|replicate|dataset|image|fov|roi|core"
-    r"|plane|bregma|capture_area|orig\.ident)(?:[_ ]?(?:id|name|key|no|number))?$"
-)
-_MIN_GROUP, _MAX_GROUPS = 10, 100
 _MIN_ROWS, _CONSTANT_ROWS = 20, 100
-_THICK_UM = 20.0
+_EMPTY = 0.05
 _DEEP = 50  # counts in a row, from which on equal sums say something
 # Sums of the same cells differ by controls alone.
 _SAME_SUMS = 0.5
@@ -99,6 +99,9 @@ def kept_rows(columns: pd.DataFrame, keep: Mapping[str, Any], only_in_tissue: bo
     if only_in_tissue and IN_TISSUE in columns:
         flag = on_tissue(columns[IN_TISSUE], where)
         log.info("%s: %s of %s spots on tissue", where, f"{flag.sum():,}", f"{len(flag):,}")
+        if kept.any() and not (kept & flag).any():
+            mend = "`only_in_tissue: false` takes all"
+            raise ReadError(f"{where} · {IN_TISSUE}", f"0 of each of {len(flag):,} spots", "some on tissue", mend)
         kept &= flag
     return kept
 
@@ -129,6 +132,7 @@ def parted(reader: Any, path: Path, by: tuple[str, ...], columns: pd.DataFrame, 
     for row in first.sort_values("section").to_dict("records"):
         name = row.pop("section")
         found[name] = reader.model_copy(update={"keep": {**reader.keep, **row}}).read(path, name)
+        cut_to_nodes(found[name])
     return found
 
 
@@ -179,7 +183,7 @@ def add_counts(
     if control.any():
         first = ", ".join(table.var_names[control][:3])
         log.info("%s: %d of %d features dropped as controls (%s …)", where, control.sum(), table.n_vars, first)
-    _doubt_one_depth(table, where)
+    _doubt_depths(table, where)
     added = 0
     for kind in pd.unique(kinds[~control]):
         chosen = ~control & (kinds == kind).to_numpy()
@@ -212,9 +216,15 @@ def _scaled(part: Any, where: str) -> str:
     return names.ADT if whole else names.INTENSITY
 
 
-def _doubt_one_depth(table: Any, where: str) -> None:
-    """Doubt that whole numbers are counts where rows add up to the same, more closely than counting allows."""
+def _doubt_depths(table: Any, where: str) -> None:
+    """Doubt rows of which many hold nothing, and whole numbers that add up to the same in all of them.
+
+    Sums that are closer to each other than counting allows are of values that were normalised.
+    """
     depth = np.asarray(table.X.sum(axis=1), dtype=np.float64).ravel()
+    if (empty := int((depth == 0).sum())) > _EMPTY * len(depth):
+        mend = "are they on tissue, and of this run? nothing can be learnt from them: leave them out by `keep:`"
+        doubt(where, f"{empty:,} of {len(depth):,} rows without a single count", f"≤ {_EMPTY:.0%}", mend)
     depth = depth[depth > 0]
     if len(depth) < _MIN_ROWS or (usual := float(np.median(depth))) < _DEEP:
         return
@@ -243,7 +253,7 @@ def left_out(table: Any, *, genes_alone: bool) -> NDArray[np.bool_]:
 def annotation_names(columns: pd.Index) -> NDArray[np.bool_]:
     """Return which columns ``(column,)`` of a table are annotation by their name: they say what, where or how much."""
     text = pd.Series(columns.astype(str))
-    return (text.str.match(_ANNOTATION) | text.str.match(_GROUP)).to_numpy(bool)
+    return (text.str.match(_ANNOTATION) | text.str.match(GROUP)).to_numpy(bool)
 
 
 def annotation_columns(table: Any, features: pd.Index, where: str, mend: str) -> NDArray[np.bool_]:
@@ -271,43 +281,6 @@ def annotation_columns(table: Any, features: pd.Index, where: str, mend: str) ->
     return np.asarray(features.isin(list(reasons)))
 
 
-def check_one_ground(rows: pd.Index, columns: pd.DataFrame, xy: NDArray[np.float64], where: str) -> None:
-    """Doubt that nodes ``(node, 2)`` are one section where groups by a column or by name share their ground."""
-    text = pd.Series(rows.astype(str))
-    groups = {f"column {name!r}": names_of(columns[name]) for name in columns if _GROUP.match(str(name))}
-    groups["the end of their names"] = text.str.extract(r"[-_]([A-Za-z0-9]{1,12})$")[0].to_numpy()
-    groups["the start of their names"] = text.str.extract(r"^([A-Za-z0-9]{1,24})[-_:]")[0].to_numpy()
-    for what, labels in groups.items():
-        pair = _on_one_ground(labels, xy)
-        if pair is not None:
-            a, b, share = pair
-            mend = "are these several sections, or fields of view in frames of their own? Read one at a time"
-            option = what.removeprefix("column ").strip("'")
-            by = f", by `keep: {{{option}: {a}}}` or all by `sections_by: {option}`"
-            way = by if what.startswith("column") else ", from a file of its own"
-            found = f"{share:.0%} of the nodes {a!r} and {b!r} (by {what}) lie on the same ground"
-            doubt(where, found, "one piece of tissue a section", mend + way)
-            return
-
-
-def _on_one_ground(labels: NDArray[Any], xy: NDArray[np.float64]) -> tuple[str, str, float] | None:
-    """Return the first two groups that share more than half of their ground, and how much."""
-    known = pd.Series(labels)
-    sizes = known.value_counts()
-    large = sorted(map(str, sizes.index[sizes >= _MIN_GROUP]))
-    if not 2 <= len(large) <= _MAX_GROUPS:
-        return None
-    places = {name: xy[(known.astype(str) == name).to_numpy()] for name in large}
-    boxes = {name: (place.min(axis=0), place.max(axis=0)) for name, place in places.items()}
-    for a, b in combinations(large, 2):
-        low, high = (np.stack(edges) for edges in zip(boxes[a], boxes[b], strict=True))
-        if (high.min(axis=0) >= low.max(axis=0)).all():
-            share = shared_ground(places[a], places[b])
-            if share > POOR:
-                return a, b, share
-    return None
-
-
 def check_totals(table: Any, cells: pd.DataFrame, candidates: tuple[str, ...], where: str) -> None:
     """Doubt counts whose sums have nothing to do with those that the vendor's list of cells states: other cells.
 
@@ -331,12 +304,3 @@ def check_totals(table: Any, cells: pd.DataFrame, candidates: tuple[str, ...], w
     if len(both) >= _MIN_ROWS and both.nunique().min() > 1 and (r := both["sum"].corr(both[name])) < _SAME_SUMS:
         found = f"counts a cell that correlate with {name!r} of the list of cells at r = {r:.2f}"
         doubt(where, found, f"r ≥ {_SAME_SUMS}", "are counts and cells of one section, in files of one run?")
-
-
-def check_one_plane(z_um: NDArray[np.float64], where: str) -> None:
-    """Doubt that nodes at heights `z_um` ``(node,)`` [µm] lie in one plane, as a section's do."""
-    span = float(np.ptp(z_um[np.isfinite(z_um)])) if np.isfinite(z_um).any() else 0.0
-    if span > _THICK_UM:
-        found = f"heights over {span:,.4g} µm, which are dropped: what lies above another is taken for its neighbour"
-        mend = "give a plane at a time, from a file of its own or by `keep:` where a column names it"
-        doubt(f"{where} · z", found, f"one plane of tissue (≤ {_THICK_UM:g} µm)", mend)

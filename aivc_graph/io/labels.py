@@ -10,8 +10,9 @@ import pandas as pd
 
 from aivc_graph import names
 from aivc_graph.errors import ReadError
-from aivc_graph.io.tables import BARCODE_NAMES, labels_of, names_of, need_columns, read_frame
+from aivc_graph.io.tables import BARCODE_NAMES, labels_of, need_columns, read_frame
 from aivc_graph.tissue.doubt import doubt
+from aivc_graph.tissue.naming import names_of
 from aivc_graph.tissue.section import MIN_OVERLAP
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,13 @@ def read_labels(path: Path, nodes: pd.Index, level: str) -> np.ndarray:
     """
     table = read_frame(path)
     barcode = next((name for name in (*BARCODE_NAMES, "Barcode") if name in table), names.BARCODE)
-    label = next((name for name in _LABELS if name in table), names.LABEL)
+    there = [name for name in _LABELS if name in table]
+    label = there[0] if there else names.LABEL
+    if len(there) > 1:
+        others = ", ".join(map(repr, there[1:]))
+        doubt(
+            str(path), f"labels from {label!r}, and {others} there as well", "one column of labels", "drop the others"
+        )
     need_columns(table, (barcode, label), str(path))
     ids = pd.Series(names_of(table[barcode]))
     if ids.duplicated().any():

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aivc_graph.errors import ReadError
-from aivc_graph.tissue.doubt import doubt
+from aivc_graph.tissue.doubt import doubt, tell
 from aivc_graph.tissue.schema import spacing_um
 
 log = logging.getLogger(__name__)
 
-VISIUM_PITCH_UM = 100.0
+VISIUM_PITCH_UM, SPOT_UM = 100.0, 55.0
+# `spot_diameter_fullres` is the circle Space Ranger draws, wider than the capture spot: 64.8 to 69.8 µm against the
+# array's 100 µm in six public runs.
+DRAWN_SPOT_UM = 65.0
+# Two statements of one scale that differ by more contradict each other; the drawn circle is a rough one.
+SAME_SCALE, SAME_CIRCLE = 0.05, 0.25
 MAX_STRETCH = 1.05
+_SAME_PITCH = 0.15
 MAX_RESIDUAL_UM = 25.0
 
 
@@ -72,6 +79,48 @@ def um_per_unit_of_array(array_um: NDArray[np.float64], xy: NDArray[np.float64],
         found = "the positions are a mirror image of the array"
         doubt(where, found, mend="was the picture flipped, or x swapped with y?")
     return um_per_unit
+
+
+def um_per_unit_of_bins(rows: ArrayLike, columns: ArrayLike, bin_um: float, xy: NDArray[np.float64]) -> float | None:
+    """Return the microns per unit of `xy` ``(bin, 2)``, where square bins of `bin_um` lie at these rows and columns.
+
+    `None` if fewer than three bins, or all on one line.
+    """
+    places = np.asarray([columns, rows], dtype=np.float64).T * bin_um
+    design = np.column_stack([places, np.ones(len(places))])
+    if np.linalg.matrix_rank(design) < 3:
+        return None
+    area = abs(np.linalg.det(np.linalg.lstsq(design, xy, rcond=None)[0][:2]))
+    return float(1 / np.sqrt(area)) if area > 0 else None
+
+
+def check_scale(um_per_unit: float, other: float | None, by: str, where: str, within: float = SAME_SCALE) -> None:
+    """Doubt a scale [µm a unit] where `other`, as `by` tells it, is none of it within that share."""
+    if other is not None and abs(um_per_unit / other - 1) > within:
+        found, mend = f"{um_per_unit:.4g} µm a unit", "which of the two is right? positions and distances hang on it"
+        doubt(f"{where} · um_per_unit", found, f"{other:.4g} µm, as {by} tells", mend)
+
+
+def given_or(um_per_unit: float | None, ask: Callable[[], float | None], by: str, where: str) -> float | None:
+    """Return the scale [µm a unit] that the user gives, or else what `ask` tells; what contradicts it is doubted."""
+    if um_per_unit is None:
+        return ask()
+    try:
+        check_scale(um_per_unit, ask(), by, where)
+    except ReadError as error:  # a scale that was given needs no other
+        tell(str(error))
+    return um_per_unit
+
+
+def check_pitch(xy_um: NDArray[np.float64], where: str) -> None:
+    """Doubt the scale of nodes ``(node, 2)`` as large as Visium's spots that are not as far apart as those."""
+    spacing = spacing_um(xy_um[np.isfinite(xy_um).all(axis=1)])
+    if spacing > SPOT_UM / 2 and abs(spacing / VISIUM_PITCH_UM - 1) > _SAME_PITCH:
+        found = f"spots {spacing:.3g} µm apart"
+        mend = (
+            f"if they are Visium's, `um_per_unit:` times {VISIUM_PITCH_UM / spacing:.4g} is right; else give their size"
+        )
+        doubt(f"{where} · um_per_unit", found, f"{VISIUM_PITCH_UM:g} µm, as spots of {SPOT_UM:g} µm are", mend)
 
 
 def stated_um_per_unit(um_per_unit: float | None, xy: NDArray[np.float64], where: str | Path) -> float:

@@ -14,10 +14,12 @@ from scipy import sparse
 from aivc_graph.errors import ReadError
 from aivc_graph.io.decode_budget import open_text, read_bytes
 from aivc_graph.io.hdf5_guard import check_hdf5
+from aivc_graph.tissue.doubt import tell
 
 MTX = "matrix.mtx"
 _MTX_PARTS = {"matrix": (MTX,), "features": ("features.tsv", "genes.tsv"), "barcodes": ("barcodes.tsv",)}
 _LEAST_ENTRY = len("1 1\n")
+_MOST = 0.5
 
 
 def read_10x_h5(path: Path) -> Any:
@@ -85,31 +87,53 @@ def read_mtx_folder(path: Path) -> Any:
         with open_text(found["features"]) as text:
             features = pd.read_csv(text, sep="\t", header=None, dtype=str)
         with open_text(found["barcodes"]) as text:
-            barcodes = pd.read_csv(text, sep="\t", header=None, dtype=str)[0].to_numpy()
-        counts = _read_mtx(found["matrix"], (len(features), len(barcodes)))
+            barcodes = pd.read_csv(text, sep="\t", header=None, dtype=str)
+        counts, features, barcodes = _read_mtx(found["matrix"], features, barcodes)
     except (ValueError, OSError, EOFError) as error:
         raise ReadError(
             str(found["matrix"]), f"a damaged matrix ({error})", mend="copy it again from its source"
         ) from error
     columns = ["gene_ids", "name", "feature_types"][: features.shape[1]]
-    return _table(counts, barcodes, features.iloc[:, : len(columns)].set_axis(columns, axis=1))
+    var = features.iloc[:, : len(columns)].set_axis(columns, axis=1)
+    if "name" in var and _are_ids(var["name"]) and not _are_ids(var["gene_ids"]):
+        var = var.rename(columns={"gene_ids": "name", "name": "gene_ids"})
+    return _table(counts, barcodes[0].to_numpy(), var)
 
 
-def _read_mtx(path: Path, shape: tuple[int, int]) -> sparse.csr_matrix:
-    """Return counts ``(barcode, feature)`` of MatrixMarket text whose header must state `shape` (feature, barcode)."""
+def _are_ids(names: pd.Series) -> bool:
+    return bool(names.str.match(r"ENS[A-Z]*G\d").mean() > _MOST)
+
+
+def _read_mtx(
+    path: Path, features: pd.DataFrame, barcodes: pd.DataFrame
+) -> tuple[sparse.csr_matrix, pd.DataFrame, pd.DataFrame]:
+    """Return counts ``(barcode, feature)`` of MatrixMarket text, and the lists of both without a line of headers.
+
+    Its own header must state as many features and barcodes, or barcodes and features, as are listed.
+    """
     from scipy.io import mmread
 
     text = read_bytes(path)
     sizes = next((line for line in io.BytesIO(text) if line.strip() and not line.startswith(b"%")), b"").split()
     stated = tuple(map(int, sizes))
-    if stated[:2] != shape:
-        there = f"{shape[0]:,} features and {shape[1]:,} barcodes"
+    listed = (len(features), len(barcodes))
+    bare = [(f, b) for f in (features, features[1:]) for b in (barcodes, barcodes[1:])]
+    fits = next((one for one in bare for turned in (1, -1) if stated[:2] == tuple(map(len, one))[::turned]), None)
+    if fits is None:
+        there = f"{listed[0]:,} features and {listed[1]:,} barcodes"
         raise ReadError(str(path.parent), there, f"{' and '.join(f'{n:,}' for n in stated[:2])}, as {path.name} says")
+    shape = (len(fits[0]), len(fits[1]))
+    if shape != listed:
+        tell(f"{path.parent}: a first line of headers in the list of features or barcodes is passed over")
+    if stated[:2] != shape:
+        tell(f"{path}: cells as rows and genes as columns, as the lists beside it tell")
     if len(stated) == 3 and stated[2] * _LEAST_ENTRY > len(text):
         raise ReadError(
             str(path), f"{len(text):,} bytes", f"{stated[2]:,} entries, as its header says", "copy it again"
         )
-    return sparse.csr_matrix(mmread(io.BytesIO(text)).T, dtype=np.float32)
+    entries = mmread(io.BytesIO(text))
+    counts = sparse.csr_matrix(entries.T if stated[:2] == shape else entries, dtype=np.float32)
+    return counts, *(table.reset_index(drop=True) for table in fits)
 
 
 def count_table(counts: sparse.csr_matrix, barcodes: Any, var: pd.DataFrame) -> Any:
@@ -169,7 +193,7 @@ def called(folder: Path, name: str) -> Path | None:
     for ending in ("", ".gz"):
         if (folder / f"{name}{ending}").exists():
             return folder / f"{name}{ending}"
-    found = sorted(p for ending in ("", ".gz") for mark in "_-." for p in folder.glob(f"*{mark}{name}{ending}"))
+    found = sorted(p for ending in ("", ".gz") for mark in "_-." for p in folder.glob(f"[!.]*{mark}{name}{ending}"))
     if len(found) > 1:
         there = ", ".join(p.name for p in found[:4])
         raise ReadError(

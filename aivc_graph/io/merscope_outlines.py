@@ -12,7 +12,8 @@ import pandas as pd
 from aivc_graph.errors import ReadError
 from aivc_graph.io.hdf5_guard import check_hdf5
 from aivc_graph.io.outlines import polygons_of
-from aivc_graph.io.tables import names_of, need_columns, numbers, read_frame
+from aivc_graph.io.tables import need_columns, numbers, read_frame
+from aivc_graph.tissue.naming import names_of
 
 HDF5_FOLDER, HDF5_FILES = "cell_boundaries", "feature_data_*.hdf5"
 PLANE = "ZIndex"

@@ -12,14 +12,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from aivc_graph import names
 from aivc_graph.errors import ReadError
 from aivc_graph.io.decode_budget import GZIP_MAGIC, open_text
-from aivc_graph.io.tables import PARQUET_MAGIC, column_names, magic_of, names_of, numbers
+from aivc_graph.io.tables import PARQUET_MAGIC, column_names, magic_of, numbers
+from aivc_graph.tissue.doubt import doubt
+from aivc_graph.tissue.frame import Matrix, apply_affine, diameters_um, positions_um
+from aivc_graph.tissue.naming import names_of
+from aivc_graph.tissue.section import add_transcripts
 
 Part = tuple[int, int]
 NO_CELL = ("UNASSIGNED", "-1", "nan", "None")
 _BLOCK_BYTES = 2**26
 _AGAIN = "copy it again from its source"
+# So many rows of a list are compared with its cells, if so few are in one; a transcript lies no farther from its own.
+_LOOKED_AT, _FEW, _OFF_DIAMETERS = 10_000, 20, 2.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,57 @@ def lazy_molecules(path: Path, columns: MoleculeColumns, genes: pd.Index, least_
     )
     facts = {"path": path, "named": columns, "kinds": kinds, "least": least_quality}
     return dd.from_map(_molecules, _parts(path), **facts, meta=meta)
+
+
+def add_molecules(
+    tissue: Any, path: Path, columns: MoleculeColumns, to_um: Matrix, least_quality: float = 0.0, *, whole: bool = True
+) -> None:
+    """Add the transcripts of the genes of the cells, and doubt those of other cells, or of another frame than theirs.
+
+    Parameters
+    ----------
+    to_um
+        ``(3, 3)`` affine from the vendor's unit to microns.
+    whole
+        Whether all cells of the delivery are here, so that transcripts of others are none of it.
+    """
+    genes = tissue.tables[names.table_name(names.CELL, names.RNA)].var_names
+    add_transcripts(tissue, lazy_molecules(path, columns, genes, least_quality), to_um)
+    first = _tidy(_first(path, columns), columns, pd.CategoricalDtype(sorted(set(genes))), least_quality)
+    first = first[first["cell"] != ""]
+    node = tissue.shapes[names.CELL].index.get_indexer(first["cell"])
+    if len(first) < _FEW:
+        return
+    if (node < 0).all() and whole:
+        found, mend = f"cells such as {first['cell'].iloc[0]!r}", "are both of one run?"
+        doubt(str(path), found, f"those of the list of cells, such as {tissue.shapes[names.CELL].index[0]!r}", mend)
+    elif (node >= 0).sum() >= _FEW:
+        there, here = apply_affine(first[["x", "y"]].to_numpy()[node >= 0], to_um), positions_um(tissue, names.CELL)
+        off = float(np.median(np.linalg.norm(there - here[node[node >= 0]], axis=1)))
+        if off > _OFF_DIAMETERS * float(np.median(diameters_um(tissue, names.CELL))):
+            found, mend = (
+                f"transcripts {off:,.4g} µm from their cells, at the median",
+                "are both in one unit, and one frame?",
+            )
+            doubt(str(path), found, "transcripts in their cells", mend)
+
+
+def _first(path: Path, columns: MoleculeColumns) -> pd.DataFrame:
+    """Return some rows from the beginning of a list of transcripts."""
+    from pyarrow import ArrowException, parquet
+
+    there = column_names(path)
+    wanted = [
+        one for one in (columns.x, columns.y, columns.gene, *columns.cell, columns.quality) if one and one in there
+    ]
+    try:
+        if magic_of(path) == PARQUET_MAGIC:
+            batches = parquet.ParquetFile(path).iter_batches(_LOOKED_AT, columns=wanted)
+            return next((one.to_pandas() for one in batches), pd.DataFrame(columns=wanted))
+        with open_text(path) as opened:
+            return pd.read_csv(opened, usecols=wanted, dtype=str, nrows=_LOOKED_AT)
+    except (ArrowException, ValueError, OSError, EOFError, zlib.error) as error:
+        raise ReadError(str(path), f"a damaged list of transcripts ({error})", mend=_AGAIN) from error
 
 
 def _parts(path: Path) -> list[Part]:

@@ -9,15 +9,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from aivc_graph.errors import ReadError
-from aivc_graph.io.tables import (
-    PARQUET_MAGIC,
-    column_names,
-    magic_of,
-    names_of,
-    need_columns,
-    numbers,
-    read_frame,
-)
+from aivc_graph.io.tables import PARQUET_MAGIC, column_names, magic_of, need_columns, numbers, read_frame
+from aivc_graph.tissue.naming import names_of
 
 _LEAST_CORNERS = 3
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from aivc_graph.errors import AivcError, ConfigError, ReadError
-from aivc_graph.io.tables import packed_kind
+from aivc_graph.io.tables import foreign_kind
 from aivc_graph.registry import Registry
 from aivc_graph.settings import Settings
 from aivc_graph.tissue.schema import check_section
@@ -46,6 +46,7 @@ class AbstractReader(Settings, ABC):
         raise ReadError(str(path), found, "a file that tells sections apart by a column", mend)
 
 
+_MOST_NEAR = 50
 READERS: Registry[type[AbstractReader]] = Registry("reader", "aivc_graph.io.readers")
 
 
@@ -61,14 +62,34 @@ def recognise(path: Path) -> str:
         raise ReadError(
             str(path), "no such file or folder", mend="check the path (relative paths resolve against AIVC_DATA)"
         )
+    if (name := recognising(path)) is not None:
+        return name
+    if path.is_file() and (kind := foreign_kind(path)) is not None:
+        raise ReadError(str(path), kind[0], "a file that a reader knows", kind[1])
+    if (near := _near(path)) is not None:
+        raise ReadError(str(path), "no reader recognises it", mend=near)
+    expectations = "\n".join(f"  {name}: {READERS.facts[name].get('expects', '')}" for name in READERS)
+    raise ReadError(str(path), "no reader recognises it", mend=f"name one as `reader:`. Each expects:\n{expectations}")
+
+
+def recognising(path: Path) -> str | None:
+    """Return the name of the first reader that recognises `path`, `None` if none does."""
     for name in READERS:
         with suppress(Exception):  # what a damaged file breaks in one reader's test is no matter of another's
             if READERS[name].recognises(path):
                 return name
-    if path.is_file() and (kind := packed_kind(path)) is not None:
-        raise ReadError(str(path), f"{kind}, packed", "what is in it", f"unpack {path.name}, and name what comes out")
-    expectations = "\n".join(f"  {name}: {READERS.facts[name].get('expects', '')}" for name in READERS)
-    raise ReadError(str(path), "no reader recognises it", mend=f"name one as `reader:`. Each expects:\n{expectations}")
+    return None
+
+
+def _near(path: Path) -> str | None:
+    """Say which path nearby a reader recognises: the folder that a file is a part of, or what lies in a folder."""
+    if path.is_file():
+        folder = path.absolute().parent
+        name = recognising(folder)
+        return None if name is None else f"it is part of a delivery: give its folder {folder} ({name})"
+    inside = sorted(one for one in path.iterdir() if not one.name.startswith("."))[:_MOST_NEAR]
+    found = [f"{one.name} ({name})" for one in inside if (name := recognising(one)) is not None]
+    return f"give what lies in it: {', '.join(found[:5])}; `aivc init` looks deeper" if found else None
 
 
 def read(

@@ -14,20 +14,15 @@ from numpy.typing import NDArray
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError
-from aivc_graph.io.intake import (
-    SUMS,
-    add_counts,
-    check_one_ground,
-    check_one_plane,
-    check_totals,
-    kept_rows,
-    section_names,
-)
-from aivc_graph.io.lattice import stated_radius, stated_um_per_unit
+from aivc_graph.io.ground import check_one_ground, check_one_plane, section_column
+from aivc_graph.io.intake import SUMS, add_counts, check_totals, kept_rows, section_names
+from aivc_graph.io.lattice import SPOT_UM, check_pitch, stated_radius, stated_um_per_unit
 from aivc_graph.io.options import CountOptions, NodeOptions, Positive
 from aivc_graph.io.reading import AbstractReader
 from aivc_graph.io.tables import labels_of, need_columns, numbers
+from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.frame import scale_affine
+from aivc_graph.tissue.parting import cut_to_nodes
 from aivc_graph.tissue.schema import spacing_um
 from aivc_graph.tissue.section import add_level, add_observation, new_section
 
@@ -83,11 +78,11 @@ class Rows:
         """Return some of the nodes; of tables in their order the same rows, of others those of no node left out."""
         if kept.all():
             return self
-        gone = self.barcodes[~kept].difference(self.barcodes[kept])
 
         def of(table: Any) -> Any:
-            same = table.n_obs == len(kept) and bool((table.obs_names == self.barcodes).all())
-            return table[kept if same else ~table.obs_names.isin(gone)]
+            if table.n_obs == len(kept) and bool((table.obs_names == self.barcodes).all()):
+                return table[kept]
+            return table[~table.obs_names.isin(self.barcodes[~kept].difference(self.barcodes[kept]))]
 
         some = {modality: of(table) for modality, table in self.beside.items()}
         rows = replace(self, barcodes=self.barcodes[kept], columns=self.columns[kept], xy=self.xy[kept])
@@ -121,13 +116,18 @@ class AbstractTableReader(NodeOptions, AbstractReader):
     def read_by(self, path: Path, by: tuple[str, ...]) -> dict[str, Any]:
         rows = self._named_rows(path, by)
         name = section_names(rows.columns, by, rows.where)
-        return {one: self.section_of(rows.take(name == one), path, one) for one in sorted(set(name))}
+        parts = {one: self.section_of(rows.take(name == one), path, one) for one in sorted(set(name))}
+        for part in parts.values():
+            cut_to_nodes(part)
+        return parts
 
     def annotation(self, rows: Rows) -> pd.DataFrame:
         """Return the columns that were asked for, one of them the label."""
         annotation = rows.columns[list(dict.fromkeys(self.columns))].copy()
         if self.label is not None or names.LABEL in annotation:
             annotation[names.LABEL] = labels_of(rows.columns[self.label or names.LABEL])
+            if len(annotation) and annotation[names.LABEL].isna().all():
+                doubt(f"{rows.where} · {self.label or names.LABEL}", "no row with a label", "some", "check `label:`")
         return annotation
 
     def preview(self, path: Path) -> dict[str, Any] | None:
@@ -138,6 +138,8 @@ class AbstractTableReader(NodeOptions, AbstractReader):
         rows = self.rows(path)
         finite: NDArray[np.bool_] = np.asarray(np.isfinite(rows.xy[:, :2]).all(axis=1))
         placed = rows.take(finite)
+        if finite.any() and not finite.all():
+            doubt(rows.where, f"{(~finite).sum():,} rows without a position", "all placed", "drop or mend these rows")
         check_one_ground(placed.barcodes, placed.columns, placed.xy[:, :2], rows.where)
         return {
             "kind": "rows",
@@ -202,6 +204,7 @@ class AbstractRowsReader(CountOptions, AbstractTableReader):
 
     def laid(self, rows: Rows, path: Path, section: str) -> Any:
         """Return `rows` as a section of nodes with positions."""
+        self._check_names(rows)
         um_per_unit, radius = self._sizes(rows, path)
         tissue, level, xy = new_section(section), str(self.level), rows.xy[:, :2]
         add_level(tissue, level, rows.barcodes, xy, radius, scale_affine(um_per_unit), self.annotation(rows))
@@ -228,6 +231,13 @@ class AbstractRowsReader(CountOptions, AbstractTableReader):
         for modality, table in rows.beside.items():
             add_observation(tissue, level, modality, table, strip_suffix=self.strip_suffix)
 
+    def _check_names(self, rows: Rows) -> None:
+        """Refuse names that repeat where a column tells the sections apart within which they do not."""
+        if rows.barcodes.has_duplicates and (column := section_column(rows.barcodes, rows.columns)) is not None:
+            found = f"{rows.barcodes.duplicated().sum():,} names of rows twice, none within one {column!r}"
+            mend = f"read each as a section of its own by `sections_by: {column}`"
+            raise ReadError(rows.where, found, "unique names in a section", mend)
+
     def _sizes(self, rows: Rows, path: Path) -> tuple[float, NDArray[np.float64]]:
         """Return the microns per unit and the radii in units; every option that is missing is named at once."""
         faults = Faults(ReadError)
@@ -237,6 +247,8 @@ class AbstractRowsReader(CountOptions, AbstractTableReader):
         area = None if self.area is None else numbers(rows.columns[self.area], rows.where)
         radius = or_fault(faults, lambda: stated_radius(um_per_unit, self.diameter_um, area, path), 1.0)
         faults.raise_if_any()
+        if self.level == names.PATCH and self.diameter_um == SPOT_UM:
+            check_pitch(rows.xy[:, :2] * um_per_unit, str(path))
         return um_per_unit, np.broadcast_to(radius, (len(rows.xy),))
 
 

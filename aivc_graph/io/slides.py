@@ -24,6 +24,7 @@ DICOM_MAGIC = b"DICM"
 BLOCK_PX = 1024
 # An image of this share of the pixels of the largest is no overview of it, but another scan.
 _RIVAL = 0.25
+_SAME_SCALE = 0.05
 _FORMATS = "a TIFF, OME-TIFF, SVS, JPEG, PNG, or a slide that OpenSlide knows (DICOM, MRXS, NDPI …)"
 
 
@@ -96,7 +97,7 @@ def _open_tiff(path: Path, mpp: float | None, level: int, image: int | None) -> 
     try:
         with TiffFile(path) as tiff:
             chosen = _main_image(path, tiff.series, image)
-            stated = stated_mpp(tiff, chosen) if mpp is None else None
+            stated = _stated(tiff, chosen, path, mpp)
             full = _size(tiff.series[chosen])
             orientation = _orientation(path, tiff.series[chosen].keyframe)
         pixels = TiffLevel(path, level, chosen)
@@ -114,6 +115,20 @@ def _open_tiff(path: Path, mpp: float | None, level: int, image: int | None) -> 
     size = checked_mpp(path, mpp, stated)
     shrink = full[1] / pixels.shape[2]
     return _lazy(pixels, orientation), None if size is None else size * shrink
+
+
+def _stated(tiff: Any, image: int, path: Path, mpp: float | None) -> float | None:
+    """Return the pixel size that a TIFF states, unless the user gives another, which is then doubted."""
+    try:
+        stated = stated_mpp(tiff, image)
+    except ReadError:
+        if mpp is None:
+            raise
+        return None
+    if mpp is not None and stated is not None and abs(mpp / stated - 1) > _SAME_SCALE:
+        mend = "positions that lie on it hang on it: which of the two is right?"
+        doubt(f"{path} · mpp", f"{mpp:.4g} µm", f"{stated:.4g} µm, as the file states", mend)
+    return stated
 
 
 def _main_image(path: Path, series: Any, image: int | None) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from aivc_graph.errors import ReadError
 from aivc_graph.io.decode_budget import read_bytes
 from aivc_graph.io.matrices import MTX, called, read_10x_h5, read_mtx_folder
+from aivc_graph.tissue.doubt import doubt
 
 log = logging.getLogger(__name__)
 
@@ -65,12 +66,18 @@ def outs_of(path: Path) -> Path:
 
 def spatial_folder(outs: Path) -> Path:
     """Return the folder of positions, pictures and scale factors: ``spatial``, or the run's own if it is flat."""
-    return outs / "spatial" if (outs / "spatial").is_dir() else outs
+    found = called(outs, "spatial")
+    found = outs if found is None or not found.is_dir() else found
+    return found / "spatial" if (found / "spatial").is_dir() else found
 
 
 def _find_positions(spatial: Path) -> Path | None:
+    return next(iter(_all_positions(spatial)), None)
+
+
+def _all_positions(spatial: Path) -> list[Path]:
     found = (called(spatial, f"tissue_positions{tail}.{end}") for end in _POSITIONS for tail in ("", "_list"))
-    return next((path for path in found if path is not None), None)
+    return [path for path in found if path is not None]
 
 
 def positions_file(outs: Path) -> Path:
@@ -82,6 +89,9 @@ def positions_file(outs: Path) -> Path:
         raise ReadError(
             str(outs / "spatial"), f"no positions of spots but {there}", expected, "copy `spatial` of the same run"
         )
+    if others := [path.name for path in _all_positions(spatial_folder(outs)) if path != found]:
+        mend = "are they of one run? Remove the one that is not"
+        doubt(str(found.parent), f"{', '.join(others)} beside {found.name}, which is taken", "one list of spots", mend)
     return found
 
 

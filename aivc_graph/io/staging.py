@@ -13,7 +13,7 @@ from aivc_graph.errors import StoreError
 OTHER = "free space, or choose another place"
 
 
-def check_place(path: Path, *, folder: bool = False) -> None:
+def check_place(path: Path, *, folder: bool = False, mend: str = OTHER) -> None:
     """Raise a `StoreError` now if `path` could not be written later: before hours of work, not after.
 
     What lies there already is not touched; folders above it that are missing are not made yet.
@@ -22,6 +22,8 @@ def check_place(path: Path, *, folder: bool = False) -> None:
     ----------
     folder
         A folder is to be written there, or files into it.
+    mend
+        What the user can do.
     """
     place = Path(os.path.realpath(path))  # a link may lead to what is yet to be made
     above = next(one for one in (place, *place.parents) if os.path.lexists(one))
@@ -32,7 +34,7 @@ def check_place(path: Path, *, folder: bool = False) -> None:
         if not folder and path.is_dir() and not (path / "zarr.json").exists():
             raise StoreError(str(path), "a folder", "a file, or nothing yet", "name another file, or move the folder")
     except OSError as error:
-        raise StoreError(str(path), f"{error.strerror or error}: nothing can be written there", mend=OTHER) from error
+        raise StoreError(str(path), f"{error.strerror or error}: nothing can be written there", mend=mend) from error
 
 
 def file_name(name: str) -> str:

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from aivc_graph.errors import ReadError
 from aivc_graph.io.decode_budget import open_text
-from aivc_graph.io.tables import first_lines, names_of
+from aivc_graph.io.text_layout import TextLayout, layout_of
+from aivc_graph.tissue.naming import names_of
 
 Ints = NDArray[np.int64]
 CELLS = "cellBin"  # the group of a GEF that holds cells
-_COUNTS = ("MIDCount", "MIDCounts", "UMICount", "MIDcount")
+_COUNTS = ("MIDCount", "MIDCounts", "UMICount", "MIDcount", "UMI_count", "umi_count", "UMICounts")
 _CELLS = ("CellID", "cell", "cell_id", "label")
 _NO_CELL = ("0", "-1", "nan", "")
-_HEADER_LINES = 30
 _BLOCK = 5_000_000
 _NM = 1e-3
 
@@ -68,7 +68,7 @@ def gem_molecules(path: Path, bin_size: int, *, by_cell: bool) -> Molecules:
     header = _header_of(path)
     if header is None:
         raise ReadError(str(path), "no such header", "geneID, x, y and MIDCount", "is this a GEM?")
-    line, columns = header
+    columns = header.lines[0]
     count = next(name for name in _COUNTS if name in columns)
     cell = next((name for name in _CELLS if name in columns), None)
     if by_cell and cell is None:
@@ -76,7 +76,7 @@ def gem_molecules(path: Path, bin_size: int, *, by_cell: bool) -> Molecules:
         raise ReadError(str(path), f"columns {', '.join(columns)}", "one of cells, such as CellID", mend)
     name = "geneName" if "geneName" in columns else "geneID"
     used = [*dict.fromkeys(["geneID", name, "x", "y", count, *([cell] if by_cell and cell else [])])]
-    blocks = _blocks(path, line, columns, used)
+    blocks = _blocks(path, header, used)
     parts = [_gathered(block, name, count, cell if by_cell else None, bin_size) for block in blocks]
     return _joined(parts, path, bin_size, by_cell=by_cell)
 
@@ -173,21 +173,19 @@ def _um(stated: Any) -> float | None:
     return None if stated is None or not np.ravel(stated)[0] else float(np.ravel(stated)[0]) * _NM
 
 
-def _header_of(path: Path) -> tuple[int, list[str]] | None:
-    """Return how many lines stand before the first of data, and the names of the columns; `None` if it is no GEM."""
-    for number, fields in enumerate(first_lines(path, _HEADER_LINES)):
-        if not fields or not fields[0].startswith("#"):
-            columns = "\t".join(fields).split("\t")  # split by tabs already, unless comments stood before
-            whole = {"geneID", "x", "y"} <= set(columns) and any(name in columns for name in _COUNTS)
-            return (number + 1, columns) if whole else None
-    return None
+def _header_of(path: Path) -> TextLayout | None:
+    """Return how a GEM is laid out; `None` if it is none."""
+    layout = layout_of(path, 1)
+    columns = [] if layout is None else layout.lines[0]
+    whole = {"geneID", "x", "y"} <= set(columns) and any(name in columns for name in _COUNTS)
+    return layout if whole else None
 
 
-def _blocks(path: Path, skip: int, columns: list[str], used: list[str]) -> Iterator[pd.DataFrame]:
+def _blocks(path: Path, layout: TextLayout, used: list[str]) -> Iterator[pd.DataFrame]:
     options: dict[str, Any] = {
-        "skiprows": skip,
-        "sep": "\t",
-        "names": columns,
+        "skiprows": layout.before + 1,
+        "sep": layout.delimiter,
+        "names": layout.lines[0],
         "usecols": used,
         "dtype": {name: np.int64 if name in ("x", "y", *_COUNTS) else str for name in used},
         "keep_default_na": False,

@@ -1,8 +1,7 @@
-"""Delimited text and Parquet as tables, judged by content: compression, delimiter, header, second header line."""
+"""Delimited text and Parquet as tables, judged by content: compression, layout, header, second header line."""
 
 from __future__ import annotations
 
-import csv
 import gzip
 import re
 import zlib
@@ -16,11 +15,15 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError, unknown_name
-from aivc_graph.io.decode_budget import GZIP_MAGIC, MOST_LINE_BYTES, check_unpacked, open_text
+from aivc_graph.io.decode_budget import GZIP_MAGIC, check_unpacked, open_text
+from aivc_graph.io.text_layout import UTF8, decimal_of, layout_of
 from aivc_graph.tissue.doubt import doubt, tell
+from aivc_graph.tissue.naming import names_of
 
 HDF5_MAGIC = b"\x89HDF"
 PARQUET_MAGIC = b"PAR1"
+# Objects saved by R: XDR and ASCII, one (RDS) or several (RData).
+_R_MAGIC = (b"X\n\0\0\0", b"A\n2\n", b"A\n3\n", b"RDX", b"RDA")
 PACKED_MAGIC = (b"PK\x03\x04", b"BZh", b"\xfd7zX", b"\x28\xb5\x2f\xfd")
 # Broad's Single Cell Portal puts the kind of each column in a second line that starts so.
 SECOND_HEADER = "TYPE"
@@ -35,31 +38,25 @@ POSITION_NAMES = (
     ("pxl_col_in_fullres", "pxl_row_in_fullres"),
 )
 MOST_COLUMNS = 200_000
-# Above this a float no longer holds every whole number, so a name that went through one is another's.
-LAST_EXACT = 2**53
+_TABLE = "a CSV, TSV or Parquet"
 _DAMAGE = (ValueError, OverflowError, OSError, EOFError, zlib.error)
 _BLOCK_VALUES = 2**22
-_LOOKED_AT = 100
-_POINT, _COMMA = re.compile(r"-?\d+\.\d+(?:[eE][-+]?\d+)?"), re.compile(r"-?\d+,\d+(?:[eE][-+]?\d+)?")
 _FORMULA = ("=", "+", "-", "@", "\t", "\n")
-_WHOLE = re.compile(r"^(-?\d+)\.0+$")
-# What a spreadsheet, or R, makes of a long number.
-_ROUNDED = re.compile(r"^\d\.\d+[eE]\+?(?:1[5-9]|2\d)$")
+_THOUSANDS = re.compile(r"\d{1,3}(?:[,. '\u202f\u00a0]\d{3})+")
 
 
 def first_lines(path: Path, n: int = 2) -> list[list[str]]:
     """Return the fields of the first `n` lines of a delimited text, gzipped or not; empty if it is no text.
+
+    Comments and blank lines before the header are passed over.
 
     Examples
     --------
     >>> first_lines(Path("no such file"))
     []
     """
-    lines = _text_lines(path, n)
-    try:
-        return list(csv.reader(lines, delimiter=_delimiter(lines[0]))) if lines else []
-    except csv.Error:
-        return []
+    layout = layout_of(path, n)
+    return [] if layout is None else layout.lines
 
 
 def read_frame(path: Path, *, header: bool | None = True, text: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -86,7 +83,7 @@ def read_frame(path: Path, *, header: bool | None = True, text: tuple[str, ...] 
         with open_text(path) as opened:
             frame = pd.read_csv(opened, **options)
     except _DAMAGE as error:
-        raise ReadError(str(path), f"a damaged table ({error})", mend="copy it again from its source") from error
+        raise _damaged(path, error) from error
     return _with_names(frame, columns, path)
 
 
@@ -102,37 +99,54 @@ def frame_blocks(path: Path, *, text: tuple[str, ...] = ()) -> Iterator[pd.DataF
             for frame in pd.read_csv(opened, chunksize=rows, **options):
                 yield _with_names(frame, columns, path)
     except _DAMAGE as error:
-        raise ReadError(str(path), f"a damaged table ({error})", mend="copy it again from its source") from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ReadError:
+    if isinstance(error, UnicodeDecodeError):
+        return ReadError(str(path), f"letters that are not UTF-8 ({error})", "UTF-8", "write it anew as UTF-8")
+    return ReadError(str(path), f"a damaged table ({error})", mend="copy it again from its source")
 
 
 def _how_to_read(path: Path, header: bool | None, text: tuple[str, ...]) -> tuple[list[str], dict[str, Any]]:
     """Return the names of the columns of a delimited text, and what pandas must be told to read it."""
-    magic = magic_of(path)
-    if magic.startswith(PACKED_MAGIC):
+    if magic_of(path).startswith(PACKED_MAGIC):
         raise ReadError(str(path), "a packed file (zip, bzip2, xz or zstd)", "text, gzipped or not", "unpack it first")
-    first = first_lines(path)
-    if len(first) < 1 + bool(header):
-        raise ReadError(str(path), "no line of text" if not first else "a header without rows", "a CSV, TSV or Parquet")
-    columns = first[0] if header else [str(i) for i in range(len(first[0]))]
-    if len(first) > 1 and len(first[1]) == len(columns) + 1:  # R writes no name above its row names
-        columns = ["", *columns]
+    layout = layout_of(path)
+    if layout is None or len(layout.lines) < 1 + bool(header):
+        raise ReadError(str(path), "no line of text" if layout is None else "a header without rows", _TABLE)
+    first = layout.lines
+    columns = [name.strip() for name in first[0]] if header else [str(i) for i in range(len(first[0]))]
+    if len(first) > 1 and len(first[1]) == len(columns) + 1:
+        # R writes no name above its row names; others end each row with a delimiter.
+        columns = [*columns, ""] if not first[1][-1] else ["", *columns]
     names = {*text, *BARCODE_NAMES, ""}
     if len(columns) > MOST_COLUMNS:
         raise ReadError(str(path), f"{len(columns):,} columns", f"at most {MOST_COLUMNS:,}", "is it a table?")
+    if layout.encoding != UTF8:
+        tell(f"{path}: its letters are read as {layout.encoding}")
     return columns, {
-        "sep": (sep := _delimiter(_text_lines(path, 1)[0])),
-        "decimal": _decimal(path) if sep == ";" else ".",
+        "sep": layout.delimiter,
+        "decimal": decimal_of(path, layout),
+        "encoding": layout.encoding,
+        "skipinitialspace": True,
         "header": None,
-        "skiprows": (1 if header else 0) + (len(first) > 1 and first[1][:1] == [SECOND_HEADER]),
+        "skiprows": layout.before + (1 if header else 0) + (len(first) > 1 and first[1][:1] == [SECOND_HEADER]),
         "low_memory": False,
         "dtype": {i: str for i, name in enumerate(columns) if name in names},
     }
 
 
 def _with_names(frame: pd.DataFrame, columns: list[str], path: Path) -> pd.DataFrame:
+    """Return a table under its names, without the empty column and the empty rows that some programs end it with."""
     if frame.shape[1] != len(columns):
         raise ReadError(str(path), f"rows of {frame.shape[1]} fields", f"{len(columns)}, as the first line has")
-    return frame.set_axis(pd.Index(columns, dtype=object), axis=1)
+    frame = frame.set_axis(pd.Index(columns, dtype=object), axis=1)
+    if len(columns) > 1 and not columns[-1] and frame.iloc[:, -1].isna().all():
+        frame = frame.iloc[:, :-1]
+    if len(frame) and frame.iloc[-1].isna().all():
+        frame = frame[~frame.isna().all(axis=1)]
+    return frame
 
 
 def magic_of(path: Path) -> bytes:
@@ -141,22 +155,29 @@ def magic_of(path: Path) -> bytes:
         return file.read(4)
 
 
-def packed_kind(path: Path) -> str | None:
-    """Return what lies in a packed file that no reader unpacks by itself, `None` if it is none."""
-    magic = magic_of(path)
-    if magic.startswith(GZIP_MAGIC):
-        try:
-            with gzip.open(path) as file:
-                inside = file.read(300)
-        except (OSError, EOFError, zlib.error):
-            return "a damaged gzip"
-        if inside.startswith(HDF5_MAGIC):
-            return "an HDF5 file"
-        return "an archive" if inside[257:262] == b"ustar" else None
-    if magic.startswith(PACKED_MAGIC):
-        return "an archive"
+def foreign_kind(path: Path) -> tuple[str, str] | None:
+    """Return what a file is that no reader reads as it lies there, and what can be done with it; `None` if unknown."""
     with path.open("rb") as file:
-        return "an archive" if file.read(262)[257:] == b"ustar" else None
+        head = file.read(300)
+    name = path.name
+    if not head:
+        return "an empty file", "copy it again from its source"
+    packed = head.startswith(GZIP_MAGIC)
+    if packed:
+        try:
+            with gzip.open(path) as unpacked:
+                head = unpacked.read(300)
+        except (OSError, EOFError, zlib.error):
+            return "a damaged gzip, packed", f"copy {name} again from its source"
+    if head.startswith(_R_MAGIC):
+        return "an object of R", "write it in R as .h5ad (zellkonverter) or as 10x matrix and table of positions"
+    if head.startswith(PACKED_MAGIC[0]) and b"[Content_Types].xml" in head:
+        return "a workbook", "save its sheet as CSV"
+    archive = head.startswith(PACKED_MAGIC) or head[257:262] == b"ustar"
+    if archive or (packed and head.startswith(HDF5_MAGIC)):
+        kind = "an archive" if archive else "an HDF5 file"
+        return f"{kind}, packed", f"unpack {name}, and name what comes out"
+    return None
 
 
 def column_names(path: Path) -> list[str]:
@@ -164,7 +185,7 @@ def column_names(path: Path) -> list[str]:
     from pyarrow import ArrowException, parquet
 
     if magic_of(path) != PARQUET_MAGIC:
-        return (first_lines(path, 1) or [[]])[0]
+        return [name.strip() for name in (first_lines(path, 1) or [[]])[0]]
     try:
         return list(parquet.read_schema(path).names)
     except (ArrowException, OSError):
@@ -201,48 +222,10 @@ def numbers(column: pd.Series, where: str) -> np.ndarray:
     bad = np.isnan(found) & column.notna().to_numpy()
     if bad.any():
         first = int(np.flatnonzero(bad)[0])
-        raise ReadError(f"{where} · column {column.name!r}", f"{column.iloc[first]!r} in row {first + 1}", "numbers")
+        value = column.iloc[first]
+        again = "the header again: two tables one below the other? delete that line" if value == column.name else ""
+        raise ReadError(f"{where} · column {column.name!r}", f"{value!r} in row {first + 1}", "numbers", again)
     return found
-
-
-def names_of(column: pd.Series) -> np.ndarray:
-    """Return a column of names as text ``(row,)``, `None` where there is none; 3.0 reads as ``3``.
-
-    Raises
-    ------
-    ReadError
-        Whole numbers beyond 2⁵³ held or written as floats, whose last digits are lost.
-    """
-    if column.dtype.kind == "f" and (column.abs() > LAST_EXACT).any():
-        first = column[column.abs() > LAST_EXACT].iloc[0]
-        found = f"{first:.0f} and others, held as floats: their last digits are lost"
-        raise ReadError(f"column {column.name!r}", found, "names as text or whole numbers", "write them as text")
-    known = column.notna().to_numpy()
-    text = pd.Series([name_of(value) for value in column[known]], dtype=object)
-    rounded = text.str.fullmatch(_ROUNDED) if len(text) else pd.Series(False, range(0))
-    if rounded.any():
-        found = f"{text[rounded].iloc[0]!r} and others, written as floats: their last digits are lost"
-        raise ReadError(
-            f"column {column.name!r}", found, "names as text or whole numbers", "take the vendor's own file"
-        )
-    if len(text) and text.str.fullmatch(_WHOLE).all():
-        text = text.str.replace(_WHOLE, r"\1", regex=True)
-    names = np.full(len(column), None, dtype=object)
-    names[known] = text.to_numpy()
-    return names
-
-
-def name_of(value: Any) -> str:
-    """Return one name as text.
-
-    Examples
-    --------
-    >>> name_of(3.0), name_of(b"A1"), name_of(7)
-    ('3', 'A1', '7')
-    """
-    if isinstance(value, bytes):
-        return value.decode()
-    return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
 
 
 def labels_of(column: pd.Series) -> np.ndarray:
@@ -262,8 +245,15 @@ def matrix_of(frame: pd.DataFrame, where: str) -> sparse.csr_matrix:
     numeric = np.array([kind.kind in "biuf" for kind in frame.dtypes])
     if not numeric.all():
         bad = [str(name) for name in frame.columns[~numeric]]
+        first = frame.iloc[:, int(np.flatnonzero(~numeric)[0])]
+        value = first[pd.to_numeric(first, errors="coerce").isna() & first.notna()]
+        if len(value) and value.iloc[0] == first.name:
+            numbers(first, where)  # tells of a header in the midst of the rows
+        mend = "list annotation under `columns:`, or drop it from the file"
+        if len(value) and _THOUSANDS.fullmatch(str(value.iloc[0])):
+            mend = f"write numbers without a mark for thousands, as {value.iloc[0]!r} has"
         found = f"{len(bad):,} columns that are not numbers: {', '.join(map(repr, bad[:5]))}"
-        raise ReadError(where, found, "counts", "list annotation under `columns:`, or drop it from the file")
+        raise ReadError(where, found, "counts", mend)
     return sparse.csr_matrix(frame.to_numpy(dtype=np.float32))
 
 
@@ -317,35 +307,3 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         return parquet.read_table(path).to_pandas(ignore_metadata=True)
     except (ArrowException, OSError) as error:
         raise ReadError(str(path), f"a damaged Parquet file ({error})", mend="copy it again from its source") from error
-
-
-def _text_lines(path: Path, n: int) -> list[str]:
-    """Return up to `n` lines of a text, gzipped or not; none if it is no text."""
-    try:
-        with open_text(path) as opened:
-            lines = [opened.readline(MOST_LINE_BYTES) for _ in range(n)]
-        if any(b"\0" in line or len(line) == MOST_LINE_BYTES for line in lines):
-            return []
-        return [line.decode("utf-8-sig").rstrip("\r\n") for line in lines if line]
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError):
-        return []
-
-
-def _decimal(path: Path) -> str:
-    """Return the sign before the decimals of a table parted by semicolons, as most of Europe's are; it is told."""
-    fields = [field for line in first_lines(path, _LOOKED_AT)[1:] for field in line]
-    points, commas = (sum(bool(kind.fullmatch(one)) for one in fields) for kind in (_POINT, _COMMA))
-    if commas and points:
-        found = f"numbers with a decimal comma beside others with a point (first {_first(fields, _COMMA)!r})"
-        raise ReadError(str(path), found, "one of them", "write the table anew")
-    if commas:
-        tell(f"{path}: {_first(fields, _COMMA)!r} and others are read as numbers with a decimal comma")
-    return "." if points else ","
-
-
-def _first(fields: list[str], kind: re.Pattern[str]) -> str:
-    return next(one for one in fields if kind.fullmatch(one))
-
-
-def _delimiter(line: str) -> str:
-    return max(",\t;", key=line.count)

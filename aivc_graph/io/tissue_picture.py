@@ -18,14 +18,23 @@ from aivc_graph.tissue.section import add_slide
 Picture = Literal["hires", "lowres", "none"]
 # A picture this many times as long as the nodes reach, on both sides, is of another scale.
 _ROOM = 3.0
+_SAME_SIZE = 0.02
 
 
-def add_full_picture(tissue: Any, slide: Path, um_per_pixel: float) -> None:
-    """Add the image that Space Ranger was run on, whose pixels the positions count; refuse one of another scale."""
+def add_full_picture(
+    tissue: Any, level: str, outs: Path, slide: Path, factors: dict[str, float], um_per_pixel: float
+) -> None:
+    """Add the image that Space Ranger was run on, whose pixels the positions count; refuse one of another scale.
+
+    One of another size than the run's own picture was made from is doubted, as is one that its nodes do not lie on.
+    """
     pixels, stated = open_slide(slide)
     if stated is not None and not 0.9 < stated / um_per_pixel < 1.1:
         found, expected = f"{stated:.4g} µm a pixel", f"{um_per_pixel:.4g} µm, as the run says"
         raise ReadError(f"{slide} · pixel size", found, expected, "give the image that Space Ranger was run on")
+    _check_picture(pixels.shape, um_per_pixel, positions_um(tissue, level), slide)
+    sizes = _full_sizes(spatial_folder(outs), factors)
+    _check_sizes({**sizes, slide.name: pixels.shape[:0:-1]}, slide)
     add_slide(tissue, pixels, scale_affine(um_per_pixel))
 
 
@@ -68,7 +77,28 @@ def add_tissue_picture(
     pixels, _ = open_slide(path)
     um_per_pixel /= factors[f"tissue_{kind}_scalef"]
     _check_picture(pixels.shape, um_per_pixel, positions_um(tissue, level), path)
+    _check_sizes(_full_sizes(folder, factors), path)
     add_slide(tissue, pixels, scale_affine(um_per_pixel))
+
+
+def _full_sizes(folder: Path, factors: dict[str, float]) -> dict[str, tuple[float, ...]]:
+    """Return how large (x, y) the full image was by each small picture of it and its scale factor [pixels]."""
+    sizes = {}
+    for kind in ("hires", "lowres"):
+        path = called(folder, f"tissue_{kind}_image.png")
+        if path is not None and path.suffix != ".gz" and f"tissue_{kind}_scalef" in factors:
+            pixels, _ = open_slide(path)
+            sizes[path.name] = tuple(n / factors[f"tissue_{kind}_scalef"] for n in pixels.shape[:0:-1])
+    return sizes
+
+
+def _check_sizes(sizes: dict[str, tuple[float, ...]], path: Path) -> None:
+    """Doubt pictures of one run whose full image would have had different sizes."""
+    whole = np.array(list(sizes.values()))
+    if len(whole) > 1 and (np.ptp(whole, axis=0) > _SAME_SIZE * whole.min(axis=0)).any():
+        told = "; ".join(f"{width:,.0f} × {height:,.0f} by {name}" for name, (width, height) in sizes.items())
+        mend = "is one of another run, turned or shrunk, or its scale factor that of another?"
+        doubt(str(path), f"a full image of {told} pixels", "one size", mend)
 
 
 def _check_picture(shape: tuple[int, ...], um_per_pixel: float, xy_um: np.ndarray, path: Path) -> None:

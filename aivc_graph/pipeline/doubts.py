@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from aivc_graph import names
-from aivc_graph.config import TaskConfig
+from aivc_graph.config import SourceConfig, TaskConfig
 from aivc_graph.errors import TissueError
 from aivc_graph.io.embeddings import EmbeddingTable
+from aivc_graph.io.reading import recognise
 from aivc_graph.splits.design import labels_of, levels_of, split_design
 from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS, Duplicate
 from aivc_graph.tissue.label_agreement import check_labels
@@ -20,6 +21,7 @@ from aivc_graph.tissue.section import metadata_of
 ONCE = "each piece of tissue once"
 # Registrations that look at what the tissue holds; the others know where it lies.
 FITTED = {"intensity"}
+_PICTURES = ("hires", "lowres")
 MEND = "drop one of the two, or it counts twice"
 
 
@@ -46,8 +48,14 @@ def doubts_of_slides(task: TaskConfig) -> list[str]:
     return [
         str(TissueError(f"{section.name} · slide", "no `task.features`", "features", mend))
         for section in task.sections
-        if any(one.reader == names.SLIDE or one.options.get(names.SLIDE) for one in section.sources)
+        if any(_brings_slide(one) for one in section.sources)
     ]
+
+
+def _brings_slide(source: SourceConfig) -> bool:
+    """Say whether the user named a slide: as a source, or by an option of one."""
+    named = source.options.get(names.SLIDE) or source.options.get("picture") or source.options.get("image") in _PICTURES
+    return bool(named) or (source.reader or recognise(source.path)) == names.SLIDE
 
 
 def doubts_of_descriptions(task: TaskConfig, sections: Sequence[Any]) -> list[str]:

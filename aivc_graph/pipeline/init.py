@@ -42,7 +42,7 @@ def init(folder: Path, out: Path | None = None) -> dict[str, Any]:
     if out.exists():
         with locked(out):  # which takes away the lock of one that was killed
             _refuse_taken(out)
-    check_place(out)
+    check_place(out, mend="name a file elsewhere by --out")
     sections, passed = look(folder)
     text = "\n".join(_lines(sections, folder, out)) + "\n"
     with staged(out) as beside:

@@ -16,7 +16,7 @@ from aivc_graph import names
 from aivc_graph.config import SectionConfig
 from aivc_graph.errors import AivcError, Faults, ReadError
 from aivc_graph.io.any_rows import layer_hint
-from aivc_graph.io.reading import READERS, recognise
+from aivc_graph.io.reading import READERS, recognise, recognising
 from aivc_graph.io.rows import AbstractRowsReader, Rows
 from aivc_graph.pipeline.build import read_sections
 from aivc_graph.tissue.doubt import doubts_heard
@@ -84,7 +84,7 @@ def look(folder: Path) -> tuple[list[Found], list[Path]]:
     sections = []
     for found in _named(_grouped(folder, sources)):
         log.info("reading %s (%s)", found.name, ", ".join(source.reader for source in found.sources))
-        sections.append(_tried(_with_options(found)))
+        sections += _read_or_parted(found)
     options = [value for one in sections for source in one.sources for value in source.options.values()]
     used = {value for value in options if isinstance(value, Path)}
     return sections, [path for path in passed if path not in used]
@@ -92,18 +92,19 @@ def look(folder: Path) -> tuple[list[Found], list[Path]]:
 
 def _recognised(folder: Path, passed: list[Path]) -> Iterator[Source]:
     """Yield what a reader recognises at or below `folder`, which is not looked into; other data go to `passed`."""
-    waiting, seen = [(folder, 0)], 0
-    while waiting and seen < MOST_ENTRIES:
+    waiting, seen = [(folder, 0)], set[Path]()
+    while waiting and len(seen) < MOST_ENTRIES:
         path, depth = waiting.pop(0)
-        seen += 1
+        if path.resolve() in seen:
+            continue  # a link to what was looked at, or above it
+        seen.add(path.resolve())
         if (path / FACTS).exists() or (path / "levels").is_dir():
             continue  # a run, or a graph store
-        name = next((name for name in READERS if READERS[name].recognises(path)), None)
+        name = recognising(path)
         if name is not None:
             yield Source(path, name)
         elif path.is_dir() and depth < DEEPEST:
-            inside = sorted(p for p in path.iterdir() if not p.name.startswith(".") and not p.is_symlink())
-            waiting += [(p, depth + 1) for p in inside]
+            waiting += [(p, depth + 1) for p in sorted(path.iterdir()) if not p.name.startswith(".")]
         elif path.is_file() and set(path.suffixes[-2:]) & DATA:
             passed.append(path)
 
@@ -301,6 +302,20 @@ def _tried(found: Found) -> Found:
             except AivcError:
                 pass
         return replace(found, unclear=tuple(dict.fromkeys((*found.unclear, said))), read=False)
+
+
+def _read_or_parted(found: Found) -> list[Found]:
+    """Return what lies in one folder as a section; what cannot be one, as a section each of those that can be read."""
+    whole = _tried(_with_options(found))
+    measured = [source for source in found.sources if source.reader != names.SLIDE]
+    if whole.read or len(measured) < 2:
+        return [whole]
+    parts = [_tried(_with_options(Found(f"{found.name}-{_stem(one.path)}", [one]))) for one in measured]
+    if not any(part.read for part in parts):
+        return [whole]
+    others = [source.path.name for source in found.sources if source not in measured]
+    unclear = "which of the sections of this folder belong together" + (f", and {', '.join(others)}" if others else "")
+    return [replace(part, unclear=(unclear, *part.unclear)) for part in parts]
 
 
 def _read(found: Found) -> Found:

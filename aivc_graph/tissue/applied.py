@@ -16,6 +16,7 @@ from aivc_graph.tissue.condition_table import BY_PART, TARGETS, as_conditions
 from aivc_graph.tissue.conditions import JOIN, Conditions, read_conditions
 from aivc_graph.tissue.intervention import Intervention
 from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS, Kind
+from aivc_graph.tissue.naming import names_of
 from aivc_graph.tissue.section import metadata_of
 
 # Joins the SMILES of a combination; it is in no SMILES, where "+" is a charge.
@@ -188,7 +189,7 @@ def _check_amounts(table: pd.DataFrame, where: str) -> None:
 
 
 def _kinds(column: pd.Series, given: KindColumn, where: str) -> np.ndarray:
-    text = column.astype(str)
+    text = pd.Series(names_of(column), column.index).astype(str)
     unknown = sorted(set(text) - set(given.values))
     if unknown:
         raise unknown_name(TissueError, f"{where} · kind", f"value in {given.column!r}", unknown[0], given.values)

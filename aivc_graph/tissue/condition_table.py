@@ -10,6 +10,7 @@ import pandas as pd
 from aivc_graph.errors import TissueError, unknown_name
 from aivc_graph.names import CONDITION, CONTEXT, DOSE, HOURS, SMILES
 from aivc_graph.tissue.conditions import JOIN, Condition, canonical, is_control, read_conditions
+from aivc_graph.tissue.naming import names_of
 
 TARGETS = "targets"
 BY_PART = (DOSE, HOURS, SMILES)
@@ -61,7 +62,7 @@ def as_conditions(
         out[name] = pd.Series([row[name] for row in rows], index=table.index, dtype=object)
     out.insert(0, CONDITION, pd.Series([canonical(parts) for parts in out[TARGETS]], index=table.index, dtype=object))
     if CONTEXT in table:
-        out[CONTEXT] = table[CONTEXT].astype(str).to_numpy()
+        out[CONTEXT] = names_of(table[CONTEXT]).astype(str)
     return out
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aivc_graph.errors import Faults, TissueError, unknown_name
+from aivc_graph.tissue.naming import names_of
 
 CONTROL = "control"
 JOIN = "+"
@@ -20,11 +21,17 @@ JOIN = "+"
 _SPELLINGS = """
     control controls ctrl ctl ntc nt nontargeting nontargetingcontrol safetargeting safetargetingcontrol negctrl
     negativecontrol scramble scrambled dmso vehicle vehiclecontrol pbs saline mock none untreated unstimulated
-    unperturbed wt wildtype
+    unperturbed wt wildtype sgctrl sgcontrol sgnt sictrl sicontrol shctrl shcontrol emptyvector notreatment nosite
+    intergenic safeharbor media water h2o sham
 """
 CONTROL_SPELLINGS = frozenset(_SPELLINGS.split())
+# Guides that are controls are numbered, vehicles stand with their share; WT1 and the like are genes.
+_NUMBERED = re.compile(
+    r"(?:ctrl|controls?|ntc|(?:nontargeting|safetargeting)(?:control|guide)?|neg(?:ative)?(?:ctrl|control)|scrambled?"
+    r"|intergenic|nosite)\d+|(?:dmso|pbs|vehicle)(?:\d*\.\d+%?|\d+%)"
+)
 # What also joins names, where the user says so by `separator`.
-_OTHER_JOINS = ("_", "|", ";", "&", ",", "/")
+_OTHER_JOINS = ("_", "|", ";", "&", ",", "/", "--", "-", ":", ".", " and ", " x ", "~")
 _QUOTED = re.compile(r'\s*"((?:[^"]|"")*)"\s*')
 _BRACKETS = {")": "(", "]": "[", "}": "{"}
 
@@ -108,14 +115,16 @@ def parts_of(condition: str, separator: str | None = JOIN, control: Collection[s
 def is_control(name: str, control: Collection[str] = ()) -> bool:
     """Say whether a name stands for nothing done: one of `control`, or a spelling that screens use.
 
-    Case, spaces, ``-`` and ``_`` do not matter.
+    Case, spaces, ``-`` and ``_`` do not matter, nor the number of a guide that is one of several controls.
 
     Examples
     --------
     >>> is_control("Non-Targeting"), is_control("AAVS1"), is_control("AAVS1", ["aavs1"])
     (True, False, True)
     """
-    return _folded(name) in CONTROL_SPELLINGS or _folded(name) in {_folded(one) for one in control}
+    folded = _folded(name)
+    usual = folded in CONTROL_SPELLINGS or _NUMBERED.fullmatch(folded) is not None
+    return usual or folded in {_folded(one) for one in control}
 
 
 def read_condition(text: str, separator: str | None = JOIN, control: Collection[str] = ()) -> Condition:
@@ -170,7 +179,7 @@ def read_conditions(
     controls = (control,) if isinstance(control, str) else tuple(control)
     values = pd.Series(column)
     _check_values(values, where)
-    text = values.astype(str)
+    text = pd.Series(names_of(values), values.index)
     faults, known = Faults(TissueError), {}
     for one in sorted(set(text)):
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
@@ -13,6 +14,7 @@ from aivc_graph.errors import TissueError, unknown_name
 from aivc_graph.settings import Settings
 from aivc_graph.tissue.frame import positions_um
 from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS, Kind
+from aivc_graph.tissue.naming import names_of
 from aivc_graph.tissue.section import metadata_of
 
 
@@ -174,7 +176,7 @@ def treated(section: Any, intervention: Intervention) -> dict[str, NDArray[np.bo
     level = names.CELL if names.CELL in section.shapes else names.PATCH
     if where.column not in cells:
         raise unknown_name(TissueError, _place(section, intervention), "column", str(where.column), cells.columns)
-    values = cells[where.column].astype(str)
+    values = pd.Series(names_of(cells[where.column]), cells.index).astype(str)
     if not (values == where.equals).any():
         raise unknown_name(
             TissueError, _place(section, intervention), str(where.column), str(where.equals), set(values)

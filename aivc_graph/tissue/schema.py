@@ -141,12 +141,13 @@ def _check_level(section: Any, level: str, where: str, faults: Faults) -> None:
     # Regions are windows of our own, as coarse as the user wants them.
     spacing = float("nan") if level == names.REGION else spacing_um(positions_um(section, level))
     if not np.isnan(spacing) and not SPACING_UM[0] * 0.95 <= spacing <= SPACING_UM[1]:
-        faults.add(
-            where,
-            f"a median nearest-neighbour distance of {spacing:.3g} µm",
-            f"{SPACING_UM[0]:g}–{SPACING_UM[1]:g} µm",
-            "are the positions in pixels? give the right `um_per_unit`",
-        )
+        mend = "are the positions in pixels? give the right `um_per_unit`"
+        if spacing < SPACING_UM[0]:
+            mend += (
+                "; or do several sections lie on top of each other? read one at a time, or part them by `sections_by:`"
+            )
+        found, expected = f"a median nearest-neighbour distance of {spacing:.3g} µm", "{:g}–{:g} µm".format(*SPACING_UM)
+        faults.add(where, found, expected, mend)
 
 
 def _describe_level(section: Any, level: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from aivc_graph import names
 from aivc_graph.errors import Faults, TissueError, unknown_name
 from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.frame import Matrix, apply_affine, diameters_um, is_dissociated, place, positions_um
+from aivc_graph.tissue.naming import name_of
 
 MIN_OVERLAP = 0.95
 SUFFIX = r"-\d+$"
@@ -123,13 +124,19 @@ def add_outlines(section: Any, level: str, barcodes: ArrayLike, polygons: ArrayL
     index = pd.Index(np.asarray(barcodes).astype(str), name=names.BARCODE)
     nodes = section.shapes[level].index.get_indexer(index)
     here = nodes >= 0
+    where = f"{metadata_of(section)['section']} · {level}"
+    if here.sum() < MIN_OVERLAP * len(section.shapes[level]):
+        known, first = section.shapes[level].index, ", ".join(map(repr, index[:1]))
+        found = f"outlines of {int(here.sum()):,} of {len(known):,} nodes, the first of {first}"
+        mend = f"are both of one run? a node is called {known[0]!r}; those without count as circles"
+        doubt(f"{where} · outlines", found, f"≥ {MIN_OVERLAP:.0%}", mend)
     if not here.any():
         return
     chosen = np.asarray(polygons, dtype=object)[here]
     centres = apply_affine(shapely.get_coordinates(shapely.centroid(chosen)), to_um)
     off = float(np.median(np.linalg.norm(centres - positions_um(section, level)[nodes[here]], axis=1)))
     if off > _OFF_DIAMETERS * float(np.median(diameters_um(section, level))):
-        where, mend = f"{metadata_of(section)['section']} · {level}", "are they of these nodes, and in this unit?"
+        mend = "are they of these nodes, and in this unit? `outlines: false` reads without them"
         raise TissueError(where, f"outlines {off:,.4g} µm off, at the median", "outlines around their nodes", mend)
     kind, corners, offsets = shapely.to_ragged_array(chosen)
     element = names.outlines_name(level)
@@ -269,7 +276,7 @@ def only_value(section: Any, column: str) -> str:
     if not found:
         known = sorted({str(name) for shapes in section.shapes.values() for name in shapes.columns})
         raise unknown_name(TissueError, where, "column", column, known)
-    values = sorted({f"{value:g}" if isinstance(value, float) else str(value) for one in found for value in one})
+    values = sorted({name_of(value) for one in found for value in one})
     if len(values) != 1 or any(one.isna().any() for one in found):
         found_values = f"{len(values)} values, such as {', '.join(map(repr, values[:3]))}"
         raise TissueError(where, found_values, "one for the section", "name this column in `sections_by:` too")
@@ -328,6 +335,9 @@ def _stripped(barcodes: pd.Index, where: str) -> pd.Index:
 def _suffix_hint(rows: pd.Index, keys: pd.Index) -> str:
     bare = rows.str.replace(SUFFIX, "", regex=True)
     if bare.isin(keys.str.replace(SUFFIX, "", regex=True)).mean() < MIN_OVERLAP:
+        alone = rows[~rows.isin(keys)]
+        if len(alone) < len(rows):
+            return f"none such as {alone[0]!r} has one: is the list of positions whole, and of the same run?"
         return f"compare {rows[0]!r} with {keys[0]!r}: do both files belong to this section?"
     if bare.has_duplicates:
         ends = ", ".join(sorted(set(rows.str.extract(f"({SUFFIX})")[0].dropna())))

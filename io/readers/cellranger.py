@@ -17,8 +17,10 @@ from aivc_graph.io.options import GeneOptions
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.rows import AbstractTableReader, Rows
 from aivc_graph.io.spaceranger_folder import is_outs
-from aivc_graph.io.tables import BARCODE_NAMES, names_of, read_frame
-from aivc_graph.tissue.section import MIN_OVERLAP, add_cells, new_section
+from aivc_graph.io.tables import BARCODE_NAMES, read_frame
+from aivc_graph.tissue.naming import names_of
+from aivc_graph.tissue.doubt import tell
+from aivc_graph.tissue.section import MIN_OVERLAP, SUFFIX, add_cells, new_section
 
 LIBRARY = "library"
 # Xenium's matrix, whose cells have positions in a file beside it.
@@ -87,10 +89,16 @@ def _known_of(path: Path, cells: pd.Index) -> pd.DataFrame:
     table = read_frame(path)
     barcode = next((name for name in (*BARCODE_NAMES, "Barcode") if name in table), table.columns[0])
     named = pd.Index(names_of(table[barcode]).astype(str))
-    if named.has_duplicates:
-        raise ReadError(str(path), f"cell {named[named.duplicated()][0]!r} twice", "one row a cell", "drop one of them")
     share = float(named.isin(cells).mean())
+    bare = cells.str.replace(SUFFIX, "", regex=True)
+    one_library = len(set(cells.str.extract(f"({SUFFIX})")[0])) == 1
+    if share < MIN_OVERLAP and one_library and named.str.replace(SUFFIX, "", regex=True).isin(bare).any():
+        tell(f"{path}: joined by barcodes without their suffix ({cells[0]!r} and {named[0]!r})")
+        named, cells = named.str.replace(SUFFIX, "", regex=True), bare
+        share = float(named.isin(cells).mean())
     if share < MIN_OVERLAP:
         mend = f"a cell is called {cells[0]!r} in the matrix and {named[0]!r} here"
         raise ReadError(str(path), f"{share:.1%} of its cells in the matrix", f"≥ {MIN_OVERLAP:.0%}", mend)
+    if named.has_duplicates:
+        raise ReadError(str(path), f"cell {named[named.duplicated()][0]!r} twice", "one row a cell", "drop one of them")
     return table.set_index(named).drop(columns=barcode).reindex(cells).reset_index(drop=True)

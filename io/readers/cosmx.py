@@ -16,15 +16,17 @@ from aivc_graph import names
 from aivc_graph.errors import ReadError
 from aivc_graph.io.flat_files import CELLS, COUNTS, SLIDE, AbstractFlatFilesReader, Files, FlatRows, known_areas
 from aivc_graph.io.intake import check_totals
+from aivc_graph.io.lattice import check_scale
 from aivc_graph.io.matrices import count_table
-from aivc_graph.io.molecules import MoleculeColumns, lazy_molecules
+from aivc_graph.io.molecules import MoleculeColumns, add_molecules
 from aivc_graph.io.outlines import polygons_of
 from aivc_graph.io.reading import READERS
-from aivc_graph.io.tables import column_names, names_of, need_columns, numbers, read_frame
+from aivc_graph.io.tables import column_names, need_columns, numbers, read_frame
+from aivc_graph.tissue.naming import names_of
 from aivc_graph.io.wide_table import read_wide
 from aivc_graph.tissue.doubt import doubt, tell
 from aivc_graph.tissue.frame import scale_affine
-from aivc_graph.tissue.section import add_outlines, add_transcripts
+from aivc_graph.tissue.section import add_outlines
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +104,7 @@ class CosMxReader(AbstractFlatFilesReader):
         barcodes = pd.Index(_named(cells, keys, files[CELLS]))
         check_totals(table, cells.set_axis(barcodes), _TOTALS, str(files[COUNTS]))
         um = self._um_per_px(cells, files)
+        check_scale(um, _um_by_areas(cells), "Area.um2 beside Area", where)
         cells = cells.assign(**{SLIDE: slide} | _areas(cells, um, where))
         xy = _places(cells, where)
         return FlatRows(barcodes, cells, xy, table, where, um_per_unit=um, files=files, keys=keys)
@@ -119,14 +122,15 @@ class CosMxReader(AbstractFlatFilesReader):
         if self.transcripts and MOLECULES in files:
             there = _number_column(column_names(files[MOLECULES]), files[MOLECULES])
             keys = tuple(there if name == NUMBER else name for name in rows.keys)
-            genes = tissue.tables[names.table_name(names.CELL, names.RNA)].var_names
             columns = MoleculeColumns(*_CORNER, "target", keys, no_cell=("0",))
-            add_transcripts(tissue, lazy_molecules(files[MOLECULES], columns, genes), to_um)
+            add_molecules(tissue, files[MOLECULES], columns, to_um, whole=not self.keep)
 
     def _um_per_px(self, cells: pd.DataFrame, files: Files) -> float:
+        stated = _stated_um_per_px(files[FIELDS]) if FIELDS in files else None
         if self.um_per_unit is not None:
+            check_scale(self.um_per_unit, stated, files[FIELDS].name if stated else "", str(files[CELLS]))
             return self.um_per_unit
-        if FIELDS in files and (stated := _stated_um_per_px(files[FIELDS])) is not None:
+        if stated is not None:
             log.info("%s: %.5f µm a pixel", files[FIELDS], stated)
             return stated
         where = f"{files[CELLS]} · um_per_unit"
@@ -216,6 +220,15 @@ def _places(cells: pd.DataFrame, where: str) -> np.ndarray:
         found = f"{', '.join(LOCAL)} of {cells[FOV].nunique():,} fields, each in a frame of its own"
         raise ReadError(where, found, " and ".join(GLOBAL), "take the metadata that has global positions")
     return np.column_stack([numbers(cells[name], where) for name in LOCAL])
+
+
+def _um_by_areas(cells: pd.DataFrame) -> float | None:
+    """Return the microns a pixel by areas that stand there in both units, or `None`."""
+    if not {"Area", "Area.um2"} <= set(cells):
+        return None
+    ratio = pd.to_numeric(cells["Area.um2"], errors="coerce") / pd.to_numeric(cells["Area"], errors="coerce")
+    ratio = ratio[np.isfinite(ratio) & (ratio > 0)]
+    return float(np.sqrt(ratio.median())) if len(ratio) else None
 
 
 def _areas(cells: pd.DataFrame, um_per_px: float, where: str) -> dict[str, np.ndarray]:

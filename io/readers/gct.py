@@ -22,7 +22,8 @@ from aivc_graph.io.matrices import count_table
 from aivc_graph.io.options import GeneOptions, SymbolOptions
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.rows import AbstractTableReader, Rows
-from aivc_graph.io.tables import first_lines, need_columns
+from aivc_graph.io.tables import need_columns
+from aivc_graph.io.text_layout import text_lines
 from aivc_graph.tissue.doubt import tell
 from aivc_graph.tissue.section import add_cells, new_section
 
@@ -65,8 +66,8 @@ class GctReader(GeneOptions, SymbolOptions, AbstractTableReader):
     def recognises(cls, path: Path) -> bool:
         if "0" in hdf5_names(path):
             return True
-        lines = first_lines(path, 2) if path.is_file() else []
-        return len(lines) == 2 and "\t".join(lines[0]).strip() in _VERSIONS
+        lines = text_lines(path, 2)[1] if path.is_file() else []
+        return len(lines) == 2 and lines[0].strip() in _VERSIONS
 
     def rows(self, path: Path) -> Rows:
         if hdf5_names(path):
@@ -119,7 +120,7 @@ def _guarded(path: Path, read: Callable[[Path], Parts]) -> Parts:
 
 def _read_gct(path: Path) -> Parts:
     """Return annotation of genes and of profiles, and values ``(profile, gene)``."""
-    version, sizes = ("\t".join(line).strip() for line in first_lines(path, 2))
+    version, sizes = (line.strip() for line in text_lines(path, 2)[1])
     n = [int(one) for one in sizes.split()] + [1, 0]
     n_genes, n_profiles, n_row, n_column = n[:4]
     options: dict[str, Any] = {"sep": "\t", "header": None, "dtype": str, "quoting": 3, "keep_default_na": False}

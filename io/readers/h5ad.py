@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from pydantic import Field
+from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError
-from aivc_graph.io.anndata_rows import layers_of, named_features, positions_of, values_of
-from aivc_graph.io.any_rows import AbstractAnyRowsReader, no_positions
+from aivc_graph.io.anndata_rows import layers_of_counts, named_features, positions_of, values_of
+from aivc_graph.io.any_rows import TYPES, AbstractAnyRowsReader, no_positions
+from aivc_graph.io.ground import ARRAY
 from aivc_graph.io.h5ad_file import read_anndata
 from aivc_graph.io.hdf5_guard import hdf5_names
-from aivc_graph.io.lattice import um_per_unit_of_array, visium_array_um
-from aivc_graph.io.options import LayerOptions, SymbolOptions
+from aivc_graph.io.lattice import DRAWN_SPOT_UM, SAME_CIRCLE, check_scale, given_or, um_per_unit_of_array, visium_array_um
+from aivc_graph.io.matrices import count_table
+from aivc_graph.io.options import LayerOptions, PositionOptions, SymbolOptions
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.rows import Rows
-from aivc_graph.io.tables import numbers
+from aivc_graph.io.tables import POSITION_NAMES, need_columns, numbers, position_columns
+from aivc_graph.tissue.doubt import tell
 from aivc_graph.tissue.schema import check_counts
 
-ARRAY = ("array_row", "array_col")
+
+@dataclass(frozen=True)
+class H5adRows(Rows):
+    """Rows of an AnnData, with the scale that its record of the picture tells [µm a unit], if it has one."""
+
+    by_picture: float | None = None
 
 
 @READERS.register("h5ad", expects="an AnnData file (.h5ad) with positions in obsm, or of dissociated cells")
-class H5adReader(LayerOptions, SymbolOptions, AbstractAnyRowsReader):
+class H5adReader(LayerOptions, SymbolOptions, PositionOptions, AbstractAnyRowsReader):
     """Reads an AnnData file as one level, joined by its own ``obs_names``.
 
     Parameters
     ----------
     spatial_key
         Positions ``(row, 2)`` in ``obsm``; of a table there, its columns x and y.
+    x, y
+        Columns of ``obs`` with the positions instead; a usual pair of them is taken, and told, where ``obsm`` has none.
     um_per_unit
         Microns a unit of these; by default from ``array_row`` and ``array_col``, which Visium's 100 µm array has.
     beside
@@ -59,18 +74,47 @@ class H5adReader(LayerOptions, SymbolOptions, AbstractAnyRowsReader):
 
     def rows(self, path: Path) -> Rows:
         data = read_anndata(path)
-        xy = no_positions(data.n_obs) if self.dissociated else positions_of(data, self.spatial_key, str(path))
+        xy = no_positions(data.n_obs) if self.dissociated else self._positions(data, str(path))
         dense = self.values != "counts"
-        counts = values_of(data, str(path), self.layer, self.symbols, dense=dense)
+        if self.values == TYPES:  # a file of types need hold nothing else
+            no_genes = pd.DataFrame(index=pd.Index([], dtype=str))
+            counts = count_table(sparse.csr_matrix((data.n_obs, 0), dtype=np.float32), data.obs_names, no_genes)
+        else:
+            counts = values_of(data, str(path), self.layer, self.symbols, dense=dense)
         beside: dict[str, Any] = {one: _beside(path.parent / name) for one, name in self.beside.items()}
-        return Rows(data.obs_names, data.obs, xy, counts, f"{path} · obs", tuple(layers_of(data)), beside)
+        where, layers = f"{path} · obs", layers_of_counts(data)
+        return H5adRows(data.obs_names, data.obs, xy, counts, where, layers, beside, _um_by_picture(data))
 
     def scale(self, rows: Rows, path: Path) -> float | None:
-        if self.um_per_unit is not None or self.level != names.PATCH or not set(ARRAY) <= set(rows.columns):
+        if self.level != names.PATCH:
             return self.um_per_unit
-        array = visium_array_um(*(numbers(rows.columns[c], rows.where) for c in ARRAY))
-        finite = np.isfinite(array).all(axis=1) & np.isfinite(rows.xy).all(axis=1)
-        return um_per_unit_of_array(array[finite], rows.xy[finite, :2], str(path))
+        if set(ARRAY) <= set(rows.columns):
+            array = visium_array_um(*(numbers(rows.columns[c], rows.where) for c in ARRAY))
+            finite = np.isfinite(array).all(axis=1) & np.isfinite(rows.xy).all(axis=1)
+            by_array = partial(um_per_unit_of_array, array[finite], rows.xy[finite, :2], str(path))
+            return given_or(self.um_per_unit, by_array, "the array of the spots", str(path))
+        if self.um_per_unit is not None and isinstance(rows, H5adRows):
+            check_scale(self.um_per_unit, rows.by_picture, "spot_diameter_fullres", str(path), SAME_CIRCLE)
+        return self.um_per_unit
+
+    def _positions(self, data: Any, where: str) -> Any:
+        usual = any(set(pair) <= set(data.obs) for pair in POSITION_NAMES)
+        if self.x is None and (self.spatial_key in data.obsm or "spatial_key" in self.model_fields_set or not usual):
+            return positions_of(data, self.spatial_key, where)
+        axes = (str(self.x), str(self.y))
+        if self.x is None:
+            axes = position_columns(data.obs, f"{where} · obs")
+            tell(f"{where}: positions are the columns {', '.join(axes)} of obs; `x:` and `y:` name others")
+        need_columns(data.obs, axes, f"{where} · obs")
+        return np.column_stack([numbers(data.obs[axis], f"{where} · obs") for axis in axes])
+
+
+def _um_by_picture(data: Any) -> float | None:
+    """Return the microns a unit by the diameter that the record of the one picture gives a spot of Visium."""
+    pictures = data.uns.get("spatial")
+    factors = [one.get("scalefactors") for one in pictures.values() if isinstance(one, Mapping)] if isinstance(pictures, Mapping) else []
+    drawn = [one["spot_diameter_fullres"] for one in factors if isinstance(one, Mapping) and "spot_diameter_fullres" in one]
+    return DRAWN_SPOT_UM / float(drawn[0]) if len(drawn) == 1 and float(drawn[0]) > 0 else None
 
 
 def _beside(path: Path) -> Any:

@@ -18,6 +18,7 @@ from aivc_graph.io.intensity_files import (
     CELLS,
     CENTRES,
     IMAGES,
+    MARKERS,
     is_intensity_folder,
     is_intensity_table,
     layers_of_markers,
@@ -26,12 +27,13 @@ from aivc_graph.io.intensity_files import (
     read_intensities,
     stated_um_per_pixel,
 )
-from aivc_graph.io.lattice import stated_um_per_unit
+from aivc_graph.io.lattice import check_scale, stated_um_per_unit
 from aivc_graph.io.matrices import count_table
 from aivc_graph.io.options import PositionOptions
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.rows import AbstractRowsReader, Rows, or_fault
-from aivc_graph.io.tables import names_of, need_columns, numbers
+from aivc_graph.io.tables import need_columns, numbers
+from aivc_graph.tissue.naming import names_of
 from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.schema import spacing_um
 from aivc_graph.tissue.section import add_observation
@@ -110,7 +112,10 @@ class IntensityTableReader(PositionOptions, AbstractRowsReader):
         xy = np.column_stack([numbers(table[name], where) for name in (x, y)])
         image = self._image(table, where)
         barcodes = _barcodes(table, image, where)
-        um = self.um_per_unit if self.um_per_unit is not None else stated_um_per_pixel(path)
+        um = stated_um_per_pixel(path)
+        if self.um_per_unit is not None:
+            check_scale(self.um_per_unit, um, "the registered picture", where)
+            um = self.um_per_unit
         columns = self._columns(table, path, um, xy)
         values = np.column_stack([numbers(table[name], where) for name in columns.values()]).astype(np.float32)
         markers = count_table(values, barcodes, pd.DataFrame(index=pd.Index(list(columns))))
@@ -190,6 +195,10 @@ class IntensityTableReader(PositionOptions, AbstractRowsReader):
         if twice := sorted({name for name in found if found.count(name) > 1}):
             raise ReadError(where, f"marker {twice[0]!r} twice", "each once", "rename or drop one of them")
         listed = [name for name in named_markers(path) if name in found]
+        if listed and (others := [name for name in found if name not in listed]):
+            told = f"{len(others):,} columns that look like markers and are not listed: {', '.join(others[:6])}"
+            mend = "they are left out; name what is wanted as `markers:`"
+            doubt(f"{where} · {MARKERS}", told, "all markers", mend)
         layers = {} if listed else layers_of_markers(found)
         if self.layer is not None and self.layer not in layers:
             raise unknown_name(ReadError, where, "layer", self.layer, layers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from aivc_graph import names
 from aivc_graph.errors import ReadError
 from aivc_graph.io.intake import Keep, add_counts, kept_rows
 from aivc_graph.io.labels import join_labels
-from aivc_graph.io.lattice import stated_um_per_unit, um_per_unit_of_array
+from aivc_graph.io.lattice import given_or, stated_um_per_unit, um_per_unit_of_array
 from aivc_graph.io.matrices import count_table
 from aivc_graph.io.options import CountOptions, Positive
 from aivc_graph.io.painting import paint_boxes
@@ -133,10 +134,10 @@ class LegacySTReader(CountOptions, AbstractReader):
         array = np.column_stack([numbers(spots[c], where) for c in ("x", "y")])
         xy = np.column_stack([numbers(spots[c], where) for c in ("pixel_x", "pixel_y")])
         _check_finite(array, where)
-        scale = self.um_per_unit
-        if scale is None:
-            finite = np.isfinite(xy).all(axis=1)
-            scale = um_per_unit_of_array(array[finite] * self.pitch_um, xy[finite], where)
+        finite = np.isfinite(xy).all(axis=1)
+        places = array[finite] * self.pitch_um
+        by_array = partial(um_per_unit_of_array, places, xy[finite], where)
+        scale = given_or(self.um_per_unit, by_array, "the array of the spots", where)
         return _named(array), array, xy, stated_um_per_unit(scale, xy, where)
 
 

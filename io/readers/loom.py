@@ -12,16 +12,19 @@ from aivc_graph.errors import ReadError
 from aivc_graph.io.any_rows import NO_PLACES, AbstractAnyRowsReader, NoPositions, no_positions
 from aivc_graph.io.hdf5_guard import check_hdf5, hdf5_names
 from aivc_graph.io.matrices import count_table
-from aivc_graph.io.options import LayerOptions
+from aivc_graph.io.options import LayerOptions, PositionOptions
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.rows import Rows
-from aivc_graph.io.tables import names_of, need_columns, numbers
+from aivc_graph.io.tables import POSITION_NAMES, need_columns, numbers, position_columns
+from aivc_graph.tissue.naming import names_of
 
 _GENES_AT_ONCE = 512
+_BARCODES = ("CellID", "obs_names", "cell_names", "Barcode", "barcode")
+_GENES, _IDS = ("Gene", "var_names", "gene_names", "gene_symbols", "Accession"), "Accession"
 
 
 @READERS.register("loom", expects="a loom file: HDF5 with matrix, row_attrs and col_attrs")
-class LoomReader(LayerOptions, AbstractAnyRowsReader):
+class LoomReader(LayerOptions, PositionOptions, AbstractAnyRowsReader):
     """Reads a loom file, whose columns are the cells, as one level.
 
     osmFISH of the mouse somatosensory cortex (doi:10.1038/s41592-018-0175-z) has 0.065 µm a pixel: its ``size_um2`` is
@@ -30,9 +33,9 @@ class LoomReader(LayerOptions, AbstractAnyRowsReader):
     Parameters
     ----------
     x, y
-        Column attributes of the position.
+        Column attributes of the position; by default ``X``, ``Y``, or another usual pair.
     barcode, gene
-        Attributes that name columns and rows.
+        Attributes that name columns and rows; by default ``CellID`` and ``Gene``, or what scanpy and R call them.
 
     See `aivc_graph.io.any_rows.AbstractAnyRowsReader` and `aivc_graph.io.options.LayerOptions` for the others.
 
@@ -43,10 +46,8 @@ class LoomReader(LayerOptions, AbstractAnyRowsReader):
     """
 
     level: Literal["cell", "patch"] | None = "cell"
-    x: str = "X"
-    y: str = "Y"
-    barcode: str = "CellID"
-    gene: str = "Gene"
+    barcode: str | None = None
+    gene: str | None = None
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -61,20 +62,24 @@ class LoomReader(LayerOptions, AbstractAnyRowsReader):
                 str(path), f"a damaged loom file ({error})", mend="copy it again from its source"
             ) from error
         where = f"{path} · col_attrs"
-        need_columns(cells, (self.barcode,), where)
-        need_columns(genes, (self.gene,), f"{path} · row_attrs")
-        barcodes = pd.Index(names_of(cells[self.barcode]).astype(str))
-        var = pd.DataFrame(index=pd.Index(genes[self.gene].astype(str)))
+        barcode = _usual(cells, self.barcode, _BARCODES, where, "barcode")
+        gene = _usual(genes, self.gene, _GENES, f"{path} · row_attrs", "gene")
+        barcodes = pd.Index(names_of(cells[barcode]).astype(str))
+        var = pd.DataFrame(index=pd.Index(genes[gene].astype(str)))
+        if _IDS in genes:
+            var["gene_ids"] = genes[_IDS].astype(str).to_numpy()
         xy = no_positions(len(cells)) if self.dissociated else self._positions(cells, where)
         return Rows(barcodes, cells, xy, count_table(counts, barcodes, var), where, _layers(path))
 
     def _positions(self, cells: pd.DataFrame, where: str) -> np.ndarray:
-        if not {self.x, self.y} & set(cells):
-            found = f"no attribute {self.x!r} or {self.y!r}"
-            mend = f"name them as `x:` and `y:`; {NO_PLACES}"
-            raise NoPositions(where, found, "positions", mend)
-        need_columns(cells, (self.x, self.y), where)
-        return np.column_stack([numbers(cells[self.x], where), numbers(cells[self.y], where)])
+        axes = (str(self.x), str(self.y))
+        if self.x is None:
+            if not any(set(pair) & set(cells) for pair in POSITION_NAMES):
+                mend = f"name them as `x:` and `y:`; {NO_PLACES}"
+                raise NoPositions(where, f"attributes {', '.join(map(str, cells))}", "X and Y", mend)
+            axes = position_columns(cells, where, "name them as `x:` and `y:`")
+        need_columns(cells, axes, where)
+        return np.column_stack([numbers(cells[axis], where) for axis in axes])
 
     def _parts(self, path: Path) -> tuple[pd.DataFrame, pd.DataFrame, Any]:
         """Return the attributes of cells and genes, and counts ``(cell, gene)`` as CSR float32."""
@@ -94,6 +99,18 @@ class LoomReader(LayerOptions, AbstractAnyRowsReader):
             steps = range(0, max(len(genes), 1), _GENES_AT_ONCE)
             blocks = [sparse.csr_matrix(matrix[i : i + _GENES_AT_ONCE].astype(np.float32)) for i in steps]
         return cells, genes, sparse.vstack(blocks).T.tocsr()
+
+
+def _usual(table: pd.DataFrame, named: str | None, usual: tuple[str, ...], where: str, option: str) -> str:
+    """Return the attribute that names rows or columns: as the user says, or a usual one."""
+    if named is not None:
+        need_columns(table, (named,), where)
+        return named
+    found = next((name for name in usual if name in table), None)
+    if found is None:
+        there = ", ".join(map(str, table)) or "none"
+        raise ReadError(where, f"attributes {there}", f"one of {', '.join(usual)}", f"name it as `{option}:`")
+    return found
 
 
 def _layers(path: Path) -> tuple[str, ...]:

@@ -16,15 +16,16 @@ from aivc_graph.io.flat_files import CELLS, COUNTS, SLIDE, AbstractFlatFilesRead
 from aivc_graph.io.intake import check_totals
 from aivc_graph.io.matrices import count_table
 from aivc_graph.io.merscope_outlines import HDF5_FILES, HDF5_FOLDER, PLANE, merscope_outlines, one_plane
-from aivc_graph.io.molecules import MoleculeColumns, lazy_molecules
+from aivc_graph.io.molecules import MoleculeColumns, add_molecules
 from aivc_graph.io.options import Positive
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.slides import open_slide
-from aivc_graph.io.tables import column_names, names_of, numbers, read_frame
+from aivc_graph.io.tables import column_names, numbers, read_frame
+from aivc_graph.tissue.naming import names_of
 from aivc_graph.io.wide_table import read_wide
 from aivc_graph.tissue.doubt import tell
 from aivc_graph.tissue.frame import Matrix, scale_affine
-from aivc_graph.tissue.section import add_outlines, add_slide, add_transcripts
+from aivc_graph.tissue.section import add_outlines, add_slide
 
 POLYGONS, MOLECULES = "polygons", "molecules"
 TRANSFORM = "micron_to_mosaic_pixel_transform.csv"
@@ -103,8 +104,7 @@ class MerscopeReader(AbstractFlatFilesReader):
         if self.outlines and rows.outlines is not None:
             add_outlines(tissue, names.CELL, rows.outlines["cell"], rows.outlines["outline"], to_um)
         if self.transcripts and MOLECULES in rows.files:
-            genes = tissue.tables[names.table_name(names.CELL, names.RNA)].var_names
-            add_transcripts(tissue, lazy_molecules(rows.files[MOLECULES], _MOLECULE, genes), to_um)
+            add_molecules(tissue, rows.files[MOLECULES], _MOLECULE, to_um, whole=not self.keep)
         if self.picture is not None:
             path = rows.files[CELLS].parent / self.picture
             pixels, _ = open_slide(path)

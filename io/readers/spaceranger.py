@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,17 @@ from pydantic import Field
 from aivc_graph import names
 from aivc_graph.errors import ReadError
 from aivc_graph.io.intake import Keep, add_counts, kept_rows
-from aivc_graph.io.lattice import stated_um_per_unit, um_per_unit_of_array, visium_array_um
+from aivc_graph.io.lattice import (
+    DRAWN_SPOT_UM,
+    SAME_CIRCLE,
+    SPOT_UM,
+    check_scale,
+    given_or,
+    stated_um_per_unit,
+    um_per_unit_of_array,
+    um_per_unit_of_bins,
+    visium_array_um,
+)
 from aivc_graph.io.options import CountOptions, Positive
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.spaceranger_folder import (
@@ -27,11 +38,6 @@ from aivc_graph.io.tissue_picture import Picture, add_full_picture, add_tissue_p
 from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.frame import scale_affine
 from aivc_graph.tissue.section import add_level, new_section
-
-SPOT_UM = 55.0
-# `spot_diameter_fullres` is the circle Space Ranger draws, wider than the capture spot: 64.8 to 69.8 µm against the
-# array's 100 µm in six public runs. It only serves where fewer than three spots leave the array's scale open.
-DRAWN_SPOT_UM = 65.0
 
 
 @READERS.register("spaceranger", expects="Space Ranger's `outs`, its parent, or a Visium HD folder `square_…um`")
@@ -103,21 +109,28 @@ class SpaceRangerReader(CountOptions, AbstractReader):
         if table is not None:
             self._add_counts(tissue, table, spots[~spots.index.isin(kept.index)]["barcode"], outs)
         if self.slide is not None:
-            add_full_picture(tissue, self.slide, um_per_pixel)
+            add_full_picture(tissue, names.PATCH, outs, self.slide, factors, um_per_pixel)
         else:
             add_tissue_picture(tissue, names.PATCH, outs, factors, um_per_pixel, self.image)
         return tissue
 
     def _um_per_pixel(self, spots: pd.DataFrame, factors: dict[str, float], outs: Path) -> float:
-        stated = factors.get("microns_per_pixel") if self.um_per_unit is None else self.um_per_unit
-        if stated is None and "bin_size_um" not in factors:
-            array = visium_array_um(spots["array_row"], spots["array_col"])
-            finite = np.isfinite(_xy(spots)).all(axis=1)
-            stated = um_per_unit_of_array(array[finite], _xy(spots)[finite], str(outs))
-        if stated is None and "spot_diameter_fullres" in factors:
-            stated = DRAWN_SPOT_UM / factors["spot_diameter_fullres"]
+        told, drawn, side = factors.get("microns_per_pixel"), None, factors.get("bin_size_um")
+        placed = spots[np.isfinite(_xy(spots)).all(axis=1)]
+        array = (placed["array_row"], placed["array_col"])
+        if told is None and side is None:
+            by_array = partial(um_per_unit_of_array, visium_array_um(*array), _xy(placed), str(outs))
+            stated = given_or(self.um_per_unit, by_array, "the array of the spots", str(outs))
+            drawn = DRAWN_SPOT_UM / factors["spot_diameter_fullres"] if "spot_diameter_fullres" in factors else None
+        else:
+            stated = given_or(self.um_per_unit, lambda: told, "scalefactors_json.json", str(outs))
+        if stated is not None and side is not None:
+            check_scale(stated, um_per_unit_of_bins(*array, side, _xy(placed)), "bin_size_um", str(outs))
+        if stated is not None:
+            check_scale(stated, drawn, "spot_diameter_fullres", str(outs), SAME_CIRCLE)
+        elif drawn is not None:
             doubt(str(outs), "too few spots for the array's scale", mend="it is taken from spot_diameter_fullres")
-        return stated_um_per_unit(stated, _xy(spots), outs)
+        return stated_um_per_unit(drawn if stated is None else stated, _xy(spots), outs)
 
     def _of_library(self, table: Any, outs: Path) -> Any:
         """Return the rows of one library of an aggregated matrix, under the names that they have in its own run."""

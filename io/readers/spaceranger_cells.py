@@ -13,7 +13,7 @@ from aivc_graph.errors import ReadError
 from aivc_graph.io.cell_segmentations import CELL_ID, read_cell_segmentations
 from aivc_graph.io.intake import add_counts, kept_rows
 from aivc_graph.io.labels import read_labels
-from aivc_graph.io.lattice import stated_um_per_unit
+from aivc_graph.io.lattice import check_scale, stated_um_per_unit
 from aivc_graph.io.matrices import called
 from aivc_graph.io.options import CountOptions, NodeOptions, Positive
 from aivc_graph.io.reading import READERS, AbstractReader
@@ -81,6 +81,7 @@ class SpaceRangerCellsReader(NodeOptions, CountOptions, AbstractReader):
         stated = factors.get("microns_per_pixel") if self.um_per_unit is None else self.um_per_unit
         xy, radius = _circles(outlines)
         um_per_pixel = stated_um_per_unit(stated, xy, folder)
+        check_scale(um_per_pixel, factors.get("microns_per_pixel"), "scalefactors_json.json", str(folder))
         tissue, to_um = new_section(section, platform="Visium HD"), scale_affine(um_per_pixel)
         kept = kept_rows(cells, self.keep, False, str(folder / CELL_OUTLINES))
         left_out, columns = cells.index[~kept], cells[kept].drop(columns=CELL_ID)
@@ -94,7 +95,7 @@ class SpaceRangerCellsReader(NodeOptions, CountOptions, AbstractReader):
         rows = table[~table.obs_names.isin(left_out)]
         add_counts(tissue, names.CELL, rows, str(folder), **self.count_options)
         if self.slide is not None:
-            add_full_picture(tissue, self.slide, um_per_pixel)
+            add_full_picture(tissue, names.CELL, folder, self.slide, factors, um_per_pixel)
         else:
             add_tissue_picture(tissue, names.CELL, folder, factors, um_per_pixel, self.image)
         return tissue

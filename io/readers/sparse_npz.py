@@ -17,7 +17,8 @@ from aivc_graph.io.decode_budget import check_unpacked
 from aivc_graph.io.matrices import check_sparse, count_table
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.rows import Rows
-from aivc_graph.io.tables import BARCODE_NAMES, names_of, need_columns, read_frame
+from aivc_graph.io.tables import BARCODE_NAMES, need_columns, read_frame
+from aivc_graph.tissue.naming import names_of
 
 PARTS = {"format.npy", "shape.npy", "data.npy"}
 

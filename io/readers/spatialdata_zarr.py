@@ -15,10 +15,13 @@ from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError, unknown_name
 from aivc_graph.io.anndata_rows import layers_of, values_of
 from aivc_graph.io.h5ad_file import check_matrices
-from aivc_graph.io.intake import add_counts, check_one_ground, check_one_plane, kept_rows, parted
+from aivc_graph.io.ground import check_one_ground, check_one_plane
+from aivc_graph.io.intake import add_counts, kept_rows, parted
+from aivc_graph.io.lattice import check_scale
 from aivc_graph.io.options import CountOptions, LayerOptions, NodeOptions, Positive, SymbolOptions
 from aivc_graph.io.reading import READERS, AbstractReader
-from aivc_graph.io.tables import labels_of, names_of, need_columns
+from aivc_graph.io.tables import labels_of, need_columns
+from aivc_graph.tissue.naming import names_of
 from aivc_graph.io.zarr_safety import check_zarr_folder, check_zip_members
 from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.frame import Matrix, scale_affine
@@ -139,6 +142,8 @@ class SpatialDataReader(NodeOptions, LayerOptions, SymbolOptions, CountOptions, 
         system = system or store.coordinate_systems[0]
         if system not in store.coordinate_systems:
             raise unknown_name(ReadError, str(path), "coordinate system", system, store.coordinate_systems)
+        if self.um_per_unit is not None and system == names.MICRONS:
+            check_scale(self.um_per_unit, 1.0, f"the name of the system, {system!r},", str(path))
         um_per_unit = self.um_per_unit or (1.0 if system == names.MICRONS else None)
 
         def to_um(element: Any) -> Matrix | None:

@@ -63,6 +63,9 @@ class StereoSeqReader(AbstractRowsReader):
     def recognises(cls, path: Path) -> bool:
         return bool({"geneExp", CELLS} & hdf5_names(path)) or is_gem(path)
 
+    def preview(self, path: Path) -> dict[str, Any] | None:
+        return None
+
     def rows(self, path: Path) -> Rows:
         if there := hdf5_names(path):
             check_hdf5(path)

@@ -12,18 +12,21 @@ from pydantic import Field
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError
+from aivc_graph.io.decode_budget import read_bytes
 from aivc_graph.io.intake import add_counts, check_totals, kept_rows, parted
 from aivc_graph.io.labels import read_labels
-from aivc_graph.io.matrices import read_10x_h5, read_mtx_folder
-from aivc_graph.io.molecules import MoleculeColumns, lazy_molecules
+from aivc_graph.io.lattice import check_scale
+from aivc_graph.io.matrices import called, read_10x_h5, read_mtx_folder
+from aivc_graph.io.molecules import MoleculeColumns, add_molecules
 from aivc_graph.io.options import CountOptions, NodeOptions, Positive
 from aivc_graph.io.outlines import read_outlines
 from aivc_graph.io.reading import READERS, AbstractReader
-from aivc_graph.io.tables import labels_of, names_of, need_columns, read_frame
+from aivc_graph.io.tables import labels_of, need_columns, read_frame
+from aivc_graph.tissue.naming import names_of
 from aivc_graph.io.xenium_pictures import open_picture, xenium_picture
 from aivc_graph.io.xenium_zarr import ZARR_ENDING, cells_of_zarr, counts_of_zarr
 from aivc_graph.tissue.frame import Matrix, scale_affine
-from aivc_graph.tissue.section import add_level, add_outlines, add_slide, add_transcripts, new_section
+from aivc_graph.tissue.section import add_level, add_outlines, add_slide, new_section
 
 # The packed Zarr stores come last: they say the same as the tables, which some deliveries lack.
 _CELLS = ("cells.parquet", "cells.csv.gz", "cells.csv", "cells.zarr.zip")
@@ -89,8 +92,11 @@ class XeniumReader(NodeOptions, CountOptions, AbstractReader):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        whole = all(_first(path, names) is not None for names in (_CELLS, _MATRIX))
-        return path.is_dir() and (whole or (path / _EXPERIMENT).is_file())
+        try:
+            whole = all(_first(path, names) is not None for names in (_CELLS, _MATRIX))
+            return path.is_dir() and (whole or called(path, _EXPERIMENT) is not None)
+        except ReadError:  # of several samples, which reading says
+            return path.is_dir()
 
     def read(self, path: Path, section: str) -> Any:
         cells_path, matrix_path = _required(path, _CELLS), _required(path, _MATRIX)
@@ -121,8 +127,7 @@ class XeniumReader(NodeOptions, CountOptions, AbstractReader):
             add_outlines(tissue, names.CELL, *read_outlines(boundaries, "cell_id", _VERTEX), np.eye(3))
         molecules = _first(path, _TRANSCRIPTS)
         if self.transcripts and molecules is not None:
-            genes = tissue.tables[names.table_name(names.CELL, names.RNA)].var_names
-            add_transcripts(tissue, lazy_molecules(molecules, _MOLECULE, genes, self.min_qv), np.eye(3))
+            add_molecules(tissue, molecules, _MOLECULE, np.eye(3), self.min_qv, whole=not self.keep)
         if self.slide is not None:
             self._add_slide(tissue, path, facts)
         return tissue
@@ -138,6 +143,8 @@ class XeniumReader(NodeOptions, CountOptions, AbstractReader):
             mend = "place the slide by `slide_affine:`, or by a `registration:` that is given its pixel size"
             raise ReadError(f"{path} · mpp", "no morphology image", "the one whose pixel size it is", mend)
         pixels, stated = open_picture(path, folder, self.mpp if is_morphology else None)
+        if self.mpp is not None:
+            check_scale(self.mpp, facts.get("pixel_size"), _EXPERIMENT, str(path))
         pixel_size = self.mpp or facts.get("pixel_size") or (stated if is_morphology else None)
         to_um: Matrix | None = None
         if is_morphology or self.slide_affine is not None:
@@ -178,11 +185,11 @@ def _extra(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _facts(folder: Path) -> dict[str, Any]:
-    path = folder / _EXPERIMENT
-    if not path.is_file():
+    path = called(folder, _EXPERIMENT)
+    if path is None:
         return {}
     try:
-        facts = json.loads(path.read_text())
+        facts = json.loads(read_bytes(path))
     except ValueError as error:
         raise ReadError(
             str(path), f"text that is not JSON ({error})", "the experiment's facts", "copy it again"
@@ -201,7 +208,7 @@ def _affine(path: Path) -> Matrix:
 
 
 def _first(folder: Path, candidates: tuple[str, ...]) -> Path | None:
-    return next((folder / name for name in candidates if (folder / name).exists()), None)
+    return next((path for name in candidates if (path := called(folder, name)) is not None), None)
 
 
 def _required(folder: Path, candidates: tuple[str, ...]) -> Path:

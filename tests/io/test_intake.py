@@ -17,9 +17,10 @@ from scipy import sparse
 from aivc_graph.errors import ReadError
 from aivc_graph.io.intake import add_counts, controls
 from aivc_graph.io.reading import read
-from aivc_graph.io.tables import labels_of, names_of
+from aivc_graph.io.tables import labels_of
 from aivc_graph.tissue.doubt import doubt, doubts_heard
 from aivc_graph.tissue.frame import native_positions
+from aivc_graph.tissue.naming import names_of
 from aivc_graph.tissue.section import add_level, new_section
 
 N, GENES = 144, [f"G{i}" for i in range(12)]

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import sparse
 
 from tests.pipeline.test_kinds_of_faults import geo_visium
+from tests.vendor_folders import intensities, some_cells, write_cosmx
 
 Say = Callable[..., tuple[int, str, str]]
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -61,3 +62,21 @@ def test_a_geo_download_of_visium(tmp_path: Path, say: Say) -> None:
     seen, niches = _walked(say, tmp_path, "geo-visium.md", geo_visium(tmp_path / "GSE000_S1"))
     assert "spacing_um: 100" in seen and "faults: none" in seen
     assert len(niches) == 144 and niches["section"].unique().tolist() == ["S1"]
+
+
+def test_a_cosmx_folder(tmp_path: Path, say: Say) -> None:
+    seen, niches = _walked(say, tmp_path, "cosmx.md", write_cosmx(some_cells(200), tmp_path / "cosmx", "Lung5"))
+    assert "platform: CosMx" in seen and "168 counts of 2 fields lie in no cell" in seen
+    assert len(niches) == 200 and niches["node"].str.match(r"Lung5:[12]_\d+$").all()
+    assert say("export", tmp_path / "run", "--to", "geojson", "--out", tmp_path / "qupath")[0] == 0
+
+
+def test_a_table_of_imaging_mass_cytometry(tmp_path: Path, say: Say) -> None:
+    cells = some_cells(100)
+    table = intensities(cells).assign(Object=np.arange(100) + 1, area=cells.area_um2)
+    table[["centroid-0", "centroid-1"]] = cells.xy_um[:, ::-1]
+    images = [table.assign(Image=f"ROI{i:02d}", case=f"donor{i}") for i in range(3)]
+    pd.concat(images).to_csv(tmp_path / "objects.csv", index=False)
+    seen, niches = _walked(say, tmp_path, "imc.md", tmp_path / "objects.csv")
+    assert "markers: DNA1, CD3, CD8, PanCK, Ki67, SMA" in seen and "for each of the 3 images" in seen
+    assert niches["section"].value_counts().to_dict() == {"ROI00": 100, "ROI01": 100, "ROI02": 100}

@@ -48,9 +48,9 @@ EXAMPLES: dict[str, tuple[dict[str, Any], ...]] = {
         {**KNOCKOUT, "readout": "pathways"},
     ),
 }
-# Asked of sections that share no modality.
-ELSEWHERE = {"transfer"}
-CASES = [(name, options) for name in sorted(set(QUESTIONS) - ELSEWHERE) for options in EXAMPLES[name]]
+# Asked of sections that share no modality, or of which one has no positions.
+ELSEWHERE = {"transfer", "place"}
+CASES = [(name, options) for name in sorted(set(QUESTIONS) - ELSEWHERE) for options in EXAMPLES.get(name, ({},))]
 # What the interval of a question's table is of.
 OF = {"response": "estimate", "expression": "expected", "markers": "log2_ratio", "abundance": "difference"}
 # Questions whose intervals are of means over nodes that vary, by resampling: there is no p.

@@ -112,3 +112,25 @@ def test_a_dose_goes_with_its_part_whatever_the_order_and_the_vehicles() -> None
     assert found.iloc[0].tolist() == ["A+B", ("A", "B"), (1, 2)]
     with pytest.raises(TissueError, match=r"A\+B: expected one a part, or one for all, found 3 values of dose"):
         as_conditions(pd.DataFrame({"condition": ["A+B"], "dose": ["1+2+3"]}))
+
+
+NUMBERED = ["non-targeting_12", "NegCtrl0", "Control_1", "NO_SITE_3", "sgNT", "DMSO_0.1%", "no treatment"]
+
+
+@pytest.mark.parametrize("name", NUMBERED)
+def test_numbered_controls_and_shares_of_vehicles_are_nothing(name: str) -> None:
+    assert is_control(name) and parts_of(f"KLF1+{name}") == ("KLF1",)
+
+
+@pytest.mark.parametrize("name", ["WT1", "NT5E", "NTC1A", "medium", "AAVS1_1", "PBS2X", "CTRL1B"])
+def test_genes_and_doses_that_look_like_controls_are_none(name: str) -> None:
+    assert not is_control(name) and parts_of(name) == (name,)
+
+
+@pytest.mark.parametrize("join", ["-", ":", ".", "--", " and ", " x ", "~"])
+def test_pairs_that_anything_joins_are_refused_and_read_as_advised(join: str) -> None:
+    column = pd.Series(["A", "B", f"A{join}B", "ctrl"])
+    with pytest.raises(TissueError, match=r"reads as a pair of two conditions.*declare `separator: ") as told:
+        read_conditions(column)
+    separator = str(told.value).partition("`separator: '")[2].partition("'`")[0]
+    assert read_conditions(column, separator=separator).name.tolist()[2] == "A+B"

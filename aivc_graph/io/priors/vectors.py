@@ -14,8 +14,9 @@ from aivc_graph.errors import ReadError
 from aivc_graph.io.decode_budget import check_unpacked
 from aivc_graph.io.hdf5_guard import check_hdf5
 from aivc_graph.io.priors.layout import LAYOUTS, AbstractLayout, KnownRelation, PriorConfig
-from aivc_graph.io.tables import HDF5_MAGIC, PARQUET_MAGIC, first_lines, is_number, magic_of, names_of, read_frame
+from aivc_graph.io.tables import HDF5_MAGIC, PARQUET_MAGIC, first_lines, is_number, magic_of, read_frame
 from aivc_graph.tissue.doubt import doubt
+from aivc_graph.tissue.naming import names_of
 
 _ZIP = b"PK\x03\x04"
 NAMES = ("genes", "names", "gene", "symbols", "index")

@@ -15,6 +15,8 @@ from aivc_graph.tissue.section import metadata_of
 
 # Below the first, what is in one frame has nothing to do with each other; below the second, it is worth a look.
 NOWHERE, POOR = 0.05, 0.5
+# Nodes of a slide whose pixels are taken for twice as large as they are reach no farther on it.
+CORNER = 0.51
 POINT_UM = 1e-6  # the size of a box around one node
 MEND = "are the units, the axes and the origin of both the same, and both files of this section? else register one"
 
@@ -62,7 +64,23 @@ def check_overlap(section: Any) -> list[str]:
             else:
                 warnings.append(str(part))
     faults.raise_if_any()
-    return warnings
+    return [*warnings, *_corners(section, where)]
+
+
+def _corners(section: Any, where: str) -> list[str]:
+    """Say which nodes lie in the first quarter of a slide alone, whose frame is its own: its pixels may be smaller."""
+    slide = affine_of(section, names.SLIDE) if names.SLIDE in section.images else None
+    if slide is None or not np.allclose(slide, np.diag(np.diag(slide))):
+        return []
+    size = np.array(section.images[names.SLIDE].shape[:0:-1])
+    found = []
+    for level in (v for v in (names.CELL, names.PATCH) if v in section.shapes and affine_of(section, v) is not None):
+        reach = apply_affine(positions_um(section, level), np.asarray(np.linalg.inv(slide))).max(axis=0) / size
+        if (reach < CORNER).all():
+            told = f"nodes in the first {reach[0]:.0%} × {reach[1]:.0%} of the slide, of {slide[0, 0]:.4g} µm a pixel"
+            mend = "is its pixel size (`mpp:`) right, and the unit of the positions?"
+            found.append(str(TissueError(f"{where} · {level} and {names.SLIDE}", told, "nodes all over it", mend)))
+    return found
 
 
 def _shares(section: Any) -> list[tuple[str, str, float]]:

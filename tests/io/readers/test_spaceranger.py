@@ -189,7 +189,7 @@ def test_columns_of_an_unknown_version_are_listed(outs: Path) -> None:
 
 def test_no_spot_on_tissue_is_said(outs: Path) -> None:
     _spots().assign(in_tissue=0).to_csv(outs / "spatial" / "tissue_positions.csv", index=False)
-    with pytest.raises(TissueError, match=r"no node at all.*the filter on tissue"):
+    with pytest.raises(ReadError, match=r"0 of each of 24 spots; `only_in_tissue: false` takes all"):
         read(outs)
 
 
