@@ -34,7 +34,8 @@ def predicted_shares(model: TissueModel, graph: TissueGraph, child: str, parent:
 def told_by_reference(model: TissueModel, graph: TissueGraph, child: str, parent: str) -> Told:
     """Return what a dissociated reference tells of each parent; zeros where nothing was counted."""
     part, n = model.part("composition", child, parent), int(graph[parent].num_nodes)
-    found = Told(*[torch.zeros(n, len(part.plan.types)) for _ in range(3)], torch.zeros(n))
+    shares, lower, upper = torch.zeros(3, n, len(part.plan.types))
+    found = Told(shares, lower, upper, torch.zeros(n))
     for inputs, state, core, rows in run_windows(model, graph):
         here, told = rows[parent][core[parent]], part.tell(state, inputs)
         for whole, piece in ((getattr(found, name), getattr(told, name)) for name in TOLD):

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from aivc_graph.operators.composition.composition import non_negative
+
 STEPS = 60
 ROUNDS = 8
 BURN_IN, DRAWS = 15, 25
@@ -14,6 +16,12 @@ INTERVAL = 0.9
 LEAST = 1e-12
 # Beyond so many standard deviations the tail of a normal is an exponential.
 TAIL = 5.0
+
+
+def least_squares(counts: Tensor, profiles: Tensor) -> Tensor:
+    """Return the shares of the non-negative least-squares fit (patch, type)."""
+    found = torch.from_numpy(non_negative(counts.double().numpy(), profiles.double().numpy()))
+    return (found / found.sum(dim=1, keepdim=True).clamp_min(1e-12)).to(counts)
 
 
 def amounts(counts: Tensor, rates: Tensor, start: Tensor | None = None, steps: int = STEPS) -> Tensor:

@@ -14,8 +14,8 @@ from aivc_graph.graph.panels import is_observed, labels, measured_molecules, pan
 from aivc_graph.graph.schema import dissociated_sections
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.composition import reference_fit
-from aivc_graph.operators.composition.composition import CompositionPlan, is_reference, non_negative
-from aivc_graph.operators.composition.mixture import amounts, posterior, shortest, unexplained
+from aivc_graph.operators.composition.composition import CompositionPlan, is_reference
+from aivc_graph.operators.composition.mixture import amounts, least_squares, posterior, shortest, unexplained
 from aivc_graph.operators.part import KINDS, LAST_ANSWERS, AbstractPart, Fitting, Shape
 from aivc_graph.operators.product import SparseOperator
 from aivc_graph.operators.state import Expected, Inputs, State
@@ -23,8 +23,6 @@ from aivc_graph.operators.state import Expected, Inputs, State
 # Copies of the fit, each with genes and cells drawn anew.
 REPLICATES = 8
 PATCHES_AT_ONCE = 4_000
-# What a fit may open, one after the other; the first is non-negative least squares.
-OPENINGS = ("least squares", "Poisson noise", "platform effect", "profiles of the tissue")
 
 
 @dataclass(frozen=True)
@@ -170,12 +168,6 @@ class ReferenceComposition(AbstractPart):
         number = neighbours @ known
         mean = (neighbours @ shares) / number.clamp_min(1e-12)
         return shares + self.neighbour_share * known * (number > 0) * (mean - shares)
-
-
-def least_squares(counts: Tensor, profiles: Tensor) -> Tensor:
-    """Return the shares of the non-negative least-squares fit (patch, type)."""
-    found = torch.from_numpy(non_negative(counts.double().numpy(), profiles.double().numpy()))
-    return (found / found.sum(dim=1, keepdim=True).clamp_min(1e-12)).to(counts)
 
 
 def _measured(graph: TissueGraph, level: str, columns: list[int], loose: bool) -> Tensor:

@@ -18,9 +18,8 @@ from aivc_graph.graph.panels import panel_columns, types_of
 from aivc_graph.graph.schema import dissociated_sections
 from aivc_graph.graph.tissue_graph import to_scipy_csr, to_torch_csr
 from aivc_graph.graph.windows import Window, windows
-from aivc_graph.operators.composition import reference
 from aivc_graph.operators.composition.anchors import nearest
-from aivc_graph.operators.composition.mixture import adapt, amounts, posterior, shortest
+from aivc_graph.operators.composition.mixture import adapt, amounts, least_squares, posterior
 from aivc_graph.operators.part import Fitting
 from aivc_graph.operators.product import SparseOperator
 
@@ -36,6 +35,8 @@ STRETCHES = 8
 # Pseudo-counts of the factors: of a gene on a platform, and of a gene in a type.
 PLATFORM, TYPES = 1.0, 300.0
 NEVER = float("inf")
+# What opens one after the other; the first is non-negative least squares.
+OPENINGS = ("least squares", "Poisson noise", "platform effect", "profiles of the tissue")
 FACTORS = {0: (NEVER, NEVER), 1: (NEVER, NEVER), 2: (PLATFORM, NEVER), 3: (PLATFORM, TYPES)}
 # A profile holds this share of the mean of all, so that no gene is impossible in a type.
 BORROWED = 0.01
@@ -75,7 +76,7 @@ def fit_reference(part: ReferenceComposition, fitting: Fitting) -> None:
     fit_prior(part, found)
     choose_neighbours(part, found)
     calibrate(part, found, factors)
-    opened = ", ".join(reference.OPENINGS[1 : int(part.opened) + 1]) or reference.OPENINGS[0]
+    opened = ", ".join(OPENINGS[1 : int(part.opened) + 1]) or OPENINGS[0]
     log.info("composition by reference: %s; neighbours %.2g; intervals × %.2g", opened, *_facts(part))
 
 
@@ -141,7 +142,7 @@ def choose_opening(found: Material, start: Tensor) -> int:
             if opening:
                 told = amounts(shown[judged], rates)
             else:
-                told = reference.least_squares(shown[judged], rates)
+                told = least_squares(shown[judged], rates)
             each = _log_likelihood(hidden[judged], told, rates, counts[~judged].sum(dim=0))
             scores[opening] += np.bincount(stretch[judged], each, minlength=STRETCHES)
     for opening in range(1, len(FACTORS)):
@@ -194,7 +195,7 @@ def choose_neighbours(part: ReferenceComposition, found: Material) -> None:
     shown, hidden = _thinned(found.patches)
     shares = posterior(shown, part.rates[0], part.prior).mean(dim=2) if part.opened else None
     if shares is None:
-        shares = reference.least_squares(shown, part.profiles)
+        shares = least_squares(shown, part.profiles)
     scores = []
     for opening in NEIGHBOUR_SHARES:
         part.neighbour_share.fill_(opening)
