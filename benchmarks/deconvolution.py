@@ -2,7 +2,7 @@
 
 Five sets, each with a reference from outside the tissue that is asked:
 
-- ``xenium_visium``: Visium spots of a breast tumour (Janesick et al. 2023, doi:10.1038/s41467-023-43458-x), reference of
+- ``xenium_visium``: Visium spots of a breast tumour (Janesick et al. 2023, doi:10.1038/s41467-023-43458-x), cells of
   another patient (Wu et al. 2021, doi:10.1038/s41588-021-00911-1); truth: the Xenium cells of the neighbouring section
   beneath, typed by the markers below. The sections differ and lie tens of microns apart: no method can reach it.
 - ``merfish``: windows of 100 µm over MERFISH cells of the mouse preoptic area (Moffitt et al. 2018,
@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,23 @@ MARKERS = {
     "B-cells": ["MS4A1", "BANK1", "CD79A", "CD19", "TCL1A", "CD79B"],
     "CAFs": ["LUM", "POSTN", "PDGFRA", "FBLN1", "DPT", "CCDC80", "SFRP4", "CXCL12", "MMP2", "PTGDS", "IGF1"],
     "Endothelial": ["PECAM1", "VWF", "CLDN5", "KDR", "CLEC14A", "EGFL7", "ESM1", "CD93", "AQP1"],
-    "Epithelial": ["EPCAM", "KRT7", "KRT8", "CDH1", "KRT5", "KRT14", "KRT15", "KRT6B", "ERBB2", "FOXA1", "GATA3", "ELF3", "TACSTD2", "CEACAM6", "KRT23"],
+    "Epithelial": [
+        "EPCAM",
+        "KRT7",
+        "KRT8",
+        "CDH1",
+        "KRT5",
+        "KRT14",
+        "KRT15",
+        "KRT6B",
+        "ERBB2",
+        "FOXA1",
+        "GATA3",
+        "ELF3",
+        "TACSTD2",
+        "CEACAM6",
+        "KRT23",
+    ],
     "Myeloid": ["CD68", "CD163", "LYZ", "ITGAX", "CD14", "FCGR3A", "C1QA", "AIF1", "FCER1G", "ITGAM"],
     "PVL": ["NDUFA4L2", "PDGFRB", "ACTG2", "MYH11"],
     "Plasmablasts": ["MZB1", "TNFRSF17", "SLAMF7", "DERL3", "CD27", "PRDM1"],
@@ -127,7 +143,7 @@ def judge(case: Case) -> dict[str, Any]:
     lower, upper = (part.double().numpy()[rows] for part in (told.lower, told.upper))
     inside = (lower <= true + 1e-6) & (true <= upper + 1e-6)
     found: dict[str, Any] = {"spots": len(rows), "genes": counts.shape[1], "types": types}
-    found |= {"opened": OPENINGS[int(part.opened)], "neighbours": round(float(part.neighbour_share), 2)}
+    found |= {"opened": asdict(OPENINGS[int(part.opened)]), "neighbours": round(float(part.neighbour_share), 2)}
     found |= {"interval_width_factor": round(float(part.width), 2), "coverage_90": round(float(inside.mean()), 3)}
     found["mean_interval"] = round(float((upper - lower).mean()), 3)
     found["by_predictor"] = {name: scores(each, true) for name, each in answers.items()}
@@ -235,7 +251,7 @@ def xenium_visium() -> Case:
 
 
 def _spread(reference: Any) -> Floats:
-    """Return by how much the type that expresses a gene most exceeds the middle one (gene,), in logs; reference alone."""
+    """Return by how much the type that expresses a gene most exceeds the middle one (gene,), in logs."""
     counts, kind = sparse.csr_matrix(reference.X), reference.obs["celltype_major"].astype(str).to_numpy()
     sums = np.stack([np.asarray(counts[kind == one].sum(axis=0)).ravel() for one in np.unique(kind)])
     logs = np.log1p(1e4 * sums / sums.sum(axis=1, keepdims=True))

@@ -17,7 +17,7 @@ MOST_TYPES = 6
 def composition_maps(
     pos_um: ArrayLike, shares: pd.DataFrame, width: pd.DataFrame | None = None, *, size_um: ArrayLike | None = None
 ) -> Any:
-    """Draw a map of each of the six commonest types, above how wide the interval of its share is; return the first Axes.
+    """Draw a map of each of the six commonest types above the width of its interval; return the first Axes.
 
     Parameters
     ----------

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from aivc_graph.operators.composition.composition import non_negative
 
-STEPS = 60
-ROUNDS = 8
+STEPS, STEPS_A_ROUND = 60, 10
 BURN_IN, DRAWS = 15, 25
 INTERVAL = 0.9
 LEAST = 1e-12
@@ -40,7 +39,7 @@ def amounts(counts: Tensor, rates: Tensor, start: Tensor | None = None, steps: i
     return found
 
 
-def adapt(counts: Tensor, profiles: Tensor, platform: float, types: float) -> Tensor:
+def adapt(counts: Tensor, profiles: Tensor, platform: float, types: float, rounds: int) -> Tensor:
     r"""Return `profiles` as the platform of `counts` sees them (type, molecule).
 
     :math:`r_{tg} = e_g f_{tg} \mu_{tg}` with :math:`e_g \sim \Gamma(k, k)` and :math:`f_{tg} \sim \Gamma(\kappa,
@@ -52,12 +51,14 @@ def adapt(counts: Tensor, profiles: Tensor, platform: float, types: float) -> Te
     ----------
     platform, types
         k and κ; infinite leaves the factor at 1.
+    rounds
+        Of the alternation; with few of them factors stay near 1 where the counts hardly ask for more.
     """
     gene, kind = torch.ones_like(profiles[0]), torch.ones_like(profiles)
     found = None
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         rates = profiles * gene * kind
-        found = amounts(counts, rates, found, STEPS // 2)
+        found = amounts(counts, rates, found, STEPS_A_ROUND)
         if platform < float("inf"):
             expected = found.sum(dim=0) @ (profiles * kind)
             gene = (counts.sum(dim=0) + platform) / (expected + platform)

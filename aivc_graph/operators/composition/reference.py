@@ -45,10 +45,10 @@ class ReferenceComposition(AbstractPart):
               p_{st} = a_{st} / \textstyle\sum_t a_{st}
 
     where e is how much better the patch's platform catches a gene, and f how far the types of this tissue differ from
-    those of the reference; both are near 1 a priori. Three things open one after the other as far as molecules hidden
-    from patches that were not fitted on ask for them: Poisson noise in place of least squares, e, and f. With none of
-    them, the start, it is exactly non-negative least squares on the mean profiles. Where they help, a share of the mean
-    over the nearest patches is mixed in. No truth of any composition is looked at.
+    those of the reference; both are near 1 a priori. Poisson noise in place of least squares, e, and f open as far as
+    they tell more of genes that were hidden from the fit. With none of them, the start, it is exactly non-negative
+    least squares on the mean profiles. Where it tells more, a share of the mean over the nearest patches is mixed in.
+    No truth of any composition is looked at.
 
     The interval holds what a wrong profile does: the whole fit is repeated with genes and cells of the reference drawn
     with replacement (a bagged posterior), and its width calibrated on patches put together of cells of the reference
@@ -147,6 +147,11 @@ class ReferenceComposition(AbstractPart):
             Which molecules were measured (molecule,); all if not given.
         """
         there = torch.ones_like(self.profiles[0], dtype=torch.bool) if there is None else there
+        shares, apart = self.draws(counts, there)
+        return shares, *self.interval(shares, apart), unexplained(counts[:, there], self.rates[0][:, there])
+
+    def draws(self, counts: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+        """Return shares (patch, type), and how far draws of the copies are from their mean (patch, type, draw)."""
         chains, start = [], None
         for genes, rates in zip(self.genes, self.rates, strict=True):
             kept = there[genes]
@@ -154,12 +159,14 @@ class ReferenceComposition(AbstractPart):
             start = amounts(seen, rate) if start is None else start
             chains.append(posterior(seen, rate, self.prior, start))
         shares = chains[0].mean(dim=2) if self.opened else least_squares(counts[:, there], self.profiles[:, there])
-        apart = torch.cat(chains[1:], dim=2)
-        apart = shares[:, :, None] + self.width * (apart - apart.mean(dim=2, keepdim=True))
-        apart = apart.clamp_min(0.0)
-        lower, upper = shortest(apart / apart.sum(dim=1, keepdim=True).clamp_min(1e-12))
-        rest = unexplained(counts[:, there], self.rates[0][:, there])
-        return shares, torch.minimum(lower, shares), torch.maximum(upper, shares), rest
+        copies = torch.cat(chains[1:], dim=2)
+        return shares, copies - copies.mean(dim=2, keepdim=True)
+
+    def interval(self, shares: Tensor, apart: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the ends of the shortest 90 % intervals of shares (patch, type), of draws on the simplex."""
+        drawn = (shares[:, :, None] + self.width * apart).clamp_min(0.0)
+        lower, upper = shortest(drawn / drawn.sum(dim=1, keepdim=True).clamp_min(1e-12))
+        return torch.minimum(lower, shares), torch.maximum(upper, shares)
 
     @torch.no_grad()
     def smoothed(self, shares: Tensor, neighbours: SparseOperator) -> Tensor:

@@ -26,10 +26,10 @@ class CompositionQuestion(AbstractNicheQuestion):
     Where nodes carry no label, the shares are those of the niches in each section. Of patches whose cells carry types,
     one row a patch unless `by` says otherwise: shares predicted from its counts alone, so that patches without measured
     cells are answered too, and ``measured_<type>``, those of the cells beneath. Where the types are those of
-    dissociated cells, a reference, the shares are of a patch's RNA, ``lower_<type>`` and ``upper_<type>`` are the ends of their 90 %
-    intervals, and ``unexplained`` is the share of its molecules that no type accounts for: high where the tissue holds
-    a type that the reference lacks. Of regions one row a region: the labels
-    of the nodes beneath. A level that bears no labels, above nodes that bear none either, is refused.
+    dissociated cells, a reference, the shares are of a patch's RNA, ``lower_<type>`` and ``upper_<type>`` are the ends
+    of their 90 % intervals, and ``unexplained`` is the share of its molecules that no type accounts for: high where the
+    tissue holds a type that the reference lacks. Of regions one row a region: the labels of the nodes beneath. A level
+    that bears no labels, above nodes that bear none either, is refused.
     """
 
     level: Level | None = Field(None, description="one row per node of this level")
