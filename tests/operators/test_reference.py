@@ -201,6 +201,6 @@ def test_intervals_widen_where_cells_of_a_type_differ_along_an_axis() -> None:
             fitting.replicate(part, found, fitting.OPENINGS[1])
             fitting.calibrate(part, found, fitting.OPENINGS[1])
         agreed = (fitting._far_half(found) == far).reshape(len(TYPES), -1).mean(axis=1)
-        assert each is cells or (np.maximum(agreed, 1 - agreed) > 0.9).all()
+        assert each is cells or (np.maximum(agreed, 1 - agreed) > 0.75).all()
         widths.append(float(part.width))
     assert widths[1] > widths[0]
