@@ -55,13 +55,11 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     log.setLevel(logging.INFO)
-    found = json.loads(options.out.read_text()) if options.out.exists() else {}
     for name in options.only:
         with tempfile.TemporaryDirectory() as folder:
-            found[name] = study(name, Path(folder), ["training.device=cpu", *options.set])
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        write_result(options.out, found)
-        log.info("%s %s", name, json.dumps(found[name]["likelihood"]))
+            found = study(name, Path(folder), ["training.device=cpu", *options.set])
+        write_result(options.out, found, part=name)
+        log.info("%s %s", name, json.dumps(found["likelihood"]))
 
 
 def study(name: str, folder: Path, settings: list[str]) -> dict[str, Any]:

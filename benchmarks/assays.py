@@ -39,7 +39,7 @@ from aivc_graph.operators.measurement.zero_inflated import ZeroInflatedNegativeB
 from aivc_graph.operators.part import BEFORE_TRAINING, Fitting
 from aivc_graph.operators.state import Fold, Hidden
 from aivc_graph.pipeline.build import build
-from aivc_graph.training.objective import likelihood
+from aivc_graph.training.terms.likelihood import likelihood
 
 OUT = Path(__file__).parent / "results" / "assays.json"
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

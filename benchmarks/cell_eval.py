@@ -108,7 +108,8 @@ def our_scores(
     """Return our score of each condition, by metric, and the predicted and the true profiles, controls among them."""
     table = responses_of(measured, "condition", CONTROL)
     asked = ~table.is_control
-    exam = examine(table, Question("parity", "intervention", (Fold(~asked, asked),)))
+    question = Question("parity", "intervention", (Fold(~asked, asked),), "condition", tuple(map(str, table.condition)))
+    exam = examine(table, question)
     said = predicted[predicted.obs["condition"] != CONTROL].copy()
     view = view_of(said, keys_of(said, "condition", None, "predicted"), exam, "predicted")
     names = list(map(str, exam.table.condition[exam.rows]))

@@ -15,7 +15,7 @@ from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.ridge import ridge
-from aivc_graph.pipeline.build import describe_slide, hold_out, read_section
+from aivc_graph.pipeline.build import describe_slides, hold_out, read_section
 from aivc_graph.query.states import hide_all, run_windows
 
 NESTED = "pooled by the graph's overlaps (nested baseline)"
@@ -26,8 +26,7 @@ def her2st_image() -> dict[str, Any]:
     config = load_config(CONFIGS / "her2st.yaml")
     used = [s for s in config.task.sections if s.name in ("B4", "C2", "C3", "C4", "C5")]
     sections = [read_section(s) for s in used]
-    for section in sections:
-        describe_slide(section, config.task, config.graph.patch_um)
+    describe_slides(sections, config.task, config.graph.patch_um)
     rows = []
     for test in ("B", "C"):
         rows += image_fold(sections, [str(s.donor) for s in used], test, config)

@@ -76,7 +76,7 @@ def largest_effect(scores: Evaluation, run: Path) -> float | None:
 def rows_of(scores: Evaluation) -> list[dict[str, Any]]:
     value = {(r.task, r.readout, r.metric, r.predictor): r.value for r in scores.results}
     rows = []
-    for c in scores.comparisons:
+    for c in (one for one in scores.comparisons if one.against == "baseline"):
         key = (c.task, c.readout, c.metric)
         model, baseline = value[(*key, c.a)], value[(*key, c.b)]
         row = {"task": c.task, "readout": c.readout, "metric": c.metric, "model": model, "best_baseline": c.b}

@@ -48,9 +48,10 @@ def write_result(path: Path, found: dict[str, Any], *, part: str | None = None) 
     part
         Put `found` under this name into what the file holds already; ``made`` then tells of each part by itself.
     """
-    held = {MADE: STARTED, **found}
+    held = {**found, MADE: STARTED}
     if part is not None:
         there = json.loads(path.read_text()) if path.exists() else {}
-        held = {MADE: {**there.pop(MADE, {}), part: STARTED}, **there, part: found}
+        made = {name: facts for name, facts in there.pop(MADE, {}).items() if name in there}
+        held = {MADE: {**made, part: STARTED}, **there, part: found}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(held, indent=1) + "\n")

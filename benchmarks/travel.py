@@ -36,11 +36,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=("tiny", *PRESETS), default=PRESETS)
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
     options = parser.parse_args()
-    found = json.loads(options.out.read_text()) if options.out.exists() else {}
     for preset in options.only:
-        found[preset] = study(preset, options.overrides)
-        print(preset, json.dumps(found[preset], indent=1), flush=True)
-    write_result(options.out, found)
+        found = study(preset, options.overrides)
+        write_result(options.out, found, part=preset)
+        print(preset, json.dumps(found, indent=1), flush=True)
 
 
 def study(preset: str, overrides: list[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import re
@@ -52,7 +53,9 @@ def test_outside_a_checkout_there_is_no_commit(result_file: Any, tmp_path: Path)
     assert made["commit"] is None and made["dirty"] is False
 
 
-def test_parts_tell_of_themselves(result_file: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_and_files_written_again_tell_of_themselves(
+    result_file: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "results" / "r.json"
     result_file.write_result(path, {"score": 1}, part="one")
     monkeypatch.setattr(result_file, "STARTED", {"commit": "later"})
@@ -60,7 +63,7 @@ def test_parts_tell_of_themselves(result_file: Any, tmp_path: Path, monkeypatch:
     held = json.loads(path.read_text())
     assert held["one"] == {"score": 1} and held["two"] == {"score": 2}
     assert held["made"]["two"] == {"commit": "later"} and "libraries" in held["made"]["one"]
-    result_file.write_result(path, {"score": 3})
+    result_file.write_result(path, {"score": 3, "made": {"commit": "earlier"}})
     assert json.loads(path.read_text()) == {"made": {"commit": "later"}, "score": 3}
 
 
@@ -71,3 +74,9 @@ def test_every_script_writes_its_figures_so() -> None:
     by_hand = {name for name, text in scripts.items() if re.search(r"write_text\(\s*json|json\.dump\(", text)}
     # `hostile` and its kinds write what they damage, and what their children tell each other.
     assert by_hand == {"hostile", "hostile_kinds", "result_file"}
+
+
+@pytest.mark.parametrize("benchmark", sorted(path.stem for path in BENCHMARKS.glob("*.py")))
+def test_what_benchmarks_import_is_there(benchmark: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    assert importlib.import_module(benchmark).__doc__

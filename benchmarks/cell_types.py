@@ -1,6 +1,6 @@
 """Types of cells: tissue of types alone (pancreas in type 1 diabetes), and labels told from expression (osmFISH).
 
-    AIVC_DATA=… python benchmarks/types.py [imc_pancreas] [osmfish] [--out FILE]
+    AIVC_DATA=… python benchmarks/cell_types.py [imc_pancreas] [osmfish] [--out FILE]
 
 `imc_pancreas` builds, trains and scores `configs/imc_pancreas.yaml`: hidden cells by the tissue around, beside shares
 of types among neighbours; stage of disease by niches, each donor by all others, beside shares of types; whether niches
