@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,7 @@ def judge(case: Case) -> dict[str, Any]:
     lower, upper = (part.double().numpy()[rows] for part in (told.lower, told.upper))
     inside = (lower <= true + 1e-6) & (true <= upper + 1e-6)
     found: dict[str, Any] = {"spots": len(rows), "genes": counts.shape[1], "types": types}
-    found |= {"opened": asdict(OPENINGS[int(part.opened)]), "neighbours": round(float(part.neighbour_share), 2)}
+    found |= {"opened": OPENINGS[int(part.opened)], "neighbours": round(float(part.neighbour_share), 2)}
     found |= {"interval_width_factor": round(float(part.width), 2), "coverage_90": round(float(inside.mean()), 3)}
     found["mean_interval"] = round(float((upper - lower).mean()), 3)
     found["by_predictor"] = {name: scores(each, true) for name, each in answers.items()}

@@ -50,7 +50,7 @@ def test_every_step_is_likelier_and_stays_on_the_positive_side(tissue: tuple) ->
 def test_the_platform_is_found_where_it_may_be_and_only_there(tissue: tuple) -> None:
     counts, rate, shares = tissue
     effect = np.random.default_rng(9).normal(0, 0.8, len(rate.T))
-    shut, opened = adapt(counts, rate, NEVER, NEVER, 4), adapt(counts, rate, 1.0, NEVER, 64)
+    shut, opened = adapt(counts, rate, NEVER, NEVER), adapt(counts, rate, 1.0, NEVER)
     torch.testing.assert_close(shut, rate)
     assert np.corrcoef((opened / rate).mean(dim=0).log().numpy(), effect)[0, 1] > 0.97
     errors = [float(((mixed(counts, one) - shares) ** 2).mean()) for one in (shut, opened)]
@@ -66,10 +66,7 @@ def test_a_profile_moves_towards_the_tissue_as_far_as_its_prior_lets_it(tissue: 
     counts, rate, _ = tissue
     wrong = rate.clone()
     wrong[0, 0] *= 4.0
-    gaps = [
-        float((adapt(counts, wrong, 1.0, k, 16)[0, 0] / adapt(counts, rate, 1.0, k, 16)[0, 0]).log())
-        for k in (1e9, 10.0)
-    ]
+    gaps = [float((adapt(counts, wrong, 1.0, k)[0, 0] / adapt(counts, rate, 1.0, k)[0, 0]).log()) for k in (1e9, 10.0)]
     assert gaps[1] < 0.7 * gaps[0]
 
 
@@ -77,7 +74,7 @@ def test_genes_never_seen_move_nothing(tissue: tuple) -> None:
     counts, rate, _ = tissue
     empty = counts.clone()
     empty[:, 5] = 0.0
-    found = adapt(empty, torch.cat([rate[:, :6], torch.zeros(4, 1), rate[:, 7:]], dim=1), 1.0, 30.0, 8)
+    found = adapt(empty, torch.cat([rate[:, :6], torch.zeros(4, 1), rate[:, 7:]], dim=1), 1.0, 30.0)
     assert torch.isfinite(found).all() and (found[:, 5] < 0.01 * rate[:, 5]).all() and (found[:, 6] == 0).all()
 
 

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from aivc_graph.operators.composition.composition import non_negative
 
-STEPS, STEPS_A_ROUND = 60, 10
+STEPS = 60
+# Few, on purpose: where profiles are wrong the likeliest factors lie far from the true ones, and few stay near 1.
+ROUNDS = 8
 BURN_IN, DRAWS = 15, 25
 INTERVAL = 0.9
 LEAST = 1e-12
@@ -39,7 +41,7 @@ def amounts(counts: Tensor, rates: Tensor, start: Tensor | None = None, steps: i
     return found
 
 
-def adapt(counts: Tensor, profiles: Tensor, platform: float, types: float, rounds: int) -> Tensor:
+def adapt(counts: Tensor, profiles: Tensor, platform: float, types: float) -> Tensor:
     r"""Return `profiles` as the platform of `counts` sees them (type, molecule).
 
     :math:`r_{tg} = e_g f_{tg} \mu_{tg}` with :math:`e_g \sim \Gamma(k, k)` and :math:`f_{tg} \sim \Gamma(\kappa,
@@ -51,14 +53,12 @@ def adapt(counts: Tensor, profiles: Tensor, platform: float, types: float, round
     ----------
     platform, types
         k and κ; infinite leaves the factor at 1.
-    rounds
-        Of the alternation; with few of them factors stay near 1 where the counts hardly ask for more.
     """
     gene, kind = torch.ones_like(profiles[0]), torch.ones_like(profiles)
     found = None
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         rates = profiles * gene * kind
-        found = amounts(counts, rates, found, STEPS_A_ROUND)
+        found = amounts(counts, rates, found, STEPS // 2)
         if platform < float("inf"):
             expected = found.sum(dim=0) @ (profiles * kind)
             gene = (counts.sum(dim=0) + platform) / (expected + platform)

@@ -45,10 +45,10 @@ class ReferenceComposition(AbstractPart):
               p_{st} = a_{st} / \textstyle\sum_t a_{st}
 
     where e is how much better the patch's platform catches a gene, and f how far the types of this tissue differ from
-    those of the reference; both are near 1 a priori. Poisson noise in place of least squares, e, and f open as far as
-    they tell more of genes that were hidden from the fit. With none of them, the start, it is exactly non-negative
-    least squares on the mean profiles. Where it tells more, a share of the mean over the nearest patches is mixed in.
-    No truth of any composition is looked at.
+    those of the reference; both are near 1 a priori. Poisson noise in place of least squares, e, and f open one after
+    the other as far as molecules hidden from patches that were not fitted on ask for them. With none of them, the
+    start, it is exactly non-negative least squares on the mean profiles. Where it tells more, a share of the mean over
+    the nearest patches is mixed in. No truth of any composition is looked at.
 
     The interval holds what a wrong profile does: the whole fit is repeated with genes and cells of the reference drawn
     with replacement (a bagged posterior), and its width calibrated on patches put together of cells of the reference

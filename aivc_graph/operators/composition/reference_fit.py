@@ -1,4 +1,4 @@
-"""Fit of a reference to patches: what opens by hidden genes, copies with other genes, width of intervals."""
+"""Fit of a reference to patches: what opens by hidden molecules, copies with other genes, width of intervals."""
 
 from __future__ import annotations
 
@@ -30,31 +30,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 Rows = NDArray[np.int64]
 WINDOW_NODES = 400_000
-MOST_PATCHES, MOST_CELLS, MOST_JUDGED = 1_000, 400, 600
+MOST_PATCHES, MOST_CELLS, MOST_JUDGED = 2_000, 400, 600
 STRETCHES = 8
+# Pseudo-counts of the factors: of a gene on a platform, and of a gene in a type.
+PLATFORM, TYPES = 1.0, 300.0
 NEVER = float("inf")
-
-
-@dataclass(frozen=True)
-class Opening:
-    """How far a fit departs from least squares: pseudo-counts of the factors of genes, and of genes in types; rounds.
-
-    Few rounds stay near the reference: where profiles are wrong, the likeliest factors are far from the true ones.
-    """
-
-    name: str
-    platform: float = NEVER
-    types: float = NEVER
-    rounds: int = 0
-
-
-ROUNDS = (4, 8, 16, 32, 64)
-OPENINGS = (
-    Opening("least squares"),
-    Opening("Poisson noise"),
-    *(Opening("platform effect", 1.0, NEVER, rounds) for rounds in ROUNDS),
-    *(Opening("platform effect, profiles of the tissue", 1.0, 300.0, rounds) for rounds in ROUNDS),
-)
+# What opens one after the other; the first is non-negative least squares.
+OPENINGS = ("least squares", "Poisson noise", "platform effect", "profiles of the tissue")
+FACTORS = {0: (NEVER, NEVER), 1: (NEVER, NEVER), 2: (PLATFORM, NEVER), 3: (PLATFORM, TYPES)}
 # A profile holds this share of the mean of all, so that no gene is impossible in a type.
 BORROWED = 0.01
 NEIGHBOUR_SHARES = (0.0, 0.1, 0.2, 0.35, 0.5)
@@ -81,24 +64,24 @@ class Material:
 
 @torch.no_grad()
 def fit_reference(part: ReferenceComposition, fitting: Fitting) -> None:
-    """Fit profiles; open what hidden genes ask for; repeat the fit with other genes; calibrate the width."""
+    """Fit profiles; open what hidden molecules ask for; repeat the fit with other genes; calibrate the width."""
     found = gather(windows(fitting.source, fitting.model.steps, WINDOW_NODES), part.plan)
     part.profiles.copy_(profiles(found.cells, found.kind, len(part.plan.types)))
     if len(found.patches) < STRETCHES:
         part.rates.copy_(part.profiles.expand_as(part.rates))
         return
     part.opened.fill_(choose_opening(found, part.profiles))
-    opening = OPENINGS[int(part.opened)]
-    replicate(part, found, opening)
+    factors = FACTORS[int(part.opened)]
+    replicate(part, found, factors)
     fit_prior(part, found)
     choose_neighbours(part, found)
-    calibrate(part, found, opening)
-    facts = (opening.name, opening.rounds, float(part.neighbour_share), float(part.width))
-    log.info("composition by reference: %s, %d rounds; neighbours %.2g; intervals × %.2g", *facts)
+    calibrate(part, found, factors)
+    opened = ", ".join(OPENINGS[1 : int(part.opened) + 1]) or OPENINGS[0]
+    log.info("composition by reference: %s; neighbours %.2g; intervals × %.2g", opened, *_facts(part))
 
 
 def gather(pieces: Iterable[Window], plan: CompositionPlan) -> Material:
-    """Return training patches, at most 1,000 evenly spaced, and labelled dissociated cells, at most 400 a type."""
+    """Return training patches, at most 2,000 evenly spaced, and labelled dissociated cells, at most 400 a type."""
     patches, near, cells, kinds = zip(*[_of_window(piece, plan) for piece in pieces], strict=True)
     counts, kind = sparse.vstack(patches).tocsr(), np.concatenate(kinds)
     rows = np.arange(counts.shape[0])[:: -(-counts.shape[0] // MOST_PATCHES) or 1]
@@ -144,57 +127,49 @@ def profiles(cells: Tensor, kind: Rows, n_types: int) -> Tensor:
 
 
 def choose_opening(found: Material, start: Tensor) -> int:
-    """Return how far to depart from least squares, by genes that the fit has not seen.
+    """Return how far to depart from least squares, by molecules hidden from patches that were not fitted on.
 
-    Amounts told by one half of the genes have to tell where the molecules of the other half lie, by profiles of the
-    reference alone: a fit that drifts away from the types tells less of them, however well it fits its own half. One
-    opening takes the place of another where it gains more than its standard error over stretches of tissue.
+    Each step has to gain more than its standard error over stretches of tissue.
     """
     kept = np.arange(len(found.patches))[:: -(-len(found.patches) // MOST_JUDGED)]
     counts, stretch = found.patches[kept], found.stretch[kept]
-    scores = np.zeros((len(OPENINGS), STRETCHES))
-    for seen, hidden in _halves(len(start.T)):
-        for number, opening in enumerate(OPENINGS):
-            told = amounts(counts[:, seen], _adapted(counts[:, seen], start[:, seen], opening))
-            if not number:
-                told = told.sum(dim=1, keepdim=True) * least_squares(counts[:, seen], start[:, seen])
-            each = _hidden_likelihood(counts[:, hidden], told @ start[:, hidden])
-            scores[number] += np.bincount(stretch, each, minlength=STRETCHES)
-    best = 0
-    for number in range(1, len(OPENINGS)):
-        gains = scores[number] - scores[best]
-        if gains.mean() > gains.std(ddof=1) / np.sqrt(STRETCHES):
-            best = number
-    return best
+    shown, hidden = _thinned(counts)
+    scores = np.zeros((len(FACTORS), STRETCHES))
+    for turn in range(2):
+        judged = stretch % 2 == turn
+        for opening, factors in FACTORS.items():
+            rates = start if factors == (NEVER, NEVER) else adapt(counts[~judged], start, *factors)
+            told = amounts(shown[judged], rates) if opening else least_squares(shown[judged], rates)
+            each = _log_likelihood(hidden[judged], told, rates, counts[~judged].sum(dim=0))
+            scores[opening] += np.bincount(stretch[judged], each, minlength=STRETCHES)
+    for opening in range(1, len(FACTORS)):
+        gains = scores[opening] - scores[opening - 1]
+        if gains.mean() <= gains.std(ddof=1) / np.sqrt(STRETCHES):
+            return opening - 1
+    return len(FACTORS) - 1
 
 
-def _adapted(counts: Tensor, start: Tensor, opening: Opening) -> Tensor:
-    return adapt(counts, start, opening.platform, opening.types, opening.rounds)
+def _thinned(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return two halves of the molecules of each patch."""
+    shown = torch.from_numpy(np.random.default_rng(0).binomial(counts.numpy().astype(np.int64), 0.5)).float()
+    return shown, counts - shown
 
 
-def _halves(n: int) -> tuple[tuple[Rows, Rows], tuple[Rows, Rows]]:
-    """Return two halves of the genes, by turns the seen and the hidden one."""
-    order = np.random.default_rng(0).permutation(n)
-    first, second = np.sort(order[: n // 2]), np.sort(order[n // 2 :])
-    return (first, second), (second, first)
+def _log_likelihood(hidden: Tensor, told: Tensor, rates: Tensor, usual: Tensor) -> NDArray[np.float64]:
+    """Return the log-probability of hidden molecules, one after the other, with 1 % of the `usual` profile (patch,)."""
+    expected = told @ rates
+    expected = 0.99 * expected / expected.sum(dim=1, keepdim=True).clamp_min(1e-12) + 0.01 * usual / usual.sum()
+    return np.asarray((hidden * expected.clamp_min(1e-12).log()).sum(dim=1).double().numpy())
 
 
-def _hidden_likelihood(hidden: Tensor, expected: Tensor) -> NDArray[np.float64]:
-    """Return the log-likelihood of each patch's hidden molecules (patch,), each gene at the level that it has."""
-    level = (hidden.sum(dim=0) + 1.0) / (expected.sum(dim=0) + 1.0)
-    # A hundredth of the mean patch: what least squares calls impossible is only unlikely.
-    mean = (0.99 * expected + 0.01 * expected.mean(dim=0)) * level
-    return np.asarray((hidden * mean.clamp_min(1e-12).log() - mean).sum(dim=1).double().numpy())
-
-
-def replicate(part: ReferenceComposition, found: Material, opening: Opening) -> None:
+def replicate(part: ReferenceComposition, found: Material, factors: tuple[float, float]) -> None:
     """Fit the rates, and copies of them with genes and cells of the reference drawn with replacement."""
     random, start = np.random.default_rng(0), part.profiles
     for row, genes in enumerate(part.genes):
         if row:
             genes.copy_(torch.from_numpy(random.integers(0, len(genes), len(genes))))
             start = profiles(*_redrawn(found, random), len(part.profiles))
-        part.rates[row].copy_(_adapted(found.patches[:, genes], start[:, genes], opening))
+        part.rates[row].copy_(adapt(found.patches[:, genes], start[:, genes], *factors))
 
 
 def _redrawn(found: Material, random: np.random.Generator) -> tuple[Tensor, Rows]:
@@ -212,21 +187,21 @@ def fit_prior(part: ReferenceComposition, found: Material) -> None:
 
 
 def choose_neighbours(part: ReferenceComposition, found: Material) -> None:
-    """Mix in as much of the neighbours' shares as tells most of genes that the shares were not made of."""
+    """Mix in as much of the neighbours' shares as hidden molecules ask for."""
     near = SparseOperator.of(to_torch_csr(found.near))
-    rates, scores = part.rates[0], np.zeros(len(NEIGHBOUR_SHARES))
-    for seen, hidden in _halves(len(rates.T)):
-        # Shrunk towards the mean composition already: neighbours have to tell more than that.
-        told = posterior(found.patches[:, seen], rates[:, seen], part.prior).mean(dim=2)
-        total = found.patches.sum(dim=1, keepdim=True)
-        for number, opening in enumerate(NEIGHBOUR_SHARES):
-            part.neighbour_share.fill_(opening)
-            mixed = total * part.smoothed(told, near)
-            scores[number] += _hidden_likelihood(found.patches[:, hidden], mixed @ rates[:, hidden]).sum()
-    part.neighbour_share.fill_(NEIGHBOUR_SHARES[int(scores.argmax())])
+    shown, hidden = _thinned(found.patches)
+    shares = posterior(shown, part.rates[0], part.prior).mean(dim=2) if part.opened else None
+    if shares is None:
+        shares = least_squares(shown, part.profiles)
+    scores = []
+    for opening in NEIGHBOUR_SHARES:
+        part.neighbour_share.fill_(opening)
+        told = part.smoothed(shares, near)
+        scores.append(float(_log_likelihood(hidden, told, part.rates[0], found.patches.sum(dim=0)).sum()))
+    part.neighbour_share.fill_(NEIGHBOUR_SHARES[int(np.argmax(scores))])
 
 
-def calibrate(part: ReferenceComposition, found: Material, opening: Opening) -> None:
+def calibrate(part: ReferenceComposition, found: Material, factors: tuple[float, float]) -> None:
     """Widen intervals until 90 % of the true shares of patches made of cells of the reference lie within.
 
     Cells that patches are made of, and those that profiles come from, are the two halves of each type along the main
@@ -239,7 +214,7 @@ def calibrate(part: ReferenceComposition, found: Material, opening: Opening) -> 
     other.profiles.copy_(profiles(near.cells, near.kind, len(part.profiles)))
     other.prior.copy_(true.mean(dim=0))
     other.opened.copy_(part.opened)
-    replicate(other, near, opening)
+    replicate(other, near, factors)
     covered, told = [], other.draws(counts, torch.ones_like(other.profiles[0], dtype=torch.bool))
     for width in WIDTHS:
         other.width.fill_(width)
@@ -282,3 +257,7 @@ def make_patches(part: ReferenceComposition, found: Material, who: NDArray[np.bo
         share = (counts[row] / counts[row].sum().clamp_min(1e-12)).double().numpy()
         counts[row] = torch.from_numpy(random.multinomial(int(random.choice(depth)), share / share.sum())).float()
     return counts, true / true.sum(dim=1, keepdim=True).clamp_min(1e-12)
+
+
+def _facts(part: ReferenceComposition) -> tuple[float, float]:
+    return float(part.neighbour_share), float(part.width)
