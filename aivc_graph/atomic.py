@@ -49,6 +49,8 @@ def staged(path: Path, *, drop: Collection[str] | None = None) -> Iterator[Path]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path):
+            if path.is_symlink():
+                raise OSError(errno.ELOOP, "a link that leads in circles", str(path))
             _put_back(path)
             _remove(beside)
             try:

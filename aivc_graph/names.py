@@ -74,6 +74,8 @@ INTERVENTIONS: Final = "interventions"
 # Metadata of a section: its cells were taken out of the tissue; kind and unit of what was done to each of them.
 DISSOCIATED: Final = "dissociated"
 APPLIED: Final = "applied"
+# Metadata of a section, followed by an element: how far off [µm] its registration is likely to be, root mean square.
+RESIDUAL_UM: Final = "residual_um_"
 BARCODE: Final = "barcode"
 LABEL: Final = "label"
 
@@ -109,12 +111,16 @@ OBS: Final = Field(
 )
 POS: Final = Field("pos", "(node, 2)", "float32", "µm", "x, y in the section's frame; NaN in a dissociated one")
 SIZE_UM: Final = Field("size_um", "(node,)", "float32", "µm", "diameter of a cell or patch, edge of a region")
+# Column of a section's nodes, and attribute of a level of the graph where any of it was registered.
+REGISTRATION_SIGMA_UM: Final = Field(
+    "registration_sigma_um", "(node,)", "float32", "µm", "standard error of the place along each axis; 0 where given"
+)
 SECTION_INDEX: Final = Field("section_index", "(node,)", "int64", "", "row of the section node")
 SPLIT: Final = Field("split", "(node,)", "int8", "", "position in SPLITS")
 ADJ_T: Final = Field("adj_t", "(target, source)", "sparse CSR float32", "", "weight of each edge, rows are targets")
 DISTANCE_UM: Final = Field("distance_um", "(edge,)", "float32", "µm", "length of each edge, in CSR order")
 
-NODE_FIELDS: Final = {f.name: f for f in (OBS, POS, SIZE_UM, SECTION_INDEX, SPLIT)}
+NODE_FIELDS: Final = {f.name: f for f in (OBS, POS, SIZE_UM, REGISTRATION_SIGMA_UM, SECTION_INDEX, SPLIT)}
 EDGE_FIELDS: Final = {f.name: f for f in (ADJ_T, DISTANCE_UM)}
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 PARTS = "tests/suites/test_parts.py"
 WHAT_IF = "tests/query/test_what_if.py"
+EFFECTS = "tests/query/test_effect_columns.py"
 JOINT = "tests/operators/test_joint_effects.py"
 KEPT = "tests/operators/test_fit_interventions.py"
 SHIFT = "tests/operators/test_component_shift.py"
@@ -84,15 +85,15 @@ FAULTS = (
     ),
     Fault(
         "the jackknife takes the copy of the wrong donor",
-        "of_donors = [0, *(1 + donor for donor in self._donors())]",
-        "of_donors = [0, *(donor for donor in self._donors())]",
+        "of_donors = [0, 1, *(2 + donor for donor in self._donors())]",
+        "of_donors = [0, 1, *(1 + donor for donor in self._donors())]",
         (WHAT_IF,),
     ),
     Fault(
         "the jackknife loses its √(n − 1)",
-        "(len(effects) - 1) * effects.var(axis=0) + ",
-        "effects.var(axis=0) + ",
-        (WHAT_IF,),
+        "(len(left_out) - 1) * left_out.var(axis=0) + ",
+        "left_out.var(axis=0) + ",
+        (EFFECTS,),
     ),
     Fault(
         "the own share is swapped in the lateral mix",

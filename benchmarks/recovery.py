@@ -60,7 +60,7 @@ def study(preset: str, seed: int) -> dict[str, Any]:
 
 
 def largest_effect(scores: Evaluation, run: Path) -> float | None:
-    """Return the largest effect [counts per 10,000] said of the first known intervention, over niches and genes."""
+    """Return the largest effect [counts per 10,000] predicted of the first known intervention, by niche and gene."""
     from aivc_graph.tissue.intervention import Combination, Intervention
 
     tissue = VirtualTissue.load(run)
@@ -70,7 +70,7 @@ def largest_effect(scores: Evaluation, run: Path) -> float | None:
     kind, name = plan.keys[0].split(":", 1)
     part = Intervention(kind=kind, name=name, targets=plan.targets[0], hours=plan.hours[0][1])  # type: ignore[arg-type]
     table = tissue.intervene(Combination(parts=(part,))).readout("genes", by="niche")
-    return float(table["estimate"].abs().max())
+    return float(table["shrunken"].abs().max())
 
 
 def rows_of(scores: Evaluation) -> list[dict[str, Any]]:

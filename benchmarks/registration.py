@@ -1,6 +1,7 @@
 """How far registration is off, in microns, beside doing nothing: known motions, adjacent slices, real pairs.
 
-Run: ``python benchmarks/registration.py`` with ``AIVC_DATA`` set; writes ``benchmarks/results/registration.json``.
+Run: ``python benchmarks/registration.py [PART …]`` with ``AIVC_DATA`` set; writes those parts, or all, into
+``benchmarks/results/registration.json``.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pandas as pd
+from registration_planted import orientations, planted_maps
+from registration_serial import macro_anchors, serial
 from result_file import write_result
 from scipy.spatial import cKDTree
 
@@ -36,13 +40,15 @@ N_GENES = 60
 
 
 def main() -> None:
-    """Run every part, print it and write it."""
-    results: dict[str, Any] = {}
-    for part in (simulated, slices_recovered, slices_adjacent, spots_on_cells, replicates, orientation_of_c2):
+    """Run the parts asked for, or every one; print and write each."""
+    parts = (simulated, slices_recovered, slices_adjacent, spots_on_cells, replicates, orientation_of_c2)
+    for part in (*parts, planted_maps, orientations, serial, macro_anchors):
+        if len(sys.argv) > 1 and part.__name__ not in sys.argv[1:]:
+            continue
         start = time.perf_counter()
-        results[part.__name__] = rounded(part()) | {"seconds": round(time.perf_counter() - start, 1)}
-        print(part.__name__, json.dumps(results[part.__name__], indent=1))
-    write_result(OUT, results)
+        found = rounded(part()) | {"seconds": round(time.perf_counter() - start, 1)}
+        print(part.__name__, json.dumps(found, indent=1))
+        write_result(OUT, found, part=part.__name__)
 
 
 def simulated() -> dict[str, Any]:

@@ -126,6 +126,17 @@ def test_a_link_to_a_folder_stays_one(old: Path, tmp_path: Path) -> None:
     assert (tmp_path / "link").is_symlink() and content(old) == {"a": "new a"}
 
 
+def test_a_link_to_nothing_is_written_through_and_one_in_circles_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "yet/to/be/made")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    with staged(tmp_path / "link") as folder:
+        write_new(folder)
+    assert (tmp_path / "link").is_symlink() and content(tmp_path / "yet/to/be/made") == {"a": "new a"}
+    with pytest.raises(StoreError, match="circle: a link that leads in circles"), staged(tmp_path / "circle") as beside:
+        beside.write_text("new")
+    assert sorted(os.listdir(tmp_path)) == ["circle", "link", "yet"] and (tmp_path / "circle").is_symlink()
+
+
 def test_a_lock_of_a_folder_that_was_swapped_away_is_not_taken_from_its_next_owner(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     file = tmp_path / "out/a.csv"

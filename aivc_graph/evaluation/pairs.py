@@ -24,8 +24,9 @@ ROUNDED = 2e-6
 def compare_evaluations(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
     """Return a row for each pair of runs and each score both have: the mean over units of a's score less b's.
 
-    ``mean_a`` and ``mean_b`` are means over units: these weigh every unit alike, and may differ from the scores as they
-    stand, which weigh nodes or are roots and ratios of sums. The interval and the p-value resample units; p-values are
+    ``score_a`` and ``score_b`` are the scores as `evaluate` and the page tell them. ``difference`` and its interval are
+    of ``mean_a`` − ``mean_b``, means over units: these weigh every unit alike, where the scores weigh nodes or are
+    roots and ratios of sums. The interval and the p-value resample units; p-values are
     adjusted by Holm's method within a task and readout. A score that only one of a pair has, or of which the two were
     asked different things while others agree, is left out.
 
@@ -60,7 +61,8 @@ def compare_evaluations(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
             log.warning("%s: left out, as other things were asked: %s", where, "; ".join(map(" · ".join, unlike)))
         for key in (key for key in shared if key not in unlike):
             row, p = _difference(scores[0][key], scores[1][key])
-            rows.append({"a": a, "b": b, **row})
+            told = {f"score_{name}": _score(of, key) for name, of in (("a", one), ("b", other))}
+            rows.append({"a": a, "b": b, **dict(zip(("task", "readout", "metric"), key, strict=True)), **told, **row})
             p_values.append(p)
     faults.raise_if_any()
     return pd.DataFrame(rows).assign(
@@ -84,6 +86,12 @@ def _shown(value: Any) -> str:
 
 def _by_score(one: Evaluation) -> dict[Key, UnitScores]:
     return {(u.task, u.readout, u.metric): u for u in one.units if MODEL in u.values}
+
+
+def _score(of: Evaluation, key: Key) -> float | None:
+    """Return the model's score as it stands in an evaluation."""
+    found = (one.value for one in of.results if (one.task, one.readout, one.metric) == key and one.kind == "model")
+    return next(found, None)
 
 
 def _alike(one: UnitScores, other: UnitScores) -> bool:
@@ -112,9 +120,6 @@ def _difference(one: UnitScores, other: UnitScores) -> tuple[dict[str, Any], flo
     drawn = None if weights is None else weights @ differences / n
     lower, upper = Estimate(mean, drawn).bounds()
     row = {
-        "task": one.task,
-        "readout": one.readout,
-        "metric": one.metric,
         "split": one.split,
         "mean_a": rounded(float(values[:, 0].mean())) if n else None,
         "mean_b": rounded(float(values[:, 1].mean())) if n else None,

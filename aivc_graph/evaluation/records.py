@@ -136,6 +136,8 @@ class Evaluation(Settings):
         Where ranking by a readout and by reconstruction error disagree.
     assays
         By level, modality and section: whether what the model draws looks like what was measured.
+    cycles
+        By pair of levels: how far lift and project lead astray, in units of the noise of a measurement.
     card
         What the run assumes, what it was trained and scored on, and what was not evaluated.
     """
@@ -150,6 +152,7 @@ class Evaluation(Settings):
     calibration: tuple[dict[str, Any], ...] = ()
     inversions: tuple[dict[str, Any], ...] = ()
     assays: tuple[dict[str, Any], ...] = ()
+    cycles: tuple[dict[str, Any], ...] = ()
     card: dict[str, Any] | None = None
 
     @model_validator(mode="after")

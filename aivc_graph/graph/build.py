@@ -16,6 +16,7 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import GraphError
+from aivc_graph.graph.anchors import AnchorConfig, anchors_told
 from aivc_graph.graph.edges.rule import edge_rule
 from aivc_graph.graph.interventions import add_interventions
 from aivc_graph.graph.nodes import Nodes, gather_nodes, grid_patches, pieces
@@ -26,8 +27,9 @@ from aivc_graph.graph.priors import add_priors
 from aivc_graph.graph.profiles import add_section_profiles
 from aivc_graph.graph.schema import check_graph
 from aivc_graph.graph.tissue_graph import TissueGraph, to_torch_csr
-from aivc_graph.graph.within import overlap_with_discs, overlap_with_grid
+from aivc_graph.graph.within import overlap_with_grid
 from aivc_graph.settings import Settings
+from aivc_graph.tissue.doubt import tell
 from aivc_graph.tissue.frame import is_dissociated
 from aivc_graph.tissue.prior import Prior
 from aivc_graph.tissue.section import metadata_of
@@ -48,6 +50,8 @@ class GraphConfig(Settings):
     patch_reach_um
         Cells up to this distance [µm] from the edge of a capture spot count as within it, by a share that falls to
         zero: for cells and spots of neighbouring sections, whose places agree to some tens of microns only.
+    anchors
+        Which spots are taken to lie over which cells, and how surely.
     edges
         Lateral edges a level: ``kind`` and the options of that rule.
     genes
@@ -67,6 +71,7 @@ class GraphConfig(Settings):
     patch_um: float = Field(100.0, ge=1, le=100_000)
     region_factor: float = Field(4.0, ge=1)
     patch_reach_um: float = Field(0.0, ge=0)
+    anchors: AnchorConfig = AnchorConfig()
     edges: dict[str, dict[str, Any]] = Field(default_factory=lambda: {v: {"kind": "knn", "k": 18} for v in LATERAL})
     genes: Literal["union", "shared"] = "union"
     orthologs: Path | None = None
@@ -110,6 +115,8 @@ def build_graph(sections: list[Any], config: GraphConfig | None = None, priors: 
     config = config or GraphConfig()
     started = time.perf_counter()
     graph = lay_graph(sections, config)
+    for told in anchors_told(graph):
+        tell(f"anchors: {told}")
     add_observations(
         graph,
         sections,
@@ -141,7 +148,7 @@ def lay_graph(sections: list[Any], config: GraphConfig) -> TissueGraph:
         if len(nodes):
             _add_nodes(graph, level, nodes)
             _add_lateral(graph, level, nodes, config.edges.get(level))
-    _add_within(graph, cells, patches, config.patch_reach_um)
+    _add_within(graph, cells, patches, config)
     return graph
 
 
@@ -224,7 +231,8 @@ def _add_regions(graph: TissueGraph, both: Nodes, edge_um: float) -> np.ndarray:
 def _add_nodes(graph: TissueGraph, level: str, nodes: Nodes) -> None:
     store = graph[level]
     section_names = graph.obs(names.SECTION).index.to_numpy()[nodes.section]
-    obs = nodes.columns.drop(columns=[names.SPLIT.name], errors="ignore")
+    sigma_um = names.REGISTRATION_SIGMA_UM.name
+    obs = nodes.columns.drop(columns=[names.SPLIT.name, sigma_um], errors="ignore")
     obs.insert(0, "section", pd.Series(section_names).astype("category"))
     obs.insert(1, names.BARCODE, nodes.barcode)
     obs.index = pd.Index(
@@ -236,6 +244,8 @@ def _add_nodes(graph: TissueGraph, level: str, nodes: Nodes) -> None:
     store.section_index = torch.from_numpy(nodes.section.astype(np.int64))
     store.split = torch.from_numpy(nodes.split.astype(np.int8))
     store.num_nodes = len(nodes)
+    if sigma_um in nodes.columns:
+        store[sigma_um] = torch.from_numpy(nodes.columns[sigma_um].fillna(0.0).to_numpy(np.float32))
     if nodes.region is not None:
         store.region_index = torch.from_numpy(nodes.region.astype(np.int64))
 
@@ -265,7 +275,7 @@ def _add_lateral(graph: TissueGraph, level: str, nodes: Nodes, options: dict[str
     relation.distance_um = torch.from_numpy(distance[order].astype(np.float32))
 
 
-def _add_within(graph: TissueGraph, cells: Nodes, patches: Nodes, reach_um: float) -> None:
+def _add_within(graph: TissueGraph, cells: Nodes, patches: Nodes, config: GraphConfig) -> None:
     n_sections = graph[names.SECTION].num_nodes
     loose = ~cells.placed
     if loose.any():
@@ -276,7 +286,7 @@ def _add_within(graph: TissueGraph, cells: Nodes, patches: Nodes, reach_um: floa
         return
     regions = graph[names.REGION]
     if not loose.all():
-        adj = _cells_in_patches(cells, patches, reach_um)
+        adj = _cells_in_patches(graph, cells, patches, config)
         graph[names.CELL, names.WITHIN, names.PATCH].adj_t = to_torch_csr(adj)
         if ((np.diff(adj.tocsc().indptr) == 0) & ~loose).any():
             graph[names.CELL, names.WITHIN, names.REGION].adj_t = to_torch_csr(
@@ -287,9 +297,11 @@ def _add_within(graph: TissueGraph, cells: Nodes, patches: Nodes, reach_um: floa
     graph[names.REGION, names.WITHIN, names.SECTION].adj_t = to_torch_csr(_membership(section, n_sections))
 
 
-def _cells_in_patches(cells: Nodes, patches: Nodes, reach_um: float) -> sparse.csr_matrix:
+def _cells_in_patches(graph: TissueGraph, cells: Nodes, patches: Nodes, config: GraphConfig) -> sparse.csr_matrix:
     blocks = sparse.coo_matrix((len(patches), len(cells)), dtype=np.float32)
     rows, columns, shares = [blocks.row], [blocks.col], [blocks.data]
+    sections = graph.obs(names.SECTION)
+    sigma, anchored = config.anchors.sigmas(sections), np.zeros(len(sections), bool)
     for group in np.intersect1d(cells.group, patches.group):
         c, p = np.flatnonzero(cells.group == group), np.flatnonzero(patches.group == group)
         if patches.is_window[p].all():
@@ -297,12 +309,15 @@ def _cells_in_patches(cells: Nodes, patches: Nodes, reach_um: float) -> sparse.c
             share, windows, _ = overlap_with_grid(cells.pos_um[c], cells.size_um[c], edge, cells.group[c])
             p = p[_match(windows[:, 1:], patches.pos_um[p], edge)]
         else:
-            places = (cells.pos_um[c], cells.size_um[c], patches.pos_um[p], patches.size_um[p])
-            share = overlap_with_discs(*places, reach_um)
+            one = cells.section[c[0]]
+            anchored[one] = True
+            said = (str(sections.index[one]), config.patch_reach_um, float(sigma[one]))
+            share = config.anchors.beneath(cells.take(c), patches.take(p), *said)
         local = share.tocoo()
         rows.append(p[local.row])
         columns.append(c[local.col])
         shares.append(local.data)
+    graph[names.SECTION].obs = config.anchors.note(sections, anchored)
     data = (np.concatenate(shares), (np.concatenate(rows), np.concatenate(columns)))
     return sparse.csr_matrix(data, shape=(len(patches), len(cells)))
 

@@ -62,6 +62,14 @@ def intervention_dose(graph: TissueGraph, level: str, key: str) -> np.ndarray:
     return np.asarray(to_scipy_csr(graph[relation].adj_t)[:, [column]].todense(), np.float32).ravel()
 
 
+def treated_sections(graph: TissueGraph) -> np.ndarray:
+    """Say of each section whether it, or a part of it, was treated when it was measured, boolean (section,)."""
+    relation = (names.INTERVENTION, names.APPLIED_TO, names.SECTION)
+    if relation not in graph.edge_types:
+        return np.zeros(int(graph[names.SECTION].num_nodes), dtype=bool)
+    return np.asarray(np.diff(to_scipy_csr(graph[relation].adj_t).indptr) > 0)
+
+
 def _check(parts: list[Intervention], kinds: dict[str, Intervention]) -> None:
     faults = Faults(GraphError)
     for part in parts:

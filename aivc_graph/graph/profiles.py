@@ -208,8 +208,9 @@ def _joint_profile(
         Counts (section, molecule), above zero.
     basis, there
         The sections that say what is common (section,), and those that measured at all, which speak of what no
-        section of the basis measured.
+        section of the basis measured. Where none did, as where all observations are taken away, all say nothing alike.
     """
+    there = there | ~there.any()
     own = np.where(measured, summed, 0.0)
     own /= np.maximum(own.sum(axis=1, keepdims=True), 1e-12)
     speaks = measured & basis[:, None]

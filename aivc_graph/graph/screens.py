@@ -31,6 +31,12 @@ class Setting(NamedTuple):
     doses: tuple[float, ...] = ()
     hours: tuple[float, ...] = ()
 
+    def at_work(self) -> Setting:
+        """Return the setting without what was given at dose 0 or for no time: that is nothing done."""
+        kept = [i for i in range(len(self.parts)) if all(one[i] for one in (self.doses, self.hours) if one)]
+        doses, hours = (tuple(one[i] for i in kept if one) for one in (self.doses, self.hours))
+        return Setting(self.context, tuple(self.parts[i] for i in kept), doses, hours)
+
 
 def screened(graph: TissueGraph) -> tuple[str, str] | None:
     """Return the level and modality of a graph's screen; None where no level has conditions that were measured."""

@@ -8,27 +8,54 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import cKDTree
+from scipy.special import chndtr
 
 Floats = NDArray[np.floating[Any]]
+# Of places with an error: how far it is looked for a parent, the least share that is kept, and over how many radii.
+FARTHEST_SIGMAS, LEAST_SHARE, RADII = 3.0, 1e-3, 8
 
 
 def overlap_with_discs(
-    pos_um: Floats, size_um: Floats, parent_um: Floats, parent_size_um: Floats, reach_um: float = 0.0
+    pos_um: Floats,
+    size_um: Floats,
+    parent_um: Floats,
+    parent_size_um: Floats,
+    reach_um: float = 0.0,
+    sigma_um: float = 0.0,
 ) -> sparse.csr_matrix:
-    """Return (parent, child): the share of each child's width that lies inside a round parent such as a capture spot.
+    r"""Return (parent, child): the share of each child's width that lies inside a round parent such as a capture spot.
 
     The overlap of two discs is taken along the line between their centres, so a child on a border counts in part and a
-    child between the spots not at all. With a reach the share falls from one to zero over that much more.
+    child between the spots not at all. With a reach the share falls from one to zero over that much more. Where places
+    are known with a standard error `sigma_um` along each axis, it is the mean over where the child may lie: the share
+    is the mean over radii r of whether its centre lies within r, and
+
+    .. math:: P(|d + \varepsilon| < r) = F_{\chi^2_2(d^2/\sigma^2)}(r^2 / \sigma^2)
+
+    the noncentral chi-squared distribution. Shares below one in a thousand are left out.
     """
-    farthest = float(parent_size_um.max() + size_um.max()) / 2 + reach_um
+    farthest = float(parent_size_um.max() + size_um.max()) / 2 + reach_um + FARTHEST_SIGMAS * sigma_um
     pairs = cKDTree(parent_um).sparse_distance_matrix(cKDTree(pos_um), farthest, output_type="coo_matrix")
     parent, child, distance = pairs.row, pairs.col, pairs.data
     width = np.maximum(size_um[child], 1e-6)
     edge = (parent_size_um[parent] + width) / 2 + reach_um
-    share = np.clip((edge - distance) / (width + reach_um), 0.0, 1.0)
-    keep = share > 0
+    if sigma_um:
+        share = _mean_share(distance, edge, width + reach_um, sigma_um)
+    else:
+        share = np.clip((edge - distance) / (width + reach_um), 0.0, 1.0)
+    keep = share > (LEAST_SHARE if sigma_um else 0)
     shape = (len(parent_um), len(pos_um))
     return sparse.csr_matrix((share[keep].astype(np.float32), (parent[keep], child[keep])), shape=shape)
+
+
+def _mean_share(distance: Floats, edge: Floats, ramp: Floats, sigma_um: float) -> Floats:
+    """Return the mean share of children at `distance`, where it falls from one to zero over a `ramp` up to `edge`."""
+    nodes, weights = np.polynomial.legendre.leggauss(RADII)
+    share = np.zeros(len(distance))
+    for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+        radius = np.maximum(edge - node * ramp, 0.0)
+        share += weight * chndtr((radius / sigma_um) ** 2, 2, (distance / sigma_um) ** 2)
+    return share
 
 
 def overlap_with_grid(

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import ConfigError, GraphError
-from aivc_graph.plot.palette import nth_colour
+from aivc_graph.plot.palette import niche_colours
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ def level_table(graph: Any, level: str) -> Any:
             _add_observation(table, graph, level, modality)
     table.uns["sections"] = writable_sections(graph)
     if isinstance(getattr(obs.get(NICHE), "dtype", None), pd.CategoricalDtype):  # under the name that scanpy draws by
-        table.uns[f"{NICHE}_colors"] = [nth_colour(i) for i in range(len(obs[NICHE].cat.categories))]
+        table.uns[f"{NICHE}_colors"] = niche_colours(list(obs[NICHE].cat.categories.astype(str)))
     _add_edges(table, near_edges(graph, level))
     return table
 

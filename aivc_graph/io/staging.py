@@ -23,8 +23,9 @@ def check_place(path: Path, *, folder: bool = False) -> None:
     folder
         A folder is to be written there, or files into it.
     """
-    above = next(place for place in (path.absolute(), *path.absolute().parents) if os.path.lexists(place))
-    if above == path.absolute() and not folder:
+    place = Path(os.path.realpath(path))  # a link may lead to what is yet to be made
+    above = next(one for one in (place, *place.parents) if os.path.lexists(one))
+    if above == place and not folder:
         above = above.parent
     try:
         tempfile.TemporaryFile(dir=above).close()

@@ -41,7 +41,7 @@ _DAMAGE = (ValueError, OverflowError, OSError, EOFError, zlib.error)
 _BLOCK_VALUES = 2**22
 _LOOKED_AT = 100
 _POINT, _COMMA = re.compile(r"-?\d+\.\d+(?:[eE][-+]?\d+)?"), re.compile(r"-?\d+,\d+(?:[eE][-+]?\d+)?")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\n")
 _WHOLE = re.compile(r"^(-?\d+)\.0+$")
 # What a spreadsheet, or R, makes of a long number.
 _ROUNDED = re.compile(r"^\d\.\d+[eE]\+?(?:1[5-9]|2\d)$")
@@ -275,10 +275,14 @@ def csv_text(table: pd.DataFrame, *, index: bool = True) -> str:
     changed: list[str] = []
 
     def harmless(value: Any) -> Any:
-        if not isinstance(value, str) or not value.startswith(_FORMULA) or is_number(value):
+        if not isinstance(value, str):
             return value
-        changed.append(value)
-        return f"'{value}"
+        # A carriage return is not quoted, so that what follows it would begin a row.
+        text = value.replace("\r\n", "\n").replace("\r", "\n")
+        safe = f"'{text}" if text.startswith(_FORMULA) and not is_number(text) else text
+        if safe != value:
+            changed.append(value)
+        return safe
 
     several = index and table.index.nlevels > 1
     safe, index = (table.reset_index(), False) if several else (table.copy(), index)
@@ -286,10 +290,11 @@ def csv_text(table: pd.DataFrame, *, index: bool = True) -> str:
         if kind.kind == "O" or isinstance(kind, pd.CategoricalDtype):
             safe.isetitem(i, safe.iloc[:, i].astype(object).map(harmless, na_action="ignore").to_numpy())
     safe.columns = safe.columns.map(harmless)
-    safe.index = safe.index.map(harmless).rename(safe.index.name)
+    safe.index = safe.index.map(harmless).rename(harmless(safe.index.name))
     if changed:
         found = f"{len(changed):,} texts that a spreadsheet would run, first {changed[0]!r}"
-        tell(f"{found}: a quote was put before each in the CSV; Parquet holds them as they are")
+        mend = "a quote was put before each in the CSV, and line feeds for carriage returns"
+        tell(f"{found}: {mend}; Parquet holds them as they are")
     return str(safe.to_csv(index=index))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any, cast
 
@@ -145,9 +145,12 @@ class ModelPlan(Settings):
 
     @cached_property
     def steps(self) -> list[Step]:
-        """The message-passing steps of the model in order, as (relation, reverse), for exact window halos."""
-        once = [step for kind in MESSAGES for part in self.parts if part.kind == kind for step in part.make().steps()]
-        return once * self.config.depth
+        """The steps of messages, then of answers, in order, as (relation, reverse), for exact window halos."""
+
+        def of(kinds: Iterable[str]) -> list[Step]:
+            return [step for kind in kinds for part in self.parts if part.kind == kind for step in part.make().steps()]
+
+        return of(MESSAGES) * self.config.depth + of(kind for kind in KINDS if kind not in MESSAGES)
 
     def check(self, graph: TissueGraph) -> None:
         """Raise `ModelError` if `graph` does not carry what the model was trained on."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from aivc_graph.graph.tissue_graph import Relation, TissueGraph
 from aivc_graph.operators.gate import STATE
+from aivc_graph.operators.intervention_plan import donor_of_sections
 from aivc_graph.operators.state import Expected, Fold, Hidden, Inputs, State
 from aivc_graph.registry import Registry
 from aivc_graph.settings import Settings
@@ -120,6 +121,12 @@ class Fitting:
     def everyone(self) -> list[Fold]:
         """Training and held-out windows."""
         return self.training if self.held_out is self.training else [*self.training, *self.held_out]
+
+    @property
+    def donor(self) -> np.ndarray:
+        """Code of the donor of each section, of the section itself where none is named (section,)."""
+        graph = self.source if isinstance(self.source, TissueGraph) else self.source.structure
+        return np.unique(donor_of_sections(graph), return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 class AbstractPart(nn.Module, ABC):

@@ -11,9 +11,10 @@ from aivc_graph import names
 from aivc_graph.evaluation.intervals import Units
 from aivc_graph.evaluation.risk import gaps_of
 from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.graph.anchors import anchors_told
 from aivc_graph.graph.known import priors_told
 from aivc_graph.graph.panels import panel_overlap
-from aivc_graph.graph.tissue_graph import to_scipy_csr
+from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.pipeline.screen_card import assumptions_of_screen, data_of_screen
 from aivc_graph.pipeline.tasks.task import HIDDEN, Asked
 from aivc_graph.query.screen_responses import screen_operator
@@ -50,7 +51,7 @@ def card_of(
     Mitchell et al. 2019, doi:10.1145/3287560.3287596 (model cards).
     """
     screen = None if asked.screen is None else asked.screen[0]
-    told = [*_identifiability(asked), *_confounding(asked), *_measurement(asked)]
+    told = [*_identifiability(asked), *_confounding(asked), *_measurement(asked), *registration_told(asked.graph)]
     known = [] if (operator := screen_operator(asked.model)) is None else operator.told_of_known()
     questions = [{"name": one.task, **one.folds} for one in scored if one.folds]
     without = {one.task: f"no model: {one.no_model}" for one in scored if one.no_model}
@@ -153,6 +154,21 @@ def _measurement(asked: Asked) -> list[dict[str, str]]:
             "level that is usual there, and is scored nowhere."
         )
         found.append({"about": "panels", "says": said})
+    return found + [{"about": "anchors", "says": one} for one in anchors_told(asked.graph)]
+
+
+def registration_told(graph: TissueGraph) -> list[dict[str, str]]:
+    """Say by element how far off what was registered is likely to be."""
+    obs = graph.obs(names.SECTION)
+    found = []
+    for column in sorted(str(one) for one in obs if str(one).startswith(names.RESIDUAL_UM)):
+        off = obs[column].dropna().astype(float)
+        least, most = f"{off.min():.0f}", f"{off.max():.0f}"
+        said = (
+            f"Where the {column.removeprefix(names.RESIDUAL_UM)} lies was found by registration, and is likely off by "
+            f"{least if least == most else f'{least} to {most}'} µm in {len(off)} {plural(len(off), 'section')}."
+        )
+        found.append({"about": "registration", "says": said})
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
@@ -14,7 +15,7 @@ import networkx as nx
 
 from aivc_graph.atomic import staged
 from aivc_graph.config import Config, load_config
-from aivc_graph.errors import TissueError
+from aivc_graph.errors import ConfigError, TissueError
 from aivc_graph.pipeline.ask import flat, save_answer
 from aivc_graph.pipeline.build import build
 from aivc_graph.pipeline.evaluate import evaluate
@@ -70,13 +71,31 @@ def demo(out: Path, *, device: str = "auto", seed: int = 0, preset: str = "demo"
 
 
 def simulate_anew(preset: str, folder: Path, seed: int) -> None:
-    """Simulate into a folder; one of an earlier demo is replaced, a study beside no run is somebody's own and stays."""
-    earlier = any((folder.parent / mark).is_dir() for mark in ("graph.zarr", "checkpoints"))
-    if not (earlier and (folder / "truth").is_dir()):
+    """Simulate into a folder; one of an earlier demo is replaced, any other study that is not the same stays.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds something that no demo left: a study beside no run is somebody's own.
+    """
+    if not (folder / "truth").is_dir():
         simulate(preset, folder, seed=seed)
         return
+    earlier = any((folder.parent / mark).is_dir() for mark in ("graph.zarr", "checkpoints"))
     with staged(folder) as beside:
         simulate(preset, beside, seed=seed)
+        if not (earlier or _files(folder) == _files(beside)):  # the same is what a demo that was killed left
+            raise ConfigError(str(folder), "it already holds something", mend="name another by --out")
+
+
+def _files(folder: Path) -> dict[Path, str]:
+    """Return a hash of every file below a folder."""
+    return {file.relative_to(folder): _digest(file) for file in folder.rglob("*") if file.is_file()}
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _link(source: str, target: str) -> None:
@@ -122,4 +141,5 @@ def ask_demo(run: Run, tissue: VirtualTissue, out: Path) -> None:
     contacts = nx.to_pandas_adjacency(tissue.contact_graph())
     pictures = {"niches": tissue.plot(), "contacts": contact_graph(contacts), "training": run.plot()}
     for name, axes in pictures.items():
-        axes.figure.savefig(out / f"{name}.png", dpi=150, bbox_inches="tight", metadata={"Software": None})
+        with staged(out / f"{name}.png") as beside:
+            axes.figure.savefig(beside, dpi=150, bbox_inches="tight", format="png", metadata={"Software": None})

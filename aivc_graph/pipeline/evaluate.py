@@ -32,6 +32,7 @@ from aivc_graph.pipeline.card import card_of
 from aivc_graph.pipeline.tasks.task import HIDDEN, TASKS, Asked
 from aivc_graph.pipeline.truth import check_truth, find_truth
 from aivc_graph.query.ablations import ABLATIONS, Given, ablated
+from aivc_graph.query.cycles import cycles
 from aivc_graph.query.predictive_checks import predictive_checks
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.report.write import PAGE
@@ -173,6 +174,7 @@ def _put_together(
 ) -> Evaluation:
     judged = judge(scored)
     results, risk = results_of(judged), risk_of(judged, asked.config.evaluation.weights)
+    scored_nodes = {level: asked.scored(level) for level in asked.graph.levels}
     trained_on = asked.split == HIDDEN
     if asked.weights is None:
         not_asked["pathways"] = "weights: `evaluation.pathways`, or --weights"
@@ -188,7 +190,8 @@ def _put_together(
             *(band for s in scored if s.readout == READOUT and (band := bands_of(s)) is not None),
         ),
         inversions=tuple(inversions_of(results)),
-        assays=tuple(predictive_checks(asked.model, asked.graph, {v: asked.scored(v) for v in asked.graph.levels})),
+        assays=tuple(predictive_checks(asked.model, asked.graph, scored_nodes)),
+        cycles=tuple(cycles(asked.model, asked.graph, scored_nodes)),
         card=card_of(asked, scored, risk, not_asked, leaks, controls),
     )
 

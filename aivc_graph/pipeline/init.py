@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from aivc_graph import names
-from aivc_graph.atomic import staged
+from aivc_graph.atomic import locked, staged
 from aivc_graph.config import load_config
 from aivc_graph.errors import ConfigError
 from aivc_graph.io.staging import check_place
@@ -39,11 +40,13 @@ def init(folder: Path, out: Path | None = None) -> dict[str, Any]:
     """
     folder, out = Path(folder), Path(out) if out is not None else Path(folder) / FILE
     if out.exists():
-        raise ConfigError(str(out), "a file that is there already", mend="name another by --out, or remove it")
+        with locked(out):  # which takes away the lock of one that was killed
+            _refuse_taken(out)
     check_place(out)
     sections, passed = look(folder)
     text = "\n".join(_lines(sections, folder, out)) + "\n"
     with staged(out) as beside:
+        _refuse_taken(out)  # while this one read, another may have written
         beside.write_text(text, encoding="utf-8")
         load_config(beside)
     found = [
@@ -62,6 +65,11 @@ def init(folder: Path, out: Path | None = None) -> dict[str, Any]:
     return {"config": str(out), "found": found, "unclear": unclear, "next": then}
 
 
+def _refuse_taken(out: Path) -> None:
+    if out.exists():
+        raise ConfigError(str(out), "a file that is there already", mend="name another by --out, or remove it")
+
+
 def _lines(sections: list[Found], folder: Path, out: Path) -> Iterator[str]:
     yield "# Written by `aivc init`: check what is marked CHECK, then"
     yield f"#   aivc build {out}"
@@ -72,7 +80,7 @@ def _lines(sections: list[Found], folder: Path, out: Path) -> Iterator[str]:
     yield from _split(sections)
     yield "  sections:" if any(one.read for one in sections) else "  sections: []"
     for one in sections:
-        yield from _section(one, out.resolve().parent)
+        yield from _section(one, Path(os.path.realpath(out)).parent)
     if any(one.slide for one in sections):
         yield "  features: {}          # describe the H&E tile under each spot or window; leave out to ignore slides"
     levels = [level for level in (names.CELL, names.PATCH) if any(level in one.levels for one in sections)]

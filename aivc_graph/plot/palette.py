@@ -41,6 +41,18 @@ def colours_of(labels: ArrayLike, order: Sequence[Any] | None = None) -> dict[An
     return {label: nth_colour(i) for i, label in enumerate(ordered)}
 
 
+def niche_colours(niches: Sequence[str]) -> list[str]:
+    """Return the colour of each niche: by its number, whichever others there are, or of names in their order.
+
+    Examples
+    --------
+    >>> niche_colours(["10", "2"]) == [nth_colour(9), nth_colour(1)]
+    True
+    """
+    numbered = all(one.isdecimal() and int(one) for one in niches)
+    return [nth_colour(int(one) - 1 if numbered else i) for i, one in enumerate(niches)]
+
+
 def nth_colour(i: int) -> str:
     """Return the colour of the `i`-th label, counted from 0."""
     base, shade = COLOURS[i % len(COLOURS)], SHADES[i // len(COLOURS) % len(SHADES)]

@@ -136,7 +136,10 @@ def _compared(a: pd.Series, b: pd.Series) -> dict[str, Any]:
         within = (a - b)[both].to_numpy()
         n, left = len(within), int((~both).sum())
         error = within.std(ddof=1) / np.sqrt(n) if n >= LEAST else np.nan
-        note = f"within {n} donors on both sides" + (f"; {left} on one side left out" if left else "")
+        # Shares of the donors that are compared, so that they differ by the difference.
+        shown = {"share": a[both].mean(), "share_against": b[both].mean(), "n_donors": n, "n_against": n}
+        note = f"within {n} donor{'' if n == 1 else 's'} on both sides"
+        note += f"; {left} on one side left out" if left else ""
         row = Contrast(float(within.mean()), float(error), n - 1).row()
         return {**shown, **row, "note": note + ("" if n >= LEAST else f": fewer than {LEAST}, so no interval and no p")}
     x, y = a.dropna().to_numpy(), b.dropna().to_numpy()

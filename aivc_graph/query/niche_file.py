@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ from aivc_graph.errors import StoreError
 from aivc_graph.graph.store import GraphStore
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.operators.feature_map import FeatureMap
 from aivc_graph.plot.palette import nth_colour
 from aivc_graph.query.mixture import StateMixture
 from aivc_graph.query.neighbourhoods import NeighbourhoodMixture
 from aivc_graph.query.niches import NicheRule, fit_niches
+from aivc_graph.query.niches_of_features import fit_niches_of_features
+from aivc_graph.query.places import on_every_level
 from aivc_graph.query.states import node_states, surroundings
 from aivc_graph.training.checkpoint import load_tensors, save_tensors
 
@@ -30,7 +34,9 @@ def niches_of_training(
     structure = graph if isinstance(graph, TissueGraph) else graph.structure
     found_in = surroundings(model, structure, node_states(model, graph), diagnostics)
     training = structure.in_split(found_in.level, names.TRAIN).numpy()
-    return fit_niches(found_in.among(training), None, 1.0, seed)
+    rule = fit_niches(found_in.among(training), None, 1.0, seed)
+    shares = on_every_level(structure, found_in.level, rule(found_in))
+    return replace(rule, of_features=fit_niches_of_features(model, graph, found_in.level, shares))
 
 
 def save_niches(rule: NicheRule, run: Path) -> None:
@@ -46,6 +52,11 @@ def save_niches(rule: NicheRule, run: Path) -> None:
     facts["evenness"] = rule.evenness
     facts |= {"mixture": next(name for name, kind in MIXTURES.items() if isinstance(rule.mixture, kind))}
     facts |= {"fitted_on": f"{names.TRAIN} nodes", "niches": numbered}
+    tensors |= {
+        f"features.{level}.{name}": value
+        for level, one in rule.of_features.items()
+        for name, value in one.named_buffers()
+    }
     packed = {name: torch.as_tensor(value) for name, value in (tensors | {"spread": rule.spread}).items()}
     save_tensors(packed, facts, run / FILE)
 
@@ -75,6 +86,11 @@ def load_niches(run: Path, model: TissueModel) -> NicheRule | None:
             coupling=facts["coupling"],
             spread=arrays["spread"],
             evenness=facts.get("evenness", 0.0),  # as older runs have none
+            of_features={
+                level: FeatureMap.of(part(f"features.{level}"))
+                for level in names.LEVELS
+                if f"features.{level}.share" in arrays
+            },
         )
     except (KeyError, TypeError) as error:
         raise StoreError(

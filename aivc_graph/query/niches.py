@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError
+from aivc_graph.operators.feature_map import FeatureMap
 from aivc_graph.query.mixture import (
     Floats,
     StateMixture,
@@ -84,6 +86,9 @@ class NicheRule:
         Standard deviation of the niche states it was fitted on (latent,): the unit of distances between states.
     evenness
         How far the states of each donor are brought to that spread before the mixture sees them; see `recurrence`.
+    of_features
+        By level, what features tell of the niches of a node there of which nothing else is known; see
+        `niches_of_features`.
     """
 
     level: str
@@ -93,6 +98,7 @@ class NicheRule:
     coupling: float
     spread: Floats
     evenness: float = 0.0
+    of_features: Mapping[str, FeatureMap] = field(default_factory=dict)
 
     def __call__(self, found_in: Surroundings) -> Floats:
         """Return the share of each niche in every node (node, niche); zeros where nothing is known."""

@@ -16,6 +16,15 @@ from aivc_graph.query.answers import node_table
 
 Floats = NDArray[np.floating]
 NICHE = "niche"
+MOST_GROUPS = 50
+
+
+def check_groups(where: str, column: str, values: pd.Series) -> None:
+    """Raise a `QueryError` if values are measurements that hardly recur, which part nodes into no groups."""
+    many = values.nunique()
+    if values.dtype.kind == "f" and many > MOST_GROUPS:
+        found, mend = f"{many:,} different numbers in {column!r}", "ask by a column that names groups"
+        raise QueryError(where, found, f"at most {MOST_GROUPS} groups of nodes", mend)
 
 
 def node_mask(graph: TissueGraph, level: str, where: np.ndarray | Sequence[str] | None) -> np.ndarray:

@@ -87,8 +87,7 @@ def response_table(answer: ad.AnnData, genes: Sequence[str] | None = None) -> pd
 
 def _answer(operator: ConditionEffects, told: Sequence[Told], states: dict[str, Floats | None]) -> ad.AnnData:
     effect = np.stack([one.effect for one in told])
-    factor = [stdtrit(one.n_left_out, 0.5 + CONFIDENCE / 2) if one.n_left_out >= MIN_UNITS else np.nan for one in told]
-    half = np.array(factor)[:, None] * np.stack([one.error for one in told])
+    half = np.stack([_half(one) for one in told])
     base = np.stack([_zero(states[one.setting.context], effect.shape[1]) for one in told])
     obs = pd.DataFrame(
         {
@@ -109,6 +108,14 @@ def _answer(operator: ConditionEffects, told: Sequence[Told], states: dict[str, 
     units = f"log1p of counts at a depth of {DEPTH:,.0f}" if kind in names.MOLECULE_OF else "as measured"
     answer.uns.update({"units": units, "interval": INTERVAL, "values": kind})
     return answer
+
+
+def _half(one: Told) -> Floats:
+    """Return half the width of the interval of each gene (gene,); nothing where nothing was done."""
+    if not one.setting.at_work().parts:
+        return np.zeros_like(one.effect)
+    known = one.n_left_out >= MIN_UNITS
+    return one.error * (stdtrit(one.n_left_out, 0.5 + CONFIDENCE / 2) if known else np.nan)
 
 
 def _zero(state: Floats | None, n: int) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
+from aivc_graph.graph.hiding import hide_observations
 from aivc_graph.graph.seen_as import seen_as
 from aivc_graph.graph.store import read_store, read_thumbnails
 from aivc_graph.graph.tissue_graph import TissueGraph
@@ -24,6 +25,7 @@ from aivc_graph.query.drawing import draw_niches
 from aivc_graph.query.likeness import nodes_like
 from aivc_graph.query.niche_file import load_niches
 from aivc_graph.query.niches import NicheRule, Surroundings, fit_niches
+from aivc_graph.query.niches_of_features import told_by_features
 from aivc_graph.query.places import NICHE, averaging, node_mask, on_every_level
 from aivc_graph.query.questions.question import QUESTIONS, AbstractQuestion, question
 from aivc_graph.query.screen_responses import Amount, screen_responses
@@ -122,6 +124,11 @@ class VirtualTissue:
         found = graph if isinstance(graph, TissueGraph) else read_store(graph)
         asked = seen_as(found, self.graph), self.model, self.diagnostics, self.seed
         return VirtualTissue(*asked, slides, self.niche_rule, self.home)
+
+    def without(self, hidden: Mapping[tuple[str, str], np.ndarray]) -> VirtualTissue:
+        """Return this tissue as if observations of the `hidden` nodes, by (level, modality), were never made."""
+        asked = hide_observations(self.graph, hidden), self.model, self.diagnostics, self.seed
+        return VirtualTissue(*asked, self.slides, self.niche_rule, self.home)
 
     @cached_property
     def states(self) -> dict[str, NodeStates]:
@@ -263,7 +270,8 @@ class VirtualTissue:
             Nodes of the finest measured level: boolean (node,), such as ``tissue.niche(3)``, or their names
             ``section:barcode``; all of them if not given.
         hours
-            How long it lasts until the tissue is looked at [h]; by default as each part says.
+            How long it lasts until the tissue is looked at [h]; by default as each part says, or else as long as the
+            longest in training.
 
         Raises
         ------
@@ -341,5 +349,7 @@ class VirtualTissue:
                 rule = self.niche_rule
             else:
                 rule = fit_niches(self.surroundings, k, 1.0 if resolution is None else resolution, self.seed)
-            self._niches[k, resolution] = on_every_level(self.graph, self.base_level, rule(self.surroundings))
+            shares = on_every_level(self.graph, self.base_level, rule(self.surroundings))
+            asked = self.model, self.graph, self.base_level
+            self._niches[k, resolution] = told_by_features(*asked, rule.of_features, shares)
         return self._niches[k, resolution]

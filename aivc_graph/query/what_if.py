@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy import sparse, special
+from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.evaluation.readouts.footprints import Footprints
+from aivc_graph.graph.interventions import treated_sections
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.io.footprints import read_footprints
 from aivc_graph.model.tissue_model import TissueModel
@@ -23,16 +24,21 @@ from aivc_graph.operators.gate import RESPONSE
 from aivc_graph.operators.intervention.component_shift import ComponentShift
 from aivc_graph.operators.intervention.exposure import Field, exposure
 from aivc_graph.operators.product import SparseOperator, row_mean
+from aivc_graph.query.abundance import benjamini_hochberg
 from aivc_graph.query.answers import MIN_UNITS, PER, no_effects
+from aivc_graph.query.effect_columns import effect_columns
+from aivc_graph.query.in_support import as_trained, kinds_known, outside_training, reached_by
+from aivc_graph.query.places import row_shares
 from aivc_graph.query.states import niche_level, run_windows
 from aivc_graph.tissue.intervention import Combination, Intervention
 
 Places = Callable[[str], tuple[pd.DataFrame, Any]]
-CONFIDENCE = 0.95
+# Treated nodes of a kind that training must have seen.
 ENOUGH_TREATED = 20.0
+TREATED_BEFORE = "treated already when measured, so not known untreated"
+HARDLY_TREATED = "of a kind that was hardly ever treated in training"
 READOUTS = ("genes", "pathways")
 ACTIVITY_UNIT = "log2 expression per unit of weight"
-SLACK = 1e-6
 # Counts by which the model's word of untreated expression weighs against those of a component: it is out by a fifth.
 FIRM = 25.0
 
@@ -53,11 +59,16 @@ class WhatIf:
         Nodes of the base level that it is done to, boolean (node,).
     fields
         Row of each trained intervention → its strength and exposure over the nodes.
+    treated_before
+        Nodes of sections that were treated when they were measured, boolean (node,): what they are untreated is not
+        known, so places are averaged over the others.
     supported
         Nodes for which training has seen the like, boolean (node,): the intervention, its dose and time, and treated
-        nodes of that kind.
+        nodes of that kind, none of them treated before.
     reasons
         Why nodes, or all of them, are out of support.
+    outside
+        Those of them that are of what is done, its dose and time, and so of all nodes.
     """
 
     graph: TissueGraph
@@ -66,8 +77,10 @@ class WhatIf:
     parts: tuple[Intervention, ...]
     where: np.ndarray
     fields: dict[int, Field]
+    treated_before: np.ndarray
     supported: np.ndarray
     reasons: tuple[str, ...]
+    outside: tuple[str, ...]
 
     def readout(
         self,
@@ -96,15 +109,13 @@ class WhatIf:
         -------
         DataFrame
             One row a place and ``gene`` or ``pathway``: ``n_treated`` (how many of the place's nodes it is done to),
-            ``estimate`` (treated − untreated), ``untreated``, ``treated``, ``lower`` and ``upper`` (95 %, jackknife
-            over the training donors it was given to, of effects that are not shrunken as the estimate is; NaN where
-            they are fewer than five), ``n_units``,
-            ``interval_over``, ``supported`` and ``unit``. Out of support there is no answer: ``estimate``, ``treated``
-            and the interval are NaN.
-
-        References
-        ----------
-        Efron & Stein 1981, doi:10.1214/aos/1176345462 (the jackknife estimate of variance).
+            ``estimate`` (treated − untreated, as the donors show it), its ``lower`` and ``upper`` (95 %) and ``p`` over
+            the training donors it was given to (`effect_columns`; NaN where they are fewer than five), ``p_adjusted``
+            among the rows (Benjamini–Hochberg), ``shrunken`` (the same effect drawn towards none as far as donors do
+            not support it: nearer to the truth on average, and what is drawn and evaluated), ``untreated``,
+            ``treated``, ``n_units``, ``interval_over``, ``supported``, ``why`` not, and ``unit``. Out of support
+            there is no answer: effect and interval are NaN. A place is averaged over its nodes that had not been
+            treated when they were measured; where all had been, ``untreated`` is NaN too.
         """
         if what not in READOUTS:
             raise unknown_name(QueryError, "readout", "readout", what, READOUTS)
@@ -119,27 +130,47 @@ class WhatIf:
         places, weight = self.places(by)
         if section is not None:
             places, weight = self._inside(places, weight, section)
+        places, weight, unknown = self._not_treated_before(places, weight)
         untreated, copies, error = self.rollouts(weight, [panel.index(gene) for gene in chosen])
-        share = self._share_supported(weight)
+        reached, supported = self._in_support(weight)
         n_treated = np.asarray((weight != 0) @ self.where.astype(int)).ravel()
-        places = places.assign(n_treated=n_treated)
-        if footprints is None:
-            return self._table(places, "gene", chosen, untreated, copies, error, share, f"counts per {PER:,.0f}")
-        untreated, copies = footprints.activity(untreated), footprints.activity(copies)
-        error = np.zeros_like(untreated)  # a change of logarithms has no level
-        return self._table(places, "pathway", footprints.sources, untreated, copies, error, share, ACTIVITY_UNIT)
+        why = np.where(supported, "", np.where(unknown, TREATED_BEFORE, HARDLY_TREATED))
+        if self.outside:
+            why[~supported] = "; ".join(self.outside)
+        places = places.assign(n_treated=n_treated, supported=supported, why=why)
+        kind, of, unit = "gene", chosen, f"counts per {PER:,.0f}"
+        if footprints is not None:
+            kind, of, unit = "pathway", footprints.sources, ACTIVITY_UNIT
+            untreated, copies = footprints.activity(untreated), footprints.activity(copies)
+            error = np.zeros_like(untreated)  # a change of logarithms has no level
+        told = effect_columns(untreated, copies, error, self._n_units(), reached)
+        told |= {"untreated": np.where(unknown[:, None], np.nan, untreated), "treated": untreated + told["estimate"]}
+        return self._table(places, kind, of, told).assign(unit=unit)
 
-    def _share_supported(self, weight: Any) -> np.ndarray:
-        """Return the share of what an intervention reaches in each place that is in support (place,); of all, if none.
+    def _in_support(self, weight: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return which places an intervention reaches (place,), and where more than half of what it reaches is known.
 
         Nodes that nothing reaches say nothing of whether the others are answered for.
         """
-        reached = np.any([(f.strength > 0).numpy() | (f.exposure > 0).numpy() for f in self.fields.values()], axis=0)
+        reached = reached_by(self.fields)
         part, answered = (
             np.asarray(weight @ rows.astype(float)).ravel() for rows in (reached, reached & self.supported)
         )
         whole = np.asarray(weight @ self.supported.astype(float)).ravel()
-        return np.where(part > 0, answered / np.maximum(part, 1e-12), whole)
+        return part > 0, np.where(part > 0, answered / np.maximum(part, 1e-12), whole) > 0.5
+
+    def _not_treated_before(self, places: pd.DataFrame, weight: Any) -> tuple[pd.DataFrame, Any, np.ndarray]:
+        """Return places averaged over nodes not treated before, and of which all had been (place,): those as before."""
+        if not self.treated_before.any():
+            return places, weight, np.zeros(len(places), bool)
+        kept = sparse.csr_matrix(weight @ sparse.diags((~self.treated_before).astype(float)))
+        kept.eliminate_zeros()
+        total = np.asarray(kept.sum(axis=1)).ravel()
+        unknown = (total == 0) & (np.asarray(weight.sum(axis=1)).ravel() > 0)
+        weight = sparse.csr_matrix(row_shares(kept) + sparse.diags(unknown.astype(float)) @ weight)
+        if "n_nodes" in places:
+            places = places.assign(n_nodes=np.diff(weight.indptr))
+        return places, weight, unknown
 
     def plot(self, gene: str, section: str | None = None) -> Any:
         """Draw the effect on one gene over the tissue, grey where unsupported; returns a matplotlib Axes."""
@@ -154,7 +185,7 @@ class WhatIf:
         done = " + ".join(part.key.replace(":", " of ") for part in self.parts)
         return effect_map(
             store.pos.numpy()[rows],
-            self.readout(by=level, genes=[gene], section=section)["estimate"],
+            self.readout(by=level, genes=[gene], section=section)["shrunken"],
             supported=self.supported[rows],
             treated=self.where[rows],
             size_um=store.size_um.numpy()[rows],
@@ -173,8 +204,9 @@ class WhatIf:
         return places.iloc[kept], sparse.diags(1 / total[kept]) @ weight.tocsr()[kept]
 
     def _section(self) -> str:
-        """Return the section with most treated nodes."""
-        treated = self.graph.obs(niche_level(self.model))["section"][self.where]
+        """Return the section with most nodes it is done to, of those not treated before if there are any."""
+        asked = self.where & ~self.treated_before
+        treated = self.graph.obs(niche_level(self.model))["section"][asked if asked.any() else self.where]
         return str(treated.value_counts().index[0]) if len(treated) else str(treated.cat.categories[0])
 
     @torch.no_grad()
@@ -194,13 +226,13 @@ class WhatIf:
         copies
             Whether an interval is asked for: the first copy alone is returned if not.
 
-        The first copy is by the effects of all training donors, each other without one of them and not shrunken; it is
-        the first alone where fewer than five donors were given one of the parts.
+        The first copy is by the shrunken effects of all training donors, the second by those effects as they are, each
+        other as they are without one of the donors: none of those where fewer than five were given one of the parts.
         """
         model, plan = self.model, self.model.plan.interventions
         shift = model.interventions
         assert plan is not None and isinstance(shift, ComponentShift)
-        of_donors = [0, *(1 + donor for donor in self._donors())] if copies else [0]
+        of_donors = [0, 1, *(2 + donor for donor in self._donors())] if copies else [0]
         untreated, error = np.zeros((2, weight.shape[0], len(columns)))
         treated = np.zeros((len(of_donors), *untreated.shape))
         pairs = {(plan.keys.index(a), plan.keys.index(b)): row for row, (a, b) in enumerate(plan.pairs)}
@@ -276,41 +308,17 @@ class WhatIf:
         assert plan is not None
         return min(len(plan.seen_in[row]) for row in self.fields)
 
-    def _table(
-        self,
-        places: pd.DataFrame,
-        kind: str,
-        of: list[str],
-        untreated: np.ndarray,
-        copies: np.ndarray,
-        error: np.ndarray,
-        share: np.ndarray,
-        unit: str,
-    ) -> pd.DataFrame:
-        n_donors, number = self._n_units(), len(of)
-        estimate = copies[0] - untreated
-        table = places.loc[places.index.repeat(number)].reset_index(drop=True)
-        table[kind] = np.tile(of, len(places))
-        supported = np.repeat(share > 0.5, number)
-        lower, upper = (np.full(estimate.size, np.nan) for _ in range(2))
-        if n_donors >= MIN_UNITS:
-            effects = copies[1:] - untreated
-            middle = effects.mean(axis=0)
-            variance = (len(effects) - 1) * effects.var(axis=0) + (error * middle) ** 2
-            wide = special.stdtrit(n_donors - 1, 0.5 + CONFIDENCE / 2) * np.sqrt(variance)
-            lower, upper = (middle - wide).ravel(), (middle + wide).ravel()
-        values = np.where(supported, estimate.ravel(), np.nan)
-        return table.assign(
-            estimate=values,
-            untreated=untreated.ravel(),
-            treated=np.where(supported, copies[0].ravel(), np.nan),
-            lower=np.where(supported, lower, np.nan),
-            upper=np.where(supported, upper, np.nan),
-            interval_over="donor",
-            n_units=n_donors,
-            supported=supported,
-            unit=unit,
-        )
+    def _table(self, places: pd.DataFrame, kind: str, of: list[str], told: dict[str, np.ndarray]) -> pd.DataFrame:
+        """Return a row a place and gene or pathway: columns `told` (place, gene), NaN out of support."""
+        table = places.loc[places.index.repeat(len(of))].reset_index(drop=True)
+        table[kind], supported, why = np.tile(of, len(places)), table.pop("supported"), table.pop("why")
+        columns = {}
+        for name, values in told.items():
+            columns[name] = values.ravel() if name == "untreated" else np.where(supported, values.ravel(), np.nan)
+            if name == "p":
+                columns["p_adjusted"] = benjamini_hochberg(columns[name])
+        table = table.assign(**columns)
+        return table.assign(interval_over="donor", n_units=self._n_units(), supported=supported, why=why)
 
 
 def _footprints(weights: pd.DataFrame | str | Path | None, panel: list[str]) -> Footprints:
@@ -338,11 +346,11 @@ def what_if(
         raise no_effects(model, graph)
     near = SparseOperator.of(row_mean(graph[plan.level, names.NEAR, plan.level].adj_t))
     fields: dict[int, Field] = {}
-    supported, reasons = np.ones(len(where), bool), []
-    reach, known = _reach(graph, model)
-    for part in given.parts:
-        if part.key not in plan.keys:
-            raise unknown_name(QueryError, "intervene", "trained intervention", part.key, plan.keys)
+    before = treated_sections(graph)[graph[plan.level].section_index.numpy()]
+    supported, outside, reasons = np.ones(len(where), bool), [], []
+    reach, known = kinds_known(graph, model)
+    parts = tuple(as_trained(plan, part) for part in given.parts)
+    for part in parts:
         row = plan.keys.index(part.key)
         strength = model.part("propagator", plan.level).strength(row, part.dose, part.hours)
         strong = torch.from_numpy(where.astype(np.float32)) * strength
@@ -350,48 +358,23 @@ def what_if(
             raise QueryError("intervene", f"{part.key} twice", "each once", "add up its doses")
         handed_on, sharpness = shift.reach[row].tolist()
         fields[row] = Field(strong, exposure(strong, near, handed_on, plan.hops, sharpness))
-        reasons += _outside(plan, part, row)
+        outside += outside_training(plan, part, row)
         enough = (shift.treated_nodes[row] >= ENOUGH_TREATED).numpy()
-        touched = (fields[row].strength > 0).numpy() | (fields[row].exposure > 0).numpy()
-        supported &= ~touched | (enough[reach] & known)
-    if not supported.all():
-        reasons.append(f"{int((~supported).sum()):,} nodes are of a kind that was hardly ever treated in training")
-    if len({part.onset_hours + part.hours for part in given.parts if part.dose and part.hours}) > 1:
-        reasons.append("one after the other is outside what is modelled: all parts must last to the same hour")
-    if any("outside" in reason for reason in reasons):
+        supported &= ~reached_by({row: fields[row]}) | (enough[reach] & known)
+    if (rare := int((~supported & ~before).sum())) > 0:
+        reasons.append(f"{rare:,} nodes are {HARDLY_TREATED}")
+    if (again := reached_by(fields) & before).any():
+        found = graph.obs(plan.level)["section"][again].astype(str).unique()
+        shown = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+        reasons.append(f"{TREATED_BEFORE}, and left out of averages: {shown}")
+        supported &= ~again
+    if len({part.onset_hours + part.hours for part in parts if part.dose and part.hours}) > 1:
+        outside.append("one after the other is outside what is modelled: all parts must last to the same hour")
+    if outside:
         supported[:] = False
     # In the order of training, so that what is given together commutes to the last bit.
     fields = {row: fields[row] for row in sorted(fields)}
-    return WhatIf(graph, model, places, given.parts, where, fields, supported, tuple(reasons))
-
-
-def _reach(graph: TissueGraph, model: TissueModel) -> tuple[np.ndarray, np.ndarray]:
-    """Return the nearest component of every node (node,), and who lies where training has been."""
-    plan = model.plan.interventions
-    assert plan is not None and model.interventions is not None
-    n = int(graph[plan.level].num_nodes)
-    nearest, known = np.zeros(n, np.int64), np.zeros(n, bool)
-    counted = model.count_operator(plan.level, plan.modality)
-    with torch.no_grad():
-        for inputs, _, core, rows in run_windows(model, graph, question=RESPONSE):
-            mask = core[plan.level]
-            data = inputs.measured(plan.level, plan.modality)
-            share, usual = model.interventions.components(counted.encode(data)[mask])
-            measured = data.mask[mask] > 0
-            nearest[rows[plan.level][mask].numpy()] = share.argmax(dim=1).numpy()
-            known[rows[plan.level][mask].numpy()] = (usual & measured).numpy()
-    return nearest, known
-
-
-def _outside(plan: Any, part: Intervention, row: int) -> list[str]:
-    """Say what of a dose or time lies outside the trained range; nothing is always inside."""
-    found = []
-    for what, value, (low, high) in (("dose", part.dose, plan.doses[row]), ("hours", part.hours, plan.hours[row])):
-        # A little slack: the graph keeps doses and hours as float32.
-        if value and not low * (1 - SLACK) <= value <= high * (1 + SLACK):
-            trained = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-            found.append(f"{part.key}: {what} {value:g} is outside the trained {trained}")
-    return found
+    return WhatIf(graph, model, places, parts, where, fields, before, supported, (*reasons, *outside), tuple(outside))
 
 
 def _per(log_share: torch.Tensor) -> np.ndarray:

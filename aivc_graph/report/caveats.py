@@ -10,6 +10,7 @@ import pandas as pd
 
 from aivc_graph import names
 from aivc_graph.graph.store import store_facts
+from aivc_graph.operators.prediction.tile import TilePrediction
 from aivc_graph.query.answers import counted_nodes
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.report.words import plural
@@ -55,14 +56,7 @@ def caveats_of(tissue: VirtualTissue, *, simulated: bool, evaluated: bool) -> li
                 "The model was trained on all tissue; early stopping used masked measurements only.",
             )
         )
-    bare = _uncounted(tissue)
-    if bare:
-        found.append(
-            (
-                f"Nothing was counted in {', '.join(bare)}.",
-                "Results there rest on the slide alone and may reflect staining rather than tissue.",
-            )
-        )
+    found += _of_slides(tissue)
     if not evaluated:
         found.append(
             ("The model was not evaluated.", "There are no scores against baselines yet. Run: aivc evaluate RUN.")
@@ -95,6 +89,34 @@ def leaks_of(run: Path) -> list[str]:
     facts = run_facts(run / "run.json", ("graph",))
     built = store_facts((run / facts["graph"]).resolve()).get("provenance", {})
     return [str(leak) for leak in built.get("leaks", ())]
+
+
+def _of_slides(tissue: VirtualTissue) -> list[tuple[str, str]]:
+    """Return what to know of places of which there is a slide and nothing else."""
+    found = []
+    bare = _uncounted(tissue)
+    if bare:
+        found.append(
+            (
+                f"Nothing was counted in {', '.join(bare)}.",
+                "Results there rest on the slide alone and may reflect staining rather than tissue.",
+            )
+        )
+    for level in _by_features_alone(tissue):
+        found.append(
+            (
+                f"What a slide says of expression, its features say by themselves ({level}).",
+                "The state adds nothing that donors never trained on bear out, so it has no say: what is expected of a "
+                f"{level} with a tile and no counts is regression on the features of its tile.",
+            )
+        )
+    return found
+
+
+def _by_features_alone(tissue: VirtualTissue) -> list[str]:
+    """Return the levels at which features tell expression and the state has no share in it."""
+    tiles = [part for part in tissue.model.parts_of("prediction") if isinstance(part, TilePrediction)]
+    return [part.plan.level for part in tiles if part.map.fitted and not part.state_share.item()]
 
 
 def _uncounted(tissue: VirtualTissue) -> list[str]:

@@ -43,7 +43,7 @@ def what_if_of(tissue: VirtualTissue) -> dict[str, Any] | None:
         "section": section,
         "unit": str(by_niche["unit"].iloc[0]),
         "rows": by_niche[by_niche["gene"] == gene].assign(bounded=by_niche["lower"].notna()).to_dict("records"),
-        "share_supported": float(answer.supported.mean()),
+        "share_supported": float(answer.supported[~answer.treated_before].mean()),
         "picture": tissue_drawing(axes.figure, alt),
         "reasons": answer.reasons,
     }
@@ -85,18 +85,18 @@ def _moved_most(by_niche: pd.DataFrame, targets: set[str]) -> tuple[str, bool]:
     Counts are shares: where some genes fall all others rise by a like part, the median over genes, which is taken off.
     Beyond doubt is an interval that excludes no change even when widened for all genes and niches looked at; of many
     intervals of 95 % some exclude it by chance. Where no gene is, the surest of all is told, and without intervals the
-    furthest; a target is no news.
+    one that is predicted to move furthest; a target is no news.
     """
     table = by_niche[~by_niche["gene"].isin(targets)] if set(by_niche["gene"]) - targets else by_niche
     freedom = (table["n_units"] - 1).clip(lower=1)
     error = (table["upper"] - table["lower"]) / 2 / stats.t.ppf(0.975, freedom)
     common = (table["estimate"] / (table["untreated"] + 1.0)).groupby(table["niche"], observed=True).transform("median")
-    own = (table["estimate"] - common * (table["untreated"] + 1.0)).abs()
+    own, shrunken = ((table[of] - common * (table["untreated"] + 1.0)).abs() for of in ("estimate", "shrunken"))
     sure = own / error.where(error > 0)
     chance = 2 * stats.t.sf(sure, freedom) * len(table)
     clear = (chance < 0.05) & table["supported"].astype(bool)
-    moved = (own / (table["untreated"] + 1.0)).fillna(0.0)  # out of support nothing is said
-    told = moved.where(clear, 0.0) if clear.any() else sure if sure.notna().any() else moved
+    moved, predicted = ((of / (table["untreated"] + 1.0)).fillna(0.0) for of in (own, shrunken))  # NaN: out of support
+    told = moved.where(clear, 0.0) if clear.any() else sure if sure.notna().any() else predicted
     of_gene = told.groupby(table["gene"]).mean()
     return str(of_gene.idxmax()), bool(clear.any())
 

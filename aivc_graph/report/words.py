@@ -5,7 +5,9 @@ from __future__ import annotations
 PLAIN = {
     # tasks
     "context_to_expression": "expression from surroundings",
+    "image_to_composition": "composition from the image",
     "image_to_expression": "expression from the image",
+    "image_to_niche": "niche from the image",
     "spot_to_composition": "composition of spots",
     "context_distribution": "distribution of expression from surroundings",
     "response": "response to intervention",

@@ -15,6 +15,7 @@ from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.report.ablations import ablations_of
 from aivc_graph.report.assays import assays_of
 from aivc_graph.report.caveats import caveats_of, finding_of, leaks_of, seen_donors
+from aivc_graph.report.cycles import cycles_of
 from aivc_graph.report.holdings import holdings_of
 from aivc_graph.report.learning import learning_of
 from aivc_graph.report.niches import SMALL_INCHES, border_shares, contact_rows, maps_of, niches_of
@@ -25,6 +26,7 @@ from aivc_graph.report.recovery import TRUTH, recovery_of
 from aivc_graph.report.scores import boards_of, summary_of
 from aivc_graph.report.what_if import what_if_of
 from aivc_graph.report.words import words
+from aivc_graph.training.checkpoint import check_model
 from aivc_graph.training.run_folder import run_facts
 
 log = logging.getLogger(__name__)
@@ -50,7 +52,7 @@ def write_report(run: str | Path, out: str | Path | None = None, *, tissue: Virt
     Raises
     ------
     StoreError
-        The run is unfinished or damaged, or the file cannot be written; an older page is kept then.
+        The run is unfinished, damaged or trained anew meanwhile, or the file cannot be written; an older page is kept.
 
     Examples
     --------
@@ -60,9 +62,11 @@ def write_report(run: str | Path, out: str | Path | None = None, *, tissue: Virt
     run = Path(run)
     out = Path(out) if out is not None else run / PAGE
     scores = next((file for folder in (out.parent, run) if (file := folder / EVALUATION).exists()), None)
-    page = render(**contents(run, tissue if tissue is not None else VirtualTissue.load(run), scores))
+    tissue = tissue if tissue is not None else VirtualTissue.load(run)
+    page = render(**contents(run, tissue, scores))
     with staged(out) as beside:
         beside.write_text(page, encoding="utf-8")
+        check_model(tissue.model, run)  # a page of one model never comes to lie beside another
     log.info("wrote %s (%.1f MB) in %.1f s", out, len(page) / 1e6, time.perf_counter() - started)
     return out
 
@@ -129,6 +133,7 @@ def contents(run: Path, tissue: VirtualTissue, scores: Path | None) -> dict[str,
         "overview": overview_of(evaluation) if evaluation is not None else None,
         "ablations": ablations_of(evaluation) if evaluation is not None else None,
         "assays": assays_of(evaluation.assays) if evaluation is not None else None,
+        "cycles": cycles_of(evaluation.cycles) if evaluation is not None else [],
         "card": evaluation.card if evaluation is not None else None,
         "recovery": recovery_of(tissue, run, maps.section, SMALL_INCHES),
         "what_if": what_if_of(tissue),

@@ -62,9 +62,9 @@ def simulate(preset: str | Preset, out: str | Path, seed: int = 0) -> Path:
     if seed < 0:
         raise ConfigError("simulate · seed", str(seed), "a whole number from 0")
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(str(out), "it already holds something", mend="name a new folder, or empty this one")
     with staged(out) as folder:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ConfigError(str(out), "it already holds something", mend="name a new folder, or empty this one")
         if isinstance(preset, str):
             _write(preset, PRESETS[preset], folder, seed)
         else:

@@ -224,14 +224,14 @@ def _duplicate_images(sections: Sequence[Any]) -> list[Duplicate]:
 
 def _image_hash(image: Any) -> str:
     """Return a hash of an image's size and of tiles spread over it; empty for a blank one."""
-    import dask
+    from dask.base import compute
 
     height, width = image.shape[1:]
     tiles = []
     for y in np.linspace(0, max(height - IMAGE_TILE_PX, 0), IMAGE_GRID).astype(int):
         for x in np.linspace(0, max(width - IMAGE_TILE_PX, 0), IMAGE_GRID).astype(int):
             tiles.append(image.data[:, y : y + IMAGE_TILE_PX, x : x + IMAGE_TILE_PX].ravel())
-    pixels = np.concatenate(dask.compute(*tiles, scheduler="synchronous"))  # at once: tiles share chunks of the file
+    pixels = np.concatenate(compute(*tiles, scheduler="synchronous"))  # at once: tiles share chunks of the file
     if pixels.size == 0 or np.ptp(pixels) == 0:
         return ""
     return hashlib.blake2b(repr(tuple(image.shape)).encode() + pixels.tobytes(), digest_size=16).hexdigest()

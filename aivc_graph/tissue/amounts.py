@@ -93,11 +93,16 @@ def _amounts(text: str, separator: str | None, quantity: str, where: str) -> lis
         match = _AMOUNT.match(part)
         unit = unit_of(match[2]) if match and match[2] else None
         if match is None or (match[2] and unit is None):
-            known = ", ".join(unit for scale in _SCALES.values() for unit in list(scale)[:3])
+            known = ", ".join(unit for name in _measures(quantity) for unit in list(_SCALES[name])[:5])
             raise TissueError(where, f"{quantity} {text!r}", "a number, or one with its unit", f"units are {known} …")
         behind = unit or behind
         found.insert(0, (float(match[1]), behind))
     return found
+
+
+def _measures(quantity: str) -> list[str]:
+    """Return what may be measured of a quantity: durations, or all else."""
+    return [name for name in _SCALES if (name == "time") == (quantity == "hours")]
 
 
 def _joins(separator: str | None) -> str:
@@ -109,8 +114,7 @@ def _joins(separator: str | None) -> str:
 def _check_units(
     column: pd.Series, read: dict[str, list[tuple[float, str | None]]], units: set[str], quantity: str, where: str
 ) -> None:
-    asked = {"time"} if quantity == "hours" else set(_SCALES) - {"time"}
-    if not any(units <= set(scale) for name, scale in _SCALES.items() if name in asked):
+    if not any(units <= set(_SCALES[name]) for name in _measures(quantity)):
         expected = "durations" if quantity == "hours" else "one kind of amount"
         raise TissueError(f"{where} · {quantity}", f"units {', '.join(sorted(units))}", expected, "part the column")
     bare = [one for one, parts in read.items() if any(u is None and value != 0 for value, u in parts)]

@@ -8,7 +8,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,13 @@ from aivc_graph.training.checkpoint import (
     save_model,
     save_tensors,
 )
-from aivc_graph.training.gates import JUDGED, choose_gates, gates_of
+from aivc_graph.training.device import device_of, out_of_memory
+from aivc_graph.training.draws import Draws
+from aivc_graph.training.gates import JUDGED, choose_gates, gates_of, open_terms
 from aivc_graph.training.objective import Objective
 from aivc_graph.training.places import CHOOSING, LEARNING, STOPPING, Places, new_donors
 from aivc_graph.training.run_folder import METRICS
-from aivc_graph.training.settings import TrainingConfig
+from aivc_graph.training.settings import LIKELIHOOD, TrainingConfig
 from aivc_graph.training.terms.likelihood import likelihood
 from aivc_graph.training.terms.term import Loss, Pass
 from aivc_graph.training.visits import Visits
@@ -93,13 +95,6 @@ def fit(
         torch.set_num_threads(threads)
 
 
-def device_of(config: TrainingConfig) -> torch.device:
-    """Return the device that ``training.device`` stands for."""
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("training.device", "no CUDA device", "a machine with one", "set training.device: cpu")
-    return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
-
-
 class _Fit:
     def __init__(
         self,
@@ -126,6 +121,7 @@ class _Fit:
         self.diagnostics: dict[str, float] = {}
         # Negative log-likelihood of held-out places, stage by stage.
         self.likelihoods: dict[str, float] = {}
+        self.terms_opening = 1.0
 
     def _n_learning(self) -> int:
         """Return the number of nodes that train or validate: what is held out moves no window."""
@@ -135,18 +131,8 @@ class _Fit:
 
     def run(self, *, resume: bool) -> TissueModel:
         """Train to the end and return the model with its gates chosen."""
-        (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        last = self.folder / "checkpoints" / "last.safetensors"
-        if resume and last.exists():
-            optimiser = self._restore(last)
-        else:
-            self._start()
-            optimiser = self._optimiser()
-            self._checkpoint(optimiser, last)
-        while self.epoch < self.config.epochs and self.epoch - self.best_epoch < self.config.patience:
-            optimiser = self._epoch_in_memory(optimiser, last)
-            self._checkpoint(optimiser, last)
-        self.model.load_state_dict(self.best_state, strict=False)
+        self._learn(resume=resume)
+        self._gate_terms(resume=resume)
         openings = choose_gates(self.model, lambda question: self.held_out_loss(question, CHOOSING))
         for question in JUDGED:
             with self.model.asked(question):
@@ -159,6 +145,33 @@ class _Fit:
         save_model(self.model, self.folder)
         self._save_closed_form()
         return self.model.eval()
+
+    def _learn(self, *, resume: bool) -> None:
+        """Train until nothing is gained any more, every gate open."""
+        (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        last = self.folder / "checkpoints" / "last.safetensors"
+        if resume and last.exists():
+            optimiser = self._restore(last)
+        else:
+            self._start()
+            optimiser = self._optimiser()
+            self._checkpoint(optimiser, last)
+        while self.epoch < self.config.epochs and self.epoch - self.best_epoch < self.config.patience:
+            optimiser = self._epoch_in_memory(optimiser, last)
+            self._checkpoint(optimiser, last)
+        self.model.load_state_dict(self.best_state, strict=False)
+
+    def _gate_terms(self, *, resume: bool) -> None:
+        """Let what terms beside the likelihood have taught through as far as held-out places gain by it."""
+        further = [name for name in self.objective.weights if name != LIKELIHOOD]
+        if not further or LIKELIHOOD not in self.objective.weights:
+            return
+        alone = self.config.model_copy(update={"objective": {LIKELIHOOD: self.objective.weights[LIKELIHOOD]}})
+        plain = _Fit(self.source, self.plan.config, alone, self.folder / "checkpoints" / LIKELIHOOD, None)
+        plain._learn(resume=resume)
+        loss = partial(self.held_out_loss, group=CHOOSING)
+        self.terms_opening = open_terms(self.model, plain.best_state, loss)
+        log.info("%s let through: %g", ", ".join(further), self.terms_opening)
 
     def _save_closed_form(self) -> None:
         """Write the model as it would be without anything learnt by gradient, beside the model, for comparison."""
@@ -229,7 +242,7 @@ class _Fit:
             self._epoch(optimiser)
             return optimiser
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error) or self.visits.size < 2:
+            if not out_of_memory(error) or self.visits.size < 2:
                 raise
         size = self.visits.size // 2
         optimiser = self._restore(last)
@@ -241,7 +254,7 @@ class _Fit:
         self.epoch += 1
         started, seen = time.perf_counter(), 0
         total, shares = defaultdict[str, Loss](Loss), dict[str, float]()
-        draws = _Draws.of(self.config.seed, self.epoch)
+        draws = Draws.of(self.config.seed, self.epoch)
         self.model.train()
         for number, (inputs, core) in enumerate(self.visits.all()):
             counted = self.places.counted(inputs, core, LEARNING)
@@ -309,7 +322,7 @@ class _Fit:
     def _held_out(self, group: str, told: Callable[[Pass], dict[str, Loss]]) -> defaultdict[str, Loss]:
         """Return what is `told` of a group of held-out places; hides and draws the same each time."""
         self.model.eval()
-        draws, total = _Draws.of(self.config.seed), defaultdict[str, Loss](Loss)
+        draws, total = Draws.of(self.config.seed), defaultdict[str, Loss](Loss)
         for inputs, core in self.visits.for_held_out():
             counted = self.places.counted(inputs, core, group)
             if any(bool(weight.any()) for weight in counted.values()):
@@ -317,7 +330,7 @@ class _Fit:
                     _add(total, told(self._pass(inputs, counted, draws)))
         return total
 
-    def _pass(self, inputs: Inputs, counted: dict[str, Tensor], draws: _Draws, *, drawn: bool = False) -> Pass:
+    def _pass(self, inputs: Inputs, counted: dict[str, Tensor], draws: Draws, *, drawn: bool = False) -> Pass:
         shares = self.config.hidden_nodes, self.config.hidden_molecules
         hidden = draw_hidden(self.model.parts_of("measurement"), inputs, draws.hidden, *shares)
         state = self.model(inputs, hidden, draws.states if drawn else None)
@@ -369,6 +382,7 @@ class _Fit:
             "diagnostics": self.diagnostics,
             "likelihoods": self.likelihoods,
             "gates": openings,
+            "terms_opening": self.terms_opening,
             "best_epoch": self.best_epoch,
             "converged": self.epoch - self.best_epoch >= self.config.patience,
             "validation_loss": self.held_out_loss(),
@@ -377,24 +391,6 @@ class _Fit:
         write_whole(self.folder / "training.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
 
 
-@dataclass(frozen=True)
-class _Draws:
-    """Random choices of an epoch, or of a look at held-out places: what is hidden, and the rest."""
-
-    hidden: np.random.Generator
-    states: torch.Generator
-
-    @classmethod
-    def of(cls, seed: int, epoch: int = 2**31) -> _Draws:
-        rest = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch, 1]).generate_state(1)[0]))
-        return cls(np.random.default_rng([seed, epoch]), rest)
-
-
 def _add(total: defaultdict[str, Loss], losses: dict[str, Loss]) -> None:
     for name, loss in losses.items():
         total[name].add(loss)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Say whether `error` is a lack of memory; on the CPU torch raises a plain RuntimeError for it."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

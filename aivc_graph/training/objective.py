@@ -16,11 +16,12 @@ class Objective(nn.Module):
     r"""What is made small by gradient.
 
     .. math:: L = \sum_{s,m} w_{s,m}\,\mathrm{NLL}^{s,m} + \beta\,\mathrm{KL} + \lambda_{align}\,\mathrm{InfoNCE}
-              + \lambda_{prior}\,\mathrm{NLL}^{prior}
+              + \lambda_{prior}\,\mathrm{NLL}^{prior} + \lambda_{\downarrow\uparrow} \|L P t - t\|^2_\Sigma
+              + \lambda_{\uparrow\downarrow} D(P L \{z\}, \{z\}) + \lambda_{anchors}\,\mathrm{NLL}(y \mid L z)
 
     The weights are those of ``training.objective``, and w those within the likelihood. With the first two terms it is
-    that of a multimodal variational autoencoder, with the third alone that of a dual encoder, and the fourth holds
-    molecules to what is known of them. By default the first stands alone.
+    that of a multimodal variational autoencoder, with the third alone that of a dual encoder; the fourth holds
+    molecules to what is known of them, and the others levels to each other. By default the first stands alone.
     """
 
     def __init__(self, graph: TissueGraph, config: TrainingConfig) -> None:

@@ -37,7 +37,10 @@ class TrainingConfig(Settings):
     objective
         Weight of each term of the objective by its name; 0 removes it, and one that is not named stays as it is. Terms
         are the ``likelihood`` of what was hidden (1), the divergence ``kl`` of states from their prior (0), the
-        ``alignment`` of modalities of the same cell (0), and the likelihood of relations of a ``prior`` (0).
+        ``alignment`` of modalities of the same cell (0), the likelihood of relations of a ``prior`` (0), and across
+        levels ``down_up`` and ``up_down``, what lift and project lose there and back, and ``anchors``, the likelihood
+        of a parent given its children (0 each). Beside a likelihood, what the others teach is let
+        through as far as held-out places gain by it; training takes twice as long then.
     feature_weight
         Weight of dense features (tiles, morphology) relative to counts in the likelihood.
     modality_weight

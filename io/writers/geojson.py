@@ -17,7 +17,7 @@ from aivc_graph.errors import ConfigError
 from aivc_graph.io.graph_tables import annotation, placed_sections
 from aivc_graph.io.staging import file_names
 from aivc_graph.io.writing import WRITERS
-from aivc_graph.plot.palette import nth_colour
+from aivc_graph.plot.palette import niche_colours, nth_colour
 from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.frame import Matrix, apply_affine, scale_affine
 
@@ -159,8 +159,9 @@ def _palette(table: pd.DataFrame) -> dict[str, list[int]]:
     """Return red, green and blue, 0–255, of each class of a level: of niches those of every other picture of them."""
     if (column := _class_column(table)) is None:
         return {}
-    kinds = pd.Categorical(table[column]).categories.astype(str)
-    return {kind: [int(nth_colour(i)[at : at + 2], 16) for at in (1, 3, 5)] for i, kind in enumerate(kinds)}
+    kinds = list(pd.Categorical(table[column]).categories.astype(str))
+    colours = niche_colours(kinds) if column == _CLASS_COLUMNS[0] else map(nth_colour, range(len(kinds)))
+    return {kind: [int(one[at : at + 2], 16) for at in (1, 3, 5)] for kind, one in zip(kinds, colours, strict=True)}
 
 
 def _class_column(table: pd.DataFrame) -> str | None:

@@ -52,3 +52,13 @@ def test_a_place_is_tried_before_the_work_and_left_as_it_was(tmp_path: Path) -> 
 def test_sections_whose_names_differ_never_share_a_file() -> None:
     assert file_names(["A/1", "A_1", "a_1", "B", "A_1-2"]) == ["A_1", "A_1-2", "a_1-3", "B", "A_1-2-2"]
     assert file_names(["../<b>", "..", ""]) == ["__b_", "_", "_-2"]
+
+
+def test_a_link_to_what_is_yet_to_be_made_is_a_place_and_one_in_circles_is_none(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "yet")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    check_place(tmp_path / "link", folder=True)
+    check_place(tmp_path / "link/a.csv")
+    with pytest.raises(StoreError, match="circle: Too many levels of symbolic links: nothing can be written there"):
+        check_place(tmp_path / "circle", folder=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["circle", "link"]

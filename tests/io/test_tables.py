@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +85,18 @@ def test_no_cell_of_a_csv_is_a_formula() -> None:
     assert text.splitlines()[:3] == [",a,'=b", "'@,'=HYPERLINK(1),-1.0", "x,-1.5,2.0"]
     assert len(doubts) == 1 and "3 texts that a spreadsheet would run" in doubts[0]
     assert csv_text(table[["a"]].iloc[2:], index=False) == 'a\nplain\n""\n'
+
+
+@pytest.mark.parametrize("text", ["=1+1", "@SUM(A1)", "+cmd|'/C calc'!A0", "-2+3", "\t=1", "\r=1", "\n=1", "a\r=1"])
+def test_no_name_anywhere_in_a_csv_is_a_formula(text: str) -> None:
+    """Whatever holds it: text, a category, the index or one of several, the names of columns and of the index."""
+    frame = pd.DataFrame({"a": [text], "b": pd.Categorical([text]), text: [1]}, index=pd.Index([text], name=text))
+    frame["c"] = pd.array([text], dtype="string")
+    for table, times in ((frame, 6), (frame.drop(columns=text).set_index("a", append=True), 5)):
+        fields = [field for row in csv.reader(io.StringIO(csv_text(table), newline="")) for field in row]
+        safe = ("" if text[0] == "a" else "'") + text.replace("\r", "\n")
+        assert not any(field.startswith(("=", "+", "@", "-", "\t", "\n")) for field in fields)
+        assert sum(field == safe for field in fields) == times
 
 
 @pytest.mark.parametrize("zero", ["0,0", "0"])

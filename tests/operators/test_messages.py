@@ -135,3 +135,13 @@ def test_project_starts_silent_and_contains_broadcasting() -> None:
     sent = project(child, torch.zeros(N), parent, overlap, covered)
     assert torch.allclose(sent[inside], (overlap @ parent)[inside], atol=1e-6)
     assert torch.equal(sent[~inside], torch.zeros_like(child[~inside]))
+
+
+def test_project_leads_the_components_of_a_parent_to_those_of_its_children() -> None:
+    dense, _ = _overlap()
+    project, turn = BroadcastProject(pair(LATENT)), torch.linalg.qr(torch.randn(LATENT, LATENT))[0]
+    project.map.copy_(turn)
+    overlap, parent = SparseOperator.of(row_mean(dense.T.to_sparse_csr())), torch.randn(5, LATENT)
+    inside = dense.sum(0) > 0
+    sent = project(torch.zeros(N, LATENT), torch.zeros(N), parent, overlap, inside.float())
+    assert torch.allclose(sent[inside], (overlap @ parent @ turn)[inside], atol=1e-5)

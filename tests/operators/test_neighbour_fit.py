@@ -174,3 +174,23 @@ def test_what_a_section_did_not_measure_counts_for_nothing() -> None:
         torch.testing.assert_close(buffer, fits[1][name])
     # As far as the shares of the two sections differ is taken off that of the state.
     assert float(fits[0]["said_share"] + fits[0]["neighbour_share"]) == pytest.approx(0.8, abs=0.06)
+
+
+def test_a_molecule_that_no_neighbour_measured_leaves_the_others_as_they_are() -> None:
+    rng, section = np.random.default_rng(5), np.zeros(400, np.int64)
+    said, around = rng.normal(1.0, 0.5, (400, 6)), rng.normal(1.0, 0.5, (1, 400, 6))
+    measured = np.maximum(0.6 * around[0] + 0.1 * rng.normal(size=(400, 6)), 0)
+    there = np.ones((400, 6), bool)
+    there[:, 5] = False
+    found = []
+    for genes in (6, 5):
+        one = [values[..., :genes] for values in (said, around, measured, there)]
+        readout = neighbours(genes, 1)
+        with torch.no_grad():
+            _set_shares(
+                readout, [seen := Seen(one[0], one[1], np.ones((1, 400)), one[2], np.ones(400), section, one[3])]
+            )
+            _set_levels(readout, [seen])
+        found.append(readout.factor.numpy())
+    assert found[0][5] == 1.0
+    np.testing.assert_allclose(found[0][:5], found[1], rtol=1e-4)

@@ -155,6 +155,14 @@ def test_scores_never_come_to_lie_beside_another_model(study: Path, run: Path) -
             read()
 
 
+def test_a_page_of_a_model_never_comes_to_lie_beside_another(study: Path, run: Path) -> None:
+    tissue = VirtualTissue.load(run)
+    assert train_anew(study, run, "--quiet") == 0  # after the scores, say, and before their page
+    with pytest.raises(StoreError, match="trained anew meanwhile; ask the run again"):
+        write_report(run, tissue=tissue)
+    assert not (run / "report.html").exists() and not list(run.glob(".*"))
+
+
 def test_new_scores_take_the_page_of_the_old_ones_away(run: Path) -> None:
     (run / "report.html").write_text("of other scores")
     evaluate(run)
@@ -190,3 +198,32 @@ def test_what_a_killed_writer_left_is_swept_by_the_next(run: Path, tmp_path: Pat
     (tmp_path / ".tmp-other.csv").write_text("of a writer that may live")
     assert cli.main(["query", str(run), "niches", "--out", str(tmp_path / "n.csv"), "--quiet"]) == 0
     assert sorted(os.listdir(tmp_path)) == [".tmp-other.csv", "n.csv", "run"]
+
+
+def test_a_verb_that_refuses_what_is_complete_sweeps_the_lock_of_the_killed_one(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "tissue").mkdir()
+    for file in ("tissue/config.yaml", "study.yaml"):
+        (tmp_path / file).write_text("complete")
+    for name in ("tissue", "study.yaml"):
+        (tmp_path / f".{name}.lock").write_text("{}")  # killed when it was about to take it away
+    assert cli.main(["simulate", "tiny", "--out", str(tmp_path / "tissue")]) == 2
+    assert cli.main(["init", str(study), "--out", str(tmp_path / "study.yaml")]) == 2
+    assert sorted(os.listdir(tmp_path)) == ["study.yaml", "tissue"]
+    assert (tmp_path / "study.yaml").read_text() == (tmp_path / "tissue/config.yaml").read_text() == "complete"
+
+
+def test_of_two_that_look_at_one_folder_the_slower_does_not_write_over_the_quicker(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aivc_graph.pipeline import init as module
+
+    look = module.look
+
+    def slow(folder: Path) -> Any:
+        found = look(folder)
+        (tmp_path / "study.yaml").write_text("of the quicker one")
+        return found
+
+    monkeypatch.setattr(module, "look", slow)
+    assert cli.main(["init", str(study / "cells.h5ad"), "--out", str(tmp_path / "study.yaml")]) == 2
+    assert (tmp_path / "study.yaml").read_text() == "of the quicker one" and os.listdir(tmp_path) == ["study.yaml"]

@@ -12,7 +12,9 @@ import pytest
 from matplotlib.image import imread
 
 from aivc_graph.config import load_config
-from aivc_graph.pipeline.demo import demo
+from aivc_graph.errors import ConfigError
+from aivc_graph.pipeline.demo import demo, simulate_anew
+from aivc_graph.simulate.presets import PRESETS, UNTREATED, DonorPlan, Preset
 
 pytestmark = pytest.mark.usefixtures("where_data_lies")
 
@@ -59,6 +61,26 @@ def test_the_demo_gives_the_same_bytes_again_and_replaces_an_older_one(
     assert "log2_ratio" in pd.read_csv(out / "markers.csv")  # none where so little tissue is of one niche
     assert all(np.ptp(imread(out / f"{name}.png")[..., :3]) > 0.5 for name in PICTURES)
     assert "Found and true" in (out / "report.html").read_text()
+
+
+def test_what_a_killed_demo_simulated_is_made_again_and_another_study_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, "tiny", Preset(120.0, (DonorPlan("D1", "site", (UNTREATED,)),), mpp=None))
+    tissue = tmp_path / "tissue"
+    simulate_anew("tiny", tissue, 0)
+    simulate_anew("tiny", tissue, 0)  # nothing yet beside it: it was killed while it read the sections
+    with pytest.raises(ConfigError, match="already holds something; name another by --out"):
+        simulate_anew("tiny", tissue, 1)
+    before = (tissue / "truth/D1_untreated/cells.parquet").read_bytes()
+    (tissue / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="already holds something"):
+        simulate_anew("tiny", tissue, 0)
+    assert (tissue / "truth/D1_untreated/cells.parquet").read_bytes() == before and (tissue / "notes.txt").exists()
+    (tmp_path / "checkpoints").mkdir()
+    simulate_anew("tiny", tissue, 1)
+    assert (tissue / "truth/D1_untreated/cells.parquet").read_bytes() != before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "tissue"]
 
 
 def test_the_demos_configuration_is_the_one_shipped(made: Path) -> None:

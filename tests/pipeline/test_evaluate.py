@@ -84,7 +84,9 @@ def test_every_task_stands_beside_its_baselines(made: Path, found: Evaluation) -
         "context_distribution",
         "context_to_expression",
         "context_to_type",
+        "image_to_composition",
         "image_to_expression",
+        "image_to_niche",
         "niches",
         "spot_to_composition",
     }
@@ -109,6 +111,7 @@ def test_each_question_is_asked_without_a_part_too(found: Evaluation) -> None:
         "cell_to_type": whole,
         "context_to_expression": whole,
         "context_to_type": whole,
+        "image_to_composition": off,
         "image_to_expression": off,
         "niches": off,
         "spot_to_composition": whole,

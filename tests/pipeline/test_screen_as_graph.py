@@ -104,6 +104,22 @@ def test_a_run_of_a_screen_says_what_it_supports(run: Path, tmp_path: Path, caps
     assert said.obs["condition"].tolist() == ["G1+G5"] and said.n_vars == len(GENES)
 
 
+def test_what_is_given_at_dose_zero_or_for_no_time_does_nothing(run: Path, tmp_path: Path) -> None:
+    """For sure, whatever doses and hours training had; beside another part it is as if it had not been named."""
+    tissue = VirtualTissue.load(run)
+    for dose, hours in ((0.0, None), (0.0, 1000.0), (None, 0.0)):
+        said = tissue.responses(["G1+G5"], ["a"], dose, hours)
+        assert said.obs["supported"].all() and (said.obs["condition"] == "G1+G5").all()
+        for layer in ("effect", "lower", "upper"):
+            np.testing.assert_array_equal(said.layers[layer] - (0 if layer == "effect" else said.layers["effect"]), 0)
+        np.testing.assert_array_equal(said.X, said.layers["untreated"])
+    alone, beside = tissue.responses(["G1"], ["a"], 1.0), tissue.responses(["G1+G5"], ["a"], (1.0, 0.0))
+    np.testing.assert_array_equal(alone.layers["effect"], beside.layers["effect"])
+    np.testing.assert_array_equal(alone.layers["upper"], beside.layers["upper"])
+    with pytest.raises(QueryError, match="found a dose or hours of no intervention"):
+        tissue.ask("response", dose=3.0)
+
+
 def test_cells_that_stand_on_two_sides_are_refused_unless_that_is_accepted(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

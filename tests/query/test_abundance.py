@@ -53,6 +53,7 @@ def test_donors_on_both_sides_are_compared_within(rng: np.random.Generator) -> N
     assert (row["group"], row["p"]) == ("tumour", pytest.approx(told.pvalue))
     assert row["difference"] == pytest.approx((tumour - normal).mean())
     assert row["note"] == "within 5 donors on both sides; 1 on one side left out"
+    assert row["share"] - row["share_against"] == pytest.approx(row["difference"]) and row["n_against"] == 5
 
 
 def test_a_number_is_a_slope(rng: np.random.Generator) -> None:

@@ -55,6 +55,7 @@ def test_each_row_says_how_many_of_its_nodes_are_treated(
     assert table["n_treated"].sum() == 2 * 600
     assert caplog.text.count("rows average over all nodes of a niche, treated or not: see n_treated of n_nodes") == 1
     assert "treated already" not in caplog.text
+    assert (table["n_nodes"] <= 1200).all()  # of the two sections that were untreated
     cells = tissue.ask("response", intervention=ASKED, where="section=a_none", at="cell", genes=["G3"])
     assert ((cells["n_treated"] == 1) == (cells["section"] == "a_none")).all()
     caplog.clear()
@@ -62,16 +63,48 @@ def test_each_row_says_how_many_of_its_nodes_are_treated(
     assert (whole["n_treated"] == whole["n_nodes"]).all() and "rows average" not in caplog.text
 
 
-def test_sections_treated_when_measured_are_named(tissue: VirtualTissue, caplog: pytest.LogCaptureFixture) -> None:
+def test_sections_treated_when_measured_are_never_called_untreated(
+    tissue: VirtualTissue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What they are without it is not known: niches leave them out, rows of their own have no number and say why."""
     with caplog.at_level(logging.WARNING):
-        tissue.ask("response", intervention=ASKED, at="niche", genes=["G3"])
-    assert "treated already when they were measured: a_done, b_done; effects there come on top of that" in caplog.text
+        niches = tissue.ask("response", intervention=ASKED, at="niche", genes=["G3"])
+    said = "treated already when measured, so not known untreated"
+    assert f"{said}, and left out of averages: a_done, b_done" in caplog.text
+    cells = tissue.ask("response", intervention=ASKED, at="cell", genes=["G3"])
+    done = cells["section"].str.endswith("_done")
+    assert cells[done][["untreated", "treated", "estimate", "shrunken"]].isna().all(axis=None)
+    assert (cells[done]["why"] == said).all() and np.isfinite(cells[~done]["untreated"]).all()
+    niche = tissue.niches().obs["niche"].to_numpy()
+    for row in niches.itertuples():
+        inside = cells[(niche == row.niche) & ~done]
+        assert row.untreated == pytest.approx(inside["untreated"].mean(), rel=1e-4) and row.n_nodes == len(inside)
+
+
+def test_dose_zero_changes_nothing_whatever_hours_are_meant(tissue: VirtualTissue) -> None:
+    for asked in ({"intervention": ["knockout:G3@0"]}, {"intervention": ASKED, "dose": 0, "hours": 500}):
+        table = tissue.ask("response", **asked, at="niche")
+        assert table["supported"].all() and (table["why"] == "").all()
+        assert (table[["estimate", "lower", "upper", "shrunken"]] == 0).all(axis=None)
+        np.testing.assert_array_equal(table["treated"], table["untreated"])
+    late = tissue.ask("response", intervention=ASKED, hours=500, at="niche")
+    assert late["estimate"].isna().all() and late["why"].str.contains("hours 500 is outside the trained 24").all()
+
+
+def test_hours_that_nobody_named_are_those_of_training(tissue: VirtualTissue) -> None:
+    table = tissue.intervene(knockout("G3")).readout()
+    assert table["supported"].all()
+    assert (
+        not tissue.intervene(knockout("G3", hours=23.0))
+        .supported[~tissue.intervene(knockout("G3")).treated_before]
+        .any()
+    )
 
 
 def test_drawn_is_the_gene_that_changes_most_on_a_section_that_was_untreated(tissue: VirtualTissue) -> None:
     asked = {"intervention": ASKED, "at": "niche"}
     table = tissue.ask("response", **asked)
-    table.loc[table["gene"] == "G7", "estimate"] -= 500
+    table.loc[table["gene"] == "G7", "shrunken"] -= 500
     for genes, gene in ((None, "G7"), (("G5",), "G5")):
         figure = question("response", asked | {"genes": genes}).draw(tissue, table).figure
         assert any(f"change of {gene} [" in axes.get_ylabel() for axes in figure.axes)
@@ -85,7 +118,7 @@ def test_out_of_support_there_is_no_number_anywhere(
         table = tissue.ask("response", intervention=["knockout:G3@50"], at=at, genes=["G3"])
         assert not table["supported"].any()
         assert table[["estimate", "treated", "lower", "upper"]].isna().all(axis=None)
-        assert np.isfinite(table["untreated"]).all()
+        assert np.isfinite(table["untreated"]).sum() == (len(table) if at == "niche" else len(table) / 2)
     original = VirtualTissue.intervene
     monkeypatch.setattr(
         VirtualTissue, "intervene", lambda self, asked: original(self, asked.model_copy(update={"dose": 50.0}))

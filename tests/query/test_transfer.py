@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anndata as ad
@@ -10,12 +11,15 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from aivc_graph.errors import QueryError
+from aivc_graph.config import Config
+from aivc_graph.errors import ModelError, QueryError
 from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.graph.tissue_graph import TissueGraph, to_torch_csr
 from aivc_graph.model.settings import ModelConfig
+from aivc_graph.pipeline.train import train
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.tissue.section import add_observation
+from aivc_graph.training.settings import TrainingConfig
 from tests.fitting import model_of
 
 EDGES = GraphConfig(edges={"cell": {"kind": "knn", "k": 6}})
@@ -127,3 +131,27 @@ def test_without_links_it_says_what_to_give(tissue: VirtualTissue, sections: lis
     few[NEAR].adj_t = links.to_sparse_csr()
     with pytest.raises(QueryError, match="expected at least 20, found 5 genes with a peak that leads to them"):
         on(tissue, few).ask("transfer")
+
+
+def test_a_run_is_trained_on_nodes_of_which_none_has_both(sections: list[Any], tmp_path: Path) -> None:
+    """What is known of molecules leads one modality into the state of the other; links at random lead it astray."""
+    config = Config(
+        model=ModelConfig(latent=3, rings=(4, 8)), training=TrainingConfig(epochs=2, window_nodes=400, device="cpu")
+    )
+    agreement = []
+    for seed in (None, 0):
+        train(linked(build_graph(sections, EDGES), seed), config, tmp_path / f"run{seed}")
+        run = VirtualTissue.load(tmp_path / f"run{seed}")
+        label = run.graph.obs("cell")["label"].astype(str).to_numpy()
+        z, atac = run.states["cell"].own, run.graph["cell"]["atac_mask"].numpy()
+        middle = np.stack([z[~atac & (label == one)].mean(axis=0) for one in np.unique(label)])
+        nearest = ((z[atac][:, None] - middle) ** 2).sum(axis=2).argmin(axis=1)
+        agreement.append((np.unique(label)[nearest] == label[atac]).mean())
+    assert agreement[0] > 0.8 and agreement[1] < agreement[0] - 0.2
+    assert right(VirtualTissue.load(tmp_path / "runNone").ask("transfer")) > 0.85
+
+
+def test_without_links_training_says_what_would_do(sections: list[Any], tmp_path: Path) -> None:
+    graph, config = build_graph(sections, EDGES), Config(training=TrainingConfig(epochs=0, device="cpu"))
+    with pytest.raises(ModelError, match=r"found 0 training nodes with both rna and atac; .*genes and peaks.*priors"):
+        train(graph, config, tmp_path / "run")

@@ -25,6 +25,7 @@ class Answer:
     def __init__(self, tissue: VirtualTissue) -> None:
         obs = tissue.niches().obs
         self.supported = (obs["x_um"] < obs["x_um"].median()).to_numpy()
+        self.treated_before = np.zeros(len(obs), bool)
         self.reasons = ("half the nodes are <b>unlike</b>",)
 
     def plot(self, gene: str, section: str) -> Any:
@@ -42,7 +43,13 @@ class Answer:
         columns = ["niche", "gene", "estimate", "untreated", "treated", "lower", "upper"]
         table = pd.DataFrame(rows, columns=columns)
         return table.assign(
-            interval_over="region", n_units=7, unit="counts per 10,000", supported=table["niche"] == "1"
+            shrunken=table["estimate"] / 2,
+            p=0.01,
+            p_adjusted=0.02,
+            interval_over="region",
+            n_units=7,
+            unit="counts per 10,000",
+            supported=table["niche"] == "1",
         )
 
 
@@ -70,7 +77,7 @@ def test_the_clearest_gene_is_told_and_what_is_unsupported_has_no_number(
     page = write_report(run).read_text()
     section = page[page.index('<section id="what-if"') :].split("</section>")[0]
     assert found["certain"] and "is significant after correction" in section
-    assert "−2.00" in section and "[−2.50, −1.50]" in section
+    assert "−2.00 (−1.00)" in section and "[−2.50, −1.50]" in section and "0.02" in section
     assert "&lt;b&gt;unlike" in section
     assert section.count("no prediction:") == 1 and section.count("<img") == 1
     assert "knockout of G1" in section
@@ -89,18 +96,19 @@ def test_many_intervals_that_just_exclude_no_change_are_no_certainty() -> None:
     genes = [f"G{i}" for i in range(100)]
     table = pd.DataFrame({"niche": "1", "gene": genes, "untreated": 9.0, "n_units": 5, "supported": True})
     table["estimate"] = np.where(table["gene"] == "G7", 3.0, np.where(table["gene"] == "G9", 2.0, 0.1))
+    table["shrunken"] = np.where(table["gene"] == "G5", 1.0, 0.0)
 
     def told(half: Any) -> tuple[str, bool]:
         return _moved_most(table.assign(lower=table["estimate"] - half, upper=table["estimate"] + half), set())
 
     assert told(np.where(table["gene"] == "G7", 4.0, 0.9)) == ("G9", False)  # not the furthest, but the surest
     assert told(np.where(table["gene"] == "G9", 0.01, 0.9)) == ("G9", True)
-    assert told(np.nan) == ("G7", False)
+    assert told(np.nan) == ("G5", False)  # the effects themselves are as uncertain as they like
 
 
 def test_what_all_genes_share_is_no_news() -> None:
     genes = [f"G{i}" for i in range(100)]
     table = pd.DataFrame({"niche": "1", "gene": genes, "untreated": 99.0, "n_units": 5, "supported": True})
     table["estimate"] = np.where(table["gene"] == "G7", -2.0, 3.0)  # one falls, so the shares of all others rise
-    table = table.assign(lower=table["estimate"] - 0.01, upper=table["estimate"] + 0.01)
+    table = table.assign(lower=table["estimate"] - 0.01, upper=table["estimate"] + 0.01, shrunken=0.0)
     assert _moved_most(table, set()) == ("G7", True)

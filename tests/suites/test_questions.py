@@ -32,8 +32,9 @@ EXAMPLES: dict[str, tuple[dict[str, Any], ...]] = {
     "abundance": ({"by": "batch"},),
     "response": ({"intervention": ["knockout:G3@0.5"], "at": "region", "genes": "G3,G12"},),
 }
-# Asked of sections that share no modality; `tests/query/test_transfer.py` tries the order of those.
-ELSEWHERE = {"transfer"}
+# Asked of sections that share no modality, or of which one has no positions: `tests/query/test_transfer.py` and
+# `test_place.py` try the order of those.
+ELSEWHERE = {"transfer", "place"}
 CASES = [(name, options) for name in sorted(set(QUESTIONS) - ELSEWHERE) for options in EXAMPLES.get(name, ({},))]
 
 
@@ -78,9 +79,7 @@ def assert_same(one: Any, other: Any) -> None:
     assert len(first) and list(first) == list(second)
     for name in first:
         if pd.api.types.is_float_dtype(first[name]):
-            # Bootstraps draw sections in their order.
-            far = 0.03 if name in ("lower", "upper") else 2e-3
-            np.testing.assert_allclose(first[name], second[name], rtol=far, atol=far, err_msg=name)
+            np.testing.assert_allclose(first[name], second[name], rtol=2e-3, atol=2e-3, err_msg=name)
         else:
             assert (first[name] == second[name]).all(), name
 

@@ -47,7 +47,8 @@ def ground(order: np.ndarray | None = None, pos: np.ndarray = POS) -> Ground:
         known=np.where(asked[:, None], np.nan, log),
         asked=asked,
         near=near,
-        niches=NicheRule(around, STRIPE[~ASKED]),
+        niches=NicheRule(around - LOG.mean(axis=0), STRIPE[~ASKED]),
+        section=np.zeros(NODES, int),
         group=stripe[asked],
         base=np.exp(log[asked]) * 100,
         own=own,
@@ -237,3 +238,22 @@ def test_results_carry_their_readout_and_stand_beside_baselines() -> None:
     results, comparisons = score(tasks)
     assert {r.readout for r in results} == {"genes", "pathways"} == {c.readout for c in comparisons}
     assert {r.metric for r in results if r.readout == "pathways"} == {"pearson_by_pathway", "rmse"}
+
+
+def test_niches_are_read_about_the_section_and_not_by_its_level() -> None:
+    """A section that was measured better throughout has the same niches; one of other genes has not."""
+    shift = np.linspace(-2, 2, GENES)
+    plain = ground()
+    expected = niche_composition(LOG[ASKED], plain)
+    assert plain.known is not None
+    brighter = niche_composition(LOG[ASKED] + shift, replace(plain, known=plain.known + shift))
+    np.testing.assert_allclose(brighter, expected, atol=1e-9)
+    assert np.abs(niche_composition(np.roll(LOG[ASKED], 1, axis=1), plain) - expected).max() > 0.01
+
+
+def test_each_section_has_its_own_mean() -> None:
+    two = np.repeat([0, 1], [60, 30])
+    found = replace(ground(), section=two).mean_of_section(LOG[ASKED])
+    for one in (0, 1):
+        here = two[ASKED] == one
+        np.testing.assert_allclose(found[here], np.broadcast_to(LOG[two == one].mean(axis=0), found[here].shape))

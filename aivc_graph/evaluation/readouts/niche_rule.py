@@ -20,7 +20,8 @@ class NicheRule:
     Parameters
     ----------
     around
-        Mean log expression around training nodes (node, gene).
+        Mean log expression around training nodes, less that of their section (node, gene): sections are measured more
+        or less well, and what donors differ by is no niche.
     member
         Niche of each (node,), 0 … n-1, at least two kinds.
     seed

@@ -41,6 +41,8 @@ class Ground:
         (asked, k) each asked node and the nearest to it, nearest first, all of them known or asked.
     niches
         The rule that tells niches by expression around a node.
+    section
+        (node,) section of each node.
     group
         (asked,) code of the place each asked node lies in, all of 0 … n-1.
     base
@@ -58,6 +60,7 @@ class Ground:
     asked: Array | None = None
     near: Array | None = None
     niches: NicheRule | None = None
+    section: Array | None = None
     group: Array | None = None
     base: Array | None = None
     own: Array | None = None
@@ -73,6 +76,16 @@ class Ground:
             around, predicted = self.known[near], self.asked[near]
             around[predicted] = values[inside[near[predicted]]]
             means[start : start + CHUNK] = around.mean(axis=1)
+        return means
+
+    def mean_of_section(self, values: Array) -> Array:
+        """Return the mean of each asked node's section (asked, column): of predicted values and of those known."""
+        assert self.near is not None and self.known is not None and self.asked is not None and self.section is not None
+        own, means = self.section[self.asked], np.empty(np.shape(values))
+        for one in np.unique(own):
+            known = self.known[(self.section == one) & ~self.asked]
+            known = known[np.isfinite(known).all(axis=1)]
+            means[own == one] = np.concatenate([values[own == one], known]).mean(axis=0)
         return means
 
 

@@ -62,8 +62,9 @@ class ComponentShift(AbstractPart):
     def __init__(self, plan: InterventionPlan) -> None:
         super().__init__(plan)
         latent, n_molecules, n_components, n_keys = plan.latent, plan.n_molecules, plan.components, len(plan.keys)
-        # The first copy of the effects is from all training donors, each other without one of them and not shrunken.
-        copies = 1 + len(plan.donors)
+        # The first copy of the effects is shrunken, what is predicted; the second is not, nor are the others, which are
+        # each without one of the training donors: what has an interval.
+        copies = 2 + len(plan.donors)
         one, two = (copies, n_keys, 2, n_components), (copies, len(plan.pairs), n_components)
         start = {
             "centre": torch.zeros(n_components, latent),

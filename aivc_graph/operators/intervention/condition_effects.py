@@ -212,7 +212,7 @@ class ConditionEffects(AbstractPart):
         untreated: Floats | None = None,
         known: Known | None = None,
     ) -> Told:
-        """Return the effect of a condition.
+        """Return the effect of a condition; what is given at dose 0, or for no time, does nothing, for sure.
 
         Parameters
         ----------
@@ -234,12 +234,15 @@ class ConditionEffects(AbstractPart):
         if not own:
             raise QueryError("response", "no part", "what is done", "name at least one intervention")
         asked = Setting(context, own, self._amounts(own, dose, 2, "dose"), self._amounts(own, hours, 3, "hours"))
-        given, rows = self._conditions([asked], known, {} if untreated is None else {context: untreated})
+        done, nothing = asked.at_work(), np.zeros(len(self.plan.genes))
+        if not done.parts:
+            return Told(nothing, nothing, 0, (), asked)
+        given, rows = self._conditions([done], known, {} if untreated is None else {context: untreated})
         stack = self._stack()
         told = stack.evidence.get(kind_of(given, int(np.flatnonzero(rows)[0])))
         n = 0 if told is None else told.n
         error = np.full(len(self.plan.genes), np.nan) if told is None or not n else np.sqrt(told.missed / n)
-        return Told(answers(given, rows, stack)[0], error, n, self.doubts(asked), asked)
+        return Told(answers(given, rows, stack)[0], error, n, self.doubts(done), asked)
 
     def doubts(self, asked: Setting) -> tuple[str, ...]:
         """Say what of a setting training has not: a part, the context, a dose or a duration within its range."""

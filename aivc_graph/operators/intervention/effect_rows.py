@@ -50,9 +50,9 @@ def make_rows(contrasts: Contrasts, courses: Sequence[Course], plan: Interventio
 
 @dataclass(frozen=True)
 class Effects:
-    """Shrunken effects of all donors and `without` each, and those without each as they are, `not_shrunken`.
+    """Shrunken effects of all donors and `without` each; `not_shrunken`, those of all donors and then without each.
 
-    A shrunken effect moves less than it may be wrong by, so intervals are by effects that are not.
+    A shrunken effect moves less than it may be wrong by, so what has an interval is an effect that is not.
     """
 
     whole: JointEffects
@@ -66,7 +66,7 @@ def effects_of(rows: Rows, plan: InterventionPlan) -> Effects:
     given = np.array([(rows.x[rows.donor == d] != 0).any(axis=0) for d in range(n)])
     without = [joint_effects(rows.take(rows.donor != d), n, plan.components) for d in range(n)]
     whole = joint_effects(rows, n, plan.components)
-    return Effects(*shrink(whole, without, given), without)
+    return Effects(*shrink(whole, without, given), [whole, *without])
 
 
 def place_column(contrasts: Contrasts, plan: InterventionPlan, row: int) -> int:

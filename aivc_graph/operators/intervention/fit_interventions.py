@@ -58,8 +58,9 @@ def fit_interventions(shift: ComponentShift, fitting: Fitting) -> None:
     n = len(plan.keys) + len(plan.pairs)
     mean, departure = kept[:n, 0, None, None], kept[:n, 1, None, None]
     whole = mean * effects.whole.mean[:n, None] + departure * effects.whole.departure[:n]
-    without = [found.mean[:n, None] + departure * found.departure[:n] for found in effects.not_shrunken]
-    for copy, effect in enumerate((whole, *without)):
+    # Not shrunken are departures of components too: an interval about what they share would miss those that differ.
+    not_shrunken = [found.mean[:n, None] + found.departure[:n] for found in effects.not_shrunken]
+    for copy, effect in enumerate((whole, *not_shrunken)):
         _store(shift, copy, effect, passed_on[:, None], weight)
     for row, (key, course) in enumerate(zip(plan.keys, courses, strict=True)):
         propagator.course[row] = torch.from_numpy(course.numbers)

@@ -44,6 +44,12 @@ class AbstractLift(AbstractVertical):
         state.heard[parent] = heard + reached
         state.known[parent] = torch.where(state.known[parent] > 0, state.known[parent], known)
 
+    def alone(self, child: Tensor, overlap: SparseOperator) -> Tensor:
+        """Return what children alone say of every parent (parent, latent)."""
+        nothing = child.new_zeros(len(overlap.reached), child.shape[1])
+        lifted: Tensor = self(child, nothing, nothing[:, 0], overlap, overlap.reached)
+        return lifted
+
     @abstractmethod
     def forward(
         self, child: Tensor, parent: Tensor, measured: Tensor, overlap: SparseOperator, covered: Tensor

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from aivc_graph.operators.gate import Correction, Gate
 from aivc_graph.operators.lift.lift import AbstractLift
-from aivc_graph.operators.messages import PairPlan
+from aivc_graph.operators.messages import PairPlan, measured_pairs
 from aivc_graph.operators.part import KINDS, MESSAGES, Fitting
 from aivc_graph.operators.product import SparseOperator
 from aivc_graph.operators.ridge import ridge
-from aivc_graph.operators.state import Hidden
 
 
 @KINDS["lift"].register("set_summary")
@@ -65,22 +64,12 @@ class SetSummaryLift(AbstractLift):
 
     def fit(self, fitting: Fitting) -> None:
         """Ridge from pooled children to the parent's own state, where both were measured; the identity elsewhere."""
-        child, parent = self.slot
-        pooled, own, group = [], [], []
-        for fold in fitting.training:
-            state = fitting.model.encode(fold.inputs, Hidden())
-            overlap = fold.inputs["relation", *self.relation].up
-            both = fold.rows[parent] * state.own[parent] * ((overlap @ state.own[child][:, None]).ravel() > 0.99)
-            rows = torch.nonzero(both).ravel()
-            pooled.append((overlap @ state.z[child])[rows].cpu().numpy())
-            own.append(state.z[parent][rows].cpu().numpy())
-            group.append(fold.inputs.section[parent][rows].cpu().numpy())
-        x, y = np.concatenate(pooled), np.concatenate(own)
+        y, x, group = measured_pairs(self, fitting)
         if len(x) <= 5 * x.shape[1]:
             return
-        found = ridge(x, y, np.concatenate(group))
+        found = ridge(x, y, group)
         self.map.copy_(torch.from_numpy(found).float())
-        if (measurement := fitting.model.state_maker(parent)) is not None:
+        if (measurement := fitting.model.state_maker(self.plan.parent)) is not None:
             noise = np.exp(-measurement.log_precision.double().cpu().numpy())
             residual = ((y - x @ found) ** 2).mean(axis=0)
             error = np.maximum(residual - noise, 0.05 * residual + 1e-6)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.linalg import eigh
 from torch import Tensor
 
+from aivc_graph import names
 from aivc_graph.errors import ModelError
-from aivc_graph.graph.tissue_graph import to_scipy_csr
+from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
+from aivc_graph.operators.correspondence import LEAST_CELLS, correspond
 from aivc_graph.operators.counts import CountInput
+from aivc_graph.operators.links import LEAST_SHARED, Links
 from aivc_graph.operators.measurement.distribution import off
 from aivc_graph.operators.measurement.moments import Piece, gram, moment_times, squares_of
 from aivc_graph.operators.measurement.panel_components import Factors, PanelMoment, factors_of, joint_components
@@ -143,12 +147,8 @@ def fit_into_first(part: Measurement, fitting: Fitting) -> Tensor:
     """Set loadings that lead into the state of the level's first counts; return their error (latent,).
 
     Principal components of two modalities are axes that have nothing to do with each other, so only nodes that both
-    have measured can say what one means in terms of the other. The counting noise of the first is no error of this one.
-
-    Raises
-    ------
-    ModelError
-        Hardly any training node has both.
+    have measured can say what one means in terms of the other: or, where there are hardly any, what is known of their
+    molecules; see `fit_by_links`. The counting noise of the first is no error of this one.
     """
     first = fitting.model.state_maker(part.plan.level)
     pairs, z, group = [], [], []
@@ -160,17 +160,57 @@ def fit_into_first(part: Measurement, fitting: Fitting) -> Tensor:
         group.append(pairs[-1][-1])
     state, groups = np.concatenate(z), np.concatenate(group)
     if len(state) < LEAST_PAIRS:
-        level, modality = part.slot
-        raise ModelError(
-            f"{level} · {modality}",
-            f"{len(state)} training nodes with both {first.plan.modality} and {modality}",
-            f"at least {LEAST_PAIRS}: nothing else says what one means in terms of the other",
-            f"add a section with both, or leave the {modality} out",
-        )
+        return fit_by_links(part, first, fitting, len(state))
     loading, residual = _ridge_into(pairs, state, groups)
     part.loading.copy_(torch.from_numpy(loading).float())
     noise = np.exp(-first.log_precision.double().cpu().numpy())
     return torch.from_numpy(np.maximum(residual - noise, 0.05 * residual + 1e-6)).float()
+
+
+def fit_by_links(part: Measurement, first: Measurement, fitting: Fitting, n_pairs: int) -> Tensor:
+    """Set loadings from states carried over from nodes of the first modality alone; return their error (latent,).
+
+    Both are told in the same molecules by a relation that the graph holds, such as peaks near genes, and laid beside
+    each other; see `correspond`. What of the state's variance is not told so is error.
+
+    Raises
+    ------
+    ModelError
+        Hardly any training node has both, and no relation, or too few nodes, stand in for that.
+    """
+    level, modality = part.slot
+    graph = fitting.source if isinstance(fitting.source, TissueGraph) else fitting.source.structure
+    links = Links.of(graph, level, first.plan.modality, modality)
+    pieces: dict[str, list[Piece]] = {one.plan.modality: [] for one in (first, part)}
+    counts: dict[str, list[Any]] = {one: [] for one in pieces}
+    states = []
+    for fold in fitting.training:
+        data = {one.plan.modality: fold.inputs.measured(*one.slot) for one in (first, part)}
+        for one, other in ((first, part), (part, first)):
+            own = data[one.plan.modality]
+            rows = fold.training(level, own.mask * (1 - data[other.plan.modality].mask))
+            pieces[one.plan.modality].append(_weighed(one, own, rows))
+            counts[one.plan.modality].append(to_scipy_csr(own.counts.cpu())[rows])
+            if one is first:
+                states.append(first.encode(own).cpu().numpy()[rows])
+    number = {one: sum(len(section) for _, _, section in found) for one, found in pieces.items()}
+    if links is None or links.number < LEAST_SHARED or min(number.values()) < LEAST_CELLS:
+        ends = " and ".join(f"{names.MOLECULE_OF[one]}s" for one in pieces)
+        raise ModelError(
+            f"{level} · {modality}",
+            f"{n_pairs} training nodes with both {first.plan.modality} and {modality}",
+            f"at least {LEAST_PAIRS}: nothing else says what one means in terms of the other",
+            f"add a section with both, give a relation between {ends} under `priors:` (of {LEAST_SHARED} or more; and "
+            f"{LEAST_CELLS} nodes of either), or leave the {modality} out",
+        )
+    logs = links.logs({one: sparse.vstack(found) for one, found in counts.items()})
+    groups, state = np.concatenate([section for _, _, section in pieces[modality]]), np.concatenate(states)
+    carried = correspond(logs[first.plan.modality], logs[modality], groups, fitting.seed).carry(state)
+    loading, residual = _ridge_into(pieces[modality], carried, groups)
+    part.loading.copy_(torch.from_numpy(loading).float())
+    variance = state.var(axis=0)
+    left = variance - (carried.var(axis=0) - residual)
+    return torch.from_numpy(np.clip(left, 0.05 * variance + 1e-6, None)).float()
 
 
 def _ridge_into(pairs: list[Piece], state: Floats, group: NDArray[np.int64]) -> tuple[Floats, Floats]:

@@ -11,8 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aivc_graph.graph.tissue_graph import TissueGraph
-from aivc_graph.operators.intervention_plan import donor_of_sections
 from aivc_graph.operators.logistic import cross_fitted, mixed
 from aivc_graph.operators.part import Fitting
 from aivc_graph.operators.state import Hidden, Inputs, State
@@ -146,8 +144,7 @@ def _said(part: CategoricalMeasurement, own: int, found: Examples) -> Floats:
 def gathered(part: CategoricalMeasurement, fitting: Fitting, *, hidden: bool) -> Examples:
     """Return labelled training nodes, each without its label; if `hidden`, without anything else seen of it either."""
     found: list[Examples] = []
-    source = fitting.source if isinstance(fitting.source, TissueGraph) else fitting.source.structure
-    donor = np.unique(donor_of_sections(source), return_inverse=True)[1].reshape(-1)
+    donor = fitting.donor
     total = sum(
         float((fold.rows[part.plan.level] * fold.inputs.measured(*part.slot).mask).sum()) for fold in fitting.training
     )

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from aivc_graph.operators.prediction.measured import mean_there
+from aivc_graph.operators.measured import mean_there
 from aivc_graph.operators.prediction.neighbour_fit import MOST_VALUES, Seen, joined, levelled
 from aivc_graph.operators.residual_scores import scores_of
 

@@ -1,8 +1,8 @@
 """Closed form of direct readouts: how far expression follows the cells beneath or the tile, and how far the state.
 
-Ridge maps are fitted on training nodes; the shares of state and direct look on held-out nodes, since on training nodes
-both have seen what they are to predict; then offsets and maps are fitted again on all, as a few held-out donors would
-set the level of every other by their own.
+Maps from features are fitted on training nodes; the shares of state and direct look on held-out nodes, since on
+training nodes both have seen what they are to predict; then offsets and maps are fitted again on all, as a few held-out
+donors would set the level of every other by their own.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.operators.counts import log_shares
+from aivc_graph.operators.measured import mean_there
 from aivc_graph.operators.part import Fitting
 from aivc_graph.operators.prediction.direct import AbstractDirect
-from aivc_graph.operators.prediction.measured import mean_there, measured_alike
-from aivc_graph.operators.ridge import ridge
 from aivc_graph.operators.state import Fold, Hidden
 
 if TYPE_CHECKING:
@@ -43,8 +42,8 @@ class Seen:
     there: NDArray[np.bool_] | None = None
 
 
-def fit_map(part: TilePrediction, folds: list[Fold]) -> None:
-    """Ridge from features to scaled counts, both centred within their section; of sections that measured them."""
+def fit_map(part: TilePrediction, fitting: Fitting, folds: list[Fold]) -> None:
+    """From features to scaled counts, both centred within their section; of sections that measured them."""
     xs, ys, groups, there = [], [], [], []
     for fold in folds:
         counted, data = fold.inputs.measured(*part.target), fold.inputs.measured(part.plan.level, part.plan.features)
@@ -56,10 +55,7 @@ def fit_map(part: TilePrediction, folds: list[Fold]) -> None:
         groups.append(section)
         there.append(counted.panels.cpu().numpy()[counted.panel_of.cpu().numpy()[section]] > 0)
     x, y, group, measured = (np.concatenate(pieces) for pieces in (xs, ys, groups, there))
-    for rows, columns in measured_alike(measured):
-        if len(rows) > 10:
-            coefficients = ridge(x[rows], y[np.ix_(rows, columns)], group[rows])
-            part.map[:, torch.from_numpy(columns)] = torch.from_numpy(coefficients).to(part.map)
+    part.map.fit(x.astype(float), y.astype(float), group, fitting.donor[group], measured)
 
 
 def seen(part: AbstractDirect, fitting: Fitting, folds: list[Fold]) -> Seen | None:

@@ -18,8 +18,8 @@ from aivc_graph.graph.profiles import measured_share
 from aivc_graph.graph.terms import Depth, dense, depth_of, in_terms, raw_values, shares_of, told_apart
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.expected_terms import terms_of
+from aivc_graph.operators.measured import mean_there
 from aivc_graph.operators.part import FURTHER_ENCODERS, KINDS, LAST_ANSWERS, Device, Fitting, Shape
-from aivc_graph.operators.prediction.measured import mean_there
 from aivc_graph.operators.prediction.modality_map import MapPlan, ModalityMap
 from aivc_graph.operators.prediction.modality_rules import LEAST_TRAINED, folds
 from aivc_graph.operators.prediction.prediction import AbstractPrediction
@@ -118,7 +118,7 @@ class ModalityPrediction(AbstractPrediction):
 
     def fit(self, fitting: Fitting) -> None:
         """Fit each map to training nodes with both modalities, weights chosen on donors left out in turn."""
-        donor = _donors(fitting.source)
+        donor = fitting.donor
         for source in self.plan.sources:
             pieces = [self._cells(fitting, fold, source, donor) for fold in fitting.training]
             x, y = (_stacked([piece[i] for piece in pieces]) for i in (0, 2))
@@ -261,11 +261,3 @@ def _stacked(pieces: list[Any]) -> Any:
     values = np.concatenate([dense(piece) if sparse.issparse(piece) else piece for piece in pieces])
     known = np.isfinite(values)
     return values if known.all() else np.where(known, values, mean_there(values, known))
-
-
-def _donors(source: Any) -> NDArray[np.int64]:
-    """Return the code of the donor of each section (section,), of the section itself where none is named."""
-    obs = (source if isinstance(source, TissueGraph) else source.structure).obs(names.SECTION)
-    own = obs.index.astype(str).to_series(index=obs.index)
-    donor = obs["donor"].astype(object).where(obs["donor"].notna(), own) if "donor" in obs else own
-    return np.unique(donor.astype(str), return_inverse=True)[1].reshape(-1).astype(np.int64)

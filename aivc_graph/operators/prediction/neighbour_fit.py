@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aivc_graph import names
+from aivc_graph.operators.measured import Mask, mean_there
 from aivc_graph.operators.part import Fitting
-from aivc_graph.operators.prediction.measured import Mask, mean_there
 from aivc_graph.operators.state import Fold, Hidden
 
 if TYPE_CHECKING:
@@ -194,7 +194,9 @@ def _slope(x: Floats, y: Floats, there: Mask | None) -> Floats:
     if there is not None:
         nobody = ~there.any(axis=0)
         raw, noise = np.where(nobody, 1.0, raw), np.where(nobody, np.inf, noise)
-    spread = max(float(((raw - 1) ** 2 - noise) @ (1 / noise) / (1 / noise).sum()), 0.0)
+    known = np.isfinite(noise)
+    surplus, weight = ((raw - 1) ** 2 / noise - 1)[known].sum(), (1 / noise).sum()
+    spread = max(float(surplus / weight), 0.0) if known.any() else 0.0
     return np.asarray(1 + (raw - 1) * spread / (spread + noise))
 
 

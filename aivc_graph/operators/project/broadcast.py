@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from aivc_graph.operators.gate import Correction
-from aivc_graph.operators.messages import PairPlan
-from aivc_graph.operators.part import KINDS
+from aivc_graph.operators.messages import PairPlan, measured_pairs
+from aivc_graph.operators.part import KINDS, MESSAGES, Fitting
 from aivc_graph.operators.product import SparseOperator
 from aivc_graph.operators.project.project import AbstractProject
+from aivc_graph.operators.ridge import ridge
 
 
 @KINDS["project"].register("broadcast")
 class BroadcastProject(AbstractProject):
     r"""Tell a child without a state of its own what its parents are, and correct what the others are.
 
-    .. math:: z_c \leftarrow \begin{cases} z_c + h([z_c, \bar z_{p(c)}]) & c \text{ has a state} \\
-              \bar z_{p(c)} + h([\bar z_{p(c)}, \bar z_{p(c)}]) & \text{else} \end{cases}
+    .. math:: z_c \leftarrow \begin{cases} z_c + h([z_c, M \bar z_{p(c)}]) & c \text{ has a state} \\
+              M \bar z_{p(c)} + h([M \bar z_{p(c)}, M \bar z_{p(c)}]) & \text{else} \end{cases}
 
-    with :math:`\bar z_{p(c)}` the overlap-weighted mean over the parents of c. With h shut, the start, it is
-    broadcasting to those of whom nothing is known.
+    with :math:`\bar z_{p(c)}` the overlap-weighted mean over the parents of c. With M the identity and h shut, the
+    start, it is broadcasting to those of whom nothing is known. Where both levels were measured each has components of
+    its own, and M leads those of the parent to the mean of its children.
 
     Shapes
     ------
@@ -30,14 +35,24 @@ class BroadcastProject(AbstractProject):
         (child, latent)
     """
 
+    stages: ClassVar[Mapping[str, str]] = {MESSAGES: "fit"}
+    map: Tensor
+
     def __init__(self, plan: PairPlan) -> None:
         super().__init__(plan)
+        self.hold("map", torch.eye(plan.latent))
         self.correction = Correction(2 * plan.latent, plan.latent)
 
     def forward(
         self, child: Tensor, has_state: Tensor, parent: Tensor, overlap: SparseOperator, covered: Tensor
     ) -> Tensor:
         """Return the new state of every child; one without a parent (``covered`` 0) keeps its own."""
-        broadcast = overlap @ parent
+        broadcast = (overlap @ parent) @ self.map
         own = torch.where((has_state > 0)[:, None], child, broadcast)
         return own + covered[:, None] * self.correction(own, broadcast)
+
+    def fit(self, fitting: Fitting) -> None:
+        """Ridge from the parent's own state to the mean of its children, where both were measured."""
+        own, pooled, group = measured_pairs(self, fitting)
+        if len(own) > 5 * own.shape[1]:
+            self.map.copy_(torch.from_numpy(ridge(own, pooled, group)).float())

@@ -36,6 +36,12 @@ class AbstractProject(AbstractVertical):
         overlap = inputs["relation", *self.relation].down
         state.z[child] = self(state.z[child], state.known[child], state.z[parent], overlap, overlap.reached)
 
+    def alone(self, parent: Tensor, overlap: SparseOperator) -> Tensor:
+        """Return what parents alone say of every child (child, latent)."""
+        nothing = parent.new_zeros(len(overlap.reached), parent.shape[1])
+        told: Tensor = self(nothing, nothing[:, 0], parent, overlap, overlap.reached)
+        return told
+
     @abstractmethod
     def forward(
         self, child: Tensor, has_state: Tensor, parent: Tensor, overlap: SparseOperator, covered: Tensor

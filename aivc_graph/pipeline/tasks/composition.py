@@ -26,7 +26,7 @@ def spot_to_composition(asked: Asked) -> list[Scored]:
     for child, parent in asked.model.plan.compositions:
         counted, measured = asked.counted(parent), measured_shares(asked.model, asked.graph, child, parent)
         references = {"cells beneath": measured}
-        true = _true_shares(asked, child, parent)
+        true = true_shares(asked, child, parent)
         if true is not None:
             references[TRUE_SHARES] = true
         train = asked.training(parent) & counted & (measured.sum(axis=1) > 0)
@@ -94,7 +94,8 @@ def _spots_and_types(asked: Asked, child: str, parent: str) -> tuple[Floats, Flo
     return counts[parent].toarray().astype(np.float64), np.stack(profiles)
 
 
-def _true_shares(asked: Asked, child: str, parent: str) -> Floats | None:
+def true_shares(asked: Asked, child: str, parent: str) -> Floats | None:
+    """Return the true share of each type of `child` in every node of `parent` (parent, type); None if not known."""
     table = None if asked.truth is None else asked.truth.of_nodes(asked.graph, parent, "spots")
     columns = [f"share_{name}" for name in asked.model.plan.compositions[child, parent]]
     if table is None or not set(columns) <= set(table.columns):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.evaluation.metrics.metric import Answers
@@ -16,6 +19,8 @@ from aivc_graph.pipeline.tasks.task import Asked, Mask
 from aivc_graph.query.predictions import expected_log_expression, measured_log_expression
 from aivc_graph.query.virtual_tissue import VirtualTissue
 
+Floats = NDArray[np.floating]
+
 
 def scored_expression(
     asked: Asked,
@@ -27,6 +32,7 @@ def scored_expression(
     hidden: Mapping[tuple[str, str], Mask],
     scene: Scene,
     same: tuple[str, ...] = (),
+    niches: Callable[[VirtualTissue], Floats] | None = None,
 ) -> list[Scored]:
     """Return the log expression of `rows` of a level where the observations `hidden` were not made, beside the rules.
 
@@ -40,6 +46,9 @@ def scored_expression(
         What the rules look at.
     same
         Ablations that take nothing away which is not hidden.
+    niches
+        What tells the model's niches of all nodes (node, niche) where observations are hidden; read from its expression
+        if not given.
     """
 
     def answer(tissue: VirtualTissue) -> Answers:
@@ -66,4 +75,5 @@ def scored_expression(
         no_ceiling="what was measured are no counts, so no replicate can be drawn from them",
     )
     around = environments(asked, level, rows, left, scored, scene, target)
-    return read_all(asked, level, rows, scored, scene, target) + around
+    told = None if niches is None else niches(asked.tissue.without(hidden))[rows]
+    return read_all(asked, level, rows, scored, scene, target, told) + around

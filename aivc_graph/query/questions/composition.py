@@ -12,7 +12,7 @@ from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.query.answers import composition_table
 from aivc_graph.query.composition import IDENTITY, composition_beneath, predicted_composition
-from aivc_graph.query.places import NICHE
+from aivc_graph.query.places import NICHE, check_groups
 from aivc_graph.query.questions.question import QUESTIONS, AbstractNicheQuestion, Level
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class CompositionQuestion(AbstractNicheQuestion):
         obs = tissue.niches(self.k, self.resolution, level).obs
         if self.by is not None and self.by not in obs:
             raise unknown_name(QueryError, "composition", f"column of {level} nodes", self.by, obs.columns)
+        if self.by is not None:
+            check_groups("composition", self.by, obs[self.by])
         children = [child for child, parent in model.plan.compositions if parent == level]
         if children:
             return predicted_composition(model, graph, children[0], level, obs, self.by)

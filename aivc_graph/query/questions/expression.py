@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from aivc_graph import names
 from aivc_graph.query.answers import asked_modality, expression_table, measured_genes
+from aivc_graph.query.from_cells import with_cells
 from aivc_graph.query.places import NICHE
 from aivc_graph.query.questions.question import NODES, QUESTIONS, TABLE, AbstractNicheQuestion, Symbols
 from aivc_graph.query.unmeasured import known_genes, with_unmeasured
@@ -32,6 +33,9 @@ class ExpressionQuestion(AbstractNicheQuestion):
     (or over regions, where there are fewer than five sections) and the measured mean. An unknown gene is refused with
     the nearest one, and so is a level at which it was not counted.
 
+    Where cells without positions measured what a section lacks, they tell it beside the model, as far as genes hidden
+    from both support it (`aivc_graph.query.from_cells`); ``layers["model"]`` then holds what the model says alone.
+
     A gene that no training section measured, but of which the run's priors know something, is told from them, in the
     same way.
     """
@@ -45,6 +49,11 @@ class ExpressionQuestion(AbstractNicheQuestion):
         None, description="one row per node of this level, or per niche; by default per patch, or else per cell"
     )
 
+    @model_validator(mode="after")
+    def _niches_where_asked(self) -> Self:
+        self._check_niches_asked(self.at == NICHE, "a row a node")
+        return self
+
     def answer(self, tissue: VirtualTissue) -> Any:
         """Return a row a node, or a niche and gene."""
         of_niches = self.at == NICHE
@@ -55,6 +64,8 @@ class ExpressionQuestion(AbstractNicheQuestion):
         chosen = measured_genes(tissue.model, level, own, modality)
         niche = tissue.niches(self.k, self.resolution, level).obs[NICHE] if of_niches else None
         table = expression_table(tissue.model, tissue.graph, level, chosen, niche, modality)
+        if modality == names.RNA and not of_niches:
+            table = with_cells(table, tissue, level)
         return with_unmeasured(table, tissue, level, further, niche) if further else table
 
     def _usual(self, tissue: VirtualTissue) -> str | None:

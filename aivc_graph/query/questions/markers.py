@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from scipy import sparse
 
 from aivc_graph import names
@@ -18,7 +18,7 @@ from aivc_graph.graph.terms import depth_of, measured_terms
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.query.answers import asked_modality, counted_nodes, measured_genes
 from aivc_graph.query.markers import LEAST_NODES, LEAST_UNITS, Units, intensity_marker_table, marker_table
-from aivc_graph.query.places import NICHE
+from aivc_graph.query.places import NICHE, check_groups
 from aivc_graph.query.questions.question import QUESTIONS, AbstractNicheQuestion, Level, Symbols
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ class MarkersQuestion(AbstractNicheQuestion):
     n: int = Field(5, ge=0, description="number of genes per group; 0 for all")
     genes: Symbols | None = Field(None, description="symbols, separated by commas, instead of the top ones")
 
+    @model_validator(mode="after")
+    def _niches_where_asked(self) -> Self:
+        self._check_niches_asked(self.by == NICHE, f"a row a {self.by}")
+        return self
+
     def answer(self, tissue: VirtualTissue) -> pd.DataFrame:
         """Return a row a group and gene."""
         level, graph = tissue.level(self.level), tissue.graph
@@ -67,7 +72,9 @@ class MarkersQuestion(AbstractNicheQuestion):
         if table.empty and len(group.categories) > 1:
             found = f"fewer than two values of {self.by!r} with {LEAST_NODES} counted nodes in one {units.name}"
             raise QueryError("markers", found, f"groups of {LEAST_NODES} nodes or more", "ask by another column")
-        if not table["p"].notna().any():
+        if table.empty:
+            log.warning("markers: one %s alone, and nothing to set it beside", self.by)
+        elif not table["p"].notna().any():
             log.warning("no p: fewer than %d donors, sections or regions hold the groups", LEAST_UNITS)
         if self.genes is not None:
             return table[table["gene"].isin(asked)].reset_index(drop=True)
@@ -88,6 +95,7 @@ class MarkersQuestion(AbstractNicheQuestion):
         obs = tissue.graph.obs(level)
         if self.by not in obs:
             raise unknown_name(QueryError, "markers", f"column of {level} nodes", self.by, (NICHE, *obs.columns))
+        check_groups("markers", self.by, obs[self.by])
         return pd.Categorical(obs[self.by])
 
     def draw(self, tissue: VirtualTissue, answer: pd.DataFrame) -> Any:

@@ -87,6 +87,12 @@ class AbstractNicheQuestion(AbstractQuestion):
             raise ValueError("both `k` and `resolution`, which say the same in two ways; give one of them")
         return self
 
+    def _check_niches_asked(self, asked: bool, instead: str) -> None:
+        """Refuse a number of niches, or a resolution, where the answer has nothing to do with niches."""
+        if (self.k is not None or self.resolution is not None) and not asked:
+            option = "k" if self.k is not None else "resolution"
+            raise ValueError(f"`{option}` says how many niches there are, and the answer is {instead}; leave it out")
+
 
 QUESTIONS: Registry[type[AbstractQuestion]] = Registry("question", "aivc_graph.query.questions")
 

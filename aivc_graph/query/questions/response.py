@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, TissueError, unknown_name
-from aivc_graph.graph.tissue_graph import to_scipy_csr
+from aivc_graph.graph.interventions import treated_sections
 from aivc_graph.query.questions.question import NODES, QUESTIONS, AbstractQuestion, Symbols
 from aivc_graph.query.screen_responses import response_table, screen_operator
 from aivc_graph.query.what_if import WhatIf
@@ -58,9 +58,11 @@ class ResponseQuestion(AbstractQuestion):
     A run of a screen answers with a row a condition and context (`VirtualTissue.responses`): an AnnData as an ``.h5ad``
     file, else a row a gene as well; without interventions for all conditions that training has not.
 
-    A row averages over all nodes of its place, treated or not: ``n_treated`` says how many are. By default it lasts as
-    long as the longest in training (see `VirtualTissue.intervene`). What is drawn is the effect on the first gene
-    named, else on the one that changes most, on a section untreated when it was measured if there is one.
+    A row averages over all nodes of its place that were not treated when they were measured: ``n_treated`` says to how
+    many it is done. ``estimate``, interval and p are of the effect as donors show it; ``shrunken``, which is drawn, is
+    what is predicted. By default it lasts as long as the longest in training (see `VirtualTissue.intervene`). What is
+    drawn is the effect on the first gene named, else on the one that changes most, on a section untreated when it was
+    measured if there is one.
     """
 
     endings: ClassVar[tuple[str, ...]] = NODES
@@ -79,6 +81,9 @@ class ResponseQuestion(AbstractQuestion):
 
     def answer(self, tissue: VirtualTissue) -> Any:
         """Return the table, of a screen the AnnData; what is to be known about it is logged."""
+        if self.weights is not None and self.readout == "genes":
+            mend = "ask --readout pathways, or leave them out"
+            raise QueryError("response", "--weights of pathways where genes are read", "weights for pathways", mend)
         if screen_operator(tissue.model) is not None:
             return self._of_screen(tissue)
         told = self._what_if(tissue)
@@ -86,7 +91,7 @@ class ResponseQuestion(AbstractQuestion):
             log.warning("%s", reason)
         genes = None if self.genes is None else list(self.genes)
         table = told.readout(self.readout, by=self.at, genes=genes, weights=self.weights)
-        for word in (*_treated_before(tissue, told.where), *_mixed(table, self.at)):
+        for word in _mixed(table, self.at):
             log.warning("%s", word)
         return table
 
@@ -94,7 +99,7 @@ class ResponseQuestion(AbstractQuestion):
         """Draw the effect on the first gene named, else on the one that changes most."""
         if self.readout != "genes" and not self.genes:
             raise QueryError("--plot", "no gene", "the effect on a gene is drawn", "name one with --genes")
-        most = int(answer["estimate"].abs().fillna(0.0).to_numpy().argmax())
+        most = int(answer["shrunken"].abs().fillna(0.0).to_numpy().argmax())
         told = self._what_if(tissue)
         return told.plot(self.genes[0] if self.genes else str(answer["gene"].iloc[most]), _shown(tissue, told.where))
 
@@ -109,6 +114,12 @@ class ResponseQuestion(AbstractQuestion):
         if self.where is not None and not self.where.startswith(CONTEXT):
             found, mend = f"where {self.where!r}", "cells without positions lie nowhere else"
             raise QueryError("response", found, "context=NAME of a screen", mend)
+        if not self.intervention and (self.dose is not None or self.hours is not None):
+            found, mend = (
+                "a dose or hours of no intervention",
+                "name it, or leave them out: unseen conditions have theirs",
+            )
+            raise QueryError("response", found, "an intervention", mend)
         given = sorted(map(_read, self.intervention), key=lambda one: one[1])
         _check_kinds(tissue, given)
         doses = tuple(self._dose(tissue, one) for one in given)
@@ -132,7 +143,7 @@ class ResponseQuestion(AbstractQuestion):
         if not self.intervention:
             mend = "name it, as in --intervention knockout:TGFB1"
             raise QueryError("response", "nothing done", "what is done", mend)
-        parts = tuple(_as_trained(tissue, self._part(tissue, _read(text))) for text in self.intervention)
+        parts = tuple(self._part(tissue, _read(text)) for text in self.intervention)
         return tissue.intervene(Combination(parts=parts), where=_where(tissue, self.where), hours=self.hours)
 
     def _part(self, tissue: VirtualTissue, given: Given) -> Intervention:
@@ -191,21 +202,16 @@ def _read(text: str) -> Given:
     return kind, name, amount or None
 
 
-def _as_trained(tissue: VirtualTissue, part: Intervention) -> Intervention:
-    """Return a part that lasts as long as the longest in training, where training has seen it."""
-    plan = tissue.model.plan.interventions
-    if plan is None or part.key not in plan.keys:
-        return part
-    return part.model_copy(update={"hours": plan.hours[plan.keys.index(part.key)][1]})
-
-
 def _where(tissue: VirtualTissue, text: str | None) -> Any:
     if text is None:
         return None
     place, _, value = text.partition("=")
     sections = tissue.graph.obs(tissue.base_level)["section"].astype(str).to_numpy()
     if place == "niche":
-        return tissue.niche(value)
+        found = tissue.niche(value)
+        if not found.any():
+            raise QueryError(f"where {text}", f"no node of niche {value} in this tissue", "at least one", "see niches")
+        return found
     if place == "section":
         return _in_section(sections, value)
     if place == "disc":
@@ -235,31 +241,12 @@ def _disc(tissue: VirtualTissue, text: str, sections: np.ndarray) -> np.ndarray:
     return found
 
 
-def _treated(tissue: VirtualTissue) -> np.ndarray:
-    """Say of each section whether it was treated as a whole when it was measured."""
-    graph, relation = tissue.graph, (names.INTERVENTION, names.APPLIED_TO, names.SECTION)
-    if relation not in graph.edge_types:
-        return np.zeros(int(graph[names.SECTION].num_nodes), dtype=bool)
-    return np.asarray(np.diff(to_scipy_csr(graph[relation].adj_t).indptr) > 0)
-
-
 def _shown(tissue: VirtualTissue, where: np.ndarray) -> str:
     """Return the section to draw: with most nodes asked, among those untreated when measured if there are any."""
     sections = tissue.graph.obs(names.SECTION).index.astype(str)
     asked = np.bincount(tissue.graph[tissue.base_level].section_index.numpy()[where], minlength=len(sections))
-    untreated = np.where(_treated(tissue), 0, asked)
+    untreated = np.where(treated_sections(tissue.graph), 0, asked)
     return str(sections[int((untreated if untreated.any() else asked).argmax())])
-
-
-def _treated_before(tissue: VirtualTissue, where: np.ndarray) -> list[str]:
-    """Say which of the sections asked were treated when they were measured: their untreated state is unknown."""
-    given = _treated(tissue)
-    asked = np.unique(tissue.graph[tissue.base_level].section_index.numpy()[where])
-    sections = tissue.graph.obs(names.SECTION).index.astype(str)[asked[given[asked]]]
-    if not len(sections):
-        return []
-    shown = ", ".join(sections[:5]) + (f" and {len(sections) - 5} more" if len(sections) > 5 else "")
-    return [f"treated already when they were measured: {shown}; effects there come on top of that"]
 
 
 def _mixed(table: pd.DataFrame, at: str) -> list[str]:

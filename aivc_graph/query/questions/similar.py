@@ -33,6 +33,10 @@ class SimilarQuestion(AbstractQuestion):
         if (self.to_niche is None) == (self.to_node is None):
             found = "neither" if self.to_niche is None else "both"
             raise ValueError(f"expected one of --to-niche and --to-node, found {found}; give the one to compare with")
+        if self.section is not None and self.to_node is None:
+            raise ValueError("--section without --to-node, whose section it says; leave it out, or name the node")
+        if self.k is not None and self.to_niche is None:
+            raise ValueError("--k without --to-niche: a node is like others whatever niches there are; leave it out")
         return self
 
     def answer(self, tissue: VirtualTissue) -> pd.DataFrame:

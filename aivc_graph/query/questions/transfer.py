@@ -12,11 +12,10 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError
-from aivc_graph.graph.panels import panel_columns
-from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.terms import raw_values
-from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
+from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.correspondence import LEAST_CELLS, Correspondence, correspond
+from aivc_graph.operators.links import LEAST_SHARED, Links
 from aivc_graph.query.answers import node_table
 from aivc_graph.query.questions.question import NODES, QUESTIONS, AbstractQuestion, Level
 
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from aivc_graph.query.virtual_tissue import VirtualTissue
 
 TOLD, PROBABILITY = "told", "probability"
-# Molecules that both modalities tell of, so that cells can be laid beside each other.
-LEAST_SHARED = 20
 
 
 @QUESTIONS.register(
@@ -37,8 +34,8 @@ class TransferQuestion(AbstractQuestion):
     The two are laid beside each other by what the graph knows of their molecules: counts of one are summed along the
     relation that leads its molecules to those of the other, such as peaks near genes (`priors:` of the configuration),
     and then both are told by the same molecules; see `aivc_graph.operators.correspondence.correspond`. No node
-    asked needs both modalities, and nodes that have both are carried from, not to; a run can be trained on both if ten
-    of its training nodes have both.
+    asked needs both modalities, and nodes that have both are carried from, not to. The same relation leads one modality
+    into the state of the other when a run is trained on nodes of which none has both.
 
     The answer is an AnnData: X = probability of each label (node, label), its share among the 30 nearest labelled
     nodes; ``obs``: section, barcode, positions, ``told`` and ``probability``; ``uns`` says how far the layout left the
@@ -67,8 +64,8 @@ class TransferQuestion(AbstractQuestion):
         given = self._measured(graph, level, self.of) & label.notna().to_numpy()
         asked = self._measured(graph, level, self.to) & ~self._measured(graph, level, self.of)
         self._check(level, int(given.sum()), int(asked.sum()))
-        x, y = self._shared(graph, level)
-        found = correspond(_logged(x[given]), _logged(y[asked]), _sections(graph, level)[asked], tissue.seed)
+        logs = self._shared(graph, level, {self.of: given, self.to: asked})
+        found = correspond(logs[self.of], logs[self.to], _sections(graph, level)[asked], tissue.seed)
         kinds, code = np.unique(label[given].astype(str), return_inverse=True)
         return self._table(graph, level, asked, kinds, found.carry(np.eye(len(kinds))[code]), found)
 
@@ -116,30 +113,18 @@ class TransferQuestion(AbstractQuestion):
             found = f"{asked} nodes with {self.to} and without {self.of}"
             raise QueryError(where, found, least, "of nodes with both, the label is their own")
 
-    def _shared(self, graph: TissueGraph, level: str) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
-        """Return counts of both modalities (node, molecule) in molecules of one of them."""
-        for first, second in ((self.of, self.to), (self.to, self.of)):
-            molecules = names.MOLECULE_OF[first], names.MOLECULE_OF[second]
-            leads = [one for one in graph.edge_types if (one[0], one[2]) == (molecules[1], molecules[0])]
-            if not leads:
-                continue
-            rows, columns = (panel_columns(graph, level, one).numpy() for one in (first, second))
-            links = to_scipy_csr(graph[leads[0]].adj_t)[rows][:, columns]
-            linked = np.asarray(links.sum(axis=1)).ravel() > 0
-            if linked.sum() < LEAST_SHARED:
-                found = f"{linked.sum()} {molecules[0]}s with a {molecules[1]} that leads to them"
-                raise QueryError(f"transfer · {level}", found, f"at least {LEAST_SHARED}", "give more relations")
-            own = sparse.csr_matrix(raw_values(graph, level, first))[:, linked]
-            told = sparse.csr_matrix(raw_values(graph, level, second)) @ links[linked].T
-            return (own, told) if first == self.of else (told, own)
-        ends = " and ".join(f"{names.MOLECULE_OF[one]}s" for one in (self.of, self.to))
-        mend = "give one under `priors:` of the configuration"
-        raise QueryError(f"transfer · {level}", f"no relation between {ends} in the graph", "one", mend)
-
-
-def _logged(counts: sparse.csr_matrix) -> sparse.csr_matrix:
-    counts = sparse.csr_matrix(counts)
-    return scale_counts(counts, float(np.median(np.asarray(counts.sum(axis=1)))))
+    def _shared(self, graph: TissueGraph, level: str, rows: dict[str, Any]) -> dict[str, sparse.csr_matrix]:
+        """Return log counts of the `rows` of each modality (node, molecule) in molecules of one of them."""
+        links = Links.of(graph, level, self.of, self.to)
+        if links is None:
+            ends = " and ".join(f"{names.MOLECULE_OF[one]}s" for one in (self.of, self.to))
+            mend = "give one under `priors:` of the configuration"
+            raise QueryError(f"transfer · {level}", f"no relation between {ends} in the graph", "one", mend)
+        if links.number < LEAST_SHARED:
+            led, leads = (names.MOLECULE_OF[one] for one in (links.told_in, links.other))
+            found = f"{links.number} {led}s with a {leads} that leads to them"
+            raise QueryError(f"transfer · {level}", found, f"at least {LEAST_SHARED}", "give more relations")
+        return links.logs({one: raw_values(graph, level, one)[who] for one, who in rows.items()})
 
 
 def _sections(graph: TissueGraph, level: str) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pydantic import Field
 
+from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.query.questions.question import QUESTIONS, AbstractQuestion, Level
 from aivc_graph.query.types import type_table, typed_level
@@ -30,16 +31,16 @@ class TypesQuestion(AbstractQuestion):
 
     def answer(self, tissue: VirtualTissue) -> pd.DataFrame:
         """Return a row a node."""
+        known = tissue.graph.obs(names.SECTION).index.astype(str)
+        if self.section is not None and self.section not in known:
+            raise unknown_name(QueryError, "types", "section", self.section, known)
         return type_table(tissue.model, tissue.graph, typed_level(tissue.model, tissue.graph, self.level))
 
     def draw(self, tissue: VirtualTissue, answer: pd.DataFrame) -> Any:
         """Draw the types of one section, over its slide where there is one."""
         from aivc_graph.plot.niche_map import niche_map
 
-        names_here = answer["section"].cat.categories
-        section = self.section or names_here[0]
-        if section not in names_here:
-            raise unknown_name(QueryError, "types", "section", section, names_here)
+        section = self.section or str(answer["section"].cat.categories[0])
         shown, slide = answer[answer["section"] == section], tissue.slides.get(section)
         return niche_map(
             shown[["x_um", "y_um"]].to_numpy() - (slide.origin_um if slide is not None else (0.0, 0.0)),

@@ -11,15 +11,13 @@ from scipy.optimize import minimize
 
 from aivc_graph.errors import RegistrationError
 from aivc_graph.tissue.frame import Matrix, apply_affine
-from aivc_graph.tissue.registration.agreement import agreement, block_shifts
+from aivc_graph.tissue.registration.agreement import SURE, Samples
+from aivc_graph.tissue.registration.certainty import rigid_error, stepped
 from aivc_graph.tissue.registration.layer import Layer, level_layer, shared_genes, slide_layer
-from aivc_graph.tissue.registration.maps import FieldMap, draw_map
-from aivc_graph.tissue.registration.method import REGISTRATIONS, AbstractRegistration, Registration
+from aivc_graph.tissue.registration.method import REGISTRATIONS, AbstractRegistration, Registration, rms_um
 from aivc_graph.tissue.registration.orientation import MIRRORED, OrientationFit, nearest_orientation, score_orientations
 
-MARGIN = 0.05
-BLOCK_POINTS = 60
-MAX_POINTS = 4000
+LEAST_AGREEMENT, OTHER_TURN_DEG = 0.05, 30.0
 
 
 @dataclass(frozen=True)
@@ -34,9 +32,10 @@ class IntensityRegistration(AbstractRegistration):
 
     All eight orientations are tried at every shift by Fourier transform, with small turns around each; the best is then
     refined from coarse maps to fine ones. The map is rigid: the size comes from the pixel sizes, for a fitted one
-    would shrink towards the middle of the tissue, where maps are less noisy. The residual is the root mean square of
-    the shifts that blocks of the tissue would still like: an upper bound, as a block is noisier than the whole. A
-    mirrored frame is refused, unless allowed.
+    would shrink towards the middle of the tissue, where maps are less noisy. The residual says by how much the map
+    would move without one or other of sixteen blocks of the tissue; of an outline that runs along the rows of a spot
+    array it says too little, by up to a third of the pitch. A mirrored frame that fits better, by more than
+    the blocks make likely by chance, is refused, unless allowed; where they cannot tell, that is said.
 
     Parameters
     ----------
@@ -89,82 +88,71 @@ class IntensityRegistration(AbstractRegistration):
         pixel = self.pixel_um or max(moving.pitch_um(), fixed.pitch_um())
         coarse = max(pixel, max(moving.diagonal_um(), fixed.diagonal_um()) / 64)
         fits = score_orientations(moving, fixed, coarse, self._angles())
-        proper = _best(self._refine(moving, fixed, fit, coarse, pixel) for fit in _leaders(fits, mirrored=False))
-        flipped = _best(self._refine(moving, fixed, fit, coarse, pixel) for fit in _leaders(fits, mirrored=True))
-        best, warnings = self._judge(proper, flipped)
-        shifts = self._shifts(moving, fixed, best.affine, pixel)
-        residual = float(np.sqrt((shifts**2).sum(axis=1).mean())) if len(shifts) else None
-        if len(shifts) < 3:
-            warnings.append(f"registration: only {len(shifts)} blocks of tissue to measure the residual by")
+        samples = Samples.of(moving, fixed, pixel)
+        turned, flipped = (
+            sorted(
+                (self._refine(moving, fixed, fit, coarse, pixel) for fit in _leaders(fits, mirrored=one)), key=_score
+            )
+            for one in (False, True)
+        )
+        best, warnings = self._judge(samples, turned[-1], flipped[-1])
+        warnings += _other_turn(samples, best, turned[0] if best is turned[-1] else flipped[0])
+        sigma = rigid_error(samples, best.affine, pixel)
         orientation = nearest_orientation(best.affine)
         if orientation not in ("identity", *MIRRORED):
             warnings.append(f"registration: the moving frame is turned ({orientation})")
-        scores = {name: round(fit.score, 4) for name, fit in fits.items()}
-        affine = best.affine @ moving.to_um
-        return Registration(affine, residual, f"intensity ({self.signal})", orientation, scores, len(shifts), warnings)
+        return Registration(
+            affine=best.affine @ moving.to_um,
+            residual_um=rms_um(sigma(apply_affine(moving.um(), best.affine))),
+            method=f"intensity ({self.signal})",
+            orientation=orientation,
+            scores={name: round(fit.score, 4) for name, fit in fits.items()},
+            n_points=samples.blocks.shape[0],
+            warnings=warnings,
+            sigma=sigma,
+        )
 
-    def _judge(self, proper: _Fit, flipped: _Fit) -> tuple[_Fit, list[str]]:
-        name = nearest_orientation(flipped.affine)
-        found = f"{name} (agreement {flipped.score:.2f}, against {proper.score:.2f} for the best turn)"
-        if max(proper.score, flipped.score) < MARGIN:
+    def _judge(self, samples: Samples, proper: _Fit, flipped: _Fit) -> tuple[_Fit, list[str]]:
+        gain, sure = samples.gain(flipped.affine, proper.affine)
+        found = (
+            f"{nearest_orientation(flipped.affine)} (agreement {flipped.score:.2f}, against {proper.score:.2f} for the "
+            f"best turn; {gain:+.2f} is {abs(sure):.1f} standard errors)"
+        )
+        if max(proper.score, flipped.score) < LEAST_AGREEMENT:
             mend = "are they of the same tissue? give landmarks"
-            raise RegistrationError("registration", f"an agreement of {proper.score:.2f}", f"at least {MARGIN}", mend)
-        if flipped.score > proper.score + MARGIN:
+            raise RegistrationError(
+                "registration", f"an agreement of {proper.score:.2f}", f"at least {LEAST_AGREEMENT}", mend
+            )
+        if sure > SURE:
             if not self.allow_mirror:
                 mend = "are x and y swapped? set `allow_mirror: true` if the tissue was flipped"
                 raise RegistrationError("registration", f"a mirrored frame fits best: {found}", mend=mend)
             return flipped, [f"registration: the map mirrors the tissue, as allowed: {found}"]
-        if flipped.score > proper.score - MARGIN:
-            return proper, [f"registration: a mirrored frame fits nearly as well: {found}; check it by eye"]
+        if sure > -SURE:
+            return proper, [f"registration: a mirrored frame fits as well: {found}; check it by eye"]
         return proper, []
 
     @staticmethod
     def _refine(moving: Layer, fixed: Layer, start: OrientationFit, coarse: float, pixel: float) -> _Fit:
         """Follow the agreement uphill on ever finer maps, from the coarse fit."""
-        centre = moving.um().mean(axis=0)
+        centre = apply_affine(moving.um().mean(axis=0), start.affine)
         parameters, score = np.zeros(3), -1.0
         for size in _ladder(coarse, pixel):
-            points, values, target = _samples(moving, fixed, size)
-            reach = np.array([size, size, np.degrees(2 * size / moving.diagonal_um())])
+            samples = Samples.of(moving, fixed, size)
+            reach = np.array([size, size, 2 * size / moving.diagonal_um()])
             first = parameters / reach
 
-            def loss(steps: Matrix, look: Any = (points, values, target), reach: Matrix = reach) -> float:
-                points, values, target = look
-                return -agreement(apply_affine(points, _motion(steps * reach, centre, start.affine)), values, target)
+            def loss(steps: Matrix, samples: Samples = samples, reach: Matrix = reach) -> float:
+                return -samples.agreement(stepped(steps * reach, centre) @ start.affine)
 
             options = {"initial_simplex": np.vstack([first, first + np.eye(len(reach))]), "xatol": 0.01, "fatol": 1e-5}
             found = minimize(loss, first, method="Nelder-Mead", options=options)
             parameters, score = found.x * reach, -float(found.fun)
-        return _Fit(score, _motion(parameters, centre, start.affine))
-
-    @staticmethod
-    def _shifts(moving: Layer, fixed: Layer, affine: Matrix, pixel: float) -> Matrix:
-        points, values, target = _samples(moving, fixed, pixel)
-        n_blocks = int(np.clip(np.sqrt(len(points) / BLOCK_POINTS), 2, 4))
-        return block_shifts(apply_affine(points, affine), values, target, 4 * pixel, pixel / 2, n_blocks)
+        return _Fit(score, stepped(parameters, centre) @ start.affine)
 
     def _angles(self) -> list[float]:
         steps = int(np.ceil(self.max_angle_deg / 15))
         return [0.0] if steps == 0 else np.linspace(-self.max_angle_deg, self.max_angle_deg, 2 * steps + 1).tolist()
-
-
-def _samples(moving: Layer, fixed: Layer, size: float) -> tuple[Matrix, Matrix, FieldMap]:
-    """Where the moving layer is looked at (its points, or its density's pixels), what it shows there, the fixed map."""
-    drawn = draw_map(moving, size, size)
-    points = moving.um() if moving.profile else drawn.centres_um()
-    points = points[:: -(-len(points) // MAX_POINTS)]
-    values, known = drawn.at(points)
-    return points[known], values[known], draw_map(fixed, size, size)
-
-
-def _motion(parameters: Matrix, centre: Matrix, start: Matrix) -> Matrix:
-    """Shift (x, y) [µm] and turn [°] about the centre of the layer, after the coarse fit."""
-    c, s = np.cos(np.radians(parameters[2])), np.sin(np.radians(parameters[2]))
-    turn = np.array([[c, -s], [s, c]])
-    middle = start[:2, :2] @ centre + start[:2, 2]
-    step = np.eye(3)
-    step[:2, :2], step[:2, 2] = turn, middle - turn @ middle + parameters[:2]
-    return step @ start
 
 
 def _leaders(fits: dict[str, OrientationFit], *, mirrored: bool) -> list[OrientationFit]:
@@ -172,8 +160,18 @@ def _leaders(fits: dict[str, OrientationFit], *, mirrored: bool) -> list[Orienta
     return sorted(group, key=lambda fit: fit.score, reverse=True)[:2]
 
 
-def _best(fits: Any) -> _Fit:
-    return max(fits, key=lambda fit: fit.score)
+def _score(fit: _Fit) -> float:
+    return fit.score
+
+
+def _other_turn(samples: Samples, best: _Fit, other: _Fit) -> list[str]:
+    """Say that another turn fits as well, if it is one: for this the stated error does not answer."""
+    apart = best.affine[:2, :2] @ np.linalg.inv(other.affine[:2, :2])
+    sure = samples.gain(best.affine, other.affine)[1]
+    if np.degrees(np.arccos(np.clip(apart[0, 0], -1, 1))) < OTHER_TURN_DEG or sure > SURE:
+        return []
+    found = f"{nearest_orientation(other.affine)} (agreement {other.score:.2f}, against {best.score:.2f})"
+    return [f"registration: another turn fits as well: {found}; check it by eye"]
 
 
 def _ladder(coarse: float, pixel: float) -> list[float]:

@@ -7,59 +7,117 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from aivc_graph.errors import RegistrationError
-from aivc_graph.tissue.frame import Matrix, apply_affine
-from aivc_graph.tissue.registration.method import REGISTRATIONS, AbstractRegistration, Registration
+from aivc_graph.tissue.frame import Matrix, affine_of, apply_affine, scale_affine
+from aivc_graph.tissue.registration.departure import fit_departure
+from aivc_graph.tissue.registration.landmark_files import pairs_of_csv, pairs_of_geojson
+from aivc_graph.tissue.registration.method import REGISTRATIONS, AbstractRegistration, Registration, rms_um
 from aivc_graph.tissue.registration.orientation import nearest_orientation
 
-Kind = Literal["similarity", "affine"]
-NEEDED: dict[str, int] = {"similarity": 2, "affine": 3}
-COLUMNS = ("moving_x", "moving_y", "fixed_x", "fixed_y")
+Kind = Literal["rigid", "similarity", "affine", "bent"]
+NEEDED: dict[str, int] = {"rigid": 2, "similarity": 2, "affine": 3, "bent": 3}
 MIN_SPREAD = 1e-3
+# A mirrored map must make the points twenty times as likely, or the other so many times less.
+LIKELIER = float(np.log(20.0))
+OTHER_SIZE = 0.1
 
 
 @REGISTRATIONS.register("landmarks", needs="two pairs of points, three for an affine", reference="10.1109/34.88573")
 class LandmarkRegistration(AbstractRegistration):
-    """Fit a similarity (Umeyama 1991) or an affine to pairs of points by least squares.
+    """Fit a map to pairs of points by least squares (Umeyama 1991): put by hand, or a coarse map that is known.
 
     Parameters
     ----------
     points
         Rows ``(moving_x, moving_y, fixed_x, fixed_y)``: the element's own units, then microns of the fixed frame.
     path
-        In place of `points`, a CSV file with these four columns.
-    kind
-        ``"similarity"`` (rotation, scale, shift) or ``"affine"``.
+        In place of `points`, a CSV file with these four columns; or, with `fixed_path`, a GeoJSON file as QuPath
+        exports it, of points on the moving picture.
+    fixed_path
+        A GeoJSON file of points of the same names, or classes, on the fixed picture. Both are in pixels of their own
+        picture at full resolution; the fixed element's own map leads to microns.
+    fixed_mpp
+        Pixel size [µm] of the fixed picture where that is no element of the section but has the fixed frame's origin,
+        such as the DAPI picture of Xenium's cells (0.2125).
+    fit
+        ``"rigid"`` (turn and shift; the moving element keeps the pixel size it has), ``"similarity"`` (scale too),
+        ``"affine"``, or ``"bent"``: a similarity, and away from it as far as the points tell, for nodes alone.
+    coarse
+        The moving element is itself a coarse map, as of large voxels, of which some positions are known: every node is
+        off by itself as much as those are. Else what a point is off by itself is an error of whoever put it.
     allow_mirror
         Accept a map that flips the tissue, where that fits better.
     """
 
     points: tuple[tuple[float, float, float, float], ...] = ()
     path: Path | None = None
-    kind: Kind = "similarity"
+    fixed_path: Path | None = None
+    fixed_mpp: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    fit: Kind = "similarity"
+    coarse: bool = False
     allow_mirror: bool = False
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.path is None) == (not self.points):
             raise ValueError("give either `points` or `path`")
+        if self.fixed_path is not None and self.path is None:
+            raise ValueError("`fixed_path` goes with `path`, a GeoJSON file of the same points on the moving picture")
+        if self.fixed_mpp is not None and self.fixed_path is None:
+            raise ValueError("`fixed_mpp` goes with `fixed_path`, whose pixels it is of")
         return self
 
     def __call__(self, section: Any, moving: str, fixed: str) -> Registration:
-        """Return the fit; see `fit_landmarks`."""
-        rows = _read(self.path) if self.path else np.array(self.points)
-        return fit_landmarks(rows[:, :2], rows[:, 2:], self.kind, self.allow_mirror)
+        """Return the fit; see `fit_landmarks`.
+
+        Raises
+        ------
+        RegistrationError
+            Points off their picture; ``rigid`` without a pixel size; what `fit_landmarks` and the files raise.
+        """
+        if self.path and self.fixed_path:
+            rows = pairs_of_geojson(self.path, self.fixed_path)
+            _check_on_picture(section, moving, self.path, rows[:, :2])
+            if self.fixed_mpp is None:
+                _check_on_picture(section, fixed, self.fixed_path, rows[:, 2:])
+            to_um = np.asarray(affine_of(section, fixed)) if self.fixed_mpp is None else scale_affine(self.fixed_mpp)
+            rows[:, 2:] = apply_affine(rows[:, 2:], to_um)
+        else:
+            rows = pairs_of_csv(self.path) if self.path else np.array(self.points)
+        frame = affine_of(section, moving) if section is not None else None
+        size = None if frame is None else float(np.sqrt(abs(np.linalg.det(frame[:2, :2]))))
+        if self.fit == "rigid" and size is None:
+            mend = "give its `um_per_unit` or `mpp`, or fit a similarity"
+            raise RegistrationError(f"landmarks · {moving}", "no pixel size", "one that the map keeps", mend)
+        found = fit_landmarks(rows[:, :2], rows[:, 2:], self.fit, self.allow_mirror, size, self.coarse)
+        fitted = float(np.sqrt(abs(np.linalg.det(found.affine[:2, :2]))))
+        if size is not None and abs(fitted / size - 1) > OTHER_SIZE:
+            said = f"{fitted:.4g} µm a unit by the points, {size:.4g} by its own pixel size"
+            found.warnings.append(f"landmarks · {moving}: {said}; are the points in pixels at full resolution?")
+        return found
 
 
 def fit_landmarks(
-    moving: ArrayLike, fixed_um: ArrayLike, kind: Kind = "similarity", allow_mirror: bool = False
+    moving: ArrayLike,
+    fixed_um: ArrayLike,
+    kind: Kind = "similarity",
+    allow_mirror: bool = False,
+    um_per_unit: float | None = None,
+    coarse: bool = False,
 ) -> Registration:
     """Fit the map from `moving` ``(point, 2)`` to `fixed_um` ``(point, 2)``.
 
-    The residual is the root mean square over the points each left out in turn; where there are too few points for that,
-    it is the fit's own, and a warning says that it is no measure of error.
+    The residual is how far the map, or the tissue from it, is likely to be off between the points; it grows away from
+    them. Where there are too few points for that it is unknown, and a warning says so.
+
+    Parameters
+    ----------
+    um_per_unit
+        Pixel size that a rigid map keeps.
+    coarse
+        What each point is off by itself, all of the element is too.
 
     Raises
     ------
@@ -73,11 +131,14 @@ def fit_landmarks(
     """
     source, target = np.asarray(moving, dtype=np.float64), np.asarray(fixed_um, dtype=np.float64)
     _check(source, target, kind)
-    affine, warnings = _fit(source, target, kind, False), []
+    affine, warnings = _fit(source, target, kind, False, um_per_unit), []
     mirrored = np.linalg.det(affine[:2, :2]) < 0
-    if kind == "similarity" and len(source) > 2:
-        flipped = _fit(source, target, kind, True)
-        mirrored = _rms(flipped, source, target) < 0.5 * _rms(affine, source, target)
+    if kind != "affine" and len(source) > 2:
+        flipped = _fit(source, target, kind, True, um_per_unit)
+        gain = _likelier(flipped, affine, source, target, um_per_unit)
+        mirrored = gain > LIKELIER
+        if abs(gain) <= LIKELIER and not _exact(affine, source, target):
+            warnings.append("landmarks: a mirrored map fits the points as well; mark one away from their line")
         affine = flipped if mirrored else affine
     orientation = nearest_orientation(affine)
     if mirrored and not allow_mirror:
@@ -86,17 +147,26 @@ def fit_landmarks(
         raise RegistrationError("landmarks", found, "points that a turn, scale and shift explain", mend)
     if mirrored:
         warnings.append(f"landmarks: the map mirrors the tissue ({orientation}), as allowed")
-    fit, left_out = _rms(affine, source, target), _left_out(source, target, kind, bool(mirrored))
-    if left_out is None:
-        few = f"{len(source)} points are too few to measure the error"
-        warnings.append(f"landmarks: {few}; {fit:.3g} µm is the fit's own residual")
-    else:
-        warnings.append(f"landmarks: RMS residual {fit:.3g} µm, each point left out in turn {left_out:.3g} µm")
-    residual = fit if left_out is None else left_out
-    return Registration(affine, residual, f"landmarks ({kind})", orientation, n_points=len(source), warnings=warnings)
+    placed = apply_affine(source, affine)
+    sigma = fit_departure(placed, target - placed, affine=kind == "affine", bent=kind == "bent", coarse=coarse)
+    fit = f"RMS residual {_rms(affine, source, target):.3g} µm"
+    if sigma is None:
+        warnings.append(f"landmarks: {len(source)} points are too few to measure the error; {fit}")
+    elif (left_out := _left_out(source, target, kind, bool(mirrored), um_per_unit)) is not None:
+        warnings.append(f"landmarks: {fit}, each point left out in turn {left_out:.3g} µm")
+    return Registration(
+        affine=affine,
+        residual_um=None if sigma is None else rms_um(sigma(placed)),
+        method=f"landmarks ({kind})",
+        orientation=orientation,
+        n_points=len(source),
+        warnings=warnings,
+        sigma=sigma,
+        shift_um=sigma.shift_um if sigma is not None and kind == "bent" else None,
+    )
 
 
-def _fit(source: Matrix, target: Matrix, kind: Kind, mirror: bool) -> Matrix:
+def _fit(source: Matrix, target: Matrix, kind: Kind, mirror: bool, um_per_unit: float | None) -> Matrix:
     centre_s, centre_t = source.mean(axis=0), target.mean(axis=0)
     s, t = source - centre_s, target - centre_t
     if kind == "affine":
@@ -105,22 +175,36 @@ def _fit(source: Matrix, target: Matrix, kind: Kind, mirror: bool) -> Matrix:
         u, size, vt = np.linalg.svd(t.T @ s)
         # Umeyama's sign keeps the turn proper; the mirrored map is the best one with the other sign.
         sign = np.array([1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt)) * (-1.0 if mirror else 1.0)])
-        linear = (size * sign).sum() / (s**2).sum() * (u * sign) @ vt
+        scale = um_per_unit if kind == "rigid" and um_per_unit else (size * sign).sum() / (s**2).sum()
+        linear = scale * (u * sign) @ vt
     affine = np.eye(3)
     affine[:2, :2], affine[:2, 2] = linear, centre_t - linear @ centre_s
     return affine
+
+
+def _likelier(one: Matrix, other: Matrix, source: Matrix, target: Matrix, um_per_unit: float | None) -> float:
+    """Logarithm of how many times likelier points are by `one` map, each with the scatter that it leaves."""
+    freedom = 2 * len(source) - (3 if um_per_unit else 4)
+    least = 1e-9 * float(np.ptp(target, axis=0).max())
+    return freedom * float(np.log((_rms(other, source, target) + least) / (_rms(one, source, target) + least)))
+
+
+def _exact(affine: Matrix, source: Matrix, target: Matrix) -> bool:
+    return _rms(affine, source, target) <= 1e-6 * float(np.ptp(target, axis=0).max())
 
 
 def _rms(affine: Matrix, source: Matrix, target: Matrix) -> float:
     return float(np.sqrt(((apply_affine(source, affine) - target) ** 2).sum(axis=1).mean()))
 
 
-def _left_out(source: Matrix, target: Matrix, kind: Kind, mirror: bool) -> float | None:
+def _left_out(source: Matrix, target: Matrix, kind: Kind, mirror: bool, um_per_unit: float | None) -> float | None:
     """RMS [µm] at each point of the map fitted without it; `None` if some remainder does not determine a map."""
     keep = ~np.eye(len(source), dtype=bool)
     if len(source) <= NEEDED[kind] or any(_flat(points[rows], kind) for points in (source, target) for rows in keep):
         return None
-    errors = [_rms(_fit(source[rows], target[rows], kind, mirror), source[~rows], target[~rows]) for rows in keep]
+    errors = [
+        _rms(_fit(source[rows], target[rows], kind, mirror, um_per_unit), source[~rows], target[~rows]) for rows in keep
+    ]
     return float(np.sqrt(np.mean(np.square(errors))))
 
 
@@ -148,19 +232,12 @@ def _flat(points: Matrix, kind: Kind) -> bool:
     return bool(spread[0] <= 1e-9 * max(1.0, float(np.abs(points).max())))
 
 
-def _read(path: Path) -> Matrix:
-    import pandas as pd
-
-    if not path.is_file():
-        raise RegistrationError(str(path), "no such file", mend="check the path")
-    try:
-        table = pd.read_csv(path)
-    except (ValueError, OSError) as error:  # of pandas too
-        raise RegistrationError(str(path), f"no table ({error})", "a CSV of points", "copy it again") from error
-    if not set(COLUMNS) <= set(table.columns):
-        found = f"columns {', '.join(map(str, table.columns))}"
-        raise RegistrationError(str(path), found, f"columns {', '.join(COLUMNS)}")
-    try:
-        return table[list(COLUMNS)].to_numpy(dtype=np.float64)
-    except ValueError as error:
-        raise RegistrationError(str(path), f"points that are no numbers ({error})", "numbers") from error
+def _check_on_picture(section: Any, element: str, path: Path, points: Matrix) -> None:
+    """Raise if points lie beside the picture they were put on, as they do where it was opened at another resolution."""
+    if element not in section.images:
+        return
+    height, width = section.images[element].shape[1:]
+    if (points < 0).any() or (points > [width, height]).any():
+        found = f"points at up to ({points[:, 0].max():,.0f}, {points[:, 1].max():,.0f})"
+        expected = f"pixels of {element!r}: {width:,} × {height:,}"
+        raise RegistrationError(str(path), found, expected, "is it the same picture, at the same resolution?")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from aivc_graph import names
@@ -14,7 +15,7 @@ from aivc_graph.errors import RegistrationError
 from aivc_graph.tissue.frame import Matrix, affine_of, apply_affine, native_positions
 from aivc_graph.tissue.section import metadata_of
 
-THUMBNAIL_PX = 256
+THUMBNAIL_PX, POOLED = 256, 4
 BLACK = 25
 
 
@@ -85,46 +86,70 @@ def slide_layer(
 ) -> Layer:
     """Return a thumbnail of a slide as pixels that are 1 on tissue and 0 elsewhere.
 
+    A pixel is the mean over the slide's own, of which 4 × 4 are looked at where there are as many: tissue is pale
+    between its nuclei, and single pixels of it are as bright as glass.
+
     Parameters
     ----------
     stain
         Weigh the tissue by how much red light it absorbs, which follows hematoxylin, and so the nuclei.
     """
     image = section.images[name]
-    step = max(1, int(np.ceil(max(image.shape[1:]) / THUMBNAIL_PX)))
-    pixels = np.asarray(image.data[:, ::step, ::step])
-    rows, columns = np.mgrid[: pixels.shape[1], : pixels.shape[2]]
-    xy = (np.column_stack([columns.ravel(), rows.ravel()]) + 0.5) * step
-    density = _tissue(pixels.astype(np.float64), stain)
+    stride = max(1, int(np.ceil(max(image.shape[1:]) / (THUMBNAIL_PX * POOLED))))
+    pixels = np.asarray(image.data[:, ::stride, ::stride])
+    pool = max(1, int(np.ceil(max(pixels.shape[1:]) / THUMBNAIL_PX)))
+    density = _tissue(pixels.astype(np.float64), pool, stain)
+    rows, columns = np.mgrid[: density.shape[0], : density.shape[1]]
+    xy = (np.column_stack([columns.ravel(), rows.ravel()]) + 0.5) * stride * pool
     return Layer(xy.astype(np.float64), density.reshape(-1, 1), _frame(section, name, um_per_unit), framed=True)
 
 
 def shared_genes(section: Any, moving: str, fixed: str, n: int = 60) -> list[str]:
     """Return the `n` genes, measured at both levels, that the sparser of the two counts most often."""
-    tables = [section.tables[names.table_name(level, names.RNA)] for level in (moving, fixed)]
-    shared = tables[0].var_names.intersection(tables[1].var_names)
-    if len(shared) == 0:
+    one, other = (section.tables[names.table_name(level, names.RNA)] for level in (moving, fixed))
+    found = genes_of_both(one, other, n)
+    if not found:
         where = f"{metadata_of(section)['section']} · {moving} and {fixed}"
         raise RegistrationError(where, "no gene in common", "shared genes", "set `signal: density`")
-    seen = [np.asarray((table[:, shared].X > 0).mean(axis=0)).ravel() for table in tables]
+    return found
+
+
+def genes_of_both(one: Any, other: Any, n: int) -> list[str]:
+    """Return the `n` genes of two tables that the sparser of them counts most often."""
+    shared = one.var_names.intersection(other.var_names)
+    seen = [np.asarray((table[:, shared].X > 0).mean(axis=0)).ravel() for table in (one, other)]
     order = np.argsort(-np.minimum(*seen), kind="stable")
     return [str(gene) for gene in shared[order[:n]]]
 
 
-def _tissue(pixels: Matrix, stain: bool) -> Matrix:
-    """Density ``(row, col)`` of tissue: what absorbs light in a colour slide, what shines in any other."""
-    from skimage.filters import threshold_otsu
-
+def _tissue(pixels: Matrix, pool: int, stain: bool) -> Matrix:
+    """Density ``(row, col)`` of tissue, pooled: what absorbs light in a colour slide, what shines in any other."""
     if len(pixels) != 3:
-        bright = pixels.mean(axis=0)
-        mask = bright > threshold_otsu(bright) if np.ptp(bright) > 0 else np.zeros(bright.shape, bool)
+        bright = _pooled(pixels.mean(axis=0)[None], pool)[0]
+        mask = _dense(bright)
         return (bright * mask if stain else mask).astype(np.float64)
     glass = np.clip(np.percentile(pixels, 99, axis=(1, 2)), 200.0, 255.0)
-    density = -np.log10(np.clip((pixels + 1) / (glass[:, None, None] + 1), 1e-3, 1))
     painted = pixels.max(axis=0) <= BLACK
-    darkest = np.where(painted, 0.0, density.max(axis=0))
-    mask = darkest > threshold_otsu(darkest) if np.ptp(darkest) > 0 else np.zeros(darkest.shape, bool)
+    density = -np.log10(np.clip((pixels + 1) / (glass[:, None, None] + 1), 1e-3, 1))
+    density = _pooled(np.where(painted, 0.0, density), pool)
+    mask = _dense(density.max(axis=0))
     return (density[0] * mask if stain else mask).astype(np.float64)
+
+
+def _dense(values: Matrix) -> NDArray[np.bool_]:
+    """Say where there is tissue; the root keeps pale tissue apart from glass where other tissue is dark."""
+    from scipy.ndimage import gaussian_filter
+    from skimage.filters import threshold_otsu
+
+    root = np.sqrt(gaussian_filter(values, 1.0))
+    return np.asarray(root > threshold_otsu(root)) if np.ptp(values) > 0 else np.zeros(values.shape, bool)
+
+
+def _pooled(pixels: Matrix, pool: int) -> Matrix:
+    """Mean of squares of `pool` × `pool` pixels ``(channel, row, col)``; what is over at the end is left out."""
+    rows, columns = (max(1, size // pool) for size in pixels.shape[1:])
+    whole = pixels[:, : rows * pool, : columns * pool]
+    return np.asarray(whole.reshape(len(whole), rows, -1, columns, pool).mean(axis=(2, 4)))
 
 
 def _frame(section: Any, element: str, um_per_unit: float | None) -> Matrix:

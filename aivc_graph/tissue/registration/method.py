@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from aivc_graph.registry import Registry, made
 from aivc_graph.settings import Settings
@@ -20,7 +23,8 @@ class Registration:
     affine
         ``(3, 3)`` map from the moving element's own units to microns of the fixed frame.
     residual_um
-        What is left after it [µm], root mean square; `None` where the method cannot measure it.
+        How far the moving element's points are likely to be off [µm], root mean square distance; `None` where the
+        method cannot measure it.
     method
         Name of the method.
     orientation
@@ -31,6 +35,11 @@ class Registration:
         Landmarks, or blocks of tissue, behind `residual_um`.
     warnings
         What the user should look at.
+    sigma
+        The same by place: standard deviation [µm] along each axis at points ``(point, 2)`` of the fixed frame, the
+        root mean square distance over √2; `None` where the method cannot measure it.
+    shift_um
+        How a map that is bent goes on from `affine`: shift ``(point, 2)`` [µm] of points of the fixed frame.
     """
 
     affine: Matrix
@@ -40,6 +49,13 @@ class Registration:
     scores: dict[str, float] = field(default_factory=dict)
     n_points: int = 0
     warnings: list[str] = field(default_factory=list)
+    sigma: Callable[[Matrix], Matrix] | None = None
+    shift_um: Callable[[Matrix], Matrix] | None = None
+
+
+def rms_um(sigma_um: Matrix) -> float:
+    """Return the root mean square distance of points that are off by `sigma_um` ``(point,)`` along each axis."""
+    return float(np.sqrt(2 * np.mean(np.square(sigma_um))))
 
 
 class AbstractRegistration(Settings, ABC):

@@ -12,6 +12,7 @@ from scipy import fft
 from aivc_graph import names
 from aivc_graph.errors import RegistrationError
 from aivc_graph.tissue.frame import Matrix, affine_of
+from aivc_graph.tissue.registration.agreement import SURE, Samples
 from aivc_graph.tissue.registration.layer import Layer, level_layer, shared_genes, slide_layer
 from aivc_graph.tissue.registration.maps import FieldMap, draw_map
 from aivc_graph.tissue.section import metadata_of
@@ -29,13 +30,10 @@ ORIENTATIONS: Final[dict[str, Matrix]] = {
 }
 MIRRORED: Final = tuple(name for name, turn in ORIENTATIONS.items() if np.linalg.det(turn) < 0)
 CLEARLY = 0.03
-# Tissue nearer than this is much alike, and no second witness.
-ALIKE_UM = 150.0
-# Least correlation that says anything: below it all eight turns fit a little by chance, as on a square section.
-MEANINGFUL = 0.5
+# Least correlation that says anything: below it all eight turns fit a little by chance, as on a square section; the
+# mean over genes, each of which is noisy, is lower.
+MEANINGFUL, MEANINGFUL_GENES, N_GENES = 0.5, 0.3, 20
 FEWEST = 3
-# The same for the mean over genes, each of which is noisy; so many of them count as witnesses of their own.
-MEANINGFUL_GENES, N_GENES, WITNESSES = 0.3, 20, 4
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def check_orientation(section: Any) -> list[str]:
         layer = level_layer(section, level)
         pixel_um = max(slide.diagonal_um() / 128, layer.pitch_um())
         where = f"{metadata_of(section)['section']} · {level}"
-        warnings += _compared(where, layer, slide, pixel_um, "the nodes fit the slide's tissue", MEANINGFUL, 1)
+        warnings += _compared(where, layer, slide, pixel_um, "the nodes fit the slide's tissue", MEANINGFUL)
     return warnings
 
 
@@ -125,29 +123,27 @@ def _check_expression(section: Any) -> list[str]:
     pixel_um = max(cells.pitch_um(), patches.pitch_um())
     where = f"{metadata_of(section)['section']} · {names.CELL}"
     what = "the cells' genes fit those of the spots"
-    return _compared(where, cells, patches, pixel_um, what, MEANINGFUL_GENES, WITNESSES)
+    return _compared(where, cells, patches, pixel_um, what, MEANINGFUL_GENES)
 
 
-def _compared(
-    where: str, moving: Layer, fixed: Layer, pixel_um: float, what: str, meaningful: float, witnesses: int
-) -> list[str]:
-    """Say whether `moving` would fit `fixed` clearly better turned, mirrored or shifted."""
+def _compared(where: str, moving: Layer, fixed: Layer, pixel_um: float, what: str, meaningful: float) -> list[str]:
+    """Say whether `moving` would fit `fixed` better turned, mirrored or shifted, by more than blocks do by chance."""
     fits = score_orientations(moving, fixed, pixel_um)
     best = max(fits, key=lambda name: fits[name].score)
     now = fits["identity"]
     if fits[best].score < meaningful:
         return []
-    # A correlation over n independent places is known to about 1/√n; the best of m is above the true by √(2 ln m / n).
-    places = witnesses * min(len(moving.um()), int(np.prod(np.ptp(moving.um(), axis=0))) / ALIKE_UM**2)
-    if fits[best].score > now.score + max(CLEARLY, 1 / np.sqrt(places)):
+    samples = Samples.of(moving, fixed, pixel_um)
+    gain, sure = samples.gain(fits[best].affine, now.affine)
+    if min(gain, fits[best].score - now.score) > CLEARLY and sure > SURE:
         kind = "mirrored" if best in MIRRORED else "turned"
         scores = f"{fits[best].score:.2f} against {now.score:.2f} as placed"
         return [
             f"{where}: {what} better {kind} by {best!r} ({scores}); are x and y swapped, or one of the two flipped?"
         ]
     shift = now.affine[:2, 2]
-    by_chance = np.sqrt(4 * np.log((fixed.diagonal_um() / pixel_um) ** 2) / places)  # shifts share half of the places
-    if now.score > now.present + max(2 * CLEARLY, by_chance) and np.hypot(*shift) > 3 * pixel_um:
+    gain, sure = samples.gain(now.affine, np.eye(3))
+    if min(gain, now.score - now.present) > 2 * CLEARLY and sure > SURE and np.hypot(*shift) > 3 * pixel_um:
         found = f"shifted by ({shift[0]:+,.0f}, {shift[1]:+,.0f}) µm ({now.present:.2f} → {now.score:.2f})"
         return [f"{where}: {what} better {found}; check the pixel sizes and origins"]
     return []

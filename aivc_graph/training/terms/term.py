@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.operators.product import SparseOperator
 from aivc_graph.operators.state import Hidden, Inputs, State
 from aivc_graph.registry import Registry
 
@@ -79,6 +81,46 @@ class AbstractTerm(nn.Module, ABC):
     @abstractmethod
     def forward(self, one: Pass) -> Loss:
         """Return the term of a window, as sums."""
+
+
+@dataclass(frozen=True)
+class Anchored:
+    """Two levels of a window that were both measured, with what leads from one to the other.
+
+    `child`, `parent` (node, latent), what their own measurements tell, hidden ones too: it is lift and project that
+    learn to agree with them, never they that give way. `rows` (parent,), 1 for those that are learnt from and were
+    measured, as were all of their children.
+    """
+
+    lift: Any
+    project: Any
+    up: SparseOperator
+    down: SparseOperator
+    child: Tensor
+    parent: Tensor
+    rows: Tensor
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What losses are told by: the parent, and which of its children."""
+        return (self.lift.plan.parent, f"{self.lift.plan.child} within")
+
+
+def anchored(one: Pass) -> Iterator[Anchored]:
+    """Yield the pairs of levels of a window that were both measured."""
+    with torch.no_grad():
+        own = one.model.encode(one.inputs, Hidden())
+    for lift in one.model.parts_of("lift"):
+        child, parent = lift.slot
+        makers = [one.model.state_maker(level) for level in lift.slot]
+        if None in makers:
+            continue
+        of_child, of_parent = (own.seen[part.key] for part in makers)
+        overlaps = one.inputs["relation", *lift.relation]
+        whole = (overlaps.up @ of_child[:, None]).ravel() > 0.99
+        rows = one.counted.get(parent, torch.zeros_like(of_parent)) * of_parent * whole
+        project = one.model.part("project", child, parent)
+        yield Anchored(lift, project, overlaps.up, overlaps.down, own.z[child], own.z[parent], rows)
 
 
 TERMS: Registry[type[AbstractTerm]] = Registry("term of the objective", "aivc_graph.training.terms")

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from shapely.geometry import shape
 
 from aivc_graph.errors import ConfigError
+from aivc_graph.graph.build import build_graph
+from aivc_graph.graph.store import read_store, write_store
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.io.writers.geojson import write_geojson
 from aivc_graph.io.writing import write
+from aivc_graph.plot.palette import nth_colour
+from aivc_graph.tissue.frame import note_slide_frame, positions_um
+from aivc_graph.tissue.section import add_slide
 
 
 def test_one_collection_a_section_in_pixels_or_microns(graph: TissueGraph, tmp_path: Path) -> None:
@@ -73,3 +81,31 @@ def test_nodes_lie_on_the_pixels_of_their_own_slide(graph: TissueGraph, tmp_path
     np.testing.assert_allclose(back, graph["cell"].pos.numpy()[mine], atol=0.01)
     patch = shape(_features(tmp_path / "B2.geojson", "patch")[0]["geometry"])
     assert patch.area == pytest.approx(np.pi * 55**2, rel=0.02)
+
+
+def test_niches_keep_the_colours_of_the_report_whichever_of_them_there_are(graph: TissueGraph, tmp_path: Path) -> None:
+    """As text they sort 1, 10, 12, 2; and of tissue that lacks some niches the others keep their own."""
+    kinds = np.array(["2", "10", "12", "1", "3"])
+    for values in (kinds[np.arange(30) % 5], pd.Categorical(kinds[np.arange(30) % 5]), np.full(30, "12")):
+        graph["cell"].obs["niche"] = values
+        features = _features(write(graph, tmp_path, to="geojson") / "A_1.geojson", "cell")
+        told = {f["properties"]["classification"]["name"]: f["properties"]["classification"]["color"] for f in features}
+        for name, colour in told.items():
+            assert "#" + "".join(f"{part:02X}" for part in colour) == nth_colour(int(name) - 1)
+
+
+def test_cells_lie_on_the_slide_that_was_delivered_with_them(
+    striped_section: Callable[..., Any], tmp_path: Path
+) -> None:
+    """A slide of 0.25 µm a pixel, cut out of a larger one, from the section through the store to the file."""
+    section = striped_section(n=60)
+    to_um = np.array([[0.25, 0.0, 30.0], [0.0, 0.25, -12.0], [0.0, 0.0, 1.0]])
+    add_slide(section, np.zeros((3, 40, 40), np.uint8), to_um)
+    note_slide_frame(section)
+    write_store(build_graph([section]), tmp_path / "g.zarr", {})
+    features = _features(write_geojson(read_store(tmp_path / "g.zarr"), tmp_path / "s1.geojson"), "cell")
+    place = dict(zip(section.shapes["cell"].index, positions_um(section, "cell"), strict=True))
+    for feature in features:
+        pixel = np.array(shape(feature["geometry"]).centroid.coords[0])
+        np.testing.assert_allclose(0.25 * pixel + (30, -12), place[feature["properties"]["name"]], atol=0.01)
+    assert len(features) == 60

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -10,8 +12,10 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from aivc_graph.graph.build import build_graph
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
 from aivc_graph.io.writing import write
+from aivc_graph.tissue.intervention import drug, knockout, set_interventions
 
 
 def test_nodes_and_edges_come_back(graph: TissueGraph, tmp_path: Path) -> None:
@@ -59,3 +63,21 @@ def test_interventions_are_nodes_with_their_targets_and_places(graph: TissueGrap
     assert network.nodes["intervention:knockout:X"]["kind"] == "knockout"
     assert network.edges["intervention:knockout:X", gene]["relation"] == "targets"
     assert network.edges["intervention:knockout:X", cell]["relation"] == "applied_to"
+
+
+def test_what_was_done_is_a_node_that_leads_to_its_targets_and_to_whom_it_was_given(
+    striped_section: Callable[..., Any], tmp_path: Path
+) -> None:
+    sections = [striped_section(name, n=40, donor=name) for name in ("a", "b")]
+    done = drug('R&D <"7">', targets={"G3": -0.5, "G4": 1.0}), knockout("G5")
+    set_interventions(sections[1], done)
+    network = nx.read_graphml(write(build_graph(sections), tmp_path / "g.graphml", to="graphml"))
+    given = [f"intervention:{one.key}" for one in done]
+    assert [network.nodes[one]["level"] for one in given] == ["intervention"] * 2
+    assert network.nodes[given[0]]["name"] == 'R&D <"7">' and network.nodes["gene:G29"]["level"] == "gene"
+    out = {one: {target: facts["relation"] for _, target, facts in network.out_edges(one, data=True)} for one in given}
+    targets = [{target for target, how in found.items() if how == "targets"} for found in out.values()]
+    assert targets == [{"gene:G3", "gene:G4"}, {"gene:G5"}]
+    for found in out.values():
+        treated = {target for target, how in found.items() if how == "applied_to"}
+        assert {one.split(":")[1] for one in treated} == {"b"} and "section:b" in treated and len(treated) == 41

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 
 from aivc_graph.errors import ConfigError, StoreError
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.io.writing import write
+from aivc_graph.plot.palette import nth_colour
 
 
 def test_folder_holds_one_file_a_level(graph: TissueGraph, tmp_path: Path) -> None:
@@ -72,3 +74,12 @@ def test_a_full_disk_leaves_the_old_file(graph: TissueGraph, tmp_path: Path) -> 
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["cell.h5ad"]
+
+
+def test_niches_have_the_colours_of_the_report_under_the_name_scanpy_draws_by(
+    graph: TissueGraph, tmp_path: Path
+) -> None:
+    graph["cell"].obs["niche"] = pd.Categorical(np.array(["2", "10", "12"])[np.arange(30) % 3])
+    table = anndata.read_h5ad(write(graph, tmp_path / "x.cell.h5ad", to="h5ad"))
+    told = dict(zip(table.obs["niche"].cat.categories, table.uns["niche_colors"], strict=True))
+    assert told == {name: nth_colour(int(name) - 1) for name in ("2", "10", "12")}

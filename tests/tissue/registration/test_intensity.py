@@ -60,7 +60,7 @@ def test_expression_of_other_cells_of_the_same_tissue_finds_the_motion(angle, x,
     found = IntensityRegistration(signal="expression", pixel_um=100).align(moving, profile(two, b))
     baseline = np.linalg.norm(moving.xy - one, axis=1).mean()
     assert error_um(found, moving, one) < min(25.0, 0.2 * baseline)
-    assert error_um(found, moving, one) < found.residual_um < 400  # shifts of blocks are noisier than that of the whole
+    assert 0.5 * error_um(found, moving, one) < found.residual_um < 60
     assert np.linalg.det(found.affine) == pytest.approx(1.0)
 
 
@@ -76,6 +76,19 @@ def test_a_mirrored_frame_is_refused_and_applied_only_if_allowed():
     assert max(found.scores, key=found.scores.get) == "swap_xy" and len(found.scores) == 8
 
 
+@pytest.mark.parametrize(("sides", "doubted"), [((2000.0, 2000.0), True), ((2400.0, 900.0), True), (None, False)])
+def test_an_outline_that_fits_turned_as_well_is_doubted(sides, doubted):
+    grid = np.stack(np.meshgrid(*[np.arange(-4000, 4000, 100.0)] * 2), -1).reshape(-1, 2)
+    layers = []
+    for angle in (0.2, 0.9):
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        at = grid @ turn.T + 1500
+        inside = _on(*at.T) if sides is None else (np.abs(at - 1500) < np.array(sides) / 2).all(axis=1)
+        layers.append(Layer(at[inside], np.ones((int(inside.sum()), 1)), np.eye(3)))
+    found = IntensityRegistration(allow_mirror=True).align(*layers)
+    assert any("another turn fits as well" in one for one in found.warnings) == doubted
+
+
 def test_layers_with_nothing_in_common_are_refused():
     (one, a), (two, b) = two_samples()
     flat = np.random.default_rng(1).poisson(2.0, b.shape)
@@ -88,7 +101,7 @@ def test_layers_with_nothing_in_common_are_refused():
     except RegistrationError as error:
         assert "agreement" in str(error) or "mirrored" in str(error)
     else:
-        assert any("mirrored frame fits nearly as well" in warning for warning in weak.warnings)
+        assert any("mirrored frame fits as well" in warning for warning in weak.warnings)
 
 
 def test_empty_and_unequal_layers_are_named():

@@ -1,0 +1,161 @@
+"""Expression of children that were not counted: the rate of the parent that was, shared out among them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from aivc_graph import names
+from aivc_graph.graph.panels import is_observed, panel, shared_columns, withins
+from aivc_graph.graph.tissue_graph import Relation, TissueGraph
+from aivc_graph.operators.part import ANSWERS, KINDS, Fitting, Shape, Step
+from aivc_graph.operators.prediction import allocation_fit
+from aivc_graph.operators.prediction.prediction import AbstractPrediction
+from aivc_graph.operators.state import Expected, Inputs, State
+from aivc_graph.settings import Settings
+
+
+class AllocationPlan(Settings):
+    """Two levels that count some of the same molecules: their columns in the panel of the child and of the parent."""
+
+    child: str
+    parent: str
+    modality: str
+    of_child: tuple[int, ...]
+    of_parent: tuple[int, ...]
+    depth: float
+
+
+@KINDS["prediction"].register("allocation")
+class AllocationPrediction(AbstractPrediction):
+    r"""Scale what is said of the children of a parent so that they add up to the parent's rate.
+
+    With :math:`q_{pg} = \sum_c w_{pc}\,\rho_{cg}` what is said of the children, weighed by how much of each lies there,
+    and :math:`\kappa_g` how much better the children's platform captures molecule g, the parent's rate given its own
+    counts y of Y in all is the mean of a Dirichlet around what its children make expected,
+
+    .. math:: r_{pg} = \frac{e_{pg} + \tau\,y_{pg}}{1 + \tau\,Y_p}, \qquad e_{pg} \propto q_{pg} / \kappa_g, \qquad
+              \rho'_{cg} = \rho_{cg}\,\frac{\kappa_g\,r_{pg}}{q_{pg}} \cdot
+              \frac{\sum_h q_{ph}}{\sum_h \kappa_h\,r_{ph}}
+
+    so that :math:`\sum_c w_{pc}\,\rho'_{cg} \propto \kappa_g\,r_{pg}`, exactly. With τ = 0, the start, nothing changes;
+    with τ without bound the counts of the parent are shared out as they are. τ, the weight of one count, is what
+    held-out children support. A child of several parents takes the mean of what each says, by how much of it lies
+    there: mass is then kept over the parents together. Silent where a child of the parent was counted itself.
+
+    Shapes
+    ------
+    said, out
+        (child, molecule)
+    counts
+        (parent, molecule)
+
+    References
+    ----------
+    Kleshchevnikov et al. 2022, doi:10.1038/s41587-021-01139-4 (spots as sums of cells, with a capture of each gene);
+    Wickramasuriya et al. 2019, doi:10.1080/01621459.2018.1448825 (forecasts that add up).
+    """
+
+    Plan = AllocationPlan
+    plan: AllocationPlan
+    rank: ClassVar[int] = 1
+    stages: ClassVar[Mapping[str, str]] = {ANSWERS: "fit"}
+    log_capture: Tensor
+    count_share: Tensor
+
+    def __init__(self, plan: AllocationPlan) -> None:
+        super().__init__(plan)
+        self.hold("log_capture", torch.zeros(len(plan.of_child)))
+        self.hold("count_share", torch.zeros(()))
+
+    @classmethod
+    def serves(cls, graph: TissueGraph, shape: Shape) -> list[AllocationPlan]:
+        """Return a plan for each pair of levels and modality with molecules in common."""
+        return [
+            AllocationPlan(
+                child=child, parent=parent, modality=m, of_child=tuple(own), of_parent=tuple(shared),
+                depth=float(graph[child][f"{m}_depth"]),
+            )
+            for child, parent in withins(graph)
+            for m in names.MOLECULE_OF
+            if is_observed(graph, child, m) and is_observed(graph, parent, m)
+            for own, shared in [shared_columns(panel(graph, child, m), panel(graph, parent, m))]
+            if own
+        ]  # fmt: skip
+
+    @property
+    def slot(self) -> tuple[str, ...]:
+        """Parent, child and modality: the way its answers go."""
+        return (self.plan.parent, self.plan.child, self.plan.modality)
+
+    @property
+    def target(self) -> tuple[str, str]:
+        """The children's counts."""
+        return (self.plan.child, self.plan.modality)
+
+    @property
+    def relation(self) -> Relation:
+        """Who lies in whom."""
+        return (self.plan.child, names.WITHIN, self.plan.parent)
+
+    def steps(self) -> list[Step]:
+        """Return that a parent looks at all its children before a child looks at it."""
+        return [(self.relation, False), (self.relation, True)]
+
+    def serving(self, state: State, inputs: Inputs) -> Tensor:
+        """Return the parents that share out their rate (parent,), 1 or 0: counted, as no child of theirs was."""
+        parent, child, modality = self.slot
+        counted = state.seen[parent, modality] * self._whole(inputs, parent, self.plan.of_parent)
+        beneath = inputs["relation", *self.relation].up @ state.seen[child, modality][:, None]
+        return counted * (self.counts(inputs).sum(dim=1) > 0) * (beneath.ravel() == 0)
+
+    def speaks(self, state: State, inputs: Inputs, *, fitted: bool = True) -> Tensor:
+        """Return the children of parents that share out their rate."""
+        down = inputs["relation", *self.relation].down
+        reached = (down @ self.serving(state, inputs)[:, None]).ravel() > 0
+        heard = self.count_share > 0 if fitted else torch.ones_like(reached)
+        return reached & heard & (self._whole(inputs, self.plan.child, self.plan.of_child) > 0)
+
+    def tell(self, told: Expected, state: State, inputs: Inputs, here: Tensor) -> Expected:
+        """Return what is expected, scaled to what the parents of the children `here` were counted."""
+        columns = torch.tensor(self.plan.of_child, device=inputs.device)
+        factor, serving = self.factor(told.shares[:, columns], state, inputs), self.serving(state, inputs)[:, None]
+        down = inputs["relation", *self.relation].down
+        scale = (down @ (factor * serving)) / (down @ serving).clamp_min(1e-12)
+        shares = told.shares.clone()
+        shares[:, columns] = torch.where(here[:, None], shares[:, columns] * scale, shares[:, columns])
+        # A rate, as the state tells one: not the mean of log counts that a direct look tells.
+        return Expected(shares, torch.log1p(self.plan.depth * shares), told.looked_at, told.around)
+
+    def factor(self, said: Tensor, state: State, inputs: Inputs) -> Tensor:
+        """Return what the children of each parent are scaled by (parent, molecule), from what is `said` of them."""
+        before = inputs["relation", *self.relation].up @ said
+        wanted = self.log_capture.exp() * self.rate(before, self.counts(inputs))
+        wanted = wanted * (before.sum(dim=1) / wanted.sum(dim=1).clamp_min(1e-12))[:, None]
+        return torch.where(before > 0, wanted / before.clamp_min(1e-12), 1.0)
+
+    def rate(self, before: Tensor, counts: Tensor) -> Tensor:
+        """Return the rate of each parent given its counts, and what its children make expected (parent, molecule)."""
+        expected = before / self.log_capture.exp()
+        expected = expected / expected.sum(dim=1, keepdim=True).clamp_min(1e-12)
+        total = counts.sum(dim=1, keepdim=True)
+        return (expected + self.count_share * counts) / (1 + self.count_share * total)
+
+    def counts(self, inputs: Inputs) -> Tensor:
+        """Return the counts of the molecules that both levels measured (parent, molecule)."""
+        return inputs.measured(self.plan.parent, self.plan.modality).counts.to_dense()[:, list(self.plan.of_parent)]
+
+    def _whole(self, inputs: Inputs, level: str, columns: tuple[int, ...]) -> Tensor:
+        """Return whose section measured all of these molecules (node,), 1 or 0."""
+        data = inputs.measured(level, self.plan.modality)
+        if data.there is None:
+            return torch.ones_like(data.mask)
+        return data.there[data.section][:, list(columns)].all(dim=1).float()
+
+    def fit(self, fitting: Fitting) -> None:
+        """Fit the capture on training parents, then the weight of a count on held-out children."""
+        allocation_fit.set_capture(self, fitting.training)
+        allocation_fit.set_weight(self, fitting)

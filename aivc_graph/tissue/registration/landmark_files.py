@@ -1,0 +1,132 @@
+"""Landmarks from files: a CSV of pairs, or points that somebody put on two pictures in QuPath."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aivc_graph.errors import Faults, RegistrationError
+from aivc_graph.tissue.frame import Matrix
+
+COLUMNS = ("moving_x", "moving_y", "fixed_x", "fixed_y")
+FEWEST, FLAT = 3, 0.02
+LISTED = 5
+
+
+def pairs_of_csv(path: Path) -> Matrix:
+    """Return rows ``(pair, 4)`` of a CSV with the columns ``moving_x, moving_y, fixed_x, fixed_y``.
+
+    Raises
+    ------
+    RegistrationError
+        No such file, no table, other columns, or no numbers.
+    """
+    import pandas as pd
+
+    if not path.is_file():
+        raise RegistrationError(str(path), "no such file", mend="check the path")
+    try:
+        table = pd.read_csv(path)
+    except (ValueError, OSError) as error:  # of pandas too
+        raise RegistrationError(str(path), f"no table ({error})", "a CSV of points", "copy it again") from error
+    if not set(COLUMNS) <= set(table.columns):
+        found = f"columns {', '.join(map(str, table.columns))}"
+        raise RegistrationError(str(path), found, f"columns {', '.join(COLUMNS)}")
+    try:
+        return table[list(COLUMNS)].to_numpy(dtype=np.float64)
+    except ValueError as error:
+        raise RegistrationError(str(path), f"points that are no numbers ({error})", "numbers") from error
+
+
+def pairs_of_geojson(moving: Path, fixed: Path) -> Matrix:
+    """Return rows ``(pair, 4)`` of points of one name in two GeoJSON files: each in pixels of its own picture.
+
+    Raises
+    ------
+    RegistrationError
+        Whatever is wrong with a file; names of one of them alone; fewer than three points, or points on a line.
+    """
+    one, other = points_of(moving), points_of(fixed)
+    faults, where = Faults(RegistrationError), f"{moving} and {fixed}"
+    for path, alone in ((moving, sorted(one.keys() - other.keys())), (fixed, sorted(other.keys() - one.keys()))):
+        if alone:
+            found = f"{', '.join(map(repr, alone[:LISTED]))} in {path.name} alone"
+            faults.add(where, found, "each point in both files", "give it the same name in the other, or delete it")
+    shared = [name for name in one if name in other]
+    if len(shared) < FEWEST:
+        found, mend = f"{len(shared)} points in both", "mark more, far apart: about six measure their own error"
+        faults.add(where, found, f"at least {FEWEST}", mend)
+    faults.raise_if_any()
+    pairs = np.array([(*one[name], *other[name]) for name in shared])
+    for path, points in ((moving, pairs[:, :2]), (fixed, pairs[:, 2:])):
+        spread = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
+        if spread[1] <= FLAT * spread[0]:
+            mend = "mark one more, away from the line: from a line a mirrored picture cannot be told"
+            faults.add(str(path), "collinear points", "points that spread over the tissue", mend)
+    faults.raise_if_any()
+    return pairs
+
+
+def points_of(path: Path) -> dict[str, tuple[float, float]]:
+    """Return the points ``(x, y)`` of a GeoJSON file in pixels, by name, or by class where they have no name.
+
+    Other shapes, such as an outline of the tissue, are passed over.
+
+    Raises
+    ------
+    RegistrationError
+        No such file, no GeoJSON, no points; points without a name or class, or several of one.
+    """
+    faults = Faults(RegistrationError)
+    points = [(_name_of(feature), xy) for feature in _features(path) for xy in _points_in(feature, path)]
+    if not points:
+        mend = "put points on the picture (in QuPath with its points tool) and export them as GeoJSON"
+        raise RegistrationError(str(path), "no point", "points", mend)
+    nameless = sum(not name for name, _ in points)
+    if nameless:
+        faults.add(str(path), f"{nameless} points without name or class", "a name for each", "name it, or give a class")
+    for name, n in Counter(name for name, _ in points if name).items():
+        if n > 1:
+            mend = "name each point, or give each a class of its own"
+            faults.add(str(path), f"{n} points called {name!r}", "one of each name", mend)
+    if not np.isfinite([xy for _, xy in points]).all():
+        faults.add(str(path), "positions that are NaN or infinite", "finite positions", "export it again")
+    faults.raise_if_any()
+    return dict(points)
+
+
+def _features(path: Path) -> list[dict[str, Any]]:
+    """Return the features of a collection, of a bare list of them, or a single one."""
+    if not path.is_file():
+        raise RegistrationError(str(path), "no such file", mend="check the path")
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise RegistrationError(str(path), f"no JSON ({error})", "a GeoJSON file", "export it again") from error
+    features = held.get("features", [held]) if isinstance(held, dict) else held
+    if not isinstance(features, list) or not all(isinstance(one, dict) and "geometry" in one for one in features):
+        raise RegistrationError(str(path), "no GeoJSON features", "a collection of features", "export it again")
+    return features
+
+
+def _points_in(feature: dict[str, Any], path: Path) -> list[tuple[float, float]]:
+    geometry = feature["geometry"]
+    kind = geometry.get("type") if isinstance(geometry, dict) else None
+    if kind not in ("Point", "MultiPoint"):
+        return []
+    try:
+        told = geometry["coordinates"]
+        return [(float(one[0]), float(one[1])) for one in (told if kind == "MultiPoint" else [told])]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise RegistrationError(str(path), f"a {kind} without x and y", "two numbers", "export it again") from error
+
+
+def _name_of(feature: dict[str, Any]) -> str:
+    told = feature.get("properties") or {}
+    group = told.get("classification") or {}
+    group = group.get("name") or ": ".join(group.get("names", ())) if isinstance(group, dict) else group
+    return str(told.get("name") or group or "")

@@ -1,0 +1,100 @@
+"""What features say of a target: ridge at first, and any other rule only where donors left out gain by it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from aivc_graph.operators import feature_map
+from aivc_graph.operators.feature_map import NESTED, FeatureMap, said_by_rules, weights_of_rules
+from aivc_graph.operators.regressions import gaussian_ridge, nearest_mean
+from aivc_graph.operators.ridge import ridge
+
+N, F, K = 360, 6, 4
+
+
+def nodes(shape: str, n_donors: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return features, targets and donors; targets are linear in the features, or step with their size."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(N, F))
+    signal = x @ rng.normal(size=(F, K)) if shape == "linear" else 3.0 * (np.abs(x[:, :K]) > 0.7)
+    return x, signal + 0.3 * rng.normal(size=(N, K)), np.arange(N) * n_donors // N
+
+
+def fitted(x: np.ndarray, y: np.ndarray, donor: np.ndarray, there: np.ndarray | None = None) -> FeatureMap:
+    one = FeatureMap(x.shape[1], len(x), y.shape[1])
+    one.fit(x, y, donor, donor, there)
+    return one
+
+
+def told(one: FeatureMap, x: np.ndarray) -> np.ndarray:
+    return one(torch.from_numpy(x)).numpy()
+
+
+def test_linear_targets_stay_with_ridge_bit_for_bit() -> None:
+    x, y, donor = nodes("linear")
+    one = fitted(x, y, donor)
+    np.testing.assert_array_equal(one.share.numpy(), NESTED)
+    plain = y.mean(axis=0) + (x - x.mean(axis=0)) @ ridge(x - x.mean(axis=0), y - y.mean(axis=0), donor)
+    np.testing.assert_allclose(told(one, x), plain, atol=1e-5)
+
+
+def test_steps_are_told_by_neighbours_and_kernel_better_than_by_ridge() -> None:
+    x, y, donor = nodes("steps")
+    train = donor < 5
+    one = fitted(x[train], y[train], donor[train])
+    assert one.share[0] < 0.3 and abs(float(one.share.sum()) - 1) < 1e-5
+    said = said_by_rules(x[train], y[train], donor[train], x[~train])
+    error = [float(((a - y[~train]) ** 2).mean()) for a in (told(one, x[~train]), *said)]
+    assert error[0] < 0.8 * error[1] and error[0] < 1.02 * min(error[1:])
+
+
+def test_each_rule_is_that_of_the_list_of_baselines() -> None:
+    x, y, donor = nodes("steps")
+    x = x - x[:300].mean(axis=0)
+    _, kernel, nearest, mean = said_by_rules(x[:300], y[:300], donor[:300], x[300:])
+    np.testing.assert_allclose(kernel, gaussian_ridge(x[:300], y[:300], x[300:], (1.0,))[0], atol=1e-8)
+    np.testing.assert_allclose(nearest, nearest_mean(x[:300], y[:300], x[300:]), atol=1e-8)
+    np.testing.assert_allclose(mean, np.broadcast_to(y[:300].mean(axis=0), mean.shape))
+
+
+@pytest.mark.parametrize("n_donors", [1, 2, 3])
+def test_fewer_than_four_donors_open_nothing(n_donors: int) -> None:
+    x, y, donor = nodes("steps", n_donors)
+    np.testing.assert_array_equal(weights_of_rules(x, y, donor, donor), NESTED)
+
+
+def test_what_helps_within_donors_alone_opens_nothing() -> None:
+    """Each donor steps its own way: neighbours of the same donor would tell, and those are left out."""
+    x, y, donor = nodes("steps")
+    x = np.column_stack([x, 5.0 * np.eye(6)[donor]])
+    y = y * np.where(donor % 2, 1.0, -1.0)[:, None]
+    assert weights_of_rules(x, y, donor, donor)[2] < 0.05
+    within = np.arange(N) % 6
+    assert weights_of_rules(x, y, within, within)[1:3].sum() > 0.1
+
+
+def test_targets_that_some_did_not_measure_are_told_by_ridge_alone() -> None:
+    x, y, donor = nodes("steps")
+    there = np.ones(y.shape, bool)
+    there[:120, 0] = False
+    one = fitted(x, np.where(there, y, 0.0), donor, there)
+    np.testing.assert_array_equal(one.share.numpy(), NESTED)
+    rows = there[:, 0]
+    alone = ridge(x[rows] - x.mean(axis=0), y[rows, :1] - y[rows, :1].mean(axis=0), donor[rows])
+    np.testing.assert_allclose(one.linear[:, :1].numpy(), alone, atol=1e-5)
+
+
+def test_too_few_nodes_are_not_learned_from() -> None:
+    x, y, donor = nodes("linear")
+    one = fitted(x[:30], y[:30], donor[:30])
+    assert not one.fitted and not told(one, x).any()
+
+
+def test_many_asked_at_once_are_told_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, donor = nodes("steps")
+    one = fitted(x, y, donor)
+    whole = told(one, x)
+    monkeypatch.setattr(feature_map, "MOST_AT_ONCE", 7)
+    np.testing.assert_allclose(told(one, x), whole, atol=1e-6)

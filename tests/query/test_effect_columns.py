@@ -1,0 +1,74 @@
+"""Effect, interval and p are of one thing: they cover what is true and agree; of nothing they say nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aivc_graph.operators.intervention.effect_rows import effects_of
+from aivc_graph.query.effect_columns import effect_columns
+from tests.operators.test_fit_interventions import PLAN
+from tests.operators.test_joint_effects import COMPONENTS, DONORS, study
+
+
+def told(seed: int, effect: float) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return what is told of an intervention of a simulated study (component, molecule), and its true effects."""
+    rows, true = study(seed, effect)
+    found = effects_of(rows, PLAN)
+    copies = np.stack([one.mean[0] + one.departure[0] for one in (found.whole, *found.not_shrunken)])
+    none = np.zeros(copies.shape[1:])
+    return effect_columns(none, copies, none, DONORS, np.ones(COMPONENTS, bool)), np.broadcast_to(true[0], none.shape)
+
+
+@pytest.mark.parametrize("effect", [0.1, 0.25, 1.0])
+def test_the_true_effect_lies_inside_as_often_as_is_said_whatever_its_size(effect: float) -> None:
+    inside, inside_shrunken, answers = [], [], []
+    for seed in range(12):
+        found, true = told(seed, effect)
+        inside.append((found["lower"] <= true) & (true <= found["upper"]))
+        half = (found["upper"] - found["estimate"]) / 2
+        inside_shrunken.append(np.abs(found["shrunken"] - true) <= half)
+        answers.append(true != 0)
+    covered, answer = np.array(inside), np.array(answers)
+    assert 0.92 < covered.mean() < 0.975 and 0.9 < covered[answer].mean() < 0.99
+    if effect == 0.25:  # half as wide, about where shrinkage leaves it: what it misses are those that answer
+        assert np.array(inside_shrunken)[answer].mean() < 0.7
+
+
+def test_estimate_interval_and_p_are_of_one_thing() -> None:
+    found, true = told(3, 0.4)
+    assert ((found["lower"] <= found["estimate"]) & (found["estimate"] <= found["upper"])).all()
+    excludes = (found["lower"] > 0) | (found["upper"] < 0)
+    np.testing.assert_array_equal(excludes, found["p"] < 0.05)
+    assert (found["p"] < 0.05)[true == 0].mean() < 0.08
+    assert np.abs(found["shrunken"]).sum() < np.abs(found["estimate"]).sum()
+
+
+def test_the_middle_is_the_estimate_and_not_the_mean_of_what_is_left_when_donors_are_left_out() -> None:
+    copies = np.array([0.0, 4.0, *(3.0, 3.0, 3.0, 3.0, 6.0)])[:, None, None]
+    found = {name: float(one[0, 0]) for name, one in effect_columns(*_alone(copies)).items()}
+    assert (found["lower"] + found["upper"]) / 2 == pytest.approx(4.0) == pytest.approx(found["estimate"])
+    spread = np.sqrt(4 / 5 * np.sum((np.array([3, 3, 3, 3, 6]) - 3.6) ** 2))
+    assert found["upper"] - found["estimate"] == pytest.approx(2.776445 * spread, rel=1e-5)
+
+
+def test_what_is_not_reached_does_not_change_for_sure() -> None:
+    copies = np.zeros((7, 2, 3))
+    copies[2:, 0] = np.random.default_rng(0).normal(size=(5, 3))
+    untreated, error = np.ones((2, 3)), np.full((2, 3), 0.1)
+    found = effect_columns(untreated, copies + untreated, error, 5, np.array([True, False]))
+    assert (found["lower"][0] < 0).all() and (found["upper"][0] > 0).all() and (found["p"][0] == 1).all()
+    assert (found["lower"][1] == 0).all() and (found["upper"][1] == 0).all() and np.isnan(found["p"][1]).all()
+
+
+def test_too_few_donors_give_neither_interval_nor_p() -> None:
+    found = effect_columns(*_alone(np.array([0.5, 2.0])[:, None, None], donors=3))
+    assert found["estimate"] == 2.0 and found["shrunken"] == 0.5
+    assert all(np.isnan(found[name]).all() for name in ("lower", "upper", "p"))
+    zero, nobody = np.zeros((1, 1)), np.zeros(1, bool)
+    nothing = effect_columns(zero, np.zeros((2, 1, 1)), zero, 3, nobody)
+    assert nothing["lower"] == nothing["upper"] == 0  # who is not reached does not change, however few donors there are
+
+
+def _alone(copies: np.ndarray, donors: int = 5) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, np.ndarray]:
+    return np.zeros((1, 1)), copies, np.zeros((1, 1)), donors, np.ones(1, bool)
