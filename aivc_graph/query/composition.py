@@ -13,9 +13,11 @@ from aivc_graph.errors import QueryError
 from aivc_graph.graph.panels import type_shares, types_of
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.operators.composition.reference import ReferenceComposition, Told
 from aivc_graph.query.states import run_windows
 
 Floats = NDArray[np.float64]
+TOLD = ("shares", "lower", "upper", "unexplained")
 IDENTITY = ("section", names.BARCODE, "x_um", "y_um", "niche")
 
 
@@ -29,9 +31,23 @@ def predicted_shares(model: TissueModel, graph: TissueGraph, child: str, parent:
     return shares
 
 
+def told_by_reference(model: TissueModel, graph: TissueGraph, child: str, parent: str) -> Told:
+    """Return what a dissociated reference tells of each parent; zeros where nothing was counted."""
+    part, n = model.part("composition", child, parent), int(graph[parent].num_nodes)
+    shares, lower, upper = torch.zeros(3, n, len(part.plan.types))
+    found = Told(shares, lower, upper, torch.zeros(n))
+    for inputs, state, core, rows in run_windows(model, graph):
+        here, told = rows[parent][core[parent]], part.tell(state, inputs)
+        for whole, piece in ((getattr(found, name), getattr(told, name)) for name in TOLD):
+            whole[here] = piece[core[parent]]
+    return found
+
+
 def measured_shares(model: TissueModel, graph: TissueGraph, child: str, parent: str) -> Floats:
     """Return the overlap-weighted share of each type among labelled cells beneath (parent, type), zero without any."""
     types = model.plan.compositions[child, parent]
+    if (child, names.WITHIN, parent) not in graph.edge_types:
+        return np.zeros((int(graph[parent].num_nodes), len(types)))
     overlap = to_scipy_csr(graph[child, names.WITHIN, parent].adj_t)
     return type_shares(overlap, types_of(graph, child, types), len(types))
 
@@ -39,16 +55,34 @@ def measured_shares(model: TissueModel, graph: TissueGraph, child: str, parent: 
 def predicted_composition(
     model: TissueModel, graph: TissueGraph, child: str, parent: str, obs: pd.DataFrame, by: str | None
 ) -> pd.DataFrame:
-    """Return predicted and measured shares, a row a node of `parent`, or the means a row of `by`."""
+    """Return predicted and measured shares, a row a node of `parent`, or the means a row of `by`.
+
+    Told by a reference, each share has an interval where a row is a node, and beside them is what no type accounts for.
+    """
     types = list(model.plan.compositions[child, parent])
-    shares = [predicted_shares(model, graph, child, parent), measured_shares(model, graph, child, parent)]
-    columns = [types, [f"measured_{name}" for name in types]]
+    columns: dict[str, Floats] = {}
+    measured = measured_shares(model, graph, child, parent)
+    rest = pd.DataFrame(index=obs.index)
+    if isinstance(model.part("composition", child, parent), ReferenceComposition):
+        told = told_by_reference(model, graph, child, parent)
+        columns[""] = told.shares.numpy()
+        rest["unexplained"] = np.where(told.shares.sum(dim=1) > 0, told.unexplained, np.nan)
+        if by is None:
+            columns |= {"lower_": told.lower.numpy(), "upper_": told.upper.numpy()}
+    else:
+        columns[""] = predicted_shares(model, graph, child, parent)
+    if measured.any() or rest.columns.empty:
+        columns["measured_"] = measured
+    known = {"measured_": measured.sum(axis=1) > 0}
     tables = [
-        pd.DataFrame(np.where(part.sum(axis=1, keepdims=True) > 0, part, np.nan), obs.index, names_)
-        for part, names_ in zip(shares, columns, strict=True)
+        pd.DataFrame(
+            np.where(known.get(before, columns[""].sum(axis=1) > 0)[:, None], part, np.nan),
+            obs.index,
+            [f"{before}{name}" for name in types],
+        )
+        for before, part in columns.items()
     ]
-    table = pd.concat(tables, axis=1)
-    return _told(table, obs, by)
+    return _told(pd.concat([*tables, rest], axis=1), obs, by)
 
 
 def composition_beneath(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from aivc_graph import names
 from aivc_graph.errors import ConfigError
 from aivc_graph.splits.design import levels_of, write_labels
-from aivc_graph.tissue.frame import positions_um
+from aivc_graph.tissue.frame import is_dissociated, positions_um
 from aivc_graph.tissue.section import metadata_of
 
 # Who keeps its nodes at a border: the scores come from the test nodes, so they give way last.
@@ -28,6 +28,7 @@ def label_blocks(
     Blocks are squares of a grid through the origin of the section's frame. Whole blocks are drawn until a label has its
     share of the section's nodes. A node closer than `buffer_um` to an occupied block that ranks above its own (test
     over validation over train) becomes unused; so two nodes of different labels are never closer than `buffer_um`.
+    Dissociated cells lie in no block: all of them train.
 
     Parameters
     ----------
@@ -44,6 +45,9 @@ def label_blocks(
         If a section has too few blocks, or if the gaps leave a label without nodes.
     """
     for section in sections:
+        if is_dissociated(section):
+            write_labels(section, names.CELL, names.TRAIN)
+            continue
         where = f"split · {metadata_of(section)['section']}"
         positions = {level: positions_um(section, level) for level in levels_of(section)}
         steps = np.floor(np.concatenate(list(positions.values())) / block_um).astype(np.int64)

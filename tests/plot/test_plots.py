@@ -11,6 +11,7 @@ from matplotlib.colors import to_rgb
 
 from aivc_graph.errors import ConfigError
 from aivc_graph.plot.composition_bars import composition_bars
+from aivc_graph.plot.composition_maps import composition_maps
 from aivc_graph.plot.contact_graph import contact_graph
 from aivc_graph.plot.effect_map import effect_map
 from aivc_graph.plot.expression_map import expression_map
@@ -166,3 +167,14 @@ def test_a_map_of_many_genes_and_groups_keeps_within_bounds(groups: int, genes: 
     assert named == list(ratio.columns)
     shown = ax.images[0].get_array()
     assert np.allclose(shown, values.T if genes > 40 else values)
+
+
+def test_composition_maps_show_the_commonest_types_above_how_sure_they_are() -> None:
+    shares = pd.DataFrame({"rare": [0.1, 0.0, 0.1], "common": [0.9, 1.0, 0.9]})
+    first = composition_maps(POS, shares, 0.1 * shares, size_um=55.0)
+    drawn = [ax for ax in first.figure.axes if ax.get_title()]
+    assert [ax.get_title() for ax in drawn] == ["common", "rare", "common", "rare"]
+    np.testing.assert_allclose(drawn[2].collections[0].get_array(), [0.09, 0.1, 0.09])
+    assert len([ax for ax in composition_maps(POS, shares).figure.axes if ax.get_title()]) == 2
+    with pytest.raises(ConfigError, match="widths of others"):
+        composition_maps(POS, shares, shares[["rare"]])

@@ -32,6 +32,7 @@ from aivc_graph.training.settings import TrainingConfig
 from aivc_graph.training.terms.likelihood import likelihood
 from aivc_graph.training.terms.term import Loss
 from tests.fitting import fit_stages, fitting_of, fold_of, model_of
+from tests.reference import cells_of, reference_section, spot_section, spots_of
 
 EDGES = GraphConfig(edges={"cell": {"kind": "knn", "k": 8}, "patch": {"kind": "knn", "k": 6}})
 CONFIG = ModelConfig(latent=3, rings=(4, 8))
@@ -112,7 +113,9 @@ def _validation(graph: TissueGraph) -> dict[str, np.ndarray]:
 
 
 def test_every_kind_has_a_part_here(graph: TissueGraph) -> None:
-    parts = [part for config in (CONFIG, OTHERS) for part in ModelPlan.of(graph, config).parts]
+    by_reference = build_graph([spot_section("spots", spots_of()[0]), reference_section(*cells_of())], EDGES)
+    cases = ((graph, CONFIG), (graph, OTHERS), (by_reference, CONFIG))
+    parts = [part for there, config in cases for part in ModelPlan.of(there, config).parts]
     assert {(part.kind, part.member) for part in parts} == {
         (kind, name) for kind, members in KINDS.items() for name in members
     }

@@ -94,7 +94,7 @@ def _of_window(piece: Window, plan: CompositionPlan) -> tuple[Floats | sparse.cs
     cells = to_scipy_csr(graph.counts(child, names.RNA))[:, panel_columns(graph, child, names.RNA).numpy()[own]]
     spots = to_scipy_csr(graph.counts(parent, names.RNA))[:, panel_columns(graph, parent, names.RNA).numpy()[shared]]
     kind = types_of(graph, child, types)
-    near = _nearest(graph, parent, plan.rings)[patches][:, patches]
+    near = nearest(graph, parent, plan.rings)[patches][:, patches]
     core = (piece.core[child] & graph.in_split(child, names.TRAIN)).numpy() & (kind >= 0)
     n_sections, section = graph[names.SECTION].num_nodes, graph[child].section_index.numpy()
     place = section[core] * len(types) + kind[core]
@@ -114,7 +114,7 @@ def _of_window(piece: Window, plan: CompositionPlan) -> tuple[Floats | sparse.cs
     )
 
 
-def _nearest(graph: TissueGraph, level: str, rings: tuple[int, ...]) -> sparse.csr_matrix:
+def nearest(graph: TissueGraph, level: str, rings: tuple[int, ...]) -> sparse.csr_matrix:
     """Return the first ring of neighbours (node, node), as the model's messages see it."""
     relation = (level, names.NEAR, level)
     if relation not in graph.edge_types:

@@ -20,6 +20,7 @@ from aivc_graph.graph.panels import (
     shared_columns,
     withins,
 )
+from aivc_graph.graph.schema import dissociated_sections
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.composition import composition_fit
 from aivc_graph.operators.composition.anchors import log_expression
@@ -105,6 +106,8 @@ class CompositionProject(AbstractPart):
         """Return a plan for each pair of levels with typed children and parents that count some of their genes."""
         plans = []
         for child, parent in withins(graph):
+            if is_reference(graph, child):
+                continue  # no labelled cell lies beneath anything: `reference` serves
             if is_observed(graph, child, names.RNA) and is_observed(graph, parent, names.RNA):
                 own, shared = shared_columns(*(panel(graph, level, names.RNA) for level in (child, parent)))
                 own, shared = _measured_by_all(graph, {child: own, parent: shared})
@@ -172,6 +175,15 @@ class CompositionProject(AbstractPart):
         number = neighbours @ known
         mean = (neighbours @ shares) / number.clamp_min(1e-12)
         return shares + self.neighbour_share * known * (number > 0) * (mean - shares)
+
+
+def is_reference(graph: TissueGraph, child: str) -> bool:
+    """Say whether the cells that train with a label are dissociated, all of them."""
+    if not labels(graph, child):
+        return False
+    loose = dissociated_sections(graph)[graph[child].section_index.numpy()]
+    told = ~graph.obs(child)[names.LABEL].astype(str).isin(names.NO_LABEL).to_numpy()
+    return bool(loose[told & graph.in_split(child, names.TRAIN).numpy()].all())
 
 
 def _measured_by_all(graph: TissueGraph, columns: dict[str, list[int]]) -> list[list[int]]:

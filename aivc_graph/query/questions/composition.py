@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.query.answers import composition_table
-from aivc_graph.query.composition import composition_beneath, predicted_composition
+from aivc_graph.query.composition import IDENTITY, composition_beneath, predicted_composition
 from aivc_graph.query.places import NICHE, check_groups
 from aivc_graph.query.questions.question import QUESTIONS, AbstractNicheQuestion, Level
 
@@ -24,8 +25,11 @@ class CompositionQuestion(AbstractNicheQuestion):
 
     Where nodes carry no label, the shares are those of the niches in each section. Of patches whose cells carry types,
     one row a patch unless `by` says otherwise: shares predicted from its counts alone, so that patches without measured
-    cells are answered too, and ``measured_<type>``, those of the cells beneath. Of regions one row a region: the labels
-    of the nodes beneath. A level that bears no labels, above nodes that bear none either, is refused.
+    cells are answered too, and ``measured_<type>``, those of the cells beneath. Where the types are those of
+    dissociated cells, a reference, the shares are of a patch's RNA, ``lower_<type>`` and ``upper_<type>`` are the ends
+    of their 90 % intervals, and ``unexplained`` is the share of its molecules that no type accounts for: high where the
+    tissue holds a type that the reference lacks. Of regions one row a region: the labels of the nodes beneath. A level
+    that bears no labels, above nodes that bear none either, is refused.
     """
 
     level: Level | None = Field(None, description="one row per node of this level")
@@ -46,3 +50,34 @@ class CompositionQuestion(AbstractNicheQuestion):
             weight = tissue.places(level)[1]
             return composition_beneath(graph.obs(tissue.base_level), weight, obs, self.by, level)
         return composition_table(obs, self.by or NICHE)
+
+    def draw(self, tissue: VirtualTissue, answer: pd.DataFrame) -> Any:
+        """Draw maps of the commonest types of the first section, with how wide their intervals are; else bars."""
+        if "x_um" not in answer or answer["x_um"].isna().all():
+            return _bars(answer)
+        from aivc_graph.plot.composition_maps import composition_maps
+
+        placed = answer[answer["x_um"].notna()]
+        here = placed[placed["section"] == placed["section"].iloc[0]]
+        types = [name[len("upper_") :] for name in here if name.startswith("upper_")] or _types(here)
+        width = None
+        if f"upper_{types[0]}" in here:
+            width = pd.DataFrame({name: here[f"upper_{name}"] - here[f"lower_{name}"] for name in types})
+        level = tissue.level(self.level)
+        size = tissue.graph[level].size_um.numpy()[np.asarray(here.index)]
+        return composition_maps(here[["x_um", "y_um"]].to_numpy(), here[types], width, size_um=size)
+
+
+def _types(answer: pd.DataFrame) -> list[str]:
+    """Return the columns of an answer that are shares predicted, or counted."""
+    other = {*IDENTITY, "supported", "n_nodes", "n_labelled", "unexplained"}
+    return [
+        str(one) for one in answer if one not in other and not str(one).startswith(("lower_", "upper_", "measured_"))
+    ]
+
+
+def _bars(answer: pd.DataFrame) -> Any:
+    from aivc_graph.plot.composition_bars import composition_bars
+
+    table = answer.set_index(answer.columns[0])
+    return composition_bars(table[[one for one in _types(answer) if one != answer.columns[0]]].fillna(0.0))

@@ -1,0 +1,137 @@
+"""Counts as mixtures of types: likeliest amounts, what tissue changes of a profile, and draws of shares."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from scipy.stats import truncnorm
+
+from aivc_graph.operators.composition import mixture
+from aivc_graph.operators.composition.mixture import adapt, amounts, posterior, shortest, unexplained
+from tests.reference import TYPES, rates, spots_of
+
+NEVER = float("inf")
+
+
+@pytest.fixture(scope="module")
+def tissue() -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+    counts, shares = spots_of(n=150)
+    return torch.from_numpy(counts), torch.from_numpy(rates()).float(), shares
+
+
+def test_amounts_are_the_likeliest_of_all() -> None:
+    counts, _ = spots_of(n=3, platform=0.0, depth=300)
+    rate = rates()
+    found = amounts(torch.from_numpy(counts), torch.from_numpy(rate).float(), steps=3000).numpy()
+    for y, told in zip(counts.astype(float), found, strict=True):
+
+        def loss(a: np.ndarray, y: np.ndarray = y) -> float:
+            mean = a @ rate + 1e-12
+            return float((mean - y * np.log(mean)).sum())
+
+        best = minimize(loss, np.full(len(rate), y.sum() / 4), bounds=[(0, None)] * len(rate), tol=1e-12)
+        assert loss(told) == pytest.approx(best.fun, rel=1e-5)
+        assert told.sum() == pytest.approx(y.sum(), rel=1e-3)  # Poisson mixtures of profiles keep the total
+
+
+def test_every_step_is_likelier_and_stays_on_the_positive_side(tissue: tuple) -> None:
+    counts, rate, _ = tissue
+    found, before = None, -np.inf
+    for _ in range(5):
+        found = amounts(counts, rate, found, steps=2)
+        mean = found @ rate
+        now = float((counts * mean.log() - mean).sum())
+        assert (found >= 0).all() and now > before
+        before = now
+
+
+def test_the_platform_is_found_where_it_may_be_and_only_there(tissue: tuple) -> None:
+    counts, rate, shares = tissue
+    effect = np.random.default_rng(9).normal(0, 0.8, len(rate.T))
+    shut, opened = adapt(counts, rate, NEVER, NEVER), adapt(counts, rate, 1.0, NEVER)
+    torch.testing.assert_close(shut, rate)
+    assert np.corrcoef((opened / rate).mean(dim=0).log().numpy(), effect)[0, 1] > 0.97
+    errors = [float(((mixed(counts, one) - shares) ** 2).mean()) for one in (shut, opened)]
+    assert errors[1] < 0.3 * errors[0]
+
+
+def mixed(counts: torch.Tensor, rate: torch.Tensor) -> np.ndarray:
+    found = amounts(counts, rate)
+    return (found / found.sum(dim=1, keepdim=True)).numpy()
+
+
+def test_a_profile_moves_towards_the_tissue_as_far_as_its_prior_lets_it(tissue: tuple) -> None:
+    counts, rate, _ = tissue
+    wrong = rate.clone()
+    wrong[0, 0] *= 4.0
+    gaps = [float((adapt(counts, wrong, 1.0, k)[0, 0] / adapt(counts, rate, 1.0, k)[0, 0]).log()) for k in (1e9, 10.0)]
+    assert gaps[1] < 0.7 * gaps[0]
+
+
+def test_genes_never_seen_move_nothing(tissue: tuple) -> None:
+    counts, rate, _ = tissue
+    empty = counts.clone()
+    empty[:, 5] = 0.0
+    found = adapt(empty, torch.cat([rate[:, :6], torch.zeros(4, 1), rate[:, 7:]], dim=1), 1.0, 30.0)
+    assert torch.isfinite(found).all() and (found[:, 5] < 0.01 * rate[:, 5]).all() and (found[:, 6] == 0).all()
+
+
+def test_draws_are_shares_alone_as_in_company_and_narrower_with_more_counts(tissue: tuple) -> None:
+    counts, rate, _ = tissue
+    prior = torch.full((4,), 0.25)
+    draws = posterior(counts, rate, prior)
+    assert draws.shape == (len(counts), 4, mixture.DRAWS) and (draws >= 0).all()
+    torch.testing.assert_close(draws.sum(dim=1), torch.ones(len(counts), mixture.DRAWS))
+    torch.testing.assert_close(posterior(counts[7:8], rate, prior), draws[7:8], atol=1e-4, rtol=1e-3)
+    deeper = posterior(10 * counts, rate, prior)
+    assert float(deeper.std(dim=2).mean()) < 0.5 * float(draws.std(dim=2).mean())
+    nothing = posterior(0 * counts[:2], rate, prior)
+    assert (nothing == 0).all()
+
+
+def test_draws_cover_the_truth_where_the_model_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mixture, "DRAWS", 200)
+    counts, shares = spots_of(n=200, platform=0.0, depth=300, seed=5)
+    lower, upper = shortest(
+        posterior(torch.from_numpy(counts), torch.from_numpy(rates()).float(), torch.full((4,), 0.25))
+    )
+    inside = (lower.numpy() <= shares + 1e-6) & (shares <= upper.numpy() + 1e-6)
+    assert 0.86 < inside.mean() < 0.95
+
+
+def test_where_counts_say_little_shares_go_to_the_prior(tissue: tuple) -> None:
+    counts, rate, _ = tissue
+    few = torch.from_numpy(np.random.default_rng(0).binomial(counts.numpy().astype(int), 0.002)).float()
+    kept = few.sum(dim=1) > 0
+    prior = torch.tensor([0.85, 0.05, 0.05, 0.05])
+    means = [posterior(few[kept], rate, p).mean(dim=(0, 2)) for p in (prior, torch.full((4,), 0.25))]
+    assert float(means[0][0]) > float(means[1][0]) + 0.2
+
+
+@pytest.mark.parametrize("mean", [-30.0, -2.0, 0.5, 8.0])
+def test_a_truncated_normal_has_its_quantiles(mean: float) -> None:
+    scale = 1.5
+    for u in (0.1, 0.5, 0.9):
+        found = float(mixture._truncated(torch.tensor(mean).double(), torch.tensor(scale).double(), u))
+        assert found == pytest.approx(truncnorm.ppf(u, -mean / scale, np.inf, mean, scale), rel=0.02)
+
+
+def test_the_shortest_interval_begins_at_zero_where_draws_pile_up_there() -> None:
+    random = np.random.default_rng(0)
+    draws = np.stack([random.exponential(0.05, 1000), random.normal(0.5, 0.05, 1000)])[None]
+    lower, upper = shortest(torch.from_numpy(draws))
+    assert lower[0, 0] == 0 and upper[0, 0] == pytest.approx(0.05 * np.log(10), rel=0.15)
+    assert upper[0, 1] - lower[0, 1] == pytest.approx(2 * 1.645 * 0.05, rel=0.1) and lower[0, 1] > 0.35
+
+
+def test_what_no_type_accounts_for_is_told(tissue: tuple) -> None:
+    _, rate, _ = tissue
+    counts = torch.from_numpy(spots_of(n=100, platform=0.0)[0])
+    assert float(unexplained(counts, rate).mean()) < 0.02
+    strange = counts.clone()
+    strange[:50, 50] += 0.3 * counts[:50].sum(dim=1)
+    found = unexplained(strange, rate)
+    assert float(found[:50].min()) > 0.12 and float(found[50:].max()) < 0.06
+    assert len(TYPES) == len(rate)

@@ -1,0 +1,97 @@
+"""What spots are made of, asked of a run that was trained on spots and a reference of dissociated cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aivc_graph.graph.build import GraphConfig, build_graph
+from aivc_graph.pipeline.train import train
+from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.splits.by_block import BlockSplit
+from aivc_graph.tissue.section import add_observation
+from tests.query.stripes import CONFIG
+from tests.reference import GENES, TYPES, _table, cells_of, reference_section, spot_section, spots_of
+
+EDGES = GraphConfig(edges={"patch": {"kind": "knn", "k": 4}})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sections = [spot_section("s1", spots_of()[0]), reference_section(*cells_of())]
+    return train(build_graph(sections, EDGES), CONFIG, tmp_path_factory.mktemp("reference") / "run").folder
+
+
+@pytest.fixture(scope="module")
+def asked(folder: Path) -> VirtualTissue:
+    return VirtualTissue.load(folder)
+
+
+@pytest.fixture(scope="module")
+def answer(asked: VirtualTissue) -> pd.DataFrame:
+    return asked.composition()
+
+
+def test_each_spot_has_shares_with_intervals_near_the_truth(answer: pd.DataFrame) -> None:
+    _, true = spots_of()
+    place = [int(one[1:]) for one in answer["barcode"]]
+    shares, lower, upper = (answer[[f"{x}{t}" for t in TYPES]].to_numpy() for x in ("", "lower_", "upper_"))
+    np.testing.assert_allclose(shares.sum(axis=1), 1.0, atol=1e-5)
+    assert (lower <= shares + 1e-6).all() and (shares <= upper + 1e-6).all() and (upper <= 1.0).all()
+    assert np.sqrt(((shares - true[place]) ** 2).mean()) < 0.1  # non-negative least squares: 0.19
+    assert "unexplained" in answer and not any(name.startswith("measured_") for name in answer)
+    assert not answer["barcode"].isin([f"c{i}" for i in range(9)]).any()  # cells of the reference lie in no tissue
+
+
+def test_a_saved_run_answers_as_the_one_that_was_trained(folder: Path, answer: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(VirtualTissue.load(folder).composition(), answer)
+
+
+def test_means_by_section_have_no_interval(asked: VirtualTissue) -> None:
+    table = asked.composition(level="patch", by="section")
+    assert list(table["section"]) == ["s1"] and not any(name.startswith("lower_") for name in table)
+
+
+def test_it_is_drawn_as_maps_of_shares_and_widths_or_as_bars(asked: VirtualTissue, answer: pd.DataFrame) -> None:
+    from aivc_graph.query.questions.question import question
+
+    figure = question("composition", {}).draw(asked, answer).figure
+    labels = [ax.get_ylabel() for ax in figure.axes]
+    assert labels.count("share") == labels.count("width of the interval") == len(TYPES)
+    by_niche = asked.composition(level="patch", by="niche")
+    bars = question("composition", {"by": "niche"}).draw(asked, by_niche)
+    assert [text.get_text() for text in bars.get_legend().get_texts()] == list(TYPES)
+
+
+def test_other_tissue_is_answered_beside_the_reference_also_with_fewer_genes(asked: VirtualTissue) -> None:
+    counts, true = spots_of(n=96, seed=11)
+    kept = np.arange(len(GENES)) % 5 > 0
+    sections = [
+        spot_section("new", counts[:, kept], [g for g, k in zip(GENES, kept, strict=True) if k]),
+        reference_section(*cells_of()),
+    ]
+    there = asked.on(build_graph(sections, EDGES))
+    table = there.composition(level="patch")
+    place = [int(one[1:]) for one in table["barcode"]]
+    assert np.sqrt(((table[list(TYPES)].to_numpy() - true[place]) ** 2).mean()) < 0.1
+
+
+def test_dissociated_cells_lie_in_no_block_and_train() -> None:
+    sections: list[Any] = [spot_section("s1", spots_of()[0]), reference_section(*cells_of())]
+    found = BlockSplit(block_um=300, buffer_um=0, test_share=0.2, validation_share=0.1)(sections)
+    assert set(found["cell"]) == {"train"} and set(found["patch"]) == {"train", "test", "validation"}
+
+
+def test_spots_without_counts_have_no_shares(asked: VirtualTissue) -> None:
+    counts = spots_of(n=48, seed=12)[0]
+    counts[3] = 0.0
+    section = spot_section("new", counts)
+    del section.tables["patch_rna"]
+    add_observation(section, "patch", "rna", _table(counts, [f"p{i}" for i in range(len(counts))], GENES))
+    table = asked.on(build_graph([section, reference_section(*cells_of())], EDGES)).composition(level="patch")
+    empty = table[table["barcode"] == "p3"]
+    assert empty[[*TYPES, "unexplained"]].isna().all(axis=None) and table["A"].notna().sum() == len(table) - 1
