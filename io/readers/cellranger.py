@@ -18,8 +18,8 @@ from aivc_graph.io.reading import READERS
 from aivc_graph.io.rows import AbstractTableReader, Rows
 from aivc_graph.io.spaceranger_folder import is_outs
 from aivc_graph.io.tables import BARCODE_NAMES, read_frame
-from aivc_graph.tissue.naming import names_of
 from aivc_graph.tissue.doubt import tell
+from aivc_graph.tissue.naming import names_of
 from aivc_graph.tissue.section import MIN_OVERLAP, SUFFIX, add_cells, new_section
 
 LIBRARY = "library"

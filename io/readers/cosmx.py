@@ -22,10 +22,10 @@ from aivc_graph.io.molecules import MoleculeColumns, add_molecules
 from aivc_graph.io.outlines import polygons_of
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.tables import column_names, need_columns, numbers, read_frame
-from aivc_graph.tissue.naming import names_of
 from aivc_graph.io.wide_table import read_wide
 from aivc_graph.tissue.doubt import doubt, tell
 from aivc_graph.tissue.frame import scale_affine
+from aivc_graph.tissue.naming import names_of
 from aivc_graph.tissue.section import add_outlines
 
 log = logging.getLogger(__name__)

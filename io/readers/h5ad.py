@@ -20,7 +20,14 @@ from aivc_graph.io.any_rows import TYPES, AbstractAnyRowsReader, no_positions
 from aivc_graph.io.ground import ARRAY
 from aivc_graph.io.h5ad_file import read_anndata
 from aivc_graph.io.hdf5_guard import hdf5_names
-from aivc_graph.io.lattice import DRAWN_SPOT_UM, SAME_CIRCLE, check_scale, given_or, um_per_unit_of_array, visium_array_um
+from aivc_graph.io.lattice import (
+    DRAWN_SPOT_UM,
+    SAME_CIRCLE,
+    check_scale,
+    given_or,
+    um_per_unit_of_array,
+    visium_array_um,
+)
 from aivc_graph.io.matrices import count_table
 from aivc_graph.io.options import LayerOptions, PositionOptions, SymbolOptions
 from aivc_graph.io.reading import READERS
@@ -112,8 +119,14 @@ class H5adReader(LayerOptions, SymbolOptions, PositionOptions, AbstractAnyRowsRe
 def _um_by_picture(data: Any) -> float | None:
     """Return the microns a unit by the diameter that the record of the one picture gives a spot of Visium."""
     pictures = data.uns.get("spatial")
-    factors = [one.get("scalefactors") for one in pictures.values() if isinstance(one, Mapping)] if isinstance(pictures, Mapping) else []
-    drawn = [one["spot_diameter_fullres"] for one in factors if isinstance(one, Mapping) and "spot_diameter_fullres" in one]
+    factors = (
+        [one.get("scalefactors") for one in pictures.values() if isinstance(one, Mapping)]
+        if isinstance(pictures, Mapping)
+        else []
+    )
+    drawn = [
+        one["spot_diameter_fullres"] for one in factors if isinstance(one, Mapping) and "spot_diameter_fullres" in one
+    ]
     return DRAWN_SPOT_UM / float(drawn[0]) if len(drawn) == 1 and float(drawn[0]) > 0 else None
 
 

@@ -33,8 +33,8 @@ from aivc_graph.io.options import PositionOptions
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.rows import AbstractRowsReader, Rows, or_fault
 from aivc_graph.io.tables import need_columns, numbers
-from aivc_graph.tissue.naming import names_of
 from aivc_graph.tissue.doubt import doubt
+from aivc_graph.tissue.naming import names_of
 from aivc_graph.tissue.schema import spacing_um
 from aivc_graph.tissue.section import add_observation
 

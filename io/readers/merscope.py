@@ -21,10 +21,10 @@ from aivc_graph.io.options import Positive
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.slides import open_slide
 from aivc_graph.io.tables import column_names, numbers, read_frame
-from aivc_graph.tissue.naming import names_of
 from aivc_graph.io.wide_table import read_wide
 from aivc_graph.tissue.doubt import tell
 from aivc_graph.tissue.frame import Matrix, scale_affine
+from aivc_graph.tissue.naming import names_of
 from aivc_graph.tissue.section import add_outlines, add_slide
 
 POLYGONS, MOLECULES = "polygons", "molecules"

@@ -16,9 +16,22 @@ from aivc_graph.io.matrices import count_table
 from aivc_graph.io.options import PositionOptions
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.rows import HEIGHTS, Rows
-from aivc_graph.io.tables import BARCODE_NAMES, PARQUET_MAGIC, POSITION_NAMES, column_names, first_lines, is_number, magic_of, matrix_of, need_columns, numbers, position_columns, read_frame
-from aivc_graph.tissue.naming import names_of
+from aivc_graph.io.tables import (
+    BARCODE_NAMES,
+    PARQUET_MAGIC,
+    POSITION_NAMES,
+    column_names,
+    first_lines,
+    is_number,
+    magic_of,
+    matrix_of,
+    need_columns,
+    numbers,
+    position_columns,
+    read_frame,
+)
 from aivc_graph.tissue.doubt import doubt
+from aivc_graph.tissue.naming import names_of
 
 # A table is taken for counts unasked only if it is this wide; lists of spots and cells have fewer columns.
 MIN_GENES = 30

@@ -15,8 +15,8 @@ from aivc_graph.io.options import Positive
 from aivc_graph.io.reading import READERS
 from aivc_graph.io.rows import AbstractRowsReader, Rows
 from aivc_graph.io.tables import column_names, numbers, read_frame
-from aivc_graph.tissue.naming import names_of
 from aivc_graph.tissue.doubt import tell
+from aivc_graph.tissue.naming import names_of
 
 UM_PER_PIXEL, BEAD_UM = 0.65, 10.0
 _ENDINGS = (".csv", ".txt", ".tsv")

@@ -14,17 +14,17 @@ import pandas as pd
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError, unknown_name
 from aivc_graph.io.anndata_rows import layers_of, values_of
-from aivc_graph.io.h5ad_file import check_matrices
 from aivc_graph.io.ground import check_one_ground, check_one_plane
+from aivc_graph.io.h5ad_file import check_matrices
 from aivc_graph.io.intake import add_counts, kept_rows, parted
 from aivc_graph.io.lattice import check_scale
 from aivc_graph.io.options import CountOptions, LayerOptions, NodeOptions, Positive, SymbolOptions
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.tables import labels_of, need_columns
-from aivc_graph.tissue.naming import names_of
 from aivc_graph.io.zarr_safety import check_zarr_folder, check_zip_members
 from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.frame import Matrix, scale_affine
+from aivc_graph.tissue.naming import names_of
 from aivc_graph.tissue.schema import check_counts
 from aivc_graph.tissue.section import (
     MIN_OVERLAP,

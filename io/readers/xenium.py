@@ -22,10 +22,10 @@ from aivc_graph.io.options import CountOptions, NodeOptions, Positive
 from aivc_graph.io.outlines import read_outlines
 from aivc_graph.io.reading import READERS, AbstractReader
 from aivc_graph.io.tables import labels_of, need_columns, read_frame
-from aivc_graph.tissue.naming import names_of
 from aivc_graph.io.xenium_pictures import open_picture, xenium_picture
 from aivc_graph.io.xenium_zarr import ZARR_ENDING, cells_of_zarr, counts_of_zarr
 from aivc_graph.tissue.frame import Matrix, scale_affine
+from aivc_graph.tissue.naming import names_of
 from aivc_graph.tissue.section import add_level, add_outlines, add_slide, new_section
 
 # The packed Zarr stores come last: they say the same as the tables, which some deliveries lack.
