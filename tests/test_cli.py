@@ -123,7 +123,7 @@ def test_wrong_usage_exits_2(given: list[str], capsys: pytest.CaptureFixture[str
     ("given", "said"),
     [
         ("buidl", "aivc: error: VERB: no verb named 'buidl'; did you mean 'build'? (known: build, compare"),
-        ("query run mood", "aivc query: error: QUESTION: no question named 'mood' (known: abundance, comp"),
+        ("query run mood", "aivc query: error: QUESTION: no question named 'mood' (known: abundance, anch"),
         ("query run nichs", "QUESTION: no question named 'nichs'; did you mean 'niches'?"),
         ("query run niches --levle cell", "RUN niches: error: no option named '--levle'; did you mean '--level'?"),
         ("query run niches --level cel", "--level: no choice named 'cel'; did you mean 'cell'? (known: cell, patch"),

@@ -45,11 +45,18 @@ def known(folder: Path) -> dict[str, Any]:
     from aivc_graph.simulate.simulate import specimens
 
     task = ag.load_config(folder / "runs" / "demo" / "tissue" / "config.yaml", []).task
-    section = read_section(task.sections[0])
+    first, second = (read_section(one) for one in task.sections[:2])
     tissue = ag.VirtualTissue.load(folder / "runs" / "demo")
     specimen, _ = next(specimens(PRESETS["tiny"], PRESETS["tiny"].donors[0], seed=0))
-    known = {"section": section, "graph": ag.build_graph([section]), "tissue": tissue, "simulated": specimen.untreated}
-    return {**known, "ag": ag, "see_molecules": see_molecules, "adata": cells_of_six_donors()}
+    known = {"section": first, "graph": ag.build_graph([first]), "tissue": tissue, "simulated": specimen.untreated}
+    return {
+        **known,
+        "first": first,
+        "second": second,
+        "ag": ag,
+        "see_molecules": see_molecules,
+        "adata": cells_of_six_donors(),
+    }
 
 
 def cells_of_six_donors() -> Any:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.spatial import cKDTree
 from scipy.special import chndtr
 
 Floats = NDArray[np.floating[Any]]
@@ -34,6 +33,8 @@ def overlap_with_discs(
 
     the noncentral chi-squared distribution. Shares below one in a thousand are left out.
     """
+    from scipy.spatial import cKDTree
+
     farthest = float(parent_size_um.max() + size_um.max()) / 2 + reach_um + FARTHEST_SIGMAS * sigma_um
     pairs = cKDTree(parent_um).sparse_distance_matrix(cKDTree(pos_um), farthest, output_type="coo_matrix")
     parent, child, distance = pairs.row, pairs.col, pairs.data

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.spatial.distance import cdist
 
 from aivc_graph.operators.gate import opening_of
 from aivc_graph.operators.placing import Ground, Nodes, Places, Rows, Rule, platform_shift
@@ -81,6 +80,8 @@ class Placing:
         depth
             Counts of each in the molecules that are compared (cell,).
         """
+        from scipy.spatial.distance import cdist
+
         places, shifted = self.ground.places, x - platform_shift(self.ground, x, seed)
         told, fit, best = np.zeros((5, len(x))), np.zeros(len(x)), []
         for rows, like, p in self.ground.blocks(shifted):

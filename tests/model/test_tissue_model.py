@@ -34,7 +34,7 @@ def _open_model(graph: TissueGraph) -> TissueModel:
     kept = ("target_depth", "opening", "log_dispersion")
     with torch.no_grad():
         for name, value in (*model.named_parameters(), *model.named_buffers()):
-            if not name.endswith(kept):
+            if value.is_floating_point() and not name.endswith(kept):
                 value.add_(0.2 * torch.randn_like(value))
     return model.eval()
 
