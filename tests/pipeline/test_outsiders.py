@@ -242,3 +242,52 @@ def test_names_as_downloaded_are_read(case: Case) -> None:
     found = case.run("--json")
     assert found.codes == [0, 0], found.err
     assert found.out.count('"nodes": 300') == 2 and found.out.count('"features": 60') == 2
+
+
+def followed(case: Case) -> tuple[int, str]:
+    """Write the file anew as the refusal of an old one says, and build it; return the exit code and what was told."""
+    advice = re.search(r"write it as `(task: .*?)`", case.run().err, re.S)
+    assert advice is not None
+    (case.folder / "new.yaml").write_text(advice[1] + "\n")
+    code, out, err = case.say("build", "new.yaml", "--out", "g.zarr")
+    return code, out + err
+
+
+def interventions(case: Case) -> set[str]:
+    """Return the names of what was done in the graph that was built."""
+    return {str(name).partition(":")[2] for name in read_store(case.folder / "g.zarr").obs("intervention").index}
+
+
+@of("03")
+def test_pairs_joined_by_another_sign_are_refused_with_the_separator(case: Case) -> None:
+    code, said = followed(case)
+    assert code == 2 and "'GENE0_GENE1', which reads as a pair of two conditions that are there" in said
+    text = (case.folder / "new.yaml").read_text()
+    (case.folder / "new.yaml").write_text(text.replace("kind: knockout", "kind: knockout, separator: _"))
+    assert case.say("build", "new.yaml", "--out", "g.zarr")[0] == 0
+    assert not any("_" in name for name in interventions(case)) and {"GENE0", "GENE1"} <= interventions(case)
+
+
+@of("04")
+def test_a_plus_at_the_end_of_a_name_is_refused_and_one_in_brackets_is_part_of_it(case: Case) -> None:
+    code, said = followed(case)
+    assert code == 2 and "'NAD+'" in said and "double quotes" in said and "JQ1" not in said
+    table = anndata.read_h5ad(case.folder / "s.h5ad")
+    table.obs["condition"] = table.obs["condition"].astype(str).replace("NAD+", '"NAD+"')
+    table.write_h5ad(case.folder / "s.h5ad")
+    assert case.say("build", "new.yaml", "--out", "g.zarr")[0] == 0
+    assert {"(+)-JQ1", "NAD", "NAD+"} <= interventions(case) and not {"(", ")-JQ1"} & interventions(case)
+
+
+@of("05")
+def test_a_vehicle_beside_a_drug_is_nothing(case: Case) -> None:
+    code, said = followed(case)
+    assert code == 0 and "taken for nothing done: 'DMSO' (480 rows), 'Vehicle' (200 rows)" in said
+    assert "DMSO" not in interventions(case)
+
+
+@of("05b")
+def test_several_names_of_controls_are_all_controls_and_told(case: Case) -> None:
+    code, said = followed(case)
+    assert code == 0 and "'NTC' (60 rows), 'control' (100 rows), 'safe-targeting' (40 rows)" in said
+    assert not {"NTC", "safe-targeting"} & interventions(case)
