@@ -165,8 +165,7 @@ class ReferenceComposition(AbstractPart):
     def interval(self, shares: Tensor, apart: Tensor) -> tuple[Tensor, Tensor]:
         """Return the ends of the shortest 90 % intervals of shares (patch, type), of draws on the simplex."""
         drawn = (shares[:, :, None] + self.width * apart).clamp_min(0.0)
-        lower, upper = shortest(drawn / drawn.sum(dim=1, keepdim=True).clamp_min(1e-12))
-        return torch.minimum(lower, shares), torch.maximum(upper, shares)
+        return shortest(drawn / drawn.sum(dim=1, keepdim=True).clamp_min(1e-12))
 
     @torch.no_grad()
     def smoothed(self, shares: Tensor, neighbours: SparseOperator) -> Tensor:
