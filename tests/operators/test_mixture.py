@@ -129,9 +129,9 @@ def test_the_shortest_interval_begins_at_zero_where_draws_pile_up_there() -> Non
 def test_what_no_type_accounts_for_is_told(tissue: tuple) -> None:
     _, rate, _ = tissue
     counts = torch.from_numpy(spots_of(n=100, platform=0.0)[0])
-    assert float(unexplained(counts, rate).mean()) < 0.02
+    assert float(unexplained(counts, amounts(counts, rate) @ rate).mean()) < 0.02
     strange = counts.clone()
     strange[:50, 50] += 0.3 * counts[:50].sum(dim=1)
-    found = unexplained(strange, rate)
+    found = unexplained(strange, amounts(strange, rate) @ rate)
     assert float(found[:50].min()) > 0.12 and float(found[50:].max()) < 0.06
     assert len(TYPES) == len(rate)

@@ -114,13 +114,15 @@ def shortest(draws: Tensor, inside: float = INTERVAL) -> tuple[Tensor, Tensor]:
     return torch.where(first[:, :, 0] == 0, 0.0, lower), upper
 
 
-def unexplained(counts: Tensor, rates: Tensor) -> Tensor:
+def unexplained(counts: Tensor, expected: Tensor) -> Tensor:
     r"""Return the share of a patch's molecules that no mixture of the types accounts for (patch,), 0 to 1.
+
+    `expected` is what the likeliest amounts make expected of each molecule (patch, molecule).
 
     :math:`\sum_g (y - m)_+ / \sum_g y` less what it would be by chance, :math:`E(y - m)_+ = m^{n} e^{-m} / (n-1)!` with
     :math:`n = \lfloor m \rfloor + 1` for Poisson counts (de Moivre).
     """
-    mean = (amounts(counts, rates) @ rates).clamp_min(LEAST)
+    mean = expected.clamp_min(LEAST)
     above = mean.floor() + 1
     chance = (above * mean.log() - mean - torch.lgamma(above)).exp().sum(dim=1)
     excess = (counts - mean).clamp_min(0.0).sum(dim=1) - chance

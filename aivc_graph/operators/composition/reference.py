@@ -147,17 +147,21 @@ class ReferenceComposition(AbstractPart):
             Which molecules were measured (molecule,); all if not given.
         """
         there = torch.ones_like(self.profiles[0], dtype=torch.bool) if there is None else there
-        shares, apart = self.draws(counts, there)
-        return shares, *self.interval(shares, apart), unexplained(counts[:, there], self.rates[0][:, there])
+        seen, rates = counts[:, there], self.rates[0][:, there]
+        likeliest = amounts(seen, rates)
+        shares, apart = self.draws(counts, there, likeliest)
+        return shares, *self.interval(shares, apart), unexplained(seen, likeliest @ rates)
 
-    def draws(self, counts: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
-        """Return shares (patch, type), and how far draws of the copies are from their mean (patch, type, draw)."""
-        chains, start = [], None
+    def draws(self, counts: Tensor, there: Tensor, likeliest: Tensor) -> tuple[Tensor, Tensor]:
+        """Return shares (patch, type), and how far draws of the copies are from their mean (patch, type, draw).
+
+        `likeliest` are the amounts by which the counts are likeliest (patch, type), where chains start.
+        """
+        chains = []
         for genes, rates in zip(self.genes, self.rates, strict=True):
             kept = there[genes]
             seen, rate = counts[:, genes[kept]], rates[:, kept]
-            start = amounts(seen, rate) if start is None else start
-            chains.append(posterior(seen, rate, self.prior, start))
+            chains.append(posterior(seen, rate, self.prior, likeliest))
         shares = chains[0].mean(dim=2) if self.opened else least_squares(counts[:, there], self.profiles[:, there])
         copies = torch.cat(chains[1:], dim=2)
         return shares, copies - copies.mean(dim=2, keepdim=True)

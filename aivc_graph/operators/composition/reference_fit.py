@@ -215,7 +215,8 @@ def calibrate(part: ReferenceComposition, found: Material, factors: tuple[float,
     other.prior.copy_(true.mean(dim=0))
     other.opened.copy_(part.opened)
     replicate(other, near, factors)
-    covered, told = [], other.draws(counts, torch.ones_like(other.profiles[0], dtype=torch.bool))
+    everything = torch.ones_like(other.profiles[0], dtype=torch.bool)
+    covered, told = [], other.draws(counts, everything, amounts(counts, other.rates[0]))
     for width in WIDTHS:
         other.width.fill_(width)
         lower, upper = other.interval(*told)

@@ -9,24 +9,12 @@ import torch
 from torch import Tensor
 
 from aivc_graph import names
-from aivc_graph.graph.panels import is_observed, panel, shared_columns, withins
 from aivc_graph.graph.tissue_graph import Relation, TissueGraph
 from aivc_graph.operators.part import ANSWERS, KINDS, Fitting, Shape, Step
 from aivc_graph.operators.prediction import allocation_fit
 from aivc_graph.operators.prediction.prediction import AbstractPrediction
+from aivc_graph.operators.prediction.shared_counts import SharedCountsPlan
 from aivc_graph.operators.state import Expected, Inputs, State
-from aivc_graph.settings import Settings
-
-
-class AllocationPlan(Settings):
-    """Two levels that count some of the same molecules: their columns in the panel of the child and of the parent."""
-
-    child: str
-    parent: str
-    modality: str
-    of_child: tuple[int, ...]
-    of_parent: tuple[int, ...]
-    depth: float
 
 
 @KINDS["prediction"].register("allocation")
@@ -59,32 +47,22 @@ class AllocationPrediction(AbstractPrediction):
     Wickramasuriya et al. 2019, doi:10.1080/01621459.2018.1448825 (forecasts that add up).
     """
 
-    Plan = AllocationPlan
-    plan: AllocationPlan
+    Plan = SharedCountsPlan
+    plan: SharedCountsPlan
     rank: ClassVar[int] = 1
     stages: ClassVar[Mapping[str, str]] = {ANSWERS: "fit"}
     log_capture: Tensor
     count_share: Tensor
 
-    def __init__(self, plan: AllocationPlan) -> None:
+    def __init__(self, plan: SharedCountsPlan) -> None:
         super().__init__(plan)
         self.hold("log_capture", torch.zeros(len(plan.of_child)))
         self.hold("count_share", torch.zeros(()))
 
     @classmethod
-    def serves(cls, graph: TissueGraph, shape: Shape) -> list[AllocationPlan]:
+    def serves(cls, graph: TissueGraph, shape: Shape) -> list[SharedCountsPlan]:
         """Return a plan for each pair of levels and modality with molecules in common."""
-        return [
-            AllocationPlan(
-                child=child, parent=parent, modality=m, of_child=tuple(own), of_parent=tuple(shared),
-                depth=float(graph[child][f"{m}_depth"]),
-            )
-            for child, parent in withins(graph)
-            for m in names.MOLECULE_OF
-            if is_observed(graph, child, m) and is_observed(graph, parent, m)
-            for own, shared in [shared_columns(panel(graph, child, m), panel(graph, parent, m))]
-            if own
-        ]  # fmt: skip
+        return SharedCountsPlan.of(graph, of_child=True)
 
     @property
     def slot(self) -> tuple[str, ...]:

@@ -11,25 +11,14 @@ import torch
 from torch import Tensor
 
 from aivc_graph import names
-from aivc_graph.graph.panels import is_observed, measured_molecules, panel, panel_columns, shared_columns, withins
+from aivc_graph.graph.panels import measured_molecules, panel_columns
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.operators.counts import log_shares
 from aivc_graph.operators.part import ANSWERS, KINDS, Device, Fitting, Shape
 from aivc_graph.operators.prediction import direct_fit
 from aivc_graph.operators.prediction.direct import AbstractDirect
+from aivc_graph.operators.prediction.shared_counts import SharedCountsPlan
 from aivc_graph.operators.state import Inputs
-from aivc_graph.settings import Settings
-
-
-class PooledPlan(Settings):
-    """Two levels that count some of the same molecules: their columns in the panel of the child and of the parent."""
-
-    child: str
-    parent: str
-    modality: str
-    of_child: tuple[int, ...]
-    of_parent: tuple[int, ...]
-    depth: float
 
 
 @dataclass(frozen=True)
@@ -44,29 +33,19 @@ class PoolInput:
 class PooledPrediction(AbstractDirect):
     """Mix what the state says with the pooled counts of the children beneath; see `AbstractDirect`."""
 
-    Plan = PooledPlan
-    plan: PooledPlan
+    Plan = SharedCountsPlan
+    plan: SharedCountsPlan
     rank: ClassVar[int] = 1
     stages: ClassVar[Mapping[str, str]] = {ANSWERS: "fit"}
 
-    def __init__(self, plan: PooledPlan) -> None:
+    def __init__(self, plan: SharedCountsPlan) -> None:
         super().__init__(plan)
         self.start(len(plan.of_parent), plan.depth)
 
     @classmethod
-    def serves(cls, graph: TissueGraph, shape: Shape) -> list[PooledPlan]:
+    def serves(cls, graph: TissueGraph, shape: Shape) -> list[SharedCountsPlan]:
         """Return a plan for each pair of levels and modality with molecules in common."""
-        return [
-            PooledPlan(
-                child=child, parent=parent, modality=m, of_child=tuple(own), of_parent=tuple(shared),
-                depth=float(graph[parent][f"{m}_depth"]),
-            )
-            for child, parent in withins(graph)
-            for m in names.MOLECULE_OF
-            if is_observed(graph, child, m) and is_observed(graph, parent, m)
-            for own, shared in [shared_columns(panel(graph, child, m), panel(graph, parent, m))]
-            if own
-        ]  # fmt: skip
+        return SharedCountsPlan.of(graph, of_child=False)
 
     @property
     def slot(self) -> tuple[str, ...]:
