@@ -105,21 +105,24 @@ def fit_logistic(
     from threadpoolctl import threadpool_limits
 
     n, wide, classes = len(x), x.shape[1], len(prior)
+    # Classes are the rows, so that sums over the few of them run along memory.
     standard = np.column_stack([x / scale, np.ones(n)])
-    onehot = np.eye(classes)[y]
+    by_feature, onehot = np.ascontiguousarray(standard.T), np.ascontiguousarray(np.eye(classes)[y].T)
     start = np.zeros((wide + 1, classes))
     start[-1] = np.log(prior)
 
     def loss(flat: Floats) -> tuple[float, Floats]:
         away = flat.reshape(start.shape)
-        logits = standard @ (start + away)
-        logits -= logits.max(axis=1, keepdims=True)
-        p = np.exp(logits)
-        total = p.sum(axis=1, keepdims=True)
+        p = (start + away).T @ by_feature
+        p -= p.max(axis=0)
+        nll = -float(np.vdot(p, onehot))
+        np.exp(p, out=p)
+        total = p.sum(axis=0)
+        nll += float(np.log(total).sum())
         p /= total
-        nll = -float((logits * onehot).sum() - np.log(total).sum()) / n
-        gradient = standard.T @ (p - onehot) / n + penalty * away
-        return nll + 0.5 * penalty * float((away**2).sum()), gradient.ravel()
+        p -= onehot
+        gradient = (p @ standard).T / n + penalty * away
+        return nll / n + 0.5 * penalty * float((away**2).sum()), gradient.ravel()
 
     first = np.zeros_like(start)
     if begin is not None:
@@ -160,8 +163,7 @@ def mixed(told: Floats, beforehand: NDArray[np.integer] | int = 0) -> Floats:
     """
     weight = np.full(len(told), 1.0 / len(told))
     for _ in range(EM_STEPS):
-        share = weight[:, None] * told
-        amount = (share / np.maximum(share.sum(axis=0), 1e-300)).sum(axis=1)
+        amount = weight * (told @ (1.0 / np.maximum(weight @ told, 1e-300)))
         amount[beforehand] += BEFOREHAND
         weight = amount / amount.sum()
     return weight
