@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,35 +40,49 @@ def cross_fitted(
 
     Logistic regression where examples are many, class means with a common covariance where they are few: kind and
     penalty are those by which the latter say most, mixed with `prior` (class,), since a label may be wrong, and then
-    says nothing. Without features it is the prior, and so it is as a penalty grows. Rows of one group are told by
-    stretches of their own.
+    says nothing. Without features it is the prior, and so it is as a penalty grows: penalties are weakened as long as
+    more is said. Rows of one group are told by stretches of their own.
 
     Parameters
     ----------
     x, y, group
         Features (row, feature), class and group of each row (row,).
     """
+    from threadpoolctl import threadpool_limits
+
     half, scale = halves(group), np.maximum(x.std(axis=0), 1e-6)
-    told: list[Floats] = [np.zeros((len(x), len(prior))) for _ in (*PENALTIES, *SHRUNK)]
-    for one in np.unique(half):
-        for said, rule in zip(told, _rules(x[half != one], y[half != one], prior, scale), strict=True):
-            said[half == one] = rule.log_probability(x[half == one])
-    losses = []
-    for said in told:
+    sides = [(half != one, half == one) for one in np.unique(half)]
+
+    def tried(rules: list[Logistic]) -> tuple[float, Floats]:
+        said = np.zeros((len(x), len(prior)))
+        for rule, (_, out) in zip(rules, sides, strict=True):
+            said[out] = rule.log_probability(x[out])
         right = np.stack([prior[y], np.exp(said[np.arange(len(y)), y])])
-        losses.append(-float(np.log(np.maximum(mixed(right) @ right, 1e-300)).mean()))
-    best = int(np.argmin(losses))
-    return next(islice(_rules(x, y, prior, scale, first=best), 1)), np.exp(told[best])
+        return -float(np.log(np.maximum(mixed(right) @ right, 1e-300)).mean()), said
+
+    # Products as small as these wait for other threads far longer than they take, where other work is running.
+    with threadpool_limits(1, "blas"):
+        loss, told = np.inf, np.zeros(0)
+        fit: Callable[[Floats, NDArray[np.integer], Floats], Logistic]
+        paths = (regressions(x[known], y[known], prior, scale) for known, _ in sides)
+        for penalty, *rules in zip(PENALTIES, *paths, strict=True):
+            found = tried(rules)
+            if found[0] >= loss:  # weaker penalties say less still
+                break
+            (loss, told), fit = found, partial(fit_logistic, penalty=penalty, scale=scale)
+        for shrunk in SHRUNK:
+            found = tried([fit_discriminant(x[known], y[known], prior, shrunk) for known, _ in sides])
+            if found[0] < loss:
+                (loss, told), fit = found, partial(fit_discriminant, shrunk=shrunk)
+        return fit(x, y, prior), np.exp(told)
 
 
-def _rules(x: Floats, y: NDArray[np.integer], prior: Floats, scale: Floats, first: int = 0) -> Iterator[Logistic]:
-    """Yield the rule of each penalty, strongest first, each begun where the one before ended; then the others."""
+def regressions(x: Floats, y: NDArray[np.integer], prior: Floats, scale: Floats) -> Iterator[Logistic]:
+    """Yield the regression of each penalty, strongest first, each begun where the one before ended."""
     found: Logistic | None = None
-    for penalty in PENALTIES[first:]:
+    for penalty in PENALTIES:
         found = fit_logistic(x, y, prior, penalty, scale, found)
         yield found
-    for shrunk in SHRUNK[max(first - len(PENALTIES), 0) :]:
-        yield fit_discriminant(x, y, prior, shrunk)
 
 
 def fit_discriminant(x: Floats, y: NDArray[np.integer], prior: Floats, shrunk: float) -> Logistic:
@@ -98,11 +112,9 @@ def fit_logistic(
 ) -> Logistic:
     """Return the maximum-likelihood regression, penalised as it departs from the `prior` (class,).
 
-    It is sought from `begin`, if given, by one thread: products as small as these wait for other threads far longer
-    than they take, where other work is running.
+    It is sought from `begin`, if given.
     """
     from scipy.optimize import minimize
-    from threadpoolctl import threadpool_limits
 
     n, wide, classes = len(x), x.shape[1], len(prior)
     # Classes are the rows, so that sums over the few of them run along memory.
@@ -127,8 +139,7 @@ def fit_logistic(
     first = np.zeros_like(start)
     if begin is not None:
         first = np.vstack([begin.weight * scale[:, None], begin.bias]) - start
-    with threadpool_limits(1, "blas"):
-        found = minimize(loss, first.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
+    found = minimize(loss, first.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
     fitted = start + found.x.reshape(start.shape)
     return Logistic(fitted[:-1] / scale[:, None], fitted[-1])
 

@@ -54,17 +54,17 @@ class TypePlan(MeasurementPlan):
 
 @dataclass(frozen=True)
 class TypeInput:
-    """Labels of nodes: `onehot` (node, class), zero without one; `section`, `mask`, who has one, and `names` (node,)."""
+    """Labels of nodes (node, …): `onehot` classes, zero without; `section`; `mask`, who has one; and `index`, names."""
 
     onehot: Tensor
     section: Tensor
     mask: Tensor
-    names: pd.Index
+    index: pd.Index
 
     @cached_property
     def turn(self) -> Tensor:
         """When each node is told without its label (node,): that hangs on its name alone."""
-        return torch.tensor([crc32(name.encode()) % TURNS for name in self.names], device=self.mask.device)
+        return torch.tensor([crc32(name.encode()) % TURNS for name in self.index], device=self.mask.device)
 
 
 @KINDS["measurement"].register("categorical", modalities=(names.TYPE,))
