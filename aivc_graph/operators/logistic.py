@@ -64,7 +64,8 @@ def cross_fitted(
 
     # Products as small as these wait for other threads far longer than they take, where other work is running.
     with threadpool_limits(1, "blas"):
-        loss, told = np.inf, np.zeros(0)
+        loss = np.inf
+        told: Floats
         fit: Callable[[Floats, NDArray[np.integer], Floats], Logistic]
         paths = (regressions(x[known], y[known], prior, scale) for known, _ in sides)
         for penalty, *rules in zip(PENALTIES, *paths, strict=True):

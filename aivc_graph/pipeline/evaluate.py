@@ -112,9 +112,9 @@ def _scores(run: Path, truth: Path | None, pathways: Path | None, tissue: Virtua
     config = load_config(run / "config.yaml", [])
     if (run / METRICS).exists():
         run_metrics(run)  # the report will show them; what is torn is told before the work
-    known = find_truth(config, truth)
+    known, built = find_truth(config, truth), built_facts(run)
     if known is not None:
-        check_truth(known, tissue.graph, built_facts(run).get("inputs"))
+        check_truth(known, tissue.graph, built.get("inputs"))
     given = pathways or config.evaluation.pathways
     asked = Asked(tissue, config, known, None if given is None else read_footprints(given))
     _check_weights(asked)
@@ -130,9 +130,9 @@ def _scores(run: Path, truth: Path | None, pathways: Path | None, tissue: Virtua
     if not scored:
         needs = "; ".join(f"{name}: {_needs(name)}" for name in TASKS)
         raise QueryError(str(run), "nothing it could be asked", mend=f"what the tasks need: {needs}")
-    provenance = _provenance(run, asked) | hashes_of_weights(given) | {"ablations": _told(not_ablated)}
-    leaks, controls = _leakage(run, asked, scored), built_facts(run).get("controls", {})
-    return _put_together(asked, scored, not_asked, provenance, leaks, controls)
+    provenance = _provenance(run, built, asked) | hashes_of_weights(given) | {"ablations": _told(not_ablated)}
+    leaks = _leakage(built, asked, scored)
+    return _put_together(asked, scored, not_asked, provenance, leaks, built.get("controls", {}))
 
 
 def _with_ablations(asked: Asked, run: Path) -> tuple[Asked, dict[str, str]]:
@@ -208,13 +208,13 @@ def _needs(name: str) -> str:
     return str(TASKS.facts[name].get("needs", ""))
 
 
-def _provenance(run: Path, asked: Asked) -> dict[str, Any]:
+def _provenance(run: Path, built: dict[str, Any], asked: Asked) -> dict[str, Any]:
     facts = json.loads((run / "run.json").read_text())
     return {
         "task": facts.get("task", ""),
         "seed": facts["seed"],
         "graph": facts["graph"],
-        "files": file_hashes(run / WEIGHTS) | built_facts(run).get("inputs", {}),
+        "files": file_hashes(run / WEIGHTS) | built.get("inputs", {}),
         "split": asked.split,
         "truth": asked.truth is not None,
         "sections": [str(name) for name in asked.graph.obs(names.SECTION).index],
@@ -222,13 +222,13 @@ def _provenance(run: Path, asked: Asked) -> dict[str, Any]:
     }
 
 
-def _leakage(run: Path, asked: Asked, scored: list[Scored]) -> dict[str, Any]:
+def _leakage(built: dict[str, Any], asked: Asked, scored: list[Scored]) -> dict[str, Any]:
     by_split = {split: max(s.leakage for s in scored if s.split == split) for split in {s.split for s in scored}}
     by_level = {v: asked.leakage(v, asked.scored(v) & asked.counted(v)) for v in asked.model.plan.panels}
-    accepted = [*accepted_leaks(run), *dict.fromkeys(leak for one in scored for leak in one.leaks)]
+    accepted = [*accepted_leaks(built), *dict.fromkeys(leak for one in scored for leak in one.leaks)]
     for leak in accepted:
         log.warning("the split leaks: %s", leak)
     found = {"measure": MEASURE, "by_split": by_split, "by_level": by_level, "accepted": accepted}
-    found["reach_um"] = built_facts(run).get("reach_um", {})
+    found["reach_um"] = built.get("reach_um", {})
     found |= audit(asked) if asked.split != HIDDEN else {}
     return with_audits(found, scored)

@@ -166,10 +166,11 @@ def _through_softmax(
         rows.z_grad.add_(g_logits @ weight)
     if grads[1] is not None:
         grads[1].addmm_(g_logits.t(), rows.z)
-    if grads[2] is not None and section is None:
-        grads[2] += g_logits.sum(dim=0)
-    elif grads[2] is not None:
-        grads[2].index_add_(0, section, g_logits)
+    if grads[2] is not None:
+        if section is None:
+            grads[2] += g_logits.sum(dim=0)
+        else:
+            grads[2].index_add_(0, section, g_logits)
 
 
 def negative_binomial(rows: Rows, parameters: tuple[Tensor, ...], grads: Slopes) -> tuple[Tensor, Tensor]:
