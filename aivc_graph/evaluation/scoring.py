@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from aivc_graph.evaluation.intervals import Estimate, Units, estimate, holm, p_of_difference
+from aivc_graph.evaluation.intervals import Estimate, Units, estimate, holm
 from aivc_graph.evaluation.metrics.metric import Answers, Array, higher_is_better, metric
 from aivc_graph.evaluation.records import PREDICTORS, Axis, Comparison, Kind, Result, UnitScores
 
@@ -205,8 +205,7 @@ def _result(one: Scored, name: str, better: bool, predictor: str, kind: Kind, fo
 
 def _compare(judged: Judged, rival: str) -> tuple[Comparison, float | None]:
     one, ours, theirs = judged.task, judged.estimates[MODEL], judged.estimates[rival]
-    paired = None if ours.draws is None or theirs.draws is None else ours.draws - theirs.draws
-    difference = Estimate(ours.value - theirs.value, paired)
+    difference = ours - theirs
     lower, upper = difference.bounds()
     compared = Comparison(
         task=one.task,
@@ -224,7 +223,7 @@ def _compare(judged: Judged, rival: str) -> tuple[Comparison, float | None]:
         unit=one.units.name,
         n_units=one.units.n,
     )
-    return compared, None if lower is None or paired is None else p_of_difference(paired)
+    return compared, difference.p_of_none()
 
 
 def rounded(value: float | None) -> float | None:
