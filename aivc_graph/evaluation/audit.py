@@ -71,35 +71,6 @@ def _interventions(graph: TissueGraph, section: NDArray[np.integer[Any]], train:
     return {"intervention": round(float((~new[treated]).mean()), 6)} if treated.any() else {}
 
 
-def audit_profiles(
-    profiles: Floats, train: Rows, asked: Rows, level: str = names.CELL, seed: int = 0
-) -> dict[str, Any]:
-    """Return ``similarity``, ``nearest`` and ``optimism`` of a table without tissue, each by level as of a graph.
-
-    Parameters
-    ----------
-    profiles
-        Log profiles (row, gene); the 1,000 genes of largest training mean and at most 8,000 rows a side are looked at.
-    train, asked
-        The sides (row,).
-    level
-        What a row is.
-    seed
-        Of the random splits that optimism is measured against.
-    """
-    genes = np.sort(np.argsort(-profiles[train].mean(axis=0), kind="stable")[:GENES])
-    known, tested = (
-        profiles[np.flatnonzero(side)[spread_rows(int(side.sum()), SAMPLE)]][:, genes] for side in (train, asked)
-    )
-    both, side = np.concatenate([known, tested]), np.arange(len(known) + len(tested)) < len(known)
-    found = {
-        "similarity": similarity_across(known, tested),
-        "nearest": nearest_distance(known, tested),
-        "optimism": optimism_gap(both, None, np.zeros(len(both), np.int64), side, ~side, seed),
-    }
-    return {name: {level: one} for name, one in found.items()}
-
-
 def log_profiles(graph: TissueGraph, level: str, rows: NDArray[np.int64], n_train: int) -> Floats:
     """Return log1p scaled counts (row, gene) of the genes most counted in the first `n_train` rows.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,18 @@ class Scored:
     no_ceiling: str = "no replicate was measured"
     donor: Array | None = None
     group: Array | None = None
+
+    def read(self, read: Callable[[Answers], Answers], **changes: Any) -> Scored:
+        """Return the task with all that was measured and answered put through `read`, and fields `changes`."""
+
+        def every(answers: dict[str, Answers]) -> dict[str, Answers]:
+            return {who: read(answer) for who, answer in answers.items()}
+
+        told: dict[str, Any] = {
+            "model": None if self.model is None else read(self.model),
+            **{kind: every(getattr(self, kind)) for kind in ("baselines", "ceilings", "ablations")},
+        }
+        return replace(self, **{"measured": read(self.measured), **told, **changes})
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import networkx as nx
 
-from aivc_graph.atomic import staged
+from aivc_graph.atomic import file_digest, staged
 from aivc_graph.config import Config, load_config
 from aivc_graph.errors import ConfigError, TissueError
 from aivc_graph.pipeline.ask import flat, save_answer
@@ -107,12 +106,7 @@ def simulate_anew(preset: str, folder: Path, seed: int) -> None:
 
 def _files(folder: Path) -> dict[Path, str]:
     """Return a hash of every file below a folder."""
-    return {file.relative_to(folder): _digest(file) for file in folder.rglob("*") if file.is_file()}
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return {file.relative_to(folder): file_digest(file) for file in folder.rglob("*") if file.is_file()}
 
 
 def _link(source: str, target: str) -> None:
