@@ -12,7 +12,8 @@ from aivc_graph import names
 from aivc_graph.evaluation.leakage import group_overlap
 from aivc_graph.evaluation.optimism import optimism_gap
 from aivc_graph.evaluation.receptive_field import Step, receptive_field
-from aivc_graph.evaluation.similarity import nearest_distance, similarity_across, spread_rows
+from aivc_graph.evaluation.similarity import nearest_distance, similarity_across
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.panels import measured_molecules
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.terms import dense, measured_terms
@@ -48,7 +49,7 @@ def audit_graph(
         section = graph[level].section_index.numpy()
         groups = group_overlap(obs, section, train[level], rows) | _interventions(graph, section, train[level], rows)
         found["groups"][level] = groups
-        known, tested = (np.flatnonzero(side)[spread_rows(int(side.sum()), SAMPLE)] for side in (train[level], rows))
+        known, tested = (np.flatnonzero(side)[evenly(int(side.sum()), SAMPLE)] for side in (train[level], rows))
         used = np.concatenate([known, tested])
         profiles, n = log_profiles(graph, level, used, len(known)), len(known)
         found["similarity"][level] = similarity_across(profiles[:n], profiles[n:])

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from aivc_graph.evaluation.scoring import rounded
-from aivc_graph.evaluation.similarity import nearest, principal_axes, spread_rows
+from aivc_graph.evaluation.similarity import nearest, principal_axes
+from aivc_graph.graph.ordering import evenly
 
 Floats = NDArray[np.floating]
 Rows = NDArray[np.bool_]
@@ -42,7 +43,7 @@ def optimism_gap(
         Of the random splits.
     """
     used = np.flatnonzero(train | test)
-    used = used[spread_rows(len(used), SAMPLE)]
+    used = used[evenly(len(used), SAMPLE)]
     here, asked = (profiles[used].astype(np.float32), pos_um[used], section[used]), test[used]
     if asked.sum() < 3 or (~asked).sum() <= NEIGHBOURS:
         return {}

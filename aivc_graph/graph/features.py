@@ -14,6 +14,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from aivc_graph.errors import GraphError
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.tissue.doubt import doubt
 
 log = logging.getLogger(__name__)
@@ -171,7 +172,7 @@ def variable_features(
 
 
 def _residual_variance(counts: sparse.csr_matrix) -> NDArray[np.float64]:
-    rows = np.unique(np.linspace(0, counts.shape[0] - 1, min(counts.shape[0], SAMPLE_ROWS)).astype(int))
+    rows = evenly(counts.shape[0], SAMPLE_ROWS)
     sample = counts[rows].astype(np.float64)
     depth = np.asarray(sample.sum(axis=1)).ravel()
     share = np.asarray(sample.sum(axis=0)).ravel() / max(depth.sum(), 1.0)

@@ -12,8 +12,8 @@ from scipy import sparse
 from aivc_graph import names
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.evaluation.scoring import Scored
-from aivc_graph.evaluation.similarity import spread_rows
 from aivc_graph.graph.hiding import hide_observations
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.terms import dense, measured_terms, told_apart
 from aivc_graph.operators.prediction.modality import MOST_CELLS
 from aivc_graph.operators.prediction.modality_map import FEATURE_AXES
@@ -101,7 +101,7 @@ def _scene(
 ) -> Scene:
     """Return what rules look at: training nodes, as many as the model looks at, and those asked."""
     known = np.flatnonzero(train)
-    known = known[spread_rows(len(known), MOST_CELLS)]
+    known = known[evenly(len(known), MOST_CELLS)]
     used = np.concatenate([known, np.flatnonzero(rows)])
     trains = np.arange(len(used)) < len(known)
     target_values = np.full((len(used), len(columns)), np.nan)

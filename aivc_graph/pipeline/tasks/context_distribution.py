@@ -6,8 +6,8 @@ import numpy as np
 
 from aivc_graph.evaluation.baselines.baseline import run_baselines
 from aivc_graph.evaluation.scoring import Scored
-from aivc_graph.evaluation.similarity import spread_rows
 from aivc_graph.graph.hiding import hide_observations
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.pipeline.tasks.context_expression import hidden_rows
 from aivc_graph.pipeline.tasks.task import TASKS, Asked
 from aivc_graph.query.predictions import drawn_log_expression, expected, measured_log_expression
@@ -26,7 +26,7 @@ def context_distribution(asked: Asked) -> list[Scored]:
         return []
     shown = np.flatnonzero(hidden)
     rows = np.zeros(len(hidden), bool)
-    rows[shown[spread_rows(len(shown), MOST_NODES)]] = True
+    rows[shown[evenly(len(shown), MOST_NODES)]] = True
     target, counted = measured_log_expression(asked.model, asked.graph, level), asked.counted(level)
     train, visible = asked.training(level) & counted & ~hidden, asked.scored(level) & counted & ~hidden
     if not train.any():

@@ -9,8 +9,8 @@ from aivc_graph import names
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.evaluation.records import Axis
 from aivc_graph.evaluation.scoring import Scored
-from aivc_graph.evaluation.similarity import spread_rows
 from aivc_graph.graph.hiding import hide_observations
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.panels import measured_nodes, onehot_labels
 from aivc_graph.graph.terms import dense, measured_terms
 from aivc_graph.pipeline.tasks.task import TASKS, Asked, Mask
@@ -92,7 +92,7 @@ def _scene(asked: Asked, level: str, source: str, onehot: Floats, train: Mask, a
         there = np.where((train | visible)[:, None], onehot, np.nan)
         return asked.scene(level, there, train=train, visible=visible, asked=rows)
     known = np.flatnonzero(train & asked.measured(level, source))
-    known = known[spread_rows(len(known), MOST_TRAINED)]
+    known = known[evenly(len(known), MOST_TRAINED)]
     used = np.concatenate([known, np.flatnonzero(rows)])
     trains = np.arange(len(used)) < len(known)
     return Scene(
