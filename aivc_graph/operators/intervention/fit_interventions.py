@@ -157,4 +157,6 @@ def _about_own_mean(left: Floats, weight: Floats, component: NDArray[np.int64]) 
 def _in_state(effect: Floats, weight: Floats) -> Floats:
     """Return the steps in the latent state whose decoding is nearest to `effect` (…, molecule), as log expression."""
     gram = weight.T @ weight
-    return effect @ weight @ np.linalg.inv(gram + 1e-3 * np.trace(gram) / len(gram) * np.eye(len(gram)) + 1e-9)
+    # A decoder that tells nothing, in all or some directions, takes no step.
+    ridge = 1e-3 * np.trace(gram) / len(gram) + 1e-9
+    return effect @ weight @ np.linalg.inv(gram + ridge * np.eye(len(gram)))
