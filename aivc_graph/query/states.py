@@ -43,7 +43,7 @@ class NodeStates:
 def node_states(model: TissueModel, graph: Any, hide: tuple[tuple[str, str], ...] = ()) -> dict[str, NodeStates]:
     """Return the states of all nodes by level; observations named in `hide` (level, modality) are not seen."""
     latent = model.plan.latent
-    structure = graph if isinstance(graph, TissueGraph) else graph.structure
+    structure = graph.structure
     size = {level: structure[level].num_nodes for level in model.plan.levels}
     found = {
         level: NodeStates(*np.zeros((3, n, latent), np.float32), *np.zeros((2, n), bool)) for level, n in size.items()
