@@ -41,7 +41,8 @@ def image_to_composition(asked: Asked) -> list[Scored]:
         scene = asked.slide_scene(parent, beneath, train, rows)
 
         def answer(tissue: VirtualTissue, child: str = child, parent: str = parent, rows: Mask = rows) -> Floats:
-            return predicted_shares(tissue.model, hide_observations(tissue.graph, asked.all_hidden), child, parent)[rows]
+            left = hide_observations(tissue.graph, asked.all_hidden)
+            return predicted_shares(tissue.model, left, child, parent)[rows]
 
         found.append(
             Scored(
