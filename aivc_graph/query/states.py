@@ -80,11 +80,13 @@ def hide_all(inputs: Inputs, hide: tuple[tuple[str, str], ...]) -> Hidden:
 
 
 def niche_level(model: TissueModel) -> str:
-    """Return the finest level that is measured and has neighbours: where niches are found."""
+    """Return the finest level that is measured and has neighbours, or else lies in tissue: where niches are found."""
     measured = {*model.plan.panels, *model.plan.features}
-    for level in names.LEVELS:
-        if level in measured and level in model.plan.laterals:
-            return level
+    inside = {s for (s, name, t), _ in model.plan.steps if name == names.WITHIN and t != names.SECTION}
+    for there in (model.plan.laterals, inside):
+        for level in names.LEVELS:
+            if level in measured and level in there:
+                return level
     return model.plan.levels[0]
 
 
