@@ -101,7 +101,7 @@ def test_the_state_leads_back_to_the_features_and_the_rest_is_their_spread(count
     made.fit_decoder(fitting)
     z = torch.from_numpy(STATE).float() if counted is not None else data.standard @ made.loading
     said = made.likelihood(z, data)
-    left = data.standard - said.mean()
+    left = data.standard - said.mean().detach()
     assert float(left.square().mean()) < 0.15
     torch.testing.assert_close(said.log_scale.exp(), left.std(dim=0, unbiased=False), rtol=0.05, atol=0.01)
 
