@@ -57,8 +57,9 @@ class ModalityInput:
 class ModalityPrediction(AbstractPrediction):
     """Tells one modality of nodes from another; where several were seen, from the one with the least error left out.
 
-    What it learns from are training nodes with both, all but the one hidden from the state. Nodes of which the target
-    was seen are left as they are told otherwise. With fewer than forty such nodes it is silent: the nested baseline,
+    What it learns from are training nodes with both, all but the one hidden from the state. Of nodes whose section
+    measured a part of the panel the rest is told from that part as well; nodes of which all of the target was seen are
+    left as they are told otherwise. With fewer than forty such nodes it is silent: the nested baseline,
     the mean, then stands alone.
     """
 
@@ -84,7 +85,7 @@ class ModalityPrediction(AbstractPrediction):
                     MapPlan(
                         modality=one, n_features=len(panel(graph, level, one)), depth=depth_of(graph, level, one),
                         n_cells=int((seen[one] & seen[target]).sum()), n_targets=len(panel(graph, level, target)),
-                        latent=shape.latent,
+                        latent=shape.latent, free=target == names.ADT,
                     )
                     for one in there
                     if one != target
@@ -173,13 +174,27 @@ class ModalityPrediction(AbstractPrediction):
             if (mine := np.flatnonzero(rows & (source == i))).size:
                 x, known = self._values(inputs, one.modality, one.depth, mine), self._known(inputs, one.modality, mine)
                 found[mine] = self._map(one.modality)(x, z[mine], known)
+                part = mine[self._partly(state, inputs).cpu().numpy()[mine]]
+                if part.size:
+                    found[part] = self._completed(self._map(one.modality), found[part], inputs, part)
         return found, rows
 
+    def _completed(self, by: ModalityMap, told: Floats, inputs: Inputs, rows: NDArray[np.int64]) -> Floats:
+        """Return what is told of nodes of which a part of the panel was measured, told from that part as well."""
+        data: ModalityInput = inputs["prediction", *self.slot]
+        target, known = self.plan.modality, self._known(inputs, self.plan.modality, rows)
+        assert known is not None
+        values = data.raw[target][rows] if target == names.ADT else self._values(inputs, target, self.plan.depth, rows)
+        return by.completed(told, dense(values), known)
+
     def speaks(self, state: State, inputs: Inputs, *, fitted: bool = True) -> Tensor:
-        """Return the nodes of which another modality was seen, and this one was not."""
+        """Return the nodes of which another modality was seen, and this one was not, or a part of the panel alone."""
         source = self._source(state, fitted=fitted)
         nobody = torch.zeros_like(state.counted[self.plan.level], dtype=torch.bool)
-        return nobody if source is None else torch.from_numpy(source >= 0).to(nobody.device) & ~self._seen(state)
+        if source is None:
+            return nobody
+        open_ = ~self._seen(state) | self._partly(state, inputs)
+        return torch.from_numpy(source >= 0).to(nobody.device) & open_
 
     def tell(self, told: Expected, state: State, inputs: Inputs, here: Tensor) -> Expected:
         """Return what is expected, told from the other modality for the nodes `here`."""
@@ -197,6 +212,14 @@ class ModalityPrediction(AbstractPrediction):
 
     def _seen(self, state: State) -> Tensor:
         return state.seen[self.target] > 0
+
+    def _partly(self, state: State, inputs: Inputs) -> Tensor:
+        """Return of whom a part of the panel was seen that the rest can be told from (node,)."""
+        data: ModalityInput = inputs["prediction", *self.slot]
+        if self.plan.modality not in data.measured or all(self._map(one).rest is None for one in self.maps):
+            return torch.zeros_like(self._seen(state))
+        part = ~torch.from_numpy(data.measured[self.plan.modality]).all(dim=1).to(inputs.device)
+        return self._seen(state) & part[inputs.section[self.plan.level]]
 
     def _source(self, state: State, *, fitted: bool = True) -> NDArray[np.int64] | None:
         """Return which source tells each node (node,), -1 where none was seen; None where nothing was learned."""
