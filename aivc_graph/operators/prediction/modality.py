@@ -18,6 +18,7 @@ from aivc_graph.graph.profiles import measured_share
 from aivc_graph.graph.terms import Depth, dense, depth_of, in_terms, raw_values, shares_of, told_apart
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.expected_terms import terms_of
+from aivc_graph.operators.gate import shut
 from aivc_graph.operators.measured import mean_there
 from aivc_graph.operators.part import FURTHER_ENCODERS, KINDS, LAST_ANSWERS, Device, Fitting, Shape
 from aivc_graph.operators.prediction.modality_map import MapPlan, ModalityMap
@@ -118,17 +119,30 @@ class ModalityPrediction(AbstractPrediction):
         return ModalityInput(raw, partly, {one: measured_share(graph, level, one) for one in partly})
 
     def fit(self, fitting: Fitting) -> None:
-        """Fit each map to training nodes with both modalities, weights chosen on donors left out in turn."""
+        """Fit each map to training nodes with both modalities, weights chosen on donors left out in turn.
+
+        They are chosen by states that nothing learnt by gradient has a part in: it was taught by the targets of these
+        very nodes, left out or not.
+        """
         donor = fitting.donor
         for source in self.plan.sources:
-            pieces = [self._cells(fitting, fold, source, donor) for fold in fitting.training]
-            x, y = (_stacked([piece[i] for piece in pieces]) for i in (0, 2))
-            group = np.concatenate([piece[3] for piece in pieces])
-            state = np.concatenate([piece[1] for piece in pieces])
-            if len(group) >= LEAST_TRAINED and self._leads_into_target(fitting, source):
-                state = self._state_apart(fitting, source, folds(group) % 2, state)
+            pieces = [self._cells(fold, source, donor) for fold in fitting.training]
+            x, y = (_stacked([piece[i] for piece in pieces]) for i in (0, 1))
+            group = np.concatenate([piece[2] for piece in pieces])
+            state = self._states(fitting, source, group)
+            with shut(cast(nn.Module, fitting.model)):
+                unlearnt = self._states(fitting, source, group)
             some = np.unique(np.linspace(0, len(group) - 1, min(len(group), MOST_CELLS)).astype(int))
-            self._map(source.modality).fit(x[some], state[some], y[some], group[some])
+            self._map(source.modality).fit(x[some], state[some], y[some], group[some], unlearnt[some])
+
+    def _states(self, fitting: Fitting, source: MapPlan, group: NDArray[np.int64]) -> Floats:
+        """Return the states of all training nodes with both modalities, of which the source alone is seen."""
+        state = np.concatenate(
+            [self._state(fitting, fold, source)[self._both(fold, source)] for fold in fitting.training]
+        )
+        if len(group) >= LEAST_TRAINED and self._leads_into_target(fitting, source):
+            return self._state_apart(fitting, source, folds(group) % 2, state)
+        return state
 
     def _leads_into_target(self, fitting: Fitting, source: MapPlan) -> bool:
         """Say whether what the state makes of a source was fitted to the target itself."""
@@ -246,17 +260,14 @@ class ModalityPrediction(AbstractPrediction):
             return None
         return data.measured[modality][inputs.section[self.plan.level].cpu().numpy()[rows]]
 
-    def _cells(
-        self, fitting: Fitting, fold: Fold, source: MapPlan, donor: NDArray[np.int64]
-    ) -> tuple[Any, Floats, Any, NDArray[np.int64]]:
-        """Return features, state, target and donor of the training nodes of a window that have both modalities."""
+    def _cells(self, fold: Fold, source: MapPlan, donor: NDArray[np.int64]) -> tuple[Any, Any, NDArray[np.int64]]:
+        """Return features, target and donor of the training nodes of a window that have both modalities."""
         level, inputs, rows = self.plan.level, fold.inputs, self._both(fold, source)
-        z = self._state(fitting, fold, source)[rows]
         x, y = (
             _known_only(self._values(inputs, one, depth, rows), self._known(inputs, one, rows))
             for one, depth in ((source.modality, source.depth), (self.plan.modality, self.plan.depth))
         )
-        return x, z, y, donor[inputs.section[level].cpu().numpy()[rows]]
+        return x, y, donor[inputs.section[level].cpu().numpy()[rows]]
 
     def _both(self, fold: Fold, source: MapPlan) -> NDArray[np.int64]:
         """Return the training nodes of a window that have source and target."""

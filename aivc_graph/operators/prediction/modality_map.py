@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -102,7 +103,7 @@ class ModalityMap(nn.Module):
         """Whether there were cells enough to learn from."""
         return bool(self.number)
 
-    def fit(self, x: Any, state: Floats, y: Any, group: Codes) -> None:
+    def fit(self, x: Any, state: Floats, y: Any, group: Codes, judged_by: Floats | None = None) -> None:
         """Fit the rules and their weights; with fewer than forty cells nothing is fitted.
 
         Parameters
@@ -113,6 +114,8 @@ class ModalityMap(nn.Module):
             Their state after messages, the target not seen (cell, latent).
         group
             What is left out in turn to choose weights, such as the donor (cell,).
+        judged_by
+            States by which weights are chosen (cell, latent), where `state` was taught by the targets of the cells.
         """
         self.number.zero_()
         if x.shape[0] < LEAST_TRAINED:
@@ -125,7 +128,7 @@ class ModalityMap(nn.Module):
             state - state.mean(axis=0),
             dense(y) - mean if len(mean) <= MOST_TARGETS else along(y, mean, back),
         )
-        choice = chosen(told, group)
+        choice = chosen(told if judged_by is None else replace(told, state=judged_by), group)
         ground = ground_of(told)
         said = mixed(rules(told, ground, choice.penalties), choice.weights)
         if self.rest is not None:
