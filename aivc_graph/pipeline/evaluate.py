@@ -34,6 +34,7 @@ from aivc_graph.pipeline.truth import check_truth, find_truth
 from aivc_graph.query.ablations import ABLATIONS, Given, ablated
 from aivc_graph.query.cycles import cycles
 from aivc_graph.query.predictive_checks import predictive_checks
+from aivc_graph.query.type_contacts import type_contacts
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.report.write import PAGE
 from aivc_graph.training.checkpoint import WEIGHTS, check_model
@@ -191,6 +192,7 @@ def _put_together(
         ),
         inversions=tuple(inversions_of(results)),
         assays=tuple(predictive_checks(asked.model, asked.graph, scored_nodes)),
+        type_contacts=tuple(type_contacts(asked.model, asked.graph, scored_nodes, asked.tissue.seed)),
         cycles=tuple(cycles(asked.model, asked.graph, scored_nodes)),
         card=card_of(asked, scored, risk, not_asked, leaks, controls),
     )
