@@ -1,4 +1,4 @@
-"""Morphology of treated wells: mechanism of action told for compounds that training never saw, beside nearest neighbours.
+"""Morphology of treated wells: mechanisms of compounds that training never saw, beside nearest neighbours.
 
 BBBC021, 632 wells of MCF7 in 55 plates, 516 features of images, 38 compounds of 12 mechanisms (Ljosa et al. 2013,
 doi:10.1177/1087057113503553; Caie et al. 2010, doi:10.1158/1535-7163.MCT-09-1148), by `configs/bbbc021.yaml`. Compounds
@@ -56,9 +56,13 @@ def main() -> None:
             asked = treated["compound"].isin(out)
             told = of_model(path, out, Path(folder) / f"run{number}")
             rules = {"nearest treatment": nearest, "linear discriminants": discriminants}
-            answers = {"model": told.loc[treated.loc[asked, "well"]].groupby(treatment[asked].to_numpy()).mean().idxmax(axis=1)}
+            answers = {
+                "model": told.loc[treated.loc[asked, "well"]].groupby(treatment[asked].to_numpy()).mean().idxmax(axis=1)
+            }
             for name, rule in rules.items():
-                answers[name] = rule(scaled[~asked], treated.loc[~asked, "mechanism"], scaled[asked], treatment[~asked], treatment[asked])
+                answers[name] = rule(
+                    scaled[~asked], treated.loc[~asked, "mechanism"], scaled[asked], treatment[~asked], treatment[asked]
+                )
             for name, found in answers.items():
                 said.setdefault(name, {}).update(found.to_dict())
             print(number, out, flush=True)
@@ -71,7 +75,12 @@ def main() -> None:
 def joined(folder: Path) -> pd.DataFrame:
     """Return a row a well: plate, compound, dose [µM], mechanism (none of untreated wells) and features."""
     wells = pd.read_csv(folder / "BBBC021_v1_wells.csv.gz").rename(
-        columns={"Image_Metadata_Plate_DAPI": "plate", "Image_Metadata_Well_DAPI": "w", "Image_Metadata_Compound": "compound", "Image_Metadata_Concentration": "dose"}
+        columns={
+            "Image_Metadata_Plate_DAPI": "plate",
+            "Image_Metadata_Well_DAPI": "w",
+            "Image_Metadata_Compound": "compound",
+            "Image_Metadata_Concentration": "dose",
+        }
     )
     known = pd.read_csv(folder / "BBBC021_v1_moa.csv").rename(columns={"concentration": "dose", "moa": "mechanism"})
     profiles = pd.read_csv(folder / "ljosa_jbiomolscreen_2013_per_well_mean.csv.gz").rename(

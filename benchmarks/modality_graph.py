@@ -48,7 +48,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for name in options.only:
             config, given = RUNS[name]
-            settings, run = load_config(CONFIGS / f"{config}.yaml", list(given)), (options.runs or Path(temporary)) / name
+            settings, run = (
+                load_config(CONFIGS / f"{config}.yaml", list(given)),
+                (options.runs or Path(temporary)) / name,
+            )
             if not run.exists():
                 train_config(settings, None, run, resume=False, device="cpu")
             found = {one.readout: scores(one) for one in cell_to_modality(Asked(VirtualTissue.load(run), settings))}

@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/model_size.py [--cells 12500 25000 50000]
 
-Simulated cells of `train_step` with 500 genes, 100 of them counted in each; a process a size, so that its peak of memory
-is its own. Numbers that are fitted in closed form are counted apart from those that learn. Seconds are of the processor,
-that other work on the machine does not move. Writes ``benchmarks/results/model_size.json``.
+Simulated cells of `train_step` with 500 genes, 100 of them counted in each; a process a size, so that its peak of
+memory is its own. Numbers that are fitted in closed form are counted apart from those that learn. Seconds are of the
+processor, which other work on the machine does not move. Writes ``benchmarks/results/model_size.json``.
 """
 
 from __future__ import annotations

@@ -78,7 +78,9 @@ def half_the_panel(model: TissueModel, graph: TissueGraph) -> dict[str, Any]:
     for shown in (half, ~half):
         part = logs[:, shown] - logs[:, shown].mean(axis=1, keepdims=True)
         features = {"RNA": everything[RNA], "proteins": part, "both": np.hstack([everything[RNA], part])}
-        said = {f"ridge, {name}": by_rule(x, everything[ADT], train, test, graph, "ridge") for name, x in features.items()}
+        said = {
+            f"ridge, {name}": by_rule(x, everything[ADT], train, test, graph, "ridge") for name, x in features.items()
+        }
         cut = with_panel(graph, test, shown)
         asked = {"both": cut, "RNA": hide_observations(graph, {(CELL, ADT): test})}
         said |= {f"model, {name}": told_by_others(model, one, CELL, ADT, test) for name, one in asked.items()}

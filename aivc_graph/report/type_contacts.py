@@ -26,7 +26,11 @@ def contacts_of(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "pairs": len(pairs),
                 "inside": int(inside.sum()),
                 "farthest": [
-                    {"name": f"{one.of} around {one.around}", "measured": f"{one.measured:.2f}", "drawn": f"{one.drawn:.2f}"}
+                    {
+                        "name": f"{one.of} around {one.around}",
+                        "measured": f"{one.measured:.2f}",
+                        "drawn": f"{one.drawn:.2f}",
+                    }
                     for one in farthest.itertuples()
                 ],
             }

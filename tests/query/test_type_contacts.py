@@ -1,4 +1,4 @@
-"""Drawn types lie beside each other as measured ones do where the model is right, and the audit sees where it is not."""
+"""Drawn types lie beside each other as measured ones do where the model is right; where it is not, it is seen."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def test_neighbours_are_counted_within_sections_and_never_oneself() -> None:
     pos = np.array([[0.0, 0], [10, 0], [30, 0], [0, 0]])
     near = _within(pos, np.array([0, 0, 0, 1]), np.array([0, 1, 3]), 20.0)
     np.testing.assert_array_equal(near.toarray(), [[0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]])
-    found = _around(sparse.csr_matrix(near), np.array([0, 1, 1, 0]), np.array([0, 1, 3]), np.array([0, 1, 0]), np.arange(2))
+    found = _around(
+        sparse.csr_matrix(near), np.array([0, 1, 1, 0]), np.array([0, 1, 3]), np.array([0, 1, 0]), np.arange(2)
+    )
     np.testing.assert_allclose(found, [[0, 0.5], [1, 1]])
 
 

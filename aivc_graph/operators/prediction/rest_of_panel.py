@@ -1,4 +1,4 @@
-"""The rest of a panel: molecules that a section did not measure, told from those that it did beside another modality."""
+"""The rest of a panel: molecules that a section did not measure, from those that it did and another modality."""
 
 from __future__ import annotations
 
