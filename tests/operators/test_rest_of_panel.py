@@ -11,6 +11,7 @@ from scipy import sparse
 
 from aivc_graph.graph.build import build_graph
 from aivc_graph.graph.hiding import hide_observations
+from aivc_graph.graph.terms import in_terms
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.prediction.rest_of_panel import BEFOREHAND, RestOfPanel, levelled
 from aivc_graph.query.predictions import told_by_others
@@ -108,6 +109,15 @@ def test_a_section_with_a_part_of_the_panel_is_told_the_rest() -> None:
         said = model.expected(state, inputs, "cell", "protein")
     assert said.looked_at.numpy()[test].all() and not said.looked_at.numpy()[~test].any()
     torch.testing.assert_close(said.shares[test].sum(dim=1), torch.ones(int(test.sum())))
+
+
+def test_the_log_ratio_of_a_part_is_to_the_mean_of_that_part() -> None:
+    counts = np.random.default_rng(0).poisson(5.0, (6, K)).astype(np.float32)
+    known = np.broadcast_to(SHOWN, counts.shape)
+    of_part = in_terms(sparse.csr_matrix(counts * known), "protein", 1.0, known).toarray()
+    np.testing.assert_allclose(of_part[:, SHOWN], clr(counts[:, SHOWN]), rtol=1e-5)
+    np.testing.assert_allclose(in_terms(sparse.csr_matrix(counts), "protein", 1.0).toarray(), clr(counts), rtol=1e-5)
+    assert in_terms(sparse.csr_matrix(0 * counts), "protein", 1.0, ~known & known).nnz == 0
 
 
 def part_of_the_panel(graph: TissueGraph, lost: np.ndarray) -> TissueGraph:

@@ -251,7 +251,7 @@ class ModalityPrediction(AbstractPrediction):
         data: ModalityInput = inputs["prediction", *self.slot]
         section = inputs.section[self.plan.level].cpu().numpy()[rows]
         own = cast(float, depth) * data.covered[modality][section] if modality in data.covered else depth
-        return in_terms(data.raw[modality][rows], modality, own)
+        return in_terms(data.raw[modality][rows], modality, own, self._known(inputs, modality, rows))
 
     def _known(self, inputs: Inputs, modality: str, rows: NDArray[np.int64]) -> NDArray[np.bool_] | None:
         """Return which molecules were measured of each row (row, molecule); None where all of the panel were."""
