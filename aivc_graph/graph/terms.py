@@ -24,9 +24,7 @@ Depth: TypeAlias = float | tuple[float, ...]
 OTHER = (names.HISTOLOGY, names.MORPHOLOGY, names.EFFECT)
 
 
-def in_terms(
-    values: Values, modality: str, depth: Depth | Floats, known: NDArray[np.bool_] | None = None
-) -> Values:
+def in_terms(values: Values, modality: str, depth: Depth | Floats, known: NDArray[np.bool_] | None = None) -> Values:
     r"""Return values (node, molecule) in the terms of their modality; sparse ones stay sparse.
 
     RNA and chromatin: :math:`\log(1 + c\,y/\sum y)` with c the level's `depth`, one or (node,). Protein, of which a few

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from aivc_graph.report.words import plural, words
@@ -18,7 +18,7 @@ def contacts_of(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for (level, within), pairs in pd.DataFrame(found).groupby(["level", "within_um"]) if found else ():
         inside = (pairs["lower"] <= pairs["measured"]) & (pairs["measured"] <= pairs["upper"])
-        off = np.abs(np.log((pairs["measured"] + 0.05) / (pairs["drawn"] + 0.05)))
+        off = ((pairs["measured"] + 0.05) / (pairs["drawn"] + 0.05)).map(lambda ratio: abs(math.log(ratio)))
         farthest = pairs.loc[off.sort_values(ascending=False, kind="stable").index[:FARTHEST]]
         rows.append(
             {
