@@ -69,7 +69,7 @@ def test_where_molecules_say_nothing_of_each_other_the_other_modality_has_the_wo
     other = float(np.square(told - y)[fold == 3][:, ~SHOWN].mean())
     assert np.square(missed).mean() < 1.02 * other
     unfitted = RestOfPanel(K, free=False)
-    np.testing.assert_array_equal(unfitted.weight, BEFOREHAND)
+    np.testing.assert_array_equal(unfitted.share, BEFOREHAND)
     known = np.broadcast_to(SHOWN, y.shape)
     np.testing.assert_array_equal(unfitted(told, y, known, np.zeros(K))[:, ~SHOWN], told[:, ~SHOWN])
     np.testing.assert_array_equal(part(told, y, np.zeros_like(known), np.zeros(K)), told)

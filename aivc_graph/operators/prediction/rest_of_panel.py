@@ -46,13 +46,13 @@ class RestOfPanel(nn.Module):
     """
 
     covariance: Tensor
-    weight: Tensor
+    share: Tensor
 
     def __init__(self, molecules: int, *, free: bool) -> None:
         super().__init__()
         self.free = free
         self.register_buffer("covariance", torch.eye(molecules).repeat(2, 1, 1))
-        self.register_buffer("weight", torch.from_numpy(BEFOREHAND).float())
+        self.register_buffer("share", torch.from_numpy(BEFOREHAND).float())
 
     def fit(self, left_open: Floats, target: Floats, fold: NDArray[np.integer]) -> None:
         """Fit covariances and weights.
@@ -82,7 +82,7 @@ class RestOfPanel(nn.Module):
                 best, kept = loss, (own, weight)
         for held, values in zip(self.covariance, (left_open, target), strict=True):
             held.copy_(torch.from_numpy(_covariance(values, kept[0])))
-        self.weight.copy_(torch.from_numpy(kept[1]))
+        self.share.copy_(torch.from_numpy(kept[1]))
 
     def forward(self, told: Floats, values: Floats, known: Mask, mean: Floats) -> Floats:
         """Return every molecule (asked, molecule): as measured where it was, else as told.
@@ -94,7 +94,7 @@ class RestOfPanel(nn.Module):
         known, mean
             Which molecules were measured of each (asked, molecule), and the mean of training cells (molecule,).
         """
-        of, weight = self.covariance.double().cpu().numpy(), self.weight.double().cpu().numpy()
+        of, weight = self.covariance.double().cpu().numpy(), self.share.double().cpu().numpy()
         found = np.array(told, np.float64)
         patterns, which = np.unique(known, axis=0, return_inverse=True)
         for number, shown in enumerate(patterns):
