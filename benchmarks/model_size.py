@@ -1,6 +1,6 @@
 """What a model costs by the number of cells: parameters, memory, processor seconds for each 100,000 cells.
 
-    OMP_NUM_THREADS=1 python benchmarks/model_size.py [--cells 8000 16000]
+    OMP_NUM_THREADS=1 python benchmarks/model_size.py [--cells 4000 8000]
 
 Simulated cells of `train_step` with 500 genes, 100 of them counted in each; a process a size, so that its peak of
 memory is its own. Numbers that are fitted in closed form are counted apart from those that learn. Seconds are of the
@@ -34,7 +34,7 @@ GENES, NONZEROS, EPOCHS, PER = 500, 100, 3, 100_000
 def main() -> None:
     """Measure every size in a process of its own and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", type=int, nargs="+", default=[8_000, 16_000])
+    parser.add_argument("--cells", type=int, nargs="+", default=[4_000, 8_000])
     sizes = parser.parse_args().cells
     with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         found = {f"{n:,} cells": one for n, one in zip(sizes, pool.imap(measured, sizes), strict=True)}
