@@ -32,6 +32,7 @@ from aivc_graph.pipeline.truth import check_truth, find_truth
 from aivc_graph.query.ablations import ABLATIONS, Given, ablated
 from aivc_graph.query.cycles import cycles
 from aivc_graph.query.predictive_checks import predictive_checks
+from aivc_graph.query.type_contacts import type_contacts
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.report.write import PAGE
 from aivc_graph.training.checkpoint import WEIGHTS, check_model
@@ -141,6 +142,7 @@ def _scores(run: Path, truth: Path | None, pathways: Path | None, tissue: Virtua
         leakage=leaks,
         calibration=[calibration_of(one, trained_on=asked.split == HIDDEN) for one in drawn],
         assays=tuple(predictive_checks(asked.model, asked.graph, rows)),
+        type_contacts=tuple(type_contacts(asked.model, asked.graph, rows, asked.tissue.seed)),
         cycles=tuple(cycles(asked.model, asked.graph, rows)),
         card=card_of(asked, scored, risk, not_asked, leaks, built.get("controls", {})),
     )

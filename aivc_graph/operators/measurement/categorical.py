@@ -17,6 +17,7 @@ from aivc_graph import names
 from aivc_graph.graph.panels import labels, panel, types_of
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.counts import CountInput
+from aivc_graph.operators.intensities import IntensityInput
 from aivc_graph.operators.measurement import type_fit
 from aivc_graph.operators.measurement.distribution import Categorical
 from aivc_graph.operators.measurement.measurement import AbstractMeasurement, MeasurementPlan, state_maker
@@ -142,7 +143,7 @@ class CategoricalMeasurement(AbstractMeasurement):
         for level in graph.levels:
             if types := labels(graph, level):
                 maker = state_maker(graph, level, shape)
-                told_by = maker if maker in names.MOLECULE_OF else None
+                told_by = maker if maker in (*names.MOLECULE_OF, names.INTENSITY) else None
                 facts = {"maker": told_by or "", "n_own": len(panel(graph, level, told_by)) if told_by else 0}
                 facts |= {"first": maker == names.TYPE, "options": shape.options(cls.kind, names.TYPE)}
                 plans.append(TypePlan(level=level, modality=names.TYPE, names=types, latent=shape.latent, **facts))
@@ -245,7 +246,10 @@ class CategoricalMeasurement(AbstractMeasurement):
         return sum((share[:, r, None] * rule for r, rule in enumerate(rules)), torch.zeros_like(shares[0]))
 
     def _own(self, state: State, inputs: Inputs) -> Tensor:
-        """Return what the counts of each node say (node, class); the prior where these were not seen, or not whole."""
+        """Return what the counts or intensities of each node say (node, class).
+
+        The prior where these were not seen, or not whole.
+        """
         prior = self.prior.expand(inputs.n_nodes[self.plan.level], -1)
         if not self.plan.n_own:
             return prior
@@ -256,9 +260,12 @@ class CategoricalMeasurement(AbstractMeasurement):
     def weighed_own(self, inputs: Inputs, weight: Tensor) -> Tensor:
         """Return the log counts of each node at one depth times `weight` (molecule, k): (node, k).
 
-        Not a number for a node of a section in which a part of the panel was measured.
+        Of intensities their arcsinh, standardised within the section. Not a number for a node of a section in which a
+        part of the panel was measured.
         """
-        data: CountInput = inputs.measured(self.plan.level, self.plan.maker)
+        data: CountInput | IntensityInput = inputs.measured(self.plan.level, self.plan.maker)
+        if isinstance(data, IntensityInput):
+            return data.observed @ weight
         whole = (data.panels > 0).all(dim=1)[data.panel_of[data.section]]
         return torch.where(whole[:, None], data.scaled @ weight, torch.nan)
 
