@@ -57,7 +57,7 @@ class PlaceQuestion(AbstractQuestion):
     level: Literal["cell", "patch"] | None = Field(None, description="whose places; the finest counted if not given")
     gaps: bool | None = Field(
         None,
-        description="cells may be missing from gaps of the section, as of pieces cut out; if not given, its donor's may",
+        description="cells may come from gaps of the section, as of pieces cut out; by default those of its donor may",
     )
     mass: str | None = Field(None, description="column that says how many cells a node holds; one each if not given")
     by: Literal["cell", "place"] = Field("cell", description="one row per cell and rank, or per place")
