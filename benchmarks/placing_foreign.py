@@ -3,10 +3,10 @@
     OMP_NUM_THREADS=1 AIVC_DATA=… python benchmarks/placing_foreign.py
 
 All cells of a type are taken out of the section and asked beside half of the others: share told to fit nowhere, of
-either, with 95 % intervals over squares of 500 µm drawn again. `profile apart`: how far the mean log profile of the type
-lies from that of the nearest other type. `breast`: Xenium, 313 genes, clusters typed by markers; `simulated`: a section
-of the cohort study, types as simulated, of at least sixty cells; `dissociated`: cells of another patient's tumour (Wu et
-al. 2021, doi:10.1038/s41588-021-00911-1) in the breast section, share told to fit nowhere by their type.
+either, with 95 % intervals over squares of 500 µm drawn again. `profile apart`: how far the mean log profile of the
+type lies from that of the nearest other type. `breast`: Xenium, 313 genes, clusters typed by markers; `simulated`: a
+section of the cohort study, types as simulated, of at least sixty cells; `dissociated`: cells of another patient's
+tumour (Wu et al. 2021, doi:10.1038/s41588-021-00911-1) in the breast section, share told to fit nowhere by their type.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def taken_out(counts: Any, pos: Floats, label: Any, kinds: Any) -> dict[str, Any
     return result
 
 
-def share_of(nowhere: Any, square: Rows) -> list[float]:
+def share_of(nowhere: Any, square: Any) -> list[float]:
     return over_squares(lambda rows: float(nowhere[rows].mean()), square)
 
 

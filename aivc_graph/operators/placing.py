@@ -69,6 +69,11 @@ class Places:
         """The share of each place in the area (place,)."""
         return np.asarray((self.area / self.area.sum()).astype(np.float32))
 
+    @property
+    def single(self) -> bool:
+        """Whether every node is a place of its own, such as a spot."""
+        return len(self.of) == len(self.centre) == len(np.unique(self.of))
+
     def gathering(self, rows: Rows) -> sparse.csr_matrix:
         """Return what sums nodes `rows` over places (place, row)."""
         ones = np.ones(len(rows), np.float32)

@@ -108,8 +108,7 @@ def _batches(hidden: list[tuple[Rows, Rows]], surroundings: Tensor, rng: Any) ->
 def _hide(pos_um: Floats, places: Places, rows: Rows, rng: Any) -> tuple[Rows, Rows]:
     """Return nodes that are hidden: those that then lie in gaps, and the others."""
     square = squares(pos_um[rows], places.side * rng.uniform(*SQUARE_SIDES), rng.random(2))
-    kinds = np.unique(square)
-    gone = np.isin(square, kinds[rng.random(len(kinds)) < rng.uniform(*SQUARES_HIDDEN)])
+    gone = np.isin(square, some_squares(square, rng.uniform(*SQUARES_HIDDEN), rng))
     gone |= rng.random(len(rows)) < rng.uniform(*NODES_HIDDEN)
     in_gap = places.gaps(rows[~gone])[places.of[rows]]
     return rows[gone & in_gap], rows[gone & ~in_gap]
@@ -119,6 +118,12 @@ def squares(pos_um: Floats, width_um: float, off: Floats) -> Rows:
     """Return in which square of a lattice each position lies (node,), the lattice moved by `off` squares."""
     at = np.floor(pos_um / width_um + off).astype(np.int64)
     return np.unique(at, axis=0, return_inverse=True)[1].ravel()
+
+
+def some_squares(square: Rows, share: float, rng: Any) -> Rows:
+    """Return a share of the squares, at random, rounded down."""
+    number = int(square.max()) + 1
+    return np.asarray(rng.permutation(number)[: int(share * number)])
 
 
 def around(seen: Tensor, places: Places, contexts: list[Rows]) -> Tensor:

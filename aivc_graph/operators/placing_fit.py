@@ -12,13 +12,13 @@ from scipy import sparse
 
 from aivc_graph.operators.gate import opening_of
 from aivc_graph.operators.placing import Ground, Nodes, Places, Rows, Rule, platform_shift
-from aivc_graph.operators.placing_encoder import learn_places, squares
+from aivc_graph.operators.placing_encoder import learn_places, some_squares, squares
 
 Floats = NDArray[np.floating[Any]]
 LEAST_NODES = 60
 # Squares along a side of the section; which share of them is hidden, and of the nodes elsewhere; sides of a square at
 # the least [places]; nodes of either kind at most.
-SQUARES, SQUARES_HIDDEN, NODES_HIDDEN, LEAST_SIDES, MOST_HIDDEN = 10, 0.15, 0.15, 4.0, 1_500
+SQUARES, SQUARES_HIDDEN, NODES_HIDDEN, LEAST_SIDES, MOST_HIDDEN = 10, 0.15, 0.12, 4.0, 1_500
 LIKENESS = (4.0, 5.7, 8.0, 11.0, 16.0, 22.0, 32.0, 45.0)
 WHITENED = (0.0, 0.5, 1.0)
 NEAR, LEARNT = (0.0, 0.3, 0.6), (0.5, 0.7, 1.0, 1.3)
@@ -98,10 +98,10 @@ def nearest_of(p: Floats, places: Places, reach: float) -> Rows:
 def fit_placing(nodes: Nodes, places: Places, seed: int = 0, gaps: float | None = None) -> Placing:
     """Choose how cells are placed among the nodes of a section, by nodes whose place is hidden.
 
-    Hidden are squares of the section, and nodes elsewhere at random: cells may come from where the section has no nodes
-    or from among those it has. Half of them choose, of the plain rule, nearest by cosine, and of what was learnt from
-    the nodes that are left; the others judge, square of tissue by square, how far the one departs from the other. Both
-    kinds count as the section leads to expect them: one without gaps is asked for scattered cells alone.
+    Hidden are nodes at random and, if the section has gaps, squares of it: cells may come from where it has no nodes or
+    from among those it has. Half of them choose, of the plain rule, nearest by cosine, and of what was learnt from
+    the nodes that are left, unless each is a place of its own; the others judge, square of tissue by square, how far the one departs from the other. Both
+    kinds count as the gaps of the section lead to expect them.
 
     Parameters
     ----------
@@ -120,10 +120,11 @@ def fit_placing(nodes: Nodes, places: Places, seed: int = 0, gaps: float | None 
     if n < LEAST_NODES:
         raise ValueError(f"expected at least {LEAST_NODES} nodes, found {n}")
     trial = _Trial(nodes, places, seed)
-    plain = trial.plain()
-    learnt = trial.learnt(plain, gaps)
-    opening = trial.opening(plain, learnt)
-    rule = plain
+    rule = plain = trial.plain()
+    opening = 0.0
+    if not places.single:
+        learnt = trial.learnt(plain, gaps)
+        opening = trial.opening(plain, learnt)
     if opening:
         let_in = replace(learnt, near=1 - opening * (1 - learnt.near), learnt=opening * learnt.learnt)
         rule = trial.best([replace(let_in, anywhere=one) for one in ANYWHERE])
@@ -159,8 +160,9 @@ class _Trial:
                 found += [(float(_nats(odds, a).mean()), replace(ground.rule, anywhere=a)) for a in ANYWHERE]
         rule = max(found, key=lambda one: one[0])[1]
         x = self.nodes.views[rule.view]
-        self.encoder = learn_places(x, self.nodes.pos_um, self.places, self.rest, self.seed)
-        self.ground = Ground(self.nodes, self.places, self.rest, rule, self.encoder)
+        single, pos = self.places.single, self.nodes.pos_um
+        encoder = None if single else learn_places(x, pos, self.places, self.rest, self.seed)
+        self.ground = Ground(self.nodes, self.places, self.rest, rule, encoder)
         self.parts = self.ground.nearest(self.ground.likeness(x[self.hidden])), self.ground.learnt(x[self.hidden])
         return rule
 
@@ -235,12 +237,12 @@ class _Trial:
 
 
 def _hide(pos_um: Floats, places: Places, rng: Any) -> tuple[Rows, Rows, Rows]:
-    """Return hidden nodes and the rest, and in which square each of the hidden ones lies."""
+    """Return hidden nodes and the rest, and in which square each of the hidden ones lies; none whole without gaps."""
     n, width = len(pos_um), max(float(np.ptp(pos_um, axis=0).max()) / SQUARES, LEAST_SIDES * places.side)
     square = squares(pos_um, width, rng.random(2))
-    gone = rng.random(square.max() + 1) < SQUARES_HIDDEN
-    inside = rng.permutation(np.flatnonzero(gone[square]))
-    beside = rng.permutation(np.flatnonzero(~gone[square]))
+    gone = np.isin(square, some_squares(square, SQUARES_HIDDEN * places.gaps(np.arange(n)).any(), rng))
+    inside = rng.permutation(np.flatnonzero(gone))
+    beside = rng.permutation(np.flatnonzero(~gone))
     beside = beside[: max(LEAST_NODES // 4, int(NODES_HIDDEN * len(beside)))][:MOST_HIDDEN]
     rest = np.setdiff1d(np.arange(n), np.r_[inside, beside])
     hidden = np.sort(np.r_[inside[:MOST_HIDDEN], beside])
