@@ -99,9 +99,9 @@ def fit_placing(nodes: Nodes, places: Places, seed: int = 0, gaps: float | None 
     """Choose how cells are placed among the nodes of a section, by nodes whose place is hidden.
 
     Hidden are nodes at random and, if the section has gaps, squares of it: cells may come from where it has no nodes or
-    from among those it has. Half of them choose, of the plain rule, nearest by cosine, and of what was learnt from
-    the nodes that are left, unless each is a place of its own; the others judge, square of tissue by square, how far the one departs from the other. Both
-    kinds count as the gaps of the section lead to expect them.
+    from among those it has. Half of them choose, of the plain rule, nearest by cosine, and of what was learnt from the
+    nodes that are left, unless each is a place of its own; the others judge, square of tissue by square, how far the
+    one departs from the other. Both kinds count as the gaps of the section lead to expect them.
 
     Parameters
     ----------

@@ -83,7 +83,7 @@ def missing_from(tissue: VirtualTissue, who: Sides, given: bool | None) -> bool:
     if "donor" not in sections:
         return False
     donor = dict(zip(sections.index.astype(str), sections["donor"], strict=True))
-    return all(donor[name] == donor[who.section] for name in who.asked)
+    return all(donor[name] == donor[who.section] is not None for name in who.asked)
 
 
 def loose_cells(graph: TissueGraph) -> dict[str, Rows]:
