@@ -16,8 +16,8 @@ Floats = NDArray[np.floating[Any]]
 LIKE, COMMON_COUNTS = 20, 50.0
 # Asked cells alike, which bear each other out.
 ALIKE = 15
-# Nodes that say what is usual, at most; as many of them, nearest in depth, that one cell is compared with.
-MOST_HIDDEN, AS_DEEP = 2_000, 200
+# Nodes that say what is usual, at most, hidden by fifths at the most; how many as deep one cell is compared with.
+MOST_HIDDEN, FOLDS, AS_DEEP = 2_000, 5, 200
 # Kinds of asked cells, over which a platform's effect on a gene is the median; axes that tell them; counts for none.
 KINDS, KIND_AXES, NO_EFFECT = 8, 20, 10.0
 # A cell fits nowhere if fewer of the section's own fit as badly.
@@ -59,22 +59,24 @@ class Support:
 
 
 def fit_support(x: Floats, counts: sparse.csr_matrix, seed: int = 0) -> Support:
-    """Return what is usual in a section, by nodes hidden from the others.
+    """Return what is usual in a section, by nodes hidden from the others in turn.
 
     Parameters
     ----------
     x, counts
         Coordinates (node, axis) and counts (node, gene) of its nodes.
     """
-    order = np.random.default_rng(seed).permutation(len(x))[: MOST_COMPARED + MOST_HIDDEN]
-    hidden, rest = np.split(order, [min(MOST_HIDDEN, len(order) // 5)])
     axes = 1 / np.sqrt(np.maximum(x.std(axis=0), 1e-9))
     own = unit(x * axes).astype(np.float32)
-    deviance = _deviance(counts[hidden], _expected(own[hidden], own[rest], counts[rest]))
+    order = np.random.default_rng(seed).permutation(len(x))[: MOST_COMPARED + MOST_HIDDEN]
+    hidden, kept = order[:MOST_HIDDEN], np.sort(order[:MOST_COMPARED])
+    deviance = np.zeros(len(hidden))
+    for fold in np.array_split(np.arange(len(hidden)), -(-FOLDS * len(hidden) // len(order))):
+        rest = np.setdiff1d(order, hidden[fold])
+        deviance[fold] = _deviance(counts[hidden[fold]], _expected(own[hidden[fold]], own[rest], counts[rest]))
     depth = _log_depth(counts[hidden])
     usual = np.stack([depth, deviance])[:, np.argsort(depth, kind="stable")]
     scores = np.sort(_averaged(_score(deviance, depth, usual), own[hidden], seed))
-    kept = np.sort(order[:MOST_COMPARED])
     return Support(axes, own[kept], counts[kept], usual, scores)
 
 
