@@ -39,6 +39,9 @@ class PlaceEncoder(nn.Module):
     Oord et al. 2018, arXiv:1807.03748 (contrastive prediction); Radford et al. 2021, arXiv:2103.00020 (two encoders).
     """
 
+    middle: Tensor
+    scale: Tensor
+
     def __init__(self, x: Floats) -> None:
         super().__init__()
         axes = x.shape[1]

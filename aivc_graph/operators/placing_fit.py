@@ -87,7 +87,7 @@ class Placing:
             spread = (p * places.apart[at]).sum(axis=1)
             told[:, rows] = *points, near, spread, np.maximum(area, places.area[p.argmax(axis=1)])
             best.append(_likeliest(p))
-        return Placed(told[:2].T, told[2:4].T, *told[4:], sparse.vstack(best, format="csr"))
+        return Placed(told[:2].T, told[2:4].T, told[4], told[5], told[6], sparse.vstack(best, format="csr"))
 
 
 def nearest_of(p: Floats, places: Places, reach: float) -> Rows:
