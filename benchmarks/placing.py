@@ -2,11 +2,11 @@
 
     OMP_NUM_THREADS=1 AIVC_DATA=… python benchmarks/placing.py [--only xenium genes simulated] [--tangram PYTHON]
 
-`xenium`: cells of the breast section (313 genes). Half of them lose their positions, at random (`half`) or by squares
-of 500 µm in a chequerboard (`squares`: nothing is left where they were; no rule can do better than the nearest place
-that is left, `nearest place left`; `from all tissue`: told that they come from gaps no more than from elsewhere);
-`platform`: half, and of it the cells of one kind four fifths, counted anew with genes up or down by a factor of their
-own (log-normal, 0.7), placed with and without what is said of platforms; and all.
+`xenium`: cells of the breast section (313 genes), of which half lose their positions, at random (`half`); `platform`:
+of that half the cells of one kind four fifths, counted anew with genes up or down by a factor of their own (log-normal,
+0.7), placed with and without what is said of platforms; and all. `squares`: those in squares of 500 µm in a
+chequerboard lose theirs: nothing is left where they were; no rule that places cells at nodes can do better than the
+nearest place that is left (`nearest place left`).
 `genes`: half of the cells measured 213 of the 313 genes and keep their positions, the others all and lose them; the 100
 others are told of the former. Correlation over nodes, mean over genes, beside the 30 nearest cells and ridge, interval
 over genes; `within bounds`: how many means over tenths of the nodes lie in the 95 % bounds. Three draws of genes.
@@ -60,7 +60,7 @@ from aivc_graph.query.placing import EXPRESSION, expression_alike
 from aivc_graph.simulate.simulate import simulate
 
 SQUARE_UM, SEED, EFFECT = 500.0, 0, 0.7
-PARTS = ("xenium", "few", "genes", "simulated")
+PARTS = ("xenium", "squares", "few", "genes", "simulated")
 HIDDEN, DRAWS, SMALL = 100, 3, 1_500
 Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--tangram", type=Path, help="an interpreter that has Tangram")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "placing.json")
     options = parser.parse_args()
-    made = (xenium, few, genes, simulated)
+    made = (xenium, squares, few, genes, simulated)
     parts: dict[str, Callable[[], dict[str, Any]]] = dict(zip(PARTS, made, strict=True))
     if options.tangram:
         parts["tangram"] = lambda: tangram(options.tangram)
@@ -85,15 +85,15 @@ def main() -> None:
 
 def xenium() -> dict[str, Any]:
     counts, pos, _ = breast()
-    half, by_square = stripped(len(pos)), chequered(pos)
+    half = stripped(len(pos))
     found = fitted(counts, pos, half)
-    return {
-        "half": placed(counts, pos, half, found),
-        "squares": placed(counts, pos, by_square, fitted(counts, pos, by_square))
-        | {"nearest place left": left(pos, by_square)},
-        "squares, from all tissue": placed(counts, pos, by_square, fitted(counts, pos, by_square, gaps=1.0)),
-        "platform": by_platform(counts, pos, half, found),
-    }
+    return {"half": placed(counts, pos, half, found), "platform": by_platform(counts, pos, half, found)}
+
+
+def squares() -> dict[str, Any]:
+    counts, pos, _ = breast()
+    gone = chequered(pos)
+    return placed(counts, pos, gone, fitted(counts, pos, gone)) | {"nearest place left": left(pos, gone)}
 
 
 def few() -> dict[str, Any]:
@@ -186,13 +186,11 @@ def placed(
     }
 
 
-def fitted(
-    counts: Any, pos: Floats, asked: Any, gaps: float | None = None
-) -> tuple[Placing, Floats, dict[str, Floats], float]:
+def fitted(counts: Any, pos: Floats, asked: Any) -> tuple[Placing, Floats, dict[str, Floats], float]:
     started = time.perf_counter()
     x, y = expression_alike(counts[~asked], counts[asked])
     nodes = Nodes({EXPRESSION: x}, pos[~asked], np.ones(len(x)))
-    found = fit_placing(nodes, Places.of_nodes(nodes.pos_um), SEED, gaps)
+    found = fit_placing(nodes, Places.of_nodes(nodes.pos_um), SEED)
     return found, x, {EXPRESSION: y}, time.perf_counter() - started
 
 

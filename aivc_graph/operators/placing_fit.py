@@ -18,7 +18,7 @@ Floats = NDArray[np.floating[Any]]
 LEAST_NODES = 60
 # Squares along a side of the section; which share of them is hidden, and of the nodes elsewhere; sides of a square at
 # the least [places]; nodes of either kind at most.
-SQUARES, SQUARES_HIDDEN, NODES_HIDDEN, LEAST_SIDES, MOST_HIDDEN = 10, 0.15, 0.12, 4.0, 1_500
+SQUARES, SQUARES_HIDDEN, NODES_HIDDEN, LEAST_SIDES, MOST_HIDDEN = 10, 0.25, 0.12, 4.0, 1_500
 LIKENESS = (4.0, 5.7, 8.0, 11.0, 16.0, 22.0, 32.0, 45.0)
 WHITENED = (0.0, 0.5, 1.0)
 NEAR, LEARNT = (0.0, 0.3, 0.6), (0.5, 0.7, 1.0, 1.3)
