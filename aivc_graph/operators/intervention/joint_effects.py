@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaincinv
 
-from aivc_graph.operators.intervention.shrinkage import shrunken
+from aivc_graph.operators.intervention.shrinkage import shrunken_together
 
 Floats = NDArray[np.floating]
 
@@ -123,13 +123,18 @@ def shrink(
     found = [{name: getattr(part, name).copy() for name in ("mean", "departure")} for part in (whole, *without)]
     for column in range(given.shape[1]):
         donors = np.flatnonzero(given[:, column])
+        factor = {}
         for name in ("mean", "departure"):
-            every = getattr(whole, name)[column]
             left_out = np.array([getattr(without[int(d)], name)[column] for d in donors])
-            factor = _inflation(every, left_out, getattr(whole, f"{name}_error")[column])
-            for place, part in enumerate((whole, *without)):
-                error = factor * getattr(part, f"{name}_error")[column]
-                found[place][name][column] = shrunken(getattr(part, name)[column], error)
+            counting = getattr(whole, f"{name}_error")[column]
+            factor[name] = _inflation(getattr(whole, name)[column], left_out, counting)
+        for place, part in enumerate((whole, *without)):
+            found[place]["mean"][column], found[place]["departure"][column] = shrunken_together(
+                part.mean[column],
+                factor["mean"] * part.mean_error[column],
+                part.departure[column],
+                factor["departure"] * part.departure_error[column],
+            )
     shrunk = [replace(part, **parts) for part, parts in zip((whole, *without), found, strict=True)]
     return shrunk[0], shrunk[1:]
 

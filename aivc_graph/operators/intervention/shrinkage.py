@@ -31,9 +31,51 @@ def shrunken(estimate: Floats, error: Floats) -> Floats:
     Stephens 2017, doi:10.1093/biostatistics/kxw041 (adaptive shrinkage).
     """
     b, variance = estimate.reshape(-1, 1), error.reshape(-1, 1) ** 2 + SPREADS**2
-    log_likelihood = -0.5 * (np.log(variance) + b**2 / variance)
+    share = _shares(_log_likelihood(b, variance), SPREADS == 0)
+    return (b[:, 0] * (share * SPREADS**2 / variance).sum(axis=1)).reshape(estimate.shape)
+
+
+def shrunken_together(
+    mean: Floats, mean_error: Floats, departure: Floats, departure_error: Floats
+) -> tuple[Floats, Floats]:
+    r"""Return posterior means of what components share (molecule,) and of their departures (component, molecule).
+
+    A molecule that answers does so as a whole: it has one size of effect σ and one of how components differ τ, drawn
+    together, :math:`(\sigma, \tau) \sim \pi`, with the weights π fitted to all molecules; most have neither. So what
+    components share tells whether their differences are believed, and the other way round.
+
+    Parameters
+    ----------
+    mean, mean_error
+        Mean over components and its standard error (molecule,).
+    departure, departure_error
+        Departures from it and their standard errors (component, molecule). They sum to about nothing, so that of k
+        they speak as k − 1.
+
+    References
+    ----------
+    Stephens 2017, doi:10.1093/biostatistics/kxw041; Urbut et al. 2019, doi:10.1038/s41588-018-0268-8 (of several
+    conditions together).
+    """
+    variance, around = mean_error[:, None] ** 2 + SPREADS**2, departure_error[..., None] ** 2 + SPREADS**2
+    free = (len(departure) - 1) / len(departure)
+    by_spread = free * _log_likelihood(departure[..., None], around).sum(axis=0)
+    both = _log_likelihood(mean[:, None], variance)[:, :, None] + by_spread[:, None]
+    share = _shares(both.reshape(len(mean), -1), np.arange(both[0].size) == 0).reshape(both.shape)
+    return (
+        mean * (share.sum(axis=2) * SPREADS**2 / variance).sum(axis=1),
+        departure * (share.sum(axis=1) * SPREADS**2 / around).sum(axis=-1),
+    )
+
+
+def _log_likelihood(value: Floats, variance: Floats) -> Floats:
+    return np.asarray(-0.5 * (np.log(variance) + value**2 / variance))
+
+
+def _shares(log_likelihood: Floats, nothing: NDArray[np.bool_]) -> Floats:
+    """Return how likely each kind of effect, one of which is `nothing` (kind,), is that of each row (row, kind)."""
     likelihood = np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True))
-    before = np.where(SPREADS == 0, FOR_NOTHING, 1.0)
+    before = np.where(nothing, FOR_NOTHING, 1.0)
     weight = before / before.sum()
     for _ in range(STEPS):
         share = likelihood * weight
@@ -41,8 +83,7 @@ def shrunken(estimate: Floats, error: Floats) -> Floats:
         weight = share.sum(axis=0) + before - 1
         weight /= weight.sum()
     share = likelihood * weight
-    share /= share.sum(axis=1, keepdims=True)
-    return (b[:, 0] * (share * SPREADS**2 / variance).sum(axis=1)).reshape(estimate.shape)
+    return np.asarray(share / share.sum(axis=1, keepdims=True))
 
 
 def log_evidence(square: Floats, cross: Floats) -> float:
