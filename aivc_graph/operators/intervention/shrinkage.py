@@ -31,45 +31,57 @@ def shrunken(estimate: Floats, error: Floats) -> Floats:
     Stephens 2017, doi:10.1093/biostatistics/kxw041 (adaptive shrinkage).
     """
     b, variance = estimate.reshape(-1, 1), error.reshape(-1, 1) ** 2 + SPREADS**2
-    share = _shares(_log_likelihood(b, variance), SPREADS == 0)
+    share = _shares(-0.5 * (np.log(variance) + b**2 / variance), SPREADS == 0)
     return (b[:, 0] * (share * SPREADS**2 / variance).sum(axis=1)).reshape(estimate.shape)
 
 
-def shrunken_together(
-    mean: Floats, mean_error: Floats, departure: Floats, departure_error: Floats
-) -> tuple[Floats, Floats]:
-    r"""Return posterior means of what components share (molecule,) and of their departures (component, molecule).
+def shrunken_together(estimate: Floats, error: Floats, in_common: Floats) -> Floats:
+    r"""Return posterior means of effects (component, molecule), a molecule's over components together.
 
-    A molecule that answers does so as a whole: it has one size of effect σ and one of how components differ τ, drawn
-    together, :math:`(\sigma, \tau) \sim \pi`, with the weights π fitted to all molecules; most have neither. So what
-    components share tells whether their differences are believed, and the other way round.
+    .. math:: b_g \sim N(\theta_g,\ \operatorname{diag}(s_{gj}^2) + c_g 1 1^\top), \qquad
+              \theta_g \sim \textstyle\sum_m \pi_m N(0, U_m)
+
+    with :math:`U_m` nothing, :math:`\sigma^2 1 1^\top + \tau^2 I` (components answer alike up to τ) or
+    :math:`\sigma^2 e_j e_j^\top` (one of them answers alone), for all sizes in `SPREADS`, and the weights π fitted to all
+    molecules: most do not answer at all, and one that does is believed wherever it tells of itself.
 
     Parameters
     ----------
-    mean, mean_error
-        Mean over components and its standard error (molecule,).
-    departure, departure_error
-        Departures from it and their standard errors (component, molecule). They sum to about nothing, so that of k
-        they speak as k − 1.
+    estimate, error
+        Estimates and their standard errors (component, molecule); an unknown one has a large error.
+    in_common
+        Variance of the error that all components of a molecule share (molecule,).
 
     References
     ----------
-    Stephens 2017, doi:10.1093/biostatistics/kxw041; Urbut et al. 2019, doi:10.1038/s41588-018-0268-8 (of several
-    conditions together).
+    Urbut et al. 2019, doi:10.1038/s41588-018-0268-8 (adaptive shrinkage of many conditions with canonical covariances).
     """
-    variance, around = mean_error[:, None] ** 2 + SPREADS**2, departure_error[..., None] ** 2 + SPREADS**2
-    free = (len(departure) - 1) / len(departure)
-    by_spread = free * _log_likelihood(departure[..., None], around).sum(axis=0)
-    both = _log_likelihood(mean[:, None], variance)[:, :, None] + by_spread[:, None]
-    share = _shares(both.reshape(len(mean), -1), np.arange(both[0].size) == 0).reshape(both.shape)
-    return (
-        mean * (share.sum(axis=2) * SPREADS**2 / variance).sum(axis=1),
-        departure * (share.sum(axis=1) * SPREADS**2 / around).sum(axis=-1),
-    )
+    alone, alike = _covariances(len(estimate))
+    total = in_common[:, None] + alike
+    sums, squares, certain, log_variance = np.zeros((4, len(in_common), len(alike)))
+    for b, s, own in zip(estimate, error, alone.T, strict=True):
+        variance = s[:, None] ** 2 + own
+        sums += b[:, None] / variance
+        squares += b[:, None] ** 2 / variance
+        certain += 1 / variance
+        log_variance += np.log(variance)
+    # The inverse of a diagonal and one more direction: Sherman & Morrison 1950, doi:10.1214/aoms/1177729893.
+    inside = 1 + total * certain
+    share = _shares(-0.5 * (log_variance + np.log(inside) + squares - total * sums**2 / inside), np.arange(len(alike)) == 0)
+    shared = (share * alike * sums / inside).sum(axis=1)
+    told = [
+        shared + (share * own * (b[:, None] - total * sums / inside) / (s[:, None] ** 2 + own)).sum(axis=1)
+        for b, s, own in zip(estimate, error, alone.T, strict=True)
+    ]
+    return np.stack(told)
 
 
-def _log_likelihood(value: Floats, variance: Floats) -> Floats:
-    return np.asarray(-0.5 * (np.log(variance) + value**2 / variance))
+def _covariances(components: int) -> tuple[Floats, Floats]:
+    """Return prior variances of each kind of effect: of components by themselves (kind, component), and in common (kind,)."""
+    in_common, by_itself = (part.ravel() ** 2 for part in np.meshgrid(SPREADS, SPREADS, indexing="ij"))
+    one = np.kron(SPREADS[1:, None] ** 2, np.eye(components))
+    alone = np.concatenate([np.repeat(by_itself[:, None], components, axis=1), one])
+    return alone, np.r_[in_common, np.zeros(len(one))]
 
 
 def _shares(log_likelihood: Floats, nothing: NDArray[np.bool_]) -> Floats:
