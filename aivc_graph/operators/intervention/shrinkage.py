@@ -67,7 +67,9 @@ def shrunken_together(estimate: Floats, error: Floats, in_common: Floats) -> Flo
         log_variance += np.log(variance)
     # The inverse of a diagonal and one more direction: Sherman & Morrison 1950, doi:10.1214/aoms/1177729893.
     inside = 1 + total * certain
-    share = _shares(-0.5 * (log_variance + np.log(inside) + squares - total * sums**2 / inside), np.arange(len(alike)) == 0)
+    share = _shares(
+        -0.5 * (log_variance + np.log(inside) + squares - total * sums**2 / inside), np.arange(len(alike)) == 0
+    )
     shared = (share * alike * sums / inside).sum(axis=1)
     told = [
         shared + (share * own * (b[:, None] - total * sums / inside) / (s[:, None] ** 2 + own)).sum(axis=1)
@@ -88,7 +90,7 @@ def _shares(log_likelihood: Floats, nothing: NDArray[np.bool_]) -> Floats:
     """Return how likely each kind of effect, one of which is `nothing` (kind,), is that of each row (row, kind)."""
     likelihood = np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True))
     before = np.where(nothing, FOR_NOTHING, 1.0)
-    weight = before / before.sum()
+    weight = np.where(nothing, 0.5, 0.5 / (len(nothing) - 1))
     for _ in range(STEPS):
         share = likelihood * weight
         share /= share.sum(axis=1, keepdims=True)
