@@ -115,8 +115,8 @@ class WhatIf:
             ``p_adjusted`` among the rows (Benjamini–Hochberg), ``shrunken`` (the same effect drawn towards none as far
             as donors do not support it: nearer to the truth on average, and what is drawn and evaluated),
             ``untreated``, ``treated``, ``n_units``, ``interval_over``, ``supported``, ``why`` not, and ``unit``. Out of
-            support there is no answer: effect and interval are NaN. A place is averaged over its nodes that had not been
-            treated when they were measured; where all had been, ``untreated`` is NaN too.
+            support there is no answer: effect and interval are NaN. A place is averaged over its nodes that had not
+            been treated when they were measured; where all had been, ``untreated`` is NaN too.
         """
         if what not in READOUTS:
             raise unknown_name(QueryError, "readout", "readout", what, READOUTS)

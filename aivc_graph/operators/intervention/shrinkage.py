@@ -42,8 +42,8 @@ def shrunken_together(estimate: Floats, error: Floats, in_common: Floats) -> Flo
               \theta_g \sim \textstyle\sum_m \pi_m N(0, U_m)
 
     with :math:`U_m` nothing, :math:`\sigma^2 1 1^\top + \tau^2 I` (components answer alike up to τ) or
-    :math:`\sigma^2 e_j e_j^\top` (one of them answers alone), for all sizes in `SPREADS`, and the weights π fitted to all
-    molecules: most do not answer at all, and one that does is believed wherever it tells of itself.
+    :math:`\sigma^2 e_j e_j^\top` (one of them answers alone), for all sizes in `SPREADS`, and the weights π fitted to
+    all molecules: most do not answer at all, and one that does is believed wherever it tells of itself.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def shrunken_together(estimate: Floats, error: Floats, in_common: Floats) -> Flo
 
 
 def _covariances(components: int) -> tuple[Floats, Floats]:
-    """Return prior variances of each kind of effect: of components by themselves (kind, component), and in common (kind,)."""
+    """Return prior variances of kinds of effects: of components by themselves (kind, component), in common (kind,)."""
     in_common, by_itself = (part.ravel() ** 2 for part in np.meshgrid(SPREADS, SPREADS, indexing="ij"))
     one = np.kron(SPREADS[1:, None] ** 2, np.eye(components))
     alone = np.concatenate([np.repeat(by_itself[:, None], components, axis=1), one])
