@@ -82,6 +82,18 @@ def test_what_donors_do_not_agree_on_is_nothing() -> None:
     assert (found_by(shaken).mean ** 2).mean() < 0.2 * (by_counting**2).mean()
 
 
+def test_departures_that_donors_do_not_agree_on_are_nothing() -> None:
+    rows, _ = study(4, 0.0)
+    shift = np.where(np.arange(MOLECULES) < 20, 1.0, 0.0) * (rows.component == 1)[:, None]
+    rows = replace(rows, y=rows.y + rows.x[:, :1] * shift)
+    whole = joint_effects(rows, DONORS, COMPONENTS)
+    without = [joint_effects(rows.take(rows.donor != d), DONORS, COMPONENTS) for d in range(DONORS)]
+    rng, given = np.random.default_rng(5), np.ones((DONORS, 2), bool)
+    odd = [replace(one, departure=one.departure + rng.normal(0, 0.5, one.departure.shape)) for one in without]
+    agreed, apart = (shrink(whole, some, given)[0].departure[0, 1, :20].mean() for some in (without, odd))
+    assert agreed > 0.4 > 0.1 > apart
+
+
 def test_donors_it_was_not_given_to_do_not_say_how_sure_an_effect_is() -> None:
     rows, _ = study(6, 1.0)
     given = np.ones((DONORS, 2), bool)
