@@ -34,7 +34,7 @@ def effect_columns(
     at the `level` of each gene, which then counts for n₀ donors more.
 
     A shrunken effect has no interval: it is nearer to the truth on average, but an interval about it that is as narrow
-    as the shrinkage says misses every second molecule that does change (``benchmarks/effect_intervals.py``).
+    as the shrinkage says misses one in five to one in two that do change (``benchmarks/effect_intervals.py``).
 
     Parameters
     ----------
