@@ -72,9 +72,9 @@ def part_of(model: TissueModel) -> AllocationPrediction:
     return next(one for one in model.parts_of("prediction") if isinstance(one, AllocationPrediction))
 
 
-def weighing(model: TissueModel, weight: float, apart: float = 1.0) -> TissueModel:
+def weighing(model: TissueModel, weight: float, said: float = 1.0) -> TissueModel:
     part_of(model).count_share.fill_(weight)
-    part_of(model).apart.fill_(apart)
+    part_of(model).said_share.fill_(said)
     return model
 
 
@@ -131,20 +131,53 @@ def test_the_capture_of_a_platform_is_found(graph: TissueGraph, model: TissueMod
     assert float(capture[~caught].mean() - capture[caught].mean()) == pytest.approx(np.log(CAPTURE), abs=0.15)
 
 
+def test_the_rule_it_begins_at_is_shares_of_area(graph: TissueGraph, model: TissueModel) -> None:
+    part, kept = part_of(model), (float(part_of(model).count_share), float(part_of(model).said_share))
+    allocation_fit.set_rule(part, [fold_of(graph, model)])
+    assert float(part.said_share) == 0.0
+    told, overlap = answers(model, graph)
+    spots = (graph["patch"].section_index == 2).numpy() & (overlap.sum(axis=1) > 0)
+    counts = to_scipy_csr(graph.counts("patch", "rna")).toarray()[spots]
+    weight, capture = float(part.count_share), part.log_capture.double().exp().numpy()
+    before = part.profile.double().numpy() / capture
+    rate = (before / before.sum() + weight * counts) / (1 + weight * counts.sum(axis=1, keepdims=True)) * capture
+    rate /= rate.sum(axis=1, keepdims=True)
+    below = overlap[spots].sum(axis=0) > 0
+    area = overlap[spots][:, below] / overlap[spots][:, below].sum(axis=0)
+    np.testing.assert_allclose(told[below], 1e4 * area.T @ rate, rtol=1e-5)
+    weighing(model, *kept)
+
+
+def test_the_weight_of_a_count_is_what_parents_differ_by() -> None:
+    rng = np.random.default_rng(0)
+    for concentration in (20.0, 200.0):
+        shares = rng.dirichlet(concentration * rng.dirichlet(np.full(40, 2.0)), 500)
+        counts = np.stack([rng.multinomial(300, one) for one in shares]).astype(float)
+        found = allocation_fit.weight_of_counts(torch.from_numpy(counts))
+        assert 1 / found == pytest.approx(concentration, rel=0.15)
+    assert allocation_fit.weight_of_counts(torch.ones(1, 5)) == 0.0
+
+
 @torch.no_grad()
-def test_it_departs_from_shares_of_area_where_the_state_tells_cells_apart_and_not_of_strangers(
-    graph: TissueGraph,
-) -> None:
+def test_it_departs_from_the_rule_where_the_state_tells_cells_apart_and_not_of_strangers(graph: TissueGraph) -> None:
     model = fitted(graph)  # types are known of cells whose counts are not
     part, rule = part_of(model), allocation_fit.weight_of_counts(graph.counts("patch", "rna").to_dense().double())
-    assert float(part.apart) > 0
-    assert rule > 0 and fitted(graph, ModelConfig(latent=3, rings=(4, 8))) is not model
+    assert float(part.said_share) > 0
     drawn = np.random.default_rng(0).permutation(int(graph["cell"].num_nodes))
     strangers, counts = copy.copy(graph), to_scipy_csr(graph.counts("cell", "rna"))
     strangers["gene", "observed_in", "cell"].adj_t = to_torch_csr(counts[drawn])
     part.count_share.fill_(rule)
     allocation_fit.set_departure(part, fitting_of(strangers, model, [fold_of(strangers, model)]))
-    assert float(part.apart) == 0.0
+    assert float(part.said_share) == 0.0
+
+
+def test_few_anchors_leave_the_rule_as_it_is(striped_section: Maker) -> None:
+    made = sections_of(striped_section)
+    for level in ("cell", "patch"):
+        made[2].shapes[level]["split"] = "test"
+    few = GRAPH.model_copy(update={"anchors": AnchorConfig(share=0.02)})
+    part = part_of(fitted(uncounted(build_graph(made, few)), ModelConfig(latent=3, rings=(4, 8))))
+    assert float(part.said_share) == 0.0 < float(part.count_share)
 
 
 def test_spots_over_counted_cells_say_nothing(graph: TissueGraph, model: TissueModel) -> None:

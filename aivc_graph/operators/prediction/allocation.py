@@ -61,7 +61,7 @@ class AllocationPrediction(AbstractPrediction):
     stages: ClassVar[Mapping[str, str]] = {ANSWERS: "fit"}
     log_capture: Tensor
     profile: Tensor
-    apart: Tensor
+    said_share: Tensor
     count_share: Tensor
     scatter: Tensor
 
@@ -70,7 +70,7 @@ class AllocationPrediction(AbstractPrediction):
         n = len(plan.of_child)
         self.hold("log_capture", torch.zeros(n))
         self.hold("profile", torch.full((n,), 1.0 / n))
-        self.hold("apart", torch.ones(()))
+        self.hold("said_share", torch.ones(()))
         self.hold("count_share", torch.zeros(()))
         self.hold("scatter", torch.full((n,), torch.inf))
 
@@ -88,6 +88,11 @@ class AllocationPrediction(AbstractPrediction):
     def target(self) -> tuple[str, str]:
         """The children's counts."""
         return (self.plan.child, self.plan.modality)
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """The molecules that both levels measured."""
+        return self.plan.of_child
 
     @property
     def relation(self) -> Relation:
@@ -109,7 +114,8 @@ class AllocationPrediction(AbstractPrediction):
         """Return the children of parents that share out their rate."""
         down = inputs["relation", *self.relation].down
         reached = (down @ self.serving(state, inputs)[:, None]).ravel() > 0
-        heard = self.count_share > 0 if fitted else torch.ones_like(reached)
+        # What is said and counts do not change is spoken too where it is known how far rates lie from it.
+        heard = not fitted or bool((self.count_share > 0) | self.scatter.isfinite().any())
         return reached & heard & (self._whole(inputs, self.plan.child, self.plan.of_child) > 0)
 
     def tell(self, told: Expected, state: State, inputs: Inputs, here: Tensor) -> Expected:
@@ -127,7 +133,7 @@ class AllocationPrediction(AbstractPrediction):
     def base(self, said: Tensor) -> Tensor:
         """Return what tells children apart (child, molecule) of what is `said` of them; rows keep their sums."""
         alike = said.sum(dim=1, keepdim=True) * self.profile
-        return alike + self.apart * (said - alike)
+        return alike + self.said_share * (said - alike)
 
     def factor(self, base: Tensor, inputs: Inputs) -> Tensor:
         """Return what the children of each parent are scaled by (parent, molecule), in doubles."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,17 +12,17 @@ from torch import Tensor
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.operators.gate import opening_of
 from aivc_graph.operators.part import Fitting
-from aivc_graph.operators.prediction.scatter import scatter_of
-from aivc_graph.operators.state import Expected, Fold, Hidden, State
+from aivc_graph.operators.prediction.scatter import Judged, judge, set_scatter
+from aivc_graph.operators.state import Fold
 
 if TYPE_CHECKING:
     from aivc_graph.operators.prediction.allocation import AllocationPrediction
 
 # How far children are told apart as said, and the weight of a count, in that by which parents differ.
-APART, WEIGHTS = (0.0, 0.5, 1.0), (0.0, 0.1, 0.3, 1.0, 3.0)
+SAID, WEIGHTS = (0.0, 0.5, 1.0), (0.0, 0.1, 0.3, 1.0, 3.0)
 # The rule: shares of area. With no weight and all that is said, nothing changes of it.
 RULE = (0.0, 1.0)
-WAYS = [way for way in product(APART, WEIGHTS) if way[1] > 0 or way[0] == 1]
+WAYS = [way for way in product(SAID, WEIGHTS) if way[1] > 0 or way[0] == 1]
 # A molecule of fewer counts takes nearly the common capture.
 FEW_COUNTS = 10.0
 
@@ -48,14 +48,14 @@ def set_rule(part: AllocationPrediction, folds: list[Fold]) -> None:
         few = FEW_COUNTS / min(beneath.sum(), above.sum())
         capture = np.log(beneath / beneath.sum() + few) - np.log(above / above.sum() + few)
         part.log_capture.copy_(torch.from_numpy(capture).float())
-    part.apart.fill_(RULE[0])
+    part.said_share.fill_(RULE[0])
     part.count_share.fill_(weight_of_counts(torch.cat(counted)))
 
 
 def weight_of_counts(counts: Tensor) -> float:
     r"""Return what one count says of the rates of a parent, against all that others say, from `counts` of parents.
 
-    1/K of a Dirichlet of concentration K, by moments: with shares :math:`s_p` of :math:`Y_p` counts around their mean m,
+    1/K of a Dirichlet of concentration K, by moments: with shares :math:`s_p` of :math:`Y_p` counts and their mean m,
 
     .. math:: \overline{\sum_g (s_{pg} - m_g)^2} = \sum_g m_g (1 - m_g)\; \overline{\rho + (1 - \rho) / Y_p},
               \qquad \rho = 1 / (1 + K)
@@ -76,18 +76,6 @@ def weight_of_counts(counts: Tensor) -> float:
     return rho / (1 - rho)
 
 
-class Judged(NamedTuple):
-    """Held-out children beneath parents that share out: their regions, their counts, and what was said of them."""
-
-    place: Tensor
-    rows: Tensor
-    counts: Tensor
-    told: Expected
-    state: State
-    here: Tensor
-    fold: Fold
-
-
 def set_departure(part: AllocationPrediction, fitting: Fitting) -> None:
     """Depart from the rule as far as children whose counts are hidden become likelier by it, then set their scatter.
 
@@ -97,7 +85,7 @@ def set_departure(part: AllocationPrediction, fitting: Fitting) -> None:
     rule = float(part.count_share)
     if rule == 0:
         return
-    judged = [_judged(part, fitting, fold) for fold in fitting.held_out]
+    judged = [judge(part, fitting, fold) for fold in fitting.held_out]
     place = np.unique(torch.cat([one.place for one in judged]).cpu().numpy(), return_inverse=True)[1]
     if len(place):
         likely = torch.cat([_likelihoods(part, one, rule) for one in judged]).double().cpu().numpy()
@@ -105,31 +93,12 @@ def set_departure(part: AllocationPrediction, fitting: Fitting) -> None:
         by_place = np.stack([np.bincount(place, one) for one in gains.T])
         best = int(by_place.sum(axis=1).argmax())
         _go(part, WAYS[best] if opening_of(by_place[best]) > 0 else RULE, rule)
-        rates = [one.counts.sum(dim=1, keepdim=True) * _shares(part, one) for one in judged]
-        part.scatter.copy_(scatter_of(torch.cat(rates), torch.cat([one.counts for one in judged]), place))
+        set_scatter(part, judged)
 
 
 def _go(part: AllocationPrediction, way: tuple[float, float], rule: float) -> None:
-    part.apart.fill_(way[0])
+    part.said_share.fill_(way[0])
     part.count_share.fill_(way[1] * rule)
-
-
-def _judged(part: AllocationPrediction, fitting: Fitting, fold: Fold) -> Judged:
-    (child, modality), inputs = part.target, fold.inputs
-    data = inputs.measured(child, modality)
-    state = fitting.model(inputs, Hidden(nodes={part.target: torch.ones_like(data.mask)}))
-    told = fitting.model.expected(state, inputs, child, modality, without=part)
-    here = part.speaks(state, inputs, fitted=False)
-    rows = torch.nonzero(here & (fold.rows[child] * data.mask > 0)).ravel()
-    counts = data.counts.to_dense()[rows][:, list(part.plan.of_child)]
-    return Judged(inputs.place[child][rows], rows, counts, told, state, here, fold)
-
-
-def _shares(part: AllocationPrediction, judged: Judged) -> Tensor:
-    """Return the shares that are told of the children judged (child, molecule)."""
-    told = part.tell(judged.told, judged.state, judged.fold.inputs, judged.here)
-    shares = told.shares[judged.rows][:, list(part.plan.of_child)]
-    return shares / shares.sum(dim=1, keepdim=True).clamp_min(1e-12)
 
 
 def _likelihoods(part: AllocationPrediction, judged: Judged, rule: float) -> Tensor:
@@ -137,5 +106,5 @@ def _likelihoods(part: AllocationPrediction, judged: Judged, rule: float) -> Ten
     found = []
     for way in WAYS:
         _go(part, way, rule)
-        found.append((judged.counts * torch.log(_shares(part, judged) + 1e-12)).sum(dim=1))
+        found.append((judged.counts * torch.log(judged.shares(part) + 1e-12)).sum(dim=1))
     return torch.stack(found, dim=1)
