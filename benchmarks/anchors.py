@@ -3,12 +3,12 @@
 Xenium cells and Visium spots of neighbouring sections of one tumour (Janesick et al. 2023,
 doi:10.1038/s41467-023-43458-x), in blocks held out of training, and eight simulated donors, two of them held out,
 whose places are exact. Spots are told from the cells beneath, cells from the spot above, and what spots are made of
-from their own counts; anchors are thinned to a share, or all cells are moved against the spots. Types of the tumour's cells are
-told by a reference of other patients. The standard error of places is left unstated, so that counts tell it, or taken
-as none (`σ 0`), or as it is (`σ true`: of the move, and 50 µm that the two sections of the tumour differ by); or cells
-belong to spots within the 100 µm that are configured for the tumour. Beside it the hard nearest join, where a cell
-belongs to the spot nearest to it. Intervals of what is told: how often they hold, and their mean width. Models are in
-closed form, but for those that say how many epochs they were trained, with the three terms across levels or without.
+from their own counts; anchors are thinned to a share, or all cells are moved against the spots. Types of the tumour's
+cells are told by a reference of other patients. The standard error of places is left unstated, so that counts tell it,
+or taken as none (`σ 0`), or as it is (`σ true`: of the move, and 50 µm that the two sections of the tumour differ by);
+or cells belong to spots within the 100 µm that are configured for the tumour. Beside it the hard nearest join, where a
+cell belongs to the spot nearest to it. Intervals of what is told: how often they hold, and their mean width. Models are
+in closed form, but for those that say how many epochs they were trained, with the three terms across levels or without.
 
     python benchmarks/anchors.py --out benchmarks/results/anchors.json
 """

@@ -16,11 +16,11 @@ from aivc_graph.operators.part import AFTER_TRAINING, BEFORE_TRAINING
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from tests.fitting import fit_stages, fitting_of, fold_of, model_of
 
-N, GENES = 600, 30
+N, GENES = 900, 30
 EDGES = {"cell": {"kind": "knn", "k": 8}, "patch": {"kind": "knn", "k": 6}}
 ANCHORS: dict[str, dict[str, float]] = {
     "exact": {},
-    "few": {"share": 0.1},
+    "few": {"share": 0.05},
     "blurred": {"sigma_um": 40.0},
     "vague": {"sigma_um": 120.0},
     "moved": {"sigma_um": 40.0, "shift_um": 60.0},

@@ -93,6 +93,9 @@ def set_departure(part: AllocationPrediction, fitting: Fitting) -> None:
         by_place = np.stack([np.bincount(place, one) for one in gains.T])
         best = int(by_place.sum(axis=1).argmax())
         _go(part, WAYS[best] if opening_of(by_place[best]) > 0 else RULE, rule)
+        if part.said_share == 0 and fitting.held_out is not fitting.training:
+            # Where nothing that training children taught is said of them, they tell the scatter as well as others.
+            judged += [judge(part, fitting, fold) for fold in fitting.training]
         set_scatter(part, judged)
 
 
