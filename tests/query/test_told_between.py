@@ -31,6 +31,8 @@ ANCHORS: dict[str, dict[str, float]] = {
 def told(striped_section: Callable[..., Any]) -> dict[str, Any]:
     """Return what is told of the cells of a section none of which was counted, by what is known of anchors."""
     made = [striped_section(f"s{i}", n=N, seed=i, levels=("cell", "patch"), donor=f"d{i}") for i in range(3)]
+    for section in made:
+        section.shapes["patch"]["radius"] = 9.0  # so that few cells are anchors
     for level in ("cell", "patch"):
         made[2].shapes[level]["split"] = "test"
     return {name: answer(made, AnchorConfig(**said)) for name, said in ANCHORS.items()}
@@ -64,13 +66,13 @@ def coverage_and_width(answer: Any) -> tuple[float, float]:
 
 @pytest.mark.parametrize("name", ANCHORS)
 def test_intervals_hold_true_rates(told: dict[str, Any], name: str) -> None:
-    assert coverage_and_width(told[name])[0] > 0.9
+    assert coverage_and_width(told[name])[0] > 0.93
 
 
 def test_intervals_widen_as_less_is_known_of_anchors(told: dict[str, Any]) -> None:
     width = {name: coverage_and_width(answer)[1] for name, answer in told.items()}
-    assert width["exact"] < width["few"]
-    assert width["blurred"] < min(width["vague"], width["moved"])
+    assert 1.5 * width["exact"] < width["few"]
+    assert width["exact"] < width["blurred"] < min(width["vague"], width["moved"])
 
 
 def test_cells_that_were_counted_or_lie_beneath_no_spot_have_none(told: dict[str, Any]) -> None:
