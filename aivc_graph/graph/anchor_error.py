@@ -34,7 +34,7 @@ def told_sigmas(sections: list[Any], config: AnchorConfig, cells: Nodes, spots: 
     """
     found = stated.copy()
     for one in np.flatnonzero(np.isnan(stated)):
-        mine = [_training(nodes, one) for nodes in (cells, spots)]
+        mine = [_training(nodes, int(one)) for nodes in (cells, spots)]
         if all(len(nodes) for nodes in mine):
             name = str(metadata_of(sections[one])["section"])
             under = replace(mine[0], pos_um=mine[0].pos_um + config.shift(name))

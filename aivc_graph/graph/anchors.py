@@ -38,8 +38,8 @@ class AnchorConfig(Settings):
     sigma_um
         Standard error [µm], along each axis, of where cells lie beneath spots: a cell then belongs to a spot by the
         probability that it lies there. By default what the registration of one on the other left over; where neither
-        was registered and cells reach no spot from beyond its edge, what the counts of either tell, by which 0 is left
-        only for what tells them surely better (`aivc_graph.graph.anchor_error`).
+        was registered, and no `patch_reach_um` says how far places differ, what the counts of training nodes tell: 0
+        unless they surely gain by more.
     seed
         Of what is drawn.
     """
