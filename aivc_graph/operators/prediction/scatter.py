@@ -77,8 +77,10 @@ class Judged:
 
     def shares(self, part: Any) -> Tensor:
         """Return what the part tells of their shares of the molecules it has columns of (node, molecule)."""
-        told = part.tell(self.told, self.state, self.inputs, self.here).shares[self.rows][:, list(part.columns)]
-        return told / told.sum(dim=1, keepdim=True).clamp_min(1e-12)
+        columns = list(part.columns)
+        told = part.tell(self.told, self.state, self.inputs, self.here).shares[self.rows][:, columns]
+        # Not of their own sum: that a look tells means of logarithms, which lie below rates, is an error of it too.
+        return told / self.told.shares[self.rows][:, columns].sum(dim=1, keepdim=True).clamp_min(1e-12)
 
 
 def judge(part: Any, fitting: Fitting, fold: Fold) -> Judged:
