@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from aivc_graph import names
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.within import overlap_with_discs
 from aivc_graph.tissue.section import metadata_of
 
@@ -67,7 +68,7 @@ def likely_sigma(section: Any, cells: Nodes, spots: Nodes) -> float:
     if any(one is None for one in tables):
         return 0.0
     genes = tables[0].var_names.intersection(tables[1].var_names)
-    spots = spots.take(np.unique(np.linspace(0, len(spots) - 1, min(len(spots), MOST_SPOTS)).astype(np.int64)))
+    spots = spots.take(evenly(len(spots), MOST_SPOTS))
     if len(genes) < LEAST_GENES:
         return 0.0
     beneath, above = (_counts(one, nodes, genes) for one, nodes in zip(tables, (cells, spots), strict=True))
