@@ -84,15 +84,17 @@ class Study:
         """Return by name what is done to anchors, as the configuration says it; what tells most comes first."""
         exact = ["graph.patch_reach_um=0"] if self.reach else []
         true, none = np.hypot(self.between_um, 100 / np.sqrt(2)), "graph.anchors.sigma_um=0"
-        found: dict[str, list[str]] = {"untouched": []}
-        for share, shift in ((0.05, 100.0), (0.2, 50.0), (0.5, 25.0)):
-            moved = [*exact, f"graph.anchors.shift_um={shift}"]
-            found[f"{share:.0%} of anchors"] = [f"graph.anchors.share={share}"]
-            found |= {f"moved {shift:g} µm": moved, f"moved {shift:g} µm, σ 0": [*moved, none]}
-        found["untouched, σ 0"] = [*exact, none]
-        found["moved 100 µm, σ true"] = [*exact, "graph.anchors.shift_um=100", f"graph.anchors.sigma_um={true:.1f}"]
         terms = [f"training.objective.{term}=0.1" for term in ("down_up", "up_down", "anchors")]
-        return found | {"5 epochs": ["training.epochs=5"], "5 epochs, terms": ["training.epochs=5", *terms]}
+
+        def curves(share: float, shift: float) -> dict[str, list[str]]:
+            moved = [*exact, f"graph.anchors.shift_um={shift}"]
+            found = {f"{share:.0%} of anchors": [f"graph.anchors.share={share}"]}
+            return found | {f"moved {shift:g} µm": moved, f"moved {shift:g} µm, σ 0": [*moved, none]}
+
+        trained = {"5 epochs": ["training.epochs=5"], "5 epochs, terms": ["training.epochs=5", *terms]}
+        found = curves(0.05, 100.0) | {"untouched": []} | trained | curves(0.2, 50.0) | curves(0.5, 25.0)
+        found["moved 100 µm, σ true"] = [*exact, "graph.anchors.shift_um=100", f"graph.anchors.sigma_um={true:.1f}"]
+        return found | {"untouched, σ 0": [*exact, none]}
 
     def scores(self, over: list[str]) -> dict[str, Any]:
         """Return by question and predictor what the test side of a model fitted with changed anchors comes to."""
