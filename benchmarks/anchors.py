@@ -4,7 +4,7 @@ Xenium cells and Visium spots of neighbouring sections of one tumour (Janesick e
 doi:10.1038/s41467-023-43458-x), in blocks held out of training, and eight simulated donors, two of them held out,
 whose places are exact. Spots are told from the cells beneath, cells from the spot above, and what spots are made of
 from their own counts; anchors are thinned to a share, or all cells are moved against the spots. Types of the tumour's
-cells are told by a reference of other patients. The standard error of places is left unstated, so that counts tell it,
+cells are told by markers. The standard error of places is left unstated, so that counts tell it,
 or taken as none (`σ 0`), or as it is (`σ true`: of the move, and 50 µm that the two sections of the tumour differ by);
 or cells belong to spots within the 100 µm that are configured for the tumour. Beside it the hard nearest join, where a
 cell belongs to the spot nearest to it. Intervals of what is told: how often they hold, and their mean width. Models are
@@ -17,16 +17,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import anndata as ad
 import numpy as np
 import torch
 from composition import CONFIG
+from deconvolution import label_by_markers
 from result_file import write_result
 from scipy import sparse, special, stats
 from scipy.spatial import cKDTree
@@ -48,7 +47,6 @@ from aivc_graph.training.fit import fit
 # Standard error [µm] of places that the two sections differ by, untouched.
 BETWEEN_SECTIONS_UM = 50.0
 BLOCK_UM, BOOTSTRAPS = 400.0, 500
-REFERENCE, LEAST_COUNTS = "scrna-breast-wu/wu_CID4465.h5ad", 10
 JOIN = "nearest join"
 CELL, SPOT = ("cell", "rna"), ("patch", "rna")
 
@@ -119,28 +117,10 @@ def tumour(_: Path) -> Study:
     """Return the tumour, its cells labelled by a reference."""
     config = load_config(CONFIG)
     section = read_section(config.task.sections[0])
-    label_cells(section)
+    label_by_markers(section)
     hold_out([section], config.task)
     untouched = build_graph([section], config.graph)
     return Study(CONFIG, [section], untouched, BETWEEN_SECTIONS_UM, reach=True)
-
-
-def label_cells(section: Any) -> None:
-    """Label each cell of ten counts or more by its most likely type."""
-    reference = ad.read_h5ad(Path(os.environ.get("AIVC_DATA", "../shared/data")) / REFERENCE)
-    kinds = reference.obs["celltype_major"].astype(str).to_numpy()
-    table = section.tables["cell_rna"]
-    genes = table.var_names.intersection(reference.var_names)
-    counts, known = (sparse.csr_matrix(part[:, genes].X) for part in (table, reference))
-    types = np.unique(kinds)
-    profiles = np.stack([np.asarray(known[kinds == kind].sum(axis=0)).ravel() + 0.5 for kind in types])
-    profiles /= profiles.sum(axis=1, keepdims=True)
-    best = types[np.asarray(counts @ np.log(profiles).T).argmax(axis=1)].astype(object)
-    best[np.asarray(counts.sum(axis=1)).ravel() < LEAST_COUNTS] = None
-    rows = section.shapes["cell"].index.get_indexer(table.obs["barcode"])
-    label = np.full(len(section.shapes["cell"]), None, dtype=object)
-    label[rows] = best
-    section.shapes["cell"]["label"] = label
 
 
 def simulated(folder: Path) -> Study:
