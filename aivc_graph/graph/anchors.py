@@ -37,8 +37,9 @@ class AnchorConfig(Settings):
         does.
     sigma_um
         Standard error [µm], along each axis, of where cells lie beneath spots: a cell then belongs to a spot by the
-        probability that it lies there. By default what the registration of one on the other left over; 0 where neither
-        was registered.
+        probability that it lies there. By default what the registration of one on the other left over; where neither
+        was registered, and no `patch_reach_um` says how far places differ, what the counts of training nodes tell: 0
+        unless they surely gain by more.
     seed
         Of what is drawn.
     """
@@ -48,16 +49,17 @@ class AnchorConfig(Settings):
     sigma_um: float | None = Field(None, ge=0)
     seed: int = Field(0, ge=0)
 
-    def sigmas(self, sections: pd.DataFrame) -> NDArray[np.float64]:
-        """Return the standard error of the place of cells beneath spots, by section (section,) [µm].
+    def sigmas(self, sections: pd.DataFrame, reach_um: float = 0.0) -> NDArray[np.float64]:
+        """Return the standard error of the place of cells beneath spots, by section (section,) [µm]; NaN if unstated.
 
-        A residual is a distance in the plane, which has two axes.
+        A residual is a distance in the plane, which has two axes. A reach says how far places differ, in another way.
         """
         if self.sigma_um is not None:
             return np.full(len(sections), self.sigma_um)
         left = [f"residual_um_{level}" for level in (names.CELL, names.PATCH)]
-        found = sections.reindex(columns=left).astype(float).fillna(0.0).to_numpy()
-        return np.sqrt((found**2).sum(axis=1) / 2)
+        found = sections.reindex(columns=left).astype(float)
+        unstated = found.isna().all(axis=1) if reach_um == 0 else False
+        return np.where(unstated, np.nan, np.sqrt((found.fillna(0.0) ** 2).sum(axis=1) / 2))
 
     def beneath(self, cells: Nodes, spots: Nodes, section: str, reach_um: float, sigma_um: float) -> sparse.csr_matrix:
         """Return the membership (spot, cell) of one section's nodes of one side of the split.
@@ -66,12 +68,15 @@ class AnchorConfig(Settings):
         """
         places = cells.pos_um + self.shift(section)
         membership = overlap_with_discs(places, cells.size_um, spots.pos_um, spots.size_um, reach_um, sigma_um)
-        if self.share == 1 or spots.split[0] == names.SPLITS.index(names.TEST):
-            return membership
-        drawn = self._drawn(section).permutation(len(spots)) < np.ceil(self.share * len(spots))
-        kept = sparse.diags(drawn.astype(np.float32)) @ membership
+        kept = sparse.diags(self.kept(spots, section).astype(np.float32)) @ membership
         kept.eliminate_zeros()
         return kept.tocsr()
+
+    def kept(self, spots: Nodes, section: str) -> NDArray[np.bool_]:
+        """Return which spots of one section and side keep the cells beneath them (spot,)."""
+        if self.share == 1 or spots.split[0] == names.SPLITS.index(names.TEST):
+            return np.ones(len(spots), bool)
+        return self._drawn(section).permutation(len(spots)) < np.ceil(self.share * len(spots))
 
     def shift(self, section: str) -> NDArray[np.float64]:
         """Return what the cells of a section are moved by against its spots (2,) [µm]."""
@@ -81,9 +86,9 @@ class AnchorConfig(Settings):
     def _drawn(self, section: str) -> np.random.Generator:
         return np.random.default_rng([self.seed, zlib.crc32(section.encode())])
 
-    def note(self, sections: pd.DataFrame, anchored: NDArray[np.bool_]) -> pd.DataFrame:
-        """Return the annotation of sections with what was done to their anchors, where anything was."""
-        sigma = np.where(anchored, self.sigmas(sections), 0.0)
+    def note(self, sections: pd.DataFrame, sigma: NDArray[np.float64], anchored: NDArray[np.bool_]) -> pd.DataFrame:
+        """Return the annotation of sections with what was done to their anchors, of error `sigma`, if anything was."""
+        sigma = np.where(anchored, sigma, 0.0)
         done: dict[str, Any] = {SIGMA: sigma, SHARE: self.share, SHIFT: self.shift_um}
         usual = {SIGMA: not sigma.any(), SHARE: self.share == 1, SHIFT: self.shift_um == 0}
         return sections.assign(**{key: value for key, value in done.items() if anchored.any() and not usual[key]})

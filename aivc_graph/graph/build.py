@@ -16,6 +16,7 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import GraphError
+from aivc_graph.graph.anchor_error import told_sigmas
 from aivc_graph.graph.anchors import AnchorConfig, anchors_told
 from aivc_graph.graph.edges.rule import edge_rule
 from aivc_graph.graph.interventions import add_interventions
@@ -165,7 +166,7 @@ def lay_graph(sections: list[Any], config: GraphConfig) -> TissueGraph:
         if len(nodes):
             _add_nodes(graph, level, nodes)
             _add_lateral(graph, level, nodes, config.edges.get(level))
-    _add_within(graph, cells, patches, config)
+    _add_within(graph, sections, cells, patches, config)
     return graph
 
 
@@ -292,7 +293,7 @@ def _add_lateral(graph: TissueGraph, level: str, nodes: Nodes, options: dict[str
     relation.distance_um = torch.from_numpy(distance[order].astype(np.float32))
 
 
-def _add_within(graph: TissueGraph, cells: Nodes, patches: Nodes, config: GraphConfig) -> None:
+def _add_within(graph: TissueGraph, given: list[Any], cells: Nodes, patches: Nodes, config: GraphConfig) -> None:
     n_sections = graph[names.SECTION].num_nodes
     loose = ~cells.placed
     if loose.any():
@@ -303,7 +304,7 @@ def _add_within(graph: TissueGraph, cells: Nodes, patches: Nodes, config: GraphC
         return
     regions = graph[names.REGION]
     if not loose.all():
-        adj = _cells_in_patches(graph, cells, patches, config)
+        adj = _cells_in_patches(graph, given, cells, patches, config)
         graph[names.CELL, names.WITHIN, names.PATCH].adj_t = to_torch_csr(adj)
         if ((np.diff(adj.tocsc().indptr) == 0) & ~loose).any():
             graph[names.CELL, names.WITHIN, names.REGION].adj_t = to_torch_csr(
@@ -314,11 +315,15 @@ def _add_within(graph: TissueGraph, cells: Nodes, patches: Nodes, config: GraphC
     graph[names.REGION, names.WITHIN, names.SECTION].adj_t = to_torch_csr(_membership(section, n_sections))
 
 
-def _cells_in_patches(graph: TissueGraph, cells: Nodes, patches: Nodes, config: GraphConfig) -> sparse.csr_matrix:
+def _cells_in_patches(
+    graph: TissueGraph, given: list[Any], cells: Nodes, patches: Nodes, config: GraphConfig
+) -> sparse.csr_matrix:
     blocks = sparse.coo_matrix((len(patches), len(cells)), dtype=np.float32)
     rows, columns, shares = [blocks.row], [blocks.col], [blocks.data]
     sections = graph.obs(names.SECTION)
-    sigma, anchored = config.anchors.sigmas(sections), np.zeros(len(sections), bool)
+    stated = config.anchors.sigmas(sections, config.patch_reach_um)
+    sigma = told_sigmas(given, config.anchors, cells, patches, stated)
+    anchored = np.zeros(len(sections), bool)
     for group in np.intersect1d(cells.group, patches.group):
         c, p = np.flatnonzero(cells.group == group), np.flatnonzero(patches.group == group)
         if patches.is_window[p].all():
@@ -334,7 +339,7 @@ def _cells_in_patches(graph: TissueGraph, cells: Nodes, patches: Nodes, config: 
         rows.append(p[local.row])
         columns.append(c[local.col])
         shares.append(local.data)
-    graph[names.SECTION].obs = config.anchors.note(sections, anchored)
+    graph[names.SECTION].obs = config.anchors.note(sections, sigma, anchored)
     data = (np.concatenate(shares), (np.concatenate(rows), np.concatenate(columns)))
     return sparse.csr_matrix(data, shape=(len(patches), len(cells)))
 

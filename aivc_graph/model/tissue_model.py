@@ -185,6 +185,14 @@ class TissueModel(nn.Module):
                 told = part.tell(told, state, inputs, here)
         return told
 
+    def spoken_of(self, state: State, inputs: Inputs, level: str, modality: str) -> Tensor:
+        """Return the nodes of `level` that any prediction tells of from what else was seen, boolean (node,)."""
+        spoken = torch.zeros_like(state.counted[level], dtype=torch.bool)
+        for part in self.parts_of("prediction"):
+            if part.target == (level, modality):
+                spoken = spoken | part.speaks(state, inputs)
+        return spoken
+
 
 def _drawn(mean: Tensor, precision: Tensor, generator: torch.Generator) -> Tensor:
     """Return a draw of what measurements tell of each node (node, latent); the mean, nothing, where there are none."""

@@ -36,6 +36,10 @@ class SparseOperator:
                 return self @ x
         return _Product.apply(self.forward_csr, self.backward_csr, x.float())
 
+    def exactly(self, x: Tensor) -> Tensor:
+        """Return the product with `x` (source, feature) in double precision, through which nothing learns."""
+        return torch.sparse.mm(self.forward_csr.double(), x.detach().double())
+
     def to(self, device: torch.device | str) -> SparseOperator:
         """Return the operator on another device."""
         return SparseOperator(self.forward_csr.to(device), self.backward_csr.to(device))

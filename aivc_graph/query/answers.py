@@ -20,7 +20,7 @@ from aivc_graph.graph.terms import depth_of, raw_values
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import EXPRESSION
-from aivc_graph.query.panel_intervals import factor_between
+from aivc_graph.query.panel_intervals import factor_between, told_between
 from aivc_graph.query.states import run_windows
 
 if TYPE_CHECKING:
@@ -106,22 +106,26 @@ def expression_table(
 ) -> Any:
     """Return expected expression a node (AnnData) or, where `niche` is given, a niche and gene (table).
 
-    A node of which nothing is known, neither by itself nor by others around it, has no expectation: NaN. Of genes that
-    its section did not measure ``layers["lower"]`` and ``["upper"]`` hold the 95 % interval; see `factor_between`.
+    A node of which nothing is known, neither by itself nor by others around, above or beneath it, has no expectation:
+    NaN. Of genes that its section did not measure, and of nodes not counted that were told by those beneath or above
+    them, ``layers["lower"]`` and ``["upper"]`` hold the 95 % interval; see `factor_between`, `told_between`.
     """
     panel = list(model.plan.panels[level][modality])
     columns = [panel.index(g) for g in genes]
     expected = np.zeros((graph[level].num_nodes, len(genes)), np.float32)
-    factor = np.full_like(expected, np.nan)
+    factors = np.full((2, *expected.shape), np.nan, np.float32)
     for inputs, state, core, rows in run_windows(model, graph, question=EXPRESSION):
         with torch.no_grad():
             shares = model.expression(state, inputs, level, modality)
-            shares = shares.where(state.known[level][:, None] > 0, torch.nan)[core[level]]
+            known = (state.known[level] > 0) | model.spoken_of(state, inputs, level, modality)
+            shares = shares.where(known[:, None], torch.nan)[core[level]]
         here = rows[level][core[level]].numpy()
         expected[here] = shares[:, columns].numpy()
+        factors[:, here] = told_between(model, state, inputs, level, modality)[:, core[level].numpy()][:, :, columns]
         around = factor_between(model.part("measurement", level, modality), inputs.measured(level, modality), graph)
         if around is not None:
-            factor[here] = around[core[level].numpy()][:, columns]
+            own = around[core[level].numpy()][:, columns]
+            factors[:, here] = np.where(np.isnan(own), factors[:, here], [1 / own, own])
     per, unit = (PER, f"counts per {PER:,.0f}") if modality in names.MOLECULE_OF else (1.0, INTENSITIES)
     expected *= per
     measured = _measured(graph, level, columns, modality)
@@ -134,8 +138,8 @@ def expression_table(
         var=pd.DataFrame({"measured": np.isfinite(measured).any(axis=0)}, index=genes),
         layers={"measured": measured},
     )
-    if np.isfinite(factor).any():
-        answer.layers["lower"], answer.layers["upper"] = expected / factor, expected * factor
+    if np.isfinite(factors).any():
+        answer.layers["lower"], answer.layers["upper"] = expected * factors
     answer.obsm["spatial"] = graph[level].pos.numpy()
     of = " of the measured panel" if modality in names.MOLECULE_OF else ""
     answer.uns["units"] = {"X": f"expected {unit}{of}", "spatial": "µm"}

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from scipy import sparse
 
+from aivc_graph.graph.anchors import AnchorConfig
+from aivc_graph.graph.build import GraphConfig, build_graph
+from aivc_graph.model.settings import ModelConfig
 from aivc_graph.operators.composition.anchors import Anchors
 from aivc_graph.operators.composition.composition import CompositionProject
 from aivc_graph.operators.composition.composition_fit import (
@@ -14,8 +20,10 @@ from aivc_graph.operators.composition.composition_fit import (
     divergence,
     efficiency,
     fit_calibration,
+    fit_composition,
     fit_profiles,
 )
+from tests.fitting import fitting_of, fold_of, model_of
 from tests.operators.parts import composition
 
 TYPES, GENES, CELLS, SECTIONS, PATCHES = 3, 20, 8, 4, 60
@@ -95,3 +103,24 @@ def test_what_is_fitted_never_sees_the_group_left_out() -> None:
 def test_divergence_of_known_pairs(a: tuple[float, float], b: tuple[float, float], bits: float) -> None:
     found = divergence(torch.tensor([a], dtype=torch.float64), torch.tensor([b], dtype=torch.float64))
     assert float(found[0]) == pytest.approx(bits, abs=1e-9)
+
+
+@pytest.mark.parametrize("share", [0.01, 1.0])
+def test_few_anchors_leave_least_squares_on_the_profiles_of_types(
+    striped_section: Callable[..., Any], share: float
+) -> None:
+    section = striped_section("s", n=400, levels=("cell", "patch"))
+    config = GraphConfig(edges={"cell": {"kind": "knn", "k": 6}}, anchors=AnchorConfig(share=share))
+    graph = build_graph([section], config)
+    model = model_of(graph, ModelConfig(latent=3, rings=(4, 8)))
+    operator = model.part("composition", "cell", "patch")
+    fit_composition(operator, fitting_of(graph, model, [fold_of(graph, model)]))
+    told = operator(graph.counts("patch", "rna").to_dense())
+    true = graph.obs("patch")["label"].astype(str).to_numpy()
+    assert (np.array(operator.plan.types)[told.argmax(dim=1).numpy()] == true).mean() > 0.9
+    if share < 1:
+        assert not float(operator.calibration_share) and not float(operator.efficiency_share)
+
+
+def test_no_anchor_says_nothing_of_the_platform() -> None:
+    np.testing.assert_array_equal(efficiency(np.zeros((0, 4)), np.zeros((0, 4))), np.zeros(4))

@@ -62,14 +62,12 @@ class Anchors:
         return (self.cell_sums[keep].sum(axis=0) + everyone) / (number + 1.0)
 
 
-def gather_anchors(pieces: Iterable[Window], plan: CompositionPlan) -> Anchors | None:
-    """Return the anchors of all windows; ``None`` where fewer than ten patches have labelled cells beneath them."""
+def gather_anchors(pieces: Iterable[Window], plan: CompositionPlan) -> Anchors:
+    """Return the anchors of all windows."""
     parts = [_of_window(piece, plan) for piece in pieces]
     counts, pooled, measured, section, near, sums, numbers = zip(*parts, strict=True)
     group = np.concatenate(section)
     found = np.concatenate(measured)
-    if (found.sum(axis=1) > 0).sum() < 10:
-        return None
     if len(np.unique(group)) == 1:
         group = np.arange(len(group)) * STRETCHES // len(group)
     return Anchors(

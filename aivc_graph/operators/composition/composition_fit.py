@@ -28,7 +28,7 @@ CORRECTING: dict[str, tuple[float, ...]] = {
     "calibration_share": (0.0, 0.25, 0.5, 0.75, 1.0),
     "neighbour_share": (0.0, 0.1, 0.2, 0.35, 0.5),
 }
-MOST_FOLDS = 5
+LEAST_ANCHORS, MOST_FOLDS = 10, 5
 WINDOW_NODES = 400_000
 # A correction has to earn at least this share of the error, or it stays shut.
 WORTH = 0.01
@@ -38,15 +38,17 @@ def fit_composition(operator: CompositionProject, fitting: Fitting) -> None:
     """Fit a projection to types on training anchors: patches with labelled cells beneath.
 
     Each share is opened only as far as it lessens the Jensen–Shannon divergence from measured compositions in groups
-    that nothing was fitted on: sections, or stretches of the only one. Where there are no anchors but types, all stay
-    shut, and the answer is non-negative least squares.
+    that nothing was fitted on: sections, or stretches of the only one. Where fewer than ten patches have labelled cells
+    beneath them, all stay shut, and the answer is non-negative least squares on the profiles of the types.
     """
     anchors = gather_anchors(windows(fitting.source, fitting.model.steps, WINDOW_NODES), operator.plan)
-    if anchors is not None:
-        counted = fitting.model.part("measurement", operator.plan.parent, names.RNA)
-        dispersion = counted.dispersion()[list(operator.plan.of_parent)].detach().cpu()
+    counted = fitting.model.part("measurement", operator.plan.parent, names.RNA)
+    dispersion = counted.dispersion()[list(operator.plan.of_parent)].detach().cpu()
+    enough = len(anchors.rows()) >= LEAST_ANCHORS
+    if enough:
         choose_shares(operator, anchors, dispersion)
-        fit_profiles(operator, anchors, dispersion)
+    fit_profiles(operator, anchors, dispersion)
+    if enough:
         fit_calibration(operator, anchors)
 
 
@@ -81,6 +83,8 @@ def efficiency(counts: Floats, pooled: Floats) -> Floats:
     A molecule that was hardly seen takes nearly the common value.
     """
     seen, expected = counts.sum(axis=0), pooled.sum(axis=0)
+    if not seen.any():
+        return np.zeros(len(seen))
     scale = seen.sum() / max(expected.sum(), 1.0)
     ratio = np.log((seen + 10.0 * scale) / (expected + 10.0))
     return ratio - ratio.mean()

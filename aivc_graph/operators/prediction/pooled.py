@@ -17,6 +17,7 @@ from aivc_graph.operators.counts import log_shares
 from aivc_graph.operators.part import ANSWERS, KINDS, Device, Fitting, Shape
 from aivc_graph.operators.prediction import direct_fit
 from aivc_graph.operators.prediction.direct import AbstractDirect
+from aivc_graph.operators.prediction.scatter import judge, set_scatter
 from aivc_graph.operators.prediction.shared_counts import SharedCountsPlan
 from aivc_graph.operators.state import Inputs
 
@@ -31,16 +32,21 @@ class PoolInput:
 
 @KINDS["prediction"].register("pooled")
 class PooledPrediction(AbstractDirect):
-    """Mix what the state says with the pooled counts of the children beneath; see `AbstractDirect`."""
+    """Mix what the state says with the pooled counts of the children beneath; see `AbstractDirect`.
+
+    ``scatter`` is the variance of a parent's rate about what is told of it, over its square.
+    """
 
     Plan = SharedCountsPlan
     plan: SharedCountsPlan
     rank: ClassVar[int] = 1
     stages: ClassVar[Mapping[str, str]] = {ANSWERS: "fit"}
+    scatter: Tensor
 
     def __init__(self, plan: SharedCountsPlan) -> None:
         super().__init__(plan)
         self.start(len(plan.of_parent), plan.depth)
+        self.hold("scatter", torch.full((len(plan.of_parent),), torch.inf))
 
     @classmethod
     def serves(cls, graph: TissueGraph, shape: Shape) -> list[SharedCountsPlan]:
@@ -56,6 +62,11 @@ class PooledPrediction(AbstractDirect):
     def target(self) -> tuple[str, str]:
         """The parent's counts."""
         return (self.plan.parent, self.plan.modality)
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """The molecules that both levels measured."""
+        return self.plan.of_parent
 
     def prepare(self, graph: TissueGraph, device: Device) -> PoolInput:
         """Return the pooled counts of a window."""
@@ -75,6 +86,7 @@ class PooledPrediction(AbstractDirect):
         return log_shares(data.pooled, self.depth), columns, data.covered
 
     def fit(self, fitting: Fitting) -> None:
-        """Fit the shares of state and cells on held-out nodes, then the level of each molecule on all."""
+        """Fit the shares of state and cells and the scatter on held-out nodes, the level of each molecule on all."""
         direct_fit.set_shares(self, direct_fit.seen(self, fitting, fitting.held_out), state=True)
         direct_fit.set_offset(self, direct_fit.seen(self, fitting, fitting.everyone))
+        set_scatter(self, [judge(self, fitting, fold) for fold in fitting.held_out])

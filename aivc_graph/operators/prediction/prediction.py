@@ -30,6 +30,14 @@ class AbstractPrediction(AbstractPart):
     def target(self) -> tuple[str, str]:
         """The (level, modality) it tells of."""
 
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """The molecules, as columns of the level's panel, whose ``scatter`` (molecule,) about what it tells is known.
+
+        The variance of a rate over the square of what is told of it; infinite where nothing says it. None by default.
+        """
+        return ()
+
     @abstractmethod
     def speaks(self, state: State, inputs: Inputs, *, fitted: bool = True) -> Tensor:
         """Return of whom it can tell anything, boolean (node,); if not yet `fitted`, once it will be."""

@@ -29,9 +29,10 @@ class ExpressionQuestion(AbstractNicheQuestion):
     At ``cell`` or ``patch`` an AnnData (node, gene) with ``layers["measured"]`` beside the expectation, and
     ``supported`` in ``obs`` as in `NichesQuestion`; of a gene that the section of a node did not measure, but another
     did, ``layers["lower"]`` and ``["upper"]`` bound the expectation, and ``measured`` in ``var`` is False where none
-    of the sections did; at ``niche`` a table with the mean, its 95 % interval over sections
-    (or over regions, where there are fewer than five sections) and the measured mean. An unknown gene is refused with
-    the nearest one, and so is a level at which it was not counted.
+    of the sections did; of a node not counted itself, told by the cells beneath it or the spots above, they bound its
+    rate, as far as held-out nodes lie from what is told of them; at ``niche`` a table with the mean, its 95 % interval
+    over sections (or over regions, where there are fewer than five sections) and the measured mean. An unknown gene is
+    refused with the nearest one, and so is a level at which it was not counted.
 
     Where cells without positions measured what a section lacks, they tell it beside the model, as far as genes hidden
     from both support it (`aivc_graph.query.from_cells`); ``layers["model"]`` then holds what the model says alone.
