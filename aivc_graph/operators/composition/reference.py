@@ -12,16 +12,16 @@ from torch import Tensor
 from aivc_graph import names
 from aivc_graph.graph.panels import is_observed, labels, measured_molecules, panel, panel_columns, shared_columns
 from aivc_graph.graph.schema import dissociated_sections
-from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.operators.composition import reference_fit
 from aivc_graph.operators.composition.composition import CompositionPlan, is_reference
-from aivc_graph.operators.composition.mixture import amounts, least_squares, posterior, shortest, unexplained
+from aivc_graph.operators.composition.mixture import Prior, amounts, least_squares, posterior, shortest, unexplained
 from aivc_graph.operators.part import KINDS, LAST_ANSWERS, AbstractPart, Fitting, Shape
 from aivc_graph.operators.product import SparseOperator
 from aivc_graph.operators.state import Expected, Inputs, State
 
-# Copies of the fit, each with genes and cells drawn anew.
-REPLICATES = 8
+# Of the genes that both count, those by which types differ most.
+MOST_GENES = 2_000
 PATCHES_AT_ONCE = 4_000
 
 
@@ -45,14 +45,16 @@ class ReferenceComposition(AbstractPart):
               p_{st} = a_{st} / \textstyle\sum_t a_{st}
 
     where e is how much better the patch's platform catches a gene, and f how far the types of this tissue differ from
-    those of the reference; both are near 1 a priori. Poisson noise in place of least squares, e, and f open one after
-    the other as far as molecules hidden from patches that were not fitted on ask for them. With none of them, the
-    start, it is exactly non-negative least squares on the mean profiles. Where it tells more, a share of the mean over
-    the nearest patches is mixed in. No truth of any composition is looked at.
+    those of the reference: as far as too few cells, or donors of the reference, leave open. Noise as of counts in place
+    of least squares, e, and f open one after the other, and go on for as many rounds, as molecules hidden from patches
+    that were not fitted on ask for. With none of them, the start, it is exactly non-negative least squares on the mean
+    profiles. Genes in which tissue and reference disagree are weighed out. A type may be absent from a patch; how often
+    each is, the tissue tells. Where it tells more, a share of the mean over the nearest patches is mixed in. No truth
+    of any composition is looked at.
 
-    The interval holds what a wrong profile does: the whole fit is repeated with genes and cells of the reference drawn
-    with replacement (a bagged posterior), and its width calibrated on patches put together of cells of the reference
-    that lie away, along the main axis of variation of their type, from those that profiles are made of.
+    The interval holds what a wrong profile does: counts are believed less, until 90 % of the true shares lie within,
+    of patches put together of cells of donors of the reference that no profile comes from (of one donor alone, of
+    cells that lie away along the main axis of variation of their type), seen by a platform as uneven as this one.
 
     Of RNA, and not of cells: how much RNA a cell of a type holds in this tissue cannot be told from counts of patches.
 
@@ -65,8 +67,7 @@ class ReferenceComposition(AbstractPart):
 
     References
     ----------
-    Cable et al. 2022, doi:10.1038/s41587-021-00830-w (platform effects); Huggins & Miller 2023, doi:10.1214/21-BA1301
-    (bagged posteriors); Lawson & Hanson 1974, doi:10.1137/1.9781611971217.
+    Cable et al. 2022, doi:10.1038/s41587-021-00830-w (platform effects); Lawson & Hanson 1974, doi:10.1137/1.9781611971217.
     """
 
     kind: ClassVar[str] = "composition"
@@ -75,23 +76,31 @@ class ReferenceComposition(AbstractPart):
     stages: ClassVar[Mapping[str, str]] = {LAST_ANSWERS: "fit"}
     profiles: Tensor
     rates: Tensor
+    weight: Tensor
     genes: Tensor
-    prior: Tensor
-    width: Tensor
+    present: Tensor
+    share: Tensor
+    temper: Tensor
     opened: Tensor
     neighbour_share: Tensor
 
     def __init__(self, plan: CompositionPlan) -> None:
         super().__init__(plan)
-        types, molecules = len(plan.types), len(plan.of_parent)
+        types, molecules = len(plan.types), min(len(plan.of_parent), MOST_GENES)
+        self.hold("genes", torch.arange(molecules))
         self.hold("profiles", torch.zeros(types, molecules))
-        # The fit, and its copies with other genes.
-        self.hold("rates", torch.zeros(1 + REPLICATES, types, molecules))
-        self.hold("genes", torch.arange(molecules).repeat(1 + REPLICATES, 1))
-        self.hold("prior", torch.full((types,), 1.0 / types))
-        self.hold("width", torch.ones(()))
+        self.hold("rates", torch.zeros(types, molecules))
+        self.hold("weight", torch.ones(molecules))
+        self.hold("present", torch.full((types,), 0.5))
+        self.hold("share", torch.full((types,), 2.0 / types))
+        self.hold("temper", torch.ones(()))
         self.hold("opened", torch.zeros(()))
         self.hold("neighbour_share", torch.zeros(()))
+
+    @property
+    def prior(self) -> Prior:
+        """How often a patch has each type, and the mean share where it has."""
+        return Prior(self.present, self.share)
 
     @classmethod
     def serves(cls, graph: TissueGraph, shape: Shape) -> list[CompositionPlan]:
@@ -123,15 +132,16 @@ class ReferenceComposition(AbstractPart):
     @torch.no_grad()
     def tell(self, state: State, inputs: Inputs) -> Told:
         """Return what is known of each parent from its own counts; zeros where they were not seen."""
-        parent, shared = self.plan.parent, list(self.plan.of_parent)
+        parent, columns = self.plan.parent, torch.tensor(self.plan.of_parent)[self.genes]
         data = inputs.measured(parent, names.RNA)
-        counts = data.counts.to_dense()[:, shared] * (state.counted[parent] > 0)[:, None]
+        counts, seen = to_scipy_csr(data.counts.cpu()), (state.counted[parent] > 0).cpu()
         panel_of, rings = data.panel_of[data.section], inputs.rings(parent)
-        found = [torch.zeros(len(counts), len(self.plan.types)) for _ in range(3)] + [torch.zeros(len(counts))]
+        found = [torch.zeros(len(seen), len(self.plan.types)) for _ in range(3)] + [torch.zeros(len(seen))]
         for one in panel_of.unique().tolist():
-            there = data.panels[one][shared] > 0
-            for rows in torch.nonzero((panel_of == one) & (counts.sum(dim=1) > 0)).ravel().split(PATCHES_AT_ONCE):
-                for whole, part in zip(found, self(counts[rows], there), strict=True):
+            there = data.panels[one][columns] > 0
+            for rows in torch.nonzero((panel_of == one) & seen).ravel().split(PATCHES_AT_ONCE):
+                some = torch.from_numpy(counts[rows.numpy()][:, columns.numpy()].toarray())
+                for whole, part in zip(found, self(some, there), strict=True):
                     whole[rows] = part
         shares, lower, upper, rest = found
         moved = self.smoothed(shares, rings[0]) if rings else shares
@@ -143,33 +153,22 @@ class ReferenceComposition(AbstractPart):
 
         Parameters
         ----------
+        counts
+            Of the part's genes (patch, molecule).
         there
-            Which molecules were measured (molecule,); all if not given.
+            Which of them were measured (molecule,); all if not given.
         """
-        there = torch.ones_like(self.profiles[0], dtype=torch.bool) if there is None else there
-        seen, rates = counts[:, there], self.rates[0][:, there]
-        likeliest = amounts(seen, rates)
-        shares, apart = self.draws(counts, there, likeliest)
-        return shares, *self.interval(shares, apart), unexplained(seen, likeliest @ rates)
-
-    def draws(self, counts: Tensor, there: Tensor, likeliest: Tensor) -> tuple[Tensor, Tensor]:
-        """Return shares (patch, type), and how far draws of the copies are from their mean (patch, type, draw).
-
-        `likeliest` are the amounts by which the counts are likeliest (patch, type), where chains start.
-        """
-        chains = []
-        for genes, rates in zip(self.genes, self.rates, strict=True):
-            kept = there[genes]
-            seen, rate = counts[:, genes[kept]], rates[:, kept]
-            chains.append(posterior(seen, rate, self.prior, likeliest))
-        shares = chains[0].mean(dim=2) if self.opened else least_squares(counts[:, there], self.profiles[:, there])
-        copies = torch.cat(chains[1:], dim=2)
-        return shares, copies - copies.mean(dim=2, keepdim=True)
-
-    def interval(self, shares: Tensor, apart: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the ends of the shortest 90 % intervals of shares (patch, type), of draws on the simplex."""
-        drawn = (shares[:, :, None] + self.width * apart).clamp_min(0.0)
-        return shortest(drawn / drawn.sum(dim=1, keepdim=True).clamp_min(1e-12))
+        there = torch.ones_like(self.weight, dtype=torch.bool) if there is None else there
+        seen, rates, weight = counts[:, there], self.rates[:, there], self.weight[there]
+        likeliest = amounts(seen * weight, rates * weight)
+        draws = posterior(seen * weight, rates * weight, self.prior, likeliest)
+        shares = draws.mean(dim=2) if self.opened else least_squares(seen, self.profiles[:, there])
+        if self.temper > 1:
+            believed = weight / self.temper
+            draws = posterior(seen * believed, rates * believed, self.prior, likeliest)
+        lower, upper = shortest(draws)
+        rest = unexplained(seen, likeliest @ rates)
+        return shares, torch.minimum(lower, shares), torch.maximum(upper, shares), rest
 
     @torch.no_grad()
     def smoothed(self, shares: Tensor, neighbours: SparseOperator) -> Tensor:
