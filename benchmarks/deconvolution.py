@@ -11,8 +11,8 @@ Five sets, each with a reference from outside the tissue that is asked:
 - ``hippocampus``, ``cerebellum``: spots put together of cells of the references of Cable et al. 2022,
   doi:10.1038/s41587-021-00830-w, which are not in the reference, seen by a platform that catches genes unevenly.
 
-Truth is looked at for scores alone; ``mean_shares`` are those told and the true ones, over all spots. Baselines of the same run: the composition of the reference for every spot
-(``constant``); non-negative least squares on mean profiles (``nnls``), on mean counts (``nnls cells``), and on profiles
+Truth is looked at for scores alone; ``mean_shares`` are those told and the true ones, over all spots. Baselines of the
+same run: the composition of the reference for every spot (``constant``); non-negative least squares on mean profiles (``nnls``), on mean counts (``nnls cells``), and on profiles
 scaled by the ratio of all spots to their fit (``nnls platform``).
 
     python benchmarks/deconvolution.py --out benchmarks/results/deconvolution.json
@@ -247,7 +247,9 @@ def xenium_visium() -> Case:
     shared = spots.var_names.intersection(reference.var_names)
     labels = reference.obs["celltype_major"].astype(str).replace(EPITHELIAL)
     place = node_table(graph, "patch").set_index("barcode").loc[spots.obs["barcode"].astype(str)]
-    made = spot_section("breast_rep1", spots[:, shared].X.toarray(), place[["x_um", "y_um"]].to_numpy(), list(shared), 27.5)
+    made = spot_section(
+        "breast_rep1", spots[:, shared].X.toarray(), place[["x_um", "y_um"]].to_numpy(), list(shared), 27.5
+    )
     truth = truth.reindex([f"breast_rep1:{one}" for one in spots.obs["barcode"]])
     truth.index = [f"breast_rep1:p{i}" for i in range(len(truth))]
     cells = reference_section(reference[:, shared].X.toarray(), labels, list(shared))

@@ -60,8 +60,8 @@ class GraphConfig(Settings):
     orthologs
         A table of orthologs: genes of a section that is named as one of its further columns become those of the first.
     n_genes
-        Keep the most variable genes of each level, chosen on training nodes, and beside a reference of dissociated cells
-        as many by which their labels differ most; all if not given.
+        Keep the most variable genes of each level, chosen on training nodes, and beside a reference of dissociated
+        cells as many by which their labels differ most; all if not given.
     keep_genes
         Symbols kept in any case.
     cofactor

@@ -9,7 +9,15 @@ from scipy.optimize import minimize
 from scipy.stats import truncnorm
 
 from aivc_graph.operators.composition import mixture
-from aivc_graph.operators.composition.mixture import Prior, adapt, amounts, posterior, reliability, shortest, unexplained
+from aivc_graph.operators.composition.mixture import (
+    Prior,
+    adapt,
+    amounts,
+    posterior,
+    reliability,
+    shortest,
+    unexplained,
+)
 from tests.reference import TYPES, rates, spots_of
 
 NEVER = mixture.NEVER
@@ -105,9 +113,7 @@ def test_draws_are_shares_alone_as_in_company_and_narrower_with_more_counts(tiss
 def test_draws_cover_the_truth_where_the_model_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mixture, "DRAWS", 200)
     counts, shares = spots_of(n=200, platform=0.0, depth=300, seed=5)
-    lower, upper = shortest(
-        posterior(torch.from_numpy(counts), torch.from_numpy(rates()).float(), usually(0.99))
-    )
+    lower, upper = shortest(posterior(torch.from_numpy(counts), torch.from_numpy(rates()).float(), usually(0.99)))
     inside = (lower.numpy() <= shares + 1e-6) & (shares <= upper.numpy() + 1e-6)
     assert 0.86 < inside.mean() < 0.95
 

@@ -17,11 +17,11 @@ from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.composition import reference
 from aivc_graph.operators.composition import reference_fit as fitting
-from aivc_graph.operators.composition.composition import CompositionPlan, CompositionProject
-from aivc_graph.operators.composition.reference import ReferenceComposition
 from aivc_graph.operators.composition import reference_material as materials
 from aivc_graph.operators.composition import reference_width as widths
+from aivc_graph.operators.composition.composition import CompositionPlan, CompositionProject
 from aivc_graph.operators.composition.mixture import Prior, Seen, least_squares
+from aivc_graph.operators.composition.reference import ReferenceComposition
 from aivc_graph.operators.composition.reference_material import Material
 from aivc_graph.operators.part import LAST_ANSWERS
 from tests.fitting import fit_stages, fitting_of, fold_of, model_of

@@ -80,6 +80,14 @@ def test_other_tissue_is_answered_beside_the_reference_also_with_fewer_genes(ask
     assert np.sqrt(((table[list(TYPES)].to_numpy() - true[place]) ** 2).mean()) < 0.1
 
 
+def test_other_tissue_is_answered_alone_as_beside_the_reference(asked: VirtualTissue) -> None:
+    """What the run learnt of the reference it holds: no cell need be listed again."""
+    section = spot_section("new", spots_of(n=96, seed=11)[0])
+    alone = asked.on(build_graph([section], EDGES)).composition(level="patch")
+    beside = asked.on(build_graph([section, reference_section(*cells_of())], EDGES)).composition(level="patch")
+    pd.testing.assert_frame_equal(alone[list(TYPES)], beside[list(TYPES)])
+
+
 def test_dissociated_cells_lie_in_no_block_and_train() -> None:
     sections: list[Any] = [spot_section("s1", spots_of()[0]), reference_section(*cells_of())]
     found = BlockSplit(block_um=300, buffer_um=0, test_share=0.2, validation_share=0.1)(sections)

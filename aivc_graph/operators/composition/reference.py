@@ -67,7 +67,8 @@ class ReferenceComposition(AbstractPart):
 
     References
     ----------
-    Cable et al. 2022, doi:10.1038/s41587-021-00830-w (platform effects); Lawson & Hanson 1974, doi:10.1137/1.9781611971217.
+    Cable et al. 2022, doi:10.1038/s41587-021-00830-w (platform effects); Lawson & Hanson 1974,
+    doi:10.1137/1.9781611971217.
     """
 
     kind: ClassVar[str] = "composition"
