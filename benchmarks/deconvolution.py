@@ -12,8 +12,9 @@ Five sets, each with a reference from outside the tissue that is asked:
   doi:10.1038/s41587-021-00830-w, which are not in the reference, seen by a platform that catches genes unevenly.
 
 Truth is looked at for scores alone; ``mean_shares`` are those told and the true ones, over all spots. Baselines of the
-same run: the composition of the reference for every spot (``constant``); non-negative least squares on mean profiles (``nnls``), on mean counts (``nnls cells``), and on profiles
-scaled by the ratio of all spots to their fit (``nnls platform``).
+same run: the composition of the reference for every spot (``constant``); non-negative least squares on mean profiles
+(``nnls``), on mean counts (``nnls cells``), and on profiles scaled by the ratio of all spots to their fit
+(``nnls platform``).
 
     python benchmarks/deconvolution.py --out benchmarks/results/deconvolution.json
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +15,15 @@ from aivc_graph.graph.schema import dissociated_sections
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.operators.composition import reference_fit
 from aivc_graph.operators.composition.composition import CompositionPlan, is_reference
-from aivc_graph.operators.composition.mixture import Prior, amounts, least_squares, posterior, shortest, unexplained
+from aivc_graph.operators.composition.mixture import (
+    INTERVAL,
+    Prior,
+    amounts,
+    least_squares,
+    posterior,
+    shortest,
+    unexplained,
+)
 from aivc_graph.operators.part import KINDS, LAST_ANSWERS, AbstractPart, Fitting, Shape
 from aivc_graph.operators.product import SparseOperator
 from aivc_graph.operators.state import Expected, Inputs, State
@@ -133,17 +141,11 @@ class ReferenceComposition(AbstractPart):
     @torch.no_grad()
     def tell(self, state: State, inputs: Inputs) -> Told:
         """Return what is known of each parent from its own counts; zeros where they were not seen."""
-        parent, columns = self.plan.parent, torch.tensor(self.plan.of_parent)[self.genes]
-        data = inputs.measured(parent, names.RNA)
-        counts, seen = to_scipy_csr(data.counts.cpu()), (state.counted[parent] > 0).cpu()
-        panel_of, rings = data.panel_of[data.section], inputs.rings(parent)
-        found = [torch.zeros(len(seen), len(self.plan.types)) for _ in range(3)] + [torch.zeros(len(seen))]
-        for one in panel_of.unique().tolist():
-            there = data.panels[one][columns] > 0
-            for rows in torch.nonzero((panel_of == one) & seen).ravel().split(PATCHES_AT_ONCE):
-                some = torch.from_numpy(counts[rows.numpy()][:, columns.numpy()].toarray())
-                for whole, part in zip(found, self(some, there), strict=True):
-                    whole[rows] = part
+        n, rings = len(state.counted[self.plan.parent]), inputs.rings(self.plan.parent)
+        found = [torch.zeros(n, len(self.plan.types)) for _ in range(3)] + [torch.zeros(n)]
+        for rows, counts, there in self.counted(state, inputs):
+            for whole, part in zip(found, self(counts, there), strict=True):
+                whole[rows] = part
         shares, lower, upper, rest = found
         moved = self.smoothed(shares, rings[0]) if rings else shares
         return Told(moved, (lower + moved - shares).clamp_min(0.0), (upper + moved - shares).clamp(0.0, 1.0), rest)
@@ -160,16 +162,56 @@ class ReferenceComposition(AbstractPart):
             Which of them were measured (molecule,); all if not given.
         """
         there = torch.ones_like(self.weight, dtype=torch.bool) if there is None else there
+        likeliest, draws, wide = self.draws(counts, there)
+        seen = counts[:, there]
+        shares = draws.mean(dim=2) if self.opened else least_squares(seen, self.profiles[:, there])
+        lower, upper = shortest(wide)
+        rest = unexplained(seen, likeliest @ self.rates[:, there])
+        return shares, torch.minimum(lower, shares), torch.maximum(upper, shares), rest
+
+    def counted(self, state: State, inputs: Inputs) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield rows of parents that were counted, some thousands at a time, their counts, and what was measured."""
+        parent, columns = self.plan.parent, torch.tensor(self.plan.of_parent)[self.genes]
+        data = inputs.measured(parent, names.RNA)
+        counts, seen = to_scipy_csr(data.counts.cpu()), (state.counted[parent] > 0).cpu()
+        panel_of = data.panel_of[data.section]
+        for one in panel_of.unique().tolist():
+            for rows in torch.nonzero((panel_of == one) & seen).ravel().split(PATCHES_AT_ONCE):
+                some = torch.from_numpy(counts[rows.numpy()][:, columns.numpy()].toarray())
+                yield rows, some, data.panels[one][columns] > 0
+
+    def draws(self, counts: Tensor, there: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the likeliest amounts (patch, type), and draws of shares (patch, type, draw): best, and as unsure."""
         seen, rates, weight = counts[:, there], self.rates[:, there], self.weight[there]
         likeliest = amounts(seen * weight, rates * weight)
-        draws = posterior(seen * weight, rates * weight, self.prior, likeliest)
-        shares = draws.mean(dim=2) if self.opened else least_squares(seen, self.profiles[:, there])
-        if self.temper > 1:
-            believed = weight / self.temper
-            draws = posterior(seen * believed, rates * believed, self.prior, likeliest)
-        lower, upper = shortest(draws)
-        rest = unexplained(seen, likeliest @ rates)
-        return shares, torch.minimum(lower, shares), torch.maximum(upper, shares), rest
+        drawn = posterior(seen * weight, rates * weight, self.prior, likeliest)
+        if self.temper <= 1:
+            return likeliest, drawn, drawn
+        believed = weight / self.temper
+        return likeliest, drawn, posterior(seen * believed, rates * believed, self.prior, likeliest)
+
+    @torch.no_grad()
+    def given(self, counts: Tensor, there: Tensor, kind: int, columns: Tensor) -> Tensor:
+        r"""Return how many molecules of the genes at `columns` a type gives to each patch (3, patch, gene).
+
+        The mean, and the ends of the 90 % interval. Of a gene that was measured it is a part of its counts,
+        :math:`y_{sg} p_{st} r_{tg} / \sum_u p_{su} r_{ug}`, so that types add up to what was counted; of another what
+        the composition makes expected, at the depth of those that were.
+        """
+        _, *drawn = self.draws(counts, there)
+        rates, measured = self.rates[:, columns], there[columns]
+        found = []
+        for shares in drawn:
+            of_type = shares[:, kind, :, None] * rates[kind]
+            every = torch.einsum("ptd,tg->pdg", shares, rates).clamp_min(1e-12)
+            depth = counts[:, there].sum(dim=1)[:, None] / torch.einsum(
+                "ptd,t->pd", shares, self.rates[:, there].sum(dim=1)
+            ).clamp_min(1e-12)
+            found.append(torch.where(measured, counts[:, None, columns] * of_type / every, depth[:, :, None] * of_type))
+        mean = found[0].mean(dim=1)
+        tail = (1 - INTERVAL) / 2
+        lower, upper = torch.quantile(found[1], torch.tensor([tail, 1 - tail]), dim=1)
+        return torch.stack([mean, torch.minimum(lower, mean), torch.maximum(upper, mean)])
 
     @torch.no_grad()
     def smoothed(self, shares: Tensor, neighbours: SparseOperator) -> Tensor:
