@@ -24,6 +24,7 @@ from aivc_graph.operators.composition.mixture import Prior, Seen, least_squares
 from aivc_graph.operators.composition.reference import ReferenceComposition
 from aivc_graph.operators.composition.reference_material import Material
 from aivc_graph.operators.part import LAST_ANSWERS
+from aivc_graph.tissue.doubt import doubts_heard
 from tests.fitting import fit_stages, fitting_of, fold_of, model_of
 from tests.reference import GENES, TYPES, cells_of, rates, reference_section, spot_section, spots_of
 
@@ -179,6 +180,17 @@ def test_labelled_cells_beneath_the_spots_are_asked_before_a_reference(striped_s
     graph = build_graph([striped_section("s", levels=("cell", "patch"))], EDGES)
     members = [spec.part_class for spec in ModelPlan.of(graph, CONFIG).parts if spec.kind == "composition"]
     assert members == [CompositionProject]
+
+
+def test_a_reference_of_logarithms_is_doubted_with_a_way_on(sections: list[Any]) -> None:
+    logs = reference_section(*cells_of())
+    table = logs.tables.pop("cell_rna")
+    table.X = np.log1p(table.X.toarray())
+    logs.tables["cell_log_expression"] = table
+    with doubts_heard() as doubts:
+        plan = ModelPlan.of(build_graph([sections[0], logs], EDGES), CONFIG)
+    assert not plan.compositions
+    assert any("logarithms alone" in one and "`layer:`" in one for one in doubts)
 
 
 def test_spots_held_out_are_never_fitted_on(sections: list[Any]) -> None:

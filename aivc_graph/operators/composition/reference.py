@@ -27,6 +27,7 @@ from aivc_graph.operators.composition.mixture import (
 from aivc_graph.operators.part import KINDS, LAST_ANSWERS, AbstractPart, Fitting, Shape
 from aivc_graph.operators.product import SparseOperator
 from aivc_graph.operators.state import Expected, Inputs, State
+from aivc_graph.tissue.doubt import doubt
 
 # Of the genes that both count, those by which types differ most.
 MOST_GENES = 2_000
@@ -115,6 +116,8 @@ class ReferenceComposition(AbstractPart):
     def serves(cls, graph: TissueGraph, shape: Shape) -> list[CompositionPlan]:
         """Return a plan where the labels that train are those of dissociated cells, and patches count their genes."""
         child, parent = names.CELL, names.PATCH
+        if is_observed(graph, parent, names.RNA):
+            _doubt_logarithms(graph, child)
         if not (all(is_observed(graph, v, names.RNA) for v in (child, parent)) and is_reference(graph, child)):
             return []
         own, shared = shared_columns(*(panel(graph, level, names.RNA) for level in (child, parent)))
@@ -220,6 +223,15 @@ class ReferenceComposition(AbstractPart):
         number = neighbours @ known
         mean = (neighbours @ shares) / number.clamp_min(1e-12)
         return shares + self.neighbour_share * known * (number > 0) * (mean - shares)
+
+
+def _doubt_logarithms(graph: TissueGraph, child: str) -> None:
+    """Doubt dissociated, labelled cells of which logarithms were given and no counts: they tell no composition."""
+    logs = is_observed(graph, child, names.LOG_EXPRESSION) and not is_observed(graph, child, names.RNA)
+    if logs and is_reference(graph, child):
+        found = "labelled dissociated cells, of which logarithms alone were given: no reference for the patches"
+        mend = "read their counts (`layer:` or another file, without `values: log`) to be told what patches are made of"
+        doubt(f"composition · {child}", found, "counts", mend)
 
 
 def _measured(graph: TissueGraph, level: str, columns: list[int], loose: bool) -> Tensor:
