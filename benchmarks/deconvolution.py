@@ -119,13 +119,13 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=list(CASES), choices=list(CASES))
     options = parser.parse_args()
     for name in options.sets:
-        found = judge(CASES[name]())
+        found = judge(CASES[name](), baselines)
         write_result(options.out, found, part=name)
         print(name, json.dumps(found, indent=1), flush=True)
 
 
-def judge(case: Case) -> dict[str, Any]:
-    """Fit, answer, and score against the truth."""
+def judge(case: Case, others: Callable[[Floats, Floats, Floats, int], dict[str, Floats]]) -> dict[str, Any]:
+    """Fit, answer, and score against the truth, beside what `others` say of the same counts and cells."""
     graph = build_graph(case.sections, GraphConfig(edges={"patch": {"kind": "knn", "k": 6}}))
     model = TissueModel(ModelPlan.of(graph, ModelConfig(latent=4, rings=(6,)))).eval()
     for one in model.parts_of("measurement"):
@@ -141,7 +141,7 @@ def judge(case: Case) -> dict[str, Any]:
     cells, kind = material.cells.double().numpy(), material.kind
     kept = np.flatnonzero(np.asarray(graph["patch"].rna_mask.numpy(), bool))
     place = pd.Series(np.arange(len(kept)), kept).reindex(rows).to_numpy()
-    answers |= {name: each[place] for name, each in baselines(counts, cells, kind, len(types)).items()}
+    answers |= {name: each[place] for name, each in others(counts, cells, kind, len(types)).items()}
     lower, upper = (part.double().numpy()[rows] for part in (told.lower, told.upper))
     inside = (lower <= true + 1e-6) & (true <= upper + 1e-6)
     found: dict[str, Any] = {"spots": len(rows), "genes": counts.shape[1], "types": types}

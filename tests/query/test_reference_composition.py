@@ -12,6 +12,7 @@ import pytest
 from aivc_graph.errors import QueryError
 from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.pipeline.train import train
+from aivc_graph.query import states
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.splits.by_block import BlockSplit
 from aivc_graph.tissue.section import add_observation
@@ -139,3 +140,18 @@ def test_genes_that_were_not_measured_are_told_of_each_type_by_the_composition(a
 def test_what_the_reference_does_not_know_is_refused(asked: VirtualTissue, options: dict[str, Any], said: str) -> None:
     with pytest.raises(QueryError, match=said):
         asked.ask("type_expression", **options)
+
+
+def test_an_answer_hangs_neither_on_windows_nor_on_the_order_of_sections(
+    asked: VirtualTissue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"type": "B", "genes": ("G11", "G12")}
+    sections = [spot_section(f"s{one}", spots_of(n=48, seed=one)[0]) for one in (3, 4)]
+    whole, turned = (
+        asked.on(build_graph(each, EDGES)).ask("type_expression", **options) for each in (sections, sections[::-1])
+    )
+    monkeypatch.setattr(states, "WINDOW_NODES", 30)
+    pieces = asked.on(graphs[0]).ask("type_expression", **options)
+    for other in (turned[whole.obs_names], pieces):
+        np.testing.assert_allclose(other.X, whole.X, atol=2e-3, rtol=2e-3)
+        np.testing.assert_allclose(other.layers["upper"], whole.layers["upper"], atol=2e-3, rtol=2e-3)

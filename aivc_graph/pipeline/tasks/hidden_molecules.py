@@ -29,12 +29,11 @@ def spot_to_hidden_molecules(asked: Asked) -> list[Scored]:
     Intrinsic: it says how well types of the reference, as the platform sees them, account for a patch, and not whether
     its shares are true.
     """
-    return [found for part in asked.model.parts_of("composition") if (found := _scored(asked, part)) is not None]
+    parts = [part for part in asked.model.parts_of("composition") if isinstance(part, ReferenceComposition)]
+    return [found for part in parts if (found := _scored(asked, part)) is not None]
 
 
 def _scored(asked: Asked, part: ReferenceComposition) -> Scored | None:
-    if not isinstance(part, ReferenceComposition):
-        return None
     parent = part.plan.parent
     counts, there = _counts(asked, part)
     deep = np.asarray(counts.sum(dim=1) >= LEAST)

@@ -77,5 +77,5 @@ def _measured(tissue: VirtualTissue, level: str, genes: list[str]) -> np.ndarray
     graph = tissue.graph
     there = measured_molecules(graph, level, names.RNA).numpy()
     counted = np.unique(graph[level].section_index[graph[level][names.mask_name(names.RNA)]].numpy())
-    place = graph.obs(names.MOLECULE_OF[names.RNA]).index.get_indexer(genes)
+    place = graph.obs(names.MOLECULE_OF[names.RNA]).index.get_indexer(pd.Index(genes))
     return np.asarray(there[counted][:, place].any(axis=0))
