@@ -147,9 +147,8 @@ def test_an_answer_hangs_neither_on_windows_nor_on_the_order_of_sections(
 ) -> None:
     options = {"type": "B", "genes": ("G11", "G12")}
     sections = [spot_section(f"s{one}", spots_of(n=48, seed=one)[0]) for one in (3, 4)]
-    whole, turned = (
-        asked.on(build_graph(each, EDGES)).ask("type_expression", **options) for each in (sections, sections[::-1])
-    )
+    graphs = [build_graph(each, EDGES) for each in (sections, sections[::-1])]
+    whole, turned = (asked.on(graph).ask("type_expression", **options) for graph in graphs)
     monkeypatch.setattr(states, "WINDOW_NODES", 30)
     pieces = asked.on(graphs[0]).ask("type_expression", **options)
     for other in (turned[whole.obs_names], pieces):

@@ -108,38 +108,58 @@ class Prior(NamedTuple):
         return self.present * self.share / (self.present * self.share).sum().clamp_min(LEAST)
 
 
-def posterior(counts: Tensor, rates: Tensor, prior: Prior, start: Tensor | None = None) -> Tensor:
-    r"""Return draws of the shares of each type given `counts` (patch, type, draw).
+class Hill(NamedTuple):
+    """The log-likelihood of amounts to second order around its maximum: where, the slope that is left, the curvature.
 
-    The log-likelihood to second order around its maximum. A type is absent from a patch or, with the prior's
-    probability, there; then its amount is exponential, of mean :math:`A_s` times its share, :math:`A_s` the total. Each
-    amount is drawn in turn: whether it is nought, else from its truncated normal (Gibbs; Mitchell & Beauchamp 1988,
-    doi:10.1080/01621459.1988.10478694). All patches use the same random numbers, so that an answer is the same alone or
-    in company.
-
-    Parameters
-    ----------
-    start
-        Amounts near the likeliest (patch, type).
+    `at`, `slope` (patch, type); `precision` (patch, type, type), in doubles: a step of a chain is small beside a slope
+    that nearly vanishes.
     """
-    at = amounts(counts, rates, start, STEPS if start is None else STEPS // 3)
-    fitted = (at @ rates).clamp_min(LEAST)
-    precision = _square((counts / fitted.square()) @ _pairs(rates), len(rates)).double()
-    # From here on in doubles: a step of a chain is small beside a slope that nearly vanishes.
-    slope, here = ((counts / fitted - 1) @ rates.T).double(), at.double()
-    rarity = 1.0 / (here.sum(dim=1, keepdim=True).clamp_min(LEAST) * prior.share.double().clamp_min(1e-4))
-    odds = prior.present.double().clamp(1e-4, 1 - 1e-4).logit()
-    pull = slope + (precision @ here[:, :, None])[:, :, 0]
-    uniform = torch.rand(BURN_IN + DRAWS, len(rates), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    draws = torch.empty(*here.shape, DRAWS)
-    for step, each in enumerate(uniform.tolist()):
-        for t, u in enumerate(each):
-            held = precision[:, t, t].clamp_min(LEAST)
-            others = (precision[:, t] * here).sum(dim=1) - precision[:, t, t] * here[:, t]
-            here[:, t] = _drawn((pull[:, t] - others - rarity[:, t]) / held, held.rsqrt(), rarity[:, t], odds[t], u)
-        if step >= BURN_IN:
-            draws[:, :, step - BURN_IN] = (here / here.sum(dim=1, keepdim=True).clamp_min(LEAST)).float()
-    return draws * (counts.sum(dim=1) > 0)[:, None, None]
+
+    at: Tensor
+    slope: Tensor
+    precision: Tensor
+
+    @classmethod
+    def of(cls, counts: Tensor, rates: Tensor) -> Hill:
+        """Return the hill of `counts` (patch, molecule)."""
+        at = amounts(counts, rates, steps=4 * STEPS // 3)
+        fitted = (at @ rates).clamp_min(LEAST)
+        precision = _square((counts / fitted.square()) @ _pairs(rates), len(rates)).double()
+        return cls(at.double(), ((counts / fitted - 1) @ rates.T).double(), precision)
+
+    def draws(self, prior: Prior, temper: float = 1.0) -> Tensor:
+        r"""Return draws of the shares of each type (patch, type, draw), zeros where nothing was counted.
+
+        A type is absent from a patch or, with the prior's probability, there; then its amount is exponential, of mean
+        :math:`A_s` times its share, :math:`A_s` the total. Each amount is drawn in turn: whether it is nought, else
+        from its truncated normal (Gibbs; Mitchell & Beauchamp 1988, doi:10.1080/01621459.1988.10478694). All patches
+        use the same random numbers, so that an answer is the same alone or in company.
+
+        Parameters
+        ----------
+        temper
+            By how much counts are believed less.
+        """
+        precision, here = self.precision / temper, self.at.clone()
+        rarity = 1.0 / (here.sum(dim=1, keepdim=True).clamp_min(LEAST) * prior.share.double().clamp_min(1e-4))
+        odds = prior.present.double().clamp(1e-4, 1 - 1e-4).logit()
+        pull = self.slope / temper + (precision @ here[:, :, None])[:, :, 0] - rarity
+        random = torch.Generator().manual_seed(0)
+        uniform = torch.rand(BURN_IN + DRAWS, here.shape[1], generator=random, dtype=torch.float64)
+        draws = torch.empty(*here.shape, DRAWS)
+        for step, each in enumerate(uniform.tolist()):
+            for t, u in enumerate(each):
+                held = precision[:, t, t].clamp_min(LEAST)
+                others = (precision[:, t] * here).sum(dim=1) - precision[:, t, t] * here[:, t]
+                here[:, t] = _drawn((pull[:, t] - others) / held, held.rsqrt(), rarity[:, t], odds[t], u)
+            if step >= BURN_IN:
+                draws[:, :, step - BURN_IN] = (here / here.sum(dim=1, keepdim=True).clamp_min(LEAST)).float()
+        return draws * (self.at.sum(dim=1) > 0)[:, None, None]
+
+
+def posterior(counts: Tensor, rates: Tensor, prior: Prior) -> Tensor:
+    """Return draws of the shares of each type given `counts` (patch, type, draw); see `Hill`."""
+    return Hill.of(counts, rates).draws(prior)
 
 
 def _drawn(mean: Tensor, scale: Tensor, rarity: Tensor, odds: Tensor, u: float) -> Tensor:

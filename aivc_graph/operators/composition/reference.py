@@ -17,10 +17,9 @@ from aivc_graph.operators.composition import reference_fit
 from aivc_graph.operators.composition.composition import CompositionPlan, is_reference
 from aivc_graph.operators.composition.mixture import (
     INTERVAL,
+    Hill,
     Prior,
-    amounts,
     least_squares,
-    posterior,
     shortest,
     unexplained,
 )
@@ -186,12 +185,9 @@ class ReferenceComposition(AbstractPart):
     def draws(self, counts: Tensor, there: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the likeliest amounts (patch, type), and draws of shares (patch, type, draw): best, and as unsure."""
         seen, rates, weight = counts[:, there], self.rates[:, there], self.weight[there]
-        likeliest = amounts(seen * weight, rates * weight)
-        drawn = posterior(seen * weight, rates * weight, self.prior, likeliest)
-        if self.temper <= 1:
-            return likeliest, drawn, drawn
-        believed = weight / self.temper
-        return likeliest, drawn, posterior(seen * believed, rates * believed, self.prior, likeliest)
+        hill = Hill.of(seen * weight, rates * weight)
+        drawn = hill.draws(self.prior)
+        return hill.at.float(), drawn, hill.draws(self.prior, float(self.temper)) if self.temper > 1 else drawn
 
     @torch.no_grad()
     def given(self, counts: Tensor, there: Tensor, kind: int, columns: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aivc_graph.graph.tissue_graph import to_torch_csr
 from aivc_graph.graph.windows import windows
-from aivc_graph.operators.composition.mixture import NEVER, Prior, Seen, adapt, amounts, least_squares, posterior
+from aivc_graph.operators.composition.mixture import NEVER, Hill, Prior, Seen, adapt, amounts, least_squares, posterior
 from aivc_graph.operators.composition.reference_material import STRETCHES, Material, gather, profiles, surety
 from aivc_graph.operators.composition.reference_width import calibrate
 from aivc_graph.operators.part import Fitting
@@ -115,12 +115,11 @@ def log_likelihood(hidden: Tensor, told: Tensor, rates: Tensor, usual: Tensor) -
 
 def fit_prior(patches: Tensor, seen: Seen) -> Prior:
     """Return how often patches have each type, and its mean share where they have, by the means of their posteriors."""
-    counts = patches[:: -(-len(patches) // MOST_JUDGED)] * seen.weight
-    rates, n_types = seen.rates * seen.weight, len(seen.rates)
-    start = amounts(counts, rates)
+    counts, n_types = patches[:: -(-len(patches) // MOST_JUDGED)] * seen.weight, len(seen.rates)
+    hill = Hill.of(counts, seen.rates * seen.weight)
     prior = Prior(torch.full((n_types,), 0.5), torch.full((n_types,), 2.0 / n_types))
     for _ in range(PRIOR_ROUNDS):
-        draws = posterior(counts, rates, prior, start)
+        draws = hill.draws(prior)
         there = (draws > 0).sum(dim=(0, 2))
         total = max(1, draws.shape[2] * int((counts.sum(dim=1) > 0).sum()))
         prior = Prior((there + 1.0) / (total + 2.0), draws.sum(dim=(0, 2)) / there.clamp_min(1))

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aivc_graph.operators.composition.mixture import INTERVAL, Prior, Seen, amounts, posterior, shortest
+from aivc_graph.operators.composition.mixture import INTERVAL, Hill, Prior, Seen, shortest
 from aivc_graph.operators.composition.reference_material import Material, profiles
 
 MADE, CELLS_IN_MADE = 300, 8
@@ -32,10 +32,9 @@ def calibrate(found: Material, seen: Seen, prior: Prior, see: Callable[[Material
     counts, true = make_patches(found, seen.rates / start.clamp_min(1e-12), prior, far)
     near = found.of_cells(~far, counts)
     rates, weight = see(near, profiles(near.cells, near.kind, len(start)))
-    likeliest, covered = amounts(counts * weight, rates * weight), []
+    hill, covered = Hill.of(counts * weight, rates * weight), []
     for temper in TEMPERS:
-        believed = weight / temper
-        lower, upper = shortest(posterior(counts * believed, rates * believed, prior, likeliest))
+        lower, upper = shortest(hill.draws(prior, temper))
         covered.append(float(((lower <= true + 1e-6) & (true <= upper + 1e-6)).double().mean()))
     return float(np.exp(np.interp(INTERVAL, np.maximum.accumulate(covered), np.log(TEMPERS))))
 
