@@ -31,7 +31,7 @@ def niches_of_training(
     model: TissueModel, graph: TissueGraph | GraphStore, diagnostics: dict[str, float], seed: int
 ) -> NicheRule:
     """Return the niches of a graph's training nodes, which no other node has a say in."""
-    structure = graph if isinstance(graph, TissueGraph) else graph.structure
+    structure = graph.structure
     found_in = surroundings(model, structure, node_states(model, graph), diagnostics)
     training = structure.in_split(found_in.level, names.TRAIN).numpy()
     rule = fit_niches(found_in.among(training), None, 1.0, seed)

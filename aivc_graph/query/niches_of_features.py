@@ -37,7 +37,7 @@ def fit_niches_of_features(
     shares
         By level, the share of each niche in every node (node, niche).
     """
-    structure = graph if isinstance(graph, TissueGraph) else graph.structure
+    structure = graph.structure
     donor = np.unique(donor_of_sections(structure), return_inverse=True)[1].reshape(-1)
     maps = {}
     for level in model.plan.features:
@@ -86,7 +86,7 @@ def features_of(model: TissueModel, graph: Any, level: str) -> tuple[Floats, NDA
 
     Side by side, where it has several kinds; nobody has features who lacks one of them.
     """
-    structure = graph if isinstance(graph, TissueGraph) else graph.structure
+    structure = graph.structure
     kinds = list(model.plan.features[level])
     found: Floats = np.zeros((int(structure[level].num_nodes), 0))
     seen = np.zeros(len(found), bool)
