@@ -49,8 +49,8 @@ FAULTS = (
     ),
     Fault(
         "rules for types are weighed on nodes they were fitted on",
-        "_rules(x[half != one], y[half != one], prior, scale)",
-        "_rules(x, y, prior, scale)",
+        "[(half != one, half == one)",
+        "[(half >= 0, half == one)",
         (TYPES,),
     ),
     Fault(

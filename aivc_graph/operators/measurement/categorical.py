@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 from zlib import crc32
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -52,15 +54,17 @@ class TypePlan(MeasurementPlan):
 
 @dataclass(frozen=True)
 class TypeInput:
-    """Labels of nodes: `onehot` (node, class), zero without one; `section`, `mask`, who has one, and `turn` (node,).
-
-    By turns nodes are told without their label; whose turn is when hangs on the name of a node alone.
-    """
+    """Labels of nodes (node, …): `onehot` classes, zero without; `section`; `mask`, who has one; and `index`, names."""
 
     onehot: Tensor
     section: Tensor
     mask: Tensor
-    turn: Tensor
+    index: pd.Index
+
+    @cached_property
+    def turn(self) -> Tensor:
+        """When each node is told without its label (node,): that hangs on its name alone."""
+        return torch.tensor([crc32(name.encode()) % TURNS for name in self.index], device=self.mask.device)
 
 
 @KINDS["measurement"].register("categorical", modalities=(names.TYPE,))
@@ -175,8 +179,8 @@ class CategoricalMeasurement(AbstractMeasurement):
         onehot = torch.zeros(len(kind), self.n_types, device=device)
         there = torch.nonzero(kind >= 0).ravel()
         onehot[there, kind[there]] = 1.0
-        turn = torch.tensor([crc32(name.encode()) % TURNS for name in graph.obs(self.plan.level).index], device=device)
-        return TypeInput(onehot, graph[self.plan.level].section_index.to(device), (kind >= 0).float(), turn)
+        section, index = graph[self.plan.level].section_index.to(device), graph.obs(self.plan.level).index
+        return TypeInput(onehot, section, (kind >= 0).float(), index)
 
     def observation(self, data: TypeInput) -> Tensor:
         """Return the labels, one-hot."""
