@@ -11,9 +11,10 @@ Five sets, each with a reference from outside the tissue that is asked:
 - ``hippocampus``, ``cerebellum``: spots put together of cells of the references of Cable et al. 2022,
   doi:10.1038/s41587-021-00830-w, which are not in the reference, seen by a platform that catches genes unevenly.
 
-Truth is looked at for scores alone. Baselines of the same run: the composition of the reference for every spot
-(``constant``); non-negative least squares on mean profiles (``nnls``), on mean counts (``nnls cells``), and on profiles
-scaled by the ratio of all spots to their fit (``nnls platform``).
+Truth is looked at for scores alone; ``mean_shares`` are those told and the true ones, over all spots. Baselines of the
+same run: the composition of the reference for every spot (``constant``); non-negative least squares on mean profiles
+(``nnls``), on mean counts (``nnls cells``), and on profiles scaled by the ratio of all spots to their fit
+(``nnls platform``).
 
     python benchmarks/deconvolution.py --out benchmarks/results/deconvolution.json
 """
@@ -48,7 +49,8 @@ from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.composition.composition import non_negative
-from aivc_graph.operators.composition.reference_fit import OPENINGS, gather
+from aivc_graph.operators.composition.reference_fit import OPENINGS
+from aivc_graph.operators.composition.reference_material import gather
 from aivc_graph.operators.part import Fitting
 from aivc_graph.pipeline.build import read_section
 from aivc_graph.query.answers import node_table
@@ -117,13 +119,13 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=list(CASES), choices=list(CASES))
     options = parser.parse_args()
     for name in options.sets:
-        found = judge(CASES[name]())
+        found = judge(CASES[name](), baselines)
         write_result(options.out, found, part=name)
         print(name, json.dumps(found, indent=1), flush=True)
 
 
-def judge(case: Case) -> dict[str, Any]:
-    """Fit, answer, and score against the truth."""
+def judge(case: Case, others: Callable[[Floats, Floats, Floats, int], dict[str, Floats]]) -> dict[str, Any]:
+    """Fit, answer, and score against the truth, beside what `others` say of the same counts and cells."""
     graph = build_graph(case.sections, GraphConfig(edges={"patch": {"kind": "knn", "k": 6}}))
     model = TissueModel(ModelPlan.of(graph, ModelConfig(latent=4, rings=(6,)))).eval()
     for one in model.parts_of("measurement"):
@@ -134,18 +136,22 @@ def judge(case: Case) -> dict[str, Any]:
     obs, types = node_table(graph, "patch"), list(part.plan.types)
     rows = np.flatnonzero(obs.index.isin(case.truth.index) & (told.shares.sum(dim=1) > 0).numpy())
     true = case.truth.reindex(obs.index[rows], columns=types).fillna(0.0).to_numpy()
-    material = gather(windows(graph, model.steps, 10**7), part.plan)
+    material = gather(windows(graph, model.steps, 10**7), part.plan, len(part.genes))
     counts, answers = material.patches.double().numpy(), {"model": told.shares.double().numpy()[rows]}
     cells, kind = material.cells.double().numpy(), material.kind
     kept = np.flatnonzero(np.asarray(graph["patch"].rna_mask.numpy(), bool))
     place = pd.Series(np.arange(len(kept)), kept).reindex(rows).to_numpy()
-    answers |= {name: each[place] for name, each in baselines(counts, cells, kind, len(types)).items()}
+    answers |= {name: each[place] for name, each in others(counts, cells, kind, len(types)).items()}
     lower, upper = (part.double().numpy()[rows] for part in (told.lower, told.upper))
     inside = (lower <= true + 1e-6) & (true <= upper + 1e-6)
     found: dict[str, Any] = {"spots": len(rows), "genes": counts.shape[1], "types": types}
     found |= {"opened": OPENINGS[int(part.opened)], "neighbours": round(float(part.neighbour_share), 2)}
-    found |= {"interval_width_factor": round(float(part.width), 2), "coverage_90": round(float(inside.mean()), 3)}
+    found |= {"counts_believed": round(1 / float(part.temper), 3), "coverage_90": round(float(inside.mean()), 3)}
     found["mean_interval"] = round(float((upper - lower).mean()), 3)
+    found["mean_shares"] = {
+        name: [round(float(told_of), 3), round(float(true_of), 3)]
+        for name, told_of, true_of in zip(types, answers["model"].mean(axis=0), true.mean(axis=0), strict=True)
+    }
     found["by_predictor"] = {name: scores(each, true) for name, each in answers.items()}
     unit = np.unique(np.asarray(case.unit(obs.iloc[rows]), str), return_inverse=True)[1]
     found["rmse_model_less"] = {
@@ -240,22 +246,15 @@ def xenium_visium() -> Case:
     reference = ad.read_h5ad(DATA / "scrna-breast-wu" / "wu_CID4465.h5ad")
     spots = section.tables["patch_rna"]
     shared = spots.var_names.intersection(reference.var_names)
-    kept = shared[np.argsort(-_spread(reference[:, shared]), kind="stable")[:2000]]
     labels = reference.obs["celltype_major"].astype(str).replace(EPITHELIAL)
     place = node_table(graph, "patch").set_index("barcode").loc[spots.obs["barcode"].astype(str)]
-    made = spot_section("breast_rep1", spots[:, kept].X.toarray(), place[["x_um", "y_um"]].to_numpy(), list(kept), 27.5)
+    made = spot_section(
+        "breast_rep1", spots[:, shared].X.toarray(), place[["x_um", "y_um"]].to_numpy(), list(shared), 27.5
+    )
     truth = truth.reindex([f"breast_rep1:{one}" for one in spots.obs["barcode"]])
     truth.index = [f"breast_rep1:p{i}" for i in range(len(truth))]
-    cells = reference_section(reference[:, kept].X.toarray(), labels, list(kept))
+    cells = reference_section(reference[:, shared].X.toarray(), labels, list(shared))
     return Case([made, cells], truth[truth.sum(axis=1) > 0.5], _block)
-
-
-def _spread(reference: Any) -> Floats:
-    """Return by how much the type that expresses a gene most exceeds the middle one (gene,), in logs."""
-    counts, kind = sparse.csr_matrix(reference.X), reference.obs["celltype_major"].astype(str).to_numpy()
-    sums = np.stack([np.asarray(counts[kind == one].sum(axis=0)).ravel() for one in np.unique(kind)])
-    logs = np.log1p(1e4 * sums / sums.sum(axis=1, keepdims=True))
-    return logs.max(axis=0) - np.median(logs, axis=0)
 
 
 def label_by_markers(section: Any) -> None:

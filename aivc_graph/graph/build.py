@@ -61,8 +61,9 @@ class GraphConfig(Settings):
     orthologs
         A table of orthologs: genes of a section that is named as one of its further columns become those of the first.
     n_genes
-        Keep the most variable genes of each level, chosen on training nodes; all if not given. Where sections measured
-        differing genes, those that more of them measured come first.
+        Keep the most variable genes of each level, chosen on training nodes, and beside a reference of dissociated
+        cells as many by which their labels differ most; all if not given. Where sections measured differing genes,
+        those that more of them measured come first.
     keep_genes
         Symbols kept in any case.
     cofactor

@@ -186,3 +186,20 @@ def _residual_variance(counts: sparse.csr_matrix) -> NDArray[np.float64]:
         total += residual.sum(axis=0)
         square += (residual**2).sum(axis=0)
     return np.asarray(square / len(rows) - (total / len(rows)) ** 2)
+
+
+def telling_features(counts: sparse.csr_matrix, kind: NDArray[np.integer], n: int) -> NDArray[np.int64]:
+    """Return the `n` columns by which types differ most, the most telling first.
+
+    By how far the type that has most of a molecule stands above the middle one, in logs of counts per 10,000.
+
+    Parameters
+    ----------
+    kind
+        Type of each row (row,), -1 where it has none.
+    """
+    types = np.unique(kind[kind >= 0])
+    member = sparse.csr_matrix((kind[None, :] == types[:, None]).astype(np.float32))
+    sums = np.asarray((member @ counts).todense(), np.float64)
+    logs = np.log1p(1e4 * sums / np.maximum(sums.sum(axis=1, keepdims=True), 1.0))
+    return np.argsort(np.median(logs, axis=0) - logs.max(axis=0), kind="stable")[:n]

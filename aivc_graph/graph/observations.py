@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from scipy import sparse
 from aivc_graph import names
 from aivc_graph.errors import GraphError, unknown_name
 from aivc_graph.graph.cofactors import add_cofactors
-from aivc_graph.graph.features import check_levels, joint_panel, shared_panel, variable_features
+from aivc_graph.graph.features import check_levels, joint_panel, shared_panel, telling_features, variable_features
 from aivc_graph.graph.gene_names import named_alike, read_orthologs
-from aivc_graph.graph.panels import measured_name
+from aivc_graph.graph.panels import labels, measured_name, types_of
+from aivc_graph.graph.schema import dissociated_sections
 from aivc_graph.graph.tissue_graph import TissueGraph, to_torch_csr
 from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.log_depth import log_depth
@@ -112,9 +113,11 @@ def _add_counts(
             raise GraphError(f"{level} · {modality}", "zeros only", "counts", "check which matrix or `layer:` was read")
         empty[level] = np.asarray(counts[level].sum(axis=1)).ravel() == 0
         measured[level] = _measured(graph, found, panel)
-        if n_genes is not None:
+    if n_genes is not None:
+        kept = {*keep_genes, *(_telling(graph, counts, panels, n_genes) if modality == names.RNA else ())}
+        for level, panel in panels.items():
             chosen = _most_variable(graph, level, counts[level], measured[level], n_genes)
-            chosen = np.union1d(chosen, np.flatnonzero(panel.isin(keep_genes)))
+            chosen = np.union1d(chosen, np.flatnonzero(panel.isin(kept)))
             panels[level], counts[level], measured[level] = (
                 panel[chosen],
                 counts[level][:, chosen],
@@ -162,6 +165,22 @@ def _most_variable(
         return variable_features(counts[rows], n_genes)
     panels, panel_of = np.unique(measured, axis=0, return_inverse=True)
     return variable_features(counts[rows], n_genes, panel_of.ravel()[graph[level].section_index.numpy()[rows]], panels)
+
+
+def _telling(
+    graph: TissueGraph, counts: dict[str, sparse.csr_matrix], panels: dict[str, pd.Index], n_genes: int
+) -> Collection[str]:
+    """Return the genes, of those that patches count too, by which labels of dissociated training cells differ most."""
+    if not {names.CELL, names.PATCH} <= panels.keys() or not (types := labels(graph, names.CELL)):
+        return ()
+    loose = dissociated_sections(graph)[graph[names.CELL].section_index.numpy()]
+    rows = np.flatnonzero(loose & graph.in_split(names.CELL, names.TRAIN).numpy())
+    shared = np.flatnonzero(panels[names.CELL].isin(panels[names.PATCH]))
+    kind = types_of(graph, names.CELL, types)[rows]
+    if not (kind >= 0).any():
+        return ()
+    chosen = telling_features(counts[names.CELL][rows][:, shared], kind, n_genes)
+    return list(panels[names.CELL][shared[chosen]])
 
 
 def _report_empty(graph: TissueGraph, level: str, modality: str, found: dict[str, Any], empty: np.ndarray) -> None:

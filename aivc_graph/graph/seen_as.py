@@ -16,6 +16,7 @@ from aivc_graph.graph.cofactors import cofactor_name
 from aivc_graph.graph.known import know_as
 from aivc_graph.graph.panels import measured_molecules, measured_name
 from aivc_graph.graph.profiles import add_section_profiles, level_spread, spread_name
+from aivc_graph.graph.schema import dissociated_sections
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
 from aivc_graph.tissue.doubt import doubt
 
@@ -31,16 +32,20 @@ def seen_as(graph: TissueGraph, like: TissueGraph) -> TissueGraph:
     Molecules and features come in the order of `like`, with what is known of them there; further ones, and levels that
     it lacks, are left out; what was not measured at all counts as unmeasured at every node. A panel may lack
     molecules of `like`: the section attribute ``<level>_<modality>_measured`` (section, molecule) then says which there
-    are. Sections are described by their own means, as those held out whole are, at the depths and against the common
-    profiles of `like`.
+    are. A level that held the dissociated cells of a reference alone need not be there: what was learnt of them the
+    model holds. Sections are described by their own means, as those held out whole are, at the depths and against the
+    common profiles of `like`.
 
     Raises
     ------
     GraphError
         If a level, its neighbours or features are missing, or too few molecules of a panel are shared.
     """
-    _check_levels(graph, like)
     found = copy.copy(graph)
+    for level in set(like.levels) - set(graph.levels):
+        if dissociated_sections(like)[like[level].section_index.numpy()].all():
+            _lay_empty(found, like, level)
+    _check_levels(found, like)
     for node_type in graph.node_types:
         if node_type not in like.node_types and node_type != names.INTERVENTION:
             del found[node_type]
@@ -81,6 +86,14 @@ def _keep_spread(found: TissueGraph, like: TissueGraph, level: str, modality: st
         found[level][spread_name(modality)] = spread
 
 
+def _lay_empty(found: TissueGraph, like: TissueGraph, level: str) -> None:
+    """Give a graph a level of `like` without any node, of which nothing was measured."""
+    for key, value in like[level].items():
+        if isinstance(value, torch.Tensor) and len(value) == like[level].num_nodes and not key.endswith("_mask"):
+            found[level][key] = value[:0]
+    found[level].obs, found[level].num_nodes = like.obs(level).iloc[:0], 0
+
+
 def _check_levels(graph: TissueGraph, like: TissueGraph) -> None:
     faults = Faults(GraphError)
     for level in like.levels:
@@ -106,7 +119,7 @@ def _order_counts(
     molecule, panel = names.MOLECULE_OF[modality], like[level][f"{modality}_panel"]
     wanted = like.obs(molecule).index
     found[level][f"{modality}_panel"] = panel
-    measured = modality in graph.modalities(level)
+    measured = level in graph.node_types and modality in graph.modalities(level)
     if measured:
         place = graph.obs(molecule).index.get_indexer(wanted)
         there = measured_molecules(graph, level, modality).numpy()[:, np.maximum(place, 0)] & (place >= 0)
@@ -125,7 +138,7 @@ def _order_counts(
         )
         counts = counts @ chosen
     else:
-        counts = sparse.csr_matrix((int(graph[level].num_nodes), len(wanted)), dtype=np.float32)
+        counts = sparse.csr_matrix((int(found[level].num_nodes), len(wanted)), dtype=np.float32)
         found[level][names.mask_name(modality)] = torch.zeros(counts.shape[0], dtype=torch.bool)
     found[molecule, names.OBSERVED_IN, level].adj_t = to_torch_csr(counts)
 

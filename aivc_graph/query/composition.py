@@ -17,6 +17,7 @@ from aivc_graph.operators.composition.reference import ReferenceComposition, Tol
 from aivc_graph.query.states import run_windows
 
 Floats = NDArray[np.float64]
+PATCHES_AT_ONCE = 100
 TOLD = ("shares", "lower", "upper", "unexplained")
 IDENTITY = ("section", names.BARCODE, "x_um", "y_um", "niche")
 
@@ -41,6 +42,31 @@ def told_by_reference(model: TissueModel, graph: TissueGraph, child: str, parent
         for whole, piece in ((getattr(found, name), getattr(told, name)) for name in TOLD):
             whole[here] = piece[core[parent]]
     return found
+
+
+def given_by_type(
+    model: TissueModel, graph: TissueGraph, child: str, parent: str, kind: int, genes: list[str]
+) -> NDArray[np.float32]:
+    """Return how many molecules a type gives to each parent, and the ends of its interval (3, parent, gene).
+
+    Not a number where nothing was counted.
+    """
+    part, n = model.part("composition", child, parent), int(graph[parent].num_nodes)
+    columns = torch.tensor([told_genes(model, child, parent).index(gene) for gene in genes])
+    found = np.full((3, n, len(genes)), np.nan, np.float32)
+    for inputs, state, core, rows in run_windows(model, graph):
+        for some, counts, there in part.counted(state, inputs):
+            inside = core[parent][some]
+            for few in torch.nonzero(inside).ravel().split(PATCHES_AT_ONCE):
+                here = rows[parent][some[few]].numpy()
+                found[:, here] = part.given(counts[few], there, kind, columns).numpy()
+    return found
+
+
+def told_genes(model: TissueModel, child: str, parent: str) -> list[str]:
+    """Return the genes by which a reference tells what parents are made of."""
+    part, panel = model.part("composition", child, parent), model.plan.counts[parent][names.RNA]
+    return [panel[part.plan.of_parent[one]] for one in part.genes.tolist()]
 
 
 def measured_shares(model: TissueModel, graph: TissueGraph, child: str, parent: str) -> Floats:

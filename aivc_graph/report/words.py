@@ -9,6 +9,7 @@ PLAIN = {
     "image_to_expression": "expression from the image",
     "image_to_niche": "niche from the image",
     "spot_to_composition": "composition of spots",
+    "spot_to_hidden_molecules": "half of a spot's molecules from its composition",
     "context_distribution": "distribution of expression from surroundings",
     "response": "response to intervention",
     "conditions": "response of a screen",

@@ -9,10 +9,27 @@ from scipy.optimize import minimize
 from scipy.stats import truncnorm
 
 from aivc_graph.operators.composition import mixture
-from aivc_graph.operators.composition.mixture import adapt, amounts, posterior, shortest, unexplained
+from aivc_graph.operators.composition.mixture import (
+    Prior,
+    adapt,
+    amounts,
+    posterior,
+    reliability,
+    shortest,
+    unexplained,
+)
 from tests.reference import TYPES, rates, spots_of
 
-NEVER = float("inf")
+NEVER = mixture.NEVER
+
+
+def usually(present: float = 0.95, n: int = 4) -> Prior:
+    return Prior(torch.full((n,), present), torch.full((n,), 1.0 / n / present))
+
+
+def adapted(counts: torch.Tensor, rate: torch.Tensor, platform: float, types: float | None = None) -> torch.Tensor:
+    sure = None if types is None else torch.full_like(rate, types)
+    return next(adapt(counts, rate, platform, sure, (8,))).rates
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +67,7 @@ def test_every_step_is_likelier_and_stays_on_the_positive_side(tissue: tuple) ->
 def test_the_platform_is_found_where_it_may_be_and_only_there(tissue: tuple) -> None:
     counts, rate, shares = tissue
     effect = np.random.default_rng(9).normal(0, 0.8, len(rate.T))
-    shut, opened = adapt(counts, rate, NEVER, NEVER), adapt(counts, rate, 1.0, NEVER)
+    shut, opened = adapted(counts, rate, NEVER), adapted(counts, rate, 1.0)
     torch.testing.assert_close(shut, rate)
     assert np.corrcoef((opened / rate).mean(dim=0).log().numpy(), effect)[0, 1] > 0.97
     errors = [float(((mixed(counts, one) - shares) ** 2).mean()) for one in (shut, opened)]
@@ -66,7 +83,9 @@ def test_a_profile_moves_towards_the_tissue_as_far_as_its_prior_lets_it(tissue: 
     counts, rate, _ = tissue
     wrong = rate.clone()
     wrong[0, 0] *= 4.0
-    gaps = [float((adapt(counts, wrong, 1.0, k)[0, 0] / adapt(counts, rate, 1.0, k)[0, 0]).log()) for k in (1e9, 10.0)]
+    gaps = [
+        float((adapted(counts, wrong, 1.0, k)[0, 0] / adapted(counts, rate, 1.0, k)[0, 0]).log()) for k in (1e9, 10.0)
+    ]
     assert gaps[1] < 0.7 * gaps[0]
 
 
@@ -74,13 +93,13 @@ def test_genes_never_seen_move_nothing(tissue: tuple) -> None:
     counts, rate, _ = tissue
     empty = counts.clone()
     empty[:, 5] = 0.0
-    found = adapt(empty, torch.cat([rate[:, :6], torch.zeros(4, 1), rate[:, 7:]], dim=1), 1.0, 30.0)
+    found = adapted(empty, torch.cat([rate[:, :6], torch.zeros(4, 1), rate[:, 7:]], dim=1), 1.0, 30.0)
     assert torch.isfinite(found).all() and (found[:, 5] < 0.01 * rate[:, 5]).all() and (found[:, 6] == 0).all()
 
 
 def test_draws_are_shares_alone_as_in_company_and_narrower_with_more_counts(tissue: tuple) -> None:
     counts, rate, _ = tissue
-    prior = torch.full((4,), 0.25)
+    prior = usually()
     draws = posterior(counts, rate, prior)
     assert draws.shape == (len(counts), 4, mixture.DRAWS) and (draws >= 0).all()
     torch.testing.assert_close(draws.sum(dim=1), torch.ones(len(counts), mixture.DRAWS))
@@ -94,9 +113,7 @@ def test_draws_are_shares_alone_as_in_company_and_narrower_with_more_counts(tiss
 def test_draws_cover_the_truth_where_the_model_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mixture, "DRAWS", 200)
     counts, shares = spots_of(n=200, platform=0.0, depth=300, seed=5)
-    lower, upper = shortest(
-        posterior(torch.from_numpy(counts), torch.from_numpy(rates()).float(), torch.full((4,), 0.25))
-    )
+    lower, upper = shortest(posterior(torch.from_numpy(counts), torch.from_numpy(rates()).float(), usually(0.99)))
     inside = (lower.numpy() <= shares + 1e-6) & (shares <= upper.numpy() + 1e-6)
     assert 0.86 < inside.mean() < 0.95
 
@@ -105,16 +122,35 @@ def test_where_counts_say_little_shares_go_to_the_prior(tissue: tuple) -> None:
     counts, rate, _ = tissue
     few = torch.from_numpy(np.random.default_rng(0).binomial(counts.numpy().astype(int), 0.002)).float()
     kept = few.sum(dim=1) > 0
-    prior = torch.tensor([0.85, 0.05, 0.05, 0.05])
-    means = [posterior(few[kept], rate, p).mean(dim=(0, 2)) for p in (prior, torch.full((4,), 0.25))]
+    prior = Prior(torch.full((4,), 0.95), torch.tensor([0.85, 0.05, 0.05, 0.05]))
+    means = [posterior(few[kept], rate, p).mean(dim=(0, 2)) for p in (prior, usually())]
     assert float(means[0][0]) > float(means[1][0]) + 0.2
+
+
+def test_a_type_that_is_seldom_there_is_mostly_nought_and_found_where_it_is(tissue: tuple) -> None:
+    _, rate, _ = tissue
+    random = np.random.default_rng(0)
+    shares = np.where(np.arange(100)[:, None] < 20, [0.5, 0.0, 0.0, 0.5], [1.0, 0.0, 0.0, 0.0])
+    counts = torch.from_numpy(random.poisson(400 * shares @ rates()).astype(np.float32))
+    draws = posterior(counts, rate, Prior(torch.tensor([0.9, 0.05, 0.05, 0.2]), torch.full((4,), 0.5)))
+    absent = (draws == 0).float().mean(dim=2)
+    assert float(absent[:, 1:3].mean()) > 0.8 and float(absent[20:, 3].mean()) > 0.8
+    assert float(absent[:20, 3].max()) == 0 and float(draws[:20, 3].mean()) == pytest.approx(0.5, abs=0.05)
+
+
+def test_counts_that_scatter_more_than_poisson_are_believed_less() -> None:
+    random = np.random.default_rng(0)
+    mean = torch.full((400, 2), 20.0)
+    scatter = np.column_stack([np.full(400, 20.0), random.gamma(2.0, 10.0, 400)])
+    found = reliability(torch.from_numpy(random.poisson(scatter)).float(), mean)
+    assert float(found[0]) > 0.8 and float(found[1]) == pytest.approx(1 / (1 + 20 / 2), rel=0.3)
 
 
 @pytest.mark.parametrize("mean", [-30.0, -2.0, 0.5, 8.0])
 def test_a_truncated_normal_has_its_quantiles(mean: float) -> None:
     scale = 1.5
     for u in (0.1, 0.5, 0.9):
-        found = float(mixture._truncated(torch.tensor(mean).double(), torch.tensor(scale).double(), u))
+        found = float(mixture._truncated(torch.tensor(mean).double(), torch.tensor(scale).double(), torch.tensor(u)))
         assert found == pytest.approx(truncnorm.ppf(u, -mean / scale, np.inf, mean, scale), rel=0.02)
 
 

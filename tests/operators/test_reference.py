@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,16 @@ from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.operators.composition import reference
 from aivc_graph.operators.composition import reference_fit as fitting
+from aivc_graph.operators.composition import reference_material as materials
+from aivc_graph.operators.composition import reference_width as widths
 from aivc_graph.operators.composition.composition import CompositionPlan, CompositionProject
+from aivc_graph.operators.composition.mixture import Prior, Seen, least_squares
 from aivc_graph.operators.composition.reference import ReferenceComposition
-from aivc_graph.operators.composition.reference_fit import Material
+from aivc_graph.operators.composition.reference_material import Material
 from aivc_graph.operators.part import LAST_ANSWERS
+from aivc_graph.tissue.doubt import doubts_heard
 from tests.fitting import fit_stages, fitting_of, fold_of, model_of
 from tests.reference import GENES, TYPES, cells_of, rates, reference_section, spot_section, spots_of
 
@@ -31,20 +37,18 @@ def plan_of(types: tuple[str, ...] = TYPES) -> CompositionPlan:
     return CompositionPlan(child="cell", parent="patch", types=types, of_child=genes, of_parent=genes, rings=(4,))
 
 
-def material(counts: np.ndarray, cells: np.ndarray, labels: np.ndarray, types: tuple[str, ...] = TYPES) -> Material:
+def material(
+    counts: np.ndarray, cells: np.ndarray, labels: np.ndarray, types: tuple[str, ...] = TYPES, donors: int = 1
+) -> Material:
     kind = np.array([types.index(one) for one in labels])
     nobody = sparse.csr_matrix((len(counts), len(counts)), dtype=np.float32)
-    return Material(torch.from_numpy(counts), nobody, torch.from_numpy(cells), kind)
+    facts = kind, np.arange(len(kind)) % donors, np.arange(cells.shape[1])
+    return Material(torch.from_numpy(counts), nobody, torch.from_numpy(cells), *facts)
 
 
 def fitted(found: Material, types: tuple[str, ...] = TYPES) -> ReferenceComposition:
     part = ReferenceComposition(plan_of(types))
-    with torch.no_grad():
-        part.profiles.copy_(fitting.profiles(found.cells, found.kind, len(types)))
-        part.opened.fill_(fitting.choose_opening(found, part.profiles))
-        fitting.replicate(part, found, fitting.FACTORS[int(part.opened)])
-        fitting.fit_prior(part, found)
-        fitting.calibrate(part, found, fitting.FACTORS[int(part.opened)])
+    fitting.fit_to(part, found)
     return part
 
 
@@ -58,7 +62,7 @@ def test_at_its_start_it_is_exactly_non_negative_least_squares() -> None:
     part, counts = ReferenceComposition(plan_of()), spots_of(n=20)[0]
     with torch.no_grad():
         part.profiles.copy_(torch.from_numpy(rates()))
-        part.rates.copy_(part.profiles.expand_as(part.rates))
+        part.rates.copy_(part.profiles)
     plain = np.array([nnls(part.profiles.double().numpy().T, y)[0] for y in counts.astype(float)])
     told, lower, upper, _ = part(torch.from_numpy(counts))
     np.testing.assert_allclose(told, plain / plain.sum(axis=1, keepdims=True), atol=1e-6)
@@ -70,7 +74,7 @@ def test_it_departs_as_far_as_hidden_molecules_ask(usual: tuple) -> None:
     cells, labels = cells_of(n=400)
     alike = material(spots_of(platform=0.0, depth=100.0)[0], cells, labels)
     part, (fresh, true) = fitted(alike), spots_of(platform=0.0, depth=100.0, seed=3)
-    told, plain = part(torch.from_numpy(fresh))[0], fitting.least_squares(torch.from_numpy(fresh), part.profiles)
+    told, plain = part(torch.from_numpy(fresh))[0], least_squares(torch.from_numpy(fresh), part.profiles)
     assert float(((told - torch.from_numpy(true)) ** 2).mean()) < 1.05 * float(
         ((plain - torch.from_numpy(true)) ** 2).mean()
     )
@@ -82,7 +86,7 @@ def test_it_comes_nearer_to_the_truth_than_least_squares(usual: tuple) -> None:
     part, _ = usual
     counts, true = spots_of(n=200, seed=7)
     told, lower, upper, rest = part(torch.from_numpy(counts))
-    plain = fitting.least_squares(torch.from_numpy(counts), part.profiles)
+    plain = least_squares(torch.from_numpy(counts), part.profiles)
     errors = [float(((each - torch.from_numpy(true)) ** 2).mean()) for each in (told, plain)]
     assert errors[0] < 0.4 * errors[1]
     assert (lower <= told).all() and (told <= upper).all()
@@ -93,12 +97,12 @@ def test_what_it_says_hangs_on_which_gene_is_which(usual: tuple) -> None:
     """Rewired, the reference's genes are other ones: it errs, leaves more unexplained, and is less sure."""
     part, found = usual
     order = torch.from_numpy(np.random.default_rng(3).permutation(len(GENES)))
-    wrong = fitted(Material(found.patches, found.near, found.cells[:, order], found.kind))
+    wrong = fitted(replace(found, cells=found.cells[:, order]))
     counts, true = (torch.from_numpy(each) for each in spots_of(n=100, seed=8))
     right, other = part(counts), wrong(counts)
     assert float(((other[0] - true) ** 2).mean()) > 3 * float(((right[0] - true) ** 2).mean())
     assert float(other[3].mean()) > 1.5 * float(right[3].mean())
-    assert float((other[2] - other[1]).mean()) > 1.5 * float((right[2] - right[1]).mean())
+    assert float((other[2] - other[1]).mean()) > 1.3 * float((right[2] - right[1]).mean())
 
 
 def test_a_type_that_the_tissue_lacks_gets_next_to_nothing() -> None:
@@ -145,10 +149,9 @@ def test_neighbours_are_mixed_in_only_where_they_tell_something() -> None:
         found = material(seen, *cells_of())
         part = ReferenceComposition(plan_of())
         with torch.no_grad():
-            part.rates.copy_(torch.from_numpy(rates()).float().expand_as(part.rates))
+            part.rates.copy_(torch.from_numpy(rates()).float())
             part.opened.fill_(1.0)
-            fitting.fit_prior(part, found)
-            fitting.choose_neighbours(part, Material(found.patches, near, found.cells, found.kind))
+            fitting.choose_neighbours(part, replace(found, near=near))
         assert (float(part.neighbour_share) >= 0.2) is helps
 
 
@@ -170,13 +173,24 @@ def test_it_serves_where_labels_are_those_of_dissociated_cells_and_moves_every_n
     assert isinstance(part, ReferenceComposition) and part.plan.types == TYPES
     start = ReferenceComposition(part.plan)
     still = [name for name, value in part.named_buffers() if torch.equal(value, start.get_buffer(name))]
-    assert set(still) <= {"neighbour_share", "width"}  # seen to move below
+    assert set(still) <= {"neighbour_share", "temper"}  # seen to move below
 
 
 def test_labelled_cells_beneath_the_spots_are_asked_before_a_reference(striped_section: Any) -> None:
     graph = build_graph([striped_section("s", levels=("cell", "patch"))], EDGES)
     members = [spec.part_class for spec in ModelPlan.of(graph, CONFIG).parts if spec.kind == "composition"]
     assert members == [CompositionProject]
+
+
+def test_a_reference_of_logarithms_is_doubted_with_a_way_on(sections: list[Any]) -> None:
+    logs = reference_section(*cells_of())
+    table = logs.tables.pop("cell_rna")
+    table.X = np.log1p(table.X.toarray())
+    logs.tables["cell_log_expression"] = table
+    with doubts_heard() as doubts:
+        plan = ModelPlan.of(build_graph([sections[0], logs], EDGES), CONFIG)
+    assert not plan.compositions
+    assert any("logarithms alone" in one and "`layer:`" in one for one in doubts)
 
 
 def test_spots_held_out_are_never_fitted_on(sections: list[Any]) -> None:
@@ -188,22 +202,78 @@ def test_spots_held_out_are_never_fitted_on(sections: list[Any]) -> None:
         torch.testing.assert_close(other.get_buffer(name), value, msg=name)
 
 
-def test_intervals_widen_where_cells_of_a_type_differ_along_an_axis() -> None:
-    """As two donors would: the profile of one half of a type's cells is then not that of the other half."""
+def temper_of(found: Material) -> float:
+    start = materials.profiles(found.cells, found.kind, len(TYPES))
+    prior = Prior(torch.full((4,), 0.9), torch.full((4,), 0.28))
+
+    def see(made: Material, profiles: torch.Tensor) -> Seen:
+        return fitting.see(made, profiles, 1, 2)
+
+    return widths.calibrate(found, see(found, start), prior, see)
+
+
+def test_intervals_widen_where_cells_of_a_type_differ_along_an_axis_or_between_donors() -> None:
     counts, (cells, labels) = spots_of(platform=0.0)[0], cells_of()
     far = np.arange(len(labels)) % 2 == 0
     apart = cells.copy()
     apart[far, :20] *= 6.0
-    widths = []
-    for each in (cells, apart):
-        part, found = ReferenceComposition(plan_of()), material(counts, each, labels)
-        with torch.no_grad():
-            part.profiles.copy_(fitting.profiles(found.cells, found.kind, len(TYPES)))
-            part.opened.fill_(1.0)
-            fitting.replicate(part, found, fitting.FACTORS[1])
-            fitting.calibrate(part, found, fitting.FACTORS[1])
-        widths.append(float(part.width))
-    assert widths[1] > widths[0]
+    plain = temper_of(material(counts, cells, labels))
+    assert temper_of(material(counts, apart, labels)) > 1.5 * plain  # one donor: halves along the axis
+    assert temper_of(material(counts, apart, labels, donors=2)) > 1.5 * plain
+
+
+def test_cells_held_out_are_those_of_other_donors_where_there_are_any() -> None:
+    cells, labels = cells_of()
+    two = material(spots_of()[0], cells, labels, donors=2)
+    np.testing.assert_array_equal(widths.held_out_cells(two), two.donor == 1)
+    alone = replace(two, donor=np.where(labels == "D", 0, two.donor))
+    held = widths.held_out_cells(alone)
+    assert 10 < held[labels == "D"].sum() < 20 and not held[labels == "D"].all()
+    np.testing.assert_array_equal(held[labels != "D"], two.donor[labels != "D"] == 1)
+
+
+def test_made_patches_are_of_held_out_cells_as_deep_as_the_tissue() -> None:
+    cells, labels = cells_of()
+    found = material(spots_of()[0], cells, labels)
+    who = labels != "D"
+    prior = Prior(torch.full((4,), 0.9), torch.full((4,), 0.28))
+    counts, true = widths.make_patches(found, torch.ones(4, len(GENES)), prior, who)
+    assert set(counts.sum(dim=1).tolist()) <= set(found.patches.sum(dim=1).tolist())
+    assert float(true[:, 3].sum()) == 0 and torch.allclose(true.sum(dim=1), torch.ones(len(true)))
+    away = ((counts / counts.sum(dim=1, keepdim=True)) - true @ torch.from_numpy(rates()).float()).abs().sum(dim=1)
+    assert float(away.mean()) < 0.25
+
+
+def test_donors_that_differ_leave_profiles_open_and_few_molecules_do() -> None:
+    counts, (cells, labels) = spots_of()[0], cells_of(n=60)
+    one = materials.surety(material(counts, cells, labels), 4)
+    alike = materials.surety(material(counts, cells, labels, donors=3), 4)
+    apart = cells.copy()
+    donor = np.arange(len(labels)) % 3
+    apart *= np.exp(np.random.default_rng(0).normal(0, 0.6, (3, len(GENES))))[donor].astype(np.float32)
+    differ = materials.surety(material(counts, apart, labels, donors=3), 4)
+    assert float(differ.median()) < 10 < 50 < float(alike.median()) <= float(one.median()) < 300
+    few = materials.surety(material(counts, cells[:1] * 0 + 1, labels[:1]), 4)
+    assert float(few.max()) < 2.0
+
+
+def test_a_gene_in_which_tissue_and_reference_disagree_is_weighed_out() -> None:
+    counts, true = spots_of(platform=0.0)
+    strange = counts.copy()
+    strange[:, 0] += 300 * (np.random.default_rng(0).random(len(counts)) < 0.3)
+    part = fitted(material(strange, *cells_of()))
+    assert float(part.weight[0]) < 0.05 < 0.2 < float(part.weight[1:].median())
+    told = part(torch.from_numpy(strange))[0]
+    assert np.sqrt(((told.numpy() - true) ** 2).mean()) < 0.06
+
+
+def test_it_keeps_the_genes_that_tell_types_apart(sections: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference, "MOST_GENES", 25)
+    part = model_and_graph(sections)[0].part("composition", "cell", "patch")
+    assert part.rates.shape == (4, 25) and len(set(part.genes.tolist())) == 25
+    logs = np.log1p(1e4 * rates()[:, np.argsort(GENES)])  # as a graph has them
+    spread = logs.max(axis=0) - np.median(logs, axis=0)
+    assert spread[part.genes.numpy()].mean() > 1.3 * spread.mean()
 
 
 def test_intervals_hold_the_truth_where_the_platforms_agree() -> None:

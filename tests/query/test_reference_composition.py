@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from aivc_graph.errors import QueryError
 from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.pipeline.train import train
+from aivc_graph.query import states
 from aivc_graph.query.states import niche_level
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.splits.by_block import BlockSplit
@@ -91,6 +93,14 @@ def test_other_tissue_is_answered_beside_the_reference_also_with_fewer_genes(ask
     assert np.sqrt(((table[list(TYPES)].to_numpy() - true[place]) ** 2).mean()) < 0.1
 
 
+def test_other_tissue_is_answered_alone_as_beside_the_reference(asked: VirtualTissue) -> None:
+    """What the run learnt of the reference it holds: no cell need be listed again."""
+    section = spot_section("new", spots_of(n=96, seed=11)[0])
+    alone = asked.on(build_graph([section], EDGES)).composition(level="patch")
+    beside = asked.on(build_graph([section, reference_section(*cells_of())], EDGES)).composition(level="patch")
+    pd.testing.assert_frame_equal(alone[list(TYPES)], beside[list(TYPES)])
+
+
 def test_dissociated_cells_lie_in_no_block_and_train() -> None:
     sections: list[Any] = [spot_section("s1", spots_of()[0]), reference_section(*cells_of())]
     found = BlockSplit(block_um=300, buffer_um=0, test_share=0.2, validation_share=0.1)(sections)
@@ -106,3 +116,52 @@ def test_spots_without_counts_have_no_shares(asked: VirtualTissue) -> None:
     table = asked.on(build_graph([section, reference_section(*cells_of())], EDGES)).composition(level="patch")
     empty = table[table["barcode"] == "p3"]
     assert empty[[*TYPES, "unexplained"]].isna().all(axis=None) and table["A"].notna().sum() == len(table) - 1
+
+
+def test_types_share_what_was_counted_of_a_gene(asked: VirtualTissue) -> None:
+    genes = ("G0", "G11", "G55")
+    found = [asked.ask("type_expression", type=one, genes=genes) for one in TYPES]
+    counts, true = spots_of()
+    place = [int(one[1:]) for one in found[0].obs["barcode"]]
+    counted = counts[place][:, [GENES.index(one) for one in genes]]
+    np.testing.assert_allclose(sum(one.X for one in found), counted, atol=1e-3)
+    for one in found:
+        assert (one.layers["lower"] <= one.X + 1e-5).all() and (one.layers["upper"] + 1e-5 >= one.X).all()
+    # G0 is of type A, G11 of type B.
+    assert np.corrcoef(found[0].X[:, 0] / np.maximum(counted[:, 0], 1), true[place, 0])[0, 1] > 0.8
+    assert found[1].X[:, 1].sum() > 0.5 * counted[:, 1].sum() and found[0].X[:, 1].sum() < 0.3 * counted[:, 1].sum()
+
+
+def test_genes_that_were_not_measured_are_told_of_each_type_by_the_composition(asked: VirtualTissue) -> None:
+    counts, _ = spots_of(n=96, seed=11)
+    kept = [g for g in GENES if g != "G0"]
+    there = asked.on(build_graph([spot_section("new", counts[:, 1:], kept)], EDGES))
+    found = [there.ask("type_expression", type=one, genes=("G0", "G11")) for one in TYPES]
+    assert list(found[0].var["measured"]) == [False, True]
+    told = sum(one.X[:, 0] for one in found)
+    place = [int(one[1:]) for one in found[0].obs["barcode"]]
+    assert np.corrcoef(told, counts[place, 0])[0, 1] > 0.7
+    assert 0.5 < told.sum() / counts[place, 0].sum() < 2.0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"type": "E"}, "'E'"), ({"type": "A", "genes": ("NOT",)}, "'NOT'")],
+)
+def test_what_the_reference_does_not_know_is_refused(asked: VirtualTissue, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(QueryError, match=said):
+        asked.ask("type_expression", **options)
+
+
+def test_an_answer_hangs_neither_on_windows_nor_on_the_order_of_sections(
+    asked: VirtualTissue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"type": "B", "genes": ("G11", "G12")}
+    sections = [spot_section(f"s{one}", spots_of(n=48, seed=one)[0]) for one in (3, 4)]
+    graphs = [build_graph(each, EDGES) for each in (sections, sections[::-1])]
+    whole, turned = (asked.on(graph).ask("type_expression", **options) for graph in graphs)
+    monkeypatch.setattr(states, "WINDOW_NODES", 30)
+    pieces = asked.on(graphs[0]).ask("type_expression", **options)
+    for other in (turned[whole.obs_names], pieces):
+        np.testing.assert_allclose(other.X, whole.X, atol=2e-3, rtol=2e-3)
+        np.testing.assert_allclose(other.layers["upper"], whole.layers["upper"], atol=2e-3, rtol=2e-3)

@@ -32,9 +32,9 @@ EXAMPLES: dict[str, tuple[dict[str, Any], ...]] = {
     "abundance": ({"by": "batch"},),
     "response": ({"intervention": ["knockout:G3@0.5"], "at": "region", "genes": "G3,G12"},),
 }
-# Asked of sections that share no modality, or of which one has no positions: `tests/query/test_transfer.py` and
-# `test_place.py` try the order of those.
-ELSEWHERE = {"transfer", "place"}
+# Asked of sections that share no modality, or of which one has no positions: `tests/query/test_transfer.py`,
+# `test_place.py` and `test_reference_composition.py` try the order of those.
+ELSEWHERE = {"transfer", "place", "type_expression"}
 CASES = [(name, options) for name in sorted(set(QUESTIONS) - ELSEWHERE) for options in EXAMPLES.get(name, ({},))]
 
 

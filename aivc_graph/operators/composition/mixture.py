@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,9 +12,10 @@ from torch import Tensor
 from aivc_graph.operators.composition.composition import non_negative
 
 STEPS = 60
-# Few, on purpose: where profiles are wrong the likeliest factors lie far from the true ones, and few stay near 1.
-ROUNDS = 8
-BURN_IN, DRAWS = 15, 25
+NEVER = float("inf")
+# Molecules that the scatter of a gene is told of beforehand: Poisson's.
+FEW = 5.0
+BURN_IN, DRAWS = 20, 50
 INTERVAL = 0.9
 LEAST = 1e-12
 # Beyond so many standard deviations the tail of a normal is an exponential.
@@ -41,65 +44,131 @@ def amounts(counts: Tensor, rates: Tensor, start: Tensor | None = None, steps: i
     return found
 
 
-def adapt(counts: Tensor, profiles: Tensor, platform: float, types: float) -> Tensor:
-    r"""Return `profiles` as the platform of `counts` sees them (type, molecule).
+class Seen(NamedTuple):
+    """What the platform of a tissue sees of each type (type, molecule), and how far a molecule is believed (molecule,).
 
-    :math:`r_{tg} = e_g f_{tg} \mu_{tg}` with :math:`e_g \sim \Gamma(k, k)` and :math:`f_{tg} \sim \Gamma(\kappa,
-    \kappa)` a priori, by alternation with the amounts; each factor is the mean of its posterior, so that what was
+    Counts and rates that are multiplied by the weights have the weighted likelihood as their own.
+    """
+
+    rates: Tensor
+    weight: Tensor
+
+
+def adapt(
+    counts: Tensor, profiles: Tensor, platform: float, types: Tensor | None, rounds: tuple[int, ...]
+) -> Iterator[Seen]:
+    r"""Yield `profiles` as the platform of `counts` sees them, after each number of `rounds`, ascending.
+
+    :math:`r_{tg} = e_g f_{tg} \mu_{tg}` with :math:`e_g \sim \Gamma(k, k)` and :math:`f_{tg} \sim \Gamma(\kappa_{tg},
+    \kappa_{tg})` a priori, by alternation with the amounts; each factor is the mean of its posterior, so that what was
     hardly seen stays at 1. The effect of the platform on a gene is that of Cable et al. 2022,
     doi:10.1038/s41587-021-00830-w.
+
+    Poisson noise alone is believed of no molecule: its weight :math:`w_g \le 1` is the inverse of how many times as
+    much the counts of patches scatter about what is fitted (quasi-likelihood, Wedderburn 1974,
+    doi:10.1093/biomet/61.3.439). So a gene in which reference and tissue disagree is weighed out, and a thousand
+    patches that err alike do not overrule the reference.
 
     Parameters
     ----------
     platform, types
-        k and κ; infinite leaves the factor at 1.
+        k, and κ (type, molecule); infinite, or none, leaves the factor at 1.
     """
-    gene, kind = torch.ones_like(profiles[0]), torch.ones_like(profiles)
+    gene, kind, weight = torch.ones_like(profiles[0]), torch.ones_like(profiles), torch.ones_like(profiles[0])
     found = None
-    for _ in range(ROUNDS):
+    for done in range(1, rounds[-1] + 1):
         rates = profiles * gene * kind
-        found = amounts(counts, rates, found, STEPS // 2)
-        if platform < float("inf"):
+        found = amounts(counts * weight, rates * weight, found, STEPS // 3)
+        weight = reliability(counts, found @ rates)
+        if platform < NEVER:
             expected = found.sum(dim=0) @ (profiles * kind)
-            gene = (counts.sum(dim=0) + platform) / (expected + platform)
+            gene = (weight * counts.sum(dim=0) + platform) / (weight * expected + platform)
+        if types is not None:
             rates = profiles * gene * kind
-        if types < float("inf"):
             given = found.T @ (counts / (found @ rates).clamp_min(LEAST)) * rates
-            kind = (given + types) / (found.sum(dim=0)[:, None] * profiles * gene + types)
-    return profiles * gene * kind
+            kind = (weight * given + types) / (weight * found.sum(dim=0)[:, None] * profiles * gene + types)
+        if done in rounds:
+            yield Seen(profiles * gene * kind, weight)
 
 
-def posterior(counts: Tensor, rates: Tensor, prior: Tensor, start: Tensor | None = None) -> Tensor:
-    r"""Return draws of the shares of each type given `counts` (patch, type, draw).
+def reliability(counts: Tensor, fitted: Tensor) -> Tensor:
+    """Return Poisson's variance over that of `counts` about what is `fitted` (molecule,), at most 1."""
+    return ((fitted.sum(dim=0) + FEW) / ((counts - fitted).square().sum(dim=0) + FEW)).clamp_max(1.0)
 
-    The log-likelihood to second order around its maximum, with an exponential prior of mean :math:`A_s \pi_t` on each
-    amount, :math:`A_s` the total; each amount is drawn in turn from its truncated normal (Gibbs; Geweke 1991). All
-    patches use the same random numbers, so that an answer is the same alone or in company.
 
-    Parameters
-    ----------
-    prior
-        Mean share of each type (type,).
-    start
-        Amounts near the likeliest (patch, type).
+class Prior(NamedTuple):
+    """How often a patch has a type at all, and the mean share where it has (type,)."""
+
+    present: Tensor
+    share: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean share of each type (type,)."""
+        return self.present * self.share / (self.present * self.share).sum().clamp_min(LEAST)
+
+
+class Hill(NamedTuple):
+    """The log-likelihood of amounts to second order around its maximum: where, the slope that is left, the curvature.
+
+    `at`, `slope` (patch, type); `precision` (patch, type, type), in doubles: a step of a chain is small beside a slope
+    that nearly vanishes.
     """
-    at = amounts(counts, rates, start, STEPS if start is None else STEPS // 3)
-    fitted = (at @ rates).clamp_min(LEAST)
-    precision = _square((counts / fitted.square()) @ _pairs(rates), len(rates)).double()
-    # From here on in doubles: a step of a chain is small beside a slope that nearly vanishes.
-    slope, here = ((counts / fitted - 1) @ rates.T).double(), at.double()
-    slope = slope - 1.0 / (here.sum(dim=1, keepdim=True).clamp_min(LEAST) * prior.double().clamp_min(1e-4))
-    at = here.clone()
-    uniform = torch.rand(BURN_IN + DRAWS, len(rates), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    draws = torch.empty(*here.shape, DRAWS)
-    for step, each in enumerate(uniform.tolist()):
-        for t, u in enumerate(each):
-            held = precision[:, t, t].clamp_min(LEAST)
-            pull = slope[:, t] - (precision[:, t] * (here - at)).sum(dim=1)
-            here[:, t] = _truncated(here[:, t] + pull / held, held.rsqrt(), u)
-        if step >= BURN_IN:
-            draws[:, :, step - BURN_IN] = (here / here.sum(dim=1, keepdim=True).clamp_min(LEAST)).float()
-    return draws * (counts.sum(dim=1) > 0)[:, None, None]
+
+    at: Tensor
+    slope: Tensor
+    precision: Tensor
+
+    @classmethod
+    def of(cls, counts: Tensor, rates: Tensor) -> Hill:
+        """Return the hill of `counts` (patch, molecule)."""
+        at = amounts(counts, rates, steps=4 * STEPS // 3)
+        fitted = (at @ rates).clamp_min(LEAST)
+        precision = _square((counts / fitted.square()) @ _pairs(rates), len(rates)).double()
+        return cls(at.double(), ((counts / fitted - 1) @ rates.T).double(), precision)
+
+    def draws(self, prior: Prior, temper: float = 1.0) -> Tensor:
+        r"""Return draws of the shares of each type (patch, type, draw), zeros where nothing was counted.
+
+        A type is absent from a patch or, with the prior's probability, there; then its amount is exponential, of mean
+        :math:`A_s` times its share, :math:`A_s` the total. Each amount is drawn in turn: whether it is nought, else
+        from its truncated normal (Gibbs; Mitchell & Beauchamp 1988, doi:10.1080/01621459.1988.10478694). All patches
+        use the same random numbers, so that an answer is the same alone or in company.
+
+        Parameters
+        ----------
+        temper
+            By how much counts are believed less.
+        """
+        precision, here = self.precision / temper, self.at.clone()
+        rarity = 1.0 / (here.sum(dim=1, keepdim=True).clamp_min(LEAST) * prior.share.double().clamp_min(1e-4))
+        odds = prior.present.double().clamp(1e-4, 1 - 1e-4).logit()
+        pull = self.slope / temper + (precision @ here[:, :, None])[:, :, 0] - rarity
+        random = torch.Generator().manual_seed(0)
+        uniform = torch.rand(BURN_IN + DRAWS, here.shape[1], generator=random, dtype=torch.float64)
+        draws = torch.empty(*here.shape, DRAWS)
+        for step, each in enumerate(uniform.tolist()):
+            for t, u in enumerate(each):
+                held = precision[:, t, t].clamp_min(LEAST)
+                others = (precision[:, t] * here).sum(dim=1) - precision[:, t, t] * here[:, t]
+                here[:, t] = _drawn((pull[:, t] - others) / held, held.rsqrt(), rarity[:, t], odds[t], u)
+            if step >= BURN_IN:
+                draws[:, :, step - BURN_IN] = (here / here.sum(dim=1, keepdim=True).clamp_min(LEAST)).float()
+        return draws * (self.at.sum(dim=1) > 0)[:, None, None]
+
+
+def posterior(counts: Tensor, rates: Tensor, prior: Prior) -> Tensor:
+    """Return draws of the shares of each type given `counts` (patch, type, draw); see `Hill`."""
+    return Hill.of(counts, rates).draws(prior)
+
+
+def _drawn(mean: Tensor, scale: Tensor, rarity: Tensor, odds: Tensor, u: float) -> Tensor:
+    """Return the quantile `u` of an amount (patch,): nought, or normal and above it, as `odds` and evidence have it."""
+    there = odds + rarity.log() + scale.log() + math.log(math.tau) / 2
+    there = there + (mean / scale).square() / 2 + torch.special.log_ndtr(mean / scale)
+    absent = torch.sigmoid(-there)
+    rest = ((u - absent) / (1 - absent).clamp_min(LEAST)).clamp(1e-12, 1 - 1e-12)
+    return torch.where(absent > u, 0.0, _truncated(mean, scale, rest))
 
 
 def shortest(draws: Tensor, inside: float = INTERVAL) -> tuple[Tensor, Tensor]:
@@ -129,12 +198,12 @@ def unexplained(counts: Tensor, expected: Tensor) -> Tensor:
     return (excess / counts.sum(dim=1).clamp_min(1.0)).clamp(0.0, 1.0)
 
 
-def _truncated(mean: Tensor, scale: Tensor, u: float) -> Tensor:
-    """Return the quantile `u` of a normal that is kept at or above zero (patch,)."""
+def _truncated(mean: Tensor, scale: Tensor, u: Tensor) -> Tensor:
+    """Return the quantile `u` (patch,) of a normal that is kept at or above zero (patch,)."""
     low = -mean / scale
     below = torch.special.ndtr(low.clamp_max(TAIL))
     drawn = mean + scale * torch.special.ndtri((below + u * (1 - below)).clamp(1e-12, 1 - 1e-12))
-    return torch.where(low < TAIL, drawn, -scale * math.log1p(-u) / low.clamp_min(TAIL)).clamp_min(0.0)
+    return torch.where(low < TAIL, drawn, -scale * torch.log1p(-u) / low.clamp_min(TAIL)).clamp_min(0.0)
 
 
 def _pairs(rates: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,16 +12,24 @@ from torch import Tensor
 from aivc_graph import names
 from aivc_graph.graph.panels import is_observed, labels, measured_molecules, panel, panel_columns, shared_columns
 from aivc_graph.graph.schema import dissociated_sections
-from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.operators.composition import reference_fit
 from aivc_graph.operators.composition.composition import CompositionPlan, is_reference
-from aivc_graph.operators.composition.mixture import amounts, least_squares, posterior, shortest, unexplained
+from aivc_graph.operators.composition.mixture import (
+    INTERVAL,
+    Hill,
+    Prior,
+    least_squares,
+    shortest,
+    unexplained,
+)
 from aivc_graph.operators.part import KINDS, LAST_ANSWERS, AbstractPart, Fitting, Shape
 from aivc_graph.operators.product import SparseOperator
 from aivc_graph.operators.state import Expected, Inputs, State
+from aivc_graph.tissue.doubt import doubt
 
-# Copies of the fit, each with genes and cells drawn anew.
-REPLICATES = 8
+# Of the genes that both count, those by which types differ most.
+MOST_GENES = 2_000
 PATCHES_AT_ONCE = 4_000
 
 
@@ -45,14 +53,16 @@ class ReferenceComposition(AbstractPart):
               p_{st} = a_{st} / \textstyle\sum_t a_{st}
 
     where e is how much better the patch's platform catches a gene, and f how far the types of this tissue differ from
-    those of the reference; both are near 1 a priori. Poisson noise in place of least squares, e, and f open one after
-    the other as far as molecules hidden from patches that were not fitted on ask for them. With none of them, the
-    start, it is exactly non-negative least squares on the mean profiles. Where it tells more, a share of the mean over
-    the nearest patches is mixed in. No truth of any composition is looked at.
+    those of the reference: as far as too few cells, or donors of the reference, leave open. Noise as of counts in place
+    of least squares, e, and f open one after the other, and go on for as many rounds, as molecules hidden from patches
+    that were not fitted on ask for. With none of them, the start, it is exactly non-negative least squares on the mean
+    profiles. Genes in which tissue and reference disagree are weighed out. A type may be absent from a patch; how often
+    each is, the tissue tells. Where it tells more, a share of the mean over the nearest patches is mixed in. No truth
+    of any composition is looked at.
 
-    The interval holds what a wrong profile does: the whole fit is repeated with genes and cells of the reference drawn
-    with replacement (a bagged posterior), and its width calibrated on patches put together of cells of the reference
-    that lie away, along the main axis of variation of their type, from those that profiles are made of.
+    The interval holds what a wrong profile does: counts are believed less, until 90 % of the true shares lie within,
+    of patches put together of cells of donors of the reference that no profile comes from (of one donor alone, of
+    cells that lie away along the main axis of variation of their type), seen by a platform as uneven as this one.
 
     Of RNA, and not of cells: how much RNA a cell of a type holds in this tissue cannot be told from counts of patches.
 
@@ -65,8 +75,8 @@ class ReferenceComposition(AbstractPart):
 
     References
     ----------
-    Cable et al. 2022, doi:10.1038/s41587-021-00830-w (platform effects); Huggins & Miller 2023, doi:10.1214/21-BA1301
-    (bagged posteriors); Lawson & Hanson 1974, doi:10.1137/1.9781611971217.
+    Cable et al. 2022, doi:10.1038/s41587-021-00830-w (platform effects); Lawson & Hanson 1974,
+    doi:10.1137/1.9781611971217.
     """
 
     kind: ClassVar[str] = "composition"
@@ -75,28 +85,38 @@ class ReferenceComposition(AbstractPart):
     stages: ClassVar[Mapping[str, str]] = {LAST_ANSWERS: "fit"}
     profiles: Tensor
     rates: Tensor
+    weight: Tensor
     genes: Tensor
-    prior: Tensor
-    width: Tensor
+    present: Tensor
+    share: Tensor
+    temper: Tensor
     opened: Tensor
     neighbour_share: Tensor
 
     def __init__(self, plan: CompositionPlan) -> None:
         super().__init__(plan)
-        types, molecules = len(plan.types), len(plan.of_parent)
+        types, molecules = len(plan.types), min(len(plan.of_parent), MOST_GENES)
+        self.hold("genes", torch.arange(molecules))
         self.hold("profiles", torch.zeros(types, molecules))
-        # The fit, and its copies with other genes.
-        self.hold("rates", torch.zeros(1 + REPLICATES, types, molecules))
-        self.hold("genes", torch.arange(molecules).repeat(1 + REPLICATES, 1))
-        self.hold("prior", torch.full((types,), 1.0 / types))
-        self.hold("width", torch.ones(()))
+        self.hold("rates", torch.zeros(types, molecules))
+        self.hold("weight", torch.ones(molecules))
+        self.hold("present", torch.full((types,), 0.5))
+        self.hold("share", torch.full((types,), 2.0 / types))
+        self.hold("temper", torch.ones(()))
         self.hold("opened", torch.zeros(()))
         self.hold("neighbour_share", torch.zeros(()))
+
+    @property
+    def prior(self) -> Prior:
+        """How often a patch has each type, and the mean share where it has."""
+        return Prior(self.present, self.share)
 
     @classmethod
     def serves(cls, graph: TissueGraph, shape: Shape) -> list[CompositionPlan]:
         """Return a plan where the labels that train are those of dissociated cells, and patches count their genes."""
         child, parent = names.CELL, names.PATCH
+        if is_observed(graph, parent, names.RNA):
+            _doubt_logarithms(graph, child)
         if not (all(is_observed(graph, v, names.RNA) for v in (child, parent)) and is_reference(graph, child)):
             return []
         own, shared = shared_columns(*(panel(graph, level, names.RNA) for level in (child, parent)))
@@ -123,16 +143,11 @@ class ReferenceComposition(AbstractPart):
     @torch.no_grad()
     def tell(self, state: State, inputs: Inputs) -> Told:
         """Return what is known of each parent from its own counts; zeros where they were not seen."""
-        parent, shared = self.plan.parent, list(self.plan.of_parent)
-        data = inputs.measured(parent, names.RNA)
-        counts = data.counts.to_dense()[:, shared] * (state.counted[parent] > 0)[:, None]
-        panel_of, rings = data.panel_of[data.section], inputs.rings(parent)
-        found = [torch.zeros(len(counts), len(self.plan.types)) for _ in range(3)] + [torch.zeros(len(counts))]
-        for one in panel_of.unique().tolist():
-            there = data.panels[one][shared] > 0
-            for rows in torch.nonzero((panel_of == one) & (counts.sum(dim=1) > 0)).ravel().split(PATCHES_AT_ONCE):
-                for whole, part in zip(found, self(counts[rows], there), strict=True):
-                    whole[rows] = part
+        n, rings = len(state.counted[self.plan.parent]), inputs.rings(self.plan.parent)
+        found = [torch.zeros(n, len(self.plan.types)) for _ in range(3)] + [torch.zeros(n)]
+        for rows, counts, there in self.counted(state, inputs):
+            for whole, part in zip(found, self(counts, there), strict=True):
+                whole[rows] = part
         shares, lower, upper, rest = found
         moved = self.smoothed(shares, rings[0]) if rings else shares
         return Told(moved, (lower + moved - shares).clamp_min(0.0), (upper + moved - shares).clamp(0.0, 1.0), rest)
@@ -143,33 +158,59 @@ class ReferenceComposition(AbstractPart):
 
         Parameters
         ----------
+        counts
+            Of the part's genes (patch, molecule).
         there
-            Which molecules were measured (molecule,); all if not given.
+            Which of them were measured (molecule,); all if not given.
         """
-        there = torch.ones_like(self.profiles[0], dtype=torch.bool) if there is None else there
-        seen, rates = counts[:, there], self.rates[0][:, there]
-        likeliest = amounts(seen, rates)
-        shares, apart = self.draws(counts, there, likeliest)
-        return shares, *self.interval(shares, apart), unexplained(seen, likeliest @ rates)
+        there = torch.ones_like(self.weight, dtype=torch.bool) if there is None else there
+        likeliest, draws, wide = self.draws(counts, there)
+        seen = counts[:, there]
+        shares = draws.mean(dim=2) if self.opened else least_squares(seen, self.profiles[:, there])
+        lower, upper = shortest(wide)
+        rest = unexplained(seen, likeliest @ self.rates[:, there])
+        return shares, torch.minimum(lower, shares), torch.maximum(upper, shares), rest
 
-    def draws(self, counts: Tensor, there: Tensor, likeliest: Tensor) -> tuple[Tensor, Tensor]:
-        """Return shares (patch, type), and how far draws of the copies are from their mean (patch, type, draw).
+    def counted(self, state: State, inputs: Inputs) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield rows of parents that were counted, some thousands at a time, their counts, and what was measured."""
+        parent, columns = self.plan.parent, torch.tensor(self.plan.of_parent)[self.genes]
+        data = inputs.measured(parent, names.RNA)
+        counts, seen = to_scipy_csr(data.counts.cpu()), (state.counted[parent] > 0).cpu()
+        panel_of = data.panel_of[data.section]
+        for one in panel_of.unique().tolist():
+            for rows in torch.nonzero((panel_of == one) & seen).ravel().split(PATCHES_AT_ONCE):
+                some = torch.from_numpy(counts[rows.numpy()][:, columns.numpy()].toarray())
+                yield rows, some, data.panels[one][columns] > 0
 
-        `likeliest` are the amounts by which the counts are likeliest (patch, type), where chains start.
+    def draws(self, counts: Tensor, there: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the likeliest amounts (patch, type), and draws of shares (patch, type, draw): best, and as unsure."""
+        seen, rates, weight = counts[:, there], self.rates[:, there], self.weight[there]
+        hill = Hill.of(seen * weight, rates * weight)
+        drawn = hill.draws(self.prior)
+        return hill.at.float(), drawn, hill.draws(self.prior, float(self.temper)) if self.temper > 1 else drawn
+
+    @torch.no_grad()
+    def given(self, counts: Tensor, there: Tensor, kind: int, columns: Tensor) -> Tensor:
+        r"""Return how many molecules of the genes at `columns` a type gives to each patch (3, patch, gene).
+
+        The mean, and the ends of the 90 % interval. Of a gene that was measured it is a part of its counts,
+        :math:`y_{sg} p_{st} r_{tg} / \sum_u p_{su} r_{ug}`, so that types add up to what was counted; of another what
+        the composition makes expected, at the depth of those that were.
         """
-        chains = []
-        for genes, rates in zip(self.genes, self.rates, strict=True):
-            kept = there[genes]
-            seen, rate = counts[:, genes[kept]], rates[:, kept]
-            chains.append(posterior(seen, rate, self.prior, likeliest))
-        shares = chains[0].mean(dim=2) if self.opened else least_squares(counts[:, there], self.profiles[:, there])
-        copies = torch.cat(chains[1:], dim=2)
-        return shares, copies - copies.mean(dim=2, keepdim=True)
-
-    def interval(self, shares: Tensor, apart: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the ends of the shortest 90 % intervals of shares (patch, type), of draws on the simplex."""
-        drawn = (shares[:, :, None] + self.width * apart).clamp_min(0.0)
-        return shortest(drawn / drawn.sum(dim=1, keepdim=True).clamp_min(1e-12))
+        _, *drawn = self.draws(counts, there)
+        rates, measured = self.rates[:, columns], there[columns]
+        found = []
+        for shares in drawn:
+            of_type = shares[:, kind, :, None] * rates[kind]
+            every = torch.einsum("ptd,tg->pdg", shares, rates).clamp_min(1e-12)
+            depth = counts[:, there].sum(dim=1)[:, None] / torch.einsum(
+                "ptd,t->pd", shares, self.rates[:, there].sum(dim=1)
+            ).clamp_min(1e-12)
+            found.append(torch.where(measured, counts[:, None, columns] * of_type / every, depth[:, :, None] * of_type))
+        mean = found[0].mean(dim=1)
+        tail = (1 - INTERVAL) / 2
+        lower, upper = torch.quantile(found[1], torch.tensor([tail, 1 - tail]), dim=1)
+        return torch.stack([mean, torch.minimum(lower, mean), torch.maximum(upper, mean)])
 
     @torch.no_grad()
     def smoothed(self, shares: Tensor, neighbours: SparseOperator) -> Tensor:
@@ -178,6 +219,15 @@ class ReferenceComposition(AbstractPart):
         number = neighbours @ known
         mean = (neighbours @ shares) / number.clamp_min(1e-12)
         return shares + self.neighbour_share * known * (number > 0) * (mean - shares)
+
+
+def _doubt_logarithms(graph: TissueGraph, child: str) -> None:
+    """Doubt dissociated, labelled cells of which logarithms were given and no counts: they tell no composition."""
+    logs = is_observed(graph, child, names.LOG_EXPRESSION) and not is_observed(graph, child, names.RNA)
+    if logs and is_reference(graph, child):
+        found = "labelled dissociated cells, of which logarithms alone were given: no reference for the patches"
+        mend = "read their counts (`layer:` or another file, without `values: log`) to be told what patches are made of"
+        doubt(f"composition · {child}", found, "counts", mend)
 
 
 def _measured(graph: TissueGraph, level: str, columns: list[int], loose: bool) -> Tensor:

@@ -38,7 +38,7 @@ def spot_to_composition(asked: Asked) -> list[Scored]:
         predicted = {MODEL: answer(asked.tissue), **asked.ablations(answer)}
         for readout, reference in references.items():
             rows = asked.scored(parent) & counted & (reference.sum(axis=1) > 0.5)
-            if rows.any() and train.any():
+            if rows.any() and (train.any() or readout == TRUE_SHARES):
                 found.append(_scored(asked, child, parent, readout, reference, predicted, measured, train, rows))
     return found
 
