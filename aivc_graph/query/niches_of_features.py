@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from aivc_graph import names
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
-from aivc_graph.operators.feature_map import LEAST_NODES, FeatureMap
+from aivc_graph.operators.feature_map import LEAST_NODES, FeatureMap, own_and_around
 from aivc_graph.operators.intervention_plan import donor_of_sections
 from aivc_graph.query.states import run_windows
 
@@ -48,7 +48,7 @@ def fit_niches_of_features(
         if rows.sum() < LEAST_NODES:
             continue
         section = structure[level].section_index.numpy()[rows]
-        one = FeatureMap(x.shape[1], int(rows.sum()), shares[level].shape[1])
+        one = FeatureMap(x.shape[1] // 2, int(rows.sum()), shares[level].shape[1])
         one.fit(x[rows], shares[level][rows].astype(float), section, donor[section])
         maps[level] = one
     return maps
@@ -82,19 +82,17 @@ def _inherited(weight: Any, own: Floats, near: Floats) -> Floats:
 
 
 def features_of(model: TissueModel, graph: Any, level: str) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return the dense features of every node of a level, in units of their section (node, feature), and who has any.
+    """Return the features of every node of a level and those around it (node, 2 feature), and who has any (node,).
 
-    Side by side, where it has several kinds; nobody has features who lacks one of them.
+    In units of their section; see `own_and_around`.
     """
     structure = graph if isinstance(graph, TissueGraph) else graph.structure
     kinds = list(model.plan.features[level])
     found: Floats = np.zeros((int(structure[level].num_nodes), 0))
     seen = np.zeros(len(found), bool)
     for inputs, _, core, rows in run_windows(model, graph):
-        data = [inputs.measured(level, kind) for kind in kinds]
-        values = torch.cat([one.standard for one in data], dim=1)[core[level]].double().numpy()
+        values, mask = own_and_around(inputs, level, kinds)
         found = found if found.shape[1] else np.zeros((len(found), values.shape[1]))
         at = rows[level][core[level]].numpy()
-        found[at] = values
-        seen[at] = torch.stack([one.mask for one in data]).all(dim=0)[core[level]].numpy()
+        found[at], seen[at] = values[core[level]].numpy(), mask[core[level]].numpy()
     return found, seen

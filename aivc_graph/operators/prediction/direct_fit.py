@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.operators.counts import log_shares
+from aivc_graph.operators.feature_map import own_and_around
 from aivc_graph.operators.measured import mean_there
 from aivc_graph.operators.part import Fitting
 from aivc_graph.operators.prediction.direct import AbstractDirect
@@ -46,10 +47,11 @@ def fit_map(part: TilePrediction, fitting: Fitting, folds: list[Fold]) -> None:
     """From features to scaled counts, both centred within their section; of sections that measured them."""
     xs, ys, groups, there = [], [], [], []
     for fold in folds:
-        counted, data = fold.inputs.measured(*part.target), fold.inputs.measured(part.plan.level, part.plan.features)
-        rows = fold.training(part.plan.level, counted.mask * data.mask)
-        section = data.section.cpu().numpy()[rows]
-        xs.append(data.standard.cpu().numpy()[rows])
+        counted = fold.inputs.measured(*part.target)
+        features, mask = own_and_around(fold.inputs, part.plan.level, [part.plan.features])
+        rows = fold.training(part.plan.level, counted.mask * mask)
+        section = counted.section.cpu().numpy()[rows]
+        xs.append(features.cpu().numpy()[rows])
         scaled = to_scipy_csr(counted.scaled.forward_csr.cpu())[rows].toarray()
         ys.append(scaled - counted.section_mean.cpu().numpy()[section])
         groups.append(section)
