@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from aivc_graph import names
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
-from aivc_graph.operators.feature_map import LEAST_NODES, FeatureMap, own_and_around
+from aivc_graph.operators.feature_map import LEAST_NODES, FeatureMap, evenly, own_and_around
 from aivc_graph.operators.intervention_plan import donor_of_sections
-from aivc_graph.query.states import run_windows
+from aivc_graph.query.mixture import StateMixture
+from aivc_graph.query.niches import NicheRule, Surroundings
+from aivc_graph.query.states import node_states, run_windows, surroundings
 
 Floats = NDArray[np.floating]
-LEAST_KNOWN = 0.5
+LEAST_KNOWN, DRAWS = 0.5, 128
 
 
 def fit_niches_of_features(
@@ -52,6 +54,28 @@ def fit_niches_of_features(
         one.fit(x[rows], shares[level][rows].astype(float), section, donor[section])
         maps[level] = one
     return maps
+
+
+def left_open_by_features(
+    model: TissueModel, graph: Any, diagnostics: dict[str, float], found_in: Surroundings, rule: NicheRule
+) -> Floats:
+    r"""Return what features leave open of the states that niches are told by (draw, latent).
+
+    .. math:: p(k \mid \hat z) = \frac1B \sum_b p(k \mid \hat z + z_b - \hat z_b)
+
+    with :math:`z_b` by all that was measured and :math:`\hat z_b` by features alone, of nodes outside of the test split
+    that have both, as many of each donor. No draws where features tell no state at that level.
+    """
+    structure = graph if isinstance(graph, TissueGraph) else graph.structure
+    if found_in.level not in model.plan.features or not isinstance(rule.mixture, StateMixture):
+        return np.zeros((0, model.plan.latent))
+    hide = tuple((level, modality) for level, by in model.plan.panels.items() for modality in by)
+    told = surroundings(model, structure, node_states(model, graph, hide), diagnostics)
+    rows = told.measured & found_in.counted & ~structure.in_split(found_in.level, names.TEST).numpy()
+    open_ = (rule.states(found_in) - told.x)[rows]
+    donors = [np.flatnonzero(found_in.donor[rows] == one) for one in np.unique(found_in.donor[rows])]
+    drawn = [of_one[evenly(len(of_one), max(DRAWS // len(donors), 1))] for of_one in donors]
+    return open_[np.concatenate(drawn)] if drawn else open_
 
 
 def told_by_features(
