@@ -129,7 +129,7 @@ def said_by_rules(x: Floats, y: Floats, section: Codes, asked: Floats) -> list[F
 
 
 class FeatureMap(nn.Module):
-    """Tell targets from features: ridge, mixed with ridge that sees neighbours too, kernel ridge, nearest nodes, the mean.
+    """Tell targets from features: ridge, and as far as donors bear it out ridge that sees neighbours, and other rules.
 
     By the weights of `weights_of_rules`; those of the two ridges are within `linear`.
 
@@ -159,7 +159,8 @@ class FeatureMap(nn.Module):
         n, c = max(min(n_nodes, MOST_NEAR), 1), min(n_features, COMPONENTS)
         sizes = {
             "share": (len(RULES),), "centre": (2 * n_features,), "mean": (n_targets,),
-            "linear": (2 * n_features, n_targets), "axes": (n_features, c), "near": (n, c), "kernel": (n, n_targets), "target": (n, n_targets), "width": (),
+            "linear": (2 * n_features, n_targets), "axes": (n_features, c), "near": (n, c),
+            "kernel": (n, n_targets), "target": (n, n_targets), "width": (),
         }  # fmt: skip
         for name, size in sizes.items():
             self.register_buffer(name, torch.zeros(size))
@@ -178,7 +179,7 @@ class FeatureMap(nn.Module):
         return bool(self.number)
 
     def fit(self, x: Floats, y: Floats, section: Codes, donor: Codes, there: NDArray[np.bool_] | None = None) -> None:
-        """Fit rules to features `x` (node, 2 f) and targets `y` (node, k); with fewer than forty nodes nothing is fitted.
+        """Fit rules to features `x` (node, 2 f) and targets `y` (node, k), to forty nodes at the least.
 
         Parameters
         ----------

@@ -35,7 +35,9 @@ def bands(seed: int, niches: int, level: str = "cell") -> tuple[Surroundings, ND
     adjacency = sparse.csr_matrix((np.ones(near.size), near.ravel(), np.arange(0, near.size + 1, NEAR)), shape=(N, N))
     every = np.ones(N, bool)
     donor = np.zeros(N, int)
-    return Surroundings(level, "neighbourhood", own[near].mean(axis=1), own, every, every, every, adjacency, donor), band
+    return Surroundings(
+        level, "neighbourhood", own[near].mean(axis=1), own, every, every, every, adjacency, donor
+    ), band
 
 
 @pytest.mark.parametrize("level", ["cell", "patch"])

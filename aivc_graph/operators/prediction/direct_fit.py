@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from aivc_graph.operators.prediction.tile import TilePrediction
 
 Floats = NDArray[np.floating]
+STRETCHES = 5
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ class Seen:
 
 
 def fit_map(part: TilePrediction, fitting: Fitting, folds: list[Fold]) -> None:
-    """From features to scaled counts, both centred within their section; of sections that measured them."""
+    """From features to scaled counts, both centred within their section; of sections that measured them.
+
+    What is left out of it in turn is what the split leaves out: donors, or stretches of the tissue of those trained on.
+    """
     xs, ys, groups, there = [], [], [], []
     for fold in folds:
         counted = fold.inputs.measured(*part.target)
@@ -57,7 +61,9 @@ def fit_map(part: TilePrediction, fitting: Fitting, folds: list[Fold]) -> None:
         groups.append(section)
         there.append(counted.panels.cpu().numpy()[counted.panel_of.cpu().numpy()[section]] > 0)
     x, y, group, measured = (np.concatenate(pieces) for pieces in (xs, ys, groups, there))
-    part.map.fit(x.astype(float), y.astype(float), group, fitting.donor[group], measured)
+    unseen = (fitting.new_donor >= 0).any()
+    apart = fitting.donor[group] if unseen else np.arange(len(x)) * STRETCHES // max(len(x), 1)  # rows go by region
+    part.map.fit(x.astype(float), y.astype(float), group, apart, measured)
 
 
 def seen(part: AbstractDirect, fitting: Fitting, folds: list[Fold]) -> Seen | None:

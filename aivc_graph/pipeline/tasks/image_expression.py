@@ -38,7 +38,4 @@ def image_to_expression(asked: Asked) -> list[Scored]:
         featured=seen,
     )
     task, kind = "image_to_expression", "histology → rna"
-    # Niches of this level are told by states; of finer nodes, all hidden here, nothing but expression tells.
-    own = (lambda tissue: tissue.niche_shares()[level]) if asked.tissue.base_level == level else None
-    same = (FEATURES_ONLY,)
-    return scored_expression(asked, task, "modality", kind, level, rows, hidden, scene, same=same, niches=own)
+    return scored_expression(asked, task, "modality", kind, level, rows, hidden, scene, same=(FEATURES_ONLY,))

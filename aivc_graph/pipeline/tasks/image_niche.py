@@ -19,7 +19,8 @@ LEAST_KNOWN = 0.5
 def image_to_niche(asked: Asked) -> list[Scored]:
     """Take all that was measured of the scored nodes away but their tiles, and ask for the run's niches again.
 
-    What is right is the niche that the run tells by what was measured; rules learn the same of training patches.
+    What is right is what the run tells by what was measured; rules learn the same of training patches. Of
+    niches of patches that is one, by its probability; of niches of cells a patch holds several, by their shares.
     Without a part the run has niches of its own, which are others: nothing is asked so.
     """
     level = names.PATCH
@@ -31,6 +32,7 @@ def image_to_niche(asked: Asked) -> list[Scored]:
     rows, train = asked.scored(level) & known, asked.training(level) & known
     if shares.shape[1] < 2 or not rows.any() or not train.any():
         return []
+    own = asked.tissue.base_level == level
     hidden = {(v, m): asked.scored(v) for v, by in asked.model.plan.panels.items() for m in by}
     scene = asked.scene(
         level,
@@ -48,11 +50,13 @@ def image_to_niche(asked: Asked) -> list[Scored]:
             split=asked.split,
             scale=level,
             modality="histology → niche",
-            readout="niche of the run",
-            measured=shares[rows].argmax(axis=1),
+            readout="niche of the run" if own else "niches of the run",
+            measured=shares[rows].argmax(axis=1) if own else shares[rows],
             model=asked.tissue.without(hidden).niche_shares()[level][rows],
             baselines={name: shares_of(said) for name, said in run_baselines(scene, "modality").items()},
-            metrics=("log_loss", "accuracy", "balanced_accuracy", "calibration_error"),
+            metrics=("log_loss", "accuracy", "balanced_accuracy", "calibration_error")
+            if own
+            else ("jsd", "rmse_shares"),
             units=asked.units(level, rows),
             leakage=asked.leakage(level, rows)["any"],
             similarity=asked.similarity(level, rows) if asked.counted(level)[rows].all() else {},
