@@ -230,8 +230,8 @@ def describe_cells(section: Any, task: TaskConfig) -> None:
 
 
 def _told(doubts: list[str]) -> list[str]:
-    for doubt in doubts:
-        log.warning("%s", doubt)
+    for one in doubts:
+        log.warning("%s", one)
     return doubts
 
 
