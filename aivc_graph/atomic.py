@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -65,6 +66,12 @@ def staged(path: Path, *, drop: Collection[str] | None = None) -> Iterator[Path]
         if not about(error, path):
             raise
         raise StoreError(str(path), f"{error.strerror or error} while writing", mend=INTACT) from error
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

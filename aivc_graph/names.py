@@ -121,7 +121,6 @@ ADJ_T: Final = Field("adj_t", "(target, source)", "sparse CSR float32", "", "wei
 DISTANCE_UM: Final = Field("distance_um", "(edge,)", "float32", "µm", "length of each edge, in CSR order")
 
 NODE_FIELDS: Final = {f.name: f for f in (OBS, POS, SIZE_UM, REGISTRATION_SIGMA_UM, SECTION_INDEX, SPLIT)}
-EDGE_FIELDS: Final = {f.name: f for f in (ADJ_T, DISTANCE_UM)}
 
 
 def table_name(level: str, modality: str) -> str:

@@ -1,9 +1,8 @@
 """What Visium spots are made of, beside the Xenium cells of the neighbouring section, in blocks held out of training.
 
-Cells are typed by the likelihood of their counts under the mean profiles of a dissociated reference of other patients
-(Wu et al. 2021, doi:10.1038/s41588-021-00911-1); the spots' shares are then predicted from their own counts alone and
-compared with the typed cells beneath. The types are themselves a prediction: this says whether the projection from
-spots agrees with the cells, not whether either is right.
+No published types lie beside these cells: they are typed by the markers of their clusters, as in `deconvolution`. The
+spots' shares are then predicted from their own counts alone and compared with the typed cells beneath. The types are
+themselves a prediction: this says whether the projection from spots agrees with the cells, not whether either is right.
 
     python benchmarks/composition.py --out benchmarks/results/composition.json
 """
@@ -12,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import anndata as ad
 import numpy as np
+from deconvolution import label_by_markers
 from result_file import write_result
-from scipy import sparse
 
 from aivc_graph.config import load_config
 from aivc_graph.evaluation.scoring import score
@@ -32,8 +29,6 @@ from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.training.fit import fit
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "xenium_visium_breast.yaml"
-REFERENCE = "scrna-breast-wu/wu_CID4465.h5ad"
-LEAST_COUNTS = 10
 
 
 def main() -> None:
@@ -54,7 +49,7 @@ def draw(seed: int) -> dict[str, Any]:
     """Train and score one draw of held-out blocks."""
     config = load_config(CONFIG, [f"task.split.seed={seed}", "training.epochs=5", "training.device=cpu"])
     section = read_section(config.task.sections[0])
-    label_cells(section)
+    label_by_markers(section)
     hold_out([section], config.task)
     graph = build_graph([section], config.graph)
     with tempfile.TemporaryDirectory() as folder:
@@ -67,24 +62,6 @@ def draw(seed: int) -> dict[str, Any]:
         one = next(c for c in comparisons if c.metric == metric)
         row[f"{metric}, model less {one.b}"] = [one.difference, one.lower, one.upper, f"{one.n_units} {one.unit}s"]
     return row
-
-
-def label_cells(section: Any) -> None:
-    """Label each cell of ten counts or more by its most likely type."""
-    reference = ad.read_h5ad(Path(os.environ.get("AIVC_DATA", "../shared/data")) / REFERENCE)
-    kinds = reference.obs["celltype_major"].astype(str).to_numpy()
-    table = section.tables["cell_rna"]
-    genes = table.var_names.intersection(reference.var_names)
-    counts, known = (sparse.csr_matrix(part[:, genes].X) for part in (table, reference))
-    types = np.unique(kinds)
-    profiles = np.stack([np.asarray(known[kinds == kind].sum(axis=0)).ravel() + 0.5 for kind in types])
-    profiles /= profiles.sum(axis=1, keepdims=True)
-    best = types[np.asarray(counts @ np.log(profiles).T).argmax(axis=1)].astype(object)
-    best[np.asarray(counts.sum(axis=1)).ravel() < LEAST_COUNTS] = None
-    rows = section.shapes["cell"].index.get_indexer(table.obs["barcode"])
-    label = np.full(len(section.shapes["cell"]), None, dtype=object)
-    label[rows] = best
-    section.shapes["cell"]["label"] = label
 
 
 def shares_of(model: Any) -> dict[str, float]:

@@ -230,7 +230,7 @@ def xenium_visium() -> Case:
     """Visium spots; truth from the Xenium cells beneath, typed by markers of their clusters."""
     config = load_config(ROOT / "configs" / "xenium_visium_breast.yaml", [])
     section = read_section(config.task.sections[0])
-    _label_by_markers(section)
+    label_by_markers(section)
     graph = build_graph([section], GraphConfig(patch_reach_um=100))
     types = tuple(MARKERS)
     shares = type_shares(
@@ -258,7 +258,8 @@ def _spread(reference: Any) -> Floats:
     return logs.max(axis=0) - np.median(logs, axis=0)
 
 
-def _label_by_markers(section: Any) -> None:
+def label_by_markers(section: Any) -> None:
+    """Label cells of ten counts or more by the markers of their cluster; no published types lie beside them."""
     table = section.tables["cell_rna"]
     counts, genes = table.X.toarray(), list(table.var_names)
     deep = counts.sum(axis=1) >= 10

@@ -12,7 +12,8 @@ from aivc_graph import names
 from aivc_graph.evaluation.leakage import group_overlap
 from aivc_graph.evaluation.optimism import optimism_gap
 from aivc_graph.evaluation.receptive_field import Step, receptive_field
-from aivc_graph.evaluation.similarity import nearest_distance, similarity_across, spread_rows
+from aivc_graph.evaluation.similarity import nearest_distance, similarity_across
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.panels import measured_molecules
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.terms import dense, measured_terms
@@ -48,7 +49,7 @@ def audit_graph(
         section = graph[level].section_index.numpy()
         groups = group_overlap(obs, section, train[level], rows) | _interventions(graph, section, train[level], rows)
         found["groups"][level] = groups
-        known, tested = (np.flatnonzero(side)[spread_rows(int(side.sum()), SAMPLE)] for side in (train[level], rows))
+        known, tested = (np.flatnonzero(side)[evenly(int(side.sum()), SAMPLE)] for side in (train[level], rows))
         used = np.concatenate([known, tested])
         profiles, n = log_profiles(graph, level, used, len(known)), len(known)
         found["similarity"][level] = similarity_across(profiles[:n], profiles[n:])
@@ -69,35 +70,6 @@ def _interventions(graph: TissueGraph, section: NDArray[np.integer[Any]], train:
     treated = asked & given.any(axis=1)[section]
     new = (given & unseen).any(axis=1)[section]
     return {"intervention": round(float((~new[treated]).mean()), 6)} if treated.any() else {}
-
-
-def audit_profiles(
-    profiles: Floats, train: Rows, asked: Rows, level: str = names.CELL, seed: int = 0
-) -> dict[str, Any]:
-    """Return ``similarity``, ``nearest`` and ``optimism`` of a table without tissue, each by level as of a graph.
-
-    Parameters
-    ----------
-    profiles
-        Log profiles (row, gene); the 1,000 genes of largest training mean and at most 8,000 rows a side are looked at.
-    train, asked
-        The sides (row,).
-    level
-        What a row is.
-    seed
-        Of the random splits that optimism is measured against.
-    """
-    genes = np.sort(np.argsort(-profiles[train].mean(axis=0), kind="stable")[:GENES])
-    known, tested = (
-        profiles[np.flatnonzero(side)[spread_rows(int(side.sum()), SAMPLE)]][:, genes] for side in (train, asked)
-    )
-    both, side = np.concatenate([known, tested]), np.arange(len(known) + len(tested)) < len(known)
-    found = {
-        "similarity": similarity_across(known, tested),
-        "nearest": nearest_distance(known, tested),
-        "optimism": optimism_gap(both, None, np.zeros(len(both), np.int64), side, ~side, seed),
-    }
-    return {name: {level: one} for name, one in found.items()}
 
 
 def log_profiles(graph: TissueGraph, level: str, rows: NDArray[np.int64], n_train: int) -> Floats:

@@ -74,8 +74,7 @@ def conformal(
     Lee, Barber & Willett 2023, doi:10.48550/arXiv.2306.06342 (units of several rows); Vovk 2013,
     doi:10.1007/s10994-013-5355-6 (one bound a group).
     """
-    table = np.asarray(scores, np.float64)
-    table = table[:, None] if table.ndim == 1 else table
+    table = np.asarray(scores, np.float64).reshape(len(scores), -1)
     kinds = np.full(len(table), "all") if group is None else np.asarray(group).astype(str)
     return {
         str(kind): _quantile(table[kinds == kind], np.asarray(unit)[kinds == kind], alpha) for kind in np.unique(kinds)
@@ -103,26 +102,16 @@ def _bound(scores: Array, unit: NDArray[np.generic], alpha: float) -> float:
     return float(scores[order][np.searchsorted(mass, 1 - alpha - 1e-9)])
 
 
-def left_out_coverage(
-    scores: Array, unit: NDArray[np.generic], alpha: float = 0.1, group: NDArray[np.generic] | None = None
-) -> dict[str, float | None]:
+def left_out_coverage(scores: Array, unit: NDArray[np.generic], alpha: float) -> dict[str, float | None]:
     """Return by unit the share of its scores under the bound of all others; None where these are too few.
 
-    Every unit is once the new one, so each is covered as a donor never seen would be. A unit's rows whose group has too
-    few other units are left out of its share.
+    Every unit is once the new one, so each is covered as a donor never seen would be.
     """
-    table = np.asarray(scores, np.float64)
-    table = table[:, None] if table.ndim == 1 else table
-    names, kinds = np.asarray(unit), np.full(len(table), "all") if group is None else np.asarray(group).astype(str)
+    table, names = np.asarray(scores, np.float64).reshape(len(scores), -1), np.asarray(unit)
     found: dict[str, float | None] = {}
     for one in np.unique(names):
         own = names == one
-        bounds = conformal(table[~own], names[~own], alpha, kinds[~own]) if not own.all() else {}
-        inside = [
-            (table[own & (kinds == kind)] <= bound.value)[np.isfinite(table[own & (kinds == kind)])]
-            for kind, bound in bounds.items()
-            if bound.value is not None
-        ]
-        flat = np.concatenate([part.ravel() for part in inside]) if inside else np.zeros(0)
-        found[str(one)] = float(flat.mean()) if len(flat) else None
+        bound = _quantile(table[~own], names[~own], alpha).value
+        known = np.isfinite(table[own])
+        found[str(one)] = float((table[own] <= bound)[known].mean()) if bound is not None and known.any() else None
     return found

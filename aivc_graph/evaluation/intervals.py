@@ -1,12 +1,22 @@
-"""Intervals by cluster bootstrap: whole donors, sections or blocks of tissue are resampled, never single nodes."""
+"""Intervals by cluster bootstrap: whole donors, sections or blocks of tissue are resampled, never single nodes.
+
+The few units that there are differ less from each other than all that there might be, and say little of by how much:
+the plain 95 % of draws of five hold the truth in 84 %. So bounds are taken further out, where draws of a mean end as
+often as Student's t with one degree of freedom less than units would: the expanded percentile interval.
+
+References
+----------
+Hesterberg 2015, doi:10.1080/00031305.2015.1089789 (expanded percentile interval).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, stdtr, stdtrit
 
 from aivc_graph.evaluation.metrics.metric import AbstractMetric, Answers
 
@@ -83,14 +93,38 @@ class Estimate:
 
     value: float
     draws: Floats | None
-    by_unit: Floats = field(default_factory=lambda: np.zeros(0))
+    by_unit: Floats
+
+    def __sub__(self, other: Estimate) -> Estimate:
+        """Return the difference from the score of another over the same units, paired."""
+        draws = None if self.draws is None or other.draws is None else self.draws - other.draws
+        return Estimate(self.value - other.value, draws, self.by_unit - other.by_unit)
 
     def bounds(self) -> tuple[float | None, float | None]:
         """Return the 95 % interval, or nothing where the draws do not support one."""
         if self.draws is None or not np.isfinite(self.draws).all():
             return None, None
-        low, high = np.quantile(self.draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return float(low), float(high)
+        return interval(self.draws, len(self.by_unit))
+
+    def p_of_none(self) -> float | None:
+        """Return the two-sided p-value that it is zero, by Student's t with the draws' spread, if that is known."""
+        if self.draws is None or not np.isfinite(self.draws).all():
+            return None
+        n = len(self.by_unit)
+        error = _widening(n) * max(float(self.draws.std()), np.finfo(float).tiny)
+        return float(2 * stdtr(n - 1, -abs(self.value) / error))
+
+
+def interval(draws: Floats, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """Return the bounds of draws (draw,) over `n` resampled units; they hold the truth at `level`."""
+    beyond = float(ndtr(_widening(n) * stdtrit(n - 1, (1 - level) / 2)))
+    low, high = np.quantile(draws, [beyond, 1 - beyond])
+    return float(low), float(high)
+
+
+def _widening(n: int) -> float:
+    """Return by how much the spread of means over `n` units is larger than that over draws of them."""
+    return float(np.sqrt(n / (n - 1)))
 
 
 def resampled(units: Units, seed: int = 0) -> Floats | None:
@@ -149,8 +183,8 @@ def _mean_over(
 def holm(p_values: list[float | None], families: Sequence[Hashable]) -> list[float | None]:
     """Return p-values adjusted for how many there are of their family, in their order; ``None`` stays.
 
-    A thousand draws give no p-value below 2/1001: over all scores of an evaluation at once none could ever stand out.
-    So the scores of one task and readout are a family.
+    Over all scores of an evaluation at once none of a few units could ever stand out. So the scores of one task and
+    readout are a family.
 
     References
     ----------
@@ -164,9 +198,3 @@ def holm(p_values: list[float | None], families: Sequence[Hashable]) -> list[flo
             highest = max(highest, min(1.0, p * (len(known) - rank)))
             adjusted[i] = highest
     return adjusted
-
-
-def p_of_difference(draws: Floats) -> float:
-    """Return the two-sided bootstrap p-value that a difference is zero; ties count on both sides."""
-    below, above = (1 + (draws <= 0).sum()) / (1 + len(draws)), (1 + (draws >= 0).sum()) / (1 + len(draws))
-    return float(min(1.0, 2 * min(below, above)))

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from aivc_graph.evaluation.scoring import rounded
-from aivc_graph.evaluation.similarity import nearest, principal_axes, spread_rows
+from aivc_graph.evaluation.similarity import nearest, principal_axes
+from aivc_graph.graph.ordering import evenly
 
 Floats = NDArray[np.floating]
 Rows = NDArray[np.bool_]
@@ -22,7 +23,7 @@ PROBES = {
 
 
 def optimism_gap(
-    profiles: Floats, pos_um: Floats | None, section: NDArray[np.int64], train: Rows, test: Rows, seed: int = 0
+    profiles: Floats, pos_um: Floats, section: NDArray[np.int64], train: Rows, test: Rows, seed: int = 0
 ) -> dict[str, Any]:
     """Return the score of each probe under this split, under a random one of the same sizes, and the gap.
 
@@ -35,16 +36,15 @@ def optimism_gap(
     profiles
         Log profiles (node, gene).
     pos_um, section
-        Position (node, 2) [µm] and section (node,). Without positions there is no probe of the place.
+        Position (node, 2) [µm] and section (node,). Where one has none there is no probe of the place.
     train, test
         The sides (node,); other nodes are left out. At most 8,000 nodes are used, evenly spaced.
     seed
         Of the random splits.
     """
     used = np.flatnonzero(train | test)
-    used = used[spread_rows(len(used), SAMPLE)]
-    pos_um = None if pos_um is None else pos_um[used]
-    here, asked = (profiles[used].astype(np.float32), pos_um, section[used]), test[used]
+    used = used[evenly(len(used), SAMPLE)]
+    here, asked = (profiles[used].astype(np.float32), pos_um[used], section[used]), test[used]
     if asked.sum() < 3 or (~asked).sum() <= NEIGHBOURS:
         return {}
     rng = np.random.default_rng(seed)
@@ -57,9 +57,9 @@ def optimism_gap(
     return found
 
 
-def _scores(profiles: Floats, pos_um: Floats | None, section: NDArray[np.int64], asked: Rows) -> dict[str, float]:
+def _scores(profiles: Floats, pos_um: Floats, section: NDArray[np.int64], asked: Rows) -> dict[str, float]:
     found = {"profile": _by_profile(profiles, asked)}
-    if pos_um is None or not np.isfinite(pos_um).all():
+    if not np.isfinite(pos_um).all():
         return found
     return found | {"place": _by_place(profiles, pos_um, section, asked)}
 

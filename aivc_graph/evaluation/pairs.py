@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from aivc_graph.errors import ConfigError, Faults
-from aivc_graph.evaluation.intervals import Estimate, Units, holm, p_of_difference, resampled
+from aivc_graph.evaluation.intervals import Estimate, Units, holm, resampled
 from aivc_graph.evaluation.records import Evaluation, UnitScores
 from aivc_graph.evaluation.scoring import MODEL, rounded
 
@@ -117,8 +117,8 @@ def _difference(one: UnitScores, other: UnitScores) -> tuple[dict[str, Any], flo
     n = len(differences)
     weights = resampled(Units(np.arange(n), one.unit, np.zeros(n, int)))
     mean = float(differences.mean()) if n else float("nan")
-    drawn = None if weights is None else weights @ differences / n
-    lower, upper = Estimate(mean, drawn).bounds()
+    found = Estimate(mean, None if weights is None else weights @ differences / n, differences)
+    lower, upper = found.bounds()
     row = {
         "split": one.split,
         "mean_a": rounded(float(values[:, 0].mean())) if n else None,
@@ -130,4 +130,4 @@ def _difference(one: UnitScores, other: UnitScores) -> tuple[dict[str, Any], flo
         "unit": one.unit,
         "n_units": n,
     }
-    return row, None if drawn is None else p_of_difference(drawn)
+    return row, found.p_of_none()

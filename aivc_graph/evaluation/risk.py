@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from aivc_graph.evaluation.intervals import DRAWS
+from aivc_graph.evaluation.intervals import DRAWS, interval
 from aivc_graph.evaluation.metrics.metric import METRICS, Array
 from aivc_graph.evaluation.records import AXES, PREDICTORS, Axis
 from aivc_graph.evaluation.scoring import MODEL, Judged, rounded
@@ -140,31 +140,35 @@ def _axis(rows: list[tuple[Judged, Scale]]) -> dict[str, Any]:
     if usable:
         part = _risks(usable, MODEL)
         found |= {key: rounded(part[key]) for key in ("value", "unclipped")}
-        found |= _interval(part["draws"], part["n_scores"], part["held"])
+        found |= _interval(part["draws"], part["n_scores"], part["held"], part["few"])
     else:
         found |= {"value": None, "reason": "; ".join(sorted({s.reason or NO_MODEL for _, s in rows}))}
     return found | {"scores": scores}
 
 
 def _risks(rows: list[tuple[Judged, Scale]], who: str) -> dict[str, Any]:
-    """Return the risk over the scores of an axis, tasks alike, and its draws; a score without draws stays as found."""
+    """Return the risk over the scores of an axis, tasks alike, with its draws and the numbers of units they are over.
+
+    A score without draws stays as found.
+    """
     shares = _shares(rows)
     values = np.array([scale.risk(one.estimates[who].value) for one, scale in rows])
-    drawn, held = np.zeros(DRAWS), 0
+    drawn, held, few = np.zeros(DRAWS), 0, []
     for share, value, (one, scale) in zip(shares, values, rows, strict=True):
         draws = one.estimates[who].draws
         fixed = draws is None or not np.isfinite(draws).all()
         held += fixed
+        few += [] if fixed else [one.task.units.n]
         drawn += share * np.minimum(value if fixed else scale.risk(draws), CLIP)
     clipped, unclipped = float(shares @ np.minimum(values, CLIP)), float(shares @ values)
-    return {"value": clipped, "unclipped": unclipped, "draws": drawn, "n_scores": len(rows), "held": held}
+    return {"value": clipped, "unclipped": unclipped, "draws": drawn, "n_scores": len(rows), "held": held, "few": few}
 
 
-def _interval(drawn: Array, n_scores: int, held: int) -> dict[str, Any]:
-    """Return the bounds of draws, and how many of the scores stand as found in them."""
+def _interval(drawn: Array, n_scores: int, held: int, few: list[int]) -> dict[str, Any]:
+    """Return the bounds of draws, as wide as the fewest units ask, and how many scores stand as found in them."""
     if held == n_scores:
         return {"lower": None, "upper": None, "interval": "too few units to resample"}
-    low, high = map(float, np.quantile(drawn, [0.025, 0.975]))
+    low, high = interval(drawn, min(few))
     said = f"{held} of {n_scores} scores held as found: too few units to resample" if held else "over units"
     return {"lower": rounded(low), "upper": rounded(high), "interval": said}
 
@@ -179,8 +183,9 @@ def _shares(rows: list[tuple[Judged, Scale]]) -> Array:
 
 def _weighted(parts: dict[str, dict[str, Any]], weights: dict[str, float]) -> dict[str, Any]:
     found = {key: rounded(sum(weights[a] * parts[a][key] for a in weights)) for key in ("value", "unclipped")}
-    counted = [sum(parts[axis][key] for axis in weights) for key in ("n_scores", "held")]
-    return found | _interval(sum(weights[axis] * parts[axis]["draws"] for axis in weights), *counted)
+    n_scores, held = (sum(parts[axis][key] for axis in weights) for key in ("n_scores", "held"))
+    few = [n for axis in weights for n in parts[axis]["few"]]
+    return found | _interval(sum(weights[axis] * parts[axis]["draws"] for axis in weights), n_scores, held, few)
 
 
 def _groups(usable: dict[str, list[tuple[Judged, Scale]]], weights: dict[str, float]) -> Array:

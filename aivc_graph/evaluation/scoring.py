@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from aivc_graph.evaluation.intervals import Estimate, Units, estimate, holm, p_of_difference
+from aivc_graph.evaluation.intervals import Estimate, Units, estimate, holm
 from aivc_graph.evaluation.metrics.metric import Answers, Array, higher_is_better, metric
 from aivc_graph.evaluation.records import PREDICTORS, Axis, Comparison, Kind, Result, UnitScores
 
@@ -76,6 +76,18 @@ class Scored:
     no_ceiling: str = "no replicate was measured"
     donor: Array | None = None
     group: Array | None = None
+
+    def read(self, read: Callable[[Answers], Answers], **changes: Any) -> Scored:
+        """Return the task with all that was measured and answered put through `read`, and fields `changes`."""
+
+        def every(answers: dict[str, Answers]) -> dict[str, Answers]:
+            return {who: read(answer) for who, answer in answers.items()}
+
+        told: dict[str, Any] = {
+            "model": None if self.model is None else read(self.model),
+            **{kind: every(getattr(self, kind)) for kind in ("baselines", "ceilings", "ablations")},
+        }
+        return replace(self, **{"measured": read(self.measured), **told, **changes})
 
 
 @dataclass(frozen=True)
@@ -205,8 +217,7 @@ def _result(one: Scored, name: str, better: bool, predictor: str, kind: Kind, fo
 
 def _compare(judged: Judged, rival: str) -> tuple[Comparison, float | None]:
     one, ours, theirs = judged.task, judged.estimates[MODEL], judged.estimates[rival]
-    paired = None if ours.draws is None or theirs.draws is None else ours.draws - theirs.draws
-    difference = Estimate(ours.value - theirs.value, paired)
+    difference = ours - theirs
     lower, upper = difference.bounds()
     compared = Comparison(
         task=one.task,
@@ -224,7 +235,7 @@ def _compare(judged: Judged, rival: str) -> tuple[Comparison, float | None]:
         unit=one.units.name,
         n_units=one.units.n,
     )
-    return compared, None if lower is None or paired is None else p_of_difference(paired)
+    return compared, difference.p_of_none()
 
 
 def rounded(value: float | None) -> float | None:

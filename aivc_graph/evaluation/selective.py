@@ -11,12 +11,11 @@ from aivc_graph.evaluation.metrics.metric import Array
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """The curve of the mean error (kept,) against the share of answers kept (kept,), most certain first.
+    """The mean error of the answers kept (kept,), most certain first, one more kept each time.
 
-    `area` is the mean of the curve, `best` the least area any ordering reaches, and `chance` that of a random one.
+    `area` is the mean of it, `best` the least area any ordering reaches, and `chance` that of a random one.
     """
 
-    share: Array
     risk: Array
     area: float
     best: float
@@ -44,8 +43,7 @@ def risk_coverage(error: Array, uncertainty: Array) -> RiskCoverage:
     even = (np.bincount(place, wrong) / np.bincount(place))[place]
     curve = _running_mean(even[np.argsort(unsure, kind="stable")])
     best = _running_mean(np.sort(wrong))
-    share = np.arange(1, len(wrong) + 1) / len(wrong)
-    return RiskCoverage(share, curve, float(curve.mean()), float(best.mean()), float(wrong.mean()))
+    return RiskCoverage(curve, float(curve.mean()), float(best.mean()), float(wrong.mean()))
 
 
 def _running_mean(values: Array) -> Array:

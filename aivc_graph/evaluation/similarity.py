@@ -8,17 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aivc_graph.evaluation.scoring import rounded
+from aivc_graph.graph.ordering import evenly
 
 Floats = NDArray[np.floating]
 
 SIMILARITY = "cosine of log profiles less the training mean, clipped at 0"
 DISTANCE = "Euclidean in the first 20 principal components of training log profiles; median over tested nodes"
 SAMPLE, CHUNK, COMPONENTS = 4000, 512, 20
-
-
-def spread_rows(n: int, most: int) -> NDArray[np.int64]:
-    """Return at most `most` rows out of `n`, evenly spaced."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64)) if n else np.zeros(0, np.int64)
 
 
 def similarity_across(train: Floats, test: Floats) -> dict[str, Any]:
@@ -37,7 +33,7 @@ def similarity_across(train: Floats, test: Floats) -> dict[str, Any]:
     Joeres et al. 2025 (DataSAIL), doi:10.1038/s41467-025-58606-8.
     """
     share = min(1.0, SAMPLE / max(len(train) + len(test), 1))
-    rows = [spread_rows(len(side), max(int(share * len(side)), 1)) for side in (train, test)]
+    rows = [evenly(len(side), max(int(share * len(side)), 1)) for side in (train, test)]
     centre = train.mean(axis=0)
     both = np.concatenate([train[rows[0]] - centre, test[rows[1]] - centre]).astype(np.float32)
     unit = both / np.maximum(np.linalg.norm(both, axis=1, keepdims=True), 1e-12)
@@ -70,10 +66,10 @@ def nearest_distance(train: Floats, test: Floats) -> dict[str, Any]:
     train, test
         Log profiles (node, gene).
     """
-    queries = spread_rows(len(test), min(SAMPLE, len(train) + 1))
+    queries = evenly(len(test), min(SAMPLE, len(train) + 1))
     if len(queries) < 2:
         return {"distance": DISTANCE, "to_train": None, "to_test": None, "ratio": None, "n": len(queries)}
-    known = spread_rows(len(train), len(queries) - 1)
+    known = evenly(len(train), len(queries) - 1)
     basis, centre = principal_axes(train)
     asked, trained = (test[queries] - centre) @ basis, (train[known] - centre) @ basis
     to_train, to_test = nearest(trained, asked, 1)[1][:, 0], nearest(asked, asked, 2)[1][:, 1]
@@ -90,7 +86,7 @@ def nearest_distance(train: Floats, test: Floats) -> dict[str, Any]:
 def principal_axes(train: Floats) -> tuple[Floats, Floats]:
     """Return the first principal axes (gene, ≤ 20) of at most 4,000 training rows, and their centre (gene,)."""
     centre = train.mean(axis=0)
-    centred = (train[spread_rows(len(train), SAMPLE)] - centre).astype(np.float64)
+    centred = (train[evenly(len(train), SAMPLE)] - centre).astype(np.float64)
     _, vectors = np.linalg.eigh(centred.T @ centred)
     return vectors[:, ::-1][:, :COMPONENTS], centre
 

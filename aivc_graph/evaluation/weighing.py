@@ -60,7 +60,7 @@ def similarity_curve(risk: Array, similarity: Array) -> dict[str, Any]:
     }
 
 
-def weight_sensitivity(risks: dict[str, dict[str, float]], weights: dict[str, float], seed: int = 0) -> dict[str, Any]:
+def weight_sensitivity(risks: dict[str, dict[str, float]], weights: dict[str, float]) -> dict[str, Any]:
     """Return how the model's risk and the ranking of predictors change when weights are drawn at random.
 
     Weights are drawn evenly over all that sum to one (a Dirichlet distribution of ones).
@@ -76,7 +76,7 @@ def weight_sensitivity(risks: dict[str, dict[str, float]], weights: dict[str, fl
     table = np.array([[one[axis] for axis in axes] for one in risks.values()])
     if len(axes) < 2:
         return {"lower": None, "upper": None, "rank_stability": None, "reason": "one axis: no weight to choose"}
-    drawn = np.random.default_rng(seed).dirichlet(np.ones(len(axes)), DRAWS)
+    drawn = np.random.default_rng(0).dirichlet(np.ones(len(axes)), DRAWS)
     totals = drawn @ table.T
     own = np.argsort(np.argsort(table @ np.array([weights[axis] for axis in axes]), kind="stable"))
     ranks = np.argsort(np.argsort(totals, axis=1, kind="stable"), axis=1)

@@ -60,7 +60,8 @@ class GraphConfig(Settings):
     orthologs
         A table of orthologs: genes of a section that is named as one of its further columns become those of the first.
     n_genes
-        Keep the most variable genes of each level, chosen on training nodes; all if not given.
+        Keep the most variable genes of each level, chosen on training nodes; all if not given. Where sections measured
+        differing genes, those that more of them measured come first.
     keep_genes
         Symbols kept in any case.
     cofactor
@@ -144,6 +145,11 @@ def _doubt_unused(graph: TissueGraph, config: GraphConfig) -> None:
         unused["graph.cofactor"] = "no intensities"
     for where, found in unused.items():
         doubt(where, found, "some", "nothing comes of it: leave it out, or look for what is missing")
+    for level in (one for one in LATERAL if one in graph.levels and graph.modalities(one)):
+        placed = bool(torch.isfinite(graph[level].pos).all(dim=1).any())
+        if placed and (level, names.NEAR, level) not in graph.edge_types:
+            mend = f"give a rule such as `{level}: {{kind: knn, k: {6 if level == names.PATCH else 18}}}`"
+            doubt(f"graph.edges.{level}", f"no rule, so no {level} has neighbours", "a rule", mend)
 
 
 def lay_graph(sections: list[Any], config: GraphConfig) -> TissueGraph:

@@ -14,6 +14,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from aivc_graph.errors import GraphError
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.tissue.doubt import doubt
 
 log = logging.getLogger(__name__)
@@ -146,7 +147,8 @@ def variable_features(
     ----------
     panel_of, panels
         Where rows measured differing molecules: which of the `panels` (panel, column) each row has (row,). A column's
-        variance is then the mean over the rows that measured it, each panel on its own.
+        variance is then the mean over the rows that measured it, each panel on its own. Columns of more panels come
+        first: only by what both measured can tissue of two panels be compared.
 
     References
     ----------
@@ -154,9 +156,11 @@ def variable_features(
     """
     if top >= counts.shape[1]:
         return np.arange(counts.shape[1])
+    shared: NDArray[np.integer] = np.zeros(counts.shape[1], np.int64)
     if panels is None or panel_of is None:
         variance = _residual_variance(counts)
     else:
+        shared = panels[np.unique(panel_of)].sum(axis=0)
         total, number = np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
         for one, panel in enumerate(panels):
             rows, columns = np.flatnonzero(panel_of == one), np.flatnonzero(panel)
@@ -164,11 +168,11 @@ def variable_features(
                 total[columns] += len(rows) * _residual_variance(counts[rows][:, columns])
                 number[columns] += len(rows)
         variance = total / np.maximum(number, 1)
-    return np.sort(np.argsort(-variance, kind="stable")[:top])
+    return np.sort(np.lexsort((-variance, -shared))[:top])
 
 
 def _residual_variance(counts: sparse.csr_matrix) -> NDArray[np.float64]:
-    rows = np.unique(np.linspace(0, counts.shape[0] - 1, min(counts.shape[0], SAMPLE_ROWS)).astype(int))
+    rows = evenly(counts.shape[0], SAMPLE_ROWS)
     sample = counts[rows].astype(np.float64)
     depth = np.asarray(sample.sum(axis=1)).ravel()
     share = np.asarray(sample.sum(axis=0)).ravel() / max(depth.sum(), 1.0)

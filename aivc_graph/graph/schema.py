@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,9 +9,6 @@ from numpy.typing import NDArray
 from aivc_graph import names
 from aivc_graph.errors import Faults, GraphError
 from aivc_graph.graph.tissue_graph import TissueGraph
-
-if TYPE_CHECKING:
-    import networkx as nx
 
 
 def check_graph(graph: TissueGraph) -> None:
@@ -36,18 +31,6 @@ def dissociated_sections(graph: TissueGraph) -> NDArray[np.bool_]:
     if names.DISSOCIATED not in obs:
         return np.zeros(len(obs), bool)
     return obs[names.DISSOCIATED].to_numpy(bool)
-
-
-def schema_graph(graph: TissueGraph) -> nx.MultiDiGraph:
-    """Return levels and relations themselves as a networkx graph, with node and edge counts."""
-    import networkx as nx
-
-    schema: nx.MultiDiGraph = nx.MultiDiGraph()
-    for node_type in graph.node_types:
-        schema.add_node(node_type, nodes=int(graph[node_type].num_nodes))
-    for source, name, target in graph.edge_types:
-        schema.add_edge(source, target, key=name, edges=int(graph[source, name, target].adj_t.values().numel()))
-    return schema
 
 
 def _check_nodes(graph: TissueGraph, level: str, faults: Faults) -> None:

@@ -87,6 +87,11 @@ class TissueGraph:
         return f"TissueGraph({nodes}\n{edges})"
 
     @property
+    def structure(self) -> TissueGraph:
+        """The graph itself, as an opened store has its own: all of it but observations."""
+        return self
+
+    @property
     def node_types(self) -> list[str]:
         """Node types present."""
         return list(self._nodes)

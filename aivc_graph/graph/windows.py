@@ -116,7 +116,7 @@ def windows(
     order
         Which of `window_cores` to visit, in which order, such as a seeded permutation; None: all, in storage order.
     """
-    graph = source if isinstance(source, TissueGraph) else source.structure
+    graph = source.structure
     cores, reach = window_cores(graph, nodes_per_window), _reach(graph, steps)
     sizes = _sizes(graph)
     for number in range(len(cores)) if order is None else order:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from pathlib import Path
 from typing import Any
 
+from aivc_graph.atomic import file_digest
 from aivc_graph.errors import ReadError
 from aivc_graph.io.anndata_rows import open_anndata
 from aivc_graph.io.hdf5_guard import check_hdf5
@@ -31,12 +31,7 @@ def write_anndata(table: Any, path: Path, *, compression: str | None = None) -> 
 def file_hashes(*paths: Path) -> dict[str, str]:
     """Return the SHA-256 of each file by its name; the folders above where two are called alike."""
     several = len({path.name for path in paths}) < len(paths)
-    found = {}
-    for path in paths:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        found[str(path) if several else path.name] = digest
-    return found
+    return {str(path) if several else path.name: file_digest(path) for path in paths}
 
 
 def read_anndata(path: Path) -> Any:

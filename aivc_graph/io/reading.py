@@ -29,6 +29,11 @@ class AbstractReader(Settings, ABC):
     def read(self, path: Path, section: str) -> Any:
         """Return `path` as a section (SpatialData): elements in vendor units, placed where the pixel size is known."""
 
+    @classmethod
+    def options_beside(cls, path: Path) -> dict[str, Any]:
+        """Return the options that files beside `path` tell: what names its rows, or says where they lie."""
+        return {}
+
     def preview(self, path: Path) -> dict[str, Any] | None:
         """Say what `path` holds and which options only the user can give; `None` if there are none."""
         return None

@@ -35,6 +35,10 @@ POSITION_NAMES = (
     ("CenterX_global_px", "CenterY_global_px"),
     ("x", "y"),
     ("X", "Y"),
+    ("xcoord", "ycoord"),
+    ("x_coord", "y_coord"),
+    ("centroid_x", "centroid_y"),
+    ("imagecol", "imagerow"),
     ("pxl_col_in_fullres", "pxl_row_in_fullres"),
 )
 MOST_COLUMNS = 200_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from aivc_graph.atomic import file_digest
 from aivc_graph.errors import ReadError
 from aivc_graph.modalities.encoder_files import Encode, open_encoder
 from aivc_graph.modalities.stain import StainFrame
@@ -75,9 +75,9 @@ class ExportedEncoder(AbstractTileFeatures):
             As `open_encoder`.
         """
         encode = open_encoder(self.encoder, self.timm_model, self.timm_options)
-        with self.encoder.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        identity = repr((digest, self.timm_model, sorted(self.timm_options.items()), self.mean, self.sd)).encode()
+        identity = repr(
+            (file_digest(self.encoder), self.timm_model, sorted(self.timm_options.items()), self.mean, self.sd)
+        ).encode()
         return _Embedding(encode, str(self.encoder), self.mean, self.sd, geometry, identity)
 
 

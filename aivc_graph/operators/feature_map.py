@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aivc_graph import names
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.gate import LEAST_LEFT_OUT, opening_of
 from aivc_graph.operators.kernels import squared_distances
@@ -47,11 +48,6 @@ class Ground:
         self.width = float(np.median(squares)) or 1.0
         kernel = np.exp(-squares / self.width)
         self.weight = np.linalg.solve(kernel + PENALTY * np.eye(len(kernel)), self.target)
-
-
-def evenly(n: int, most: int) -> NDArray[np.int64]:
-    """Return at most so many of n rows, evenly taken."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
 
 
 def learned_from(graph: TissueGraph, level: str, features: str, target: str) -> int:

@@ -125,8 +125,7 @@ class Fitting:
     @property
     def donor(self) -> np.ndarray:
         """Code of the donor of each section, of the section itself where none is named (section,)."""
-        graph = self.source if isinstance(self.source, TissueGraph) else self.source.structure
-        return np.unique(donor_of_sections(graph), return_inverse=True)[1].reshape(-1).astype(np.int64)
+        return np.unique(donor_of_sections(self.source.structure), return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 class AbstractPart(nn.Module, ABC):

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.operators.kernels import Floats, ridge_shares, squared_distances
 
 PENALTIES = tuple(np.logspace(-3, 4, 12))
@@ -53,7 +54,7 @@ def gaussian_ridge(x: Floats, y: Floats, asked: Floats, penalties: Sequence[floa
 
     The kernel is Gaussian, as wide as the median distance between rows.
     """
-    some = np.unique(np.linspace(0, len(x) - 1, min(len(x), MOST_TRAINED)).astype(int))
+    some = evenly(len(x), MOST_TRAINED)
     x, y = x[some], y[some]
     squares = squared_distances(x, x)
     width = float(np.median(squares)) or 1.0

@@ -11,6 +11,11 @@ RIDGE_GRID = np.logspace(-4, 3, 15)
 Floats = NDArray[np.floating]
 
 
+def beyond_noise(residual: Floats, noise: Floats | float) -> Floats:
+    """Return the error (target,) of a map whose targets are told with `noise`, by its mean squared residual."""
+    return np.asarray(np.maximum(residual - noise, 0.05 * residual + 1e-6))
+
+
 def ridge(x: Floats, y: Floats, group: NDArray[np.integer]) -> Floats:
     """Return ridge coefficients (feature, target), no intercept; the penalty is the best on held-out groups.
 

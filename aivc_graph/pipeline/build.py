@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import sys
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aivc_graph import names
+from aivc_graph.atomic import file_digest
 from aivc_graph.config import Config, SectionConfig, SourceConfig, TaskConfig
 from aivc_graph.errors import AivcError, ConfigError, ReadError, StoreError, unknown_name
 from aivc_graph.evaluation.receptive_field import reach_um
@@ -99,7 +99,7 @@ def build(config: Config, out: Path | None = None) -> Path:
     for level, found in connectivity(graph).items():
         log.info("%s: %s", level, ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in found.items()))
     slides = {metadata_of(s)["section"]: small for s in sections if (small := thumbnail(s)) is not None}
-    inputs = {name: _digest(file) for name, file in input_files(config)}
+    inputs = {name: file_digest(file) for name, file in input_files(config)}
     facts: dict[str, Any] = {"configuration": config.model_dump(mode="json"), "inputs": inputs}
     facts |= {"doubts": doubts, "leaks": leaks, "reach_um": reach, "controls": controls}
     write_store(graph, out, facts, slides)
@@ -306,9 +306,4 @@ def _paths_of(section: SectionConfig) -> Iterator[Path]:
 def changed_inputs(config: Config, store: Path) -> list[str]:
     """Return which files that a graph store was built from hold something else now; those that are gone do not."""
     built = store_facts(store)["provenance"].get("inputs", {})
-    return [name for name, file in input_files(config) if name in built and _digest(file) != built[name]]
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return [name for name, file in input_files(config) if name in built and file_digest(file) != built[name]]

@@ -14,7 +14,7 @@ from aivc_graph.evaluation.pairs import compare_evaluations
 from aivc_graph.evaluation.records import read_evaluation
 from aivc_graph.io.staging import check_place
 from aivc_graph.io.tables import csv_text
-from aivc_graph.pipeline.evaluate import FILE
+from aivc_graph.pipeline.scores import FILE
 
 
 def compare(runs: Sequence[Path], out: Path | None = None) -> pd.DataFrame:

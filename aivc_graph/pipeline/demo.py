@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import networkx as nx
 
-from aivc_graph.atomic import staged
+from aivc_graph.atomic import file_digest, staged
 from aivc_graph.config import Config, load_config
 from aivc_graph.errors import ConfigError, TissueError
 from aivc_graph.pipeline.ask import flat, save_answer
@@ -25,9 +24,10 @@ from aivc_graph.plot.contact_graph import contact_graph
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.report.write import write_report
 from aivc_graph.simulate.simulate import simulate
-from aivc_graph.training.run_folder import writing_run
+from aivc_graph.training.run_folder import FACTS, run_facts, writing_run
 
 log = logging.getLogger(__name__)
+ANOTHER_PLACE = "name another by --out"
 
 
 def demo(out: Path, *, device: str = "auto", seed: int = 0, preset: str = "demo") -> Path:
@@ -44,8 +44,14 @@ def demo(out: Path, *, device: str = "auto", seed: int = 0, preset: str = "demo"
         Run folder; the simulated files go into its ``tissue``.
     preset
         Name of the simulated study, as in `aivc_graph.simulate.simulate.simulate`.
+
+    Raises
+    ------
+    ConfigError
+        If `out` holds a finished run of another study or seed, or a study that is no demo's; it stays as it is.
     """
     out = Path(out)
+    check_same_study(out, {"task": preset, "seed": seed})
     tissue_folder = out / "tissue"
     with stage("simulate"):
         simulate_anew(preset, tissue_folder, seed)
@@ -70,6 +76,16 @@ def demo(out: Path, *, device: str = "auto", seed: int = 0, preset: str = "demo"
     return out
 
 
+def check_same_study(run: Path, asked: dict[str, object]) -> None:
+    """Raise a `ConfigError` if a finished run lies in `run` whose facts are other than `asked`."""
+    if not (run / FACTS).exists():
+        return
+    facts = run_facts(run / FACTS, tuple(asked))
+    if other := [key for key in asked if facts[key] != asked[key]]:
+        found, expected = (", ".join(f"{key} {of[key]}" for key in other) for of in (facts, asked))
+        raise ConfigError(str(run), f"a finished run of {found}", f"none, or one of {expected}", ANOTHER_PLACE)
+
+
 def simulate_anew(preset: str, folder: Path, seed: int) -> None:
     """Simulate into a folder; one of an earlier demo is replaced, any other study that is not the same stays.
 
@@ -85,17 +101,12 @@ def simulate_anew(preset: str, folder: Path, seed: int) -> None:
     with staged(folder) as beside:
         simulate(preset, beside, seed=seed)
         if not (earlier or _files(folder) == _files(beside)):  # the same is what a demo that was killed left
-            raise ConfigError(str(folder), "it already holds something", mend="name another by --out")
+            raise ConfigError(str(folder), "it already holds something", mend=ANOTHER_PLACE)
 
 
 def _files(folder: Path) -> dict[Path, str]:
     """Return a hash of every file below a folder."""
-    return {file.relative_to(folder): _digest(file) for file in folder.rglob("*") if file.is_file()}
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return {file.relative_to(folder): file_digest(file) for file in folder.rglob("*") if file.is_file()}
 
 
 def _link(source: str, target: str) -> None:

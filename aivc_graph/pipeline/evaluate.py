@@ -6,7 +6,6 @@ import dataclasses
 import json
 import logging
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,18 @@ from aivc_graph import names
 from aivc_graph.atomic import staged
 from aivc_graph.config import load_config
 from aivc_graph.errors import AivcError, QueryError
-from aivc_graph.evaluation.calibration import bands_of, calibration_of
-from aivc_graph.evaluation.inversions import inversions_of
+from aivc_graph.evaluation.calibration import calibration_of
 from aivc_graph.evaluation.leakage import MEASURE
 from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.evaluation.records import Evaluation
-from aivc_graph.evaluation.responses.asking import READOUT
 from aivc_graph.evaluation.risk import risk_of
-from aivc_graph.evaluation.scoring import Scored, comparisons_of, judge, results_of, units_of_scores, with_audits
+from aivc_graph.evaluation.scoring import Scored, judge
 from aivc_graph.io.footprints import hashes_of_weights, read_footprints
 from aivc_graph.io.h5ad_file import file_hashes
 from aivc_graph.io.staging import check_place
 from aivc_graph.pipeline.audit import accepted_leaks, audit, built_facts
 from aivc_graph.pipeline.card import card_of
+from aivc_graph.pipeline.scores import FILE, put_together, text_of_evaluation, versions
 from aivc_graph.pipeline.tasks.task import HIDDEN, TASKS, Asked
 from aivc_graph.pipeline.truth import check_truth, find_truth
 from aivc_graph.query.ablations import ABLATIONS, Given, ablated
@@ -40,7 +38,6 @@ from aivc_graph.training.checkpoint import WEIGHTS, check_model
 from aivc_graph.training.run_folder import METRICS, run_metrics
 
 log = logging.getLogger(__name__)
-FILE = "evaluation.json"
 LIBRARIES = ("aivc-graph", "numpy", "scipy", "torch", "scikit-learn")
 COLUMNS = (
     "task",
@@ -101,7 +98,7 @@ def evaluate(
         check_model(tissue.model, run)
         raise
     with staged(place) as beside:
-        beside.write_text(json.dumps(found.model_dump(mode="json"), indent=1) + "\n")
+        beside.write_text(text_of_evaluation(found))
         # Where the folder is swapped after this, `beside` is swapped away with it and never becomes scores of another.
         check_model(tissue.model, run)
         place.with_name(PAGE).unlink(missing_ok=True)  # it shows other scores
@@ -130,9 +127,23 @@ def _scores(run: Path, truth: Path | None, pathways: Path | None, tissue: Virtua
     if not scored:
         needs = "; ".join(f"{name}: {_needs(name)}" for name in TASKS)
         raise QueryError(str(run), "nothing it could be asked", mend=f"what the tasks need: {needs}")
-    provenance = _provenance(run, asked) | hashes_of_weights(given) | {"ablations": _told(not_ablated)}
-    leaks, controls = _leakage(run, asked, scored), built_facts(run).get("controls", {})
-    return _put_together(asked, scored, not_asked, provenance, leaks, controls)
+    judged, leaks = judge(scored), _leakage(run, asked, scored)
+    risk = risk_of(judged, config.evaluation.weights)
+    if asked.weights is None:
+        not_asked["pathways"] = "weights: `evaluation.pathways`, or --weights"
+    rows = {level: asked.scored(level) for level in asked.graph.levels}
+    drawn = [one for one in scored if "crps" in one.metrics]
+    return put_together(
+        scored,
+        judged,
+        provenance=_provenance(run, asked) | hashes_of_weights(given) | {"ablations": _told(not_ablated)},
+        risk=risk,
+        leakage=leaks,
+        calibration=[calibration_of(one, trained_on=asked.split == HIDDEN) for one in drawn],
+        assays=tuple(predictive_checks(asked.model, asked.graph, rows)),
+        cycles=tuple(cycles(asked.model, asked.graph, rows)),
+        card=card_of(asked, scored, risk, not_asked, leaks, built_facts(run).get("controls", {})),
+    )
 
 
 def _with_ablations(asked: Asked, run: Path) -> tuple[Asked, dict[str, str]]:
@@ -164,38 +175,6 @@ def score_table(evaluation: Evaluation) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _put_together(
-    asked: Asked,
-    scored: list[Scored],
-    not_asked: dict[str, str],
-    provenance: dict[str, Any],
-    leaks: dict[str, Any],
-    controls: dict[str, dict[str, int]],
-) -> Evaluation:
-    judged = judge(scored)
-    results, risk = results_of(judged), risk_of(judged, asked.config.evaluation.weights)
-    scored_nodes = {level: asked.scored(level) for level in asked.graph.levels}
-    trained_on = asked.split == HIDDEN
-    if asked.weights is None:
-        not_asked["pathways"] = "weights: `evaluation.pathways`, or --weights"
-    return Evaluation(
-        provenance=provenance,
-        risk=risk,
-        leakage=leaks,
-        results=tuple(results),
-        comparisons=tuple(comparisons_of(judged)),
-        units=tuple(units_of_scores(judged)),
-        calibration=(
-            *(calibration_of(s, trained_on=trained_on) for s in scored if "crps" in s.metrics),
-            *(band for s in scored if s.readout == READOUT and (band := bands_of(s)) is not None),
-        ),
-        inversions=tuple(inversions_of(results)),
-        assays=tuple(predictive_checks(asked.model, asked.graph, scored_nodes)),
-        cycles=tuple(cycles(asked.model, asked.graph, scored_nodes)),
-        card=card_of(asked, scored, risk, not_asked, leaks, controls),
-    )
-
-
 def _told(missing: dict[str, str]) -> dict[str, str]:
     """Return what each ablation is without, or why the run was not asked without it."""
     return {
@@ -218,17 +197,13 @@ def _provenance(run: Path, asked: Asked) -> dict[str, Any]:
         "split": asked.split,
         "truth": asked.truth is not None,
         "sections": [str(name) for name in asked.graph.obs(names.SECTION).index],
-        "libraries": {name: version(name) for name in LIBRARIES},
+        "libraries": versions(LIBRARIES),
     }
 
 
 def _leakage(run: Path, asked: Asked, scored: list[Scored]) -> dict[str, Any]:
-    by_split = {split: max(s.leakage for s in scored if s.split == split) for split in {s.split for s in scored}}
     by_level = {v: asked.leakage(v, asked.scored(v) & asked.counted(v)) for v in asked.model.plan.panels}
     accepted = [*accepted_leaks(run), *dict.fromkeys(leak for one in scored for leak in one.leaks)]
-    for leak in accepted:
-        log.warning("the split leaks: %s", leak)
-    found = {"measure": MEASURE, "by_split": by_split, "by_level": by_level, "accepted": accepted}
+    found = {"measure": MEASURE, "by_level": by_level, "accepted": accepted}
     found["reach_um"] = built_facts(run).get("reach_um", {})
-    found |= audit(asked) if asked.split != HIDDEN else {}
-    return with_audits(found, scored)
+    return found | (audit(asked) if asked.split != HIDDEN else {})

@@ -5,22 +5,24 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.config import SectionConfig
 from aivc_graph.errors import AivcError, Faults, ReadError
 from aivc_graph.io.any_rows import layer_hint
-from aivc_graph.io.reading import READERS, recognise, recognising
+from aivc_graph.io.reading import READERS, reader_for, recognise, recognising
 from aivc_graph.io.rows import AbstractRowsReader, Rows
 from aivc_graph.pipeline.build import read_sections
 from aivc_graph.tissue.doubt import doubts_heard
-from aivc_graph.tissue.schema import check_counts, spacing_um
+from aivc_graph.tissue.schema import MOST_LOG, check_counts, spacing_um
 from aivc_graph.tissue.section import metadata_of
 from aivc_graph.training.run_folder import FACTS
 
@@ -75,6 +77,7 @@ def look(folder: Path) -> tuple[list[Found], list[Path]]:
     """
     passed: list[Path] = []
     sources = list(_recognised(folder, passed))
+    sources += _with_tables(passed)
     if not sources:
         if not folder.is_dir():
             recognise(folder)
@@ -86,7 +89,7 @@ def look(folder: Path) -> tuple[list[Found], list[Path]]:
         log.info("reading %s (%s)", found.name, ", ".join(source.reader for source in found.sources))
         sections += _read_or_parted(found)
     options = [value for one in sections for source in one.sources for value in source.options.values()]
-    used = {value for value in options if isinstance(value, Path)}
+    used = {value for value in options if isinstance(value, Path)} | {source.path for source in sources}
     return sections, [path for path in passed if path not in used]
 
 
@@ -107,6 +110,16 @@ def _recognised(folder: Path, passed: list[Path]) -> Iterator[Source]:
             waiting += [(p, depth + 1) for p in sorted(path.iterdir()) if not p.name.startswith(".")]
         elif path.is_file() and set(path.suffixes[-2:]) & DATA:
             passed.append(path)
+
+
+def _with_tables(passed: list[Path]) -> Iterator[Source]:
+    """Yield the files of `passed` that a reader takes together with what lies beside them."""
+    for path in passed:
+        for name in READERS:
+            with suppress(ReadError):
+                if told := READERS[name].options_beside(path):
+                    yield Source(path, name, told)
+                    break
 
 
 def _grouped(root: Path, sources: list[Source]) -> Iterator[Found]:
@@ -174,12 +187,15 @@ def _rows_options(source: Source, unclear: list[str]) -> tuple[Source, dict[str,
     """Return a file of rows with its options, the keys of its section, and the donors its rows name."""
     member = READERS[source.reader]
     assert issubclass(member, AbstractRowsReader)
-    opened = _opened(member, source.path)
-    if isinstance(opened, ReadError):
+    given = source.options or member.options_beside(source.path)
+    opened = _opened(source, given)
+    if isinstance(opened, AivcError):
         unclear.append(str(opened))
-        return source, {}, ()
+        return replace(source, options=given), {}, ()
     options, rows = opened
-    told = {"layer": "the layer that holds counts", "values": "CHECK: no counts found; log-normalised values?"}
+    told = {"layer": "the layer that holds counts", "values": "CHECK: no counts found"}
+    told |= dict.fromkeys(given, "CHECK: it lies beside, and fits in its names or its length")
+    told["transpose"] = "a column is a cell or spot, a row a gene"
     said = {option: text for option, text in told.items() if option in options}
     finite = np.asarray(np.isfinite(rows.xy[:, :2]).all(axis=1))
     if not finite.any() and "dissociated" in member.model_fields:
@@ -189,7 +205,7 @@ def _rows_options(source: Source, unclear: list[str]) -> tuple[Source, dict[str,
     if "dissociated" in options:
         said["dissociated"] = "no positions found: cells taken out of their tissue"
     columns = rows.columns
-    if "label" in member.model_fields and (label := _first(columns, LABEL, MOST_KINDS)):
+    if "label" in member.model_fields and (label := _first(columns, LABEL, MOST_KINDS) or _only_words(columns, given)):
         options["label"], said["label"] = label, f"{columns[label].nunique()} labels; leave out what is no annotation"
     done = _first(columns, DONE, 10**6)
     if done and "dissociated" in options:
@@ -199,26 +215,39 @@ def _rows_options(source: Source, unclear: list[str]) -> tuple[Source, dict[str,
     return replace(source, options=options, said=said), keys, donors
 
 
-def _opened(member: type[AbstractRowsReader], path: Path) -> tuple[dict[str, Any], Rows] | ReadError:
+def _opened(source: Source, given: dict[str, Any]) -> tuple[dict[str, Any], Rows] | AivcError:
     """Return a file's rows, and the options under which they are positions and counts; else what is wrong first."""
-    layers: list[dict[str, Any]] = [{}, *({"layer": name} for name in LAYERS if "layer" in member.model_fields)]
-    places: list[dict[str, Any]] = [{}, {"dissociated": True}] if "dissociated" in member.model_fields else [{}]
-    if "values" in member.model_fields:
+    fields, path = READERS[source.reader].model_fields, source.path
+    layers: list[dict[str, Any]] = [{}, *({"layer": name} for name in LAYERS if "layer" in fields)]
+    places: list[dict[str, Any]] = [{}, {"dissociated": True}] if "dissociated" in fields else [{}]
+    if "values" in fields:
         layers.append({"values": "log"})
-    first: ReadError | None = None
+    first: AivcError | None = None
     for place in places:
         for layer in layers:
             try:
-                rows = member(**place, **layer).rows(path)
+                member = reader_for(path, source.reader, **given | place | layer)
+                assert isinstance(member, AbstractRowsReader)
+                rows = member.rows(path)
                 if "values" not in layer:
                     faults = Faults(ReadError)
                     check_counts(rows.counts, str(path), faults, layer_hint(rows.layers))
                     faults.raise_if_any()
-                return {**place, **layer}, rows
-            except ReadError as error:
+                    return given | place | layer, rows
+                placed = bool(np.isfinite(rows.xy).any())
+                return given | place | {"values": _kind_of(rows.counts, placed=placed)}, rows
+            except AivcError as error:
                 first = first or error
     assert first is not None
     return first
+
+
+def _kind_of(table: Any, *, placed: bool) -> str:
+    """Return which of the values that are no counts a table holds; below zero in tissue they are none that is read."""
+    values = table.X.data if sparse.issparse(table.X) else np.asarray(table.X)
+    if np.isnan(values).any() or (values < 0).any():
+        return "log" if placed else "effect"
+    return "intensity" if (values > MOST_LOG).any() else "log"
 
 
 def _sizes(
@@ -277,6 +306,15 @@ def _section_keys(columns: pd.DataFrame) -> tuple[dict[str, Any], tuple[str, ...
         traits = [c for c in few if words[c].notna().all() and constant(c)]
         keys |= {"traits_by": traits} if traits else {}
     return keys, tuple(sorted(set(columns[donor].astype(str)))) if donor is not None else ()
+
+
+def _only_words(columns: pd.DataFrame, given: dict[str, Any]) -> str | None:
+    """Return the one column of words of an annotation that lies beside its counts, if it has few enough kinds."""
+    if "positions" not in given:
+        return None
+    words = [c for c in columns.select_dtypes(include=["object", "string", "category"]) if columns[c].notna().all()]
+    kinds = [str(c) for c in words if 1 < columns[c].nunique() <= min(MOST_KINDS, len(columns) / 2)]
+    return kinds[0] if len(kinds) == 1 else None
 
 
 def _first(columns: pd.DataFrame, pattern: re.Pattern[str], most: int) -> str | None:

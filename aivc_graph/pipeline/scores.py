@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from aivc_graph.evaluation.responses.collapse import LEAST, distinctness
 from aivc_graph.evaluation.responses.views import Measured, Predicted
 from aivc_graph.evaluation.risk import gaps_of, risk_of
 from aivc_graph.evaluation.scoring import (
+    Judged,
     Scored,
     comparisons_of,
     judge,
@@ -53,7 +54,7 @@ def write_scores(
     provenance
         What the scores rest on; versions, and how distinct the model's predictions are, are added.
     leakage
-        How leakage was measured, what leaks and was accepted; the audit and the figure by split are added.
+        As `put_together` takes it.
     card
         Data, split, assumptions and gaps; axes that were not evaluated are added.
     weights
@@ -65,37 +66,76 @@ def write_scores(
         began = time.perf_counter()
         judged += judge([one])
         log.info("%s: %d metrics, %.1f s", one.task, len(one.metrics), time.perf_counter() - began)
-    results = results_of(judged)
     genes = [one for one in scored if one.readout == READOUT]
     distinct = {one.task: share for one in genes if (share := _distinct(one)) is not None}
     for task, share in distinct.items():
         if share < LEAST:
             log.warning("%s: predictions are all alike (%.2g of the measured differences between them)", task, share)
-    for leak in leakage.get("accepted", ()):
-        log.warning("the split leaks: %s", leak)
     risk = risk_of(judged, weights)
-    found = Evaluation(
-        provenance={
-            **provenance,
-            "libraries": {name: version(name) for name in LIBRARIES},
-            "distinctness": {task: rounded(share) for task, share in distinct.items()},
-            "collapsed": sorted(task for task, share in distinct.items() if share < LEAST),
-        },
+    made = {
+        "distinctness": {task: rounded(share) for task, share in distinct.items()},
+        "collapsed": sorted(task for task, share in distinct.items() if share < LEAST),
+    }
+    found = put_together(
+        scored,
+        judged,
+        provenance={**provenance, "libraries": versions(LIBRARIES), **made},
         risk=risk,
-        leakage=with_audits(leakage, scored)
-        | {"by_split": {one: max(s.leakage for s in scored if s.split == one) for one in {s.split for s in scored}}},
-        results=tuple(results),
-        comparisons=tuple(comparisons_of(judged)),
-        units=tuple(units_of_scores(judged)),
-        calibration=tuple(found for one in genes if (found := bands_of(one)) is not None),
-        inversions=tuple(inversions_of(results)),
+        leakage=leakage,
         card={**card, "not_evaluated": {**card["not_evaluated"], **gaps_of(risk)}},
     )
     place = Path(out) / FILE
     with staged(place) as beside:
-        beside.write_text(json.dumps(found.model_dump(mode="json"), indent=1) + "\n")
-    log.info("%d scores in %.1f s; wrote %s", len(results), time.perf_counter() - started, place)
+        beside.write_text(text_of_evaluation(found))
+    log.info("%d scores in %.1f s; wrote %s", len(found.results), time.perf_counter() - started, place)
     return found
+
+
+def put_together(
+    scored: Sequence[Scored],
+    judged: Sequence[Judged],
+    *,
+    leakage: dict[str, Any],
+    calibration: Sequence[dict[str, Any]] = (),
+    **facts: Any,
+) -> Evaluation:
+    """Return scores as ``evaluation.json`` holds them, and say what the split was let share.
+
+    Parameters
+    ----------
+    scored, judged
+        What was asked, and what everybody came to.
+    leakage
+        How leakage was measured, what leaks and was accepted; the audit and the figure by split are added.
+    calibration
+        Of tasks that have draws; bands of responses are added.
+    facts
+        Further fields of `Evaluation`.
+    """
+    for leak in leakage.get("accepted", ()):
+        log.warning("the split leaks: %s", leak)
+    results = results_of(judged)
+    bands = (bands_of(one) for one in scored if one.readout == READOUT)
+    by_split = {one: max(s.leakage for s in scored if s.split == one) for one in {s.split for s in scored}}
+    return Evaluation(
+        leakage=with_audits(leakage, scored) | {"by_split": by_split},
+        results=tuple(results),
+        comparisons=tuple(comparisons_of(judged)),
+        units=tuple(units_of_scores(judged)),
+        calibration=(*calibration, *(band for band in bands if band is not None)),
+        inversions=tuple(inversions_of(results)),
+        **facts,
+    )
+
+
+def text_of_evaluation(evaluation: Evaluation) -> str:
+    """Return scores as the text of ``evaluation.json``."""
+    return json.dumps(evaluation.model_dump(mode="json"), indent=1) + "\n"
+
+
+def versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Return the version of each library."""
+    return {name: version(name) for name in libraries}
 
 
 def board(evaluation: Evaluation) -> pd.DataFrame:

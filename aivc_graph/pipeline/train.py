@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,35 +96,47 @@ def train(
         ``auto``, ``cpu`` or ``cuda``; overrides ``training.device`` unless ``auto``.
     """
     config = config or Config()
-    out = Path(out) if out is not None else RUNS / config.task.name
-    if not (resume or overwrite):
-        check_replaced(out, config.model_dump(mode="json"))
-    with writing_run(out, resume=resume) as folder:
-        if resume:
-            check_resumed(folder, config.model_dump(mode="json"))
-        if isinstance(graph, TissueGraph):
-            store = folder / "graph.zarr"
-            write_store(graph, store, {"configuration": config.model_dump(mode="json")})
-        else:
-            store = Path(graph)
-        train_in(folder, out, store, config, resume=resume, device=device)
-    return Run(out)
+
+    def store_in(folder: Path, out: Path) -> Path:
+        if not isinstance(graph, TissueGraph):
+            return Path(graph)
+        write_store(graph, folder / "graph.zarr", {"configuration": config.model_dump(mode="json")})
+        return folder / "graph.zarr"
+
+    return _train(store_in, config, out, resume=resume, overwrite=overwrite, device=device)
 
 
 def train_config(
     config: Config, graph: Path | None, out: Path | None, *, resume: bool, device: str, overwrite: bool = False
 ) -> Run:
     """Train as a configuration says; its graph is built first where no store is given and the run has none like it."""
-    out = out if out is not None else RUNS / config.task.name
+
+    def store_in(folder: Path, out: Path) -> Path:
+        if graph is None:
+            return _own_store(folder, out, config, resume=resume)
+        _refuse_other_settings(graph, config)
+        return graph
+
+    return _train(store_in, config, out, resume=resume, overwrite=overwrite, device=device)
+
+
+def _train(
+    store_in: Callable[[Path, Path], Path],
+    config: Config,
+    out: str | Path | None,
+    *,
+    resume: bool,
+    overwrite: bool,
+    device: str,
+) -> Run:
+    """Train on the store that `store_in` gives for the folder to train in and the run folder it becomes."""
+    out = Path(out) if out is not None else RUNS / config.task.name
     if not (resume or overwrite):
         check_replaced(out, config.model_dump(mode="json"))
     with writing_run(out, resume=resume) as folder:
         if resume:
             check_resumed(folder, config.model_dump(mode="json"))
-        if graph is not None:
-            _refuse_other_settings(graph, config)
-        store = graph if graph is not None else _own_store(folder, out, config, resume=resume)
-        train_in(folder, out, store, config, resume=resume, device=device)
+        train_in(folder, out, store_in(folder, out), config, resume=resume, device=device)
     return Run(out)
 
 

@@ -157,8 +157,3 @@ def find_truth(config: Config, given: Path | None) -> Truth | None:
                 if any((parent / TRUTH).glob("*/cells.parquet")):
                     return Truth(parent / TRUTH)
     return None
-
-
-def known_rows(table: pd.DataFrame | None, column: str) -> np.ndarray | None:
-    """Return who has a value in `column` (node,), ``None`` without such a column."""
-    return None if table is None or column not in table else table[column].notna().to_numpy()

@@ -14,6 +14,8 @@ from scipy import sparse
 from scipy.special import logsumexp
 from threadpoolctl import threadpool_limits
 
+from aivc_graph.graph.ordering import evenly
+
 STARTS = 3
 FIRST = 30
 SAMPLE_ROWS = 10_000
@@ -95,11 +97,6 @@ def shares_and_likelihood(log_density: Floats) -> tuple[Floats, float]:
     return shares, float((highest + np.log(total)).mean())
 
 
-def evenly(n: int) -> NDArray[np.int_]:
-    """Return at most 10,000 of `n` rows, spread evenly over the order of the graph."""
-    return np.linspace(0, n - 1, min(n, SAMPLE_ROWS)).astype(int)
-
-
 def by_content(fit: Callable[..., T]) -> Callable[..., T]:
     """Fit once what is asked again of the very same states: what an ablation takes away is often none of them."""
     kept: dict[tuple[Any, ...], T] = {}
@@ -126,7 +123,7 @@ def fit_mixtures(x: Floats, seed: int, most: int = 0, starts: int = STARTS, leas
     likeliest mixture of each number is kept, its parts by size. More than 10,000 nodes are represented by as many.
     There are no more parts than different states.
     """
-    sample = x[evenly(len(x))]
+    sample = x[evenly(len(x), SAMPLE_ROWS)]
     middle = sample.mean(axis=0, dtype=float)
     sample = sample - middle
     moment, ridge = sample.T @ sample / len(sample), _ridge(sample)

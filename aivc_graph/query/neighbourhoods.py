@@ -8,11 +8,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.query.mixture import (
+    SAMPLE_ROWS,
     Floats,
     by_content,
     cheapest_pair,
-    evenly,
     group_sums,
     likeliest,
     plogp,
@@ -77,7 +78,7 @@ class NeighbourhoodMixture:
 @by_content
 def fit_neighbourhoods(windows: Floats, seed: int, most: int = 0, least: int = 1) -> dict[int, NeighbourhoodMixture]:
     """Return the mixture of each number of niches, fitted as `fit_mixtures` fits states; a row is a neighbourhood."""
-    sample = windows[evenly(len(windows))]
+    sample = windows[evenly(len(windows), SAMPLE_ROWS)]
 
     def of_shares(posterior: Floats) -> NeighbourhoodMixture:
         size = posterior.sum(axis=0) + 1e-9

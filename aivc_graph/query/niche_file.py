@@ -34,7 +34,7 @@ def niches_of_training(
 
     What slides leave open of them is told by validation nodes too.
     """
-    structure = graph if isinstance(graph, TissueGraph) else graph.structure
+    structure = graph.structure
     found_in = surroundings(model, structure, node_states(model, graph), diagnostics)
     training = structure.in_split(found_in.level, names.TRAIN).numpy()
     rule = fit_niches(found_in.among(training), None, 1.0, seed)

@@ -11,12 +11,13 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.operators.feature_map import FeatureMap
 from aivc_graph.query.mixture import (
+    SAMPLE_ROWS,
     Floats,
     StateMixture,
     coupling_of,
-    evenly,
     fit_mixtures,
     normalised,
     smoothed,
@@ -209,7 +210,7 @@ def _by_kinds(
         return NeighbourhoodMixture.of_nothing(kinds.shape[1])
     found = fit_neighbourhoods(windows[surrounded], seed, most=k or 0, least=k or 1)
     if k is None:
-        rows = surrounded[evenly(len(surrounded))]
+        rows = surrounded[evenly(len(surrounded), SAMPLE_ROWS)]
         seen = {n: normalised(mixture.log_density(windows[rows])) for n, mixture in found.items()}
         k = number_of_niches(found, seen.__getitem__, kinds[rows], len(surrounded), resolution)
     return found[min(k, max(found))]

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from aivc_graph import names
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
-from aivc_graph.operators.feature_map import LEAST_NODES, FeatureMap, evenly, own_and_around
+from aivc_graph.operators.feature_map import LEAST_NODES, FeatureMap, own_and_around
 from aivc_graph.operators.intervention_plan import donor_of_sections
 from aivc_graph.query.mixture import StateMixture
 from aivc_graph.query.niches import NicheRule, Surroundings
@@ -39,7 +40,7 @@ def fit_niches_of_features(
     shares
         By level, the share of each niche in every node (node, niche).
     """
-    structure = graph if isinstance(graph, TissueGraph) else graph.structure
+    structure = graph.structure
     donor = np.unique(donor_of_sections(structure), return_inverse=True)[1].reshape(-1)
     maps = {}
     for level in model.plan.features:
@@ -66,7 +67,7 @@ def left_open_by_features(
     with :math:`z_b` by all that was measured and :math:`\hat z_b` by features alone, of nodes outside of the test split
     that have both, as many of each donor. No draws where features tell no state at that level.
     """
-    structure = graph if isinstance(graph, TissueGraph) else graph.structure
+    structure = graph.structure
     if found_in.level not in model.plan.features or not isinstance(rule.mixture, StateMixture):
         return np.zeros((0, model.plan.latent))
     hide = tuple((level, modality) for level, by in model.plan.panels.items() for modality in by)
@@ -110,7 +111,7 @@ def features_of(model: TissueModel, graph: Any, level: str) -> tuple[Floats, NDA
 
     In units of their section; see `own_and_around`.
     """
-    structure = graph if isinstance(graph, TissueGraph) else graph.structure
+    structure = graph.structure
     kinds = list(model.plan.features[level])
     found: Floats = np.zeros((int(structure[level].num_nodes), 0))
     seen = np.zeros(len(found), bool)

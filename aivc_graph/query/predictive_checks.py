@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from aivc_graph import names
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.query.states import run_windows
@@ -122,10 +123,10 @@ def _by_section(
 ) -> list[tuple[int, NDArray[np.int64]]]:
     """Return which nodes of each section are looked at, evenly taken."""
     there = np.unique(section[rows])
-    there = there[np.unique(np.linspace(0, len(there) - 1, min(len(there), MOST_SECTIONS)).astype(int))]
+    there = there[evenly(len(there), MOST_SECTIONS)]
     most = int(np.clip(VALUES // features, LEAST_NODES, MOST_NODES))
     found = []
     for one in there:
         own = np.flatnonzero(rows & (section == one))
-        found.append((int(one), own[np.unique(np.linspace(0, len(own) - 1, min(len(own), most)).astype(int))]))
+        found.append((int(one), own[evenly(len(own), most)]))
     return found

@@ -44,7 +44,7 @@ class NodeStates:
 def node_states(model: TissueModel, graph: Any, hide: tuple[tuple[str, str], ...] = ()) -> dict[str, NodeStates]:
     """Return the states of all nodes by level; observations named in `hide` (level, modality) are not seen."""
     latent = model.plan.latent
-    structure = graph if isinstance(graph, TissueGraph) else graph.structure
+    structure = graph.structure
     size = {level: structure[level].num_nodes for level in model.plan.levels}
     found = {
         level: NodeStates(*np.zeros((3, n, latent), np.float32), *np.zeros((3, n), bool)) for level, n in size.items()
@@ -82,11 +82,13 @@ def hide_all(inputs: Inputs, hide: tuple[tuple[str, str], ...]) -> Hidden:
 
 
 def niche_level(model: TissueModel) -> str:
-    """Return the finest level that is measured and has neighbours: where niches are found."""
+    """Return the finest level that is measured and has neighbours, or else lies in tissue: where niches are found."""
     measured = {*model.plan.panels, *model.plan.features}
-    for level in names.LEVELS:
-        if level in measured and level in model.plan.laterals:
-            return level
+    inside = {s for (s, name, t), _ in model.plan.steps if name == names.WITHIN and t != names.SECTION}
+    for there in (model.plan.laterals, inside):
+        for level in names.LEVELS:
+            if level in measured and level in there:
+                return level
     return model.plan.levels[0]
 
 

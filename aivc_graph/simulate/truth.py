@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from aivc_graph.atomic import file_digest
 from aivc_graph.simulate.intervention import INTERACTIONS, Part
 from aivc_graph.simulate.measure import Spots
 from aivc_graph.simulate.pathways import PATHWAY_NAMES, network
@@ -41,8 +41,7 @@ def write_delivered(delivered: Path, folder: Path) -> None:
     """
     found: dict[str, list[str]] = {}
     for path in sorted(one for one in delivered.rglob("*") if one.is_file()):
-        with path.open("rb") as file:
-            found.setdefault(path.name, []).append(hashlib.file_digest(file, "sha256").hexdigest())
+        found.setdefault(path.name, []).append(file_digest(path))
     _write_json(folder / DELIVERED, found)
 
 

@@ -44,10 +44,10 @@ class Duplicate:
     share: float = 1.0
 
 
-def shared_groups(sections: Sequence[Any], key: str = "donor") -> dict[str, dict[str, list[str]]]:
-    """Return the groups by `key` that stand on several sides, each with its sections by side.
+def shared_groups(sections: Sequence[Any]) -> dict[str, dict[str, list[str]]]:
+    """Return the donors that stand on several sides, each with its sections by side.
 
-    Sections without the key are left out.
+    Sections without a donor are left out.
 
     Examples
     --------
@@ -57,10 +57,10 @@ def shared_groups(sections: Sequence[Any], key: str = "donor") -> dict[str, dict
     sides: dict[str, dict[str, list[str]]] = {}
     for section in sections:
         metadata = metadata_of(section)
-        if metadata.get(key) is not None:
+        if metadata.get("donor") is not None:
             for side in sorted(_sides(section)):
-                sides.setdefault(str(metadata[key]), {}).setdefault(side, []).append(str(metadata["section"]))
-    return {group: found for group, found in sides.items() if len(found) > 1}
+                sides.setdefault(str(metadata["donor"]), {}).setdefault(side, []).append(str(metadata["section"]))
+    return {donor: found for donor, found in sides.items() if len(found) > 1}
 
 
 def check_donors(sections: Sequence[Any]) -> None:

@@ -105,7 +105,7 @@ class _Fit:
         report: Report | None,
     ) -> None:
         self.source, self.config, self.folder, self.report = graph, config, folder, report
-        self.graph = graph if isinstance(graph, TissueGraph) else graph.structure
+        self.graph = graph.structure
         self.device = device_of(config)
         self.plan = ModelPlan.of(self.graph, model_config)
         torch.manual_seed(config.seed)

@@ -68,8 +68,7 @@ class Visits:
             yield from self._kept
             return
         made: list[tuple[Inputs, dict[str, Tensor]]] = []
-        structure = self.source if isinstance(self.source, TissueGraph) else self.source.structure
-        order = range(0, len(window_cores(structure, self.size)), every)
+        order = range(0, len(window_cores(self.source.structure, self.size)), every)
         for window in windows(self.source, self.model.steps, self.size, order=order):
             core = {v: m.float().to(self.device) for v, m in window.core.items()}
             ready = (self.model.prepare(window.graph, self.device), core)

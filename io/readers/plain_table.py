@@ -11,6 +11,7 @@ import pandas as pd
 
 from aivc_graph.errors import ReadError
 from aivc_graph.io.any_rows import TYPES, AbstractAnyRowsReader, no_positions
+from aivc_graph.io.beside import has_positions, naming_the_same
 from aivc_graph.io.intake import annotation_names
 from aivc_graph.io.matrices import count_table
 from aivc_graph.io.options import PositionOptions
@@ -79,14 +80,17 @@ class PlainTableReader(PositionOptions, AbstractAnyRowsReader):
     def recognises(cls, path: Path) -> bool:
         if not path.is_file():
             return False
-        header = column_names(path)
-        if len(header) < MIN_GENES or not any(set(pair) <= set(header) for pair in POSITION_NAMES):
-            return False
-        if magic_of(path) == PARQUET_MAGIC:
-            return True
-        lines = first_lines(path)
-        numeric = sum(is_number(field.replace(",", ".")) for field in lines[1]) if len(lines) > 1 else 0
-        return numeric >= MIN_GENES
+        return has_positions(column_names(path)) and _may_be_counts(path)
+
+    @classmethod
+    def options_beside(cls, path: Path) -> dict[str, Any]:
+        """Return the table that says where the rows lie, or what they are, and whether they stand as columns."""
+        if not path.is_file() or cls.recognises(path) or not _may_be_counts(path):
+            return {}
+        for table, by_column in naming_the_same(path):
+            options = {"positions": table} | ({"transpose": True} if by_column else {})
+            return options if has_positions(column_names(table)) else {**options, "dissociated": True}
+        return {}
 
     def rows(self, path: Path) -> Rows:
         text = (*self._keys, *((self.label,) if self.label else ()))
@@ -204,6 +208,16 @@ class PlainTableReader(PositionOptions, AbstractAnyRowsReader):
 def _is_whole(column: pd.Series) -> bool:
     """Say whether a column may hold counts."""
     return column.dtype.kind in "biuf" and bool((column.dropna() % 1 == 0).all())
+
+
+def _may_be_counts(path: Path) -> bool:
+    """Say by its head whether a table is wide enough for counts, and holds numbers."""
+    if len(column_names(path)) < MIN_GENES:
+        return False
+    if magic_of(path) == PARQUET_MAGIC:
+        return True
+    lines = first_lines(path)
+    return len(lines) > 1 and sum(is_number(field.replace(",", ".")) for field in lines[1]) >= MIN_GENES
 
 
 def _check_whole(matrix: Any, genes: pd.Index, where: str) -> None:

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from aivc_graph.errors import ReadError
 from aivc_graph.io.any_rows import AbstractAnyRowsReader, no_positions
+from aivc_graph.io.beside import lines_of, tables_beside
 from aivc_graph.io.decode_budget import check_unpacked
 from aivc_graph.io.matrices import check_sparse, count_table
 from aivc_graph.io.reading import READERS
@@ -57,6 +58,24 @@ class SparseNpzReader(AbstractAnyRowsReader):
             return False
         with zipfile.ZipFile(path) as held:
             return set(held.namelist()) >= PARTS
+
+    @classmethod
+    def options_beside(cls, path: Path) -> dict[str, Any]:
+        """Return the tables of as many names as the matrix has rows and columns, and which way it stands."""
+        if not cls.recognises(path):
+            return {}
+        with zipfile.ZipFile(path) as held, held.open("shape.npy") as shape:
+            rows, columns = np.lib.format.read_array(shape, allow_pickle=False).tolist()
+        lines = {table: lines_of(table) for table in tables_beside(path)}
+
+        def first(number: int) -> Path | None:
+            return next((table for table, there in lines.items() if there == number), None)
+
+        for transpose, n_features, n_cells in ((True, rows, columns), (False, columns, rows)):
+            features, cells = first(n_features), first(n_cells + 1)  # names alone, and a table under its header
+            if features is not None and cells is not None:
+                return {"features": features, "cells": cells} | ({"transpose": True} if transpose else {})
+        return {}
 
     def rows(self, path: Path) -> Rows:
         counts = _matrix(path)

@@ -71,9 +71,9 @@ def test_new_donors_are_covered_and_cells_as_units_are_not() -> None:
 def test_every_donor_is_once_the_new_one() -> None:
     rng = np.random.default_rng(3)
     scores, unit = np.abs(rng.normal(size=(200, 30))), np.repeat(np.arange(20), 10)
-    found = left_out_coverage(scores, unit)
+    found = left_out_coverage(scores, unit, 0.1)
     assert len(found) == 20 and 0.93 < np.mean(list(found.values())) < 0.96  # 0.9 x 20 / 19
-    assert set(left_out_coverage(scores[:50], unit[:50]).values()) == {None}
+    assert set(left_out_coverage(scores[:50], unit[:50], 0.1).values()) == {None}
     missing = scores.copy()
     missing[unit == 3] = np.nan
-    assert left_out_coverage(missing, unit)["3"] is None
+    assert left_out_coverage(missing, unit, 0.1)["3"] is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aivc_graph.evaluation.intervals import Units, estimate, holm, p_of_difference, resampled, units_of
+from aivc_graph.evaluation.intervals import Estimate, Units, estimate, holm, interval, resampled, units_of
 from aivc_graph.evaluation.metrics.metric import metric
 
 
@@ -60,8 +60,29 @@ def test_equal_answers_have_no_difference_and_clear_ones_do() -> None:
     measured = rng.normal(size=(200, 2))
     units = units_of(names_of(10, 20), names_of(10, 20))
     a, b = (estimate(metric("rmse_log"), p, measured, units) for p in (measured + 0.1, measured + 0.5))
-    assert a.draws is not None and b.draws is not None
-    assert p_of_difference(a.draws - a.draws) == 1.0 and p_of_difference(a.draws - b.draws) < 0.01
+    assert (a - a).p_of_none() == 1.0 and (a - b).p_of_none() < 0.01
+    low, high = (a - b).bounds()
+    assert low <= (a - b).value == a.value - b.value <= high < 0
+
+
+@pytest.mark.parametrize("n", [5, 6, 8, 12, 30])
+def test_few_units_are_covered_as_often_as_many(n: int) -> None:
+    rng = np.random.default_rng(n)
+    weights = resampled(Units(np.arange(n), "donor", np.zeros(n, int)))
+    assert weights is not None
+    covered, wrong, times = 0, 0, 1500
+    for differences in rng.normal(size=(times, n)):
+        draws = weights @ differences / n
+        low, high = interval(draws, n, 0.9)
+        covered += low <= 0 <= high
+        wrong += Estimate(float(differences.mean()), draws, differences).p_of_none() < 0.1
+    assert 0.87 < covered / times < 0.93 and 0.07 < wrong / times < 0.13
+
+
+def test_an_interval_of_a_share_stays_a_share() -> None:
+    weights = resampled(Units(np.arange(6), "donor", np.zeros(6, int)))
+    low, high = interval(weights @ np.array([1, 1, 1, 1, 1, 0.4]) / 6, 6)
+    assert 0.4 <= low < 0.8 and high == 1.0
 
 
 def test_holm_by_hand() -> None:

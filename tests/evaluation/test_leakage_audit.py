@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.spatial.distance import cdist
 
 from aivc_graph import names
-from aivc_graph.evaluation.audit import audit_graph, audit_profiles
+from aivc_graph.evaluation.audit import audit_graph
 from aivc_graph.evaluation.leakage import group_overlap
 from aivc_graph.evaluation.optimism import optimism_gap
 from aivc_graph.evaluation.receptive_field import reach_um, receptive_field, touched_by
@@ -199,11 +199,3 @@ def test_interventions_that_training_has_are_counted(striped_section: Callable[.
     graph = build_graph(sections, GRAPH)
     sides = [{"cell": graph.in_split("cell", split).numpy()} for split in ("train", "test")]
     assert audit_graph(graph, *sides, ())["groups"]["cell"]["intervention"] == 0.5
-
-
-def test_a_table_without_tissue_is_audited_alike() -> None:
-    x, asked = np.concatenate([profiles([0, 1], 300), profiles([6, 7], 200, 1)]), np.arange(500) >= 300
-    found = audit_profiles(x, ~asked, asked)
-    assert found["similarity"] == {"cell": similarity_across(x[:300], x[300:])}
-    assert found["nearest"] == {"cell": nearest_distance(x[:300], x[300:])}
-    assert found["nearest"]["cell"]["ratio"] > 1.2

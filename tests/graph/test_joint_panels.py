@@ -103,6 +103,18 @@ def test_the_most_variable_genes_are_those_that_vary_where_they_were_measured(st
     assert {int(gene[1:]) for gene in panel(graph, "cell", "rna")} == set(range(5, 25))
 
 
+def test_genes_that_sections_share_are_kept_first_however_little_they_vary(striped_section: Maker) -> None:
+    made = sections(striped_section, [range(20), range(10, 30)], n=300)
+    for section in made:
+        table = section.tables["cell_rna"]
+        dense = table.X.toarray()
+        dense[:, [list(table.var_names).index(f"G{i}") for i in range(10, 20)]] = 2
+        table.X = dense
+    kept = [panel(build_graph(made, GraphConfig(n_genes=n)), "cell", "rna") for n in (14, 4)]
+    assert {int(gene[1:]) for gene in kept[0]} > set(range(10, 20)) and len(kept[0]) == 14
+    assert {int(gene[1:]) for gene in kept[1]} < set(range(10, 20))
+
+
 def test_the_common_profile_is_that_of_whole_panels() -> None:
     rng = np.random.default_rng(0)
     profile, measured = rng.dirichlet(np.ones(40)), rng.random((5, 40)) < 0.6

@@ -63,6 +63,21 @@ def test_the_demo_gives_the_same_bytes_again_and_replaces_an_older_one(
     assert "Found and true" in (out / "report.html").read_text()
 
 
+def test_a_finished_demo_of_another_seed_or_study_is_refused_before_anything_is_written(
+    tiny_demo: Path, tmp_path: Path, say: Callable[..., tuple[int, str, str]]
+) -> None:
+    (tmp_path / "tissue/truth").mkdir(parents=True)
+    (tmp_path / "tissue/old").write_text("of the finished demo")
+    (tmp_path / "graph.zarr").mkdir()
+    shutil.copy(tiny_demo / "run.json", tmp_path / "run.json")
+    before = sorted(tmp_path.rglob("*"))
+    code, _, err = say("demo", "--out", tmp_path, "--seed", 1)
+    assert code == 2 and "found a finished run of task tiny, seed 0; name another by --out" in err
+    with pytest.raises(ConfigError, match="expected none, or one of seed 1, found a finished run of seed 0"):
+        demo(tmp_path, device="cpu", preset="tiny", seed=1)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_what_a_killed_demo_simulated_is_made_again_and_another_study_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 from aivc_graph.config import load_config
 from aivc_graph.errors import ConfigError, ReadError
@@ -153,3 +154,68 @@ def test_the_verb_prints_what_it_found(tmp_path: Path, say: Callable[..., tuple[
     code, out, _ = say("init", tmp_path, "--json", "--quiet")
     found = json.loads(out)
     assert code == 0 and found["found"] == ["mine: mine.h5ad (h5ad)"] and found["next"].startswith("aivc build ")
+
+
+def counts_by_gene(folder: Path, n: int = 60, cells: list[str] | None = None) -> list[str]:
+    """Write a table of 40 genes (rows) and `n` cells (columns), as R writes a matrix; return the cells."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cells = cells or [f"AAC-{i}" for i in range(n)]
+    counts = np.random.default_rng(0).poisson(2.0, (40, len(cells)))
+    pd.DataFrame(counts, index=[f"GENE{i}" for i in range(40)], columns=cells).to_csv(folder / "counts.csv")
+    return cells
+
+
+def test_a_table_of_genes_by_cells_takes_its_places_and_its_types_from_what_lies_beside(tmp_path: Path) -> None:
+    spots = counts_by_gene(tmp_path / "array")
+    grid = np.arange(60)
+    places = pd.DataFrame({"xcoord": grid % 10 * 30.0, "ycoord": grid // 10 * 30.0}, index=spots)
+    places.to_csv(tmp_path / "array" / "coords.csv")
+    pd.DataFrame({"x": grid}, index=spots).to_csv(tmp_path / "array" / "nUMI.csv")
+    cells = counts_by_gene(tmp_path / "reference")
+    pd.DataFrame({"x": ["Astro", "Oligo"] * 30}, index=cells).to_csv(tmp_path / "reference" / "cell_types.csv")
+    found, passed = look(tmp_path)
+    of = {one.name: one.sources[0].options for one in found}
+    assert of["array"]["positions"].name == "coords.csv" and "dissociated" not in of["array"]
+    assert of["reference"]["positions"].name == "cell_types.csv" and of["reference"]["dissociated"]
+    assert of["reference"]["label"] == "x" and of["array"]["transpose"] and of["reference"]["transpose"]
+    assert [path.name for path in passed] == ["nUMI.csv"]
+    out = tmp_path / "aivc.yaml"
+    init(tmp_path, out)
+    graph = read_store(build(load_config(out), tmp_path / "graph.zarr"))
+    assert graph["cell"].num_nodes == 120 and graph.modalities("cell") == ["rna"]
+
+
+def test_a_table_whose_rows_are_others_is_not_its_annotation(tmp_path: Path) -> None:
+    counts_by_gene(tmp_path, cells=[str(i) for i in range(60)])
+    pd.DataFrame({"kind": ["a", "b"] * 40}, index=range(80)).to_csv(tmp_path / "of_others.csv")
+    genes = [f"GENE{i % 40}" for i in range(200)]
+    pd.DataFrame({"x": range(200), "y": range(200)}, index=genes).to_csv(tmp_path / "molecules.csv")
+    with pytest.raises(ReadError, match=r"counts\.csv"):
+        look(tmp_path)
+
+
+def test_a_sparse_matrix_takes_its_names_from_tables_of_its_length(tmp_path: Path) -> None:
+    counts = sparse.csr_matrix(np.random.default_rng(0).poisson(2.0, (40, 60)))
+    sparse.save_npz(tmp_path / "counts.npz", counts)
+    found, _ = look(tmp_path)
+    assert not found[0].read and "features: Field required" in found[0].unclear[0]
+    (tmp_path / "genes.txt").write_text("".join(f"GENE{i}\n" for i in range(40)))
+    pd.DataFrame({"cell": [f"c{i}" for i in range(60)], "kind": "a"}).to_csv(tmp_path / "meta.csv", index=False)
+    found, passed = look(tmp_path)
+    options = found[0].sources[0].options
+    assert found[0].read and options["transpose"] and options["features"].name == "genes.txt"
+    assert options["cells"].name == "meta.csv" and not passed
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [(lambda x: np.log1p(x), "log"), (lambda x: x * 40.5, "intensity"), (lambda x: np.log1p(x) - 1, "effect")],
+)
+def test_values_that_are_no_counts_are_told_by_their_content(
+    change: Callable[[np.ndarray], np.ndarray], kind: str, tmp_path: Path
+) -> None:
+    found = cells(positions=False)
+    found.X = change(found.X)
+    found.write_h5ad(tmp_path / "table.h5ad")
+    (one,), _ = look(tmp_path)
+    assert one.read and one.sources[0].options["values"] == kind

@@ -10,7 +10,10 @@ import pandas as pd
 import pytest
 
 from aivc_graph.graph.build import GraphConfig, build_graph
+from aivc_graph.model.plan import ModelPlan
+from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.pipeline.train import train
+from aivc_graph.query.states import niche_level
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.splits.by_block import BlockSplit
 from aivc_graph.tissue.section import add_observation
@@ -49,6 +52,14 @@ def test_each_spot_has_shares_with_intervals_near_the_truth(answer: pd.DataFrame
 
 def test_a_saved_run_answers_as_the_one_that_was_trained(folder: Path, answer: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(VirtualTissue.load(folder).composition(), answer)
+
+
+def test_spots_without_neighbours_are_doubted_and_asked_none_the_less(caplog: pytest.LogCaptureFixture) -> None:
+    sections = [spot_section("s1", spots_of()[0]), reference_section(*cells_of())]
+    graph = build_graph(sections, GraphConfig(edges={"cell": {"kind": "knn", "k": 4}}))
+    assert "graph.edges.patch: expected a rule, found no rule, so no patch has neighbours" in caplog.text
+    model = TissueModel(ModelPlan.of(graph, CONFIG.model))
+    assert niche_level(model) == "patch"  # the cells of the reference lie in no tissue
 
 
 def test_means_by_section_have_no_interval(asked: VirtualTissue) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from aivc_graph.evaluation.baselines.baseline import BASELINES, Array, Scene
+from aivc_graph.graph.ordering import evenly
 
 COMPONENTS = 15
 STARTS = 3
@@ -57,7 +58,7 @@ def mixture(x: Array, k: int) -> Array:
     from sklearn.mixture import GaussianMixture
     from threadpoolctl import threadpool_limits
 
-    sample = x[np.unique(np.linspace(0, len(x) - 1, min(len(x), MOST)).astype(int))]
+    sample = x[evenly(len(x), MOST)]
     found = GaussianMixture(k, covariance_type="tied", n_init=STARTS, random_state=0, max_iter=200)
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

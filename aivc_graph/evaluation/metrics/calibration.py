@@ -6,7 +6,7 @@ from abc import abstractmethod
 
 import numpy as np
 
-from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMean, Array, sums_by
+from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMean, Array
 
 
 class MeanOfValues(AbstractMean):
@@ -16,10 +16,10 @@ class MeanOfValues(AbstractMean):
     def each(self, predicted: Array, measured: Array) -> Array:
         """Return the score of each value (row, …)."""
 
-    def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
-        """Return (group, 2): sum of scores and number of values."""
+    def rows(self, predicted: Array, measured: Array) -> Array:
+        """Return the sum of scores and the number of values, a row."""
         flat = self.each(predicted, measured).reshape(len(measured), -1).astype(np.float64)
-        return sums_by(np.column_stack([flat.sum(axis=1), np.full(len(flat), flat.shape[1])]), group, n_groups)
+        return np.column_stack([flat.sum(axis=1), np.full(len(flat), flat.shape[1])])
 
 
 @METRICS.register(

@@ -6,9 +6,9 @@ from abc import abstractmethod
 
 import numpy as np
 
-from aivc_graph.evaluation.metrics.metric import METRICS
+from aivc_graph.evaluation.metrics.metric import METRICS, each
 from aivc_graph.evaluation.responses.differential import Differential
-from aivc_graph.evaluation.responses.views import AbstractResponseMetric, Floats, Mask, Measured, Predicted, each
+from aivc_graph.evaluation.responses.views import AbstractResponseMetric, Floats, Mask, Measured, Predicted
 
 CELL_EVAL = "cell-eval2 (Arc Institute, vcc2026), github.com/ArcInstitute/cell-eval"
 PRECISION = 0.9

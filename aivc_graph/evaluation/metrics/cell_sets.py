@@ -7,9 +7,9 @@ from abc import abstractmethod
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMean, Array, sums_by
+from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMean, Array, each
 from aivc_graph.evaluation.responses.spread import Space, kernels
-from aivc_graph.evaluation.responses.views import AbstractResponseMetric, Floats, Measured, Predicted, each
+from aivc_graph.evaluation.responses.views import AbstractResponseMetric, Floats, Measured, Predicted
 
 CHUNK = 2_000
 
@@ -77,10 +77,9 @@ class MmdRbf(_OfCells):
 class Foscttm(AbstractMean):
     """Fraction of samples closer than the true match, of predicted to measured features (cell, feature) and back."""
 
-    def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
-        """Return (group, 2): sum of shares and number of cells."""
-        shares = (_closer(predicted, measured) + _closer(measured, predicted)) / 2
-        return sums_by(np.column_stack([shares, np.ones(len(shares))]), group, n_groups)
+    def rows(self, predicted: Array, measured: Array) -> Array:
+        """Return a share a cell."""
+        return each((_closer(predicted, measured) + _closer(measured, predicted)) / 2)
 
 
 def _closer(x: Floats, y: Floats) -> Floats:

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
 import numpy as np
 
-from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMean, AbstractMetric, Array, sums_by
+from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMean, AbstractMetric, Array, each, sums_by
 
 # Less than this is not told from zero, so that who rules out what is there loses a finite amount.
 LEAST = 1e-3
 BINS = 10
-
-
-class _MeanOverRows(AbstractMean):
-    @abstractmethod
-    def each(self, predicted: Array, measured: Array) -> Array:
-        """Return the score of each row (row,)."""
-
-    def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
-        """Return (group, 2): sum of scores and number of rows."""
-        score = self.each(np.asarray(predicted, np.float64), np.asarray(measured, np.int64)).astype(np.float64)
-        return sums_by(np.column_stack([score, np.ones(len(score))]), group, n_groups)
 
 
 @METRICS.register(
@@ -32,13 +19,14 @@ class _MeanOverRows(AbstractMean):
     reference="Gneiting & Raftery 2007, doi:10.1198/016214506000001437",
     weakness="frequent types lead; who is sure and wrong is told only up to the floor",
 )
-class LogLoss(_MeanOverRows):
+class LogLoss(AbstractMean):
     """Mean negative log-probability [nats] of the true class; `predicted` (row, class), `measured` codes (row,)."""
 
-    def each(self, predicted: Array, measured: Array) -> Array:
-        """Return the loss of each row."""
-        floored = predicted[np.arange(len(measured)), measured] + LEAST
-        return -np.log(floored / (predicted.sum(axis=1) + LEAST * predicted.shape[1]))
+    def rows(self, predicted: Array, measured: Array) -> Array:
+        """Return a loss a row."""
+        share = np.asarray(predicted, np.float64)
+        floored = share[np.arange(len(measured)), measured] + LEAST
+        return each(-np.log(floored / (share.sum(axis=1) + LEAST * share.shape[1])))
 
 
 @METRICS.register(
@@ -49,12 +37,12 @@ class LogLoss(_MeanOverRows):
     reference="Pedregosa et al. 2011, Journal of Machine Learning Research 12, 2825",
     weakness="the most frequent type alone can score high; says nothing of the probabilities",
 )
-class Accuracy(_MeanOverRows):
+class Accuracy(AbstractMean):
     """Share of rows whose likeliest class is the true one; `predicted` (row, class), `measured` codes (row,)."""
 
-    def each(self, predicted: Array, measured: Array) -> Array:
-        """Return which rows are right."""
-        return predicted.argmax(axis=1) == measured
+    def rows(self, predicted: Array, measured: Array) -> Array:
+        """Return whether it is right, a row."""
+        return each(np.asarray(predicted).argmax(axis=1) == measured)
 
 
 @METRICS.register(

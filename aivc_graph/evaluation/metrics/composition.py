@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMean, AbstractMetric, AbstractRootMean, Array, sums_by
+from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMean, AbstractMetric, AbstractRootMean, Array, each
 
 
 class _OfShares(AbstractMetric):
@@ -24,12 +24,11 @@ class _OfShares(AbstractMetric):
 class JensenShannonDistance(_OfShares, AbstractMean):
     """Mean Jensen–Shannon distance of compositions (patch, type), 0 equal to 1 disjoint."""
 
-    def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
-        """Return (group, 2): sum of distances and number of patches."""
+    def rows(self, predicted: Array, measured: Array) -> Array:
+        """Return a distance a patch."""
         p, q = (np.asarray(part, np.float64) for part in (predicted, measured))
         divergence = _entropy((p + q) / 2) - (_entropy(p) + _entropy(q)) / 2
-        distance = np.sqrt(np.maximum(divergence, 0.0))
-        return sums_by(np.column_stack([distance, np.ones(len(p))]), group, n_groups)
+        return each(np.sqrt(np.maximum(divergence, 0.0)))
 
 
 @METRICS.register(
@@ -43,10 +42,9 @@ class JensenShannonDistance(_OfShares, AbstractMean):
 class RmseOfShares(_OfShares, AbstractRootMean):
     """Root mean square error of shares (patch, type)."""
 
-    def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
-        """Return (group, 2): sum over patches of the mean squared error, and their number."""
-        error = ((np.asarray(predicted, np.float64) - measured) ** 2).mean(axis=1)
-        return sums_by(np.column_stack([error, np.ones(len(error))]), group, n_groups)
+    def rows(self, predicted: Array, measured: Array) -> Array:
+        """Return a mean squared error a patch."""
+        return each(((np.asarray(predicted, np.float64) - measured) ** 2).mean(axis=1))
 
 
 def _entropy(shares: Array) -> Array:

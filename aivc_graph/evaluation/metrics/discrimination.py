@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from aivc_graph.evaluation.metrics.metric import METRICS
-from aivc_graph.evaluation.responses.views import AbstractResponseMetric, Floats, Measured, Predicted, each
+from aivc_graph.evaluation.metrics.metric import METRICS, each
+from aivc_graph.evaluation.responses.views import AbstractResponseMetric, Floats, Measured, Predicted
 
 SAME = 1e-10
 

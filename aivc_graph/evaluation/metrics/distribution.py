@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 
 from aivc_graph.evaluation.metrics.calibration import MeanOfValues
 from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMetric, Array, sums_by
@@ -43,19 +42,6 @@ def _reached(below: Array, up_to: Array, edge: float) -> Array:
     width = up_to - below
     spread = np.clip((edge - below) / np.where(width > 0, width, 1.0), 0, 1)
     return np.where(width > 0, spread, (below < edge) | (edge == 1))
-
-
-def crps_normal(mean: Array, sd: Array, measured: Array) -> Array:
-    r"""Return the continuous ranked probability score of normal predictions, in the unit of `measured`.
-
-    .. math:: \sigma \left[ z (2 \Phi(z) - 1) + 2 \varphi(z) - 1 / \sqrt{\pi} \right], z = (y - \mu) / \sigma
-
-    References
-    ----------
-    Gneiting & Raftery 2007, doi:10.1198/016214506000001437.
-    """
-    z = (measured - mean) / sd
-    return sd * (z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / np.sqrt(np.pi))
 
 
 def crps_draws(draws: Array, measured: Array) -> Array:

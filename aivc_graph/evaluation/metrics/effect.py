@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMean, Array, sums_by
+from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMean, Array
 
 # A true effect this share of the largest is one that a prediction can be held to.
 CLEAR = 0.1
@@ -24,15 +24,15 @@ class PearsonDelta(AbstractMean):
     A row whose true effect is shorter than a tenth of the longest has none to correlate with, and is out.
     """
 
-    def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
-        """Return (group, 2): sum of correlations and number of rows with an effect."""
+    def rows(self, predicted: Array, measured: Array) -> Array:
+        """Return the correlation and one of rows with an effect."""
         a = predicted - predicted.mean(axis=1, keepdims=True)
         b = measured - measured.mean(axis=1, keepdims=True)
         own, true = (a**2).sum(axis=1), (b**2).sum(axis=1)
         counts = true > max(CLEAR**2 * true.max(initial=0.0), 1e-12)
         flat = own <= 1e-12
         found = np.where(flat, -1.0, (a * b).sum(axis=1) / np.sqrt(np.where(flat | ~counts, 1.0, own * true)))
-        return sums_by(np.column_stack([np.where(counts, found, 0.0), counts]), group, n_groups)
+        return np.column_stack([np.where(counts, found, 0.0), counts])
 
 
 @METRICS.register(
@@ -46,8 +46,8 @@ class PearsonDelta(AbstractMean):
 class EffectSign(AbstractMean):
     """Share of clear effects whose direction is right."""
 
-    def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
-        """Return (group, 2): right signs and number of clear effects."""
+    def rows(self, predicted: Array, measured: Array) -> Array:
+        """Return right signs and clear effects of each row."""
         clear = np.abs(measured) > CLEAR * np.abs(measured).max(initial=0.0)
         right = clear & (np.sign(predicted) == np.sign(measured))
-        return sums_by(np.column_stack([right.sum(axis=1), clear.sum(axis=1)]), group, n_groups)
+        return np.column_stack([right.sum(axis=1), clear.sum(axis=1)])

@@ -71,12 +71,11 @@ class PearsonByPathway(PearsonByGene):
 
 
 class _RootMeanSquare(AbstractRootMean):
-    def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
-        """Return (group, 2): sum of squared errors and their number, of what was measured and is no NaN."""
+    def rows(self, predicted: Array, measured: Array) -> Array:
+        """Return the sum of squared errors and their number, a row, of what was measured and is no NaN."""
         known = np.isfinite(measured).reshape(len(measured), -1)
         error = ((predicted - measured) ** 2).reshape(len(predicted), -1)
-        both = np.column_stack([np.where(known, error, 0).sum(axis=1), known.sum(axis=1)])
-        return sums_by(both, group, n_groups)
+        return np.column_stack([np.where(known, error, 0).sum(axis=1), known.sum(axis=1)])
 
     def at_full_depth(self, half: float) -> float:
         """Return the error over √2: twice the counts, half the variance of their noise."""

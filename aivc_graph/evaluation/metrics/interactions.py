@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from aivc_graph.evaluation.metrics.metric import METRICS
+from aivc_graph.evaluation.metrics.metric import METRICS, each
 from aivc_graph.evaluation.responses.views import (
     AbstractResponseMetric,
     Floats,
     Measured,
     Predicted,
     correlations,
-    each,
 )
 
 NORMAN = "Norman et al. 2019, doi:10.1126/science.aax4438"

@@ -40,7 +40,15 @@ class AbstractMetric(ABC):
 
 
 class AbstractMean(AbstractMetric):
-    """A score that is a ratio of two sums, such as a mean over rows."""
+    """A score that is a ratio of two sums over rows; a mean where the denominators are one."""
+
+    @abstractmethod
+    def rows(self, predicted: Answers, measured: Answers) -> Array:
+        """Return numerator and denominator of each row (row, 2)."""
+
+    def statistics(self, predicted: Answers, measured: Answers, group: Array, n_groups: int, section: Array) -> Array:
+        """Return (group, 2): sums of numerators and denominators."""
+        return sums_by(self.rows(predicted, measured), group, n_groups)
 
     def value(self, total: Array) -> float:
         """Return the ratio."""
@@ -68,10 +76,21 @@ def higher_is_better(name: str) -> bool:
     return bool(METRICS.facts[name]["higher_is_better"])
 
 
+def each(score: Array) -> Array:
+    """Return the rows of a plain mean (row, 2); a score that is not a number may be left out."""
+    return np.column_stack([score, np.ones(len(score))])
+
+
 def mean_known(values: Array) -> Array:
     """Return the mean over rows of what is no NaN (row, …), zero where nothing is."""
     known = np.isfinite(values)
     return np.asarray(np.where(known, values, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+
+
+def means_by(values: Array, group: Array, n_groups: int) -> Array:
+    """Return the means of rows (row, …) by group (group, …), each of which has some."""
+    number = np.bincount(group, minlength=n_groups).reshape(-1, *[1] * (np.ndim(values) - 1))
+    return np.asarray(sums_by(values, group, n_groups) / number)
 
 
 def sums_by(values: Array, group: Array, n_groups: int) -> Array:

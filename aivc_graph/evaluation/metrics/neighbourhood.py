@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMean, Array, sums_by
+from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMean, Array, each
 
 
 @METRICS.register(
@@ -18,10 +18,9 @@ from aivc_graph.evaluation.metrics.metric import METRICS, AbstractMean, Array, s
 class CovetDistance(AbstractMean):
     """Mean distance of covariance environments, given as square roots (node, gene, gene)."""
 
-    def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
-        """Return (group, 2): sum of distances and number of nodes."""
-        distance = np.sqrt(((predicted - measured) ** 2).sum(axis=(1, 2)))
-        return sums_by(np.column_stack([distance, np.ones(len(distance))]), group, n_groups)
+    def rows(self, predicted: Array, measured: Array) -> Array:
+        """Return a distance a node."""
+        return each(np.sqrt(((predicted - measured) ** 2).sum(axis=(1, 2))))
 
     def at_full_depth(self, half: float) -> float:
         """Return the distance over √2: twice the counts, half the variance of their noise."""

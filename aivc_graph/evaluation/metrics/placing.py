@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from aivc_graph.evaluation.metrics.metric import METRICS, AbstractRootMean, Array, sums_by
+from aivc_graph.evaluation.metrics.metric import METRICS, AbstractRootMean, Array, each
 
 
 @METRICS.register(
@@ -18,7 +16,6 @@ from aivc_graph.evaluation.metrics.metric import METRICS, AbstractRootMean, Arra
 class TargetRegistrationError(AbstractRootMean):
     """Root mean square distance [µm] of points (point, 2) from their true places."""
 
-    def statistics(self, predicted: Array, measured: Array, group: Array, n_groups: int, section: Array) -> Array:
-        """Return (group, 2): sum of squared distances and number of points."""
-        squared = ((predicted - measured) ** 2).sum(axis=1)
-        return sums_by(np.column_stack([squared, np.ones(len(squared))]), group, n_groups)
+    def rows(self, predicted: Array, measured: Array) -> Array:
+        """Return a squared distance a point."""
+        return each(((predicted - measured) ** 2).sum(axis=1))

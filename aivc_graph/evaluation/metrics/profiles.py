@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from aivc_graph.evaluation.metrics.metric import METRICS
+from aivc_graph.evaluation.metrics.metric import METRICS, each
 from aivc_graph.evaluation.responses.views import (
     AbstractResponseMetric,
     Floats,
@@ -13,7 +13,6 @@ from aivc_graph.evaluation.responses.views import (
     Measured,
     Predicted,
     correlations,
-    each,
 )
 
 TOP = 20

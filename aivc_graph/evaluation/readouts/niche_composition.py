@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from aivc_graph.evaluation.metrics.metric import sums_by
+from aivc_graph.evaluation.metrics.metric import means_by
 from aivc_graph.evaluation.readouts.readout import READOUTS, Array, Ground
 
 
@@ -26,5 +24,4 @@ def niche_composition(values: Array, ground: Ground) -> Array:
     """
     assert ground.niches is not None and ground.group is not None
     around = ground.mean_around(values) - ground.mean_of_section(values)
-    n = int(ground.group.max()) + 1
-    return sums_by(ground.niches.shares(around), ground.group, n) / np.bincount(ground.group, minlength=n)[:, None]
+    return means_by(ground.niches.shares(around), ground.group, int(ground.group.max()) + 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -131,14 +130,4 @@ def read_out(scored: Scored, name: str, ground: Ground, **changes: Any) -> Score
             return np.mean([readout(np.asarray(one, np.float64), ground) for one in np.moveaxis(values, 1, 0)], axis=0)
         return readout(np.asarray(values, np.float64), ground)
 
-    def every(answers: dict[str, Answers]) -> dict[str, Answers]:
-        return {who: read(values) for who, values in answers.items()}
-
-    told: dict[str, Any] = {
-        "readout": name.replace("_", " "),
-        "metrics": _fact(name, "metrics"),
-        "measured": read(scored.measured),
-        "model": None if scored.model is None else read(scored.model),
-        **{kind: every(getattr(scored, kind)) for kind in ("baselines", "ceilings", "ablations")},
-    }
-    return dataclasses.replace(scored, **(told | changes))
+    return scored.read(read, **{"readout": name.replace("_", " "), "metrics": _fact(name, "metrics"), **changes})

@@ -59,21 +59,11 @@ def in_pathways(scored: Scored, footprints: Footprints) -> Scored:
         )
 
     def read(answer: Answers) -> Answers:
+        if isinstance(answer, Measured):
+            return of_measured(answer)
         if isinstance(answer, Replicates):
             pairs = tuple((Predicted(moved(one.profile, two)), of_measured(two)) for one, two in answer.pairs)
             return dataclasses.replace(answer, pairs=pairs)
         return Predicted(moved(answer.profile, scored.measured))
 
-    return dataclasses.replace(
-        scored,
-        readout=READOUT,
-        metrics=METRICS,
-        leaks=(),
-        audit={},
-        folds={},
-        measured=of_measured(scored.measured),
-        model=None if scored.model is None else read(scored.model),
-        baselines={who: read(answer) for who, answer in scored.baselines.items()},
-        ceilings={who: read(answer) for who, answer in scored.ceilings.items()},
-        ablations={who: read(answer) for who, answer in scored.ablations.items()},
-    )
+    return scored.read(read, readout=READOUT, metrics=METRICS, leaks=(), audit={}, folds={})

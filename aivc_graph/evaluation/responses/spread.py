@@ -12,6 +12,7 @@ from scipy import sparse
 from scipy.spatial.distance import pdist
 
 from aivc_graph.evaluation.responses.cells import Cells, log_normalised
+from aivc_graph.operators.kernels import squared_distances
 
 Floats = NDArray[np.floating]
 
@@ -63,9 +64,9 @@ class Axes:
         """Return the points of cells (cell, dimension)."""
         return np.asarray(logged @ self.weights) - self.mean @ self.weights
 
-    def of_rows(self, cells: Cells, rows: NDArray[np.integer], seed: int = 0) -> tuple[Floats, ...]:
+    def of_rows(self, cells: Cells, rows: NDArray[np.integer]) -> tuple[Floats, ...]:
         """Return the points of each row, at most 300 cells of it drawn at random."""
-        return tuple(self.project(cells.take(_drawn(cells.of(row), row, seed)).logged()) for row in rows)
+        return tuple(self.project(cells.take(_drawn(cells.of(row), row)).logged()) for row in rows)
 
     def moved(self, cells: Cells, control: NDArray[np.integer], said: Floats, base: Floats) -> tuple[Floats, ...]:
         """Return the points of a predicted profile without cells: the control's cells, each moved as the profile says.
@@ -74,7 +75,7 @@ class Axes:
         50; log-normalised values are shifted by their difference, which moves the mean by exactly that.
         """
         found: list[Floats] = []
-        drawn = {one: cells.take(_drawn(cells.of(one), one, 0)) for one in np.unique(control)}
+        drawn = {one: cells.take(_drawn(cells.of(one), one)) for one in np.unique(control)}
         at = {one: self.project(own.logged()) for one, own in drawn.items()}
         for i, one in enumerate(control):
             if not cells.counts:
@@ -87,13 +88,13 @@ class Axes:
         return tuple(found)
 
 
-def axes_of(cells: Cells, rows: NDArray[np.integer], seed: int = 0) -> Axes:
+def axes_of(cells: Cells, rows: NDArray[np.integer]) -> Axes:
     """Return the principal axes of the cells of training `rows`; of at most 5,000 of them, drawn at random."""
     from sklearn.decomposition import PCA
     from threadpoolctl import threadpool_limits
 
     mine = np.flatnonzero(np.isin(cells.row, rows))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     logged = cells.take(np.sort(rng.permutation(mine)[:FITTED_ON])).logged().tocsr()
     k = min(DIMENSIONS, min(logged.shape) - 1)
     mean = np.asarray(logged.mean(axis=0)).ravel()
@@ -101,15 +102,10 @@ def axes_of(cells: Cells, rows: NDArray[np.integer], seed: int = 0) -> Axes:
     weights = np.eye(logged.shape[1], 1)
     if k >= 1 and spread.max() > TINY:  # else all cells are alike, and any axis is as good
         with threadpool_limits(1):
-            weights = PCA(k, svd_solver="arpack", random_state=seed).fit(logged).components_.T.copy()
+            weights = PCA(k, svd_solver="arpack", random_state=0).fit(logged).components_.T.copy()
     distances = pdist(Axes(weights, mean, np.ones(1)).project(logged[: 4 * MOST_CELLS]))
     median = float(np.median(distances)) if len(distances) else 0.0
     return Axes(weights, mean, (median or 1.0) * 2.0 ** np.arange(-2, 3))
-
-
-def squared_distances(x: Floats, y: Floats) -> Floats:
-    """Return squared Euclidean distances of points (row of x, row of y), by products of matrices."""
-    return np.maximum((x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * x @ y.T, 0.0)
 
 
 def kernels(squares: Floats, bandwidths: Floats) -> Floats:
@@ -120,5 +116,5 @@ def kernels(squares: Floats, bandwidths: Floats) -> Floats:
     return found / len(bandwidths)
 
 
-def _drawn(own: NDArray[np.intp], row: int, seed: int) -> NDArray[np.intp]:
-    return np.sort(np.random.default_rng([seed, int(row)]).permutation(own)[:MOST_CELLS])
+def _drawn(own: NDArray[np.intp], row: int) -> NDArray[np.intp]:
+    return np.sort(np.random.default_rng([0, int(row)]).permutation(own)[:MOST_CELLS])

@@ -124,9 +124,7 @@ def halves_of(row: Ints, seed: int) -> Ints:
     return half
 
 
-def responses_of(
-    table: Any, condition: str, control: str, context: str | None = None, *, layer: str | None = None, where: str = ""
-) -> Responses:
+def responses_of(table: Any, condition: str, control: str, context: str | None = None, *, where: str = "") -> Responses:
     """Return the table of responses in an AnnData with one row a cell.
 
     Parameters
@@ -137,15 +135,13 @@ def responses_of(
         Columns of ``obs``; a pair is written ``A+B``. Without a context all cells are of one.
     control
         The condition to which nothing was done.
-    layer
-        Layer to read in place of ``X``.
     where
         What messages call the table, such as its file.
 
     Raises
     ------
     ReadError
-        A column, condition, layer or matrix that is not there, a context without control, a second name of controls,
+        A column, condition or matrix that is not there, a context without control, a second name of controls,
         values that are neither kind or all zero.
     """
     where = where or "table of responses"
@@ -155,7 +151,7 @@ def responses_of(
         raise unknown_name(ReadError, f"{where} · obs[{condition!r}]", "control", control, np.unique(names))
     parts = _parts(names, control, f"{where} · obs[{condition!r}]")
     check_targets({part for one in parts.values() for part in one}, table.var, where)
-    x = sparse.csr_matrix(matrix_of(table, where, layer))
+    x = sparse.csr_matrix(matrix_of(table, where))
     if not x.count_nonzero():
         raise ReadError(where, "no count above zero", "measured expression", "give the layer that holds it")
     keys, row = np.unique(np.column_stack([contexts, names]), axis=0, return_inverse=True)
@@ -205,14 +201,12 @@ def column_of(table: Any, name: str, where: str) -> NDArray[np.str_]:
     return table.obs[name].astype(str).to_numpy().astype(str)
 
 
-def matrix_of(table: Any, where: str, layer: str | None = None) -> Any:
-    """Return the values of an AnnData, of `layer` in place of ``X`` if given; an error where there are none."""
-    if layer is not None and layer not in table.layers:
-        raise unknown_name(ReadError, f"{where} · layers", "layer", layer, table.layers)
-    if layer is None and table.X is None:
+def matrix_of(table: Any, where: str) -> Any:
+    """Return the values of an AnnData; an error where there are none."""
+    if table.X is None:
         found = f"no X (layers: {', '.join(table.layers) or 'none'})"
         raise ReadError(where, found, "values in X", "put them there, as in `table.X = table.layers[...]`")
-    return table.X if layer is None else table.layers[layer]
+    return table.X
 
 
 def _parts(names: NDArray[np.str_], control: str, where: str) -> dict[str, tuple[str, ...]]:

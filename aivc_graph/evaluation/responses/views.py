@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -119,14 +118,10 @@ class Replicates:
 class AbstractResponseMetric(AbstractMean):
     """A score of whole tables of responses: each row is judged with all rows in sight, and rows are resampled.
 
-    It is a ratio of sums over rows; a mean where the denominators are one, and a row that has none is left out.
+    A row that is not a number is left out.
     """
 
     is_correlation: ClassVar[bool] = False
-
-    @abstractmethod
-    def rows(self, predicted: Predicted, measured: Measured) -> Floats:
-        """Return numerator and denominator of each row (row, 2)."""
 
     def statistics(
         self, predicted: Predicted | Replicates, measured: Measured, group: Array, n_groups: int, section: Array
@@ -149,11 +144,6 @@ class AbstractResponseMetric(AbstractMean):
 def known(rows: Floats) -> Floats:
     """Return rows (…, 2) with those that are not numbers left out."""
     return np.where(np.isfinite(rows).all(axis=-1, keepdims=True), rows, 0.0)
-
-
-def each(score: Floats) -> Floats:
-    """Return the rows of a plain mean; a score that is not a number is left out."""
-    return np.column_stack([score, np.ones(len(score))])
 
 
 def correlations(a: Floats, b: Floats, kept: Mask, flat: float) -> Floats:

@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from aivc_graph.errors import GraphError
 from aivc_graph.graph.edges.positions import along_curve, symmetric_edges
 from aivc_graph.graph.edges.rule import EDGES, AbstractEdges
+from aivc_graph.graph.ordering import evenly
 
 _SAMPLE = 512
 
@@ -49,7 +50,7 @@ class RadiusEdges(AbstractEdges):
         return symmetric_edges(tree.query_pairs(self.radius_um, output_type="ndarray"), order, pos)
 
     def _refuse_explosion(self, tree: cKDTree, pos: NDArray[np.float64]) -> None:
-        sample = pos[np.linspace(0, len(pos) - 1, min(len(pos), _SAMPLE)).astype(int)]
+        sample = pos[evenly(len(pos), _SAMPLE)]
         degree = float(np.mean(tree.query_ball_point(sample, self.radius_um, return_length=True))) - 1
         if degree <= self.max_degree:
             return

@@ -82,7 +82,8 @@ class Encoded:
     @property
     def graph(self) -> TissueGraph:
         """The graph, or its structure."""
-        return self.source if isinstance(self.source, TissueGraph) else self.source.structure
+        structure: TissueGraph = self.source.structure
+        return structure
 
     def windows(self) -> Iterator[tuple[Window, CountInput]]:
         """Yield windows without a halo, and the counts in them."""

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from aivc_graph import names
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.intervention.choose_courses import choose_courses
 from aivc_graph.operators.intervention.contrasts import Encoded, make_contrasts
@@ -44,9 +45,8 @@ def fit_interventions(shift: ComponentShift, fitting: Fitting) -> None:
     measurement = fitting.model.part("measurement", plan.level, plan.modality)
     device = shift.centre.device
     fitting.model.to("cpu")
-    graph = source if isinstance(source, TissueGraph) else source.structure
     encoded = Encoded(measurement, plan, source, size, seed)
-    _fit_components(shift, plan, graph, encoded.nodes(), seed)
+    _fit_components(shift, plan, source.structure, encoded.nodes(), seed)
     contrasts = make_contrasts(shift, encoded)
     propagator = fitting.model.part("propagator", plan.level)
     courses = choose_courses(contrasts, plan, _passed_on(measurement.plan.names, plan), propagator)
@@ -86,7 +86,7 @@ def _fit_components(
     usable = graph.in_split(plan.level, names.TRAIN).numpy() & np.isfinite(state).all(axis=1)
     untreated = np.array([not arm for arm in arms])[section]
     x = state[usable & untreated].astype(np.float64)
-    x = x[np.linspace(0, len(x) - 1, min(len(x), SAMPLE_NODES)).astype(int)]
+    x = x[evenly(len(x), SAMPLE_NODES)]
     with threadpool_limits(1):
         found = KMeans(min(plan.components, len(np.unique(x, axis=0))), n_init=4, random_state=seed).fit(x)
     centre = np.full(tuple(shift.centre.shape), 1e6)
@@ -157,4 +157,6 @@ def _about_own_mean(left: Floats, weight: Floats, component: NDArray[np.int64]) 
 def _in_state(effect: Floats, weight: Floats) -> Floats:
     """Return the steps in the latent state whose decoding is nearest to `effect` (…, molecule), as log expression."""
     gram = weight.T @ weight
-    return effect @ weight @ np.linalg.inv(gram + 1e-3 * np.trace(gram) / len(gram) * np.eye(len(gram)) + 1e-9)
+    # A decoder that tells nothing, in all or some directions, takes no step.
+    ridge = 1e-3 * np.trace(gram) / len(gram) + 1e-9
+    return effect @ weight @ np.linalg.inv(gram + ridge * np.eye(len(gram)))

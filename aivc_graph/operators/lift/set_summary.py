@@ -14,7 +14,7 @@ from aivc_graph.operators.lift.lift import AbstractLift
 from aivc_graph.operators.messages import PairPlan, measured_pairs
 from aivc_graph.operators.part import KINDS, MESSAGES, Fitting
 from aivc_graph.operators.product import SparseOperator
-from aivc_graph.operators.ridge import ridge
+from aivc_graph.operators.ridge import beyond_noise, ridge
 
 
 @KINDS["lift"].register("set_summary")
@@ -72,5 +72,5 @@ class SetSummaryLift(AbstractLift):
         if (measurement := fitting.model.state_maker(self.plan.parent)) is not None:
             noise = np.exp(-measurement.log_precision.double().cpu().numpy())
             residual = ((y - x @ found) ** 2).mean(axis=0)
-            error = np.maximum(residual - noise, 0.05 * residual + 1e-6)
+            error = beyond_noise(residual, noise)
             self.share.copy_(torch.from_numpy(noise / (noise + error)).float())

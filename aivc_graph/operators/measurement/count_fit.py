@@ -14,15 +14,15 @@ from torch import Tensor
 
 from aivc_graph import names
 from aivc_graph.errors import ModelError
-from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
+from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.operators.correspondence import LEAST_CELLS, correspond
 from aivc_graph.operators.counts import CountInput
 from aivc_graph.operators.links import LEAST_SHARED, Links
 from aivc_graph.operators.measurement.distribution import off
 from aivc_graph.operators.measurement.moments import Piece, gram, moment_times, squares_of
-from aivc_graph.operators.measurement.panel_components import Factors, PanelMoment, factors_of, joint_components
+from aivc_graph.operators.measurement.panel_components import PanelMoment, factors_of, joint_components, keep_factors
 from aivc_graph.operators.part import Fitting
-from aivc_graph.operators.ridge import ridge
+from aivc_graph.operators.ridge import beyond_noise, ridge
 from aivc_graph.operators.state import Fold
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def fit_components(part: Measurement, fitting: Fitting) -> None:
         return
     n, latent = len(part.plan.names), part.plan.latent
     if not all(panel.all() for panel in panels):
-        return _keep_factors(part, joint_components(_moments(scaled, panels), n, latent, fitting.generator))
+        return keep_factors(part, joint_components(_moments(scaled, panels), n, latent, fitting.generator))
     number = sum(len(section) for _, _, section in scaled)
     if n <= MOST_MOLECULES:
         moment = sum(gram(*piece) for piece in scaled)
@@ -96,18 +96,7 @@ def fit_components(part: Measurement, fitting: Fitting) -> None:
         vectors = (vectors @ turn)[:, ::-1][:, :latent]
     squares = np.sum([squares_of(*piece) for piece in scaled], axis=0) / number
     along = np.sum([(vectors * moment_times(*piece, vectors)).sum(axis=0) for piece in scaled], axis=0) / number
-    _keep_factors(part, factors_of(vectors, along, squares))
-
-
-def _keep_factors(part: Measurement, found: Factors) -> None:
-    """Keep a factor model, each component with its largest loading above zero."""
-    sign = np.sign(found.loading[np.abs(found.loading).argmax(axis=0), np.arange(part.plan.latent)])
-    for buffer, values in (
-        (part.loading, found.loading * sign),
-        (part.variance, found.variance),
-        (part.own_variance, found.own_variance),
-    ):
-        buffer.copy_(torch.from_numpy(np.ascontiguousarray(values)).float())
+    keep_factors(part, factors_of(vectors, along, squares))
 
 
 def _moments(scaled: list[Piece], panels: list[Floats]) -> list[PanelMoment]:
@@ -164,7 +153,7 @@ def fit_into_first(part: Measurement, fitting: Fitting) -> Tensor:
     loading, residual = _ridge_into(pairs, state, groups)
     part.loading.copy_(torch.from_numpy(loading).float())
     noise = np.exp(-first.log_precision.double().cpu().numpy())
-    return torch.from_numpy(np.maximum(residual - noise, 0.05 * residual + 1e-6)).float()
+    return torch.from_numpy(beyond_noise(residual, noise)).float()
 
 
 def fit_by_links(part: Measurement, first: Measurement, fitting: Fitting, n_pairs: int) -> Tensor:
@@ -179,8 +168,7 @@ def fit_by_links(part: Measurement, first: Measurement, fitting: Fitting, n_pair
         Hardly any training node has both, and no relation, or too few nodes, stand in for that.
     """
     level, modality = part.slot
-    graph = fitting.source if isinstance(fitting.source, TissueGraph) else fitting.source.structure
-    links = Links.of(graph, level, first.plan.modality, modality)
+    links = Links.of(fitting.source.structure, level, first.plan.modality, modality)
     pieces: dict[str, list[Piece]] = {one.plan.modality: [] for one in (first, part)}
     counts: dict[str, list[Any]] = {one: [] for one in pieces}
     states = []

@@ -18,7 +18,7 @@ from aivc_graph.operators.measurement.distribution import Normal
 from aivc_graph.operators.measurement.measurement import AbstractMeasurement, MeasurementPlan
 from aivc_graph.operators.measurement.told_state import no_pairs, told_state
 from aivc_graph.operators.part import DECODERS, FURTHER_ENCODERS, KINDS, Device, Fitting
-from aivc_graph.operators.ridge import ridge
+from aivc_graph.operators.ridge import beyond_noise, ridge
 from aivc_graph.operators.state import Fold
 
 Floats = NDArray[np.floating]
@@ -118,8 +118,7 @@ class GaussianMeasurement(AbstractMeasurement):
             z, measured, noise = target
             pairs = x[measured]
             loading = ridge(pairs, z[measured], group[measured])
-            residual = ((z[measured] - pairs @ loading) ** 2).mean(axis=0)
-            error = np.maximum(residual - noise, 0.05 * residual + 1e-6)
+            error = beyond_noise(((z[measured] - pairs @ loading) ** 2).mean(axis=0), noise)
             self.log_precision.copy_(torch.from_numpy(-np.log(error)).float())
         self.loading.copy_(torch.from_numpy(loading).float())
 

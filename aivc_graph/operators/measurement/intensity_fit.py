@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.special import gammaln
 
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.operators.hiding import draw_hidden
 from aivc_graph.operators.intensities import IntensityInput
+from aivc_graph.operators.measurement.panel_components import factors_of, keep_factors
 from aivc_graph.operators.measurement.told_state import no_pairs, told_state
 from aivc_graph.operators.part import Fitting
-from aivc_graph.operators.ridge import ridge
+from aivc_graph.operators.ridge import beyond_noise, ridge
 from aivc_graph.operators.state import Fold
 
 if TYPE_CHECKING:
@@ -53,8 +55,7 @@ def _observed(part: Measurement, folds: list[Fold]) -> Floats:
 def fit_components(part: Measurement, fitting: Fitting) -> None:
     """Principal components of markers as they vary, the factor model that goes with them, and the noise they carry.
 
-    A component's variance is its eigenvalue less the mean of those left out; what components do not explain of a
-    marker is its own, and what of it a projection picks up is the noise of the state.
+    What of a marker's own variance a projection picks up is the noise of the state; see `factors_of`.
 
     References
     ----------
@@ -66,16 +67,9 @@ def fit_components(part: Measurement, fitting: Fitting) -> None:
     n, latent = len(part.plan.names), part.plan.latent
     moment = x.T @ x / len(x)
     along, vectors = eigh(moment, subset_by_index=(n - latent, n - 1))
-    along, vectors = along[::-1], vectors[:, ::-1]
-    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(latent)])
-    noise = max(float(np.trace(moment) - along.sum()) / max(n - latent, 1), 1e-6)
-    variance = np.maximum(along - noise, 1e-3 * noise)
-    square = np.diag(moment)
-    own = np.maximum(square - vectors**2 @ variance, 0.05 * square + 1e-6)
-    part.loading.copy_(torch.from_numpy(np.ascontiguousarray(vectors)).float())
-    part.variance.copy_(torch.from_numpy(variance).float())
-    part.own_variance.copy_(torch.from_numpy(own).float())
-    part.log_precision.copy_(torch.from_numpy(-np.log(own @ vectors**2)).float())
+    found = factors_of(vectors[:, ::-1], along[::-1], np.diag(moment))
+    keep_factors(part, found)
+    part.log_precision.copy_(torch.from_numpy(-np.log(found.own_variance @ found.loading**2)).float())
 
 
 def fit_into_first(part: Measurement, fitting: Fitting) -> None:
@@ -98,8 +92,7 @@ def fit_into_first(part: Measurement, fitting: Fitting) -> None:
     )
     x = x * part.spread.double().cpu().numpy()
     found = ridge(x, z[measured], group)
-    residual = ((z[measured] - x @ found) ** 2).mean(axis=0)
-    error = np.maximum(residual - noise, 0.05 * residual + 1e-6)
+    error = beyond_noise(((z[measured] - x @ found) ** 2).mean(axis=0), noise)
     part.loading.copy_(torch.from_numpy(found).float())
     part.log_precision.copy_(torch.from_numpy(1 / error).float().log())
 
@@ -128,7 +121,7 @@ def _set_scatter(part: Measurement, family: str, residual: Floats, held_out: Flo
     ----------
     Lange, Little & Taylor 1989, doi:10.1080/01621459.1989.10478852 (scale of a Student-t by expectation–maximisation).
     """
-    some = residual[np.unique(np.linspace(0, len(residual) - 1, min(len(residual), SCATTER_ROWS)).astype(int))]
+    some = residual[evenly(len(residual), SCATTER_ROWS)]
     scale = np.sqrt(np.maximum(np.nanmean(residual**2, axis=0), LEAST_SCALE**2))
     found = scale, np.full(len(scale), np.inf)
     if family != "normal":

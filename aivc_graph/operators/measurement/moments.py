@@ -23,10 +23,7 @@ def gram(scaled: sparse.csr_matrix, mean: Floats, section: NDArray[np.int64]) ->
 def squares_of(scaled: sparse.csr_matrix, mean: Floats, section: NDArray[np.int64]) -> Floats:
     """Return the summed squares of each molecule (molecule,) about the mean of the node's section."""
     number = np.bincount(section, minlength=len(mean))
-    by_section = sparse.csr_matrix(
-        (np.ones(len(section)), (section, np.arange(len(section)))), (len(mean), len(section))
-    )
-    summed = np.asarray((by_section @ scaled).todense())
+    summed = np.asarray((_by_section(section, len(mean)) @ scaled).todense())
     found = np.asarray(scaled.multiply(scaled).sum(axis=0)).ravel() - (2 * summed * mean).sum(axis=0)
     return np.maximum(found + number @ mean**2, 0.0)
 
@@ -34,7 +31,9 @@ def squares_of(scaled: sparse.csr_matrix, mean: Floats, section: NDArray[np.int6
 def moment_times(scaled: sparse.csr_matrix, mean: Floats, section: NDArray[np.int64], vectors: Floats) -> Floats:
     """Return ``XᵀX vectors`` of centred rows X, which are never made dense."""
     told = scaled @ vectors - (mean @ vectors)[section]
-    by_section = sparse.csr_matrix(
-        (np.ones(len(section)), (section, np.arange(len(section)))), (len(mean), len(section))
-    )
-    return np.asarray(scaled.T @ told - mean.T @ (by_section @ told))
+    return np.asarray(scaled.T @ told - mean.T @ (_by_section(section, len(mean)) @ told))
+
+
+def _by_section(section: NDArray[np.int64], n: int) -> sparse.csr_matrix:
+    """Return the matrix (section, node) that sums rows by section."""
+    return sparse.csr_matrix((np.ones(len(section)), (section, np.arange(len(section)))), (n, len(section)))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -109,6 +111,17 @@ def factors_of(vectors: Floats, along: Floats, squares: Floats) -> Factors:
     variance = np.maximum(along - noise, 1e-3 * noise)
     own = np.maximum(squares - vectors**2 @ variance, 0.05 * squares + 1e-6)
     return Factors(vectors, variance, own)
+
+
+def keep_factors(part: Any, found: Factors) -> None:
+    """Let a measurement keep a factor model, each component with its largest loading above zero."""
+    sign = np.sign(found.loading[np.abs(found.loading).argmax(axis=0), np.arange(part.plan.latent)])
+    for buffer, values in (
+        (part.loading, found.loading * sign),
+        (part.variance, found.variance),
+        (part.own_variance, found.own_variance),
+    ):
+        buffer.copy_(torch.from_numpy(np.ascontiguousarray(values)).float())
 
 
 def _completed(model: Factors, panels: list[PanelMoment], squares: list[Floats], axes: Floats) -> tuple[Floats, Floats]:

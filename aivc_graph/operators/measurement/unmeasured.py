@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aivc_graph.graph.known import Known
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.operators.gate import opening_of
 from aivc_graph.operators.kernels import ridge_shares
 
@@ -73,7 +74,7 @@ def tell_unmeasured(
     ----------
     Hoerl & Kennard 1970, doi:10.1080/00401706.1970.10488634 (ridge, as kernel).
     """
-    there = np.unique(np.linspace(0, len(panel) - 1, min(len(panel), MOST_GENES)).astype(int))
+    there = evenly(len(panel), MOST_GENES)
     own = weight[there].astype(np.float64)
     alike = known.likeness([*np.asarray(panel, object)[there], *genes])
     n, fold = len(there), np.random.default_rng(0).permutation(len(there)) % FOLDS

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.operators.measured import mean_there
 from aivc_graph.operators.prediction.neighbour_fit import MOST_VALUES, Seen, joined, levelled
 from aivc_graph.operators.residual_scores import scores_of
@@ -35,7 +36,7 @@ def set_dispersion(readout: NeighbourPrediction, seen: list[Seen], known: Floats
     """Set by maximum likelihood how far counts of hidden nodes scatter, from what is so of nodes that were seen."""
     loss = 0.5 * (DISPERSIONS[:, None] - known) ** 2
     for part in seen:
-        rows = np.linspace(0, len(part.total) - 1, min(len(part.total), MOST_VALUES // 4 // len(known))).astype(int)
+        rows = evenly(len(part.total), MOST_VALUES // 4 // len(known))
         _, mean, counts = _counts_of(readout, part, rows)
         loss += [_scatter_loss(np.exp(one), mean, counts) for one in DISPERSIONS]
     best = np.clip(loss.argmin(axis=0), 1, len(DISPERSIONS) - 2)

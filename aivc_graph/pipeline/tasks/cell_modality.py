@@ -13,6 +13,7 @@ from aivc_graph import names
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.hiding import hide_observations
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.terms import dense, measured_terms, told_apart
 from aivc_graph.operators.prediction.modality import MOST_CELLS
 from aivc_graph.operators.prediction.modality_map import FEATURE_AXES
@@ -50,7 +51,7 @@ def cell_to_modality(asked: Asked) -> list[Scored]:
 
 def _scored(asked: Asked, level: str, source: str, target: str) -> list[Scored]:
     both = asked.measured(level, source) & asked.measured(level, target)
-    rows, train = _some(both & asked.scored(level), asked.tissue.seed), both & asked.training(level)
+    rows, train = asked.drawn(both & asked.scored(level), MOST_ASKED), both & asked.training(level)
     if not rows.any():
         return []
     columns = _most_varying(asked, level, target, train if train.any() else rows)
@@ -72,8 +73,6 @@ def _scored(asked: Asked, level: str, source: str, target: str) -> list[Scored]:
     scored = Scored(
         task="cell_to_modality",
         axis="modality",
-        split=asked.split,
-        scale=level,
         modality=f"{source} → {target}",
         readout=f"{target} from {source}",
         measured=measured,
@@ -81,10 +80,9 @@ def _scored(asked: Asked, level: str, source: str, target: str) -> list[Scored]:
         baselines=run_baselines(_scene(asked, level, source, target, train, rows, columns), "modality"),
         ablations={} if model is None else asked.ablations(answer, FEATURES_ONLY),
         metrics=("pearson_by_gene", "rmse", "foscttm"),
-        units=asked.units(level, rows),
-        leakage=asked.leakage(level, rows)["any"],
+        **asked.asked_of(level, rows),
         ceilings=split_half(asked, level, rows, target, columns),
-        similarity=asked.similarity(level, rows) if asked.counted(level)[rows].all() else {},
+        similarity=asked.similarity(level, rows),
         no_model=f"fewer than {LEAST_TRAINED} cells" if model is None else "",
     )
     return [scored]
@@ -103,7 +101,7 @@ def _scene(
 ) -> Scene:
     """Return what rules look at: training nodes, as many as the model looks at, and those asked."""
     known = np.flatnonzero(train)
-    known = known[np.unique(np.linspace(0, len(known) - 1, min(len(known), MOST_CELLS)).astype(int))]
+    known = known[evenly(len(known), MOST_CELLS)]
     used = np.concatenate([known, np.flatnonzero(rows)])
     trains = np.arange(len(used)) < len(known)
     target_values = np.full((len(used), len(columns)), np.nan)
@@ -127,8 +125,3 @@ def _features(asked: Asked, level: str, modality: str, used: NDArray[np.integer[
         return dense(values)
     centre = np.asarray(values[trains].mean(axis=0)).ravel()
     return along(values, centre, leading_axes(values[trains], centre, FEATURE_AXES))
-
-
-def _some(rows: Mask, seed: int) -> Mask:
-    share = MOST_ASKED / max(int(rows.sum()), 1)
-    return rows & (np.random.default_rng(seed).random(len(rows)) < share) if share < 1 else rows

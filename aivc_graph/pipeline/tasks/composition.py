@@ -60,8 +60,6 @@ def _scored(
     return Scored(
         task="spot_to_composition",
         axis="scale",
-        split=asked.split,
-        scale=parent,
         modality="rna → type",
         readout=f"composition, {readout}",
         measured=reference[rows],
@@ -69,8 +67,7 @@ def _scored(
         baselines=run_baselines(scene, "composition"),
         ablations={who: shares[rows] for who, shares in predicted.items() if who != MODEL},
         metrics=("jsd", "rmse_shares"),
-        units=asked.units(parent, rows),
-        leakage=asked.leakage(parent, rows)["any"],
+        **asked.asked_of(parent, rows),
         ceilings={"truth": reference[rows]} if readout == TRUE_SHARES else {},
         similarity=asked.similarity(parent, rows),
         no_ceiling="the cells beneath were typed once: no replicate of their labels",

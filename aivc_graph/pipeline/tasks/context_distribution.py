@@ -7,6 +7,7 @@ import numpy as np
 from aivc_graph.evaluation.baselines.baseline import run_baselines
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.hiding import hide_observations
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.pipeline.tasks.context_expression import hidden_rows
 from aivc_graph.pipeline.tasks.task import TASKS, Asked
 from aivc_graph.query.predictions import drawn_log_expression, expected, measured_log_expression
@@ -25,7 +26,7 @@ def context_distribution(asked: Asked) -> list[Scored]:
         return []
     shown = np.flatnonzero(hidden)
     rows = np.zeros(len(hidden), bool)
-    rows[shown[np.unique(np.linspace(0, len(shown) - 1, min(len(shown), MOST_NODES)).astype(int))]] = True
+    rows[shown[evenly(len(shown), MOST_NODES)]] = True
     target, counted = measured_log_expression(asked.model, asked.graph, level), asked.counted(level)
     train, visible = asked.training(level) & counted & ~hidden, asked.scored(level) & counted & ~hidden
     if not train.any():
@@ -44,16 +45,13 @@ def context_distribution(asked: Asked) -> list[Scored]:
         Scored(
             task="context_distribution",
             axis="context",
-            split=asked.split,
-            scale=level,
             modality=modality,
             readout="genes, distribution",
             measured=target[rows][:, columns],
             model=drawn_log_expression(asked.model, left, rows, told, total, level, columns, DRAWS),
             baselines=run_baselines(scene, "distribution"),
             metrics=("crps", "pit_chi_square"),
-            units=asked.units(level, rows),
-            leakage=asked.leakage(level, rows)["any"],
+            **asked.asked_of(level, rows),
             no_ceiling="a distribution has no replicate",
             donor=asked.donor[asked.graph[level].section_index.numpy()[rows]],
             group=asked.kinds(level)[rows],

@@ -76,14 +76,7 @@ def of_columns(scored: Scored, genes: NDArray[np.integer]) -> Scored:
             return Halves(answer.one[:, genes], answer.other[:, genes])
         return answer[:, genes]
 
-    return dataclasses.replace(
-        scored,
-        measured=scored.measured[:, genes],
-        model=None if scored.model is None else some(scored.model),
-        baselines={who: some(answer) for who, answer in scored.baselines.items()},
-        ceilings={who: some(answer) for who, answer in scored.ceilings.items()},
-        ablations={},
-    )
+    return scored.read(some, ablations={})
 
 
 def nearest(asked: Asked, level: str, rows: Mask, among: Mask, most: int) -> NDArray[np.intp] | None:

@@ -26,7 +26,6 @@ def image_to_composition(asked: Asked) -> list[Scored]:
     Against the true shares where they are known, else the cells beneath; rules learn from those of training patches.
     """
     found = []
-    hidden = {(v, m): asked.scored(v) for v, by in asked.model.plan.panels.items() for m in by}
     for child, parent in asked.model.plan.compositions:
         seen = asked.measured(parent, names.HISTOLOGY)
         if not seen.any() or asked.split == HIDDEN:
@@ -38,25 +37,15 @@ def image_to_composition(asked: Asked) -> list[Scored]:
         rows = asked.scored(parent) & seen & (reference.sum(axis=1) > LEAST_BENEATH)
         if not rows.any() or not train.any():
             continue
-        scene = asked.scene(
-            parent,
-            np.where(train[:, None], beneath, np.nan),
-            train=train,
-            visible=np.zeros(len(train), bool),
-            asked=rows,
-            features=asked.graph[parent][names.HISTOLOGY].numpy(),
-            featured=seen,
-        )
+        scene = asked.slide_scene(parent, beneath, train, rows)
 
         def answer(tissue: VirtualTissue, child: str = child, parent: str = parent, rows: Mask = rows) -> Floats:
-            return predicted_shares(tissue.model, tissue.without(hidden).graph, child, parent)[rows]
+            return predicted_shares(tissue.model, tissue.without(asked.all_hidden).graph, child, parent)[rows]
 
         found.append(
             Scored(
                 task="image_to_composition",
                 axis="modality",
-                split=asked.split,
-                scale=parent,
                 modality="histology → type",
                 readout="composition, " + ("cells beneath" if true is None else "true shares"),
                 measured=reference[rows],
@@ -64,9 +53,8 @@ def image_to_composition(asked: Asked) -> list[Scored]:
                 baselines={name: shares_of(said) for name, said in run_baselines(scene, "modality").items()},
                 ablations=asked.ablations(answer, FEATURES_ONLY),
                 metrics=("jsd", "rmse_shares"),
-                units=asked.units(parent, rows),
-                leakage=asked.leakage(parent, rows)["any"],
-                similarity=asked.similarity(parent, rows) if asked.counted(parent)[rows].all() else {},
+                **asked.asked_of(parent, rows),
+                similarity=asked.similarity(parent, rows),
                 no_ceiling="the cells beneath were typed once: no replicate of their labels",
             )
         )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from aivc_graph import names
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.pipeline.tasks.scored_expression import scored_expression
-from aivc_graph.pipeline.tasks.task import TASKS, Asked
+from aivc_graph.pipeline.tasks.task import HIDDEN, TASKS, Asked
 from aivc_graph.query.ablations import FEATURES_ONLY
 from aivc_graph.query.predictions import measured_log_expression
 
@@ -22,20 +20,10 @@ def image_to_expression(asked: Asked) -> list[Scored]:
     seen = asked.measured(level, names.HISTOLOGY)
     rows = asked.scored(level) & counted & seen if len(seen) else seen
     # Trained on every section: an image that was learned beside its own counts proves nothing.
-    if not rows.any() or asked.split == "hidden":
+    if not rows.any() or asked.split == HIDDEN:
         return []
-    graph = asked.graph
-    hidden = {(v, m): asked.scored(v) for v, by in asked.model.plan.panels.items() for m in by}
-    target = measured_log_expression(asked.model, graph, level)
-    train = asked.training(level) & counted
-    scene = asked.scene(
-        level,
-        np.where(train[:, None], target, np.nan),
-        train=train,
-        visible=np.zeros(len(train), bool),
-        asked=rows,
-        features=graph[level][names.HISTOLOGY].numpy(),
-        featured=seen,
-    )
+    target = measured_log_expression(asked.model, asked.graph, level)
+    scene = asked.slide_scene(level, target, asked.training(level) & counted, rows)
     task, kind = "image_to_expression", "histology → rna"
-    return scored_expression(asked, task, "modality", kind, level, rows, hidden, scene, same=(FEATURES_ONLY,))
+    same = (FEATURES_ONLY,)
+    return scored_expression(asked, task, "modality", kind, level, rows, asked.all_hidden, scene, same=same)

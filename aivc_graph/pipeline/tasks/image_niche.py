@@ -32,34 +32,21 @@ def image_to_niche(asked: Asked) -> list[Scored]:
     rows, train = asked.scored(level) & known, asked.training(level) & known
     if shares.shape[1] < 2 or not rows.any() or not train.any():
         return []
+    scene = asked.slide_scene(level, shares, train, rows)
     own = asked.tissue.base_level == level
-    hidden = {(v, m): asked.scored(v) for v, by in asked.model.plan.panels.items() for m in by}
-    scene = asked.scene(
-        level,
-        np.where(train[:, None], shares, np.nan),
-        train=train,
-        visible=np.zeros(len(train), bool),
-        asked=rows,
-        features=asked.graph[level][names.HISTOLOGY].numpy(),
-        featured=seen,
-    )
+    of_one = ("log_loss", "accuracy", "balanced_accuracy", "calibration_error")
     return [
         Scored(
             task="image_to_niche",
             axis="modality",
-            split=asked.split,
-            scale=level,
             modality="histology → niche",
             readout="niche of the run" if own else "niches of the run",
             measured=shares[rows].argmax(axis=1) if own else shares[rows],
-            model=asked.tissue.without(hidden).niche_shares()[level][rows],
+            model=asked.tissue.without(asked.all_hidden).niche_shares()[level][rows],
             baselines={name: shares_of(said) for name, said in run_baselines(scene, "modality").items()},
-            metrics=("log_loss", "accuracy", "balanced_accuracy", "calibration_error")
-            if own
-            else ("jsd", "rmse_shares"),
-            units=asked.units(level, rows),
-            leakage=asked.leakage(level, rows)["any"],
-            similarity=asked.similarity(level, rows) if asked.counted(level)[rows].all() else {},
+            metrics=of_one if own else ("jsd", "rmse_shares"),
+            **asked.asked_of(level, rows),
+            similarity=asked.similarity(level, rows),
             no_ceiling="niches are what the run makes of the tissue: it was measured once",
         )
     ]

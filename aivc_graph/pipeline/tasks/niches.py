@@ -62,8 +62,6 @@ def niches(asked: Asked) -> list[Scored]:
         Scored(
             task="niches",
             axis="scale",
-            split=asked.split,
-            scale=level,
             modality=f"{modality} → annotation" if annotated else modality,
             readout="annotated region" if annotated else "niche",
             measured=true[rows],
@@ -72,8 +70,7 @@ def niches(asked: Asked) -> list[Scored]:
             # Where a level has no features, a niche of them is none.
             ablations=asked.ablations(answer, *(() if level in asked.model.plan.features else (FEATURES_ONLY,))),
             metrics=("ari",),
-            units=asked.units(level, rows),
-            leakage=asked.leakage(level, rows)["any"],
+            **asked.asked_of(level, rows),
             ceilings={} if annotated else {"truth": true[rows]},
             no_ceiling=NO_REPLICATE,
         )

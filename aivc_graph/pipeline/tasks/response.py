@@ -16,6 +16,7 @@ from aivc_graph import names
 from aivc_graph.errors import QueryError, ReadError
 from aivc_graph.evaluation.baselines.baseline import run_baselines
 from aivc_graph.evaluation.intervals import units_of
+from aivc_graph.evaluation.metrics.metric import means_by
 from aivc_graph.evaluation.scoring import MODEL, Scored
 from aivc_graph.graph.interventions import intervention_dose
 from aivc_graph.graph.panels import panel_columns
@@ -180,14 +181,12 @@ def _by_distance(asked: Asked, level: str, case: Case) -> View:
 
 def _means(asked: Asked, level: str, case: Case, group: NDArray[np.integer[Any]]) -> View:
     kinds, place = np.unique(group, return_inverse=True)
-    chooser = np.zeros((len(kinds), len(group)))
-    chooser[place.reshape(-1), np.arange(len(group))] = 1.0
-    chooser /= chooser.sum(axis=1, keepdims=True)
-    pos = asked.graph[level].pos.numpy()[case.rows]
-    effects, ablations = (
-        {who: chooser @ values for who, values in of.items()} for of in (case.effects, case.ablations)
-    )
-    return effects, ablations, chooser @ case.true, chooser @ pos, case.section
+
+    def means(values: Floats) -> Floats:
+        return means_by(values, place.reshape(-1), len(kinds))
+
+    effects, ablations = ({who: means(values) for who, values in of.items()} for of in (case.effects, case.ablations))
+    return effects, ablations, means(case.true), means(asked.graph[level].pos.numpy()[case.rows]), case.section
 
 
 def _scored(asked: Asked, level: str, readout: str, views: list[View]) -> Scored:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from aivc_graph import names
 from aivc_graph.evaluation.intervals import units_of
-from aivc_graph.evaluation.metrics.metric import Answers, sums_by
+from aivc_graph.evaluation.metrics.metric import Answers, means_by
 from aivc_graph.evaluation.readouts.readout import Ground, read_out, readouts_for
 from aivc_graph.evaluation.scoring import MODEL, Scored
 from aivc_graph.pipeline.tasks.task import Asked, Mask
@@ -84,7 +84,7 @@ def _in_places(asked: Asked, level: str, cases: Sequence[Case], of_node: NDArray
     )
     pos = np.concatenate([asked.graph[level].pos.numpy()[case.rows] for case in cases])
     section = np.array([cases[one].section for one in places[:, 0]])
-    centre = _means(pos, group)
+    centre = means_by(pos, group, len(places))
     predictors = sorted(set.intersection(*(set(case.effects) for case in cases)) - {MODEL})
     true = np.concatenate([case.true for case in cases])
     scored = Scored(
@@ -108,21 +108,11 @@ def _in_places(asked: Asked, level: str, cases: Sequence[Case], of_node: NDArray
 def _log_changes(scored: Scored, ground: Ground) -> Scored:
     """Return the mean effects on places as changes of log2(1 + counts per 10,000) (place, gene)."""
     assert ground.base is not None and ground.group is not None
-    group, base = ground.group, _means(ground.base, ground.group)
+    group, n = ground.group, int(ground.group.max()) + 1
+    base = means_by(ground.base, group, n)
 
     def change(effect: Answers) -> Floats:
-        after = np.maximum(base + _means(effect, group), 0.0)
+        after = np.maximum(base + means_by(effect, group, n), 0.0)
         return np.asarray(np.log2(1 + after) - np.log2(1 + base))
 
-    return replace(
-        scored,
-        measured=change(scored.measured),
-        model=change(scored.model),
-        baselines={who: change(effect) for who, effect in scored.baselines.items()},
-        ceilings={who: change(effect) for who, effect in scored.ceilings.items()},
-    )
-
-
-def _means(values: Floats, group: NDArray[Any]) -> Floats:
-    n = int(group.max()) + 1
-    return np.asarray(sums_by(values, group, n) / np.bincount(group, minlength=n)[:, None])
+    return scored.read(change)

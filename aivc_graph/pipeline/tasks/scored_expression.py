@@ -55,8 +55,6 @@ def scored_expression(
     scored = Scored(
         task=task,
         axis=axis,
-        split=asked.split,
-        scale=level,
         modality=modality,
         readout="genes",
         measured=target[rows],
@@ -64,8 +62,7 @@ def scored_expression(
         baselines=run_baselines(scene, "expression"),
         ablations=asked.ablations(answer, *same),
         metrics=(),
-        units=asked.units(level, rows),
-        leakage=asked.leakage(level, rows)["any"],
+        **asked.asked_of(level, rows),
         ceilings=split_half(asked, level, rows, asked.expressed(level)),
         similarity=asked.similarity(level, rows),
         no_ceiling="what was measured are no counts, so no replicate can be drawn from them",

@@ -17,7 +17,7 @@ from aivc_graph.errors import QueryError
 from aivc_graph.evaluation.baselines.baseline import Scene
 from aivc_graph.evaluation.intervals import Units, units_of
 from aivc_graph.evaluation.leakage import leakage
-from aivc_graph.evaluation.metrics.metric import Answers, sums_by
+from aivc_graph.evaluation.metrics.metric import Answers, means_by
 from aivc_graph.evaluation.readouts.footprints import Footprints
 from aivc_graph.evaluation.responses.of_graph import responses_of_graph
 from aivc_graph.evaluation.responses.table import Responses
@@ -158,6 +158,21 @@ class Asked:
         label = obs[names.LABEL].astype(object)
         return label.where(label.notna() & (label != ""), UNLABELLED).to_numpy().astype(str)
 
+    def asked_of(self, level: str, rows: Mask) -> dict[str, Any]:
+        """Return what a `Scored` says of its rows, `rows` of `level`: split, scale, units and leakage."""
+        leak = self.leakage(level, rows)["any"]
+        return {"split": self.split, "scale": level, "units": self.units(level, rows), "leakage": leak}
+
+    def drawn(self, rows: Mask, most: int) -> Mask:
+        """Return about `most` of `rows` (node,), drawn with the run's seed; all where they are no more."""
+        share = most / max(int(rows.sum()), 1)
+        return rows & (np.random.default_rng(self.tissue.seed).random(len(rows)) < share) if share < 1 else rows
+
+    @cached_property
+    def all_hidden(self) -> dict[tuple[str, str], Mask]:
+        """All that the model reads of the scored nodes, to be taken away: (level, modality) → who loses it (node,)."""
+        return {(v, m): self.scored(v) for v, by in self.model.plan.panels.items() for m in by}
+
     def leakage(self, level: str, rows: Mask) -> dict[str, float]:
         """Return how much of `rows` training has seen."""
         donor = self.donor[self.graph[level].section_index.numpy()]
@@ -170,10 +185,11 @@ class Asked:
     def similarity(self, level: str, rows: Mask) -> dict[str, float]:
         """Return how like training each unit of `rows` is: its best correlation with a training donor, by label.
 
-        Of mean log expression, over genes. Nothing where the scored nodes themselves were trained on.
+        Of mean log expression, over genes. Nothing where some of `rows` were not counted, or were trained on.
         """
-        train = self.training(level) & self.counted(level)
-        if self.split == HIDDEN or not train.any():
+        counted = self.counted(level)
+        train = self.training(level) & counted
+        if self.split == HIDDEN or not train.any() or not counted[rows].all():
             return {}
         units, donor = self.units(level, rows), self.donor[self.graph[level].section_index.numpy()]
         seen, code = np.unique(donor[train], return_inverse=True)
@@ -187,12 +203,24 @@ class Asked:
 
     def _mean_profiles(self, level: str, rows: Mask, code: NDArray[Any], n: int) -> NDArray[Any]:
         profiles = measured_log_expression(self.model, self.graph, level, rows)
-        return sums_by(profiles, code, n) / np.bincount(code, minlength=n)[:, None]
+        return means_by(profiles, code, n)
 
     def scene(self, level: str, target: NDArray[Any], *, train: Mask, visible: Mask, asked: Mask, **more: Any) -> Scene:
         """Return what baselines may look at."""
         section, pos = self.graph[level].section_index.numpy(), self.graph[level].pos.numpy()
         return Scene(target, train, visible, asked, section, pos, **more)
+
+    def slide_scene(self, level: str, target: NDArray[Any], train: Mask, rows: Mask) -> Scene:
+        """Return what baselines may look at that see nothing of `rows` but tiles, and `target` of `train` alone."""
+        return self.scene(
+            level,
+            np.where(train[:, None], target, np.nan),
+            train=train,
+            visible=np.zeros(len(train), bool),
+            asked=rows,
+            features=self.graph[level][names.HISTOLOGY].numpy(),
+            featured=self.measured(level, names.HISTOLOGY),
+        )
 
 
 Task = Callable[[Asked], list[Scored]]

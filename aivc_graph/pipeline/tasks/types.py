@@ -10,6 +10,7 @@ from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.evaluation.records import Axis
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.hiding import hide_observations
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.panels import measured_nodes, onehot_labels
 from aivc_graph.graph.terms import dense, measured_terms
 from aivc_graph.pipeline.tasks.task import TASKS, Asked, Mask
@@ -28,9 +29,8 @@ def cell_to_type(asked: Asked) -> list[Scored]:
     found = []
     for level, maker in ((level, asked.model.plan.made_of(level)) for level in asked.model.plan.types):
         if maker not in (None, names.TYPE):
-            rows = _some(
-                asked.scored(level) & _labelled(asked, level) & asked.measured(level, maker), asked.tissue.seed
-            )
+            there = asked.scored(level) & _labelled(asked, level) & asked.measured(level, maker)
+            rows = asked.drawn(there, MOST)
             hidden = {(level, names.TYPE): asked.scored(level)}
             found += _scored(asked, "cell_to_type", "modality", level, str(maker), rows, hidden)
     return found
@@ -47,7 +47,7 @@ def context_to_type(asked: Asked) -> list[Scored]:
         if level in asked.model.plan.laterals:
             share = np.random.default_rng(asked.tissue.seed).random(len(asked.scored(level)))
             away = asked.scored(level) & (share < SHARE)
-            rows = _some(away & _labelled(asked, level), asked.tissue.seed)
+            rows = asked.drawn(away & _labelled(asked, level), MOST)
             hidden = {(level, one): away for one in (names.TYPE, *asked.graph.modalities(level))}
             found += _scored(asked, "context_to_type", "context", level, "tissue around", rows, hidden)
     return found
@@ -66,13 +66,10 @@ def _scored(
         return told_types(tissue.model, hide_observations(tissue.graph, hidden), level, labelled=False)[0][rows]
 
     measured = onehot[rows].argmax(axis=1)
-    counted = asked.counted(level)
     return [
         Scored(
             task=task,
             axis=axis,
-            split=asked.split,
-            scale=level,
             modality=f"{source} → type",
             readout=f"type of {level}",
             measured=measured,
@@ -80,9 +77,8 @@ def _scored(
             baselines=run_baselines(_scene(asked, level, source, onehot, train, away, rows), "type"),
             ablations=asked.ablations(answer),
             metrics=METRICS,
-            units=asked.units(level, rows),
-            leakage=asked.leakage(level, rows)["any"],
-            similarity=asked.similarity(level, rows) if counted[rows].all() else {},
+            **asked.asked_of(level, rows),
+            similarity=asked.similarity(level, rows),
             group=np.array(asked.model.plan.types[level])[measured],
             no_ceiling="labels were given once: no replicate of them",
         )
@@ -96,7 +92,7 @@ def _scene(asked: Asked, level: str, source: str, onehot: Floats, train: Mask, a
         there = np.where((train | visible)[:, None], onehot, np.nan)
         return asked.scene(level, there, train=train, visible=visible, asked=rows)
     known = np.flatnonzero(train & asked.measured(level, source))
-    known = known[np.unique(np.linspace(0, len(known) - 1, min(len(known), MOST_TRAINED)).astype(int))]
+    known = known[evenly(len(known), MOST_TRAINED)]
     used = np.concatenate([known, np.flatnonzero(rows)])
     trains = np.arange(len(used)) < len(known)
     return Scene(
@@ -113,8 +109,3 @@ def _scene(asked: Asked, level: str, source: str, onehot: Floats, train: Mask, a
 
 def _labelled(asked: Asked, level: str) -> Mask:
     return measured_nodes(asked.graph, level, names.TYPE, asked.model.plan.types[level])
-
-
-def _some(rows: Mask, seed: int) -> Mask:
-    share = MOST / max(int(rows.sum()), 1)
-    return rows & (np.random.default_rng(seed).random(len(rows)) < share) if share < 1 else rows
