@@ -172,6 +172,7 @@ def test_nodes_that_are_left_out_have_no_say(level: str) -> None:
         own=np.concatenate([here.own, 3 * other.own]),
         known=np.ones(2 * N, bool),
         measured=np.ones(2 * N, bool),
+        counted=np.ones(2 * N, bool),
         adjacency=sparse.csr_matrix(sparse.block_diag([here.adjacency, other.adjacency])),
         donor=np.concatenate([here.donor, other.donor]),
     )
