@@ -70,7 +70,8 @@ def build(config: Config, out: Path | None = None) -> Path:
     design = split_design(**(config.task.split or EVERYTHING))
     if not any(one.columns for one in config.task.sections):
         design.check([_groups_of(one) | {names.INTERVENTIONS: one.interventions} for one in config.task.sections])
-    sections, doubts, controls = [], _told(doubts_of_paths(config.task)), {}
+    sections: list[Any] = []
+    doubts, controls = _told(doubts_of_paths(config.task)), {}
     for number, entry in enumerate(config.task.sections, 1):
         log.info("reading %s (%d of %d)", entry.name, number, len(config.task.sections))
         with doubts_heard() as heard:
