@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from composition import CONFIG, label_cells
+from composition import CONFIG
+from deconvolution import label_by_markers
 from result_file import write_result
 from scipy import sparse
 from scipy.spatial import cKDTree
@@ -91,7 +92,7 @@ class Draw:
     def of(cls, seed: int) -> Draw:
         config = load_config(CONFIG, [f"task.split.seed={seed}"])
         section = read_section(config.task.sections[0])
-        label_cells(section)
+        label_by_markers(section)
         hold_out([section], config.task)
         return cls(section, config, seed, build_graph([section], config.graph))
 

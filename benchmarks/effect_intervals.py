@@ -1,10 +1,12 @@
-"""Do the intervals that stand beside effects of interventions hold, and would one about the shrunken effect?
+"""Do intervals beside effects of interventions hold, is the shrunken effect nearer, and how many changes are called?
 
 Effects of known size are simulated: donors with an untreated and a treated section each, sections that err as wholes,
 few molecules that answer and many that do not, components that answer unequally. Everything goes through the functions
-that a run is fitted and asked by. Coverage is of 90 % intervals, by how large the true effect is; beside what is told
-stand the two intervals that a shrunken effect could have: that of how much it moves when donors are left out, and that
-of its posterior. `outside` is how often the shrunken effect lies outside of the 95 % interval of the unshrunken one.
+that a run is fitted and asked by. Coverage is of 95 % intervals, by how large the true effect is; beside what is told
+stands the interval that a shrunken effect could have, by how much it moves when donors are left out. `rmse` is of the
+estimate, of the effect shrunken together (what is predicted) and of what components share and how they differ shrunken
+each by itself. `called` are effects of adjusted p below 0.1, with variances moderated, as they are told, and as they
+are: false ones as a share of calls, and true ones as a share of all that change.
 
     python benchmarks/effect_intervals.py --out benchmarks/results/effect_intervals.json
 """
@@ -22,12 +24,15 @@ from result_file import write_result
 from scipy import stats
 
 from aivc_graph.operators.intervention.effect_rows import Effects, effects_of
-from aivc_graph.operators.intervention.joint_effects import Rows, _inflation
+from aivc_graph.operators.intervention.joint_effects import Rows
 from aivc_graph.operators.intervention.shrinkage import shrunken
 from aivc_graph.operators.intervention_plan import InterventionPlan
+from aivc_graph.query.abundance import benjamini_hochberg
 from aivc_graph.query.effect_columns import CONFIDENCE, effect_columns
 
-COMPONENTS, MOLECULES, REPETITIONS, LEVEL = 4, 300, 20, 0.9
+COMPONENTS, MOLECULES, REPETITIONS = 4, 300, 20
+# Adjusted p below which an effect is called.
+FALSE = 0.1
 # Effects of one size of which coverage is told.
 LEAST = 100
 # Donors, share of molecules that answer, spread of their effects and of components about it, spread of whole sections.
@@ -50,7 +55,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/effect_intervals.json"))
     found = {name: study(i, *facts) for i, (name, facts) in enumerate(STUDIES.items())}
     options = parser.parse_args()
-    sizes = {"repetitions": REPETITIONS, "components": COMPONENTS, "molecules": MOLECULES, "level": LEVEL}
+    sizes = {"repetitions": REPETITIONS, "components": COMPONENTS, "molecules": MOLECULES, "level": CONFIDENCE}
     write_result(options.out, sizes | {"unit": "donor", "studies": found})
     print(json.dumps(found, indent=1))
 
@@ -62,64 +67,68 @@ def study(number: int, *facts: Any) -> dict[str, Any]:
     size = {name: (np.abs(true) >= low) & (np.abs(true) <= high) for name, (low, high) in CLASSES.items()}
     size = {"all": true == true, "any effect": true != 0, **size}
     size = {name: rows for name, rows in size.items() if rows.sum() >= LEAST}
-    found: dict[str, Any] = {}
-    for who in ("told", "shrunken, donors left out", "shrunken, posterior"):
+    found: dict[str, Any] = {"rmse": {}}
+    for who in ("told", "shrunken, donors left out"):
         away, half = (np.concatenate([one[who][i].ravel() for one in rounds]) for i in (0, 1))
         found[who] = {
             "coverage": {name: round(float((away <= half)[rows].mean()), 3) for name, rows in size.items()},
             "width": {name: round(float(2 * half[rows].mean()), 3) for name, rows in size.items()},
-            "rmse": {name: round(float(np.sqrt((away[rows] ** 2).mean())), 3) for name, rows in size.items()},
         }
+    for who in ("estimate", "shrunken", "shrunken apart"):
+        away = np.concatenate([one[who].ravel() for one in rounds])
+        found["rmse"][who] = {name: round(float(np.sqrt((away[rows] ** 2).mean())), 3) for name, rows in size.items()}
     p = np.concatenate([one["p"].ravel() for one in rounds])
     chances = {"p below 0.05 without effect": round(float((p < 0.05)[true == 0].mean()), 4)}
+    called = {who: calls([(one["true"], one[who]) for one in rounds]) for who in ("p", "p, not moderated")}
     outside = float(np.mean([one["outside"] for one in rounds]))
-    return found | chances | {"outside": round(outside, 3)}
+    return found | chances | {"called": called, "outside": round(outside, 3)}
+
+
+def calls(rounds: list[tuple[Floats, Floats]]) -> dict[str, float]:
+    """Return the false share of calls and the share of changes that are called, from true effects and p-values."""
+    made = [(true != 0, benjamini_hochberg(p.ravel()).reshape(p.shape) < FALSE) for true, p in rounds]
+    false = np.mean([(call & ~change).sum() / max(call.sum(), 1) for change, call in made])
+    power = sum((call & change).sum() for change, call in made) / sum(change.sum() for change, _ in made)
+    return {"false": round(float(false), 3), "power": round(float(power), 3)}
 
 
 def repetition(seed: int, donors: int, answering: float, spread: float, between: float, uneven: float) -> Any:
-    """Return true effects (component, molecule), and how far off each kind of interval is and how wide by half."""
+    """Return true effects (component, molecule), how far off what is told of them is, intervals by half, p-values."""
     rng = np.random.default_rng(seed)
     answers = rng.random(MOLECULES) < answering
     true = answers * (rng.normal(0, spread, MOLECULES) + rng.normal(0, between, (COMPONENTS, MOLECULES)))
-    effects = effects_of(rows_of(rng, donors, true, uneven), plan_of(donors))
+    rows = rows_of(rng, donors, true, uneven)
+    effects = effects_of(rows, plan_of(donors))
     copies = np.stack([one.mean[0] + one.departure[0] for one in (effects.whole, *effects.not_shrunken)])
-    told = effect_columns(np.zeros_like(true), copies, np.zeros_like(true), donors, np.ones(COMPONENTS, bool))
-    narrower = stats.t.ppf(0.5 + LEVEL / 2, donors - 1) / stats.t.ppf(0.5 + CONFIDENCE / 2, donors - 1)
-    wide = (told["upper"] - told["lower"]) / 2
-    moves, posterior = shrunken_errors(effects, donors)
-    reach = stats.t.ppf(0.5 + LEVEL / 2, donors - 1)
+    asked = np.zeros_like(true), copies, np.zeros_like(true), donors, np.ones(COMPONENTS, bool)
+    level = np.broadcast_to(1 / rows.variance[0], true.shape)
+    told, plain = effect_columns(*asked, level), effect_columns(*asked)
+    wide, reach = told["upper"] - told["estimate"], stats.t.ppf(0.5 + CONFIDENCE / 2, donors - 1)
+    moved = np.stack([one.mean[0] + one.departure[0] for one in effects.without])
     return {
         "true": true,
-        "told": (np.abs(told["estimate"] - true), wide * narrower),
-        "shrunken, donors left out": (np.abs(told["shrunken"] - true), reach * moves),
-        "shrunken, posterior": (np.abs(told["shrunken"] - true), reach * posterior),
+        "told": (np.abs(told["estimate"] - true), wide),
+        "shrunken, donors left out": (np.abs(copies[0] - true), reach * np.sqrt((donors - 1) * moved.var(axis=0))),
+        "estimate": told["estimate"] - true,
+        "shrunken": told["shrunken"] - true,
+        "shrunken apart": apart(effects, donors) - true,
         "p": told["p"],
+        "p, not moderated": plain["p"],
         "outside": (np.abs(told["shrunken"] - told["estimate"]) > wide).mean(),
     }
 
 
-def shrunken_errors(effects: Effects, donors: int) -> tuple[Floats, Floats]:
-    """Return the error of shrunken effects by the jackknife of the shrinkage, and their posterior standard deviation.
-
-    The slope of the posterior mean is the posterior variance over that of the error (Tweedie's formula).
-    """
-    moved, left_over = [], []
+def apart(effects: Effects, donors: int) -> Floats:
+    """Return effects of which what components share and how they differ were shrunken each by itself."""
+    every, *without = effects.not_shrunken
+    parts = []
     for name in ("mean", "departure"):
-        every, *without = (getattr(one, name)[0] for one in effects.not_shrunken)
-        counting = getattr(effects.not_shrunken[0], f"{name}_error")[0]
-        error = _inflation(every, np.array(without), counting) * counting
-        step = 1e-4
-        slope = (local(every + step, every, error) - local(every - step, every, error)) / (2 * step)
-        around = np.array(without) - np.mean(without, axis=0)
-        moved.append(around * slope), left_over.append(around * np.sqrt(np.maximum(slope, 0)))
-    sums = ((mean[:, None] + departure) for mean, departure in (moved, left_over))
-    own, posterior = (np.sqrt((donors - 1) / donors * (one**2).sum(axis=0)) for one in sums)
-    return own, posterior
-
-
-def local(at: Floats, estimate: Floats, error: Floats) -> Floats:
-    """Return posterior means of estimates moved together a little, so that the prior hardly moves."""
-    return shrunken(np.stack([at, estimate]), np.stack([error, error]))[0]
+        own, left_out = getattr(every, name)[0], np.array([getattr(one, name)[0] for one in without])
+        counting = getattr(every, f"{name}_error")[0]
+        jackknife = (donors - 1) / donors * ((left_out - own) ** 2).sum(axis=0) / counting**2
+        usual = np.median(jackknife) * (donors - 1) / stats.chi2.median(donors - 1)
+        parts.append(shrunken(own, counting * max(np.sqrt(usual), 1.0)))
+    return np.asarray(parts[0] + parts[1])
 
 
 def rows_of(rng: np.random.Generator, donors: int, true: Floats, uneven: float) -> Rows:

@@ -49,8 +49,8 @@ FAULTS = (
     ),
     Fault(
         "rules for types are weighed on nodes they were fitted on",
-        "_rules(x[half != one], y[half != one], prior, scale)",
-        "_rules(x, y, prior, scale)",
+        "[(half != one, half == one)",
+        "[(half >= 0, half == one)",
         (TYPES,),
     ),
     Fault(
@@ -79,8 +79,8 @@ FAULTS = (
     ),
     Fault(
         "the guard of no effect stands on the wrong side",
-        "errors[1:] += LEAST_GAIN",
-        "errors[:1] += LEAST_GAIN",
+        "errors[1:] += least_gain",
+        "errors[:1] += least_gain",
         (KEPT,),
     ),
     Fault(
@@ -91,8 +91,8 @@ FAULTS = (
     ),
     Fault(
         "the jackknife loses its √(n − 1)",
-        "(len(left_out) - 1) * left_out.var(axis=0) + ",
-        "left_out.var(axis=0) + ",
+        "(len(left_out) - 1) * left_out.var(axis=0), np.full",
+        "left_out.var(axis=0), np.full",
         (EFFECTS,),
     ),
     Fault(
@@ -127,15 +127,39 @@ FAULTS = (
     ),
     Fault(
         "an effect's error is not inflated where donors differ",
-        "error = factor * getattr(part",
-        "error = getattr(part",
+        'np.sqrt(times["departure"]) * error',
+        "error",
         (JOINT,),
     ),
     Fault(
         "the jackknife of effects counts donors wrongly",
-        "jackknife = (n - 1) / n * ((left_out",
-        "jackknife = 1 / n * ((left_out",
+        "ratio = (n - 1) / n * ((left_out",
+        "ratio = 1 / n * ((left_out",
         (JOINT,),
+    ),
+    Fault(
+        "what whole sections err by is forgotten when components are shrunken together",
+        "total = in_common[:, None] + alike",
+        "total = 0 * in_common[:, None] + alike",
+        (JOINT,),
+    ),
+    Fault(
+        "every group has counts on top, however few it should have",
+        "ON_TOP * total / np.bincount(",
+        "ON_TOP + 0 * total / np.bincount(",
+        ("tests/operators/test_effect_rows.py",),
+    ),
+    Fault(
+        "between two doses the farther one weighs more",
+        "share = -low / (high - low)",
+        "share = high / (high - low)",
+        ("tests/operators/intervention/test_condition_stack.py",),
+    ),
+    Fault(
+        "variances are moderated without regard to the level of expression",
+        "np.log(level)])",
+        "0 * np.log(level)])",
+        (EFFECTS,),
     ),
     Fault(
         "an effect is judged by donors that were not given it",

@@ -2,18 +2,19 @@
 
     OMP_NUM_THREADS=1 AIVC_DATA=… python benchmarks/placing.py [--only xenium genes simulated] [--tangram PYTHON]
 
-`xenium`: cells of the breast section (313 genes). Half of them lose their positions, at random (`half`) or by squares
-of 500 µm in a chequerboard (`squares`: nothing is left where they were; no rule can do better than the nearest place
-that is left, `nearest place left`); `platform`: half, of which one kind of cell makes up four fifths, counted anew with
-genes up or down by a factor of their own (log-normal, 0.7), placed with and without what is said of platforms; and all.
+`xenium`: cells of the breast section (313 genes), of which half lose their positions, at random (`half`); `platform`:
+of that half the cells of one kind four fifths, counted anew with genes up or down by a factor of their own (log-normal,
+0.7), placed with and without what is said of platforms; and all. `squares`: those in squares of 500 µm in a
+chequerboard lose theirs: nothing is left where they were; no rule that places cells at nodes can do better than the
+nearest place that is left (`nearest place left`).
 `genes`: half of the cells measured 213 of the 313 genes and keep their positions, the others all and lose them; the 100
 others are told of the former. Correlation over nodes, mean over genes, beside the 30 nearest cells and ridge, interval
 over genes; `within bounds`: how many means over tenths of the nodes lie in the 95 % bounds. Three draws of genes.
 `tangram`: `half` and `genes` on 1,500 cells and 1,500 nodes, beside Tangram in an environment of its own.
-`simulated`: a section of the cohort study, half; `foreign`, in both: all cells of
-a type (of two of eight clusters, in the breast) are taken out of the section and asked.
+`few`: half of 3,000 of the cells. `simulated`: a section of the cohort study, half.
 
-Distance from the told to the true place [µm]: median, and the share within 100 µm, beside the node nearest by cosine
+Distance from the told to the true place [µm]: median, and the share of places told to be likeliest within 100 µm that
+are, beside the node nearest by cosine
 of log expression over shared genes, and a node at random. Intervals are over squares of 500 µm, drawn again whole.
 `covered`: the share of cells in the 90 % region; `said within 100 µm`: the mean probability that they lie there.
 """
@@ -36,6 +37,7 @@ from sklearn.cluster import KMeans
 
 from aivc_graph import names
 from aivc_graph.config import load_config
+from aivc_graph.graph.panels import panel
 from aivc_graph.graph.store import read_store
 from aivc_graph.graph.terms import raw_values
 from aivc_graph.graph.tissue_graph import TissueGraph
@@ -52,13 +54,13 @@ from aivc_graph.operators.genes_from_cells import (
     tell,
 )
 from aivc_graph.operators.placing import Nodes, Places, unit
-from aivc_graph.operators.placing_fit import LEAST_FIT, Placed, Placing, fit_placing
+from aivc_graph.operators.placing_fit import Placed, Placing, fit_placing
 from aivc_graph.pipeline.build import build
 from aivc_graph.query.placing import EXPRESSION, expression_alike
 from aivc_graph.simulate.simulate import simulate
 
 SQUARE_UM, SEED, EFFECT = 500.0, 0, 0.7
-PARTS = ("xenium", "genes", "simulated")
+PARTS = ("xenium", "squares", "few", "genes", "simulated")
 HIDDEN, DRAWS, SMALL = 100, 3, 1_500
 Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
@@ -67,11 +69,12 @@ Rows = np.ndarray[Any, np.dtype[np.int64]]
 def main() -> None:
     """Place the cells of each tissue and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS[:3])
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--tangram", type=Path, help="an interpreter that has Tangram")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "placing.json")
     options = parser.parse_args()
-    parts: dict[str, Callable[[], dict[str, Any]]] = {"xenium": xenium, "genes": genes, "simulated": simulated}
+    made = (xenium, squares, few, genes, simulated)
+    parts: dict[str, Callable[[], dict[str, Any]]] = dict(zip(PARTS, made, strict=True))
     if options.tangram:
         parts["tangram"] = lambda: tangram(options.tangram)
     for name in ("tangram",) if options.tangram else options.only:
@@ -82,29 +85,44 @@ def main() -> None:
 
 def xenium() -> dict[str, Any]:
     counts, pos, _ = breast()
-    half, by_square = stripped(len(pos)), chequered(pos)
-    kind = KMeans(8, n_init=2, random_state=SEED).fit_predict(expression_alike(counts, counts[:1])[0][:, :20])
-    return {
-        "half": placed(counts, pos, half),
-        "squares": placed(counts, pos, by_square) | {"nearest place left": left(pos, by_square)},
-        "platform": by_platform(counts, pos, half),
-        "foreign": foreign(counts, pos, kind, np.argsort(-np.bincount(kind))[[0, 3]]),
-    }
+    half = stripped(len(pos))
+    found = fitted(counts, pos, half)
+    return {"half": placed(counts, pos, half, found), "platform": by_platform(counts, pos, half, found)}
+
+
+def squares() -> dict[str, Any]:
+    counts, pos, _ = breast()
+    gone = chequered(pos)
+    return placed(counts, pos, gone, fitted(counts, pos, gone)) | {"nearest place left": left(pos, gone)}
+
+
+def few() -> dict[str, Any]:
+    counts, pos, _ = breast()
+    order = np.random.default_rng(SEED).permutation(len(pos))[: 2 * SMALL]
+    asked = np.arange(len(order)) < SMALL
+    return placed(counts[order], pos[order], asked, fitted(counts[order], pos[order], asked))
 
 
 def simulated() -> dict[str, Any]:
+    counts, pos, _ = cohort()
+    half = stripped(len(pos))
+    return {"half": placed(counts, pos, half, fitted(counts, pos, half))}
+
+
+def cohort() -> tuple[Any, Floats, Any]:
+    """Return counts (cell, gene), positions [µm] and types of a section of the simulated cohort study."""
     with tempfile.TemporaryDirectory() as folder:
         config = load_config(simulate("cohort", Path(folder) / "tissue", seed=SEED) / "config.yaml")
-        counts, pos, label = largest(read_store(build(config, Path(folder) / "graph.zarr")))
-    kinds = [kind for kind, number in zip(*np.unique(label, return_counts=True), strict=True) if number >= 60]
-    return {"half": placed(counts, pos, stripped(len(pos))), "foreign": foreign(counts, pos, label, kinds)}
+        return largest(read_store(build(config, Path(folder) / "graph.zarr")))
 
 
-def breast() -> tuple[Any, Floats, Rows]:
-    """Return counts (cell, gene), positions [µm] and labels of the Xenium section."""
+def breast() -> tuple[Any, Floats, list[str]]:
+    """Return counts (cell, gene), positions [µm] and genes of the Xenium section."""
     with tempfile.TemporaryDirectory() as folder:
         config = load_config(CONFIGS / "xenium_visium_breast.yaml")
-        return largest(read_store(build(config, Path(folder) / "graph.zarr")))
+        graph = read_store(build(config, Path(folder) / "graph.zarr"))
+        counts, pos, _ = largest(graph)
+        return counts, pos, list(panel(graph, names.CELL, names.RNA))
 
 
 def largest(graph: TissueGraph) -> tuple[Any, Floats, Any]:
@@ -134,55 +152,62 @@ def chequered(pos: Floats) -> Any:
 def left(pos: Floats, asked: Any) -> dict[str, Any]:
     from scipy.spatial import cKDTree
 
-    return scores(cKDTree(pos[~asked]).query(pos[asked])[0], square_of(pos)[asked])
+    away = cKDTree(pos[~asked]).query(pos[asked])[0]
+    return scores(away, away, square_of(pos)[asked])
 
 
-def placed(counts: Any, pos: Floats, asked: Any) -> dict[str, Any]:
+def placed(
+    counts: Any, pos: Floats, asked: Any, model: tuple[Placing, Floats, dict[str, Floats], float]
+) -> dict[str, Any]:
     """Return the scores of cells `asked`, boolean (cell,), placed among the others."""
-    found, x, y = fitted(counts, pos, asked)
+    found, x, y, took = model
     started = time.perf_counter()
-    told = found.place(y[found.rule.view], depth(counts[asked]))
+    told = found.place(y[found.rule.view])
     seconds = time.perf_counter() - started
     true, square = pos[asked], square_of(pos)[asked]
     rng = np.random.default_rng(SEED)
     near = np.concatenate([(unit(some) @ unit(x).T).argmax(axis=1) for some in np.array_split(y[EXPRESSION], 20)])
-    rules = {"model": told.point, "nearest in genes": pos[~asked][near], "uniform": rng.choice(pos[~asked], len(true))}
-    away = {name: np.linalg.norm(point - true, axis=1) for name, point in rules.items()}
+    rules = {"nearest in genes": pos[~asked][near], "uniform": rng.choice(pos[~asked], len(true))}
+    away = {name: (np.linalg.norm(point - true, axis=1),) * 2 for name, point in rules.items()}
+    away["model"] = np.linalg.norm(told.point - true, axis=1), np.linalg.norm(told.likely - true, axis=1)
     return {
         "cells asked, nodes left, places": [len(true), len(x), len(found.ground.places.centre)],
+        "gaps, share of places": r(found.ground.gaps.mean()),
         "rule": {key: value if isinstance(value, str) else r(value) for key, value in vars(found.rule).items()},
+        "opening": r(found.opening),
         "nats over knowing nothing": {step: r(gain) for step, gain in found.gains.items()},
-        "scores": {name: scores(one, square) for name, one in away.items()},
-        "model less nearest": less(away["model"], away["nearest in genes"], square),
+        "scores": {name: scores(*one, square) for name, one in away.items()},
+        "model less nearest": less(*away["model"], away["nearest in genes"][0], square),
         "covered": coverage(found, y[found.rule.view], true, square),
         "coverage told of hidden nodes": r(found.coverage),
         "region, share of tissue": r(np.median(told.region_um2) / found.ground.places.area.sum()),
         "said within 100 µm": r(told.near.mean()),
-        "cells that fit nowhere": r(np.mean(told.fit < LEAST_FIT)),
-        "seconds to place": r(seconds),
+        "seconds to fit, to place": [r(took), r(seconds)],
     }
 
 
-def fitted(counts: Any, pos: Floats, asked: Any) -> tuple[Placing, Floats, dict[str, Floats]]:
+def fitted(counts: Any, pos: Floats, asked: Any) -> tuple[Placing, Floats, dict[str, Floats], float]:
+    started = time.perf_counter()
     x, y = expression_alike(counts[~asked], counts[asked])
     nodes = Nodes({EXPRESSION: x}, pos[~asked], np.ones(len(x)))
-    return fit_placing(nodes, Places.of_nodes(nodes.pos_um), depth(counts[~asked]), SEED), x, {EXPRESSION: y}
+    found = fit_placing(nodes, Places.of_nodes(nodes.pos_um), SEED)
+    return found, x, {EXPRESSION: y}, time.perf_counter() - started
 
 
 def depth(counts: Any) -> Floats:
     return np.asarray(counts.sum(axis=1), np.float64).ravel()
 
 
-def scores(away: Floats, square: Rows) -> dict[str, Any]:
+def scores(away: Floats, likely: Floats, square: Rows) -> dict[str, Any]:
     """Return the median distance and the share within 100 µm, each with its interval over squares."""
     return {
         "median µm": over_squares(lambda rows: float(np.median(away[rows])), square),
-        "within 100 µm": over_squares(lambda rows: float(np.mean(away[rows] <= 100)), square),
+        "within 100 µm": over_squares(lambda rows: float(np.mean(likely[rows] <= 100)), square),
     }
 
 
-def less(one: Floats, other: Floats, square: Rows) -> dict[str, Any]:
-    near = (one <= 100).astype(float) - (other <= 100)
+def less(one: Floats, likely: Floats, other: Floats, square: Rows) -> dict[str, Any]:
+    near = (likely <= 100).astype(float) - (other <= 100)
     return {
         "median µm": over_squares(lambda rows: float(np.median(one[rows]) - np.median(other[rows])), square),
         "within 100 µm": over_squares(lambda rows: float(near[rows].mean()), square),
@@ -205,22 +230,24 @@ def coverage(found: Placing, y: Floats, true: Floats, square: Rows) -> list[floa
     places, inside = found.ground.places, np.zeros(len(y))
     corner = {tuple(one): i for i, one in enumerate(np.round(places.centre / places.side - 0.5).astype(int).tolist())}
     at = np.array([corner.get(tuple(one), -1) for one in (true // places.side).astype(int).tolist()])
-    for rows, _, p in found.ground.blocks(y - placing_fit.platform_shift(found.ground, y)):
+    for rows, p in found.ground.blocks(y - placing_fit.platform_shift(found.ground, y)):
         here = p[np.arange(len(p)), at[rows]]
         held = np.where(p >= here[:, None], p, 0.0).sum(axis=1)
         inside[rows] = (held <= found.level) & (at[rows] >= 0)
     return over_squares(lambda rows: float(inside[rows].mean()), square)
 
 
-def by_platform(counts: Any, pos: Floats, asked: Any) -> dict[str, Any]:
+def by_platform(
+    counts: Any, pos: Floats, asked: Any, model: tuple[Placing, Floats, dict[str, Floats], float]
+) -> dict[str, Any]:
     """Return scores where asked cells are mostly of one kind and counted by another platform; see the file's head."""
-    found, x, y = fitted(counts, pos, asked)
+    found, x, y, _ = model
     kind = KMeans(8, n_init=2, random_state=SEED).fit(x[:, :20]).predict(y[EXPRESSION][:, :20])
     rng = np.random.default_rng(SEED)
     factor = np.exp(EFFECT * rng.standard_normal(counts.shape[1]))
     rows = np.flatnonzero(asked)
     result: dict[str, Any] = {}
-    for one in (-1, *np.argsort(-np.bincount(kind))[:3]):
+    for one in (-1, *np.argsort(-np.bincount(kind))[:2]):
         of, others = np.flatnonzero(kind == one), np.flatnonzero(kind != one)
         some = np.sort(np.r_[of, rng.permutation(others)[: len(of) // 4]]) if len(of) else others
         again = counts[rows[some]].copy()
@@ -228,21 +255,21 @@ def by_platform(counts: Any, pos: Floats, asked: Any) -> dict[str, Any]:
         told = expression_alike(counts[~asked], again)[1]
         true, square = pos[rows[some]], square_of(pos)[rows[some]]
         result[f"kind {one}" if len(of) else "all kinds"] = {
-            name: scores(np.linalg.norm(place.point - true, axis=1), square)
+            name: scores(*(np.linalg.norm(p - true, axis=1) for p in (place.point, place.likely)), square)
             for name, place in (
-                ("model", found.place(told, depth(again))),
-                ("without the shift", unshifted(found, told, depth(again))),
-                ("no platform effect", found.place(y[EXPRESSION][some], depth(counts[rows[some]]))),
+                ("model", found.place(told)),
+                ("without the shift", unshifted(found, told)),
+                ("no platform effect", found.place(y[EXPRESSION][some])),
             )
         }
     return result
 
 
-def unshifted(found: Placing, x: Floats, deep: Floats) -> Placed:
+def unshifted(found: Placing, x: Floats) -> Placed:
     shift = placing_fit.platform_shift
     placing_fit.platform_shift = lambda ground, x, seed: np.zeros(x.shape[1])  # type: ignore[assignment]
     try:
-        return found.place(x, deep)
+        return found.place(x)
     finally:
         placing_fit.platform_shift = shift
 
@@ -311,7 +338,7 @@ def tangram(python: Path) -> dict[str, Any]:
     counts, pos = counts[order], pos[order]
     asked = np.arange(len(order)) < SMALL
     nodes, cells = counts[~asked], counts[asked]
-    result = placed(counts, pos, asked)
+    result = placed(counts, pos, asked, fitted(counts, pos, asked))
     told = of_genes(nodes, cells, pos[~asked], 0)
     every = np.arange(counts.shape[1])
     point, _ = by_tangram(python, cells, nodes, every, every[:1])
@@ -321,7 +348,7 @@ def tangram(python: Path) -> dict[str, Any]:
     likeness = told["likeness"] | {
         "tangram": likeness_by_gene(np.log1p(rate * np.median(depth(nodes))), told["measured"])
     }
-    result["scores"]["tangram"] = scores(away, square_of(pos)[asked])
+    result["scores"]["tangram"] = scores(away, away, square_of(pos)[asked])
     result["genes, r"] = {rule: interval(one) for rule, one in likeness.items()}
     result["genes, cells less tangram"] = interval(likeness["cells"] - likeness["tangram"])
     return result
@@ -337,18 +364,6 @@ def by_tangram(python: Path, cells: Any, nodes: Any, shared: Rows, further: Rows
         subprocess.run([python, "-c", asked, given, out], check=True, cwd=Path(__file__).parent)
         told = np.load(out)
         return told["node"], told["genes"]
-
-
-def foreign(counts: Any, pos: Floats, label: Any, kinds: Any) -> dict[str, Any]:
-    """Return by type the share told to fit nowhere: of its cells, when it is not in the section, and of the others."""
-    result, half = {}, stripped(len(pos))
-    for kind in kinds:
-        gone = label == kind
-        asked = half | gone
-        found, _, y = fitted(counts, pos, asked)
-        nowhere = found.place(y[EXPRESSION], depth(counts[asked])).fit < LEAST_FIT
-        result[str(kind)] = {"of the type": r(nowhere[gone[asked]].mean()), "others": r(nowhere[~gone[asked]].mean())}
-    return result
 
 
 if __name__ == "__main__":

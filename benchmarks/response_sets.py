@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ def kinases(folder: Path, doses: Sequence[str] = ()) -> Responses:
     effect = values - values[(columns.pert_type == "ctl_vehicle").to_numpy()].mean(axis=0)
     kept = (columns.pert_type == "trt_cp").to_numpy() & (columns.pert_dose.isin(doses) if doses else True)
     keys = [((name,), dose) for name, dose in zip(columns.pert_iname[kept], columns.pert_dose[kept], strict=True)]
-    return pooled(rows.pr_gene_symbol, keys, effect[kept])
+    return by_amount(pooled(rows.pr_gene_symbol, keys, effect[kept]), 0)
 
 
 def lines(path: Path) -> Responses:
@@ -142,7 +143,7 @@ def times(path: Path) -> Responses:
     data = ad.read_h5ad(path)
     hours = data.obs.pert_itime.astype(str).str.split(" &").str[0]
     keys = [((name,), hour) for name, hour in zip(data.obs.pert_iname.astype(str), hours, strict=True)]
-    return pooled(data.var.pr_gene_symbol.astype(str), keys, np.asarray(data.X, float))
+    return by_amount(pooled(data.var.pr_gene_symbol.astype(str), keys, np.asarray(data.X, float)), 1)
 
 
 def contexts(path: Path) -> Responses:
@@ -222,6 +223,13 @@ def pooled(genes: Sequence[str], keys: Sequence[tuple[Parts, Hashable]], effect:
     code = np.array([names.index(key) for key in keys])
     mean = np.stack([effect[code == i].mean(axis=0) for i in range(len(names))])
     return table_of(genes, [parts for parts, _ in names], [str(context) for _, context in names], mean)
+
+
+def by_amount(table: Responses, which: int) -> Responses:
+    """Say that contexts are doses (0) or hours (1) of one place."""
+    amounts = np.zeros((len(table.context), 2))
+    amounts[:, which] = np.log([float(one.split()[0]) for one in table.context])
+    return replace(table, place=np.full(len(table.context), "one"), amounts=amounts)
 
 
 def table_of(

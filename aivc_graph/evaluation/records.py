@@ -136,6 +136,8 @@ class Evaluation(Settings):
         Where ranking by a readout and by reconstruction error disagree.
     assays
         By level, modality and section: whether what the model draws looks like what was measured.
+    type_contacts
+        By level, distance and pair of types: how many of one lie around one of the other, measured and drawn.
     cycles
         By pair of levels: how far lift and project lead astray, in units of the noise of a measurement.
     card
@@ -152,6 +154,7 @@ class Evaluation(Settings):
     calibration: tuple[dict[str, Any], ...] = ()
     inversions: tuple[dict[str, Any], ...] = ()
     assays: tuple[dict[str, Any], ...] = ()
+    type_contacts: tuple[dict[str, Any], ...] = ()
     cycles: tuple[dict[str, Any], ...] = ()
     card: dict[str, Any] | None = None
 

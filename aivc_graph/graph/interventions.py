@@ -137,7 +137,8 @@ def _to_sections(
 
 def _add_applied(graph: TissueGraph, edges: dict[str, list[pd.DataFrame]], keys: list[str]) -> None:
     for level, parts in edges.items():
-        table = pd.concat(parts, ignore_index=True).sort_values(["node", "column"], kind="stable")
+        there = [part for part in parts if len(part)] or parts[:1]
+        table = pd.concat(there, ignore_index=True).sort_values(["node", "column"], kind="stable")
         twice = table.duplicated(["node", "column"])
         if twice.any() and level != names.SECTION:
             first = table[twice].iloc[0]

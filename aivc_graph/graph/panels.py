@@ -128,8 +128,7 @@ def types_of(graph: TissueGraph, level: str, types: tuple[str, ...]) -> NDArray[
     obs = graph.obs(level)
     if names.LABEL not in obs:
         return np.full(len(obs), -1)
-    place = {name: i for i, name in enumerate(types)}
-    return np.array([place.get(str(label), -1) for label in obs[names.LABEL]], np.int64)
+    return pd.Index(types).get_indexer(pd.Index(obs[names.LABEL].astype(str)))
 
 
 def onehot_labels(graph: TissueGraph, level: str, types: tuple[str, ...]) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -111,6 +112,12 @@ def amount_label(one: Setting) -> str:
     """Return context, doses and hours of a setting as one name; equal amounts of several parts count once."""
     dose, hours = ("+".join(f"{v:g}" for v in dict.fromkeys(values)) for values in (one.doses, one.hours))
     return one.context + (f" · dose {dose}" if dose else "") + (f" · {hours} h" if hours else "")
+
+
+def log_amounts(one: Setting) -> tuple[float, float]:
+    """Return the mean logarithm of the doses and of the hours of a setting, 0 where it has none above zero."""
+    dose, hours = ([math.log(value) for value in values if value > 0] for values in (one.doses, one.hours))
+    return sum(dose) / max(len(dose), 1), sum(hours) / max(len(hours), 1)
 
 
 def _contexts(graph: TissueGraph) -> NDArray[np.str_]:

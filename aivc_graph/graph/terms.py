@@ -24,12 +24,14 @@ Depth: TypeAlias = float | tuple[float, ...]
 OTHER = (names.HISTOLOGY, names.MORPHOLOGY, names.EFFECT)
 
 
-def in_terms(values: Values, modality: str, depth: Depth | Floats) -> Values:
+def in_terms(values: Values, modality: str, depth: Depth | Floats, known: NDArray[np.bool_] | None = None) -> Values:
     r"""Return values (node, molecule) in the terms of their modality; sparse ones stay sparse.
 
     RNA and chromatin: :math:`\log(1 + c\,y/\sum y)` with c the level's `depth`, one or (node,). Protein, of which a few
     carry most of the counts: the centred log ratio :math:`\log(1 + y / \exp(\overline{\log(1 + y)}))`.
     Intensities: :math:`\operatorname{arcsinh}(y / c)` with c the cofactor of each marker. Features as they are.
+
+    The mean of proteins is over those `known` (node, molecule), all if not given; of others no counts are held.
 
     References
     ----------
@@ -47,7 +49,8 @@ def in_terms(values: Values, modality: str, depth: Depth | Floats) -> Values:
     if modality != names.ADT:
         return scale_counts(sparse.csr_matrix(values), depth)
     ratio = sparse.csr_matrix(values).astype(np.float32)
-    mean = np.asarray(ratio.log1p().mean(axis=1)).ravel()
+    number = ratio.shape[1] if known is None else np.maximum(known.sum(axis=1), 1)
+    mean = np.asarray(ratio.log1p().sum(axis=1)).ravel() / number
     ratio.data /= np.repeat(np.exp(mean), np.diff(ratio.indptr)).astype(np.float32)
     return ratio.log1p()
 

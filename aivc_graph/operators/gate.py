@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
@@ -53,6 +55,20 @@ class Gate(nn.Module):
     def forward(self, correction: Tensor) -> Tensor:
         """Return the correction as far as it is let through for the question asked."""
         return self.opening[self.question] * correction
+
+
+@contextmanager
+def shut(model: nn.Module) -> Iterator[None]:
+    """Let no correction of the model through for a while."""
+    gates = [one for one in model.modules() if isinstance(one, Gate)]
+    before = [gate.opening.clone() for gate in gates]
+    for gate in gates:
+        gate.opening.zero_()
+    try:
+        yield
+    finally:
+        for gate, old in zip(gates, before, strict=True):
+            gate.opening.copy_(old)
 
 
 class Correction(nn.Module):

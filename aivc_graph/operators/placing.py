@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from aivc_graph.operators.ridge import ridge
+from aivc_graph.operators.placing_encoder import PlaceEncoder
 
 Floats = NDArray[np.floating[Any]]
 Rows = NDArray[np.integer[Any]]
@@ -21,12 +21,10 @@ BUDGET = 2**23
 TILE_UM, MOST_TILES = 50.0, 2_500
 # Half as many tiles as a gap is wide that cells may lie in, where no node does.
 GAP_TILES = 5
-# Neighbours that make up what is around a node, and directions of it.
-AROUND, DIRECTIONS = 20, 25
-# Nodes asked where they lie themselves, to even out how often each is chosen, how often, and by which factor at most.
-EVENED_BY, EVENED_ROUNDS, EVENED_MOST = 1_200, 8, 20.0
-# A told place is the middle of the most probability: a cone of so many tiles.
-CONE_TILES = 6.0
+# A gap is a square of so many tiles a side, and so many that it would hold so many nodes, were it as full as others.
+LEAST_GAP, LACKING = 3, 20.0
+# Nodes that asked cells are compared with one by one, at most, and what the nearest leave to anywhere at the least.
+MOST_COMPARED, FLOOR = 20_000, 0.02
 # Asked cells and nodes like each that tell how a platform differs, and rounds.
 SHIFT_CELLS, SHIFT_LIKE, SHIFT_ROUNDS = 1_000, 30, 6
 
@@ -71,6 +69,11 @@ class Places:
         """The share of each place in the area (place,)."""
         return np.asarray((self.area / self.area.sum()).astype(np.float32))
 
+    @property
+    def single(self) -> bool:
+        """Whether every node is a place of its own, such as a spot."""
+        return len(self.of) == len(self.centre) == len(np.unique(self.of))
+
     def gathering(self, rows: Rows) -> sparse.csr_matrix:
         """Return what sums nodes `rows` over places (place, row)."""
         ones = np.ones(len(rows), np.float32)
@@ -79,26 +82,36 @@ class Places:
     @cached_property
     def blur(self) -> sparse.csr_matrix:
         """What spreads probability over places near by, as a Gaussian one side wide (place, place); rows sum to one."""
-        return self._near(lambda away: np.exp(-0.5 * (away / self.side) ** 2), 3.0, normal=True)
-
-    @cached_property
-    def cone(self) -> sparse.csr_matrix:
-        """What weighs places by nearness, one here and zero six sides away (place, place)."""
-        return self._near(lambda away: 1 - away / (CONE_TILES * self.side), CONE_TILES, normal=False)
-
-    def _near(self, weight: Any, sides: float, *, normal: bool) -> sparse.csr_matrix:
         from scipy.spatial import cKDTree
 
         tree = cKDTree(self.centre)
-        found = tree.sparse_distance_matrix(tree, sides * self.side, output_type="coo_matrix").tocoo()
-        here = np.arange(len(self.centre))
-        apart = found.row != found.col
-        rows, columns = np.r_[here, found.row[apart]], np.r_[here, found.col[apart]]
-        values = weight(np.r_[np.zeros(len(here)), found.data[apart]]).astype(np.float32)
-        matrix = sparse.csr_matrix((values, (rows, columns)), (len(here),) * 2)
-        return (
-            sparse.csr_matrix(sparse.diags(1 / np.asarray(matrix.sum(axis=1)).ravel()) @ matrix) if normal else matrix
-        )
+        matrix = sparse.csr_matrix(tree.sparse_distance_matrix(tree, 3 * self.side, output_type="coo_matrix"))
+        matrix.data = np.exp(-0.5 * (matrix.data / self.side) ** 2)
+        matrix = (matrix - sparse.diags(matrix.diagonal()) + sparse.identity(len(self.centre))).astype(np.float32)
+        return sparse.csr_matrix(sparse.diags(1 / np.asarray(matrix.sum(axis=1)).ravel()) @ matrix)
+
+    @cached_property
+    def apart(self) -> Floats:
+        """Distances between places [µm] (place, place)."""
+        from scipy.spatial.distance import cdist
+
+        return cdist(self.centre, self.centre).astype(np.float32)
+
+    def gaps(self, rows: Rows) -> NDArray[np.bool_]:
+        """Return which places lie in a gap where none of nodes `rows` is (place,): squares of at least three tiles a
+        side, more where nodes are sparse.
+        """
+        from scipy.ndimage import binary_opening
+
+        number = np.bincount(self.of[rows], minlength=len(self.centre))
+        empty, usual = number == 0, float(number.mean())
+        at = np.round((self.centre - self.centre.min(axis=0)) / self.side).astype(np.int64)
+        if len(np.unique(at, axis=0)) < len(at):
+            return np.zeros(len(at), bool)
+        tiles = np.zeros(at.max(axis=0) + 1, bool)
+        tiles[tuple(at.T)] = empty
+        least = max(LEAST_GAP, int(np.ceil((LACKING / usual) ** 0.5)))
+        return np.asarray(binary_opening(tiles, np.ones((least, least)))[tuple(at.T)])
 
 
 def _with_gaps(at: Rows) -> NDArray[np.bool_]:
@@ -124,104 +137,89 @@ class Nodes:
 
 @dataclass(frozen=True)
 class Rule:
-    """How a cell chooses a node.
+    """How a cell chooses a place.
 
     `view`, and how far its axes are brought to one spread (`whitened`, 0 to 1); the factor of the cosine (`likeness`);
-    that of the agreement of what is around a node with what the cell expects there (`around`); how far nodes that are
-    chosen too often are held back (`evened`, 0 to 1); the probability that nothing is known (`anywhere`).
+    powers of what the nearest nodes say and of what was learnt (`near`, `learnt`); how much likelier a gap of the
+    section is than as much of the rest (`gaps`); the probability that nothing is known (`anywhere`); distance [sides
+    of a place] from which a told place is simply wrong (`reach`).
     """
 
     view: str
     whitened: float = 0.0
     likeness: float = 16.0
-    around: float = 0.0
-    evened: float = 0.0
+    near: float = 1.0
+    learnt: float = 0.0
+    gaps: float = 1.0
     anywhere: float = 0.05
+    reach: float = np.inf
 
 
 class Ground:
-    r"""The nodes of a section that may be chosen, by a rule.
+    r"""The nodes of a section that asked cells resemble, and the places where these lie, by a rule.
 
-    .. math:: p(v \mid c) \propto m_v \exp\bigl(\beta \cos(x_c, x_v) + \gamma\, a(c, v) - \eta_v\bigr)
+    .. math:: p(P \mid c) \propto g_P \, q(P \mid c)^{a} \exp\bigl(b\, s(c, P)\bigr), \qquad
+              q(P \mid c) \propto \sum_{v \in P} m_v \exp\bigl(\beta \cos(x_c, x_v)\bigr)
 
-    with m the mass of a node and a the log-density of what is around v, the mean of its twenty neighbours, given what
-    ridge expects from c. The potentials :math:`\eta` even out how often each node is chosen when the section's own
-    nodes are asked in turn, each without itself: the column potentials of entropic transport from the section to
-    itself, damped as in its unbalanced form. Since they are of the section alone, an answer does not depend on which
-    other cells are asked, nor on what kinds are common among them. With gamma and eta zero: nearest by cosine.
+    with m the mass of a node, s what was learnt of cells and of what lies at and around places (`placing_encoder`), and
+    g how likely gaps are, of which the nearest know nothing. With a one, b zero: nearest by cosine. An answer does not
+    depend on which other cells are asked but for the shift of their platform.
 
-    References
-    ----------
-    Chizat et al. 2018, doi:10.1090/mcom/3303; the uses are those of Biancalani et al. 2021,
-    doi:10.1038/s41592-021-01264-7, and Vahid et al. 2023, doi:10.1038/s41587-023-01697-9.
+    The uses are those of Biancalani et al. 2021, doi:10.1038/s41592-021-01264-7, and Vahid et al. 2023,
+    doi:10.1038/s41587-023-01697-9.
     """
 
-    def __init__(self, nodes: Nodes, places: Places, rows: Rows, rule: Rule, seed: int = 0) -> None:
-        self.places, self.rows, self.rule = places, rows, rule
+    def __init__(
+        self, nodes: Nodes, places: Places, rows: Rows, rule: Rule, encoder: PlaceEncoder | None = None
+    ) -> None:
+        if len(rows) > MOST_COMPARED:
+            some = np.sort(np.random.default_rng(len(rows)).permutation(len(rows))[:MOST_COMPARED])
+        else:
+            some = np.arange(len(rows))
+        self.places, self.rows, self.rule = places, rows[some], rule
         x = nodes.views[rule.view]
         self.scale = (1 / np.maximum(x[rows].std(axis=0), 1e-9)) ** rule.whitened
-        self.x, self.own = x[rows], unit(x[rows] * self.scale).astype(np.float32)
-        self.around = _around(x[rows], nodes.pos_um[rows]) if rule.around else None
-        self.log_mass = np.log(np.maximum(nodes.mass[rows], 1e-9)).astype(np.float32)
-        self.gather = places.gathering(rows)
-        self.held_back = np.zeros(len(rows), np.float32)
-        if rule.evened:
-            self.held_back = self._evened(x[rows], nodes.mass[rows], seed)
+        self.x, self.own = x[self.rows], unit(x[self.rows] * self.scale).astype(np.float32)
+        self.log_mass = np.log(np.maximum(nodes.mass[self.rows], 1e-9)).astype(np.float32)
+        self.gather = places.gathering(self.rows)
+        self.gaps = places.gaps(rows)
+        self.encoder = encoder
+        self.told = None if encoder is None else encoder.tell_places(x, places, rows)
 
     def likeness(self, x: Floats) -> Floats:
         """Return the cosine of asked cells (cell, axis) with each node (cell, node)."""
         return np.asarray(unit(x * self.scale).astype(np.float32) @ self.own.T)
 
-    def scores(self, x: Floats, likeness: Floats | None = None) -> Floats:
-        """Return the log of how readily each asked cell (cell, axis) chooses each node, but for a constant a cell."""
-        told = self.rule.likeness * (self.likeness(x) if likeness is None else likeness)
-        if self.around is not None:
-            expects, found, offset = self.around
-            told += self.rule.around * ((x @ expects).astype(np.float32) @ found.T - offset)
-        return np.asarray(told + (self.log_mass - self.held_back))
-
-    def over_places(self, chosen: Floats) -> Floats:
-        """Return the distribution over places (cell, place) that goes with one over nodes (cell, node)."""
+    def nearest(self, likeness: Floats) -> Floats:
+        """Return the distribution over places (cell, place) of the nodes like cells, by cosine (cell, node)."""
+        chosen = softmax(self.rule.likeness * likeness + self.log_mass)
         return np.asarray((self.gather @ chosen.T).T @ self.places.blur)
 
-    def blocks(self, x: Floats) -> Iterator[tuple[slice, Floats, Floats]]:
-        """Yield rows of asked cells, their best cosine (cell,), and distribution over places (cell, place)."""
+    def learnt(self, x: Floats) -> Floats:
+        """Return what was learnt to say of each place, in logs but for a constant a cell (cell, place)."""
+        if self.encoder is None or self.told is None:
+            return np.zeros((len(x), len(self.places.centre)), np.float32)
+        return self.encoder.scores(x, self.told)
+
+    def pooled(self, nearest: Floats, learnt: Floats) -> Floats:
+        """Return the distribution over places by the rule, from both its parts (cell, place)."""
+        rule, share = self.rule, self.places.share
+        told = rule.near * np.log((1 - FLOOR) * nearest + FLOOR * share) + rule.learnt * learnt
+        p = softmax(told + np.log(self.odds) * self.gaps)
+        return np.asarray((1 - rule.anywhere) * p + rule.anywhere * share)
+
+    @property
+    def odds(self) -> float:
+        """How likely an asked cell lies in a gap of the section, over how likely it does not; one if it has none."""
+        share = float(self.gaps.mean())
+        return self.rule.gaps * share / (1 - share) if 0 < share < 1 else 1.0
+
+    def blocks(self, x: Floats) -> Iterator[tuple[slice, Floats]]:
+        """Yield rows of asked cells and their distribution over places (cell, place)."""
         step = max(1, BUDGET // max(len(self.rows), len(self.places.centre)))
         for start in range(0, len(x), step):
             here = slice(start, start + step)
-            like = self.likeness(x[here])
-            known = (1 - self.rule.anywhere) * self.over_places(softmax(self.scores(x[here], like)))
-            yield here, like.max(axis=1), known + self.rule.anywhere * self.places.share
-
-    def _evened(self, x: Floats, mass: Floats, seed: int) -> Floats:
-        some = np.sort(np.random.default_rng(seed).permutation(len(x))[: min(EVENED_BY, BUDGET // len(x))])
-        scores = self.scores(x[some])
-        scores[np.arange(len(some)), some] = -np.inf
-        back, due = np.zeros(len(x), np.float32), mass / mass.sum()
-        for _ in range(EVENED_ROUNDS):
-            often = softmax(scores - back).mean(axis=0) / due
-            back += self.rule.evened * np.log(np.maximum(often, 1 / EVENED_MOST)).astype(np.float32)
-        return back
-
-
-def _around(x: Floats, pos_um: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return what leads a cell to directions around it (axis, direction), those of nodes, and half their square."""
-    from scipy.spatial import cKDTree
-
-    k = min(AROUND, len(x) - 1)
-    near = cKDTree(pos_um).query(pos_um, range(2, k + 2))[1]
-    y = np.mean([x[near[:, i]] for i in range(k)], axis=0)
-    y -= y.mean(axis=0)
-    values, vectors = np.linalg.eigh(y.T @ y)
-    y = y @ vectors[:, values > 1e-9 * values[-1]][:, -DIRECTIONS:]
-    centred = x - x.mean(axis=0)
-    order = np.lexsort(pos_um.T)  # stretches of tissue are left out in turn
-    leads = ridge(centred[order], y[order], np.zeros(len(x), np.int64))
-    left = y - centred @ leads
-    whiten = np.linalg.cholesky(np.linalg.inv(left.T @ left / len(left) + 1e-9 * np.eye(y.shape[1])))
-    found = y @ whiten
-    offset = (0.5 * (found**2).sum(axis=1) + (x.mean(axis=0) @ leads @ whiten) @ found.T).astype(np.float32)
-    return (leads @ whiten).astype(np.float32), found.astype(np.float32), offset
+            yield here, self.pooled(self.nearest(self.likeness(x[here])), self.learnt(x[here]))
 
 
 def platform_shift(ground: Ground, x: Floats, seed: int = 0) -> Floats:

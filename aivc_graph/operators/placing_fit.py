@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, NamedTuple
@@ -13,22 +12,20 @@ from scipy import sparse
 
 from aivc_graph.operators.gate import opening_of
 from aivc_graph.operators.placing import Ground, Nodes, Places, Rows, Rule, platform_shift
+from aivc_graph.operators.placing_encoder import learn_places, some_squares, squares
 
 Floats = NDArray[np.floating[Any]]
 LEAST_NODES = 60
-# Of the nodes, at most so many choose factors, and so many judge a departure; a tenth and a fifth of fewer.
-TUNED, JUDGED = 500, 2_000
+# Squares along a side of the section; which share of them is hidden, and of the nodes elsewhere; sides of a square at
+# the least [places]; nodes of either kind at most.
+SQUARES, SQUARES_HIDDEN, NODES_HIDDEN, LEAST_SIDES, MOST_HIDDEN = 10, 0.25, 0.12, 4.0, 1_500
 LIKENESS = (4.0, 5.7, 8.0, 11.0, 16.0, 22.0, 32.0, 45.0)
 WHITENED = (0.0, 0.5, 1.0)
-AROUND_GRID, BESIDE = (0.04, 0.08, 0.15, 0.3, 0.6), (0.5, 0.7, 1.0)
-EVENED, SHARPER = 0.9, (0.8, 1.0, 1.25, 1.6)
+NEAR, LEARNT = (0.0, 0.3, 0.6), (0.5, 0.7, 1.0, 1.3)
+GAPS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 ANYWHERE = (0.01, 0.03, 0.1, 0.3)
-FACTORS = ("likeness", "around", "evened")
-# Squares along a side of the section whose left-out nodes judge together.
-SQUARES = 8
+REACH = (2.0, 4.0, 6.0, 12.0, 24.0, np.inf)
 CONFIDENCE = 0.9
-# A cell fits nowhere if fewer of the section's own, of its depth, fit as badly; of so many nearest in depth.
-LEAST_FIT, ALIKE = 0.02, 200
 NEAR_UM = 100.0
 # Places kept of each cell.
 KEPT = 100
@@ -37,16 +34,17 @@ KEPT = 100
 class Placed(NamedTuple):
     """Where cells lie.
 
-    `point` (cell, 2), where there is most probability [µm], and how much of it within 100 µm (`near`); `spread_um`, the
-    mean distance from there; `region_um2`, the area of the 90 % region; `fit`, how many of the section's own nodes of
-    its depth fit it as badly; `best`, probability of the hundred likeliest places (cell, place), sparse.
+    `point` (cell, 2) [µm], at the least expected distance, as far as that counts (`Rule.reach`); `likely` (cell, 2),
+    where most probability lies within 100 µm, and how much of it (`near`); `spread_um`, the mean distance from the
+    point; `region_um2`, the area of the 90 % region; `best`, probability of the hundred likeliest places
+    (cell, place), sparse.
     """
 
     point: Floats
+    likely: Floats
     near: Floats
     spread_um: Floats
     region_um2: Floats
-    fit: Floats
     best: sparse.csr_matrix
 
 
@@ -55,67 +53,63 @@ class Placing:
     """A section in which cells can be placed.
 
     `level`: how much probability a region must hold to cover nine of ten hidden nodes, and `coverage`: how many it did
-    cover on halves of the tissue that did not choose it. `fits`: log depth and best cosine of hidden nodes (2, node).
-    `gains`: by step of the rule, nats a hidden node over knowing nothing; `rule` is what was opened of them.
+    cover on halves of the tissue that did not choose it.
+    `gains`: by step of the rule, nats a hidden node over knowing nothing; `opening`, how far what was learnt is let in.
     """
 
     ground: Ground
     level: float
     coverage: float
-    fits: Floats
     gains: dict[str, float]
+    opening: float
 
     @property
     def rule(self) -> Rule:
         """The rule that was chosen."""
         return self.ground.rule
 
-    def place(self, x: Floats, depth: Floats, seed: int = 0) -> Placed:
+    def place(self, x: Floats, seed: int = 0) -> Placed:
         """Return where asked cells lie.
 
         Parameters
         ----------
         x
             Cells (cell, axis), by the view of the rule.
-        depth
-            Counts of each in the molecules that are compared (cell,).
         """
-        from scipy.spatial.distance import cdist
-
         places, shifted = self.ground.places, x - platform_shift(self.ground, x, seed)
-        told, fit, best = np.zeros((5, len(x))), np.zeros(len(x)), []
-        for rows, like, p in self.ground.blocks(shifted):
-            point = places.centre[(p @ places.cone).argmax(axis=1)]
-            away = cdist(point, places.centre)
+        told, best = np.zeros((7, len(x))), []
+        far = (places.apart > NEAR_UM).astype(np.float32)
+        for rows, p in self.ground.blocks(shifted):
+            at, likely = nearest_of(p, places, self.rule.reach), (p @ far).argmin(axis=1)
+            near = 1 - (p * far[likely]).sum(axis=1)
             area = np.where(_held(p) <= self.level, places.area, 0.0).sum(axis=1)
-            near = np.where(away <= NEAR_UM, p, 0.0).sum(axis=1)
-            told[:, rows] = *point.T, near, (p * away).sum(axis=1), np.maximum(area, places.area[p.argmax(axis=1)])
-            fit[rows] = self._fit(like, depth[rows])
+            points = *places.centre[at].T, *places.centre[likely].T
+            spread = (p * places.apart[at]).sum(axis=1)
+            told[:, rows] = *points, near, spread, np.maximum(area, places.area[p.argmax(axis=1)])
             best.append(_likeliest(p))
-        return Placed(told[:2].T, told[2], told[3], told[4], fit, sparse.vstack(best, format="csr"))
-
-    def _fit(self, like: Floats, depth: Floats) -> Floats:
-        """Return how many hidden nodes of the depth of each cell resemble the section no more than it does (cell,)."""
-        own_depth, own_like = self.fits
-        k = min(ALIKE, len(own_depth))
-        start = np.searchsorted(own_depth, np.log1p(depth)) - k // 2
-        around = np.clip(start, 0, len(own_depth) - k)[:, None] + np.arange(k)
-        return np.asarray((1 + (own_like[around] <= like[:, None]).sum(axis=1)) / (k + 1))
+        return Placed(told[:2].T, told[2:4].T, told[4], told[5], told[6], sparse.vstack(best, format="csr"))
 
 
-def fit_placing(nodes: Nodes, places: Places, depth: Floats, seed: int = 0) -> Placing:
+def nearest_of(p: Floats, places: Places, reach: float) -> Rows:
+    """Return the place at the least expected distance (cell,), which counts up to `reach` sides of a place."""
+    return np.asarray((p @ np.minimum(places.apart, reach * places.side)).argmin(axis=1))
+
+
+def fit_placing(nodes: Nodes, places: Places, seed: int = 0, gaps: float | None = None) -> Placing:
     """Choose how cells are placed among the nodes of a section, by nodes whose place is hidden.
 
-    A part of the nodes is taken away at random; a few of them choose factors by the probability of the place they had,
-    the others judge, square of tissue by square, whether a departure from nearest by cosine helps, and it opens as far
-    as they support: another view or whitened axes, what is expected around, evening out, sharpness.
+    Hidden are nodes at random and, if the section has gaps, squares of it: cells may come from where it has no nodes or
+    from among those it has. Half of them choose, of the plain rule, nearest by cosine, and of what was learnt from the
+    nodes that are left, unless each is a place of its own; the others judge, square of tissue by square, how far the
+    one departs from the other. Both kinds count as the gaps of the section lead to expect them.
 
     Parameters
     ----------
     nodes
-        At least sixty, of which the first view is that of the plain rule.
-    depth
-        Counts of each in the molecules that are compared (node,).
+        At least sixty, of which the first view is preferred.
+    gaps
+        How much likelier a gap of the section holds asked cells than as much of the rest: 1 if they come from all of
+        the tissue alike. If not given, as places hidden nodes of both kinds best, alike.
 
     Raises
     ------
@@ -125,88 +119,138 @@ def fit_placing(nodes: Nodes, places: Places, depth: Floats, seed: int = 0) -> P
     n = len(nodes.pos_um)
     if n < LEAST_NODES:
         raise ValueError(f"expected at least {LEAST_NODES} nodes, found {n}")
-    order, sizes = np.random.default_rng(seed).permutation(n), (min(TUNED, n // 10), min(JUDGED, n // 5))
-    tuned, judged, rest = (np.sort(one) for one in np.split(order, np.cumsum(sizes)))
-    trial = _Trial(nodes, places, rest, tuned, judged, seed)
-    start = trial.tune([Rule(next(iter(nodes.views)), likeness=one) for one in LIKENESS])
-    gains = {"nearest": trial.gain(start)}
-    views = [[Rule(v, w, one) for one in LIKENESS] for v, w in product(nodes.views, WHITENED)]
-    best = max((trial.tune(rules) for rules in views), key=lambda rule: trial.of_tuned(rule).mean())
-    rule = best if trial.opening(start, best) > 0 else start
-    gains["view"] = trial.gain(rule)
-    for step, wider in STEPS.items():
-        found = trial.tune(wider(rule))
-        open_ = trial.opening(rule, found)
-        mixed = {key: (1 - open_) * getattr(rule, key) + open_ * getattr(found, key) for key in FACTORS}
-        rule = trial.tune([replace(rule, **mixed)])
-        gains[step] = trial.gain(rule)
-    ground = Ground(nodes, places, rest, rule, seed)
-    held, like = _hidden(ground, nodes.views[rule.view][judged], places.of[judged])
-    by_depth = np.argsort(depth[judged], kind="stable")
-    fits = np.stack([np.log1p(depth[judged]), like])[:, by_depth]
-    level, coverage = _calibrated(held, trial.square)
-    return Placing(Ground(nodes, places, np.arange(n), rule, seed), level, coverage, fits, gains)
-
-
-def _around(rule: Rule) -> list[Rule]:
-    grid = product(AROUND_GRID, BESIDE)
-    return [replace(rule, around=one, likeness=share * rule.likeness) for one, share in grid]
-
-
-def _evened(rule: Rule) -> list[Rule]:
-    return [replace(rule, evened=EVENED)]
-
-
-def _sharper(rule: Rule) -> list[Rule]:
-    return [replace(rule, likeness=one * rule.likeness, around=one * rule.around) for one in SHARPER]
-
-
-# What each departure from the plain rule tries.
-STEPS = {"around": _around, "evened": _evened, "sharper": _sharper}
+    trial = _Trial(nodes, places, seed)
+    rule = plain = trial.plain()
+    opening = 0.0
+    if not places.single:
+        learnt = trial.learnt(plain, gaps)
+        opening = trial.opening(plain, learnt)
+    if opening:
+        let_in = replace(learnt, near=1 - opening * (1 - learnt.near), learnt=opening * learnt.learnt)
+        rule = trial.best([replace(let_in, anywhere=one) for one in ANYWHERE])
+    rule = trial.with_reach(rule)
+    gains = {"nearest": trial.gain(plain), "learnt": trial.gain(rule)}
+    level, coverage = trial.calibrated(rule)
+    encoder = learn_places(nodes.views[rule.view], nodes.pos_um, places, np.arange(n), seed) if opening else None
+    ground = Ground(nodes, places, np.arange(n), rule, encoder)
+    return Placing(ground, level, coverage, gains, opening)
 
 
 class _Trial:
-    """Nodes whose place is hidden: `tuned` choose factors, `judged` say whether a departure helps."""
+    """Nodes whose place is hidden, in gaps or scattered; those of half the squares choose, the others judge."""
 
-    def __init__(self, nodes: Nodes, places: Places, rest: Rows, tuned: Rows, judged: Rows, seed: int) -> None:
-        self.nodes, self.places, self.rest, self.seed = nodes, places, rest, seed
-        self.tuned, self.judged = tuned, judged
-        at = nodes.pos_um[judged]
-        inside = (at - at.min(axis=0)) / np.maximum(np.ptp(at, axis=0), 1e-9)
-        square = np.minimum((inside * SQUARES).astype(int), SQUARES - 1)
-        self.square = square[:, 0] * SQUARES + square[:, 1]
+    def __init__(self, nodes: Nodes, places: Places, seed: int) -> None:
+        self.nodes, self.places = nodes, places
+        self.hidden, self.rest, self.square = _hide(nodes.pos_um, places, np.random.default_rng(seed))
+        self.at, self.gap_share = places.of[self.hidden], float(places.gaps(np.arange(len(nodes.pos_um))).mean())
+        self.judges = self.square % 2 == 1
+        self.in_gap = places.gaps(self.rest)[self.at]
+        self.seed = seed
 
-    def tune(self, rules: Iterable[Rule]) -> Rule:
-        """Return the best of some rules by the tuned nodes, each with its best share of anywhere."""
-        found = [(self._best_anywhere(self._odds(rule, self.tuned)), rule) for rule in rules]
-        (_, anywhere), rule = max(found, key=lambda one: one[0][0])
-        return replace(rule, anywhere=anywhere)
+    def plain(self) -> Rule:
+        """Return the best rule of nearest by cosine; sets what the parts say of hidden nodes by its view."""
+        some = ~self.judges & ~self.in_gap
+        found = []
+        for view, whitened in product(self.nodes.views, WHITENED):
+            ground = Ground(self.nodes, self.places, self.rest, Rule(view, whitened))
+            like = ground.likeness(self.nodes.views[view][self.hidden[some]])
+            for one in LIKENESS:
+                ground.rule = replace(ground.rule, likeness=one)
+                odds = _at(ground.nearest(like), self.at[some]) / self.places.share[self.at[some]]
+                found += [(float(_nats(odds, a).mean()), replace(ground.rule, anywhere=a)) for a in ANYWHERE]
+        rule = max(found, key=lambda one: one[0])[1]
+        x = self.nodes.views[rule.view]
+        single, pos = self.places.single, self.nodes.pos_um
+        encoder = None if single else learn_places(x, pos, self.places, self.rest, self.seed)
+        self.ground = Ground(self.nodes, self.places, self.rest, rule, encoder)
+        self.parts = self.ground.nearest(self.ground.likeness(x[self.hidden])), self.ground.learnt(x[self.hidden])
+        return rule
 
-    def of_tuned(self, rule: Rule) -> Floats:
-        """Return nats of each tuned node."""
-        return _nats(self._odds(rule, self.tuned), rule.anywhere)
+    def learnt(self, plain: Rule, gaps: float | None) -> Rule:
+        """Return the best rule of both parts, with the odds of gaps that place hidden nodes of both kinds best, alike.
 
-    def gain(self, rule: Rule) -> float:
-        """Return nats a judged node over knowing nothing."""
-        return float(_nats(self._odds(rule, self.judged), rule.anywhere).mean())
+        Gaps are told by how many lie within 100 µm of where they are said to be most likely, since nothing in cells
+        tells whether they come from one.
+        """
+        start = replace(plain, near=NEAR[1], learnt=1.0, gaps=1.0 if gaps is None else gaps)
+        if gaps is None and self.gap_share > 0 and self.in_gap[~self.judges].any():
+            far = (self.places.apart > NEAR_UM).astype(np.float32)
+            alike = self._weight(0.5)
+
+            def within(rule: Rule) -> float:
+                told = (self._told(rule) @ far).argmin(axis=1)
+                near = self._away(told) <= NEAR_UM
+                return float((alike * ~self.judges * near).sum())
+
+            start = max((replace(start, gaps=one) for one in GAPS), key=within)
+        return self.best([replace(start, near=a, learnt=b) for a, b in product(NEAR, LEARNT)])
+
+    def best(self, rules: list[Rule]) -> Rule:
+        """Return the likeliest of some rules, by the nodes that choose."""
+        weight = self.weight(rules[0]) * ~self.judges
+        return max(rules, key=lambda rule: float((weight * self.nats(rule)).sum()))
+
+    def with_reach(self, rule: Rule) -> Rule:
+        """Return the rule by which told places of hidden nodes lie nearest, by their median."""
+        p, weight = self._told(rule), self.weight(rule)
+        away = {one: self._away(nearest_of(p, self.places, one)) for one in REACH}
+        return replace(rule, reach=min(REACH, key=lambda one: _quantile(away[one], weight, 0.5)))
 
     def opening(self, plain: Rule, other: Rule) -> float:
         """Return how far to depart from one rule to another, by squares of tissue."""
-        more = np.subtract(*(_nats(self._odds(rule, self.judged), rule.anywhere) for rule in (other, plain)))
-        number = np.bincount(self.square)
-        return opening_of((np.bincount(self.square, more) / np.maximum(number, 1))[number > 0])
+        weight, more = self.weight(other) * self.judges, self.nats(other) - self.nats(plain)
+        some = np.bincount(self.square, weight) > 0
+        return opening_of(np.bincount(self.square, weight * more)[some] * some.sum())
 
-    def _odds(self, rule: Rule, rows: Rows) -> Floats:
-        """Return the probability of where each node was, over that of anywhere (node,)."""
-        ground = Ground(self.nodes, self.places, self.rest, replace(rule, anywhere=0.0), self.seed)
-        at, odds = self.places.of[rows], np.zeros(len(rows))
-        for here, _, p in ground.blocks(self.nodes.views[rule.view][rows]):
-            odds[here] = p[np.arange(len(p)), at[here]] / self.places.share[at[here]]
-        return odds
+    def gain(self, rule: Rule) -> float:
+        """Return nats a judging node over knowing nothing."""
+        weight = self.weight(rule) * self.judges
+        return float((weight * self.nats(rule)).sum() / weight.sum())
 
-    @staticmethod
-    def _best_anywhere(odds: Floats) -> tuple[float, float]:
-        return max((float(_nats(odds, one).mean()), one) for one in ANYWHERE)
+    def calibrated(self, rule: Rule) -> tuple[float, float]:
+        """Return the level that covers nine of ten, and how many it covers of squares that did not choose it."""
+        held, weight = _at(_held(self._told(rule)), self.at), self.weight(rule)
+        covered = np.zeros(len(held))
+        for one in (self.judges, ~self.judges):
+            covered[one] = held[one] <= _level(held[~one], weight[~one])
+        return _level(held, weight), float((weight * covered).sum() / weight.sum())
+
+    def nats(self, rule: Rule) -> Floats:
+        """Return nats of each hidden node over knowing nothing."""
+        return np.log(_at(self._told(rule), self.at) / self.places.share[self.at])
+
+    def weight(self, rule: Rule) -> Floats:
+        """Return how much each hidden node counts, its kind as often as asked cells are expected to be of it."""
+        share = self.gap_share * rule.gaps
+        return self._weight(share / (share + 1 - self.gap_share))
+
+    def _weight(self, gap: float) -> Floats:
+        number = max(1, int(self.in_gap.sum())), max(1, int((~self.in_gap).sum()))
+        return np.where(self.in_gap, gap / number[0], (1 - gap) / number[1])
+
+    def _told(self, rule: Rule) -> Floats:
+        self.ground.rule = rule
+        return self.ground.pooled(*self.parts)
+
+    def _away(self, told: Rows) -> Floats:
+        return np.linalg.norm(self.places.centre[told] - self.nodes.pos_um[self.hidden], axis=1)
+
+
+def _hide(pos_um: Floats, places: Places, rng: Any) -> tuple[Rows, Rows, Rows]:
+    """Return hidden nodes and the rest, and in which square each of the hidden ones lies; none whole without gaps."""
+    n, width = len(pos_um), max(float(np.ptp(pos_um, axis=0).max()) / SQUARES, LEAST_SIDES * places.side)
+    square = squares(pos_um, width, rng.random(2))
+    gone = np.isin(square, some_squares(square, SQUARES_HIDDEN * places.gaps(np.arange(n)).any(), rng))
+    inside = rng.permutation(np.flatnonzero(gone))
+    beside = rng.permutation(np.flatnonzero(~gone))
+    beside = beside[: max(LEAST_NODES // 4, int(NODES_HIDDEN * len(beside)))][:MOST_HIDDEN]
+    rest = np.setdiff1d(np.arange(n), np.r_[inside, beside])
+    hidden = np.sort(np.r_[inside[:MOST_HIDDEN], beside])
+    return hidden, rest, square[hidden]
+
+
+def _at(p: Floats, at: Rows) -> Floats:
+    return np.asarray(p[np.arange(len(p)), at])
 
 
 def _nats(odds: Floats, anywhere: float) -> Floats:
@@ -221,26 +265,17 @@ def _held(p: Floats) -> Floats:
     return held
 
 
-def _hidden(ground: Ground, x: Floats, at: Rows) -> tuple[Floats, Floats]:
-    """Return how much a region holds that just takes in the true place, and the best cosine, of hidden nodes."""
-    held, like = np.zeros((2, len(x)))
-    for rows, best, p in ground.blocks(x):
-        held[rows], like[rows] = _held(p)[np.arange(len(p)), at[rows]], best
-    return held, like
+def _quantile(values: Floats, weight: Floats, share: float) -> float:
+    """Return the value that so much of the weight does not exceed."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weight[order])
+    return float(values[order][min(int(np.searchsorted(reached, share * reached[-1])), len(values) - 1)])
 
 
-def _calibrated(held: Floats, square: Rows) -> tuple[float, float]:
-    """Return the level that covers nine of ten, and how many it covers of squares that another level was chosen on."""
-    even = square % 2 == 0
-    covered = [held[one] <= _level(held[~one]) for one in (even, ~even)]
-    return _level(held), float(np.concatenate(covered).mean())
-
-
-def _level(held: Floats) -> float:
-    """Return the split-conformal quantile."""
-    if not len(held):
-        return 1.0
-    return float(np.sort(held)[min(int(np.ceil(CONFIDENCE * (len(held) + 1))), len(held)) - 1])
+def _level(held: Floats, weight: Floats) -> float:
+    """Return the split-conformal quantile, of weighed values; one where nothing has weight."""
+    n = float(weight.sum() ** 2 / max(float((weight**2).sum()), 1e-300))
+    return 1.0 if n < 1 else _quantile(held, weight, min(1.0, CONFIDENCE * (n + 1) / n))
 
 
 def _likeliest(p: Floats) -> sparse.csr_matrix:

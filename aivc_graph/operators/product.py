@@ -31,8 +31,10 @@ class SparseOperator:
 
     def __matmul__(self, x: Tensor) -> Tensor:
         """Return the product (target, feature) of this matrix with `x` (source, feature)."""
-        with torch.autocast(x.device.type, enabled=False):
-            return _Product.apply(self.forward_csr, self.backward_csr, x.float())
+        if torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return self @ x
+        return _Product.apply(self.forward_csr, self.backward_csr, x.float())
 
     def to(self, device: torch.device | str) -> SparseOperator:
         """Return the operator on another device."""

@@ -28,6 +28,12 @@ def built_facts(run: Path) -> dict[str, Any]:
     return found
 
 
-def accepted_leaks(run: Path) -> list[str]:
-    """Return what stands on two sides of the run's split because its configuration accepts it, a sentence each."""
-    return [str(leak) for leak in built_facts(run).get("leaks", ())]
+def accepted_leaks(built: dict[str, Any]) -> list[str]:
+    """Return what stands on two sides of a split because its configuration accepts it, a sentence each.
+
+    Parameters
+    ----------
+    built
+        What `built_facts` returns.
+    """
+    return [str(leak) for leak in built.get("leaks", ())]

@@ -32,6 +32,7 @@ from aivc_graph.pipeline.truth import check_truth, find_truth
 from aivc_graph.query.ablations import ABLATIONS, Given, ablated
 from aivc_graph.query.cycles import cycles
 from aivc_graph.query.predictive_checks import predictive_checks
+from aivc_graph.query.type_contacts import type_contacts
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.report.write import PAGE
 from aivc_graph.training.checkpoint import WEIGHTS, check_model
@@ -109,9 +110,9 @@ def _scores(run: Path, truth: Path | None, pathways: Path | None, tissue: Virtua
     config = load_config(run / "config.yaml", [])
     if (run / METRICS).exists():
         run_metrics(run)  # the report will show them; what is torn is told before the work
-    known = find_truth(config, truth)
+    known, built = find_truth(config, truth), built_facts(run)
     if known is not None:
-        check_truth(known, tissue.graph, built_facts(run).get("inputs"))
+        check_truth(known, tissue.graph, built.get("inputs"))
     given = pathways or config.evaluation.pathways
     asked = Asked(tissue, config, known, None if given is None else read_footprints(given))
     _check_weights(asked)
@@ -127,7 +128,7 @@ def _scores(run: Path, truth: Path | None, pathways: Path | None, tissue: Virtua
     if not scored:
         needs = "; ".join(f"{name}: {_needs(name)}" for name in TASKS)
         raise QueryError(str(run), "nothing it could be asked", mend=f"what the tasks need: {needs}")
-    judged, leaks = judge(scored), _leakage(run, asked, scored)
+    judged, leaks = judge(scored), _leakage(built, asked, scored)
     risk = risk_of(judged, config.evaluation.weights)
     if asked.weights is None:
         not_asked["pathways"] = "weights: `evaluation.pathways`, or --weights"
@@ -136,13 +137,14 @@ def _scores(run: Path, truth: Path | None, pathways: Path | None, tissue: Virtua
     return put_together(
         scored,
         judged,
-        provenance=_provenance(run, asked) | hashes_of_weights(given) | {"ablations": _told(not_ablated)},
+        provenance=_provenance(run, built, asked) | hashes_of_weights(given) | {"ablations": _told(not_ablated)},
         risk=risk,
         leakage=leaks,
         calibration=[calibration_of(one, trained_on=asked.split == HIDDEN) for one in drawn],
         assays=tuple(predictive_checks(asked.model, asked.graph, rows)),
+        type_contacts=tuple(type_contacts(asked.model, asked.graph, rows, asked.tissue.seed)),
         cycles=tuple(cycles(asked.model, asked.graph, rows)),
-        card=card_of(asked, scored, risk, not_asked, leaks, built_facts(run).get("controls", {})),
+        card=card_of(asked, scored, risk, not_asked, leaks, built.get("controls", {})),
     )
 
 
@@ -187,13 +189,13 @@ def _needs(name: str) -> str:
     return str(TASKS.facts[name].get("needs", ""))
 
 
-def _provenance(run: Path, asked: Asked) -> dict[str, Any]:
+def _provenance(run: Path, built: dict[str, Any], asked: Asked) -> dict[str, Any]:
     facts = json.loads((run / "run.json").read_text())
     return {
         "task": facts.get("task", ""),
         "seed": facts["seed"],
         "graph": facts["graph"],
-        "files": file_hashes(run / WEIGHTS) | built_facts(run).get("inputs", {}),
+        "files": file_hashes(run / WEIGHTS) | built.get("inputs", {}),
         "split": asked.split,
         "truth": asked.truth is not None,
         "sections": [str(name) for name in asked.graph.obs(names.SECTION).index],
@@ -201,9 +203,9 @@ def _provenance(run: Path, asked: Asked) -> dict[str, Any]:
     }
 
 
-def _leakage(run: Path, asked: Asked, scored: list[Scored]) -> dict[str, Any]:
+def _leakage(built: dict[str, Any], asked: Asked, scored: list[Scored]) -> dict[str, Any]:
     by_level = {v: asked.leakage(v, asked.scored(v) & asked.counted(v)) for v in asked.model.plan.panels}
-    accepted = [*accepted_leaks(run), *dict.fromkeys(leak for one in scored for leak in one.leaks)]
+    accepted = [*accepted_leaks(built), *dict.fromkeys(leak for one in scored for leak in one.leaks)]
     found = {"measure": MEASURE, "by_level": by_level, "accepted": accepted}
-    found["reach_um"] = built_facts(run).get("reach_um", {})
+    found["reach_um"] = built.get("reach_um", {})
     return found | (audit(asked) if asked.split != HIDDEN else {})

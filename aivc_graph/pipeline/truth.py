@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +35,10 @@ class Truth:
     """
 
     folder: Path
+    _read: dict[Path, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
 
     def table(self, section: str, name: str) -> pd.DataFrame | None:
-        """Return one table of a section by identifier, ``None`` where it is not there.
+        """Return one table of a section by identifier, ``None`` where it is not there; those of nodes are read once.
 
         Raises
         ------
@@ -45,6 +46,8 @@ class Truth:
             If it cannot be read, or lacks its identifiers.
         """
         path = self.folder / section / f"{name}.parquet"
+        if path in self._read:
+            return self._read[path]
         if not path.is_file():
             return None
         try:
@@ -54,7 +57,10 @@ class Truth:
         key = KEYS.get(name, "cell_id")
         if key not in found:
             raise ReadError(str(path), f"columns {', '.join(found.columns[:8])}", f"a column {key!r}", "simulate again")
-        return found.set_index(found.pop(key).astype(str))
+        found = found.set_index(found.pop(key).astype(str))
+        if name in OF_LEVEL:
+            self._read[path] = found
+        return found
 
     def of_nodes(self, graph: TissueGraph, level: str, name: str) -> pd.DataFrame | None:
         """Return one table of all sections in the order of a level's nodes; NaN where a node has no row there."""
@@ -63,8 +69,7 @@ class Truth:
         for section in graph.obs(names.SECTION).index.astype(str):
             found = self.table(section, name)
             if found is not None:
-                found.index = f"{section}:" + found.index
-                parts.append(found)
+                parts.append(found.set_axis(f"{section}:" + found.index))
         if not parts:
             return None
         whole = pd.concat(parts).reindex(obs.index)

@@ -6,23 +6,35 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from aivc_graph.operators.moderated import moderated_by_level
+
 Floats = NDArray[np.floating]
 CONFIDENCE = 0.95
+# Fewer genes do not tell how variances are spread.
+LEAST_GENES = 30
 
 
 def effect_columns(
-    untreated: Floats, copies: Floats, error: Floats, n_donors: int, reached: NDArray[np.bool_]
+    untreated: Floats,
+    copies: Floats,
+    error: Floats,
+    n_donors: int,
+    reached: NDArray[np.bool_],
+    level: Floats | None = None,
 ) -> dict[str, Floats]:
     r"""Return effects by place with their intervals and p-values, each (place, gene).
 
     With :math:`\hat\theta` the effect of all donors as it is, not shrunken, and :math:`\hat\theta_{(d)}` that without
     donor d of n,
 
-    .. math:: \hat\theta \pm t_{n-1}\,s, \qquad
+    .. math:: \hat\theta \pm t_{n-1+n_0}\,s, \qquad
               s^2 = \tfrac{n-1}{n} \sum_d (\hat\theta_{(d)} - \bar\theta_{(\cdot)})^2 + (\epsilon\,\hat\theta)^2
 
+    Few donors tell a variance badly: of a place with thirty genes or more, what they say is drawn towards what is usual
+    at the `level` of each gene, which then counts for n₀ donors more.
+
     A shrunken effect has no interval: it is nearer to the truth on average, but an interval about it that is as narrow
-    as the shrinkage says misses every second molecule that does change (``benchmarks/effect_intervals.py``).
+    as the shrinkage says misses one in five to one in two that do change (``benchmarks/effect_intervals.py``).
 
     Parameters
     ----------
@@ -35,6 +47,8 @@ def effect_columns(
         How many donors an interval rests on.
     reached
         Places of which any node is reached (place,): nothing changes in the others, for sure.
+    level
+        Expression of genes, above zero (place, gene). Without it nothing is drawn, and n₀ is 0.
 
     Returns
     -------
@@ -44,14 +58,21 @@ def effect_columns(
 
     References
     ----------
-    Efron & Stein 1981, doi:10.1214/aos/1176345462 (the jackknife estimate of variance).
+    Efron & Stein 1981, doi:10.1214/aos/1176345462 (the jackknife estimate of variance); Smyth 2004,
+    doi:10.2202/1544-6115.1027 (variances drawn towards each other).
     """
     effects = copies - untreated
     shrunken, estimate, left_out = effects[0], effects[1], effects[2:]
     wide, p = (np.full(estimate.shape, np.nan) for _ in range(2))
     if len(left_out):
-        spread = np.sqrt((len(left_out) - 1) * left_out.var(axis=0) + (error * estimate) ** 2)
-        wide = special.stdtrit(n_donors - 1, 0.5 + CONFIDENCE / 2) * spread
-        p[spread > 0] = 2 * special.stdtr(n_donors - 1, -np.abs(estimate / np.where(spread > 0, spread, 1)))[spread > 0]
+        variance, degrees = (len(left_out) - 1) * left_out.var(axis=0), np.full((len(estimate), 1), n_donors - 1.0)
+        if level is not None and level.shape[1] >= LEAST_GENES:
+            for place in np.flatnonzero(reached):
+                found = moderated_by_level(variance[place], level[place], n_donors - 1)
+                variance[place], degrees[place] = found
+        spread = np.sqrt(variance + (error * estimate) ** 2)
+        wide = special.stdtrit(degrees, 0.5 + CONFIDENCE / 2) * spread
+        t = -np.abs(estimate) / np.where(spread > 0, spread, 1)
+        p = np.where(spread > 0, 2 * special.stdtr(degrees, t), np.nan)
     wide[~reached], p[~reached] = 0.0, np.nan
     return {"estimate": estimate, "lower": estimate - wide, "upper": estimate + wide, "p": p, "shrunken": shrunken}

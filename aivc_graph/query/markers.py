@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from aivc_graph.operators.moderated import moderated_variance
 from aivc_graph.query.answers import INTENSITIES
-from aivc_graph.query.moderated import moderated_variance
 
 Floats = NDArray[np.floating]
 PER = 10_000.0

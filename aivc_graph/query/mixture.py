@@ -73,10 +73,15 @@ class StateMixture:
         """Return log weight × density of each part at states `x` (node, latent): (node, part)."""
         precision = np.linalg.inv(self.covariance)
         inner = self.means @ precision
-        own = np.einsum("nd,nd->n", x @ precision, x)[:, None]
-        distance = np.maximum(own - 2 * x @ inner.T + np.einsum("kd,kd->k", inner, self.means), 0.0)
-        volume = self.means.shape[1] * np.log(2 * np.pi) + np.linalg.slogdet(self.covariance)[1]
-        return np.log(self.weight) - 0.5 * (distance + volume)
+        # Parts are the rows in memory, so that sums over the few of them run along it.
+        found = inner @ (-2.0 * x.T)
+        found += np.einsum("nd,nd->n", x @ precision, x)
+        found += np.einsum("kd,kd->k", inner, self.means)[:, None]
+        np.maximum(found, 0.0, out=found)
+        found += self.means.shape[1] * np.log(2 * np.pi) + np.linalg.slogdet(self.covariance)[1]
+        found *= -0.5
+        found += np.log(self.weight)[:, None]
+        return found.T
 
     def posterior(self, x: Floats) -> Floats:
         """Return the share of each part in every state (node, part)."""
@@ -91,7 +96,8 @@ def normalised(log_shares: Floats) -> Floats:
 def shares_and_likelihood(log_density: Floats) -> tuple[Floats, float]:
     """Return shares that sum to one over columns, and the mean over rows of the log of the summed density."""
     highest = log_density.max(axis=1, keepdims=True)
-    shares = np.exp(log_density - highest)
+    shares = log_density - highest
+    np.exp(shares, out=shares)
     total = shares.sum(axis=1, keepdims=True)
     shares /= total
     return shares, float((highest + np.log(total)).mean())

@@ -68,7 +68,8 @@ class NeighbourhoodMixture:
             How likely each node's own state is under each kind, up to a factor a node (node, kind): the node then
             counts in full beside its neighbours. A row of zeros says nothing.
         """
-        density = np.log(self.weight) + INDEPENDENT * windows @ np.log(self.chances).T
+        # Niches are the rows in memory, so that sums over the few of them run along it.
+        density = (np.log(self.chances) @ (INDEPENDENT * windows.T) + np.log(self.weight)[:, None]).T
         if own is not None:
             seen = own.any(axis=1)
             density[seen] += np.log(np.maximum(own[seen] @ self.chances.T, 1e-300))

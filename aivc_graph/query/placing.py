@@ -38,12 +38,12 @@ class Sides(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """Nodes and asked cells told alike: views (cell, axis), and counts of each in the shared genes."""
+    """Nodes and asked cells told alike: views (cell, axis), and counts in the shared genes (cell, gene)."""
 
     nodes: Nodes
-    node_depth: Floats
+    node_counts: Any
     asked: dict[str, Floats]
-    asked_depth: Floats
+    asked_counts: Any
     genes: list[str]
 
 
@@ -73,6 +73,17 @@ def sides(tissue: VirtualTissue, section: str | None, of: str | None, level: str
                 return Sides(name, at, rows, asked)
     found = f"no section{f' {section!r}' if section else ''} of {LEAST_NODES} counted nodes with positions"
     raise QueryError(WHERE, found, f"places at {level or 'cell or patch'}", "name another by --section or --level")
+
+
+def missing_from(tissue: VirtualTissue, who: Sides, given: bool | None) -> bool:
+    """Return whether asked cells may be missing from gaps of the section: as given, or if all are of its donor."""
+    if given is not None:
+        return given
+    sections = tissue.graph.obs(names.SECTION)
+    if "donor" not in sections:
+        return False
+    donor = dict(zip(sections.index.astype(str), sections["donor"], strict=True))
+    return all(donor[name] == donor[who.section] is not None for name in who.asked)
 
 
 def loose_cells(graph: TissueGraph) -> dict[str, Rows]:
@@ -117,16 +128,14 @@ def compared(tissue: VirtualTissue, who: Sides, mass: str | None = None) -> Comp
         mend = "place sections of further genes one by one with --of; `graph.n_genes` may have left genes out"
         raise QueryError(WHERE, found, f"at least {LEAST_SHARED}", mend)
     counts = counts_of(graph, who.level, genes)[who.nodes], counts_of(graph, names.CELL, genes)[asked]
-    depth = [np.asarray(one.sum(axis=1), np.float64).ravel() for one in counts]
     x, y = expression_alike(*counts)
     views, told = {EXPRESSION: x}, {EXPRESSION: y}
     if who.level == names.CELL:
         own = tissue.states[names.CELL].own.astype(np.float64)
         views[STATE], told[STATE] = own[who.nodes], own[asked]
     held = _mass(graph, who, mass)
-    return Compared(
-        Nodes(views, graph[who.level].pos.double().numpy()[who.nodes], held), depth[0], told, depth[1], genes
-    )
+    nodes = Nodes(views, graph[who.level].pos.double().numpy()[who.nodes], held)
+    return Compared(nodes, counts[0], told, counts[1], genes)
 
 
 def expression_alike(counts: Any, asked: Any) -> tuple[Floats, Floats]:

@@ -110,12 +110,13 @@ class WhatIf:
         DataFrame
             One row a place and ``gene`` or ``pathway``: ``n_treated`` (how many of the place's nodes it is done to),
             ``estimate`` (treated − untreated, as the donors show it), its ``lower`` and ``upper`` (95 %) and ``p`` over
-            the training donors it was given to (`effect_columns`; NaN where they are fewer than five), ``p_adjusted``
-            among the rows (Benjamini–Hochberg), ``shrunken`` (the same effect drawn towards none as far as donors do
-            not support it: nearer to the truth on average, and what is drawn and evaluated), ``untreated``,
-            ``treated``, ``n_units``, ``interval_over``, ``supported``, ``why`` not, and ``unit``. Out of support
-            there is no answer: effect and interval are NaN. A place is averaged over its nodes that had not been
-            treated when they were measured; where all had been, ``untreated`` is NaN too.
+            the training donors it was given to (`effect_columns`: NaN where they are fewer than five; variances are
+            drawn towards each other among the panel's genes of a place, but not those of single nodes),
+            ``p_adjusted`` among the rows (Benjamini–Hochberg), ``shrunken`` (the same effect drawn towards none as far
+            as donors do not support it: nearer to the truth on average, and what is drawn and evaluated),
+            ``untreated``, ``treated``, ``n_units``, ``interval_over``, ``supported``, ``why`` not, and ``unit``. Out of
+            support there is no answer: effect and interval are NaN. A place is averaged over its nodes that had not
+            been treated when they were measured; where all had been, ``untreated`` is NaN too.
         """
         if what not in READOUTS:
             raise unknown_name(QueryError, "readout", "readout", what, READOUTS)
@@ -131,19 +132,24 @@ class WhatIf:
         if section is not None:
             places, weight = self._inside(places, weight, section)
         places, weight, unknown = self._not_treated_before(places, weight)
-        untreated, copies, error = self.rollouts(weight, [panel.index(gene) for gene in chosen])
+        # Of cells there are too many for genes that nobody asks about.
+        told_of = chosen if by == plan.level else panel
+        untreated, copies, error = self.rollouts(weight, [panel.index(gene) for gene in told_of])
         reached, supported = self._in_support(weight)
         n_treated = np.asarray((weight != 0) @ self.where.astype(int)).ravel()
         why = np.where(supported, "", np.where(unknown, TREATED_BEFORE, HARDLY_TREATED))
         if self.outside:
             why[~supported] = "; ".join(self.outside)
         places = places.assign(n_treated=n_treated, supported=supported, why=why)
-        kind, of, unit = "gene", chosen, f"counts per {PER:,.0f}"
+        kind, of, unit, level = "gene", chosen, f"counts per {PER:,.0f}", None if by == plan.level else untreated
         if footprints is not None:
-            kind, of, unit = "pathway", footprints.sources, ACTIVITY_UNIT
+            kind, of, unit, level = "pathway", footprints.sources, ACTIVITY_UNIT, None
             untreated, copies = footprints.activity(untreated), footprints.activity(copies)
             error = np.zeros_like(untreated)  # a change of logarithms has no level
-        told = effect_columns(untreated, copies, error, self._n_units(), reached)
+        told = effect_columns(untreated, copies, error, self._n_units(), reached, level)
+        if kind == "gene" and told_of != chosen:
+            columns = [panel.index(gene) for gene in chosen]
+            told, untreated = {name: values[:, columns] for name, values in told.items()}, untreated[:, columns]
         told |= {"untreated": np.where(unknown[:, None], np.nan, untreated), "treated": untreated + told["estimate"]}
         return self._table(places, kind, of, told).assign(unit=unit)
 

@@ -24,6 +24,7 @@ from aivc_graph.report.page import render
 from aivc_graph.report.provenance import provenance_of
 from aivc_graph.report.recovery import TRUTH, recovery_of
 from aivc_graph.report.scores import boards_of, summary_of
+from aivc_graph.report.type_contacts import contacts_of
 from aivc_graph.report.what_if import what_if_of
 from aivc_graph.report.words import words
 from aivc_graph.training.checkpoint import check_model
@@ -133,6 +134,7 @@ def contents(run: Path, tissue: VirtualTissue, scores: Path | None) -> dict[str,
         "overview": overview_of(evaluation) if evaluation is not None else None,
         "ablations": ablations_of(evaluation) if evaluation is not None else None,
         "assays": assays_of(evaluation.assays) if evaluation is not None else None,
+        "type_contacts": contacts_of(evaluation.type_contacts) if evaluation is not None else [],
         "cycles": cycles_of(evaluation.cycles) if evaluation is not None else [],
         "card": evaluation.card if evaluation is not None else None,
         "recovery": recovery_of(tissue, run, maps.section, SMALL_INCHES),

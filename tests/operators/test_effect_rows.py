@@ -104,6 +104,17 @@ def test_one_count_where_none_is_expected_is_chance() -> None:
     assert np.abs(found.mean[0, 7] + found.departure[0, :, 7]).max() < 0.5  # log(1 / 0.01) is 4.6
 
 
+def test_what_is_lost_in_small_groups_is_not_taken_for_less() -> None:
+    """Of one count a molecule and treated group an eighth is left; counts on top of each make that 0.38."""
+    lost = {m: lambda treated, away, _: -2.0 * (treated and away < 0) for m in range(10)}
+    found = []
+    for seed in range(3):
+        contrasts = study(seed, 60.0, lost)
+        rows, _ = make_rows(contrasts, [usual_course(contrasts, 0, PROPAGATOR)], PLAN)
+        found.append(effects_of(rows, PLAN).not_shrunken[0].mean[0, :10])
+    assert np.mean(found) < -1.4
+
+
 def test_an_effect_is_found_beside_what_is_usual_at_its_place() -> None:
     change = {0: lambda _, away, __: 0.6 * (away < 0), 1: lambda treated, away, __: 0.8 * (treated and away < 0)}
     effect, place, _ = effects(study(1, 3000.0, change))

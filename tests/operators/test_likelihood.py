@@ -99,6 +99,23 @@ def test_value_and_gradients_equal_those_of_the_dense_log_probability(
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-5 * float(b.abs().max()))
 
 
+@pytest.mark.parametrize("law", LAWS)
+def test_a_gradient_is_the_same_whoever_else_asks_for_one(law: type[AbstractCounts]) -> None:
+    y, weights = counts().to_sparse_csr(), (torch.rand(NODES), torch.ones(MOLECULES))
+    every = said(law)
+    leaves = learnt(every)
+    value = every.nll(y, *weights)
+    for i, whole in enumerate(torch.autograd.grad(value, leaves)):
+        for j, leaf in enumerate(leaves):
+            leaf.requires_grad_(i == j)
+        alone = every.nll(y, *weights)
+        assert torch.equal(alone, value)
+        torch.testing.assert_close(torch.autograd.grad(alone, [leaves[i]])[0], whole)
+    with torch.no_grad():
+        unasked = every.nll(y, *weights)
+    assert torch.equal(unasked, value) and not unasked.requires_grad
+
+
 @pytest.mark.parametrize("law", [ZeroInflatedNegativeBinomial, BackgroundForeground])
 def test_a_mixture_that_is_shut_is_the_negative_binomial(law: type[AbstractCounts]) -> None:
     mixture, plain = said(law), said(NegativeBinomial)

@@ -37,6 +37,19 @@ def test_both_rules_are_those_of_bayes_where_classes_are_normal(rule: str) -> No
     np.testing.assert_allclose(np.exp(fitted.log_probability(asked)).sum(axis=1), 1.0)
 
 
+def test_the_regression_is_found_where_features_go_together() -> None:
+    """At the optimum the gradient is nothing, and features that say the same share the weight evenly."""
+    x, y = drawn(2_000)
+    rng = np.random.default_rng(2)
+    twins = np.column_stack([x, x[:, :1], x @ rng.normal(size=(2, 20)) + 1e-3 * rng.normal(size=(2_000, 20))])
+    scale, penalty = twins.std(axis=0), 1e-4
+    found = fit_logistic(twins, y, PRIOR, penalty, scale)
+    p = np.exp(found.log_probability(twins))
+    gradient = (twins / scale).T @ (p - np.eye(3)[y]) / len(y) + penalty * found.weight * scale[:, None]
+    assert np.abs(gradient).max() < 1e-4
+    np.testing.assert_allclose(found.weight[0], found.weight[2], rtol=1e-6)
+
+
 def test_a_large_penalty_leaves_the_prior() -> None:
     x, y = drawn(300)
     told = np.exp(fit_logistic(x, y, PRIOR, 1e6, np.ones(2)).log_probability(x))

@@ -43,6 +43,20 @@ def test_rings_hold_neighbours_by_rank_of_distance() -> None:
         assert set(torch.nonzero(second.to_dense()[row]).ravel().tolist()) == set(index[row, 4:9])
 
 
+def test_rings_of_few_neighbours_end_early_and_equal_distances_keep_their_order() -> None:
+    """Rows of 3, 0 and 4 edges; of the equal distances of the last row the first columns are nearest."""
+    columns = torch.tensor([0, 1, 2, 0, 1, 2, 3])
+    pointer, ones = torch.tensor([0, 3, 3, 7]), torch.ones(7)
+    adj_t = torch.sparse_csr_tensor(pointer, columns, ones, size=(3, 4), check_invariants=True)
+    parts = split_rings(adj_t, torch.tensor([5.0, 0.0, 1e-30, 2.0, 1.0, 1.0, 1.0]), (1, 3, 9))
+    held = [part.to_dense().numpy() for part in parts]
+    assert [[np.flatnonzero(row).tolist() for row in ring] for ring in held] == [
+        [[1], [], [1]],
+        [[0, 2], [], [2, 3]],
+        [[], [], [0]],
+    ]
+
+
 def test_lateral_starts_as_the_node_itself_and_contains_the_neighbour_mean() -> None:
     torch.manual_seed(0)
     state, measured = torch.randn(N, LATENT), torch.ones(N)

@@ -18,6 +18,7 @@ from aivc_graph.graph.hiding import hide_observations
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.operators.gate import Gate, shut
 from aivc_graph.operators.prediction import modality_rules
 from aivc_graph.operators.prediction.modality import ModalityPrediction
 from aivc_graph.operators.prediction.modality_map import MapPlan, ModalityMap
@@ -279,3 +280,35 @@ def test_features_that_were_not_measured_are_as_on_average() -> None:
     np.testing.assert_allclose(fitted(np.where(known, x, 99.0), state, known), fitted(filled, state), atol=1e-4)
     nothing = fitted(x, state, np.zeros_like(known))
     assert np.ptp(nothing, axis=0).max() < 1e-9
+
+
+def test_a_state_that_was_taught_the_targets_of_training_cells_does_not_get_the_word() -> None:
+    """Gradient leads the states of training cells to their targets; what weights are chosen by has no part in it."""
+    x, y, donor = cells("linear", 4)
+    train, rng = donor < 3, np.random.default_rng(3)
+    unlearnt = rng.normal(size=(N, TARGETS))
+    taught = np.where(train[:, None], y, unlearnt)
+    plan = MapPlan(modality="rna", n_features=FEATURES, depth=1.0, n_cells=N, n_targets=TARGETS, latent=TARGETS)
+    errors = {}
+    for name, judged_by in (("judged by itself", None), ("judged by what was not taught", unlearnt[train])):
+        fitted = ModalityMap(plan)
+        fitted.fit(x[train], taught[train], y[train], donor[train], judged_by)
+        errors[name] = float(((fitted(x[~train], taught[~train]) - y[~train]) ** 2).mean())
+    ridge = float(((run_baselines(scene(x, y, train, donor), "modality")["ridge"] - y[~train]) ** 2).mean())
+    assert errors["judged by what was not taught"] < 1.1 * ridge < 0.5 * errors["judged by itself"]
+
+
+def test_what_gradient_taught_is_let_through_again_after_weights_are_chosen(
+    fitted: tuple[TissueGraph, TissueModel],
+) -> None:
+    graph, model = fitted
+    part = model.part("prediction", "cell", "others", "protein")
+    gates = [one for one in model.modules() if isinstance(one, Gate)]
+    with shut(model):
+        assert gates and not any(bool(gate.opening.any()) for gate in gates)
+    assert all(bool((gate.opening == 1).all()) for gate in gates)
+    weight = part.maps["rna"].of_state.clone()
+    with torch.no_grad():
+        part.fit(fitting_of(graph, model, [fold_of(graph, model)]))
+    torch.testing.assert_close(part.maps["rna"].of_state, weight)
+    assert all(bool((gate.opening == 1).all()) for gate in gates)

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from aivc_graph.operators import placing_fit
-from aivc_graph.operators.placing import Nodes, Places, Rule
-from aivc_graph.operators.placing_fit import (
-    _calibrated,
-    _held,
-    _level,
-    _likeliest,
-    _nats,
-    _Trial,
-    fit_placing,
-)
+from aivc_graph.operators import placing_encoder, placing_fit
+from aivc_graph.operators.placing import Nodes, Places
+from aivc_graph.operators.placing_fit import _held, _level, _likeliest, _quantile, _Trial, fit_placing, nearest_of
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 P = np.array([[0.1, 0.6, 0.3], [0.2, 0.2, 0.6]])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short() -> Iterator[None]:
+    """Learn for a third of the steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(placing_encoder, "STEPS", 100)
+        yield
 
 
 def tissue(n: int = 400, seed: int = 0) -> tuple[Nodes, Places]:
@@ -36,14 +38,20 @@ def test_a_region_takes_in_places_likeliest_first() -> None:
     np.testing.assert_allclose(_held(P), [[1.0, 0.6, 0.9], [0.8, 1.0, 0.6]])
 
 
-def test_a_level_covers_nine_of_ten_and_half_the_squares_check_it() -> None:
+def test_a_level_covers_nine_of_ten_of_what_has_weight() -> None:
     held = (np.arange(100) + 1) / 100
-    assert _level(held) == pytest.approx(0.91)
-    assert _level(np.zeros(0)) == 1.0
-    level, coverage = _calibrated(np.tile(held, 2), np.repeat([0, 1], 100))
-    assert level == pytest.approx(0.91, abs=0.01) and coverage == pytest.approx(0.91)
-    shifted = np.r_[held / 2, held]
-    assert _calibrated(shifted, np.repeat([0, 1], 100))[1] == pytest.approx((1.0 + 0.45) / 2, abs=0.01)
+    assert _level(held, np.ones(100)) == pytest.approx(0.91)
+    assert _level(np.zeros(0), np.zeros(0)) == 1.0
+    upper = (held > 0.5).astype(float)
+    assert _level(held, upper) == pytest.approx(0.96, abs=0.011)
+    assert _quantile(held, np.ones(100), 0.5) == pytest.approx(0.5)
+
+
+def test_a_told_place_is_the_likeliest_or_the_middle_as_far_as_distance_counts() -> None:
+    pos = np.stack([np.arange(60) * 50.0 + 25, np.full(60, 25.0)], axis=1)
+    places, p = Places.of_nodes(pos), np.zeros((1, 60))
+    p[0, [0, 40, 41, 59]] = 0.32, 0.2, 0.2, 0.28
+    assert [int(nearest_of(p, places, one)[0]) for one in (1.0, 24.0, np.inf)] == [0, 41, 40]
 
 
 def test_the_likeliest_places_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,40 +60,68 @@ def test_the_likeliest_places_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _likeliest(P).nnz == 4 and _likeliest(P)[0, 0] == 0.0
 
 
-def test_nats_are_none_where_nothing_is_known() -> None:
-    np.testing.assert_allclose(_nats(np.ones(3), 0.3), 0.0)
-    assert _nats(np.zeros(1), 0.01)[0] == pytest.approx(np.log(0.01))
-
-
-def test_what_is_around_opens_where_it_tells_and_not_where_it_is_shuffled() -> None:
+def test_what_was_learnt_opens_where_it_tells_and_not_where_it_is_shuffled() -> None:
     nodes, places = tissue(1_500)
-    found = fit_placing(nodes, places, np.full(1_500, 50.0))
-    assert found.gains["around"] > found.gains["view"] and found.rule.around > 0
+    found = fit_placing(nodes, places)
+    assert found.opening > 0.5 and found.rule.learnt > 0 and found.gains["learnt"] > found.gains["nearest"]
     order = np.random.default_rng(1).permutation(1_500)
     shuffled = Nodes({"expression": nodes.views["expression"][order]}, nodes.pos_um, nodes.mass)
-    none = fit_placing(shuffled, places, np.full(1_500, 50.0))
-    assert max(none.gains.values()) < 0.05 < found.gains["sharper"]
+    none = fit_placing(shuffled, places)
+    assert max(none.gains.values()) < 0.05 < found.gains["learnt"]
+    assert (none.opening == 0) == (none.ground.encoder is None)
 
 
-def test_every_step_is_judged_on_nodes_that_did_not_choose_it() -> None:
-    nodes, places = tissue()
-    rows = np.arange(400)
-    trial = _Trial(nodes, places, rows[:300], rows[300:330], rows[330:], 0)
-    rule = trial.tune([Rule("expression", likeness=one) for one in (4.0, 16.0)])
+@pytest.fixture(scope="module")
+def trial() -> _Trial:
+    nodes, _ = tissue(1_500)
+    left = np.abs(nodes.pos_um - 600).max(axis=1) > 130
+    found = _Trial(
+        Nodes({"expression": nodes.views["expression"][left]}, nodes.pos_um[left], nodes.mass[left]),
+        Places.of_nodes(nodes.pos_um[left]),
+        0,
+    )
+    found.plain()
+    return found
+
+
+def test_every_step_is_judged_on_nodes_that_did_not_choose_it(trial: _Trial) -> None:
+    rule = trial.ground.rule
     assert trial.opening(rule, rule) == 0.0
-    assert trial.gain(rule) == pytest.approx(np.mean(_nats(trial._odds(rule, rows[330:]), rule.anywhere)))
-    worse = Rule("expression", likeness=300.0, anywhere=0.0001)
-    assert trial.opening(rule, worse) == 0.0 < trial.opening(worse, rule)
+    better, worse = replace(rule, likeness=8.0), replace(rule, near=30.0, anywhere=0.0001)
+    assert trial.opening(better, worse) == 0.0 < trial.opening(worse, better)
+    weight = trial.weight(rule)
+    assert trial.gain(rule) == pytest.approx(np.average(trial.nats(rule)[trial.judges], weights=weight[trial.judges]))
+
+
+def test_hidden_nodes_count_as_their_kind_is_expected(trial: _Trial) -> None:
+    share = trial.gap_share
+    assert 0.0 < share < 0.2 and trial.in_gap.any() and not _Trial(*tissue(), 0).in_gap.any()
+    weight = trial.weight(trial.ground.rule)
+    assert weight[trial.in_gap].sum() == pytest.approx(share) and weight.sum() == pytest.approx(1.0)
+    assert trial._weight(0.3)[trial.in_gap].sum() == pytest.approx(0.3)
+    assert not np.isin(trial.hidden, trial.rest).any()
+
+
+def test_cells_of_a_piece_cut_out_are_found_in_the_gap_if_they_may_come_from_there() -> None:
+    rng = np.random.default_rng(3)
+    pos = rng.random((3_500, 2)) * 1_500
+    x = np.sin(pos / 1_200 * 3 @ np.random.default_rng(4).normal(size=(2, 12)) + np.arange(12))
+    x += 0.4 * rng.normal(size=x.shape)
+    gone = np.abs(pos - 750).max(axis=1) < 200
+    nodes = Nodes({"expression": x[~gone]}, pos[~gone], np.ones((~gone).sum()))
+    places = Places.of_nodes(nodes.pos_um)
+    of_gap, of_all = (fit_placing(nodes, places, gaps=one) for one in (None, 1.0))
+    in_gap = [(np.abs(one.place(x[gone]).likely - 750).max(axis=1) < 200).mean() for one in (of_gap, of_all)]
+    assert in_gap[0] > in_gap[1] + 0.2 and of_gap.rule.gaps > 1.0 == of_all.rule.gaps
 
 
 def test_the_same_nodes_give_the_same_answer_in_any_company() -> None:
     nodes, places = tissue()
-    x, depth = tissue(120, 5)[0].views["expression"], np.full(120, 50.0)
-    found = fit_placing(nodes, places, np.full(400, 50.0))
-    again = fit_placing(nodes, places, np.full(400, 50.0))
+    x = tissue(120, 5)[0].views["expression"]
+    found, again = fit_placing(nodes, places), fit_placing(nodes, places)
     assert found.rule == again.rule and found.gains == again.gains
-    whole = found.place(x, depth)
-    np.testing.assert_array_equal(again.place(x, depth).point, whole.point)
-    turned = found.place(x[::-1], depth)
+    whole = found.place(x)
+    np.testing.assert_array_equal(again.place(x).point, whole.point)
+    turned = found.place(x[::-1])
     np.testing.assert_allclose(turned.spread_um[::-1], whole.spread_um, rtol=1e-4)
-    assert ((whole.fit > 0) & (whole.fit <= 1)).all() and (whole.near <= 1 + 1e-6).all()
+    assert (whole.near <= 1 + 1e-6).all()

@@ -24,7 +24,7 @@ from aivc_graph.operators.state import Inputs
 from tests.operators.parts import neighbours
 
 # Cells by the spot they lie in; the last lies in none, and the last spot is empty.
-OVERLAP = np.array([[1.0, 0.5, 0, 0, 0], [0, 0.5, 1.0, 1.0, 0], [0, 0, 0, 0, 0]], np.float32)
+OVERLAP = np.array([[0.8, 0.5, 0, 0, 0], [0, 0.5, 1.0, 1.0, 0], [0, 0, 0, 0, 0]], np.float32)
 CELLS = np.array([[3, 0, 1], [0, 2, 0], [1, 1, 1], [0, 0, 5], [9, 9, 9]], np.float32)
 SPOTS = np.array([[5, 1, 1, 2], [2, 4, 6, 0], [1, 0, 0, 1]], np.float32)
 GENES = ("A", "B", "C", "D", "E")

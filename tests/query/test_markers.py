@@ -11,8 +11,8 @@ from scipy import sparse
 
 from aivc_graph import cli
 from aivc_graph.errors import QueryError
+from aivc_graph.operators.moderated import moderated_variance
 from aivc_graph.query.markers import Units, marker_table
-from aivc_graph.query.moderated import moderated_variance
 from aivc_graph.query.virtual_tissue import VirtualTissue
 
 GENES, GROUPS, MARKED = 200, 3, 5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from aivc_graph.errors import QueryError
 from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
 from aivc_graph.model.settings import ModelConfig
+from aivc_graph.operators import placing_encoder
 from aivc_graph.pipeline.ask import save_answer
-from aivc_graph.query.placing import compared, sides
+from aivc_graph.query.placing import compared, missing_from, sides
 from aivc_graph.query.questions.place import PlaceQuestion
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.tissue.section import add_cells, add_observation, new_section
@@ -35,6 +36,14 @@ def loose(maker: Callable[..., Any], name: str, seed: int, genes: slice = slice(
     add_cells(section, table.obs_names, source.shapes["cell"][["label"]])
     add_observation(section, "cell", "rna", table)
     return section
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short() -> Iterator[None]:
+    """Learn for a third of the steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(placing_encoder, "STEPS", 100)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +83,7 @@ def test_cells_lie_in_the_stripe_of_their_kind(answer: Any) -> None:
     assert right(answer) > 0.9
     by_section = answer.obs.groupby("section", observed=True)["x_um"].mean()
     assert by_section.between(0.3 * SIDE, 0.7 * SIDE).all()
-    assert answer.uns["place"]["nats_over_knowing_nothing"]["sharper"] > 0.5
+    assert answer.uns["place"]["nats_over_knowing_nothing"]["learnt"] > 0.5
     assert 0.8 < answer.uns["place"]["coverage_of_hidden_nodes"] <= 1.0
 
 
@@ -103,7 +112,18 @@ def test_a_table_has_a_row_a_cell_and_rank(answer: Any) -> None:
     assert len(table) == 1_200 and table["rank"].tolist()[:4] == [1, 2, 3, 1]
     falling = table["probability"].to_numpy().reshape(-1, 3)
     assert (np.diff(falling, axis=1) <= 0).all()
-    told = {"section", "barcode", "placed_in", "spread_um", "region_um2", "fit", "supported", "place_x_um"}
+    told = {
+        "section",
+        "barcode",
+        "placed_in",
+        "likely_x_um",
+        "within_100_um",
+        "spread_um",
+        "region_um2",
+        "fit",
+        "supported",
+        "place_x_um",
+    }
     assert told <= set(table)
 
 
@@ -131,6 +151,15 @@ def test_spots_of_more_cells_get_more(tissue: VirtualTissue) -> None:
 def test_genes_that_not_all_measured_take_no_part(tissue: VirtualTissue, sections: list[Any]) -> None:
     assert len(compared(tissue, sides(tissue, None, "a", None)).genes) == 28
     assert len(compared(tissue, sides(tissue, None, None, None)).genes) == 26
+
+
+def test_cells_of_its_donor_may_be_missing_from_gaps(tissue: VirtualTissue) -> None:
+    who, graph = sides(tissue, None, "a", None), copy.copy(tissue.graph)
+    assert not missing_from(tissue, who, None) and missing_from(tissue, who, True)
+    graph["section"].obs = graph.obs("section").assign(donor="one")
+    assert missing_from(on(tissue, graph), who, None) and not missing_from(on(tissue, graph), who, False)
+    graph["section"].obs = graph.obs("section").assign(donor=None)
+    assert not missing_from(on(tissue, graph), who, None)
 
 
 def test_an_answer_does_not_hang_on_the_order_of_sections(

@@ -130,7 +130,7 @@ def test_every_parameter_learns_and_everything_else_is_fitted(
         modality, "MOST_CELLS", 600
     )  # maps among four modalities: enough to move, in a third of the time
     start = TissueModel(ModelPlan.of(graph, config))
-    trained = fit(graph, config, TrainingConfig(epochs=3, device="cpu", window_nodes=400), tmp_path)
+    trained = fit(graph, config, TrainingConfig(epochs=3, device="cpu", window_nodes=1500), tmp_path)
     first = dict(start.named_parameters())
     still = [name for name, p in trained.named_parameters() if torch.equal(p, first[name]) and "hidden" not in name]
     assert still == []

@@ -52,15 +52,20 @@ class AbstractMean(AbstractMetric):
 
     def value(self, total: Array) -> float:
         """Return the ratio."""
-        return float(total[0] / total[1]) if total[1] else float("nan")
+        return float(self.values(total[None])[0])
+
+    def values(self, totals: Array) -> Array:
+        """Return the ratio of each draw."""
+        there = totals[:, 1] != 0
+        return np.where(there, totals[:, 0] / np.where(there, totals[:, 1], 1.0), np.nan)
 
 
 class AbstractRootMean(AbstractMean):
     """A score that is the root of such a ratio, such as a root mean square error."""
 
-    def value(self, total: Array) -> float:
-        """Return the root of the ratio."""
-        return float(np.sqrt(super().value(total)))
+    def values(self, totals: Array) -> Array:
+        """Return the root of the ratio of each draw."""
+        return np.asarray(np.sqrt(super().values(totals)))
 
 
 METRICS: Registry[type[AbstractMetric]] = Registry("metric", "aivc_graph.evaluation.metrics")

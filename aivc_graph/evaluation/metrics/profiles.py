@@ -115,9 +115,9 @@ class MseDelta(AbstractResponseMetric):
 class RmseDelta(MseDelta):
     """Root mean square error of the effect."""
 
-    def value(self, total: Floats) -> float:
-        """Return the root of the mean."""
-        return float(np.sqrt(super().value(total)))
+    def values(self, totals: Floats) -> Floats:
+        """Return the root of the mean of each draw."""
+        return np.asarray(np.sqrt(super().values(totals)))
 
 
 @METRICS.register(

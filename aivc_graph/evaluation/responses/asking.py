@@ -236,8 +236,17 @@ def conditions_in(table: Responses, fold: Fold, known: Known | None = None) -> C
     untreated = table.profile[table.control[first]]
     told = {} if known is None else known.likeness(table.targets)
     alike = np.stack(list(told.values())) if told else None
+    place = None if table.place is None else np.unique(table.place[first], return_inverse=True)[1]
     return conditions_of(
-        table.learned(fold.train), table.design, context.reshape(-1), fold.train, table.panel, untreated, alike
+        table.learned(fold.train),
+        table.design,
+        context.reshape(-1),
+        fold.train,
+        table.panel,
+        untreated,
+        alike,
+        place,
+        None if table.amounts is None else table.amounts[first],
     )
 
 

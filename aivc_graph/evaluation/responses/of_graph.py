@@ -14,7 +14,16 @@ from aivc_graph.evaluation.leakage import GROUPS
 from aivc_graph.evaluation.responses.cells import Cells, jackknife, profiles
 from aivc_graph.evaluation.responses.questions import Fold, Question
 from aivc_graph.evaluation.responses.table import Responses
-from aivc_graph.graph.screens import EFFECT, Setting, genes_of, labels_of_settings, screened, settings_of, values_of
+from aivc_graph.graph.screens import (
+    EFFECT,
+    Setting,
+    genes_of,
+    labels_of_settings,
+    log_amounts,
+    screened,
+    settings_of,
+    values_of,
+)
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.tissue.conditions import canonical
 from aivc_graph.tissue.doubt import tell
@@ -67,6 +76,8 @@ def responses_of_graph(graph: TissueGraph) -> tuple[Responses, list[Setting], In
         control=control,
         cells=cells,
         unmeasured=unmeasured if effects else None,
+        place=np.array([one.context for one in rows]),
+        amounts=np.array([log_amounts(one) for one in rows]),
     )
     return table, rows, row
 

@@ -43,6 +43,9 @@ class Responses:
     unmeasured
         Of a table of effects, what was not measured of a row and stands as unchanged in its profile (row, gene); None
         where cells were measured.
+    place, amounts
+        What each row's context is but for doses and hours, and the mean logarithms of these (row,), (row, 2); see
+        `log_amounts`. None where contexts have none.
     """
 
     genes: tuple[str, ...]
@@ -55,6 +58,8 @@ class Responses:
     control: Ints
     cells: Cells
     unmeasured: NDArray[np.bool_] | None = None
+    place: NDArray[np.str_] | None = None
+    amounts: Floats | None = None
 
     @property
     def is_control(self) -> NDArray[np.bool_]:

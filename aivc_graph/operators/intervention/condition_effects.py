@@ -19,6 +19,7 @@ from aivc_graph.graph.screens import (
     Setting,
     amount_label,
     genes_of,
+    log_amounts,
     screened,
     settings_of,
     values_of,
@@ -320,7 +321,10 @@ class ConditionEffects(AbstractPart):
         train = np.arange(len(rows)) < len(kept)
         whole = np.concatenate([effect[has], np.zeros((len(asked), effect.shape[1]))])
         alike = self._alike(parts, known)
-        return conditions_of(whole, design, context.reshape(-1), train, panel, states, alike), ~train
+        _, place = np.unique([rows[row].context for row in first], return_inverse=True)
+        amounts = np.array([log_amounts(rows[row]) for row in first])
+        table = conditions_of(whole, design, context.reshape(-1), train, panel, states, alike, place, amounts)
+        return table, ~train
 
     def _alike(self, parts: list[str], known: Known | None) -> Floats | None:
         """Return how alike parts are by each source that training knew (source, part, part)."""

@@ -80,6 +80,26 @@ def alike_contexts(given: Conditions, rows: Ints) -> Floats:
     return shares
 
 
+def between_amounts(given: Conditions, rows: Ints) -> Floats:
+    """Weigh the training rows of the same parts so that effects go linearly from one dose to the next, in logarithms.
+
+    So too from one duration to the next where doses are equal; beyond the range it is the nearest. Those of the same
+    place tell, of all places where there is none. Without two amounts it is the mean of the same elsewhere.
+    """
+    shares = same_elsewhere(given, rows)
+    place, amounts = given.place[given.context], given.amounts[given.context]
+    for i, row in enumerate(rows):
+        seen, away = _seen(given, row), amounts - amounts[row]
+        here = seen & (place == place[row])
+        told = here if here.any() else seen
+        for one, other in ((0, 1), (1, 0)):
+            along = told & (np.abs(away[:, other]) <= TIE)
+            if along.any() and np.ptp(away[along, one]) > TIE:
+                shares[i] = _interpolated(away[:, one], along)
+                break
+    return shares
+
+
 def mean(given: Conditions, rows: Ints) -> Floats:
     """Weigh all training rows alike."""
     return np.repeat(given.train[None] / given.train.sum(), len(rows), axis=0)
@@ -118,6 +138,17 @@ def nearest(given: Conditions, rows: Ints, x: Floats) -> Floats:
 def _seen(given: Conditions, row: int | np.integer) -> Mask:
     """Return the training rows in which the same was done (row,)."""
     return np.asarray(given.train & (given.parts == given.parts[row]).all(axis=1))
+
+
+def _interpolated(away: Floats, told: Mask) -> Floats:
+    """Return the weights of rows (row,) by linear interpolation at 0, among those that are `told` and lie `away`."""
+    below, above = (told & (sign * away >= -TIE) for sign in (-1, 1))
+    if not below.any() or not above.any():
+        return _first_of(told & (np.abs(away) <= np.abs(away[told]).min() + TIE))
+    low, high = away[below].max(), away[above].min()
+    share = -low / (high - low) if high - low > TIE else 0.0
+    ends = _first_of(below & (away >= low - TIE)), _first_of(above & (away <= high + TIE))
+    return np.asarray((1 - share) * ends[0] + share * ends[1])
 
 
 def _first_of(*masks: Mask) -> Floats:

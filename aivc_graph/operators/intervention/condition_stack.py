@@ -14,6 +14,7 @@ from aivc_graph.operators.intervention.condition_rules import (
     additive,
     alike_contexts,
     alone,
+    between_amounts,
     bilinear_ridge,
     kernel_ridge,
     mean,
@@ -42,12 +43,13 @@ RULES = (
     "same elsewhere",
     "nearest context",
     "alike contexts",
+    "between amounts",
     "context mean",
     "mean",
     "nothing",
 )
 # Beforehand the rules that tell conditions apart count alike, and speak as loud as one left-out condition.
-BEFOREHAND = np.array([0.2] * 5 + [0.0] * 7)
+BEFOREHAND = np.array([0.2] * 5 + [0.0] * 8)
 FOR_BEFOREHAND = 1.0
 # One more where something is known of parts beforehand: the best linear prediction with these likenesses too.
 KNOWN = "best linear, known"
@@ -217,6 +219,7 @@ def rules(given: Conditions, rows: Ints, starts: Mapping[int, Starts] | None = N
         same_elsewhere(given, rows),
         nearest_context(given, rows),
         alike_contexts(given, rows),
+        between_amounts(given, rows),
         mean_of_context(given, rows),
         mean(given, rows),
     )

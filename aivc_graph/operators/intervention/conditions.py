@@ -44,6 +44,10 @@ class Conditions:
     apart
         How far the untreated states of contexts are from each other, one less their correlation (context, context); not
         a number where one was not measured or does not vary.
+    place
+        Code of what each context is but for doses and hours, by which contexts are told apart too (context,).
+    amounts
+        Mean logarithms of doses and of hours in each context; 0 where there are none (context, 2).
     width
         The median of how far apart the training contexts are; not a number with fewer than two that are known.
     by_context
@@ -60,6 +64,8 @@ class Conditions:
     panel: Ints
     untreated: Floats
     apart: Floats
+    place: Ints
+    amounts: Floats
     width: float
     by_context: bool
     alike: Floats
@@ -104,6 +110,8 @@ def conditions_of(
     panel: Ints | None = None,
     untreated: Floats | None = None,
     alike: Floats | None = None,
+    place: Ints | None = None,
+    amounts: Floats | None = None,
 ) -> Conditions:
     """Return a table of conditions; effects of rows that do not train are not read. See `Conditions`."""
     seen = np.where(train[:, None], effect, 0.0)
@@ -115,8 +123,23 @@ def conditions_of(
     known = between[np.isfinite(between)]
     width = float(np.median(known)) if len(known) else float("nan")
     alike = np.zeros((0, parts.shape[1], parts.shape[1])) if alike is None else alike
-    several = len(contexts) > 1
-    return Conditions(seen, seen @ seen.T, parts, context, train, panel, untreated, apart, width, several, alike)
+    place = np.arange(len(untreated)) if place is None else place
+    amounts = np.zeros((len(untreated), 2)) if amounts is None else amounts
+    return Conditions(
+        effect=seen,
+        products=seen @ seen.T,
+        parts=parts,
+        context=context,
+        train=train,
+        panel=panel,
+        untreated=untreated,
+        apart=apart,
+        place=place,
+        amounts=amounts,
+        width=width,
+        by_context=len(contexts) > 1,
+        alike=alike,
+    )
 
 
 def states_apart(untreated: Floats) -> Floats:

@@ -96,10 +96,19 @@ def _rows(contrasts: Contrasts, x: Floats, prior: Floats, usual: Floats, fitted:
     `uneven` (molecule,) is how much the variance of what is found in a part of a section is inflated.
     """
     usual, fitted = (np.clip(part, -MOST, MOST) for part in (usual, fitted))
-    mean = (contrasts.expected + ON_TOP) * np.exp(fitted)
-    y = fitted + (contrasts.counts + ON_TOP * np.exp(usual)) / mean - 1
+    on_top = _on_top(contrasts)[:, None]
+    mean = (contrasts.expected + on_top) * np.exp(fitted)
+    y = fitted + (contrasts.counts + on_top * np.exp(usual)) / mean - 1
     inflation = np.where(contrasts.local.any(axis=1, keepdims=True), uneven, 1.0)
     return Rows(y, 1 / mean, x, contrasts.donor, contrasts.component, prior, inflation)
+
+
+def _on_top(contrasts: Contrasts) -> Floats:
+    """Return the counts that each group has on top (row,): those of one component of a section are of them all."""
+    whole = np.column_stack([contrasts.section, contrasts.component])
+    _, place = np.unique(whole, axis=0, return_inverse=True)
+    total = contrasts.expected.sum(axis=1)
+    return np.asarray(ON_TOP * total / np.bincount(place.reshape(-1), total)[place.reshape(-1)])
 
 
 def _unevenness(contrasts: Contrasts, weight: Floats, left: Floats) -> Floats:

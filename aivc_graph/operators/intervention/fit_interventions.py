@@ -30,8 +30,6 @@ Floats = NDArray[np.floating]
 SAMPLE_NODES = 20_000
 # How much of a shrunken effect is kept: of its mean over components, and of each component's departure from it.
 KEPT = ((0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (1.0, 0.25), (1.0, 0.5), (1.0, 1.0))
-# No effect unless the squared error on left-out donors, in units of its variance, falls by this much.
-LEAST_GAIN = 6.0
 
 
 def fit_interventions(shift: ComponentShift, fitting: Fitting) -> None:
@@ -123,9 +121,16 @@ def _kept(rows: Rows, joint: JointEffects, without: list[JointEffects], plan: In
     """Return how much of each column's mean and departures left-out donors support (column, 2).
 
     With fewer than two donors nothing shows what travels: an intervention keeps its mean, a combination stays additive.
+    There is no effect unless the squared error on left-out donors, in units of its variance, falls by more than the
+    largest of as many chances as there are effects makes it fall: 2 log (component · molecule).
+
+    References
+    ----------
+    Foster & George 1994, doi:10.1214/aos/1176325766.
     """
     kept = np.ones((rows.x.shape[1], 2))
     weight = rows.weight(joint.surplus)
+    least_gain = 2 * np.log(joint.departure[0].size)
     for column in range(len(plan.keys) + len(plan.pairs)):
         donors = [d for d in range(len(plan.donors)) if rows.x[rows.donor == d, column].any()]
         if len(donors) < 2:
@@ -140,7 +145,7 @@ def _kept(rows: Rows, joint: JointEffects, without: list[JointEffects], plan: In
                 tried = mean * other.mean[column] + departure * other.departure[column]
                 left = rest - own.x[:, column, None] * tried[own.component]
                 errors[i] += _about_own_mean(left, weight[rows.donor == d], own.component)
-        errors[1:] += LEAST_GAIN
+        errors[1:] += least_gain
         kept[column] = KEPT[int(errors.argmin())]
     return kept
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaincinv
 
-from aivc_graph.operators.intervention.shrinkage import shrunken
+from aivc_graph.operators.intervention.shrinkage import shrunken_together
+from aivc_graph.operators.moderated import moderated_variance
 
 Floats = NDArray[np.floating]
 
@@ -95,10 +95,16 @@ def joint_effects(rows: Rows, n_donors: int, n_components: int) -> JointEffects:
             spare += own.sum() - np.einsum("gpq,gqp->g", inverse, products)
         surplus = np.clip(surplus * square / spare, *SURPLUS_RANGE)
     effect, error = (np.moveaxis(part[..., :n_columns], 2, 0) for part in (estimate, np.sqrt(variance)))
-    share = 1 / (error**2 + BETWEEN)
-    average = (share * effect).sum(axis=1) / share.sum(axis=1)
+    mean, mean_error = _average(effect, error)
     base = np.moveaxis(estimate[..., n_columns:], 2, 0)
-    return JointEffects(average, share.sum(axis=1) ** -0.5, effect - average[:, None], error, base, surplus)
+    return JointEffects(mean, mean_error, effect - mean[:, None], error, base, surplus)
+
+
+def _average(effect: Floats, error: Floats) -> tuple[Floats, Floats]:
+    """Return the mean over components of effects (…, component, molecule), and its error by counting."""
+    share = 1 / (error**2 + BETWEEN)
+    share /= share.sum(axis=-2, keepdims=True)
+    return (share * effect).sum(axis=-2), np.sqrt((share**2 * error**2).sum(axis=-2))
 
 
 def shrink(
@@ -107,9 +113,8 @@ def shrink(
     """Return the effects of all donors, and those without each in turn, shrunken where donors do not agree.
 
     Groups of one section err together (its staining, its place in the tumour), so the error of an effect is that of
-    counting as many times as it takes to account for what effects change by when donors are left out in turn: one
-    factor for all molecules of an intervention, by their median, since most do not answer to it, and those that do may
-    well do so in one donor more than in another.
+    counting as many times as it takes to account for what effects change by when donors are left out in turn. Few
+    donors tell that badly of one molecule, so it is drawn towards what is usual among them.
 
     Parameters
     ----------
@@ -118,30 +123,37 @@ def shrink(
 
     References
     ----------
-    Efron & Stein 1981, doi:10.1214/aos/1176345462.
+    Efron & Stein 1981, doi:10.1214/aos/1176345462; Smyth 2004, doi:10.2202/1544-6115.1027 (variances drawn together).
     """
-    found = [{name: getattr(part, name).copy() for name in ("mean", "departure")} for part in (whole, *without)]
+    found = [(part.mean.copy(), part.departure.copy()) for part in (whole, *without)]
     for column in range(given.shape[1]):
         donors = np.flatnonzero(given[:, column])
+        times = {}
         for name in ("mean", "departure"):
-            every = getattr(whole, name)[column]
             left_out = np.array([getattr(without[int(d)], name)[column] for d in donors])
-            factor = _inflation(every, left_out, getattr(whole, f"{name}_error")[column])
-            for place, part in enumerate((whole, *without)):
-                error = factor * getattr(part, f"{name}_error")[column]
-                found[place][name][column] = shrunken(getattr(part, name)[column], error)
-    shrunk = [replace(part, **parts) for part, parts in zip((whole, *without), found, strict=True)]
+            counting = getattr(whole, f"{name}_error")[column]
+            times[name] = _inflation(getattr(whole, name)[column], left_out, counting)
+        for part, (mean, departure) in zip((whole, *without), found, strict=True):
+            error = part.departure_error[column]
+            in_common = (times["mean"] - 1) * part.mean_error[column] ** 2
+            effect = part.mean[column] + part.departure[column]
+            told = shrunken_together(effect, np.sqrt(times["departure"]) * error, in_common)
+            mean[column] = _average(told, error)[0]
+            departure[column] = told - mean[column]
+    shrunk = [
+        replace(part, mean=mean, departure=departure)
+        for part, (mean, departure) in zip((whole, *without), found, strict=True)
+    ]
     return shrunk[0], shrunk[1:]
 
 
-def _inflation(every: Floats, left_out: Floats, counting: Floats) -> float:
-    """Return how many times the error of counting an effect's error is, at least once.
+def _inflation(every: Floats, left_out: Floats, counting: Floats) -> Floats:
+    """Return how many times the variance of counting an effect's is, each at least once (…).
 
     `left_out` (donor, …) are the effects without each donor; one donor alone shows nothing.
     """
     n = len(left_out)
     if n < 2:
-        return 1.0
-    jackknife = (n - 1) / n * ((left_out - every) ** 2).sum(axis=0)
-    usual = float(np.median(jackknife / counting**2)) * (n - 1) / (2 * gammaincinv((n - 1) / 2, 0.5))
-    return max(float(np.sqrt(usual)), 1.0)
+        return np.ones_like(counting)
+    ratio = (n - 1) / n * ((left_out - every) ** 2).sum(axis=0) / counting**2
+    return np.maximum(moderated_variance(ratio.ravel(), n - 1)[0].reshape(ratio.shape), 1.0)

@@ -31,18 +31,73 @@ def shrunken(estimate: Floats, error: Floats) -> Floats:
     Stephens 2017, doi:10.1093/biostatistics/kxw041 (adaptive shrinkage).
     """
     b, variance = estimate.reshape(-1, 1), error.reshape(-1, 1) ** 2 + SPREADS**2
-    log_likelihood = -0.5 * (np.log(variance) + b**2 / variance)
+    share = _shares(-0.5 * (np.log(variance) + b**2 / variance), SPREADS == 0)
+    return (b[:, 0] * (share * SPREADS**2 / variance).sum(axis=1)).reshape(estimate.shape)
+
+
+def shrunken_together(estimate: Floats, error: Floats, in_common: Floats) -> Floats:
+    r"""Return posterior means of effects (component, molecule), a molecule's over components together.
+
+    .. math:: b_g \sim N(\theta_g,\ \operatorname{diag}(s_{gj}^2) + c_g 1 1^\top), \qquad
+              \theta_g \sim \textstyle\sum_m \pi_m N(0, U_m)
+
+    with :math:`U_m` nothing, :math:`\sigma^2 1 1^\top + \tau^2 I` (components answer alike up to τ) or
+    :math:`\sigma^2 e_j e_j^\top` (one of them answers alone), for all sizes in `SPREADS`, and the weights π fitted to
+    all molecules: most do not answer at all, and one that does is believed wherever it tells of itself.
+
+    Parameters
+    ----------
+    estimate, error
+        Estimates and their standard errors (component, molecule); an unknown one has a large error.
+    in_common
+        Variance of the error that all components of a molecule share (molecule,).
+
+    References
+    ----------
+    Urbut et al. 2019, doi:10.1038/s41588-018-0268-8 (adaptive shrinkage of many conditions with canonical covariances).
+    """
+    alone, alike = _covariances(len(estimate))
+    total = in_common[:, None] + alike
+    sums, squares, certain, log_variance = np.zeros((4, len(in_common), len(alike)))
+    for b, s, own in zip(estimate, error, alone.T, strict=True):
+        variance = s[:, None] ** 2 + own
+        sums += b[:, None] / variance
+        squares += b[:, None] ** 2 / variance
+        certain += 1 / variance
+        log_variance += np.log(variance)
+    # The inverse of a diagonal and one more direction: Sherman & Morrison 1950, doi:10.1214/aoms/1177729893.
+    inside = 1 + total * certain
+    share = _shares(
+        -0.5 * (log_variance + np.log(inside) + squares - total * sums**2 / inside), np.arange(len(alike)) == 0
+    )
+    shared = (share * alike * sums / inside).sum(axis=1)
+    told = [
+        shared + (share * own * (b[:, None] - total * sums / inside) / (s[:, None] ** 2 + own)).sum(axis=1)
+        for b, s, own in zip(estimate, error, alone.T, strict=True)
+    ]
+    return np.stack(told)
+
+
+def _covariances(components: int) -> tuple[Floats, Floats]:
+    """Return prior variances of kinds of effects: of components by themselves (kind, component), in common (kind,)."""
+    in_common, by_itself = (part.ravel() ** 2 for part in np.meshgrid(SPREADS, SPREADS, indexing="ij"))
+    one = np.kron(SPREADS[1:, None] ** 2, np.eye(components))
+    alone = np.concatenate([np.repeat(by_itself[:, None], components, axis=1), one])
+    return alone, np.r_[in_common, np.zeros(len(one))]
+
+
+def _shares(log_likelihood: Floats, nothing: NDArray[np.bool_]) -> Floats:
+    """Return how likely each kind of effect, one of which is `nothing` (kind,), is that of each row (row, kind)."""
     likelihood = np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True))
-    before = np.where(SPREADS == 0, FOR_NOTHING, 1.0)
-    weight = before / before.sum()
+    before = np.where(nothing, FOR_NOTHING, 1.0)
+    weight = np.where(nothing, 0.5, 0.5 / (len(nothing) - 1))
     for _ in range(STEPS):
         share = likelihood * weight
         share /= share.sum(axis=1, keepdims=True)
         weight = share.sum(axis=0) + before - 1
         weight /= weight.sum()
     share = likelihood * weight
-    share /= share.sum(axis=1, keepdims=True)
-    return (b[:, 0] * (share * SPREADS**2 / variance).sum(axis=1)).reshape(estimate.shape)
+    return np.asarray(share / share.sum(axis=1, keepdims=True))
 
 
 def log_evidence(square: Floats, cross: Floats) -> float:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 from zlib import crc32
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -15,6 +17,7 @@ from aivc_graph import names
 from aivc_graph.graph.panels import labels, panel, types_of
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.counts import CountInput
+from aivc_graph.operators.intensities import IntensityInput
 from aivc_graph.operators.measurement import type_fit
 from aivc_graph.operators.measurement.distribution import Categorical
 from aivc_graph.operators.measurement.measurement import AbstractMeasurement, MeasurementPlan, state_maker
@@ -52,15 +55,17 @@ class TypePlan(MeasurementPlan):
 
 @dataclass(frozen=True)
 class TypeInput:
-    """Labels of nodes: `onehot` (node, class), zero without one; `section`, `mask`, who has one, and `turn` (node,).
-
-    By turns nodes are told without their label; whose turn is when hangs on the name of a node alone.
-    """
+    """Labels of nodes (node, …): `onehot` classes, zero without; `section`; `mask`, who has one; and `index`, names."""
 
     onehot: Tensor
     section: Tensor
     mask: Tensor
-    turn: Tensor
+    index: pd.Index
+
+    @cached_property
+    def turn(self) -> Tensor:
+        """When each node is told without its label (node,): that hangs on its name alone."""
+        return torch.tensor([crc32(name.encode()) % TURNS for name in self.index], device=self.mask.device)
 
 
 @KINDS["measurement"].register("categorical", modalities=(names.TYPE,))
@@ -138,7 +143,7 @@ class CategoricalMeasurement(AbstractMeasurement):
         for level in graph.levels:
             if types := labels(graph, level):
                 maker = state_maker(graph, level, shape)
-                told_by = maker if maker in names.MOLECULE_OF else None
+                told_by = maker if maker in (*names.MOLECULE_OF, names.INTENSITY) else None
                 facts = {"maker": told_by or "", "n_own": len(panel(graph, level, told_by)) if told_by else 0}
                 facts |= {"first": maker == names.TYPE, "options": shape.options(cls.kind, names.TYPE)}
                 plans.append(TypePlan(level=level, modality=names.TYPE, names=types, latent=shape.latent, **facts))
@@ -175,8 +180,8 @@ class CategoricalMeasurement(AbstractMeasurement):
         onehot = torch.zeros(len(kind), self.n_types, device=device)
         there = torch.nonzero(kind >= 0).ravel()
         onehot[there, kind[there]] = 1.0
-        turn = torch.tensor([crc32(name.encode()) % TURNS for name in graph.obs(self.plan.level).index], device=device)
-        return TypeInput(onehot, graph[self.plan.level].section_index.to(device), (kind >= 0).float(), turn)
+        section, index = graph[self.plan.level].section_index.to(device), graph.obs(self.plan.level).index
+        return TypeInput(onehot, section, (kind >= 0).float(), index)
 
     def observation(self, data: TypeInput) -> Tensor:
         """Return the labels, one-hot."""
@@ -241,7 +246,10 @@ class CategoricalMeasurement(AbstractMeasurement):
         return sum((share[:, r, None] * rule for r, rule in enumerate(rules)), torch.zeros_like(shares[0]))
 
     def _own(self, state: State, inputs: Inputs) -> Tensor:
-        """Return what the counts of each node say (node, class); the prior where these were not seen, or not whole."""
+        """Return what the counts or intensities of each node say (node, class).
+
+        The prior where these were not seen, or not whole.
+        """
         prior = self.prior.expand(inputs.n_nodes[self.plan.level], -1)
         if not self.plan.n_own:
             return prior
@@ -252,9 +260,12 @@ class CategoricalMeasurement(AbstractMeasurement):
     def weighed_own(self, inputs: Inputs, weight: Tensor) -> Tensor:
         """Return the log counts of each node at one depth times `weight` (molecule, k): (node, k).
 
-        Not a number for a node of a section in which a part of the panel was measured.
+        Of intensities their arcsinh, standardised within the section. Not a number for a node of a section in which a
+        part of the panel was measured.
         """
-        data: CountInput = inputs.measured(self.plan.level, self.plan.maker)
+        data: CountInput | IntensityInput = inputs.measured(self.plan.level, self.plan.maker)
+        if isinstance(data, IntensityInput):
+            return data.observed @ weight
         whole = (data.panels > 0).all(dim=1)[data.panel_of[data.section]]
         return torch.where(whole[:, None], data.scaled @ weight, torch.nan)
 

@@ -21,7 +21,7 @@ class Rows:
     `mu` (row, molecule), the expected counts; `row`, `molecule` and `y` (entry,), the counts that are not zero, and
     `flat`, their place in `mu`; `z` (row, latent), `depth` and `section` (row,); what their likelihood weighs,
     `node_weight` (row,) and `molecule_weight` (molecule,); and `z_grad` (row, latent), to which a law adds that holds
-    on to the state itself.
+    on to the state itself, None if nobody asks.
     """
 
     mu: Tensor
@@ -34,16 +34,16 @@ class Rows:
     section: Tensor
     node_weight: Tensor
     molecule_weight: Tensor
-    z_grad: Tensor
+    z_grad: Tensor | None
 
     @property
     def entry_weight(self) -> Tensor:
         """What the likelihood of each count weighs (entry,)."""
-        return self.node_weight[self.row] * self.molecule_weight[self.molecule]
+        return at(self.node_weight, self.row) * at(self.molecule_weight, self.molecule)
 
     def minus_counts(self, expected: Tensor, scale: Tensor | float = 1.0) -> Tensor:
         """Take counts, times `scale` (entry,), off what is expected, in place."""
-        expected.view(-1)[self.flat] -= scale * self.y
+        expected.view(-1).index_add_(0, self.flat, scale * self.y, alpha=-1.0)
         return expected
 
     def dense_counts(self) -> Tensor:
@@ -51,9 +51,16 @@ class Rows:
         return torch.zeros_like(self.mu).view(-1).index_put_((self.flat,), self.y).view_as(self.mu)
 
 
+def at(values: Tensor, place: Tensor) -> Tensor:
+    """Return the entries of `values` at a `place` each (entry,), counted through; faster than indexing."""
+    return values.view(-1).index_select(0, place)
+
+
+# Sums of slopes, None where nobody asks for one.
+Slopes = list[Tensor | None]
 # A law returns the weighted loss of some nodes and its unweighted slope by log mu (row, molecule), and adds the slopes
 # by its own parameters to the last argument.
-Law = Callable[[Rows, tuple[Tensor, ...], list[Tensor]], tuple[Tensor, Tensor]]
+Law = Callable[[Rows, tuple[Tensor, ...], Slopes], tuple[Tensor, Tensor]]
 
 
 def counts_nll(
@@ -73,7 +80,8 @@ def counts_nll(
     .. math:: \mu_{vg} = \ell_v \rho_{vg},\quad \rho_v = \mathrm{softmax}(W z_v + b_{s(v)})
 
     Only entries that are not zero need a gamma function, so the dense part costs an exponential or two an entry. Loss
-    and gradients are computed together, some rows at a time, so memory does not grow with nodes × molecules.
+    and those gradients that are asked for are computed together, some rows at a time, so memory does not grow with
+    nodes × molecules.
 
     Shapes
     ------
@@ -98,9 +106,10 @@ def counts_nll(
     """
     # Sums over many molecules want full precision, whatever the layers around them use.
     with torch.autocast(z.device.type, enabled=False):
-        return _Counts.apply(
-            law, counts, depth, section, node_weight, molecule_weight, z.float(), weight, bias, *parameters
-        )
+        learnt = z.float(), weight, bias, *parameters
+        if not torch.is_grad_enabled():
+            learnt = tuple(one.detach() for one in learnt)
+        return _Counts.apply(law, counts, depth, section, node_weight, molecule_weight, *learnt)
 
 
 class _Counts(torch.autograd.Function):
@@ -116,7 +125,8 @@ class _Counts(torch.autograd.Function):
         *learnt: Tensor,
     ) -> Tensor:
         z, weight, bias, *parameters = learnt
-        grads = [torch.zeros_like(t) for t in learnt]
+        asked = ctx.needs_input_grad[-len(learnt) :]
+        grads = [torch.zeros_like(t) if one else None for t, one in zip(learnt, asked, strict=True)]
         total = z.new_zeros((), dtype=torch.float64)
         step = max(1, CHUNK_ELEMENTS // weight.shape[0])
         crow, column, value = counts.crow_indices(), counts.col_indices(), counts.values()
@@ -132,59 +142,64 @@ class _Counts(torch.autograd.Function):
             rows = Rows(
                 (rho * depth[own, None]).clamp_min_(1e-10), row, molecule, row * rho.shape[1] + molecule,
                 value[low:high], z[own], depth[own], section[own], node_weight[own], molecule_weight,
-                grads[0][own],
+                None if grads[0] is None else grads[0][own],
             )  # fmt: skip
             loss, slope = law(rows, tuple(parameters), grads[3:])
             total += loss
-            _through_softmax(rows, slope, rho, weight, grads, None if bias.shape[0] == 1 else section[own])
+            if any(asked[:3]):
+                _through_softmax(rows, slope, rho, weight, grads, None if bias.shape[0] == 1 else section[own])
         ctx.save_for_backward(*grads)
         return total.to(z.dtype)
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(None,) * 6, *(g * outputs[0] for g in ctx.saved_tensors))
+        return (*(None,) * 6, *(None if g is None else g * outputs[0] for g in ctx.saved_tensors))
 
 
 def _through_softmax(
-    rows: Rows, slope: Tensor, rho: Tensor, weight: Tensor, grads: list[Tensor], section: Tensor | None
+    rows: Rows, slope: Tensor, rho: Tensor, weight: Tensor, grads: Slopes, section: Tensor | None
 ) -> None:
     """Add what a slope by log mu (row, molecule) comes to for states, weights and bias; `slope` is used up."""
     slope.mul_(rows.molecule_weight)
     g_logits = slope.sub_(rho * slope.sum(dim=1, keepdim=True)).mul_(rows.node_weight[:, None])
-    rows.z_grad.add_(g_logits @ weight)
-    grads[1].addmm_(g_logits.t(), rows.z)
-    if section is None:
-        grads[2] += g_logits.sum(dim=0)
-    else:
-        grads[2].index_add_(0, section, g_logits)
+    if rows.z_grad is not None:
+        rows.z_grad.add_(g_logits @ weight)
+    if grads[1] is not None:
+        grads[1].addmm_(g_logits.t(), rows.z)
+    if grads[2] is not None:
+        if section is None:
+            grads[2] += g_logits.sum(dim=0)
+        else:
+            grads[2].index_add_(0, section, g_logits)
 
 
-def negative_binomial(rows: Rows, parameters: tuple[Tensor, ...], grads: list[Tensor]) -> tuple[Tensor, Tensor]:
+def negative_binomial(rows: Rows, parameters: tuple[Tensor, ...], grads: Slopes) -> tuple[Tensor, Tensor]:
     r""":math:`\mathrm{NB}(\mu, \theta)`; parameters: log θ (molecule,)."""
     theta, y, entry_weight = parameters[0].exp(), rows.y, rows.entry_weight
     share = theta / (rows.mu + theta)
     log_share = torch.log(share)
-    mu_y, share_y, theta_y = rows.mu.view(-1)[rows.flat], share.view(-1)[rows.flat], theta[rows.molecule]
+    mu_y, share_y, theta_y = at(rows.mu, rows.flat), at(share, rows.flat), at(theta, rows.molecule)
     rise, slope = gamma_rise(y, rows.molecule, theta)
-    entry_loss = y * torch.log((theta_y + mu_y) / mu_y) - rise + torch.lgamma(y + 1)
+    entry_loss = y * torch.log((theta_y + mu_y) / mu_y) - rise + log_factorial(y)
     loss = -(rows.node_weight @ (log_share @ (theta * rows.molecule_weight))).double()
     loss = loss + (entry_weight * entry_loss).double().sum()
-    g_theta = (rows.node_weight @ (share - 1 - log_share)) * rows.molecule_weight
-    g_theta.index_add_(0, rows.molecule, entry_weight * (share_y / theta_y * y - slope))
-    grads[0] += g_theta * theta
+    if grads[0] is not None:
+        g_theta = (rows.node_weight @ (share - 1 - log_share)) * rows.molecule_weight
+        g_theta.index_add_(0, rows.molecule, entry_weight * (share_y / theta_y * y - slope))
+        grads[0] += g_theta * theta
     return loss, rows.minus_counts(share.mul_(rows.mu), share_y)
 
 
-def poisson(rows: Rows, parameters: tuple[Tensor, ...], grads: list[Tensor]) -> tuple[Tensor, Tensor]:
+def poisson(rows: Rows, parameters: tuple[Tensor, ...], grads: Slopes) -> tuple[Tensor, Tensor]:
     r""":math:`\mathrm{Poisson}(\mu)`; no parameters."""
-    entry_loss = torch.lgamma(rows.y + 1) - rows.y * torch.log(rows.mu.view(-1)[rows.flat])
+    entry_loss = log_factorial(rows.y) - rows.y * torch.log(at(rows.mu, rows.flat))
     loss = (rows.node_weight @ (rows.mu @ rows.molecule_weight)).double()
     return loss + (rows.entry_weight * entry_loss).double().sum(), rows.minus_counts(rows.mu.clone())
 
 
-def bernoulli(rows: Rows, parameters: tuple[Tensor, ...], grads: list[Tensor]) -> tuple[Tensor, Tensor]:
+def bernoulli(rows: Rows, parameters: tuple[Tensor, ...], grads: Slopes) -> tuple[Tensor, Tensor]:
     r"""Whether anything was counted, :math:`P(y > 0) = 1 - e^{-\mu}`; no parameters."""
-    mu_y = rows.mu.view(-1)[rows.flat]
+    mu_y = at(rows.mu, rows.flat)
     entry_loss = -torch.log(-torch.expm1(-mu_y)) - mu_y
     loss = (rows.node_weight @ (rows.mu @ rows.molecule_weight)).double()
     slope = rows.mu.clone()
@@ -192,7 +207,7 @@ def bernoulli(rows: Rows, parameters: tuple[Tensor, ...], grads: list[Tensor]) -
     return loss + (rows.entry_weight * entry_loss).double().sum(), slope
 
 
-def zero_inflated(rows: Rows, parameters: tuple[Tensor, ...], grads: list[Tensor]) -> tuple[Tensor, Tensor]:
+def zero_inflated(rows: Rows, parameters: tuple[Tensor, ...], grads: Slopes) -> tuple[Tensor, Tensor]:
     r""":math:`\pi\,[y = 0] + (1 - \pi)\,\mathrm{NB}(\mu, \theta)`; parameters: log θ, logit π (molecule,).
 
     A molecule whose logit is minus infinity is the negative binomial, at no further cost.
@@ -215,13 +230,15 @@ def zero_inflated(rows: Rows, parameters: tuple[Tensor, ...], grads: list[Tensor
     r = torch.sigmoid(odds).mul_(zero)
     weight = rows.molecule_weight[some]
     more = rows.node_weight.sum() * softplus(own) - rows.node_weight @ (softplus(odds) * zero)
-    grads[0][some] += theta * weight * (rows.node_weight @ (r * (log_share + 1 - share)))
-    grads[1][some] += weight * (rows.node_weight.sum() * torch.sigmoid(own) - rows.node_weight @ r)
+    if grads[0] is not None:
+        grads[0][some] += theta * weight * (rows.node_weight @ (r * (log_share + 1 - share)))
+    if grads[1] is not None:
+        grads[1][some] += weight * (rows.node_weight.sum() * torch.sigmoid(own) - rows.node_weight @ r)
     slope[:, some] -= r * share * mu
     return loss + (more @ weight).double(), slope
 
 
-def background_foreground(rows: Rows, parameters: tuple[Tensor, ...], grads: list[Tensor]) -> tuple[Tensor, Tensor]:
+def background_foreground(rows: Rows, parameters: tuple[Tensor, ...], grads: Slopes) -> tuple[Tensor, Tensor]:
     r""":math:`\pi\,\mathrm{NB}(\ell\beta_s, \theta) + (1 - \pi)\,\mathrm{NB}(\mu, \theta)`, π by node and molecule.
 
     Parameters: log θ (molecule,), log β (section, molecule), intercept c (molecule,) and slope u (molecule, latent) of
@@ -240,18 +257,23 @@ def background_foreground(rows: Rows, parameters: tuple[Tensor, ...], grads: lis
     loss = theta * log_share + y * (log_share + torch.log(rows.mu) - log_theta)
     loss = softplus(logit) - softplus(odds) - loss
     total = (rows.node_weight @ (loss @ rows.molecule_weight)).double()
-    total = total + (rows.entry_weight * (torch.lgamma(rows.y + 1) - rise)).double().sum()
+    total = total + (rows.entry_weight * (log_factorial(rows.y) - rise)).double().sum()
 
-    by_theta = (1 - r) * (share - 1 - log_share + share / theta * y)
-    by_theta += r * (share_low - 1 - log_share_low + share_low / theta * y)
-    g_theta = (rows.node_weight @ by_theta) * rows.molecule_weight
-    grads[0] += theta * g_theta.index_add_(0, rows.molecule, -rows.entry_weight * slope)
-    g_low = (r * share_low * (low - y)).mul_(rows.molecule_weight).mul_(rows.node_weight[:, None])
-    grads[1].index_add_(0, rows.section, g_low)
+    if grads[0] is not None:
+        by_theta = (1 - r) * (share - 1 - log_share + share / theta * y)
+        by_theta += r * (share_low - 1 - log_share_low + share_low / theta * y)
+        g_theta = (rows.node_weight @ by_theta) * rows.molecule_weight
+        grads[0] += theta * g_theta.index_add_(0, rows.molecule, -rows.entry_weight * slope)
+    if grads[1] is not None:
+        g_low = (r * share_low * (low - y)).mul_(rows.molecule_weight).mul_(rows.node_weight[:, None])
+        grads[1].index_add_(0, rows.section, g_low)
     g_logit = (pi - r).mul_(rows.molecule_weight).mul_(rows.node_weight[:, None])
-    grads[2] += g_logit.sum(dim=0)
-    grads[3].addmm_(g_logit.t(), rows.z)
-    rows.z_grad.add_(g_logit @ u)
+    if grads[2] is not None:
+        grads[2] += g_logit.sum(dim=0)
+    if grads[3] is not None:
+        grads[3].addmm_(g_logit.t(), rows.z)
+    if rows.z_grad is not None:
+        rows.z_grad.add_(g_logit @ u)
     return total, (1 - r) * share * (rows.mu - y)
 
 
@@ -266,10 +288,18 @@ def gamma_rise(y: Tensor, molecule: Tensor, theta: Tensor) -> tuple[Tensor, Tens
     logs = torch.cat([nothing, torch.log(steps).cumsum(0)])
     inverses = torch.cat([nothing, steps.reciprocal().cumsum(0)])
     place = y.clamp_max(TABLE_COUNTS).long() * len(theta) + molecule
-    rise, slope = logs.view(-1)[place], inverses.view(-1)[place]
+    rise, slope = at(logs, place), at(inverses, place)
     large = torch.nonzero(y > TABLE_COUNTS).ravel()
     if len(large):
         own = theta[molecule[large]]
         rise[large] = torch.lgamma(y[large] + own) - torch.lgamma(own)
         slope[large] = torch.digamma(y[large] + own) - torch.digamma(own)
     return rise, slope
+
+
+def log_factorial(y: Tensor) -> Tensor:
+    """Return log y! of whole counts, small ones read from a table."""
+    found = at(torch.lgamma(torch.arange(1.0, TABLE_COUNTS + 2, device=y.device)), y.clamp_max(TABLE_COUNTS).long())
+    large = torch.nonzero(y > TABLE_COUNTS).ravel()
+    found[large] = torch.lgamma(y[large] + 1)
+    return found

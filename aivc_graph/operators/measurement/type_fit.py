@@ -33,8 +33,8 @@ Floats = NDArray[np.floating]
 class Examples:
     """Labelled nodes, told without their label.
 
-    `z` (row, latent), `logs` of the shares of types around (row, 3 · class); `own`, logarithms of counts
-    (row, molecule), no column where they were not counted or not to be seen; `kind`, `group` and `around` (row,): the
+    `z` (row, latent), `logs` of the shares of types around (row, 3 · class); `own`, logarithms of counts or intensities
+    (row, molecule), no column where they were not measured or not to be seen; `kind`, `group` and `around` (row,): the
     class, the donor, and whether any neighbour bears a label.
     """
 

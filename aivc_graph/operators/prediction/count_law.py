@@ -74,8 +74,6 @@ def _counts_of(readout: NeighbourPrediction, part: Seen, rows: NDArray[np.int64]
 
 def _scatter_loss(dispersion: float, mean: Floats, counts: Floats) -> Floats:
     """Return the negative log-likelihood of each molecule (molecule,), but for what does not depend on dispersion."""
-    nothing = np.log1p(mean / dispersion)
-    some = counts > 0
-    loss = (dispersion + counts) * nothing
-    loss[some] += counts[some] * np.log(dispersion) + gammaln(dispersion) - gammaln(dispersion + counts[some])
-    return np.asarray(loss.sum(axis=0))
+    each = np.arange(counts.max(initial=0) + 1)
+    by_count = each * np.log(dispersion) + gammaln(dispersion) - gammaln(dispersion + each)
+    return np.asarray(((dispersion + counts) * np.log1p(mean / dispersion) + by_count[counts.astype(int)]).sum(axis=0))

@@ -18,6 +18,7 @@ from aivc_graph.graph.profiles import measured_share
 from aivc_graph.graph.terms import Depth, dense, depth_of, in_terms, raw_values, shares_of, told_apart
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.expected_terms import terms_of
+from aivc_graph.operators.gate import shut
 from aivc_graph.operators.measured import mean_there
 from aivc_graph.operators.part import FURTHER_ENCODERS, KINDS, LAST_ANSWERS, Device, Fitting, Shape
 from aivc_graph.operators.prediction.modality_map import MapPlan, ModalityMap
@@ -57,8 +58,9 @@ class ModalityInput:
 class ModalityPrediction(AbstractPrediction):
     """Tells one modality of nodes from another; where several were seen, from the one with the least error left out.
 
-    What it learns from are training nodes with both, all but the one hidden from the state. Nodes of which the target
-    was seen are left as they are told otherwise. With fewer than forty such nodes it is silent: the nested baseline,
+    What it learns from are training nodes with both, all but the one hidden from the state. Of nodes whose section
+    measured a part of the panel the rest is told from that part as well; nodes of which all of the target was seen are
+    left as they are told otherwise. With fewer than forty such nodes it is silent: the nested baseline,
     the mean, then stands alone.
     """
 
@@ -84,7 +86,7 @@ class ModalityPrediction(AbstractPrediction):
                     MapPlan(
                         modality=one, n_features=len(panel(graph, level, one)), depth=depth_of(graph, level, one),
                         n_cells=int((seen[one] & seen[target]).sum()), n_targets=len(panel(graph, level, target)),
-                        latent=shape.latent,
+                        latent=shape.latent, free=target == names.ADT,
                     )
                     for one in there
                     if one != target
@@ -117,17 +119,30 @@ class ModalityPrediction(AbstractPrediction):
         return ModalityInput(raw, partly, {one: measured_share(graph, level, one) for one in partly})
 
     def fit(self, fitting: Fitting) -> None:
-        """Fit each map to training nodes with both modalities, weights chosen on donors left out in turn."""
+        """Fit each map to training nodes with both modalities, weights chosen on donors left out in turn.
+
+        They are chosen by states that nothing learnt by gradient has a part in: it was taught by the targets of these
+        very nodes, left out or not.
+        """
         donor = fitting.donor
         for source in self.plan.sources:
-            pieces = [self._cells(fitting, fold, source, donor) for fold in fitting.training]
-            x, y = (_stacked([piece[i] for piece in pieces]) for i in (0, 2))
-            group = np.concatenate([piece[3] for piece in pieces])
-            state = np.concatenate([piece[1] for piece in pieces])
-            if len(group) >= LEAST_TRAINED and self._leads_into_target(fitting, source):
-                state = self._state_apart(fitting, source, folds(group) % 2, state)
+            pieces = [self._cells(fold, source, donor) for fold in fitting.training]
+            x, y = (_stacked([piece[i] for piece in pieces]) for i in (0, 1))
+            group = np.concatenate([piece[2] for piece in pieces])
+            state = self._states(fitting, source, group)
+            with shut(cast(nn.Module, fitting.model)):
+                unlearnt = self._states(fitting, source, group)
             some = np.unique(np.linspace(0, len(group) - 1, min(len(group), MOST_CELLS)).astype(int))
-            self._map(source.modality).fit(x[some], state[some], y[some], group[some])
+            self._map(source.modality).fit(x[some], state[some], y[some], group[some], unlearnt[some])
+
+    def _states(self, fitting: Fitting, source: MapPlan, group: NDArray[np.int64]) -> Floats:
+        """Return the states of all training nodes with both modalities, of which the source alone is seen."""
+        state = np.concatenate(
+            [self._state(fitting, fold, source)[self._both(fold, source)] for fold in fitting.training]
+        )
+        if len(group) >= LEAST_TRAINED and self._leads_into_target(fitting, source):
+            return self._state_apart(fitting, source, folds(group) % 2, state)
+        return state
 
     def _leads_into_target(self, fitting: Fitting, source: MapPlan) -> bool:
         """Say whether what the state makes of a source was fitted to the target itself."""
@@ -173,13 +188,27 @@ class ModalityPrediction(AbstractPrediction):
             if (mine := np.flatnonzero(rows & (source == i))).size:
                 x, known = self._values(inputs, one.modality, one.depth, mine), self._known(inputs, one.modality, mine)
                 found[mine] = self._map(one.modality)(x, z[mine], known)
+                part = mine[self._partly(state, inputs).cpu().numpy()[mine]]
+                if part.size:
+                    found[part] = self._completed(self._map(one.modality), found[part], inputs, part)
         return found, rows
 
+    def _completed(self, by: ModalityMap, told: Floats, inputs: Inputs, rows: NDArray[np.int64]) -> Floats:
+        """Return what is told of nodes of which a part of the panel was measured, told from that part as well."""
+        data: ModalityInput = inputs["prediction", *self.slot]
+        target, known = self.plan.modality, self._known(inputs, self.plan.modality, rows)
+        assert known is not None
+        values = data.raw[target][rows] if target == names.ADT else self._values(inputs, target, self.plan.depth, rows)
+        return by.completed(told, dense(values), known)
+
     def speaks(self, state: State, inputs: Inputs, *, fitted: bool = True) -> Tensor:
-        """Return the nodes of which another modality was seen, and this one was not."""
+        """Return the nodes of which another modality was seen, and this one was not, or a part of the panel alone."""
         source = self._source(state, fitted=fitted)
         nobody = torch.zeros_like(state.counted[self.plan.level], dtype=torch.bool)
-        return nobody if source is None else torch.from_numpy(source >= 0).to(nobody.device) & ~self._seen(state)
+        if source is None:
+            return nobody
+        open_ = ~self._seen(state) | self._partly(state, inputs)
+        return torch.from_numpy(source >= 0).to(nobody.device) & open_
 
     def tell(self, told: Expected, state: State, inputs: Inputs, here: Tensor) -> Expected:
         """Return what is expected, told from the other modality for the nodes `here`."""
@@ -198,6 +227,14 @@ class ModalityPrediction(AbstractPrediction):
     def _seen(self, state: State) -> Tensor:
         return state.seen[self.target] > 0
 
+    def _partly(self, state: State, inputs: Inputs) -> Tensor:
+        """Return of whom a part of the panel was seen that the rest can be told from (node,)."""
+        data: ModalityInput = inputs["prediction", *self.slot]
+        if self.plan.modality not in data.measured or all(self._map(one).rest is None for one in self.maps):
+            return torch.zeros_like(self._seen(state))
+        part = ~torch.from_numpy(data.measured[self.plan.modality]).all(dim=1).to(inputs.device)
+        return self._seen(state) & part[inputs.section[self.plan.level]]
+
     def _source(self, state: State, *, fitted: bool = True) -> NDArray[np.int64] | None:
         """Return which source tells each node (node,), -1 where none was seen; None where nothing was learned."""
         able = [i for i, one in enumerate(self.plan.sources) if self._map(one.modality).fitted or not fitted]
@@ -214,7 +251,7 @@ class ModalityPrediction(AbstractPrediction):
         data: ModalityInput = inputs["prediction", *self.slot]
         section = inputs.section[self.plan.level].cpu().numpy()[rows]
         own = cast(float, depth) * data.covered[modality][section] if modality in data.covered else depth
-        return in_terms(data.raw[modality][rows], modality, own)
+        return in_terms(data.raw[modality][rows], modality, own, self._known(inputs, modality, rows))
 
     def _known(self, inputs: Inputs, modality: str, rows: NDArray[np.int64]) -> NDArray[np.bool_] | None:
         """Return which molecules were measured of each row (row, molecule); None where all of the panel were."""
@@ -223,17 +260,14 @@ class ModalityPrediction(AbstractPrediction):
             return None
         return data.measured[modality][inputs.section[self.plan.level].cpu().numpy()[rows]]
 
-    def _cells(
-        self, fitting: Fitting, fold: Fold, source: MapPlan, donor: NDArray[np.int64]
-    ) -> tuple[Any, Floats, Any, NDArray[np.int64]]:
-        """Return features, state, target and donor of the training nodes of a window that have both modalities."""
+    def _cells(self, fold: Fold, source: MapPlan, donor: NDArray[np.int64]) -> tuple[Any, Any, NDArray[np.int64]]:
+        """Return features, target and donor of the training nodes of a window that have both modalities."""
         level, inputs, rows = self.plan.level, fold.inputs, self._both(fold, source)
-        z = self._state(fitting, fold, source)[rows]
         x, y = (
             _known_only(self._values(inputs, one, depth, rows), self._known(inputs, one, rows))
             for one, depth in ((source.modality, source.depth), (self.plan.modality, self.plan.depth))
         )
-        return x, z, y, donor[inputs.section[level].cpu().numpy()[rows]]
+        return x, y, donor[inputs.section[level].cpu().numpy()[rows]]
 
     def _both(self, fold: Fold, source: MapPlan) -> NDArray[np.int64]:
         """Return the training nodes of a window that have source and target."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from aivc_graph.operators.prediction.modality_rules import (
     mixed,
     rules,
 )
+from aivc_graph.operators.prediction.rest_of_panel import RestOfPanel, levelled
 from aivc_graph.operators.regressions import COMPONENTS
 from aivc_graph.operators.subspace import along, leading_axes
 from aivc_graph.settings import Settings
@@ -43,6 +45,8 @@ class MapPlan(Settings):
         Training cells that have both.
     n_targets, latent
         Sizes of the target and of the state.
+    free
+        Whether targets of a part of the panel are known but for a level of each cell.
     """
 
     modality: str
@@ -51,6 +55,7 @@ class MapPlan(Settings):
     n_cells: int
     n_targets: int
     latent: int
+    free: bool = False
 
 
 class ModalityMap(nn.Module):
@@ -58,7 +63,8 @@ class ModalityMap(nn.Module):
 
     Its zero, before it is fitted and where the rule of the mean has all the weight, is the mean over training cells. No
     array of features by features, or of targets by targets, is made: of more than 1,000 features 300 principal
-    components are looked at, of more than 500 targets 200 are told.
+    components are looked at, of more than 500 targets 200 are told. Of cells that measured a part of up to 500 targets
+    the others are told from that part as well (`RestOfPanel`).
     """
 
     centre: Tensor
@@ -90,13 +96,14 @@ class ModalityMap(nn.Module):
         for name in ("width", "share_of_nearest", "error"):
             self.register_buffer(name, torch.ones(()))
         self.register_buffer("number", torch.zeros((), dtype=torch.int64))
+        self.rest = RestOfPanel(k, free=plan.free) if k <= MOST_TARGETS else None
 
     @property
     def fitted(self) -> bool:
         """Whether there were cells enough to learn from."""
         return bool(self.number)
 
-    def fit(self, x: Any, state: Floats, y: Any, group: Codes) -> None:
+    def fit(self, x: Any, state: Floats, y: Any, group: Codes, judged_by: Floats | None = None) -> None:
         """Fit the rules and their weights; with fewer than forty cells nothing is fitted.
 
         Parameters
@@ -107,6 +114,8 @@ class ModalityMap(nn.Module):
             Their state after messages, the target not seen (cell, latent).
         group
             What is left out in turn to choose weights, such as the donor (cell,).
+        judged_by
+            States by which weights are chosen (cell, latent), where `state` was taught by the targets of the cells.
         """
         self.number.zero_()
         if x.shape[0] < LEAST_TRAINED:
@@ -119,15 +128,17 @@ class ModalityMap(nn.Module):
             state - state.mean(axis=0),
             dense(y) - mean if len(mean) <= MOST_TARGETS else along(y, mean, back),
         )
-        weights, penalties, error = chosen(told, group)
+        choice = chosen(told if judged_by is None else replace(told, state=judged_by), group)
         ground = ground_of(told)
-        said = mixed(rules(told, ground, penalties), weights)
+        said = mixed(rules(told, ground, choice.penalties), choice.weights)
+        if self.rest is not None:
+            self.rest.fit(choice.left_open, told.y[choice.some], choice.fold)
         through = (lambda one: one) if turn is None else (lambda one: turn @ one)
         found = {
             "centre": centre, "state_centre": state.mean(axis=0), "linear": through(said.linear),
             "of_state": said.of_state, "axes": through(ground.axes), "near": ground.near, "of_kernel": said.of_kernel,
             "nearest": ground.target, "width": ground.width, "share_of_nearest": said.nearest, "mean": mean,
-            "back": back.T, "error": error,
+            "back": back.T, "error": choice.error,
         }  # fmt: skip
         for name, value in found.items():
             _put(self.get_buffer(name), np.asarray(value))
@@ -139,7 +150,7 @@ class ModalityMap(nn.Module):
 
         Features that are not `known` (asked, f) are taken to be as on average over training cells.
         """
-        held = {name: value.double().cpu().numpy() for name, value in self.named_buffers()}
+        held = {name: value.double().cpu().numpy() for name, value in self.named_buffers(recurse=False)}
         n, x = int(self.number), x if known is None else np.where(known, dense(x), held["centre"])
         ground = Ground(np.eye(held["axes"].shape[1]), held["near"][:n], held["nearest"][:n], float(held["width"]))
         own = along(x, held["centre"], held["axes"])
@@ -147,6 +158,16 @@ class ModalityMap(nn.Module):
         told = said(Cells(own, own[:, :0], own), ground)
         told = told + along(x, held["centre"], held["linear"]) + (state - held["state_centre"]) @ held["of_state"]
         return np.asarray(held["mean"] + told @ held["back"])
+
+    def completed(self, told: Floats, measured: Floats, known: NDArray[np.bool_]) -> Floats:
+        """Return the targets (asked, k) of cells of which a part was `measured` and `known` (asked, k).
+
+        What was told of them by the features stands where the panel is too wide to be completed.
+        """
+        if self.rest is None:
+            return told
+        values = levelled(measured, known, told) if self.rest.free else measured
+        return cast(Floats, self.rest(told, values, known, self.mean.double().cpu().numpy()))
 
 
 def _put(held: Tensor, value: Floats) -> None:

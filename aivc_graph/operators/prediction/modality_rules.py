@@ -37,6 +37,8 @@ LEAST_TRAINED = 40
 LEAST_SPREAD = 0.05
 # Cells that kernels rest on, evenly taken: of the rules, and of those that choose between them.
 MOST_NEAR, MOST_NEAR_LEFT_OUT = 4_000, 2_000
+# Cells of which it is kept what rules leave open.
+MOST_LEFT_OPEN = 1_000
 
 
 @dataclass(frozen=True)
@@ -163,8 +165,24 @@ def mixed(said: list[Said], weights: Floats) -> Said:
     return Said(linear, of_state, of_kernel, float(nearest))
 
 
-def chosen(cells: Cells, group: Codes) -> tuple[Floats, tuple[float, float, float], float]:
-    r"""Return the weight of each rule, the penalties, and the error left as a share of the mean's (1 for the mean).
+@dataclass(frozen=True)
+class Choice:
+    """How rules share the word, and what they leave open.
+
+    The `weights` of rules (rule,), their `penalties`, the `error` left as a share of the mean's (1 for the mean), and
+    of some cells, evenly taken, what they leave open when left out (some, k): which (`some`,), and of which `fold`.
+    """
+
+    weights: Floats
+    penalties: tuple[float, float, float]
+    error: float
+    left_open: Floats
+    some: Codes
+    fold: Codes
+
+
+def chosen(cells: Cells, group: Codes) -> Choice:
+    r"""Return weights of rules and the penalties that they are fitted with.
 
     .. math:: \hat y = \bar y + \sum_k w_k f_k(x), \qquad w_k \ge 0,\ \sum_k w_k = 1
 
@@ -176,6 +194,9 @@ def chosen(cells: Cells, group: Codes) -> tuple[Floats, tuple[float, float, floa
     inputs = (centred.x, centred.x * _scale(centred.x), centred.state)
     first, second, third = (chosen_penalty(x, centred.y, fold) for x in inputs)
     square, cross, size = np.zeros((len(RULES),) * 2), np.zeros(len(RULES)), 0.0
+    looked_at = np.zeros(len(cells), bool)
+    looked_at[np.linspace(0, len(cells) - 1, min(len(cells), MOST_LEFT_OPEN)).astype(int)] = True
+    some, kept_said, kept_true = [], [], []
     for one in np.unique(fold):
         out, kept = cells[fold == one], cells[fold != one]
         asked, learned = out.less(kept), kept.less(kept)
@@ -186,10 +207,16 @@ def chosen(cells: Cells, group: Codes) -> tuple[Floats, tuple[float, float, floa
         square += np.array([[np.vdot(a, b) for b in said] for a in said])
         cross += np.array([np.vdot(a, true) for a in said])
         size += float(np.vdot(true, true))
+        own = looked_at[fold == one]
+        some.append(np.flatnonzero((fold == one) & looked_at))
+        kept_said.append(np.stack([each[own] for each in said]))
+        kept_true.append(true[own])
     drawn = FOR_BEFOREHAND / len(cells) * square
     weights = shares_of_rules(square + drawn, cross + drawn @ BEFOREHAND, BEFOREHAND)
     error = (size - 2 * weights @ cross + weights @ square @ weights) / max(size, 1e-12)
-    return weights, (first, second, third), float(error)
+    left_open = [true - np.einsum("r,rij->ij", weights, said) for said, true in zip(kept_said, kept_true, strict=True)]
+    rows = np.concatenate(some)
+    return Choice(weights, (first, second, third), float(error), np.concatenate(left_open), rows, fold[rows])
 
 
 def folds(group: Codes) -> Codes:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from torch import Tensor
 
 from aivc_graph import names
@@ -219,9 +220,9 @@ def _mean(readout: AbstractKernelMean, seen: Seen) -> Floats:
 def _within(values: Floats, section: NDArray[np.int64]) -> Floats:
     """Return values (node, molecule) less the mean of their section."""
     _, code = np.unique(section, return_inverse=True)
-    sums = np.zeros((code.max(initial=0) + 1, values.shape[1]))
-    np.add.at(sums, code, values)
-    return np.asarray(values - (sums / np.bincount(code)[:, None])[code])
+    shape = (code.max(initial=-1) + 1, len(code))
+    member = sparse.csr_matrix((np.ones(len(code)), (code, np.arange(len(code)))), shape)
+    return np.asarray(values - (member @ values / np.bincount(code)[:, None])[code])
 
 
 def _least_squares(said: list[Floats], wanted: Floats) -> Floats:

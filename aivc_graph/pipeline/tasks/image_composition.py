@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from aivc_graph import names
 from aivc_graph.evaluation.baselines.baseline import run_baselines
 from aivc_graph.evaluation.scoring import Scored
+from aivc_graph.graph.hiding import hide_observations
 from aivc_graph.pipeline.tasks.composition import true_shares
 from aivc_graph.pipeline.tasks.image_niche import shares_of
 from aivc_graph.pipeline.tasks.task import HIDDEN, TASKS, Asked, Mask
@@ -40,7 +41,8 @@ def image_to_composition(asked: Asked) -> list[Scored]:
         scene = asked.slide_scene(parent, beneath, train, rows)
 
         def answer(tissue: VirtualTissue, child: str = child, parent: str = parent, rows: Mask = rows) -> Floats:
-            return predicted_shares(tissue.model, tissue.without(asked.all_hidden).graph, child, parent)[rows]
+            left = hide_observations(tissue.graph, asked.all_hidden)
+            return predicted_shares(tissue.model, left, child, parent)[rows]
 
         found.append(
             Scored(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import anndata as ad
@@ -14,9 +15,10 @@ from scipy import sparse
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.operators.placing import Places
-from aivc_graph.operators.placing_fit import KEPT, LEAST_FIT, Placed, Placing, fit_placing
+from aivc_graph.operators.placing_fit import KEPT, Placed, Placing, fit_placing
+from aivc_graph.operators.placing_support import LEAST_FIT, fit_support
 from aivc_graph.query.answers import node_table
-from aivc_graph.query.placing import WHERE, Sides, compared, sides
+from aivc_graph.query.placing import EXPRESSION, WHERE, Sides, compared, missing_from, sides
 from aivc_graph.query.questions.question import NODES, QUESTIONS, AbstractQuestion
 
 if TYPE_CHECKING:
@@ -36,22 +38,27 @@ class PlaceQuestion(AbstractQuestion):
     Places are square tiles of 50 µm, or wider in large sections, or spots themselves.
 
     The answer is an AnnData: X = probability of each place (cell, place), of the hundred likeliest; ``obs``: ``x_um``,
-    ``y_um``, where there is most probability, ``within_100_um``, how much of it, ``spread_um``, the mean distance from
-    there, ``region_um2``, the area of the region that holds the cell with probability 0.9, ``fit``, how many of the
-    section's own nodes resemble the rest of it as little, and ``supported``, whether that is at least one in fifty;
+    ``y_um``, chosen to lie near the true place of hidden nodes by their median, ``spread_um``, the mean distance from
+    there, ``likely_x_um``, ``likely_y_um``, where most probability lies within 100 µm, ``within_100_um``, how much of
+    it, ``region_um2``, the area of the region that holds the cell with probability 0.9, ``fit``, how many of the
+    section's own nodes fit the rest of it as badly, and ``supported``, whether that is at least one in fifty;
     ``var``: the places, with ``cells``, how many of the supported cells are expected there; ``uns["place"]``: the rule,
     what each of its steps gained, and the measured coverage of the region. As a table: a row a cell and rank, with
     ``place_x_um``, ``place_y_um`` and ``probability``, or by place, with the cells of each label expected there.
 
     What hidden nodes say holds for cells of the section: that a region covers nine of ten of the cells of another donor
-    cannot be measured without their positions. ``supported`` finds cells unlike all of the section; a type that the
-    section lacks mostly fits beside its nearest kin and is not told (`benchmarks/placing.py`).
+    cannot be measured without their positions. ``supported`` finds types that the section lacks by what they count and
+    the nodes like them do not; kin of a type that is there may be missed (`benchmarks/placing.py`).
     """
 
     endings: ClassVar[tuple[str, ...]] = NODES
     section: str | None = Field(None, description="section with positions; the first if not given")
     of: str | None = Field(None, description="section of the cells that are placed; all without positions if not given")
     level: Literal["cell", "patch"] | None = Field(None, description="whose places; the finest counted if not given")
+    gaps: bool | None = Field(
+        None,
+        description="cells may come from gaps of the section, as of pieces cut out; by default those of its donor may",
+    )
     mass: str | None = Field(None, description="column that says how many cells a node holds; one each if not given")
     by: Literal["cell", "place"] = Field("cell", description="one row per cell and rank, or per place")
     top: int = Field(1, ge=1, le=KEPT, description="places of each cell in a table")
@@ -68,27 +75,30 @@ class PlaceQuestion(AbstractQuestion):
         who = sides(tissue, self.section, self.of, self.level)
         told = compared(tissue, who, self.mass)
         places = Places.of_nodes(told.nodes.pos_um, each=who.level == names.PATCH)
-        fitted = fit_placing(told.nodes, places, told.node_depth, tissue.seed)
-        ends = np.cumsum([len(rows) for rows in who.asked.values()])[:-1]
-        x = np.split(told.asked[fitted.rule.view], ends), np.split(told.asked_depth, ends)
-        placed = [fitted.place(*one, tissue.seed) for one in zip(*x, strict=True)]
-        return self._table(tissue, who, told.asked_depth, fitted, placed)
+        gaps = None if missing_from(tissue, who, self.gaps) else 1.0
+        fitted = fit_placing(told.nodes, places, tissue.seed, gaps)
+        support = fit_support(told.nodes.views[EXPRESSION], told.node_counts, tissue.seed)
+        ends = np.cumsum([0, *(len(rows) for rows in who.asked.values())])
+        each = [slice(*one) for one in pairwise(ends)]
+        placed = [fitted.place(told.asked[fitted.rule.view][one], tissue.seed) for one in each]
+        fit = [support.fit(told.asked[EXPRESSION][one], told.asked_counts[one], tissue.seed) for one in each]
+        counted = np.asarray(told.asked_counts.sum(axis=1)).ravel() > 0
+        return self._table(tissue, who, np.concatenate(fit) * counted, fitted, placed)
 
-    def _table(
-        self, tissue: VirtualTissue, who: Sides, depth: Any, fitted: Placing, placed: list[Placed]
-    ) -> ad.AnnData:
-        point, near, spread, region, fit = (np.concatenate([one[i] for one in placed]) for i in range(5))
+    def _table(self, tissue: VirtualTissue, who: Sides, fit: Any, fitted: Placing, placed: list[Placed]) -> ad.AnnData:
+        point, likely, near, spread, region = (np.concatenate([one[i] for one in placed]) for i in range(5))
         asked = np.concatenate(list(who.asked.values()))
         obs = node_table(tissue.graph, names.CELL).iloc[asked].drop(columns="size_um")
-        obs = obs.assign(placed_in=who.section, x_um=point[:, 0], y_um=point[:, 1], within_100_um=near)
-        obs = obs.assign(spread_um=spread, region_um2=region, fit=fit, supported=(fit >= LEAST_FIT) & (depth > 0))
+        obs = obs.assign(placed_in=who.section, x_um=point[:, 0], y_um=point[:, 1])
+        obs = obs.assign(likely_x_um=likely[:, 0], likely_y_um=likely[:, 1], within_100_um=near)
+        obs = obs.assign(spread_um=spread, region_um2=region, fit=fit, supported=fit >= LEAST_FIT)
         answer = ad.AnnData(
             sparse.vstack([one.best for one in placed], format="csr").astype(np.float32),
             obs=obs,
             var=_places(tissue, who, fitted.ground.places),
         )
         answer.var[CELLS] = _expected(answer, np.ones(answer.n_obs, bool))
-        steps = {"rule": asdict(fitted.rule), "nats_over_knowing_nothing": fitted.gains}
+        steps = {"rule": asdict(fitted.rule), "nats_over_knowing_nothing": fitted.gains, "opening": fitted.opening}
         answer.uns[WHERE] = steps | {"coverage_of_hidden_nodes": fitted.coverage, "region_holds": fitted.level}
         return answer
 

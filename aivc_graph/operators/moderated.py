@@ -36,3 +36,26 @@ def moderated_variance(variance: Floats, df: int) -> tuple[Floats, float]:
     prior = 2 * optimize.brentq(lambda x: polygamma(1, x) - spread, 1e-8, 10 / spread + 10)
     usual = np.exp(log_ratio.mean() + digamma(prior / 2) - np.log(prior / 2))
     return (prior * usual + df * variance) / (prior + df), min(df + prior, most)
+
+
+def moderated_by_level(variance: Floats, level: Floats, df: int) -> tuple[Floats, float]:
+    """Return variances drawn towards what is usual at the level of each gene (gene,), and their degrees of freedom.
+
+    The logarithm of what is usual goes linearly with that of the level.
+
+    Parameters
+    ----------
+    level
+        Expression of each gene, above zero (gene,).
+
+    References
+    ----------
+    Law et al. 2014, doi:10.1186/gb-2014-15-2-r29 (limma-trend).
+    """
+    seen = variance > LEAST
+    if seen.sum() < 2:
+        return variance, float(df)
+    line = np.column_stack([np.ones(len(level)), np.log(level)])
+    usual = np.exp(line @ np.linalg.lstsq(line[seen], np.log(variance[seen]), rcond=None)[0])
+    found, degrees = moderated_variance(variance / usual, df)
+    return usual * found, degrees
