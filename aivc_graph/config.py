@@ -22,13 +22,14 @@ from aivc_graph.modalities.histology_features import HistologyFeatures
 from aivc_graph.modalities.morphology import MorphologyFeatures
 from aivc_graph.model.settings import BY_NAME, ONE_MEMBER, ModelConfig
 from aivc_graph.operators.part import KINDS
-from aivc_graph.setting_faults import SettingFaults, put_over, refuse_pairing, refuse_screen
+from aivc_graph.setting_faults import SettingFaults, check_serial, put_over, refuse_pairing, refuse_screen
 from aivc_graph.settings import Settings
 from aivc_graph.splits.design import DESIGNS
 from aivc_graph.splits.drawn import AbstractDrawnSplit
 from aivc_graph.tissue.applied import InterventionColumns
 from aivc_graph.tissue.intervention import Intervention
 from aivc_graph.tissue.registration.method import REGISTRATIONS
+from aivc_graph.tissue.registration.serial import SerialConfig
 from aivc_graph.training.settings import TrainingConfig
 from aivc_graph.yaml_source import ANY, YamlSource, dump_yaml, places, read_yaml
 
@@ -135,6 +136,8 @@ class SectionConfig(Settings):
         Files and folders that hold the section: counts, cells, slide. They are merged into one tissue.
     registration
         How elements that come without a position in the section's frame are placed, in this order.
+    serial
+        The section listed before that this one was cut next to: all it holds is then placed in that one's frame.
     interventions
         What was done to the tissue: genes knocked out or activated, drugs, ligands, everywhere or in one place. For a
         screen, the columns that say it of each cell.
@@ -156,6 +159,7 @@ class SectionConfig(Settings):
     context_by: str | None = None
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     registration: tuple[RegistrationConfig, ...] = ()
+    serial: SerialConfig | None = None
     interventions: Interventions = ()
     traits: dict[str, str] = Field(default_factory=dict)
     traits_by: tuple[str, ...] = ()
@@ -347,6 +351,7 @@ def _check_members(data: dict[str, Any], base: Path, faults: SettingFaults) -> N
             faults.add((*key, "kind"), repr(named), f"a design that draws groups ({', '.join(drawn)})", "name one")
     for key, method in places(data, ("task", "sections", ANY, "registration", ANY)):
         faults.check_member(key, method, REGISTRATIONS, "method", also=("moving", "fixed", "also"))
+    check_serial(data, faults)
     for key, source in places(data, ("task", "sections", ANY, "sources", ANY)):
         if isinstance(source, dict) and (reader := _reader_name(source, base)) is not None:
             faults.check_member(key, {**source, "reader": reader}, READERS, "reader", "reader", ("path",))

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from aivc_graph.errors import ConfigError, Faults, nearest, unknown_name
 from aivc_graph.registry import Registry
-from aivc_graph.yaml_source import Key, YamlSource, dotted, parse_dotted
+from aivc_graph.yaml_source import ANY, Key, YamlSource, dotted, parse_dotted, places
 
 LAST = 10**9
 PLAIN_WORDS = {"a valid string": "text", "a valid tuple": "a list", "a valid dictionary": "a mapping"}
@@ -249,6 +249,15 @@ def _as_task(screen: Any) -> str:
         "`values: log` of the source), with `evaluation: {questions: [{kind: by_context}]}` for more; then aivc train, "
         "and evaluate its run"
     )
+
+
+def check_serial(data: dict[str, Any], faults: SettingFaults) -> None:
+    """Note sections that are to be placed on one that is not listed before them, as far as names are known yet."""
+    for key, on in places(data, ("task", "sections", ANY, "serial", "on")):
+        before = [one for one in data["task"]["sections"][: key[2]] if isinstance(one, dict)]
+        known = [str(one.get("name")) for one in before]
+        if str(on) not in known and not any("sections_by" in one for one in before):
+            faults.add(key, f"no section {on!r} before this one", mend=_nearest(str(on), known, "known: "))
 
 
 def refuse_pairing(source: YamlSource) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aivc_graph import names
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.gate import LEAST_LEFT_OUT, opening_of
 from aivc_graph.operators.kernels import squared_distances
@@ -18,10 +19,11 @@ from aivc_graph.operators.measured import mean_there, measured_alike
 from aivc_graph.operators.regressions import COMPONENTS, NEIGHBOURS, principal_axes
 from aivc_graph.operators.ridge import ridge
 from aivc_graph.operators.stacking import shares_of_rules
+from aivc_graph.operators.state import Inputs
 
 Floats = NDArray[np.floating]
 Codes = NDArray[np.integer]
-RULES = ("ridge", "kernel ridge", "nearest nodes", "mean")
+RULES = ("ridge", "ridge with surroundings", "kernel ridge", "nearest nodes", "mean")
 NESTED = np.eye(len(RULES))[0]
 # Nodes that kernels and neighbours are taken from, evenly, and asked at once; nodes to learn from, at the least.
 MOST_NEAR, MOST_AT_ONCE, LEAST_NODES = 4_000, 2_000, 40
@@ -48,15 +50,24 @@ class Ground:
         self.weight = np.linalg.solve(kernel + PENALTY * np.eye(len(kernel)), self.target)
 
 
-def evenly(n: int, most: int) -> NDArray[np.int64]:
-    """Return at most so many of n rows, evenly taken."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
-
-
 def learned_from(graph: TissueGraph, level: str, features: str, target: str) -> int:
     """Return the number of nodes outside of the test split of which both modalities were seen."""
     seen = graph[level][names.mask_name(features)] & graph[level][names.mask_name(target)]
     return int((seen & ~graph.in_split(level, names.TEST)).sum())
+
+
+def own_and_around(inputs: Inputs, level: str, kinds: Iterable[str]) -> tuple[Tensor, Tensor]:
+    """Return features of each node, beside their mean over its nearest neighbours (node, 2 f), and who has any (node,).
+
+    Features of several kinds stand side by side; nobody has features who lacks one of them. Zero, the mean of a
+    section, where no neighbour has any.
+    """
+    data = [inputs.measured(level, kind) for kind in kinds]
+    own, seen = torch.cat([one.standard for one in data], dim=1), torch.stack([one.mask for one in data]).all(dim=0)
+    around, visible = torch.zeros_like(own), seen.to(own)[:, None]
+    for ring in inputs.rings(level)[:1]:
+        around = ring @ (own * visible) / (ring @ visible).clamp_min(1.0)
+    return torch.cat([own, around], dim=1), seen
 
 
 def kernel_and_nearest(at: Floats, near: Floats, width: float) -> tuple[Floats, Floats]:
@@ -104,20 +115,24 @@ def weights_of_rules(x: Floats, y: Floats, section: Codes, donor: Codes) -> Floa
 
 def said_by_rules(x: Floats, y: Floats, section: Codes, asked: Floats) -> list[Floats]:
     """Return what each of `RULES`, fitted to features and targets, says of others (asked, k)."""
-    centre, mean = x.mean(axis=0), y.mean(axis=0)
-    ground = Ground(x - centre, y - mean)
-    kernel, nearest = kernel_and_nearest((asked - centre) @ ground.axes, ground.near, ground.width)
-    told = ((asked - centre) @ ridge(x - centre, y - mean, section), kernel @ ground.weight, nearest @ ground.target)
+    centre, mean, f = x.mean(axis=0), y.mean(axis=0), x.shape[1] // 2
+    about, asked = x - centre, asked - centre
+    ground = Ground(about[:, :f], y - mean)
+    kernel, nearest = kernel_and_nearest(asked[:, :f] @ ground.axes, ground.near, ground.width)
+    linear = (asked[:, :n] @ ridge(about[:, :n], y - mean, section) for n in (f, 2 * f))
+    told = (*linear, kernel @ ground.weight, nearest @ ground.target)
     return [mean + one for one in told] + [np.broadcast_to(mean, told[0].shape)]
 
 
 class FeatureMap(nn.Module):
-    """Tell targets from features: ridge, mixed with kernel ridge, nearest nodes and the mean; see `weights_of_rules`.
+    """Tell targets from features: ridge, and as far as donors bear it out ridge that sees neighbours, and other rules.
+
+    By the weights of `weights_of_rules`; those of the two ridges are within `linear`.
 
     Shapes
     ------
     features, out
-        (node, feature), (node, target)
+        own features beside those around (node, 2 feature), as of `own_and_around`; (node, target)
 
     References
     ----------
@@ -139,8 +154,9 @@ class FeatureMap(nn.Module):
         super().__init__()
         n, c = max(min(n_nodes, MOST_NEAR), 1), min(n_features, COMPONENTS)
         sizes = {
-            "share": (len(RULES),), "centre": (n_features,), "mean": (n_targets,), "linear": (n_features, n_targets),
-            "axes": (n_features, c), "near": (n, c), "kernel": (n, n_targets), "target": (n, n_targets), "width": (),
+            "share": (len(RULES),), "centre": (2 * n_features,), "mean": (n_targets,),
+            "linear": (2 * n_features, n_targets), "axes": (n_features, c), "near": (n, c),
+            "kernel": (n, n_targets), "target": (n, n_targets), "width": (),
         }  # fmt: skip
         for name, size in sizes.items():
             self.register_buffer(name, torch.zeros(size))
@@ -149,7 +165,7 @@ class FeatureMap(nn.Module):
     @classmethod
     def of(cls, held: Mapping[str, NDArray[Any]]) -> FeatureMap:
         """Return a map of numbers that one has held, by name."""
-        one = cls(len(held["linear"]), len(held["near"]), len(held["mean"]))
+        one = cls(len(held["axes"]), len(held["near"]), len(held["mean"]))
         one.load_state_dict({name: torch.as_tensor(value) for name, value in held.items()})
         return one
 
@@ -159,7 +175,7 @@ class FeatureMap(nn.Module):
         return bool(self.number)
 
     def fit(self, x: Floats, y: Floats, section: Codes, donor: Codes, there: NDArray[np.bool_] | None = None) -> None:
-        """Fit rules to features `x` (node, f) and targets `y` (node, k); with fewer than forty nodes nothing is fitted.
+        """Fit rules to features `x` (node, 2 f) and targets `y` (node, k), to forty nodes at the least.
 
         Parameters
         ----------
@@ -172,15 +188,16 @@ class FeatureMap(nn.Module):
         if len(x) < LEAST_NODES:
             return
         whole = there is None or bool(there.all())
-        centre, mean = x.mean(axis=0), mean_there(y, there)
-        linear = np.zeros((x.shape[1], y.shape[1]))
-        for rows, columns in measured_alike(np.ones(y.shape, bool) if there is None else there):
-            if len(rows) > LEAST_ROWS:
-                told = ridge(x[rows] - centre, y[np.ix_(rows, columns)] - mean[columns], section[rows])
-                linear[:, columns] = told
         share = weights_of_rules(x, y, section, donor) if whole else NESTED
+        centre, mean, f = x.mean(axis=0), mean_there(y, there), x.shape[1] // 2
+        linear, about = np.zeros((x.shape[1], y.shape[1])), x - centre
+        for rows, columns in measured_alike(np.ones(y.shape, bool) if there is None else there):
+            for n, weight in ((f, share[0]), (2 * f, share[1])):
+                if weight and len(rows) > LEAST_ROWS:
+                    told = ridge(about[rows, :n], y[np.ix_(rows, columns)] - mean[columns], section[rows])
+                    linear[:n, columns] += weight * told
         found = {"share": share, "centre": centre, "mean": mean, "linear": linear}
-        ground = Ground(x - centre, y - mean)
+        ground = Ground(about[:, :f], y - mean)
         found |= {"axes": ground.axes, "near": ground.near, "kernel": ground.weight, "target": ground.target}
         found["width"] = np.asarray(ground.width)
         for name, value in found.items():
@@ -191,12 +208,12 @@ class FeatureMap(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """Return what is told of nodes with features `x` (node, f)."""
+        """Return what is told of nodes with features `x` (node, 2 f)."""
         held = {name: value.double().cpu().numpy() for name, value in self.named_buffers()}
         about, n, share = x.double().cpu().numpy() - held["centre"], int(self.number), held["share"]
-        told = held["mean"] + share[0] * about @ held["linear"]
-        for rows in np.array_split(np.arange(len(x)), -(-len(x) // MOST_AT_ONCE) or 1) if share[1:3].any() else ():
-            at = about[rows] @ held["axes"]
+        told = held["mean"] + about @ held["linear"]
+        for rows in np.array_split(np.arange(len(x)), -(-len(x) // MOST_AT_ONCE) or 1) if share[2:4].any() else ():
+            at = about[rows, : len(held["axes"])] @ held["axes"]
             kernel, nearest = kernel_and_nearest(at, held["near"][:n], float(held["width"]))
-            told[rows] += share[1] * kernel @ held["kernel"][:n] + share[2] * nearest @ held["target"][:n]
+            told[rows] += share[2] * kernel @ held["kernel"][:n] + share[3] * nearest @ held["target"][:n]
         return torch.from_numpy(told).to(x)

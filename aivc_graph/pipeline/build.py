@@ -11,7 +11,7 @@ from typing import Any
 from aivc_graph import names
 from aivc_graph.atomic import file_digest
 from aivc_graph.config import Config, SectionConfig, SourceConfig, TaskConfig
-from aivc_graph.errors import AivcError, ConfigError, ReadError, StoreError
+from aivc_graph.errors import AivcError, ConfigError, ReadError, StoreError, unknown_name
 from aivc_graph.evaluation.receptive_field import reach_um
 from aivc_graph.graph.build import build_graph, lay_graph
 from aivc_graph.graph.connectivity import connectivity
@@ -42,12 +42,13 @@ from aivc_graph.splits.design import levels_of, split_design, write_labels
 from aivc_graph.splits.leakage import Duplicate, accepted_leaks, check_donors, duplicate_content
 from aivc_graph.tissue.applied import InterventionColumns, set_conditions
 from aivc_graph.tissue.conditions import Conditions
-from aivc_graph.tissue.doubt import doubts_heard
+from aivc_graph.tissue.doubt import doubt, doubts_heard
 from aivc_graph.tissue.frame import note_slide_frame
 from aivc_graph.tissue.intervention import set_interventions
 from aivc_graph.tissue.registration.method import registration_method
 from aivc_graph.tissue.registration.overlap import check_overlap
 from aivc_graph.tissue.registration.register import register
+from aivc_graph.tissue.registration.serial import SerialConfig, register_serial
 from aivc_graph.tissue.schema import check_section
 from aivc_graph.tissue.section import merge_sections, metadata_of, only_value
 from aivc_graph.tissue.thumbnail import thumbnail
@@ -69,12 +70,15 @@ def build(config: Config, out: Path | None = None) -> Path:
     design = split_design(**(config.task.split or EVERYTHING))
     if not any(one.columns for one in config.task.sections):
         design.check([_groups_of(one) | {names.INTERVENTIONS: one.interventions} for one in config.task.sections])
-    sections, doubts, controls = [], _told(doubts_of_paths(config.task)), {}
+    sections: list[Any] = []
+    doubts, controls = _told(doubts_of_paths(config.task)), {}
     for number, entry in enumerate(config.task.sections, 1):
         log.info("reading %s (%d of %d)", entry.name, number, len(config.task.sections))
         with doubts_heard() as heard:
             laid = read_sections(entry)
             for section, _ in laid:
+                if entry.serial is not None:
+                    _place_serially(section, entry.serial, sections)
                 describe_cells(section, config.task)
         doubts += heard
         for section, read in laid:
@@ -178,6 +182,17 @@ def _finished(name: str, parts: list[Any], config: SectionConfig) -> tuple[Any, 
     return section, read
 
 
+def _place_serially(section: Any, serial: SerialConfig, before: list[Any]) -> None:
+    """Place a section in the frame of one read `before`, and tell what is to be looked at."""
+    where, known = metadata_of(section)["section"], {metadata_of(one)["section"]: one for one in before}
+    if serial.on not in known:
+        raise unknown_name(ConfigError, f"section {where} · serial.on", "section", serial.on, known)
+    found = register_serial(section, known[serial.on], n_genes=serial.n_genes, allow_mirror=serial.allow_mirror)
+    log.info("%s: placed on %s by %s, off by %.0f µm", where, serial.on, found.method, found.residual_um or 0.0)
+    for warning in found.warnings:
+        doubt(f"{where} on {serial.on}", warning)
+
+
 def _groups_of(config: SectionConfig) -> dict[str, Any]:
     """Return what the configuration says a section is: its name, its groups where given, and its traits."""
     given = {key: getattr(config, key) for key in ("donor", "site", "platform", "batch", "context")}
@@ -216,8 +231,8 @@ def describe_cells(section: Any, task: TaskConfig) -> None:
 
 
 def _told(doubts: list[str]) -> list[str]:
-    for doubt in doubts:
-        log.warning("%s", doubt)
+    for one in doubts:
+        log.warning("%s", one)
     return doubts
 
 

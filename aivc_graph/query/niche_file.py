@@ -18,7 +18,7 @@ from aivc_graph.plot.palette import nth_colour
 from aivc_graph.query.mixture import StateMixture
 from aivc_graph.query.neighbourhoods import NeighbourhoodMixture
 from aivc_graph.query.niches import NicheRule, fit_niches
-from aivc_graph.query.niches_of_features import fit_niches_of_features
+from aivc_graph.query.niches_of_features import fit_niches_of_features, left_open_by_features
 from aivc_graph.query.places import on_every_level
 from aivc_graph.query.states import node_states, surroundings
 from aivc_graph.training.checkpoint import load_tensors, save_tensors
@@ -30,12 +30,16 @@ MIXTURES = {"neighbourhoods": NeighbourhoodMixture, "states": StateMixture}
 def niches_of_training(
     model: TissueModel, graph: TissueGraph | GraphStore, diagnostics: dict[str, float], seed: int
 ) -> NicheRule:
-    """Return the niches of a graph's training nodes, which no other node has a say in."""
+    """Return the niches of a graph's training nodes, which no other node has a say in.
+
+    What slides leave open of them is told by validation nodes too.
+    """
     structure = graph.structure
     found_in = surroundings(model, structure, node_states(model, graph), diagnostics)
     training = structure.in_split(found_in.level, names.TRAIN).numpy()
     rule = fit_niches(found_in.among(training), None, 1.0, seed)
     shares = on_every_level(structure, found_in.level, rule(found_in))
+    rule = replace(rule, left_open=left_open_by_features(model, graph, diagnostics, found_in, rule))
     return replace(rule, of_features=fit_niches_of_features(model, graph, found_in.level, shares))
 
 
@@ -57,7 +61,8 @@ def save_niches(rule: NicheRule, run: Path) -> None:
         for level, one in rule.of_features.items()
         for name, value in one.named_buffers()
     }
-    packed = {name: torch.as_tensor(value) for name, value in (tensors | {"spread": rule.spread}).items()}
+    tensors |= {"spread": rule.spread, "left_open": rule.left_open}
+    packed = {name: torch.as_tensor(value) for name, value in tensors.items()}
     save_tensors(packed, facts, run / FILE)
 
 
@@ -86,6 +91,7 @@ def load_niches(run: Path, model: TissueModel) -> NicheRule | None:
             coupling=facts["coupling"],
             spread=arrays["spread"],
             evenness=facts.get("evenness", 0.0),  # as older runs have none
+            left_open=arrays["left_open"],
             of_features={
                 level: FeatureMap.of(part(f"features.{level}"))
                 for level in names.LEVELS

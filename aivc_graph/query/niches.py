@@ -43,8 +43,8 @@ class Surroundings:
         Niche states (node, latent).
     own
         States by each node's own measurements (node, latent); only rows of `measured` count.
-    known, measured
-        (node,) who has a state, and who has one of its own.
+    known, measured, counted
+        (node,) who has a state, who has one of its own, and whose own rests on more than features, such as a tile.
     adjacency
         (node, node), one for each of the nearest neighbours.
     donor
@@ -57,12 +57,18 @@ class Surroundings:
     own: Floats
     known: NDArray[np.bool_]
     measured: NDArray[np.bool_]
+    counted: NDArray[np.bool_]
     adjacency: sparse.csr_matrix
     donor: NDArray[np.integer]
 
+    @property
+    def by_features(self) -> NDArray[np.bool_]:
+        """Who has a state that rests on features alone, its own and those of its neighbours (node,)."""
+        return self.known & ~self.counted & ~(self.adjacency @ self.counted > 0)
+
     def among(self, rows: NDArray[np.bool_]) -> Surroundings:
         """Return the surroundings that the nodes `rows` (node,) have in each other, as if there were no others."""
-        kept = {name: getattr(self, name)[rows] for name in ("x", "own", "known", "measured", "donor")}
+        kept = {name: getattr(self, name)[rows] for name in ("x", "own", "known", "measured", "counted", "donor")}
         return replace(self, adjacency=self.adjacency[rows][:, rows], **kept)
 
 
@@ -87,6 +93,9 @@ class NicheRule:
         Standard deviation of the niche states it was fitted on (latent,): the unit of distances between states.
     evenness
         How far the states of each donor are brought to that spread before the mixture sees them; see `recurrence`.
+    left_open
+        What features leave open of a state (draw, latent): a node of which nothing else is known is told by the mean
+        over these draws about its state, and not by its neighbours, of which no more is known.
     of_features
         By level, what features tell of the niches of a node there of which nothing else is known; see
         `niches_of_features`.
@@ -99,6 +108,7 @@ class NicheRule:
     coupling: float
     spread: Floats
     evenness: float = 0.0
+    left_open: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     of_features: Mapping[str, FeatureMap] = field(default_factory=dict)
 
     def __call__(self, found_in: Surroundings) -> Floats:
@@ -109,13 +119,20 @@ class NicheRule:
             shares = normalised(self.mixture.log_density(windows, kinds / self.kinds.weight))
         else:
             shares = smoothed(self.log_density(found_in), found_in.adjacency, self.coupling)
+            if len(self.left_open) and (alone := found_in.by_features).any():
+                around = found_in.x[alone].astype(float)
+                shares[alone] = np.mean([self.mixture.posterior(around + one) for one in self.left_open], axis=0)
         return shares * found_in.known[:, None]
 
     def log_density(self, found_in: Surroundings) -> Floats:
         """Return log weight × density of each niche at the state of every node by itself (node, niche)."""
+        return self.mixture.log_density(self.states(found_in))
+
+    def states(self, found_in: Surroundings) -> Floats:
+        """Return the states as the mixture sees them (node, latent)."""
         x, known = found_in.x.astype(float), found_in.known
         x[known] = evened(x[known], found_in.donor[known], self.spread, self.evenness)
-        return self.mixture.log_density(x)
+        return x
 
 
 def fit_niches(found_in: Surroundings, k: int | None, resolution: float, seed: int) -> NicheRule:

@@ -10,14 +10,17 @@ import torch
 from numpy.typing import NDArray
 
 from aivc_graph import names
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
-from aivc_graph.operators.feature_map import LEAST_NODES, FeatureMap
+from aivc_graph.operators.feature_map import LEAST_NODES, FeatureMap, own_and_around
 from aivc_graph.operators.intervention_plan import donor_of_sections
-from aivc_graph.query.states import run_windows
+from aivc_graph.query.mixture import StateMixture
+from aivc_graph.query.niches import NicheRule, Surroundings
+from aivc_graph.query.states import node_states, run_windows, surroundings
 
 Floats = NDArray[np.floating]
-LEAST_KNOWN = 0.5
+LEAST_KNOWN, DRAWS = 0.5, 128
 
 
 def fit_niches_of_features(
@@ -48,10 +51,32 @@ def fit_niches_of_features(
         if rows.sum() < LEAST_NODES:
             continue
         section = structure[level].section_index.numpy()[rows]
-        one = FeatureMap(x.shape[1], int(rows.sum()), shares[level].shape[1])
+        one = FeatureMap(x.shape[1] // 2, int(rows.sum()), shares[level].shape[1])
         one.fit(x[rows], shares[level][rows].astype(float), section, donor[section])
         maps[level] = one
     return maps
+
+
+def left_open_by_features(
+    model: TissueModel, graph: Any, diagnostics: dict[str, float], found_in: Surroundings, rule: NicheRule
+) -> Floats:
+    r"""Return what features leave open of the states that niches are told by (draw, latent).
+
+    .. math:: p(k \mid \hat z) = \frac1B \sum_b p(k \mid \hat z + z_b - \hat z_b)
+
+    with :math:`z_b` by all that was measured and :math:`\hat z_b` by features alone, of nodes outside of the test split
+    that have both, as many of each donor. No draws where features tell no state at that level.
+    """
+    structure = graph.structure
+    if found_in.level not in model.plan.features or not isinstance(rule.mixture, StateMixture):
+        return np.zeros((0, model.plan.latent))
+    hide = tuple((level, modality) for level, by in model.plan.panels.items() for modality in by)
+    told = surroundings(model, structure, node_states(model, graph, hide), diagnostics)
+    rows = told.measured & found_in.counted & ~structure.in_split(found_in.level, names.TEST).numpy()
+    open_ = (rule.states(found_in) - told.x)[rows]
+    donors = [np.flatnonzero(found_in.donor[rows] == one) for one in np.unique(found_in.donor[rows])]
+    drawn = [of_one[evenly(len(of_one), max(DRAWS // len(donors), 1))] for of_one in donors]
+    return open_[np.concatenate(drawn)] if drawn else open_
 
 
 def told_by_features(
@@ -82,19 +107,17 @@ def _inherited(weight: Any, own: Floats, near: Floats) -> Floats:
 
 
 def features_of(model: TissueModel, graph: Any, level: str) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return the dense features of every node of a level, in units of their section (node, feature), and who has any.
+    """Return the features of every node of a level and those around it (node, 2 feature), and who has any (node,).
 
-    Side by side, where it has several kinds; nobody has features who lacks one of them.
+    In units of their section; see `own_and_around`.
     """
     structure = graph.structure
     kinds = list(model.plan.features[level])
     found: Floats = np.zeros((int(structure[level].num_nodes), 0))
     seen = np.zeros(len(found), bool)
     for inputs, _, core, rows in run_windows(model, graph):
-        data = [inputs.measured(level, kind) for kind in kinds]
-        values = torch.cat([one.standard for one in data], dim=1)[core[level]].double().numpy()
+        values, mask = own_and_around(inputs, level, kinds)
         found = found if found.shape[1] else np.zeros((len(found), values.shape[1]))
         at = rows[level][core[level]].numpy()
-        found[at] = values
-        seen[at] = torch.stack([one.mask for one in data]).all(dim=0)[core[level]].numpy()
+        found[at], seen[at] = values[core[level]].numpy(), mask[core[level]].numpy()
     return found, seen

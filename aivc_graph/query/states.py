@@ -28,8 +28,8 @@ WINDOW_NODES = 40_000
 class NodeStates:
     """Arrays (node, latent) and (node,) of one level, in the graph's order.
 
-    `own` is what a node's own measurements say, of those `measured`; `context` what its neighbours say; `z` the state
-    after all messages, of those `known`.
+    `own` is what a node's own measurements say, of those `measured`, by more than features of those `counted`;
+    `context` what its neighbours say; `z` the state after all messages, of those `known`.
     """
 
     z: NDArray[np.float32]
@@ -37,6 +37,7 @@ class NodeStates:
     context: NDArray[np.float32]
     known: NDArray[np.bool_]
     measured: NDArray[np.bool_]
+    counted: NDArray[np.bool_]
 
 
 @torch.no_grad()
@@ -46,7 +47,7 @@ def node_states(model: TissueModel, graph: Any, hide: tuple[tuple[str, str], ...
     structure = graph.structure
     size = {level: structure[level].num_nodes for level in model.plan.levels}
     found = {
-        level: NodeStates(*np.zeros((3, n, latent), np.float32), *np.zeros((2, n), bool)) for level, n in size.items()
+        level: NodeStates(*np.zeros((3, n, latent), np.float32), *np.zeros((3, n), bool)) for level, n in size.items()
     }
     for inputs, state, core, rows in run_windows(model, graph, hide):
         alone = model.encode(inputs, hide_all(inputs, hide))
@@ -57,6 +58,7 @@ def node_states(model: TissueModel, graph: Any, hide: tuple[tuple[str, str], ...
             into.context[target] = state.context[level][mask].numpy()
             into.known[target] = state.known[level][mask].numpy() > 0
             into.measured[target] = alone.own[level][mask].numpy() > 0
+            into.counted[target] = alone.counted[level][mask].numpy() > 0
     return found
 
 
@@ -117,4 +119,4 @@ def surroundings(
     else:
         adjacency = sparse.csr_matrix((len(x),) * 2)
     donor = np.unique(donor_of_sections(graph), return_inverse=True)[1].reshape(-1)[graph[level].section_index.numpy()]
-    return Surroundings(level, made_of, x, here.own, here.known, here.measured, adjacency, donor)
+    return Surroundings(level, made_of, x, here.own, here.known, here.measured, here.counted, adjacency, donor)

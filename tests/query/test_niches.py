@@ -35,7 +35,9 @@ def bands(seed: int, niches: int, level: str = "cell") -> tuple[Surroundings, ND
     adjacency = sparse.csr_matrix((np.ones(near.size), near.ravel(), np.arange(0, near.size + 1, NEAR)), shape=(N, N))
     every = np.ones(N, bool)
     donor = np.zeros(N, int)
-    return Surroundings(level, "neighbourhood", own[near].mean(axis=1), own, every, every, adjacency, donor), band
+    return Surroundings(
+        level, "neighbourhood", own[near].mean(axis=1), own, every, every, every, adjacency, donor
+    ), band
 
 
 @pytest.mark.parametrize("level", ["cell", "patch"])
@@ -170,6 +172,7 @@ def test_nodes_that_are_left_out_have_no_say(level: str) -> None:
         own=np.concatenate([here.own, 3 * other.own]),
         known=np.ones(2 * N, bool),
         measured=np.ones(2 * N, bool),
+        counted=np.ones(2 * N, bool),
         adjacency=sparse.csr_matrix(sparse.block_diag([here.adjacency, other.adjacency])),
         donor=np.concatenate([here.donor, other.donor]),
     )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.operators.counts import log_shares
+from aivc_graph.operators.feature_map import own_and_around
 from aivc_graph.operators.measured import mean_there
 from aivc_graph.operators.part import Fitting
 from aivc_graph.operators.prediction.direct import AbstractDirect
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from aivc_graph.operators.prediction.tile import TilePrediction
 
 Floats = NDArray[np.floating]
+STRETCHES = 5
 
 
 @dataclass(frozen=True)
@@ -43,19 +45,25 @@ class Seen:
 
 
 def fit_map(part: TilePrediction, fitting: Fitting, folds: list[Fold]) -> None:
-    """From features to scaled counts, both centred within their section; of sections that measured them."""
+    """From features to scaled counts, both centred within their section; of sections that measured them.
+
+    What is left out of it in turn is what the split leaves out: donors, or stretches of the tissue of those trained on.
+    """
     xs, ys, groups, there = [], [], [], []
     for fold in folds:
-        counted, data = fold.inputs.measured(*part.target), fold.inputs.measured(part.plan.level, part.plan.features)
-        rows = fold.training(part.plan.level, counted.mask * data.mask)
-        section = data.section.cpu().numpy()[rows]
-        xs.append(data.standard.cpu().numpy()[rows])
+        counted = fold.inputs.measured(*part.target)
+        features, mask = own_and_around(fold.inputs, part.plan.level, [part.plan.features])
+        rows = fold.training(part.plan.level, counted.mask * mask)
+        section = counted.section.cpu().numpy()[rows]
+        xs.append(features.cpu().numpy()[rows])
         scaled = to_scipy_csr(counted.scaled.forward_csr.cpu())[rows].toarray()
         ys.append(scaled - counted.section_mean.cpu().numpy()[section])
         groups.append(section)
         there.append(counted.panels.cpu().numpy()[counted.panel_of.cpu().numpy()[section]] > 0)
     x, y, group, measured = (np.concatenate(pieces) for pieces in (xs, ys, groups, there))
-    part.map.fit(x.astype(float), y.astype(float), group, fitting.donor[group], measured)
+    unseen = (fitting.new_donor >= 0).any()
+    apart = fitting.donor[group] if unseen else np.arange(len(x)) * STRETCHES // max(len(x), 1)  # rows go by region
+    part.map.fit(x.astype(float), y.astype(float), group, apart, measured)
 
 
 def seen(part: AbstractDirect, fitting: Fitting, folds: list[Fold]) -> Seen | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from aivc_graph import names
 from aivc_graph.graph.panels import observed, panel
 from aivc_graph.graph.tissue_graph import TissueGraph
-from aivc_graph.operators.feature_map import FeatureMap, learned_from
+from aivc_graph.operators.feature_map import FeatureMap, learned_from, own_and_around
 from aivc_graph.operators.part import ANSWERS, KINDS, Fitting, Shape
 from aivc_graph.operators.prediction import direct_fit
 from aivc_graph.operators.prediction.direct import AbstractDirect
@@ -80,8 +80,8 @@ class TilePrediction(AbstractDirect):
 
     def look(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
         """Return what the features say of each molecule, the columns it reaches, and who has features."""
-        data = inputs.measured(self.plan.level, self.plan.features)
-        return self.map(data.standard), torch.arange(self.plan.n_molecules, device=inputs.device), data.mask
+        x, mask = own_and_around(inputs, self.plan.level, [self.plan.features])
+        return self.map(x), torch.arange(self.plan.n_molecules, device=inputs.device), mask
 
     def fit(self, fitting: Fitting) -> None:
         """Fit the map on training nodes, the shares on held-out ones, then map and level on all.

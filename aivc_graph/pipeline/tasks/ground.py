@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from aivc_graph.evaluation.baselines.baseline import Scene
 from aivc_graph.evaluation.intervals import Halves, Units, units_of
-from aivc_graph.evaluation.metrics.metric import Answers, sums_by
+from aivc_graph.evaluation.metrics.metric import Answers
 from aivc_graph.evaluation.readouts.niche_rule import MOST, NicheRule
 from aivc_graph.evaluation.readouts.readout import Ground, read_out, readouts_for
 from aivc_graph.evaluation.scoring import Scored
@@ -21,9 +21,7 @@ Floats = NDArray[np.floating]
 AROUND, LEAST_OF_NICHE = 18, 5
 
 
-def read_all(
-    asked: Asked, level: str, rows: Mask, scored: Scored, scene: Scene, target: Floats, niches: Floats | None = None
-) -> list[Scored]:
+def read_all(asked: Asked, level: str, rows: Mask, scored: Scored, scene: Scene, target: Floats) -> list[Scored]:
     """Return a task of log expression in the terms of every readout there is ground for, genes first.
 
     What ablations answer is read as genes alone. What is made of several genes is read off those that all sections
@@ -39,8 +37,6 @@ def read_all(
         What baselines look at: it says who trains and who is visible.
     target
         (node, gene) log expression as measured.
-    niches
-        The model's own word on niches (asked, niche), where it has one that does not go by expression.
     """
     known, genes = (scene.train | scene.visible) & ~rows, measured_by_all(target, scene, rows)
     region = asked.graph[level].region_index.numpy()[rows]
@@ -59,8 +55,6 @@ def read_all(
         group=np.unique(region, return_inverse=True)[1].reshape(-1),
     )
     of_regions = {"scale": "region", "units": _units_of_regions(asked, level, rows, region), "similarity": {}}
-    if niches is not None and ground.niches is not None and ground.group is not None:
-        of_regions["model"] = _by_region(niches[:, ground.niches.kinds], ground.group)
     changes = {"niche_composition": of_regions}
     others = dataclasses.replace(scored, ablations={})
     return [
@@ -120,12 +114,6 @@ def _niche_rule(asked: Asked, level: str, train: Mask, known: Mask, target: Floa
     for one in np.unique(section[rows]):
         around[section[rows] == one] -= target[known & (section == one)].mean(axis=0)
     return NicheRule(around, member[rows])
-
-
-def _by_region(shares: Floats, group: NDArray[np.integer]) -> Floats:
-    """Return the mean share of each niche in every group (group, niche), of sum one."""
-    total = sums_by(shares, group, int(group.max()) + 1)
-    return np.asarray(total / np.maximum(total.sum(axis=1, keepdims=True), 1e-12))
 
 
 def _units_of_regions(asked: Asked, level: str, rows: Mask, region: NDArray[np.integer]) -> Units:

@@ -25,7 +25,5 @@ def image_to_expression(asked: Asked) -> list[Scored]:
     target = measured_log_expression(asked.model, asked.graph, level)
     scene = asked.slide_scene(level, target, asked.training(level) & counted, rows)
     task, kind = "image_to_expression", "histology → rna"
-    # Niches of this level are told by states; of finer nodes, all hidden here, nothing but expression tells.
-    own = (lambda tissue: tissue.niche_shares()[level]) if asked.tissue.base_level == level else None
     same = (FEATURES_ONLY,)
-    return scored_expression(asked, task, "modality", kind, level, rows, asked.all_hidden, scene, same=same, niches=own)
+    return scored_expression(asked, task, "modality", kind, level, rows, asked.all_hidden, scene, same=same)

@@ -19,7 +19,8 @@ LEAST_KNOWN = 0.5
 def image_to_niche(asked: Asked) -> list[Scored]:
     """Take all that was measured of the scored nodes away but their tiles, and ask for the run's niches again.
 
-    What is right is the niche that the run tells by what was measured; rules learn the same of training patches.
+    What is right is what the run tells by what was measured; rules learn the same of training patches. Of
+    niches of patches that is one, by its probability; of niches of cells a patch holds several, by their shares.
     Without a part the run has niches of its own, which are others: nothing is asked so.
     """
     level = names.PATCH
@@ -32,16 +33,18 @@ def image_to_niche(asked: Asked) -> list[Scored]:
     if shares.shape[1] < 2 or not rows.any() or not train.any():
         return []
     scene = asked.slide_scene(level, shares, train, rows)
+    own = asked.tissue.base_level == level
+    of_one = ("log_loss", "accuracy", "balanced_accuracy", "calibration_error")
     return [
         Scored(
             task="image_to_niche",
             axis="modality",
             modality="histology → niche",
-            readout="niche of the run",
-            measured=shares[rows].argmax(axis=1),
+            readout="niche of the run" if own else "niches of the run",
+            measured=shares[rows].argmax(axis=1) if own else shares[rows],
             model=asked.tissue.without(asked.all_hidden).niche_shares()[level][rows],
             baselines={name: shares_of(said) for name, said in run_baselines(scene, "modality").items()},
-            metrics=("log_loss", "accuracy", "balanced_accuracy", "calibration_error"),
+            metrics=of_one if own else ("jsd", "rmse_shares"),
             **asked.asked_of(level, rows),
             similarity=asked.similarity(level, rows),
             no_ceiling="niches are what the run makes of the tissue: it was measured once",

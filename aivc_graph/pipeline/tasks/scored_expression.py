@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -32,7 +32,6 @@ def scored_expression(
     hidden: Mapping[tuple[str, str], Mask],
     scene: Scene,
     same: tuple[str, ...] = (),
-    niches: Callable[[VirtualTissue], Floats] | None = None,
 ) -> list[Scored]:
     """Return the log expression of `rows` of a level where the observations `hidden` were not made, beside the rules.
 
@@ -46,9 +45,6 @@ def scored_expression(
         What the rules look at.
     same
         Ablations that take nothing away which is not hidden.
-    niches
-        What tells the model's niches of all nodes (node, niche) where observations are hidden; read from its expression
-        if not given.
     """
 
     def answer(tissue: VirtualTissue) -> Answers:
@@ -72,5 +68,4 @@ def scored_expression(
         no_ceiling="what was measured are no counts, so no replicate can be drawn from them",
     )
     around = environments(asked, level, rows, left, scored, scene, target)
-    told = None if niches is None else niches(asked.tissue.without(hidden))[rows]
-    return read_all(asked, level, rows, scored, scene, target, told) + around
+    return read_all(asked, level, rows, scored, scene, target) + around

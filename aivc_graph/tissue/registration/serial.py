@@ -7,14 +7,34 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, RegistrationError
+from aivc_graph.settings import Settings
 from aivc_graph.tissue.frame import affine_of, place, positions_um
 from aivc_graph.tissue.registration.intensity import IntensityRegistration
 from aivc_graph.tissue.registration.layer import Layer, genes_of_both, level_layer, slide_layer
 from aivc_graph.tissue.registration.method import Registration
 from aivc_graph.tissue.section import metadata_of
+
+
+class SerialConfig(Settings):
+    """Place a section on the one cut next to it; see `register_serial`.
+
+    Parameters
+    ----------
+    on
+        Name of a section that is listed before.
+    n_genes
+        Genes used, the best-expressed ones of those that both measured.
+    allow_mirror
+        Accept a section that was mounted upside down.
+    """
+
+    on: str = Field(min_length=1)
+    n_genes: int = Field(default=60, ge=1)
+    allow_mirror: bool = False
 
 
 def register_serial(moving: Any, fixed: Any, *, n_genes: int = 60, allow_mirror: bool = False) -> Registration:
