@@ -60,15 +60,15 @@ def query(
         with graph_elsewhere(run, on) as store:
             tissue = tissue.on(store)
     answer = tissue.ask(asked)
+    if plot is not None:  # of the whole answer: a table may have lost what a picture is drawn from
+        figure = asked.draw(tissue, answer).figure
+        with staged(plot) as beside:
+            figure.savefig(beside, dpi=150, bbox_inches="tight", format=plot.suffix[1:])
     if out is None or Path(out).suffix != ".h5ad":
         answer = asked.as_table(answer)
     for doubt in (_uncounted(answer), _unplaced(tissue, answer)):
         if doubt is not None:
             log.warning("%s", doubt)
-    if plot is not None:
-        figure = asked.draw(tissue, answer).figure
-        with staged(plot) as beside:
-            figure.savefig(beside, dpi=150, bbox_inches="tight", format=plot.suffix[1:])
     if out is not None:
         save_answer(answer, Path(out))
     return answer
@@ -77,8 +77,8 @@ def query(
 def _uncounted(answer: Any) -> str | None:
     """Say of which sections the run could read nothing at the nodes of an answer."""
     obs = getattr(answer, "obs", answer)
-    if not {"section", "supported"} <= set(obs) or "estimate" in obs:
-        return None
+    if not {"section", "supported"} <= set(obs) or {"estimate", "placed_in"} & set(obs):
+        return None  # there it is not said of what was measured
     by_section = obs.groupby("section", observed=True)["supported"].any()
     bare = ", ".join(by_section.index[~by_section].astype(str))
     told = "what is said of it, if anything, rests on its surroundings or slide alone (supported = False)"

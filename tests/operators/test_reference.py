@@ -283,3 +283,30 @@ def test_intervals_hold_the_truth_where_the_platforms_agree() -> None:
     _, lower, upper, _ = part(torch.from_numpy(counts))
     inside = (lower.numpy() <= true + 1e-6) & (true <= upper.numpy() + 1e-6)
     assert 0.85 < inside.mean() < 0.97
+
+
+@pytest.mark.parametrize("each", [1, 3])
+def test_with_no_cells_to_hold_out_counts_are_believed_least(each: int) -> None:
+    counts, (cells, labels) = spots_of(n=40)[0], cells_of(n=each)
+    part = fitted(material(counts, cells, labels))
+    assert float(part.temper) == widths.TEMPERS[-1]
+    told, lower, upper, _ = part(torch.from_numpy(counts))
+    assert bool((lower <= told).all() and (told <= upper).all())
+
+
+def test_of_few_spots_intervals_are_wide_and_it_says_so() -> None:
+    counts = spots_of(n=5)[0]
+    with doubts_heard() as doubts:
+        _, lower, upper, _ = fitted(material(counts, *cells_of()))(torch.from_numpy(counts))
+    assert any("5 patches" in one and "more tissue" in one for one in doubts)
+    assert float((upper - lower).max(dim=1).values.mean()) > 0.5
+
+
+def test_a_reference_of_one_type_is_doubted_with_a_way_on(sections: list[Any]) -> None:
+    counts, labels = cells_of(n=5)
+    with doubts_heard() as doubts:
+        plan = ModelPlan.of(
+            build_graph([sections[0], reference_section(counts, np.repeat("T", len(labels)))], EDGES), CONFIG
+        )
+    assert not plan.compositions
+    assert any("all are 'T'" in one and "two types" in one for one in doubts)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aivc_graph import names
-from aivc_graph.graph.panels import is_observed, labels, measured_molecules, panel, panel_columns, shared_columns
+from aivc_graph.graph.panels import distinct_labels, is_observed, labels, measured_molecules, panel, panel_columns, shared_columns
 from aivc_graph.graph.schema import dissociated_sections
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.operators.composition import reference_fit
@@ -116,7 +116,7 @@ class ReferenceComposition(AbstractPart):
         """Return a plan where the labels that train are those of dissociated cells, and patches count their genes."""
         child, parent = names.CELL, names.PATCH
         if is_observed(graph, parent, names.RNA):
-            _doubt_logarithms(graph, child)
+            _doubt_no_reference(graph, child)
         if not (all(is_observed(graph, v, names.RNA) for v in (child, parent)) and is_reference(graph, child)):
             return []
         own, shared = shared_columns(*(panel(graph, level, names.RNA) for level in (child, parent)))
@@ -221,8 +221,11 @@ class ReferenceComposition(AbstractPart):
         return shares + self.neighbour_share * known * (number > 0) * (mean - shares)
 
 
-def _doubt_logarithms(graph: TissueGraph, child: str) -> None:
-    """Doubt dissociated, labelled cells of which logarithms were given and no counts: they tell no composition."""
+def _doubt_no_reference(graph: TissueGraph, child: str) -> None:
+    """Doubt dissociated, labelled cells that tell no composition: all of one label, or given as logarithms alone."""
+    if len(kinds := distinct_labels(graph, child)) == 1 and dissociated_sections(graph).any():
+        found = f"labelled cells of which all are {kinds[0]!r}: no reference for the patches"
+        doubt(f"composition · {child}", found, "two types or more", "label what else the tissue may hold")
     logs = is_observed(graph, child, names.LOG_EXPRESSION) and not is_observed(graph, child, names.RNA)
     if logs and is_reference(graph, child):
         found = "labelled dissociated cells, of which logarithms alone were given: no reference for the patches"

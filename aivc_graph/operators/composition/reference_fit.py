@@ -14,9 +14,10 @@ from aivc_graph.graph.tissue_graph import to_torch_csr
 from aivc_graph.graph.windows import windows
 from aivc_graph.operators.composition.mixture import NEVER, Hill, Prior, Seen, adapt, amounts, least_squares, posterior
 from aivc_graph.operators.composition.reference_material import STRETCHES, Material, gather, profiles, surety
-from aivc_graph.operators.composition.reference_width import calibrate
+from aivc_graph.operators.composition.reference_width import TEMPERS, calibrate
 from aivc_graph.operators.part import Fitting
 from aivc_graph.operators.product import SparseOperator
+from aivc_graph.tissue.doubt import doubt
 
 if TYPE_CHECKING:
     from aivc_graph.operators.composition.reference import ReferenceComposition
@@ -47,6 +48,10 @@ def fit_to(part: ReferenceComposition, found: Material) -> None:
     part.profiles.copy_(profiles(found.cells, found.kind, n_types))
     part.rates.copy_(part.profiles)
     if len(found.patches) < STRETCHES:
+        few = f"{len(found.patches)} patches with counts to train on"
+        mend = "shares are those of least squares, their intervals as wide as any; give more tissue, or hold out less"
+        doubt("composition by reference", few, f"at least {STRETCHES} to tell what the platform sees", mend)
+        part.temper.fill_(TEMPERS[-1])
         return
     opening, rounds = choose_opening(found, part.profiles)
     part.opened.fill_(opening)

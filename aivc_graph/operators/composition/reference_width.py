@@ -21,7 +21,8 @@ def calibrate(found: Material, seen: Seen, prior: Prior, see: Callable[[Material
     """Return how much less counts are to be believed so that 90 % of the true shares of made patches lie within.
 
     Cells that patches are made of are those of donors from which no profile comes, or of one donor alone, the half of
-    each type along the main axis of its variation, as those of another donor would be. Counts are never believed more.
+    each type along the main axis of its variation, as those of another donor would be. Counts are never believed more,
+    and least where no type has cells enough to hold any out.
 
     Parameters
     ----------
@@ -29,6 +30,8 @@ def calibrate(found: Material, seen: Seen, prior: Prior, see: Callable[[Material
         Returns what the platform of patches sees of profiles, as the fit found it for the tissue.
     """
     far, start = held_out_cells(found), profiles(found.cells, found.kind, len(seen.rates))
+    if not far.any():
+        return TEMPERS[-1]
     counts, true = make_patches(found, seen.rates / start.clamp_min(1e-12), prior, far)
     near = found.of_cells(~far, counts)
     rates, weight = see(near, profiles(near.cells, near.kind, len(start)))

@@ -50,8 +50,9 @@ class TypeExpressionQuestion(AbstractQuestion):
         """
         parts = [one for one in tissue.model.parts_of("composition") if isinstance(one, ReferenceComposition)]
         if not parts:
-            mend = "list a section with `dissociated: true` and labels beside the spots, and train"
-            raise QueryError("type_expression", "no reference", "dissociated, labelled cells in training", mend)
+            mend = "list a section with `dissociated: true` and two labels or more beside the spots, counted, and train"
+            expected = "dissociated, labelled cells of several types, and spots that count their genes, in training"
+            raise QueryError("type_expression", "no reference", expected, mend)
         child, parent = parts[0].slot
         types, known = parts[0].plan.types, told_genes(tissue.model, child, parent)
         if self.type not in types:
