@@ -57,8 +57,9 @@ def init(folder: Path, out: Path | None = None) -> dict[str, Any]:
     unclear = [f"{one.name}: {text}" for one in sections for text in one.unclear]
     unclear += [f"{one.name}: cannot be read as it stands, so it is commented out" for one in sections if not one.read]
     unclear += [f"{path.relative_to(folder)}: no reader recognises it, so it is left out" for path in passed]
-    if not any(one.donors for one in sections):
-        unclear.append("which donor each section is from: add `donor:`, so that a split and intervals are over donors")
+    if bare := [one.name for one in sections if not one.donors]:
+        of = "each section" if len(bare) == len(sections) else ", ".join(bare)
+        unclear.append(f"which donor {of} is from: add `donor:`, so that a split and intervals are over donors")
     then = f"aivc build {out}"
     if not any(one.read for one in sections):
         then = f"settle what is marked CHECK in {out.name} and take the # away before its sections, then {then}"
@@ -97,8 +98,11 @@ def _lines(sections: list[Found], folder: Path, out: Path) -> Iterator[str]:
 
 
 def _split(sections: list[Found]) -> Iterator[str]:
-    donors = sorted({donor for one in sections for donor in one.donors})
-    if len(donors) < 2:
+    """Yield a split by donors of tissue, of which a reference has others, if every section names its own."""
+    read = [one for one in sections if one.read] or sections
+    tissue = [one for one in read if not all(s.options.get("dissociated") for s in one.sources)] or read
+    donors = sorted({donor for one in tissue for donor in one.donors})
+    if len(donors) < 2 or not all(one.donors for one in read):
         yield "  # Nothing is held out. With several donors: {kind: by_group, key: donor, test: [NAME]};"
         yield "  # with one section: {kind: by_block, …} holds out blocks of tissue."
         yield "  split: {kind: everything}"

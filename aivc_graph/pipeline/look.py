@@ -312,14 +312,17 @@ def _only_words(columns: pd.DataFrame, given: dict[str, Any]) -> str | None:
     """Return the one column of words of an annotation that lies beside its counts, if it has few enough kinds."""
     if "positions" not in given:
         return None
-    words = [c for c in columns.select_dtypes(include=["object", "string", "category"]) if columns[c].notna().all()]
+    words = columns.select_dtypes(include=["object", "string", "category"])
     kinds = [str(c) for c in words if 1 < columns[c].nunique() <= min(MOST_KINDS, len(columns) / 2)]
     return kinds[0] if len(kinds) == 1 else None
 
 
 def _first(columns: pd.DataFrame, pattern: re.Pattern[str], most: int) -> str | None:
-    """Return the first column of that name which holds several values, no more than `most`, in every row."""
-    found = [c for c in columns if pattern.match(str(c)) and columns[c].notna().all()]
+    """Return the first column of that name which holds several values, no more than `most`, in every row.
+
+    A label may be missing of some.
+    """
+    found = [c for c in columns if pattern.match(str(c)) and (pattern is LABEL or columns[c].notna().all())]
     return next((str(c) for c in found if 1 < columns[c].nunique() <= most), None)
 
 

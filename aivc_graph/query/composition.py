@@ -145,6 +145,10 @@ def composition_beneath(
 
 
 def _told(table: pd.DataFrame, obs: pd.DataFrame, by: str | None) -> pd.DataFrame:
+    every = [*IDENTITY, "supported", "n_nodes", *table.columns]
+    if twice := sorted({name for name in table.columns if every.count(name) > 1}):
+        mend = "rename these labels, and train again"
+        raise QueryError("composition", f"types named {', '.join(twice)}", "names of no other column", mend)
     if by is None:
         first, last = ([c for c in columns if c in obs] for columns in (IDENTITY, ("supported",)))
         return pd.concat([obs[first], table, obs[last]], axis=1).reset_index(drop=True)

@@ -219,3 +219,35 @@ def test_values_that_are_no_counts_are_told_by_their_content(
     found.write_h5ad(tmp_path / "table.h5ad")
     (one,), _ = look(tmp_path)
     assert one.read and one.sources[0].options["values"] == kind
+
+
+def test_a_few_rows_that_stand_twice_beside_are_told(tmp_path: Path) -> None:
+    spots = counts_by_gene(tmp_path)
+    places = pd.DataFrame({"x": np.arange(60) % 10 * 30.0, "y": np.arange(60) // 10 * 30.0}, index=spots)
+    pd.concat([places, places[:2]]).to_csv(tmp_path / "places.csv")
+    (found,), passed = look(tmp_path)
+    assert not found.read and not passed
+    assert any("2 duplicate barcodes, first 'AAC-0'" in one for one in found.unclear)
+
+
+def test_labels_may_be_missing_of_some_cells(tmp_path: Path) -> None:
+    cells = counts_by_gene(tmp_path)
+    labels = pd.DataFrame({"cell_type": ["A", "B", None] * 20}, index=cells)
+    labels.to_csv(tmp_path / "types.csv")
+    assert look(tmp_path)[0][0].sources[0].options["label"] == "cell_type"
+    labels.rename(columns={"cell_type": "x"}).to_csv(tmp_path / "types.csv")
+    assert look(tmp_path)[0][0].sources[0].options["label"] == "x"
+
+
+@pytest.mark.parametrize(("tissue", "split"), [({}, "everything"), ({"donor": ["P1", "P2"] * 60}, "by_group")])
+def test_donors_of_a_reference_are_not_held_out(tmp_path: Path, tissue: dict[str, list[str]], split: str) -> None:
+    cells(**tissue).write_h5ad(tmp_path / "tissue.h5ad")
+    cells(seed=1, positions=False, donor=["R1", "R2"] * 60, cell_type=["A", "B", "A"] * 40).write_h5ad(
+        tmp_path / "z.h5ad"
+    )
+    told = init(tmp_path)
+    config = load_config(Path(told["config"]))
+    assert config.task.split["kind"] == split
+    assert split == "everything" or "test: [P2]" in Path(told["config"]).read_text(encoding="utf-8")
+    assert any("which donor tissue is from" in one for one in told["unclear"]) == (not tissue)
+    build(config, tmp_path / "graph.zarr")

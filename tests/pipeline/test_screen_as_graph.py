@@ -163,3 +163,9 @@ def test_maps_of_cells_without_positions_are_refused(
     said = capsys.readouterr().err
     assert "cells without positions" in said and "Traceback" not in said
     assert not (tmp_path / "niches.png").exists()
+
+
+def test_an_effect_in_a_screen_has_no_picture(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "effect.png"
+    assert main(["query", str(run), "response", "--plot", str(picture)]) == 2
+    assert "found a screen; write the answer with --out" in capsys.readouterr().err and not picture.exists()

@@ -20,6 +20,7 @@ from aivc_graph.pipeline.ask import save_answer
 from aivc_graph.query.placing import compared, missing_from, sides
 from aivc_graph.query.questions.place import PlaceQuestion
 from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.tissue.doubt import doubts_heard
 from aivc_graph.tissue.section import add_cells, add_observation, new_section
 from tests.fitting import model_of
 
@@ -200,6 +201,16 @@ def test_what_cannot_be_asked_is_told(tissue: VirtualTissue, options: dict[str, 
 def test_a_label_that_nobody_bears_is_no_map(tissue: VirtualTissue, answer: Any) -> None:
     with pytest.raises(QueryError, match="no label named 'strip 0'; did you mean 'stripe 0'"):
         PlaceQuestion(label="strip 0").draw(tissue, answer)
+
+
+def test_cells_that_fit_nowhere_are_told_as_a_whole(tissue: VirtualTissue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aivc_graph.operators.placing_support.Support.fit", lambda *_: np.zeros(200))
+    asked = PlaceQuestion(level="patch", of="b", by="place")
+    with doubts_heard() as doubts:
+        told = asked.answer(tissue)
+    assert asked.as_table(told)["cells"].sum() == 0
+    assert any("200 of 200 cells of b that fit nowhere in tissue" in one for one in doubts)
+    assert "(0 of 200)" in asked.draw(tissue, told).get_title()
 
 
 def test_few_shared_genes_are_refused(striped_section: Callable[..., Any]) -> None:

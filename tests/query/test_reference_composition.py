@@ -14,7 +14,7 @@ from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.pipeline.train import train
-from aivc_graph.query import states
+from aivc_graph.query import composition, states
 from aivc_graph.query.states import niche_level
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.splits.by_block import BlockSplit
@@ -165,3 +165,10 @@ def test_an_answer_hangs_neither_on_windows_nor_on_the_order_of_sections(
     for other in (turned[whole.obs_names], pieces):
         np.testing.assert_allclose(other.X, whole.X, atol=2e-3, rtol=2e-3)
         np.testing.assert_allclose(other.layers["upper"], whole.layers["upper"], atol=2e-3, rtol=2e-3)
+
+
+def test_types_that_bear_the_names_of_columns_are_refused() -> None:
+    obs = pd.DataFrame({"section": ["s"], "barcode": ["p"]})
+    for names in (["niche", "B"], ["lower_B", "B", "lower_B"], ["section", "B"]):
+        with pytest.raises(QueryError, match=f"types named {names[0]}; rename"):
+            composition._told(pd.DataFrame(0.5, obs.index, names), obs, None)

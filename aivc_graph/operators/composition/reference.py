@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from aivc_graph import names
-from aivc_graph.graph.panels import distinct_labels, is_observed, labels, measured_molecules, panel, panel_columns, shared_columns
+from aivc_graph.graph.panels import (
+    distinct_labels,
+    is_observed,
+    labels,
+    measured_molecules,
+    panel,
+    panel_columns,
+    shared_columns,
+)
 from aivc_graph.graph.schema import dissociated_sections
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.operators.composition import reference_fit

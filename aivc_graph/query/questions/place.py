@@ -16,10 +16,11 @@ from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.operators.placing import Places
 from aivc_graph.operators.placing_fit import KEPT, Placed, Placing, fit_placing
-from aivc_graph.operators.placing_support import LEAST_FIT, fit_support
+from aivc_graph.operators.placing_support import ALIKE, KINDS, LEAST_FIT, fit_support
 from aivc_graph.query.answers import node_table
 from aivc_graph.query.placing import EXPRESSION, WHERE, Sides, compared, missing_from, sides
 from aivc_graph.query.questions.question import NODES, QUESTIONS, AbstractQuestion
+from aivc_graph.tissue.doubt import doubt
 
 if TYPE_CHECKING:
     from aivc_graph.query.virtual_tissue import VirtualTissue
@@ -83,6 +84,8 @@ class PlaceQuestion(AbstractQuestion):
         placed = [fitted.place(told.asked[fitted.rule.view][one], tissue.seed) for one in each]
         fit = [support.fit(told.asked[EXPRESSION][one], told.asked_counts[one], tissue.seed) for one in each]
         counted = np.asarray(told.asked_counts.sum(axis=1)).ravel() > 0
+        for name, rows, one in zip(who.asked, each, fit, strict=True):
+            _doubt_support(name, who.section, one * counted[rows] >= LEAST_FIT)
         return self._table(tissue, who, np.concatenate(fit) * counted, fitted, placed)
 
     def _table(self, tissue: VirtualTissue, who: Sides, fit: Any, fitted: Placing, placed: list[Placed]) -> ad.AnnData:
@@ -128,14 +131,24 @@ class PlaceQuestion(AbstractQuestion):
         if self.label is not None and self.label not in kind:
             raise unknown_name(QueryError, WHERE, "label", self.label, sorted(set(kind)))
         asked = np.ones(told.n_obs, bool) if self.label is None else kind == self.label
-        section = str(told.obs["placed_in"].iloc[0])
+        section, fits = str(told.obs["placed_in"].iloc[0]), told.obs["supported"].to_numpy()
         return expression_map(
             told.var[["x_um", "y_um"]].to_numpy(),
             _expected(told, asked),
             unit="cells expected at a place",
             size_um=np.sqrt(told.var["area_um2"].to_numpy()),
-            title=f"{section}: {self.label or 'cells'} placed ({int(asked.sum()):,})",
+            title=f"{section}: {self.label or 'cells'} placed ({int((asked & fits).sum()):,} of {int(asked.sum()):,})",
         )
+
+
+def _doubt_support(name: str, section: str, supported: np.ndarray) -> None:
+    """Doubt cells of which most fit nowhere, so that they are not among those expected at a place."""
+    if supported.mean() < 0.5:
+        found = f"{int((~supported).sum()):,} of {len(supported):,} cells of {name} that fit nowhere in {section}"
+        mend = "they count as none at any place: is it their tissue, measured alike?"
+        if len(supported) < KINDS * ALIKE:
+            mend += f" of fewer than {KINDS * ALIKE} it cannot be told what their platform does: give more"
+        doubt(f"{WHERE} · {name}", found, "most of them supported", mend)
 
 
 def _places(tissue: VirtualTissue, who: Sides, places: Places) -> pd.DataFrame:

@@ -99,6 +99,8 @@ class ResponseQuestion(AbstractQuestion):
         """Draw the effect on the first gene named, else on the one that changes most."""
         if self.readout != "genes" and not self.genes:
             raise QueryError("--plot", "no gene", "the effect on a gene is drawn", "name one with --genes")
+        if screen_operator(tissue.model) is not None:
+            raise QueryError("--plot", "a screen", "tissue that the effect is drawn on", "write the answer with --out")
         most = int(answer["shrunken"].abs().fillna(0.0).to_numpy().argmax())
         told = self._what_if(tissue)
         return told.plot(self.genes[0] if self.genes else str(answer["gene"].iloc[most]), _shown(tissue, told.where))
