@@ -267,6 +267,8 @@ def _sizes(
     if "level" in open_:
         options["level"] = names.PATCH if spots else names.CELL
         said["level"] = "by `array_row` or `in_tissue`" if spots else "CHECK: `cell`, or `patch` for capture spots"
+        if not spots:
+            unclear.append(f"{name}: whether a row is a cell or a capture spot; taken for a cell")
     if "um_per_unit" in open_ and not (array and _knows_array(member)):
         if PLAUSIBLE[0] <= spacing <= PLAUSIBLE[1]:
             options["um_per_unit"] = 1.0

@@ -149,6 +149,9 @@ def _told(table: pd.DataFrame, obs: pd.DataFrame, by: str | None) -> pd.DataFram
     if twice := sorted({name for name in table.columns if every.count(name) > 1}):
         mend = "rename these labels, and train again"
         raise QueryError("composition", f"types named {', '.join(twice)}", "names of no other column", mend)
+    if table.isna().all(axis=None):
+        mend = "label cells of this tissue; were spots read as cells, say `level: patch`"
+        raise QueryError("composition", "shares that nothing tells, at any place", "labels beneath, or counts", mend)
     if by is None:
         first, last = ([c for c in columns if c in obs] for columns in (IDENTITY, ("supported",)))
         return pd.concat([obs[first], table, obs[last]], axis=1).reset_index(drop=True)

@@ -228,6 +228,7 @@ def test_a_few_rows_that_stand_twice_beside_are_told(tmp_path: Path) -> None:
     (found,), passed = look(tmp_path)
     assert not found.read and not passed
     assert any("2 duplicate barcodes, first 'AAC-0'" in one for one in found.unclear)
+    assert any("whether a row is a cell or a capture spot" in one for one in found.unclear)
 
 
 def test_labels_may_be_missing_of_some_cells(tmp_path: Path) -> None:

@@ -172,3 +172,9 @@ def test_types_that_bear_the_names_of_columns_are_refused() -> None:
     for names in (["niche", "B"], ["lower_B", "B", "lower_B"], ["section", "B"]):
         with pytest.raises(QueryError, match=f"types named {names[0]}; rename"):
             composition._told(pd.DataFrame(0.5, obs.index, names), obs, None)
+
+
+def test_shares_that_nothing_tells_are_refused_with_a_way_on() -> None:
+    obs = pd.DataFrame({"section": ["s", "s"]})
+    with pytest.raises(QueryError, match="were spots read as cells, say `level: patch`"):
+        composition._told(pd.DataFrame(np.nan, obs.index, ["A", "B"]), obs, None)
