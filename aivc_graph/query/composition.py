@@ -15,6 +15,7 @@ from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.composition.reference import ReferenceComposition, Told
 from aivc_graph.query.states import run_windows
+from aivc_graph.tissue.doubt import doubt
 
 Floats = NDArray[np.float64]
 PATCHES_AT_ONCE = 100
@@ -151,7 +152,7 @@ def _told(table: pd.DataFrame, obs: pd.DataFrame, by: str | None) -> pd.DataFram
         raise QueryError("composition", f"types named {', '.join(twice)}", "names of no other column", mend)
     if table.isna().all(axis=None):
         mend = "label cells of this tissue; were spots read as cells, say `level: patch`"
-        raise QueryError("composition", "shares that nothing tells, at any place", "labels beneath, or counts", mend)
+        doubt("composition", "shares that nothing tells, at any place", "labels beneath, or counts", mend)
     if by is None:
         first, last = ([c for c in columns if c in obs] for columns in (IDENTITY, ("supported",)))
         return pd.concat([obs[first], table, obs[last]], axis=1).reset_index(drop=True)

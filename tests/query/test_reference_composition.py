@@ -18,6 +18,7 @@ from aivc_graph.query import composition, states
 from aivc_graph.query.states import niche_level
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.splits.by_block import BlockSplit
+from aivc_graph.tissue.doubt import doubts_heard
 from aivc_graph.tissue.section import add_observation
 from tests.query.stripes import CONFIG
 from tests.reference import GENES, TYPES, _table, cells_of, reference_section, spot_section, spots_of
@@ -174,7 +175,9 @@ def test_types_that_bear_the_names_of_columns_are_refused() -> None:
             composition._told(pd.DataFrame(0.5, obs.index, names), obs, None)
 
 
-def test_shares_that_nothing_tells_are_refused_with_a_way_on() -> None:
+def test_shares_that_nothing_tells_are_doubted_with_a_way_on() -> None:
     obs = pd.DataFrame({"section": ["s", "s"]})
-    with pytest.raises(QueryError, match="were spots read as cells, say `level: patch`"):
-        composition._told(pd.DataFrame(np.nan, obs.index, ["A", "B"]), obs, None)
+    for value, times in ((np.nan, 1), (0.5, 0)):
+        with doubts_heard() as doubts:
+            composition._told(pd.DataFrame(value, obs.index, ["A", "B"]), obs, None)
+        assert sum("were spots read as cells, say `level: patch`" in one for one in doubts) == times
