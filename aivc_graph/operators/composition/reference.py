@@ -231,7 +231,7 @@ class ReferenceComposition(AbstractPart):
 
 def _doubt_no_reference(graph: TissueGraph, child: str) -> None:
     """Doubt dissociated, labelled cells that tell no composition: all of one label, or given as logarithms alone."""
-    if len(kinds := distinct_labels(graph, child)) == 1 and dissociated_sections(graph).any():
+    if dissociated_sections(graph).any() and len(kinds := distinct_labels(graph, child)) == 1:
         found = f"labelled cells of which all are {kinds[0]!r}: no reference for the patches"
         doubt(f"composition · {child}", found, "two types or more", "label what else the tissue may hold")
     logs = is_observed(graph, child, names.LOG_EXPRESSION) and not is_observed(graph, child, names.RNA)
