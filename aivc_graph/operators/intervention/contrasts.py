@@ -44,7 +44,8 @@ class Contrasts:
     """One row a group of nodes of one section and component, treated or not, at about one exposure.
 
     Shapes: `donor` (row,) position among the plan's donors; `section` and `component` (row,); `counts` (row, molecule),
-    and what is `expected` of all untreated nodes of that component; `applied` (row, key) share of nodes treated, or
+    what is `expected` of all untreated nodes of that component, and the variance of their log ratio since nodes of a
+    group differ, `uneven`; `applied` (row, key) share of nodes treated, or
     that lie in an untreated section where a section of that donor was treated; `near` (row, key, handed on) mean
     exposure to those; `local` (row, key) whether that is a part of the section only; `tile` (row,) piece of an
     untreated section, as large as what is treated of others, -1 in treated ones; `dose`, `hours` (row, key), zero where
@@ -56,6 +57,7 @@ class Contrasts:
     component: Rows
     counts: Floats
     expected: Floats
+    uneven: Floats
     applied: Floats
     near: Floats
     local: NDArray[np.bool_]
@@ -132,13 +134,14 @@ def make_contrasts(shift: ComponentShift, encoded: Encoded) -> Contrasts:
     groups, place = np.unique(np.concatenate(labels)[np.concatenate(training)], axis=0, return_inverse=True)
     group = np.full(2 * len(section), -1)
     group[np.concatenate(training)] = place.reshape(-1)
-    counts = _sum_counts(encoded, group.reshape(2, -1), len(groups))
+    sums = _sum_counts(encoded, group.reshape(2, -1), len(groups))
+    uneven = _between_nodes(sums, groups[:, 1], plan.components)[groups[:, 1]]
     averager = _averager(group, len(groups))
     twice = averager[:, : len(section)] + averager[:, len(section) :]
     means = twice @ strength, (twice @ near.reshape(len(near), -1)).reshape(-1, *near.shape[1:])
     nodes = np.bincount(group[group >= 0], minlength=len(groups)) / 2
     of = groups[:, 0], groups[:, 1], groups[:, 2]
-    return _against_profile(graph, plan, *of, local[groups[:, 0]], counts, nodes, *means)
+    return _against_profile(graph, plan, *of, local[groups[:, 0]], sums.counts, uneven / nodes[:, None], nodes, *means)
 
 
 def _where_others_were(graph: TissueGraph, plan: InterventionPlan, strength: Floats) -> Floats:
@@ -186,6 +189,7 @@ def _against_profile(
     tile: Rows,
     local: NDArray[np.bool_],
     counts: Floats,
+    uneven: Floats,
     nodes: Floats,
     applied: Floats,
     near: Floats,
@@ -213,6 +217,7 @@ def _against_profile(
         component=component[rows],
         counts=counts[rows],
         expected=expected,
+        uneven=uneven[rows],
         applied=applied[rows],
         near=near[rows],
         local=local[rows],
@@ -264,14 +269,52 @@ def _averager(group: Rows, n_groups: int) -> sparse.csr_matrix:
     return sparse.csr_matrix((1 / number[group[rows]], (group[rows], rows)), shape=(n_groups, len(group)))
 
 
-def _sum_counts(encoded: Encoded, group: Rows, n_groups: int) -> Floats:
-    """Return the counts of each group (group, molecule): grouped by what the one half says, the other is summed."""
-    total = np.zeros((n_groups, encoded.plan.n_molecules))
+@dataclass(frozen=True)
+class _Sums:
+    """Sums over the halves of nodes in each group: `counts` and their `squares` (group, molecule), counts times the
+    node's `depth_counts` (group, molecule), and `depth_squares` (group,)."""
+
+    counts: Floats
+    squares: Floats
+    depth_counts: Floats
+    depth_squares: Floats
+
+
+def _sum_counts(encoded: Encoded, group: Rows, n_groups: int) -> _Sums:
+    """Return the sums of each group: grouped by what the one half says, the other is summed."""
+    shape = (n_groups, encoded.plan.n_molecules)
+    sums = _Sums(np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(n_groups))
     for window, data in encoded.windows():
         core, rows_of = window.core[encoded.plan.level].numpy(), window.rows[encoded.plan.level].numpy()
         for grouped, half in zip(group, reversed(encoded.halves(window, data)), strict=True):
             own = np.where(core, grouped[rows_of], -1)
             rows = np.flatnonzero(own >= 0)
             adder = sparse.csr_matrix((np.ones(len(rows)), (own[rows], rows)), shape=(n_groups, len(own)))
-            total += (adder @ to_scipy_csr(half.counts)).toarray()
-    return total
+            counts = to_scipy_csr(half.counts)
+            depth = np.asarray(counts.sum(axis=1)).ravel()
+            sums.counts[:] += adder @ counts
+            sums.squares[:] += adder @ counts.multiply(counts)
+            sums.depth_counts[:] += adder @ sparse.diags(depth) @ counts
+            sums.depth_squares[:] += adder @ depth**2
+    return sums
+
+
+def _between_nodes(sums: _Sums, component: Rows, n: int) -> Floats:
+    r"""Return by how much nodes of one group differ beyond counting (component, molecule), as a variance of logarithms.
+
+    .. math:: \varphi = \frac{\sum_r [\sum_i (y_i - p_r n_i)^2 - u_r p_r N_r]}{\sum_r u_r p_r^2 \sum_i n_i^2}, \qquad
+              u_r = 1 - \textstyle\sum_i n_i^2 / N_r^2
+
+    over the groups r of a component, with p the share of a molecule in the group's N counts and n those of a node: by
+    moments, as counts are gamma-Poisson. Each node is one draw, so a group of two says little however much it counted.
+
+    References
+    ----------
+    Robinson & Smyth 2008, doi:10.1093/biostatistics/kxm030 (dispersion of counts between samples of a kind).
+    """
+    total = np.maximum(sums.counts.sum(axis=1, keepdims=True), 1.0)
+    share, squared = sums.counts / total, sums.depth_squares[:, None]
+    several = 1 - squared / total**2
+    beyond = sums.squares - 2 * share * sums.depth_counts + share**2 * squared - several * sums.counts
+    of = np.eye(n)[component].T
+    return np.asarray(np.maximum(of @ beyond, 0.0) / np.maximum(of @ (several * share**2 * squared), 1e-12))
