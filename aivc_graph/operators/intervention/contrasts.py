@@ -134,14 +134,14 @@ def make_contrasts(shift: ComponentShift, encoded: Encoded) -> Contrasts:
     groups, place = np.unique(np.concatenate(labels)[np.concatenate(training)], axis=0, return_inverse=True)
     group = np.full(2 * len(section), -1)
     group[np.concatenate(training)] = place.reshape(-1)
-    sums = _sum_counts(encoded, group.reshape(2, -1), len(groups))
-    uneven = _between_nodes(sums, groups[:, 1], plan.components)[groups[:, 1]]
+    counts, between = _sum_counts(encoded, group.reshape(2, -1), groups)
     averager = _averager(group, len(groups))
     twice = averager[:, : len(section)] + averager[:, len(section) :]
     means = twice @ strength, (twice @ near.reshape(len(near), -1)).reshape(-1, *near.shape[1:])
     nodes = np.bincount(group[group >= 0], minlength=len(groups)) / 2
     of = groups[:, 0], groups[:, 1], groups[:, 2]
-    return _against_profile(graph, plan, *of, local[groups[:, 0]], sums.counts, uneven / nodes[:, None], nodes, *means)
+    uneven = between[groups[:, 1]] / nodes[:, None]
+    return _against_profile(graph, plan, *of, local[groups[:, 0]], counts, uneven, nodes, *means)
 
 
 def _where_others_were(graph: TissueGraph, plan: InterventionPlan, strength: Floats) -> Floats:
@@ -269,52 +269,51 @@ def _averager(group: Rows, n_groups: int) -> sparse.csr_matrix:
     return sparse.csr_matrix((1 / number[group[rows]], (group[rows], rows)), shape=(n_groups, len(group)))
 
 
-@dataclass(frozen=True)
-class _Sums:
-    """Sums over the halves of nodes in each group: `counts` and their `squares` (group, molecule), counts times the
-    node's `depth_counts` (group, molecule), and `depth_squares` (group,)."""
+def _sum_counts(encoded: Encoded, group: Rows, groups: Rows) -> tuple[Floats, Floats]:
+    """Return the counts of each group (group, molecule): grouped by what the one half says, the other is summed.
 
-    counts: Floats
-    squares: Floats
-    depth_counts: Floats
-    depth_squares: Floats
-
-
-def _sum_counts(encoded: Encoded, group: Rows, n_groups: int) -> _Sums:
-    """Return the sums of each group: grouped by what the one half says, the other is summed."""
-    shape = (n_groups, encoded.plan.n_molecules)
-    sums = _Sums(np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(n_groups))
+    And the variance between the nodes of each component of a section that are treated alike, as a variance of
+    logarithms (component, molecule); see `beyond_counting`. `groups` (group, label) as in `make_contrasts`.
+    """
+    kinds, kind = np.unique(groups[:, [0, 1, 3]], axis=0, return_inverse=True)
+    component = np.eye(encoded.plan.components)[kinds[:, 1]].T
+    total = np.zeros((len(groups), encoded.plan.n_molecules))
+    beyond, due = np.zeros((2, encoded.plan.components, encoded.plan.n_molecules))
     for window, data in encoded.windows():
         core, rows_of = window.core[encoded.plan.level].numpy(), window.rows[encoded.plan.level].numpy()
         for grouped, half in zip(group, reversed(encoded.halves(window, data)), strict=True):
             own = np.where(core, grouped[rows_of], -1)
             rows = np.flatnonzero(own >= 0)
-            adder = sparse.csr_matrix((np.ones(len(rows)), (own[rows], rows)), shape=(n_groups, len(own)))
-            counts = to_scipy_csr(half.counts)
-            depth = np.asarray(counts.sum(axis=1)).ravel()
-            sums.counts[:] += adder @ counts
-            sums.squares[:] += adder @ counts.multiply(counts)
-            sums.depth_counts[:] += adder @ sparse.diags(depth) @ counts
-            sums.depth_squares[:] += adder @ depth**2
-    return sums
+            counts, ones = to_scipy_csr(half.counts)[rows], (np.ones(len(rows)), np.arange(len(rows)))
+            total += (_adder(own[rows], len(groups)) @ counts).toarray()
+            found = beyond_counting(counts, _adder(kind.reshape(-1)[own[rows]], len(kinds)))
+            beyond, due = beyond + component @ found[0], due + component @ found[1]
+    return total, np.maximum(beyond, 0.0) / np.maximum(due, 1e-12)
 
 
-def _between_nodes(sums: _Sums, component: Rows, n: int) -> Floats:
-    r"""Return by how much nodes of one group differ beyond counting (component, molecule), as a variance of logarithms.
+def _adder(of: Rows, n: int) -> sparse.csr_matrix:
+    return sparse.csr_matrix((np.ones(len(of)), (of, np.arange(len(of)))), shape=(n, len(of)))
 
-    .. math:: \varphi = \frac{\sum_r [\sum_i (y_i - p_r n_i)^2 - u_r p_r N_r]}{\sum_r u_r p_r^2 \sum_i n_i^2}, \qquad
-              u_r = 1 - \textstyle\sum_i n_i^2 / N_r^2
 
-    over the groups r of a component, with p the share of a molecule in the group's N counts and n those of a node: by
-    moments, as counts are gamma-Poisson. Each node is one draw, so a group of two says little however much it counted.
+def beyond_counting(counts: sparse.csr_matrix, adder: sparse.csr_matrix) -> tuple[Floats, Floats]:
+    r"""Return by how much nodes of one kind differ beyond counting, and what that is a share of (kind, molecule).
+
+    .. math:: \sum_i (y_i - p\,n_i)^2 - u\,p N, \qquad u\,p^2 \textstyle\sum_i n_i^2, \qquad
+              u = 1 - \sum_i n_i^2 / N^2
+
+    of `counts` y (node, molecule) with n those of a node, N of the kind, and p a molecule's share in it. The ratio of
+    their sums is the variance φ of gamma-Poisson counts by moments. Each node is one draw, however much it counted.
 
     References
     ----------
     Robinson & Smyth 2008, doi:10.1093/biostatistics/kxm030 (dispersion of counts between samples of a kind).
     """
-    total = np.maximum(sums.counts.sum(axis=1, keepdims=True), 1.0)
-    share, squared = sums.counts / total, sums.depth_squares[:, None]
-    several = 1 - squared / total**2
-    beyond = sums.squares - 2 * share * sums.depth_counts + share**2 * squared - several * sums.counts
-    of = np.eye(n)[component].T
-    return np.asarray(np.maximum(of @ beyond, 0.0) / np.maximum(of @ (several * share**2 * squared), 1e-12))
+    depth = np.asarray(counts.sum(axis=1)).ravel()
+    total, squared = adder @ depth, (adder @ depth**2)[:, None]
+    found, squares, by_depth = (
+        (adder @ part).toarray() for part in (counts, counts.multiply(counts), sparse.diags(depth) @ counts)
+    )
+    share = found / np.maximum(total, 1.0)[:, None]
+    several = 1 - squared / np.maximum(total, 1.0)[:, None] ** 2
+    beyond = squares - 2 * share * by_depth + share**2 * squared - several * found
+    return beyond, several * share**2 * squared
