@@ -298,22 +298,23 @@ def _adder(of: Rows, n: int) -> sparse.csr_matrix:
 def beyond_counting(counts: sparse.csr_matrix, adder: sparse.csr_matrix) -> tuple[Floats, Floats]:
     r"""Return by how much nodes of one kind differ beyond counting, and what that is a share of (kind, molecule).
 
-    .. math:: \sum_i (y_i - p\,n_i)^2 - u\,p N, \qquad u\,p^2 \textstyle\sum_i n_i^2, \qquad
-              u = 1 - \sum_i n_i^2 / N^2
+    .. math:: \sum_i (y_i - p\,n_i)^2 - p \Bigl(N - \frac{\sum_i n_i^2}{N}\Bigr), \qquad
+              p^2 \Bigl(\sum_i n_i^2 - \frac{2 \sum_i n_i^3}{N} + \frac{(\sum_i n_i^2)^2}{N^2}\Bigr)
 
     of `counts` y (node, molecule) with n those of a node, N of the kind, and p a molecule's share in it. The ratio of
-    their sums is the variance φ of gamma-Poisson counts by moments. Each node is one draw, however much it counted.
+    their sums is the variance φ of gamma-Poisson counts by moments, a
+    little low where nodes of a kind are few. Each node is one draw, however much it counted.
 
     References
     ----------
     Robinson & Smyth 2008, doi:10.1093/biostatistics/kxm030 (dispersion of counts between samples of a kind).
     """
     depth = np.asarray(counts.sum(axis=1)).ravel()
-    total, squared = adder @ depth, (adder @ depth**2)[:, None]
+    total, squared, cubed = ((adder @ depth**power)[:, None] for power in (1, 2, 3))
     found, squares, by_depth = (
         (adder @ part).toarray() for part in (counts, counts.multiply(counts), sparse.diags(depth) @ counts)
     )
-    share = found / np.maximum(total, 1.0)[:, None]
-    several = 1 - squared / np.maximum(total, 1.0)[:, None] ** 2
-    beyond = squares - 2 * share * by_depth + share**2 * squared - several * found
-    return beyond, several * share**2 * squared
+    total = np.maximum(total, 1.0)
+    share, nodes = found / total, squared / total
+    beyond = squares - 2 * share * by_depth + share**2 * squared - share * (total - nodes)
+    return beyond, share**2 * (squared - 2 * cubed / total + nodes**2)
