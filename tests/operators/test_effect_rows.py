@@ -117,7 +117,7 @@ def test_what_is_lost_in_small_groups_is_not_taken_for_less() -> None:
 
 
 def test_nodes_that_differ_are_not_taken_for_an_effect_where_few_were_treated() -> None:
-    """Of the second component there are few groups of a node each, and nodes of it come in bursts of the first molecule.
+    """Of the second component there are few groups of a node each, and its first molecule comes in bursts of nodes.
 
     What all groups differ by does not say so: most are of the other component, where they are alike.
     """

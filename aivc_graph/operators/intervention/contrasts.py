@@ -284,7 +284,7 @@ def _sum_counts(encoded: Encoded, group: Rows, groups: Rows) -> tuple[Floats, Fl
         for grouped, half in zip(group, reversed(encoded.halves(window, data)), strict=True):
             own = np.where(core, grouped[rows_of], -1)
             rows = np.flatnonzero(own >= 0)
-            counts, ones = to_scipy_csr(half.counts)[rows], (np.ones(len(rows)), np.arange(len(rows)))
+            counts = to_scipy_csr(half.counts)[rows]
             total += (_adder(own[rows], len(groups)) @ counts).toarray()
             found = beyond_counting(counts, _adder(kind.reshape(-1)[own[rows]], len(kinds)))
             beyond, due = beyond + component @ found[0], due + component @ found[1]

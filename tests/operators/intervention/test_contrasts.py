@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 
-from aivc_graph.operators.intervention.contrasts import _profiles, beyond_counting
+from aivc_graph.graph.tissue_graph import to_torch_csr
+from aivc_graph.operators.intervention.contrasts import _profiles, _sum_counts, beyond_counting
 
 
 def test_profiles_are_of_what_groups_measured() -> None:
@@ -53,3 +57,31 @@ def test_one_node_shows_nothing_of_how_nodes_differ() -> None:
     beyond, due = of_kinds(np.arange(50), 0.6)
     np.testing.assert_allclose(beyond, 0, atol=1e-8)
     np.testing.assert_allclose(due, 0, atol=1e-8)
+
+
+def test_groups_are_summed_and_their_nodes_compared_within_a_section_and_component() -> None:
+    """Two sections, two components and two tiles of each; nodes of the second component come in bursts.
+
+    Tiles of two nodes, as many as leave them nothing to be compared with but the other tile.
+    """
+    rng = np.random.default_rng(1)
+    labels = [(section, component, tile, 0, 0) for section in range(40) for component in range(2) for tile in range(2)]
+    groups = np.array(labels)
+    of = np.repeat(np.arange(len(groups)), 2)
+    expected = rng.gamma(2.0, 20.0, (40, 2, 50))[groups[of, 0], groups[of, 1]]
+    burst = np.where(groups[of, 1:2] == 1, rng.gamma(2.0, 0.5, expected.shape), 1.0)  # of variance 1/2
+    halves = [sparse.csr_matrix(rng.poisson(expected * burst).astype(np.float32)) for _ in range(2)]
+    half = [SimpleNamespace(counts=to_torch_csr(one)) for one in halves]
+    window = SimpleNamespace(core={"cell": torch.ones(len(of), dtype=bool)}, rows={"cell": torch.arange(len(of))})
+    encoded = SimpleNamespace(
+        plan=SimpleNamespace(level="cell", components=2, n_molecules=50),
+        windows=lambda: [(window, None)],
+        halves=lambda *_: half,
+    )
+    grouped = np.stack([of, np.where(of < 2, -1, of)])  # by the second half the first nodes are of no component
+    counts, between = _sum_counts(encoded, grouped, groups)
+    whole = (halves[0] + halves[1]).toarray().reshape(len(groups), 2, 50).sum(axis=1)
+    np.testing.assert_array_equal(counts[2:], whole[2:])
+    np.testing.assert_array_equal(counts[:2], halves[1].toarray()[:4].reshape(2, 2, 50).sum(axis=1))
+    assert between[0].mean() < 0.02
+    assert between[1].mean() == pytest.approx(0.5, rel=0.2)
