@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -34,7 +35,9 @@ def part(first: bool = True, latent: int = LATENT) -> CategoricalMeasurement:
 def labels(mask: np.ndarray | None = None) -> TypeInput:
     onehot = torch.eye(4)[torch.from_numpy(KIND)]
     known = torch.ones(N) if mask is None else torch.from_numpy(mask).float()
-    return TypeInput(onehot * known[:, None], torch.zeros(N, dtype=torch.int64), known, torch.arange(N) % 5)
+    return TypeInput(
+        onehot * known[:, None], torch.zeros(N, dtype=torch.int64), known, pd.Index([f"c{i}" for i in range(N)])
+    )
 
 
 def window(data: TypeInput, rings: list[SparseOperator] | None = None) -> Inputs:

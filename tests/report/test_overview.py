@@ -46,7 +46,7 @@ def test_the_first_scores_of_a_task_are_drawn_and_the_rest_is_folded() -> None:
 
 def test_what_lies_beyond_the_picture_is_an_arrow(found: Evaluation) -> None:
     far = next(m for m in marks_of(found) if "far off" in m.readout)
-    assert far.beyond == -1 and far.model == place(-99) and "model −4.74, 95 % interval −5.17" in far.said
+    assert far.beyond == -1 and far.model == place(-99) and "model −4.74, 95 % interval −5.31" in far.said
 
 
 @settings(deadline=None)

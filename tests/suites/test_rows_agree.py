@@ -48,8 +48,8 @@ EXAMPLES: dict[str, tuple[dict[str, Any], ...]] = {
         {**KNOCKOUT, "readout": "pathways"},
     ),
 }
-# Asked of sections that share no modality, or of which one has no positions.
-ELSEWHERE = {"transfer", "place"}
+# Asked of sections that share no modality, of which one has no positions, or that a reference tells of.
+ELSEWHERE = {"transfer", "place", "type_expression"}
 CASES = [(name, options) for name in sorted(set(QUESTIONS) - ELSEWHERE) for options in EXAMPLES.get(name, ({},))]
 # What the interval of a question's table is of.
 OF = {"response": "estimate", "expression": "expected", "markers": "log2_ratio", "abundance": "difference"}
