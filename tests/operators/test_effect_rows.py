@@ -66,6 +66,7 @@ def study(seed: int, counts_a_group: float, change: dict[int, object], uneven: i
                             "component": component,
                             "counts": rng.poisson(expected * np.exp(log_change)).astype(float),
                             "expected": expected,
+                            "uneven": np.zeros(MOLECULES),
                             "applied": [float(away < 0)],
                             "near": [near(away)],
                             "local": [True],
@@ -113,6 +114,26 @@ def test_what_is_lost_in_small_groups_is_not_taken_for_less() -> None:
         rows, _ = make_rows(contrasts, [usual_course(contrasts, 0, PROPAGATOR)], PLAN)
         found.append(effects_of(rows, PLAN).not_shrunken[0].mean[0, :10])
     assert np.mean(found) < -1.4
+
+
+def test_nodes_that_differ_are_not_taken_for_an_effect_where_few_were_treated() -> None:
+    """Of the second component there are few groups of a node each, and its first molecule comes in bursts of nodes.
+
+    What all groups differ by does not say so: most are of the other component, where they are alike.
+    """
+    found: dict[float, list[float]] = {0.0: [], 1.0: []}
+    for seed in range(4):
+        contrasts = study(seed, 3000.0, {})
+        rare = contrasts.component == 1
+        contrasts = contrasts.take(~rare | ((contrasts.tile < 1) & (np.tile(AWAY_UM, len(rare) // len(AWAY_UM)) < 6)))
+        rare = contrasts.component == 1
+        contrasts.counts[rare, 0] *= np.random.default_rng(seed).gamma(1.0, 1.0, rare.sum())  # of variance 1
+        for variance, sizes in found.items():
+            contrasts.uneven[rare, 0] = variance
+            rows, _ = make_rows(contrasts, [usual_course(contrasts, 0, PROPAGATOR)], PLAN)
+            whole = effects_of(rows, PLAN).whole
+            sizes.append(float(np.abs(whole.mean[0, 0] + whole.departure[0, :, 0]).max()))
+    assert max(found[1.0]) < 0.05 < max(found[0.0]), found
 
 
 def test_an_effect_is_found_beside_what_is_usual_at_its_place() -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from aivc_graph.operators.measurement.categorical import RULES, CategoricalMeasurement, TypeInput, TypePlan
+from aivc_graph.operators.measurement.categorical import RULES, TURNS, CategoricalMeasurement, TypeInput, TypePlan
 from aivc_graph.operators.measurement.type_fit import (
     ALONE,
     LEAST_ROWS,
@@ -109,7 +109,7 @@ def test_nodes_of_which_nothing_else_is_known_do_not_say_where_a_class_lies() ->
     torch.testing.assert_close(made.loading, plain.loading)
 
 
-@pytest.mark.parametrize(("hidden", "first", "turns"), [(False, False, 1), (True, False, 5), (False, True, 5)])
+@pytest.mark.parametrize(("hidden", "first", "turns"), [(False, False, 1), (True, False, TURNS), (False, True, TURNS)])
 def test_everybody_is_told_once_without_the_label_and_at_once_where_labels_take_no_part(
     hidden: bool, first: bool, turns: int
 ) -> None:

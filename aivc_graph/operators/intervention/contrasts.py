@@ -44,7 +44,8 @@ class Contrasts:
     """One row a group of nodes of one section and component, treated or not, at about one exposure.
 
     Shapes: `donor` (row,) position among the plan's donors; `section` and `component` (row,); `counts` (row, molecule),
-    and what is `expected` of all untreated nodes of that component; `applied` (row, key) share of nodes treated, or
+    what is `expected` of all untreated nodes of that component, and the variance of their log ratio since nodes of a
+    group differ, `uneven`; `applied` (row, key) share of nodes treated, or
     that lie in an untreated section where a section of that donor was treated; `near` (row, key, handed on) mean
     exposure to those; `local` (row, key) whether that is a part of the section only; `tile` (row,) piece of an
     untreated section, as large as what is treated of others, -1 in treated ones; `dose`, `hours` (row, key), zero where
@@ -56,6 +57,7 @@ class Contrasts:
     component: Rows
     counts: Floats
     expected: Floats
+    uneven: Floats
     applied: Floats
     near: Floats
     local: NDArray[np.bool_]
@@ -132,13 +134,14 @@ def make_contrasts(shift: ComponentShift, encoded: Encoded) -> Contrasts:
     groups, place = np.unique(np.concatenate(labels)[np.concatenate(training)], axis=0, return_inverse=True)
     group = np.full(2 * len(section), -1)
     group[np.concatenate(training)] = place.reshape(-1)
-    counts = _sum_counts(encoded, group.reshape(2, -1), len(groups))
+    counts, between = _sum_counts(encoded, group.reshape(2, -1), groups)
     averager = _averager(group, len(groups))
     twice = averager[:, : len(section)] + averager[:, len(section) :]
     means = twice @ strength, (twice @ near.reshape(len(near), -1)).reshape(-1, *near.shape[1:])
     nodes = np.bincount(group[group >= 0], minlength=len(groups)) / 2
     of = groups[:, 0], groups[:, 1], groups[:, 2]
-    return _against_profile(graph, plan, *of, local[groups[:, 0]], counts, nodes, *means)
+    uneven = between[groups[:, 1]] / nodes[:, None]
+    return _against_profile(graph, plan, *of, local[groups[:, 0]], counts, uneven, nodes, *means)
 
 
 def _where_others_were(graph: TissueGraph, plan: InterventionPlan, strength: Floats) -> Floats:
@@ -186,6 +189,7 @@ def _against_profile(
     tile: Rows,
     local: NDArray[np.bool_],
     counts: Floats,
+    uneven: Floats,
     nodes: Floats,
     applied: Floats,
     near: Floats,
@@ -213,6 +217,7 @@ def _against_profile(
         component=component[rows],
         counts=counts[rows],
         expected=expected,
+        uneven=uneven[rows],
         applied=applied[rows],
         near=near[rows],
         local=local[rows],
@@ -264,14 +269,52 @@ def _averager(group: Rows, n_groups: int) -> sparse.csr_matrix:
     return sparse.csr_matrix((1 / number[group[rows]], (group[rows], rows)), shape=(n_groups, len(group)))
 
 
-def _sum_counts(encoded: Encoded, group: Rows, n_groups: int) -> Floats:
-    """Return the counts of each group (group, molecule): grouped by what the one half says, the other is summed."""
-    total = np.zeros((n_groups, encoded.plan.n_molecules))
+def _sum_counts(encoded: Encoded, group: Rows, groups: Rows) -> tuple[Floats, Floats]:
+    """Return the counts of each group (group, molecule): grouped by what the one half says, the other is summed.
+
+    And the variance between the nodes of each component of a section that are treated alike, as a variance of
+    logarithms (component, molecule); see `beyond_counting`. `groups` (group, label) as in `make_contrasts`.
+    """
+    kinds, kind = np.unique(groups[:, [0, 1, 3]], axis=0, return_inverse=True)
+    component = np.eye(encoded.plan.components)[kinds[:, 1]].T
+    total = np.zeros((len(groups), encoded.plan.n_molecules))
+    beyond, due = np.zeros((2, encoded.plan.components, encoded.plan.n_molecules))
     for window, data in encoded.windows():
         core, rows_of = window.core[encoded.plan.level].numpy(), window.rows[encoded.plan.level].numpy()
         for grouped, half in zip(group, reversed(encoded.halves(window, data)), strict=True):
             own = np.where(core, grouped[rows_of], -1)
             rows = np.flatnonzero(own >= 0)
-            adder = sparse.csr_matrix((np.ones(len(rows)), (own[rows], rows)), shape=(n_groups, len(own)))
-            total += (adder @ to_scipy_csr(half.counts)).toarray()
-    return total
+            counts = to_scipy_csr(half.counts)[rows]
+            total += (_adder(own[rows], len(groups)) @ counts).toarray()
+            found = beyond_counting(counts, _adder(kind.reshape(-1)[own[rows]], len(kinds)))
+            beyond, due = beyond + component @ found[0], due + component @ found[1]
+    return total, np.maximum(beyond, 0.0) / np.maximum(due, 1e-12)
+
+
+def _adder(of: Rows, n: int) -> sparse.csr_matrix:
+    return sparse.csr_matrix((np.ones(len(of)), (of, np.arange(len(of)))), shape=(n, len(of)))
+
+
+def beyond_counting(counts: sparse.csr_matrix, adder: sparse.csr_matrix) -> tuple[Floats, Floats]:
+    r"""Return by how much nodes of one kind differ beyond counting, and what that is a share of (kind, molecule).
+
+    .. math:: \sum_i (y_i - p\,n_i)^2 - p \Bigl(N - \frac{\sum_i n_i^2}{N}\Bigr), \qquad
+              p^2 \Bigl(\sum_i n_i^2 - \frac{2 \sum_i n_i^3}{N} + \frac{(\sum_i n_i^2)^2}{N^2}\Bigr)
+
+    of `counts` y (node, molecule) with n those of a node, N of the kind, and p a molecule's share in it. The ratio of
+    their sums is the variance φ of gamma-Poisson counts by moments, a
+    little low where nodes of a kind are few. Each node is one draw, however much it counted.
+
+    References
+    ----------
+    Robinson & Smyth 2008, doi:10.1093/biostatistics/kxm030 (dispersion of counts between samples of a kind).
+    """
+    depth = np.asarray(counts.sum(axis=1)).ravel()
+    total, squared, cubed = ((adder @ depth**power)[:, None] for power in (1, 2, 3))
+    found, squares, by_depth = (
+        (adder @ part).toarray() for part in (counts, counts.multiply(counts), sparse.diags(depth) @ counts)
+    )
+    total = np.maximum(total, 1.0)
+    share, nodes = found / total, squared / total
+    beyond = squares - 2 * share * by_depth + share**2 * squared - share * (total - nodes)
+    return beyond, share**2 * (squared - 2 * cubed / total + nodes**2)

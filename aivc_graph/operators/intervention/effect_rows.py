@@ -100,7 +100,7 @@ def _rows(contrasts: Contrasts, x: Floats, prior: Floats, usual: Floats, fitted:
     mean = (contrasts.expected + on_top) * np.exp(fitted)
     y = fitted + (contrasts.counts + on_top * np.exp(usual)) / mean - 1
     inflation = np.where(contrasts.local.any(axis=1, keepdims=True), uneven, 1.0)
-    return Rows(y, 1 / mean, x, contrasts.donor, contrasts.component, prior, inflation)
+    return Rows(y, 1 / mean + contrasts.uneven, x, contrasts.donor, contrasts.component, prior, inflation)
 
 
 def _on_top(contrasts: Contrasts) -> Floats:

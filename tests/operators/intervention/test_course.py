@@ -25,7 +25,7 @@ def contrasts(near: float = 0.5) -> Contrasts:
     applied = (DOSES > 0).astype(float)[:, None]
     return Contrasts(
         donor=np.zeros(N, int), section=np.arange(N), component=np.zeros(N, int),
-        counts=np.ones((N, 3)), expected=np.ones((N, 3)), applied=applied,
+        counts=np.ones((N, 3)), expected=np.ones((N, 3)), uneven=np.zeros((N, 3)), applied=applied,
         near=np.full((N, 1, len(HANDED_ON)), near) * np.linspace(1.0, 0.5, len(HANDED_ON)),
         local=np.zeros((N, 1), bool), tile=np.full(N, -1), dose=DOSES[:, None], hours=HOURS[:, None], nodes=np.ones(N),
     )  # fmt: skip
