@@ -8,6 +8,8 @@ from scipy.linalg import eigh
 
 # Penalties a row, for features of unit spread.
 RIDGE_GRID = np.logspace(-4, 3, 15)
+# Matrices of so many features are decomposed sooner by one thread than by several that wait for each other.
+SMALL = 500
 Floats = NDArray[np.floating]
 
 
@@ -22,6 +24,13 @@ def ridge(x: Floats, y: Floats, group: NDArray[np.integer]) -> Floats:
     Every target counts alike, by its error as a share of its variance: a few loud targets would else ask for a penalty
     under which all others are noise. With one group, five consecutive stretches of rows (neighbouring tissue) stand in.
     """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1 if x.shape[1] <= SMALL else None, "blas"):
+        return _ridge(x, y, group)
+
+
+def _ridge(x: Floats, y: Floats, group: NDArray[np.integer]) -> Floats:
     folds = group if len(np.unique(group)) > 1 else np.arange(len(x)) * 5 // max(len(x), 1)
     errors = np.zeros(len(RIDGE_GRID))
     whole, cross = x.T @ x, x.T @ y
