@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from aivc_graph import names
 from aivc_graph.errors import GraphError, unknown_name
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.tissue_graph import TissueGraph
 
 Floats = NDArray[np.floating[Any]]
@@ -73,7 +74,7 @@ def fitted_cofactors(values: Floats, section: NDArray[np.integer[Any]]) -> Float
     >>> bool(2 < fitted_cofactors(y, np.zeros(5000, int))[0] < 4.5)
     True
     """
-    some = np.unique(np.linspace(0, max(len(values) - 1, 0), min(len(values), MOST_VALUES)).astype(int))
+    some = evenly(len(values), MOST_VALUES)
     found = np.ones(values.shape[1])
     for j, column in enumerate(np.asarray(values, np.float64)[some].T):
         there = np.isfinite(column) & (column != 0)

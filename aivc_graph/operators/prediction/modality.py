@@ -13,6 +13,7 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from aivc_graph import names
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.panels import measured_molecules, panel, panel_columns
 from aivc_graph.graph.profiles import measured_share
 from aivc_graph.graph.terms import Depth, dense, depth_of, in_terms, raw_values, shares_of, told_apart
@@ -132,7 +133,7 @@ class ModalityPrediction(AbstractPrediction):
             state = self._states(fitting, source, group)
             with shut(cast(nn.Module, fitting.model)):
                 unlearnt = self._states(fitting, source, group)
-            some = np.unique(np.linspace(0, len(group) - 1, min(len(group), MOST_CELLS)).astype(int))
+            some = evenly(len(group), MOST_CELLS)
             self._map(source.modality).fit(x[some], state[some], y[some], group[some], unlearnt[some])
 
     def _states(self, fitting: Fitting, source: MapPlan, group: NDArray[np.int64]) -> Floats:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
+from aivc_graph.graph.ordering import evenly
 from aivc_graph.operators.kernels import squared_distances
 from aivc_graph.operators.regressions import NEIGHBOURS, chosen_penalty, principal_axes, ridge_path
 from aivc_graph.operators.stacking import shares_of_rules
@@ -117,7 +118,7 @@ class Said:
 def ground_of(cells: Cells, most: int = MOST_NEAR) -> Ground:
     """Return what kernels rest on, of cells about their mean."""
     axes = principal_axes(cells.x)
-    some = np.unique(np.linspace(0, len(cells) - 1, min(len(cells), most)).astype(int))
+    some = evenly(len(cells), most)
     near = cells.x[some] @ axes
     return Ground(axes, near, cells.y[some], float(np.median(squared_distances(near, near))) or 1.0)
 
@@ -139,7 +140,7 @@ def rules(cells: Cells, ground: Ground, penalties: tuple[float, float, float]) -
     plain, less = _ridge(x, cells.y, penalties[0], 10 * penalties[0])
     (spread,) = _ridge(x * scale, cells.y, penalties[1])
     (of_state,) = _ridge(cells.state, cells.y, penalties[2])
-    some = np.unique(np.linspace(0, len(x) - 1, len(ground.near)).astype(int))
+    some = evenly(len(x), len(ground.near))
     gaussian = ground.kernel(ground.near)
     likeness = x[some] @ x[some].T
     size = max(float(np.trace(likeness)) / len(some), 1e-12)
@@ -195,7 +196,7 @@ def chosen(cells: Cells, group: Codes) -> Choice:
     first, second, third = (chosen_penalty(x, centred.y, fold) for x in inputs)
     square, cross, size = np.zeros((len(RULES),) * 2), np.zeros(len(RULES)), 0.0
     looked_at = np.zeros(len(cells), bool)
-    looked_at[np.linspace(0, len(cells) - 1, min(len(cells), MOST_LEFT_OPEN)).astype(int)] = True
+    looked_at[evenly(len(cells), MOST_LEFT_OPEN)] = True
     some, kept_said, kept_true = [], [], []
     for one in np.unique(fold):
         out, kept = cells[fold == one], cells[fold != one]
