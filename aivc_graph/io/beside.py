@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -49,7 +50,7 @@ def naming_the_same(path: Path) -> list[tuple[Path, bool]]:
     Those with positions stand first; then the one with more columns.
     """
     header = column_names(path)
-    rows = row_names(path)
+    rows = cache(row_names)  # all of a wide table is read for them, so once, and only where they are asked for
     found = []
     for other in tables_beside(path):
         try:
@@ -61,10 +62,9 @@ def naming_the_same(path: Path) -> list[tuple[Path, bool]]:
             continue
         if named.nunique() < SAME * len(named):
             continue  # rows of molecules or edges; of a few that are twice, the reader says so
-        for names, by_column in ((pd.Index(header[1:]), True), (rows, False)):
-            if _same(names, named):
-                found.append((has_positions(columns), len(columns), other, by_column))
-                break
+        by_column = _same(pd.Index(header[1:]), named)
+        if by_column or _same(rows(path), named):
+            found.append((has_positions(columns), len(columns), other, by_column))
     found.sort(key=lambda one: one[:2], reverse=True)
     return [(other, by_column) for _, _, other, by_column in found]
 
