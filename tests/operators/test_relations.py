@@ -20,7 +20,7 @@ from aivc_graph.operators.prediction.shared_counts import SharedCountsPlan
 from aivc_graph.operators.product import SparseOperator, row_mean
 from aivc_graph.operators.relation.near import NearRelation, RelationPlan
 from aivc_graph.operators.relation.within import WithinPlan, WithinRelation
-from aivc_graph.operators.state import Inputs
+from aivc_graph.operators.state import Expected, Inputs, State
 from tests.operators.parts import neighbours
 
 # Cells by the spot they lie in; the last lies in none, and the last spot is empty.
@@ -40,6 +40,7 @@ def graph() -> TissueGraph:
     """Return five cells in three spots that count some of the same genes; the second section measured none of D."""
     graph = TissueGraph()
     graph["gene"].obs, graph["section"].num_nodes = pd.DataFrame(index=list(GENES)), 2
+    graph["cell"].obs = pd.DataFrame({"label": ["a", "b", "a", "b", "a"]})
     for level, counts, genes in (("cell", CELLS, OF_CELLS), ("patch", SPOTS, OF_SPOTS)):
         wide = np.zeros((len(counts), len(GENES)), np.float32)
         wide[:, genes] = counts
@@ -79,7 +80,9 @@ def test_rings_of_a_window_are_ranks_of_distance(graph: TissueGraph) -> None:
 def test_two_levels_are_told_by_the_molecules_they_share(graph: TissueGraph) -> None:
     (plan,) = SharedCountsPlan.of(graph, of_child=False)
     assert (plan.of_child, plan.of_parent, plan.depth) == ((1, 2), (0, 2), 100.0)
-    assert SharedCountsPlan.of(graph, of_child=True)[0].depth == 10.0
+    assert not plan.types and not plan.near
+    (plan,) = SharedCountsPlan.of(graph, of_child=True)
+    assert (plan.depth, plan.types, plan.near) == (10.0, ("a", "b"), False)
     graph["cell"].rna_panel = torch.isin(torch.arange(len(GENES)), torch.tensor([0]))
     assert SharedCountsPlan.of(graph, of_child=False) == []
 
@@ -90,12 +93,17 @@ def test_pooled_counts_are_those_of_the_cells_by_their_overlap(graph: TissueGrap
     found = part.prepare(graph, "cpu")
     np.testing.assert_allclose(found.pooled, (OVERLAP @ CELLS)[:, [1, 2]])
     assert found.covered.tolist() == [1.0, 1.0, 0.0]
+    part.log_capture.copy_(torch.tensor([0.0, np.log(4.0)]))
+    part.go((0.5, 3.0), 0.1)
     inputs = Inputs({}, {"cell": torch.zeros(5)}, {}, {}, {("prediction", *part.slot): found})
-    told, columns, covered = part.look(inputs)
-    assert columns.tolist() == [0, 2] and covered is found.covered
-    shares = found.pooled[:2] / found.pooled[:2].sum(dim=1, keepdim=True)
-    torch.testing.assert_close(told[:2], torch.log1p(100.0 * shares))
-    assert not told[2].any()
+    said, nobody = torch.tensor([[0.3, 0.2, 0.1], [0.1, 0.2, 0.7], [0.2, 0.2, 0.6]]), torch.zeros(3, dtype=torch.bool)
+    told = part.tell(Expected(said, said.log(), nobody, nobody), State(), inputs, found.covered > 0)
+    counts = found.pooled / torch.tensor([1.0, 4.0])
+    rate = 0.5 * (0.5 + said[:, [0, 2]] / said[:, [0, 2]].sum(dim=1, keepdim=True)) + 0.3 * counts
+    rate = said[:, [0, 2]].sum(dim=1, keepdim=True) * rate / rate.sum(dim=1, keepdim=True)
+    torch.testing.assert_close(told.shares[:2, [0, 2]], rate[:2])
+    torch.testing.assert_close(told.shares[:, 1], said[:, 1])
+    assert torch.equal(told.shares[2], said[2])
 
 
 def test_cells_of_which_a_gene_was_not_measured_do_not_sum_to_their_spot(graph: TissueGraph) -> None:

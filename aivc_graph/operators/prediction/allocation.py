@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from itertools import product
 
 import torch
 from torch import Tensor
 
+from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph import names
-from aivc_graph.graph.tissue_graph import Relation, TissueGraph
-from aivc_graph.operators.part import ANSWERS, KINDS, Fitting, Shape, Step
-from aivc_graph.operators.prediction import allocation_fit
-from aivc_graph.operators.prediction.prediction import AbstractPrediction
-from aivc_graph.operators.prediction.shared_counts import SharedCountsPlan
+from aivc_graph.operators.part import KINDS, Fitting, Shape, Step
+from aivc_graph.operators.prediction import shared_fit
+from aivc_graph.operators.prediction.shared_counts import SHARES, WEIGHTS, AbstractShared, SharedCountsPlan, Way
 from aivc_graph.operators.state import Expected, Inputs, State
+
+# Steps towards the likeliest mixture of types.
+STEPS = 30
 
 
 @KINDS["prediction"].register("allocation")
-class AllocationPrediction(AbstractPrediction):
+class AllocationPrediction(AbstractShared):
     r"""Tell the children of a parent so that they add up to the parent's rate.
 
-    With :math:`\rho_{cg}` what is said of a child, :math:`\mu_g` the mean profile of children, and
-    :math:`b_{cg} = \mu_g + o\,(\rho_{cg} - \mu_g)` how far it tells them apart, :math:`q_{pg} = \sum_c w_{pc}\,b_{cg}`,
-    weighed by how much of each lies there, and :math:`\kappa_g` how much better the children's platform captures
-    molecule g: the parent's rate given its own counts y of Y in all is the mean of a Dirichlet around what its children
-    make expected,
+    With :math:`\rho_{cg}` what is said of a child, :math:`\mu_g` the mean profile of children, :math:`\phi_{tg}` that
+    of type t and :math:`a_{pt}` the likeliest shares of types in the counts y of its parent, of Y in all, each as shares
+    and the latter as the mean over the parents of c, what sets children apart is
+
+    .. math:: m_{cg} = \mu_g + s\,(\textstyle\sum_t a_{ct}\,\phi_{tg} - \mu_g), \qquad
+              b_{cg} = m_{cg} + o\,(\rho_{cg} - m_{cg})
+
+    With :math:`q_{pg} = \sum_c w_{pc}\,b_{cg}`, weighed by how much of each lies there, and :math:`\kappa_g` how much
+    better the children's platform captures molecule g, the parent's rate given its own counts is the mean of a
+    Dirichlet around what its children make expected,
 
     .. math:: r_{pg} = \frac{e_{pg} + \tau\,y_{pg}}{1 + \tau\,Y_p}, \qquad e_{pg} \propto q_{pg} / \kappa_g, \qquad
               \rho'_{cg} = b_{cg}\,\frac{\kappa_g\,r_{pg}}{q_{pg}} \cdot
               \frac{\sum_h q_{ph}}{\sum_h \kappa_h\,r_{ph}}
 
-    so that :math:`\sum_c w_{pc}\,\rho'_{cg} \propto \kappa_g\,r_{pg}`, exactly. With o = 0 every child has its share of
-    the area of its parents and nothing else, with τ, the weight of one count, as parents themselves differ: the rule it
-    begins at, which needs no child to have been counted. With o = 1 and τ = 0 nothing changes of what is said, the
-    profiles of types where types are what is known; with o = 1 what tells children apart is kept. It departs from the
-    rule as far as held-out children support. A child of several parents takes the mean of what each says, by how much
-    of it lies there: mass is then kept over the parents together. Silent where a child of the parent was counted
-    itself.
-
-    ``scatter`` is the variance of a child's rate about what is told of it, over its square: what counts of held-out
-    children have beyond counting.
+    so that :math:`\sum_c w_{pc}\,\rho'_{cg} \propto \kappa_g\,r_{pg}`, exactly. With o = s = 0 every child has its
+    share of the area of its parents and nothing else, with τ, the weight of one count, as parents themselves differ:
+    the rule it begins at, which needs no child to have been counted. With s = 1 and o = τ = 0 a child is of the types
+    of its spot; with o = 1 and τ = 0 nothing changes of what is said. It departs from the rule as far as held-out
+    children support. A child of several parents takes the mean of what each says, by how much of it lies there: mass is
+    then kept over the parents together. One between parents takes the mean of what is told of its nearest neighbours.
+    Silent where a child of the parent was counted itself.
 
     Shapes
     ------
@@ -48,6 +51,8 @@ class AllocationPrediction(AbstractPrediction):
         (child, molecule)
     counts
         (parent, molecule)
+    type_profiles
+        (type, molecule); rows sum to one
 
     References
     ----------
@@ -55,24 +60,14 @@ class AllocationPrediction(AbstractPrediction):
     Wickramasuriya et al. 2019, doi:10.1080/01621459.2018.1448825 (forecasts that add up).
     """
 
-    Plan = SharedCountsPlan
-    plan: SharedCountsPlan
-    rank: ClassVar[int] = 1
-    stages: ClassVar[Mapping[str, str]] = {ANSWERS: "fit"}
-    log_capture: Tensor
-    profile: Tensor
-    said_share: Tensor
-    count_share: Tensor
-    scatter: Tensor
+    type_share: Tensor
+    type_profiles: Tensor
 
     def __init__(self, plan: SharedCountsPlan) -> None:
         super().__init__(plan)
         n = len(plan.of_child)
-        self.hold("log_capture", torch.zeros(n))
-        self.hold("profile", torch.full((n,), 1.0 / n))
-        self.hold("said_share", torch.ones(()))
-        self.hold("count_share", torch.zeros(()))
-        self.hold("scatter", torch.full((n,), torch.inf))
+        self.hold("type_share", torch.zeros(()))
+        self.hold("type_profiles", torch.full((len(plan.types), n), 1.0 / n))
 
     @classmethod
     def serves(cls, graph: TissueGraph, shape: Shape) -> list[SharedCountsPlan]:
@@ -95,13 +90,25 @@ class AllocationPrediction(AbstractPrediction):
         return self.plan.of_child
 
     @property
-    def relation(self) -> Relation:
-        """Who lies in whom."""
-        return (self.plan.child, names.WITHIN, self.plan.parent)
+    def ways(self) -> list[Way]:
+        """How it may depart: the shares of what is said and of what types say, and the weight of a count."""
+        every = product(SHARES, (0.0, 1.0) if self.plan.types else (0.0,), WEIGHTS)
+        return [way for way in every if way[:2] != (1.0, 1.0)]  # what is said leaves nothing to types
+
+    @property
+    def rule(self) -> Way:
+        """The way it begins at: shares of area."""
+        return (0.0, 0.0, 1.0)
+
+    def go(self, way: Way, weight: float) -> None:
+        """Take one of `ways`, in the `weight` of a count by which parents differ."""
+        super().go(way, weight)
+        self.type_share.fill_(way[1])
 
     def steps(self) -> list[Step]:
-        """Return that a parent looks at all its children before a child looks at it."""
-        return [(self.relation, False), (self.relation, True)]
+        """Return that a parent looks at all its children before a child, and then its neighbours, look at it."""
+        near: list[Step] = [((self.plan.child, names.NEAR, self.plan.child), False)] if self.plan.near else []
+        return [(self.relation, False), (self.relation, True), *near]
 
     def serving(self, state: State, inputs: Inputs) -> Tensor:
         """Return the parents that share out their rate (parent,), 1 or 0: counted, as no child of theirs was."""
@@ -111,43 +118,67 @@ class AllocationPrediction(AbstractPrediction):
         return counted * (self.counts(inputs).sum(dim=1) > 0) * (beneath.ravel() == 0)
 
     def speaks(self, state: State, inputs: Inputs, *, fitted: bool = True) -> Tensor:
-        """Return the children of parents that share out their rate."""
-        down = inputs["relation", *self.relation].down
-        reached = (down @ self.serving(state, inputs)[:, None]).ravel() > 0
+        """Return the children of parents that share out their rate, and those beside them."""
+        down, child = inputs["relation", *self.relation].down, self.plan.child
+        reached = (down @ self.serving(state, inputs)[:, None] > 0).float()
+        if self.plan.near:
+            uncounted = (state.seen[child, self.plan.modality] == 0).float()[:, None]
+            around = torch.stack([ring @ reached for ring in inputs.rings(child)]).sum(dim=0)
+            reached = reached + uncounted * around
         # What is said and counts do not change is spoken too where it is known how far rates lie from it.
         heard = not fitted or bool((self.count_share > 0) | self.scatter.isfinite().any())
-        return reached & heard & (self._whole(inputs, self.plan.child, self.plan.of_child) > 0)
+        return (reached.ravel() > 0) & heard & (self._whole(inputs, child, self.plan.of_child) > 0)
 
     def tell(self, told: Expected, state: State, inputs: Inputs, here: Tensor) -> Expected:
         """Return what is expected, made to add up to what the parents of the children `here` were counted."""
         columns = torch.tensor(self.plan.of_child, device=inputs.device)
-        base = self.base(told.shares[:, columns].double())
-        factor, serving = self.factor(base, inputs), self.serving(state, inputs)[:, None].double()
+        serving = self.serving(state, inputs)[:, None].double()
         down = inputs["relation", *self.relation].down
-        scale = down.exactly(factor * serving) / down.exactly(serving).clamp_min(1e-12)
+        reached = down.exactly(serving)
+        base = self.base(told.shares[:, columns].double())
+        if self.type_share > 0:
+            types = down.exactly(self.of_types(self.counts(inputs).double()) * serving) / reached.clamp_min(1e-12)
+            room = (1 - self.said_share) * self.type_share * (reached > 0)
+            base = base + room * (base.sum(dim=1, keepdim=True) * (types - self.profile))
+        scale = down.exactly(self.factor(base, inputs) * serving) / reached.clamp_min(1e-12)
+        out = self._beside(base * scale, reached > 0, inputs)
         shares = told.shares.clone()
-        shares[:, columns] = torch.where(here[:, None], (base * scale).float(), shares[:, columns])
+        shares[:, columns] = torch.where(here[:, None], out.float(), shares[:, columns])
         # A rate, as the state tells one: not the mean of log counts that a direct look tells.
         return Expected(shares, torch.log1p(self.plan.depth * shares), told.looked_at, told.around)
 
-    def base(self, said: Tensor) -> Tensor:
-        """Return what tells children apart (child, molecule) of what is `said` of them; rows keep their sums."""
-        alike = said.sum(dim=1, keepdim=True) * self.profile
-        return alike + self.said_share * (said - alike)
+    def _beside(self, told: Tensor, reached: Tensor, inputs: Inputs) -> Tensor:
+        """Return what is `told` of children, and of others the mean of their nearest neighbours of whom it is."""
+        out, known = told, reached
+        for ring in inputs.rings(self.plan.child) if self.plan.near else []:
+            number = ring.exactly(reached.double())
+            out = torch.where(known, out, ring.exactly(told * reached) / number.clamp_min(1e-12))
+            known = known | (number > 0)
+        return out
+
+    def of_types(self, counts: Tensor) -> Tensor:
+        """Return the mean profile of the cells beneath each parent (parent, molecule), by the types in its `counts`.
+
+        The likeliest mixture, by expectation and maximisation (Dempster et al. 1977,
+        doi:10.1111/j.2517-6161.1977.tb01600.x), with what the parents' platform captures of each molecule.
+        """
+        profiles = self.type_profiles.double()
+        caught = profiles / self.log_capture.double().exp()
+        size = caught.sum(dim=1)
+        caught = caught / size[:, None]
+        amounts = counts.new_full((len(counts), len(profiles)), 1.0 / len(profiles))
+        for _ in range(STEPS):
+            amounts = amounts * ((counts / (amounts @ caught).clamp_min(1e-12)) @ caught.T)
+            amounts = amounts / amounts.sum(dim=1, keepdim=True).clamp_min(1e-12)
+        amounts = amounts / size
+        return amounts @ profiles / amounts.sum(dim=1, keepdim=True).clamp_min(1e-12)
 
     def factor(self, base: Tensor, inputs: Inputs) -> Tensor:
         """Return what the children of each parent are scaled by (parent, molecule), in doubles."""
-        before = inputs["relation", *self.relation].up.exactly(base)
-        wanted = self.log_capture.double().exp() * self.rate(before, self.counts(inputs).double())
+        before, capture = inputs["relation", *self.relation].up.exactly(base), self.log_capture.double().exp()
+        wanted = capture * self.rate(before / capture, self.counts(inputs).double())
         wanted = wanted * (before.sum(dim=1) / wanted.sum(dim=1).clamp_min(1e-12))[:, None]
         return torch.where(before > 0, wanted / before.clamp_min(1e-12), 1.0)
-
-    def rate(self, before: Tensor, counts: Tensor) -> Tensor:
-        """Return the rate of each parent given its counts, and what its children make expected (parent, molecule)."""
-        expected = before / self.log_capture.double().exp()
-        expected = expected / expected.sum(dim=1, keepdim=True).clamp_min(1e-12)
-        total = counts.sum(dim=1, keepdim=True)
-        return (expected + self.count_share * counts) / (1 + self.count_share * total)
 
     def counts(self, inputs: Inputs) -> Tensor:
         """Return the counts of the molecules that both levels measured (parent, molecule)."""
@@ -161,6 +192,7 @@ class AllocationPrediction(AbstractPrediction):
         return data.there[data.section][:, list(columns)].all(dim=1).float()
 
     def fit(self, fitting: Fitting) -> None:
-        """Fit the rule on training nodes, then how far to depart from it, and the scatter, on held-out children."""
-        allocation_fit.set_rule(self, fitting.training)
-        allocation_fit.set_departure(self, fitting)
+        """Fit the profiles of types as well, before all else."""
+        if self.plan.types:
+            shared_fit.set_types(self, fitting.training)
+        super().fit(fitting)

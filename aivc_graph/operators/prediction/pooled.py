@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,13 +11,9 @@ from torch import Tensor
 from aivc_graph import names
 from aivc_graph.graph.panels import measured_molecules, panel_columns
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
-from aivc_graph.operators.counts import log_shares
-from aivc_graph.operators.part import ANSWERS, KINDS, Device, Fitting, Shape
-from aivc_graph.operators.prediction import direct_fit
-from aivc_graph.operators.prediction.direct import AbstractDirect
-from aivc_graph.operators.prediction.scatter import judge, set_scatter
-from aivc_graph.operators.prediction.shared_counts import SharedCountsPlan
-from aivc_graph.operators.state import Inputs
+from aivc_graph.operators.part import KINDS, Device, Shape
+from aivc_graph.operators.prediction.shared_counts import AbstractShared, SharedCountsPlan
+from aivc_graph.operators.state import Expected, Inputs, State
 
 
 @dataclass(frozen=True)
@@ -31,22 +25,21 @@ class PoolInput:
 
 
 @KINDS["prediction"].register("pooled")
-class PooledPrediction(AbstractDirect):
-    """Mix what the state says with the pooled counts of the children beneath; see `AbstractDirect`.
+class PooledPrediction(AbstractShared):
+    r"""Tell a parent that was not counted by the counts of the children beneath it; see `AbstractShared`.
 
-    ``scatter`` is the variance of a parent's rate about what is told of it, over its square.
+    These are pooled by overlap, each molecule divided by :math:`\kappa_g`, how much better the children's platform
+    catches it. Molecules that children do not share keep what the state says.
+
+    Shapes
+    ------
+    said, pooled, out
+        (parent, molecule)
+
+    References
+    ----------
+    Kleshchevnikov et al. 2022, doi:10.1038/s41587-021-01139-4 (spots as sums of cells).
     """
-
-    Plan = SharedCountsPlan
-    plan: SharedCountsPlan
-    rank: ClassVar[int] = 1
-    stages: ClassVar[Mapping[str, str]] = {ANSWERS: "fit"}
-    scatter: Tensor
-
-    def __init__(self, plan: SharedCountsPlan) -> None:
-        super().__init__(plan)
-        self.start(len(plan.of_parent), plan.depth)
-        self.hold("scatter", torch.full((len(plan.of_parent),), torch.inf))
 
     @classmethod
     def serves(cls, graph: TissueGraph, shape: Shape) -> list[SharedCountsPlan]:
@@ -79,14 +72,18 @@ class PooledPrediction(AbstractDirect):
         covered = torch.from_numpy((pooled.sum(axis=1) > 0).astype(np.float32)) * whole
         return PoolInput(torch.from_numpy(pooled.astype(np.float32)).to(device), covered.to(device))
 
-    def look(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
-        """Return log shares of the pooled counts, the columns they reach, and who has cells."""
+    def speaks(self, state: State, inputs: Inputs, *, fitted: bool = True) -> Tensor:
+        """Return the parents that were not counted over children that were."""
+        data: PoolInput = inputs["prediction", *self.slot]
+        heard = not fitted or bool((self.count_share > 0) | self.scatter.isfinite().any())
+        return (state.counted[self.plan.parent] == 0) & (data.covered > 0) & heard
+
+    def tell(self, told: Expected, state: State, inputs: Inputs, here: Tensor) -> Expected:
+        """Return what is expected of the parents `here` given the counts beneath them."""
         data: PoolInput = inputs["prediction", *self.slot]
         columns = torch.tensor(self.plan.of_parent, device=inputs.device)
-        return log_shares(data.pooled, self.depth), columns, data.covered
-
-    def fit(self, fitting: Fitting) -> None:
-        """Fit the shares of state and cells and the scatter on held-out nodes, the level of each molecule on all."""
-        direct_fit.set_shares(self, direct_fit.seen(self, fitting, fitting.held_out), state=True)
-        direct_fit.set_offset(self, direct_fit.seen(self, fitting, fitting.everyone))
-        set_scatter(self, [judge(self, fitting, fold) for fold in fitting.held_out])
+        said = told.shares[:, columns]
+        rate = self.rate(self.base(said), data.pooled / self.log_capture.exp())
+        shares = told.shares.clone()
+        shares[:, columns] = torch.where(here[:, None], said.sum(dim=1, keepdim=True) * rate, said)
+        return Expected(shares, torch.log1p(self.plan.depth * shares), told.looked_at, told.around)
