@@ -18,7 +18,7 @@ from aivc_graph.operators.prediction.prediction import AbstractPrediction
 from aivc_graph.settings import Settings
 
 # How much of what is said, or of what types say, is kept; the weight of a count, in that by which parents differ.
-SHARES, WEIGHTS = (0.0, 0.5, 1.0), (0.0, 0.3, 1.0, 3.0)
+SHARES, WEIGHTS = (0.0, 0.5, 1.0), (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)
 Way = tuple[float, ...]
 
 

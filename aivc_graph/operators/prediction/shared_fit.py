@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from aivc_graph import names
 from aivc_graph.graph.tissue_graph import to_scipy_csr
-from aivc_graph.operators.gate import opening_of
+from aivc_graph.operators.gate import LEAST_LEFT_OUT
 from aivc_graph.operators.part import Fitting
 from aivc_graph.operators.prediction.scatter import Judged, judge, set_scatter
 from aivc_graph.operators.state import Fold
@@ -87,8 +88,9 @@ def weight_of_counts(counts: Tensor) -> float:
 def set_departure(part: AbstractShared, fitting: Fitting) -> None:
     """Depart from the rule as far as nodes whose counts are hidden become likelier by it, then set their scatter.
 
-    Judged by what each region gains: by the likelihood of a node's counts, given how many they are. Where the gain is
-    within its error, or there are too few regions, the rule stands.
+    Judged by what each region gains: by the likelihood of a node's counts, given how many they are. The way is taken
+    that gains most less the standard error of its gain; where none gains more than that, or there are too few regions,
+    the rule stands.
     """
     weight = float(part.count_share)
     if weight == 0:
@@ -97,17 +99,21 @@ def set_departure(part: AbstractShared, fitting: Fitting) -> None:
     # Beside anchors nothing is learned that the anchors themselves do not tell.
     at = torch.cat([_anchored(part, one) for one in judged]).cpu().numpy()
     place = np.unique(torch.cat([one.place for one in judged]).cpu().numpy()[at], return_inverse=True)[1]
-    if len(place):
+    part.go(part.rule, weight)
+    if len(np.unique(place)) >= LEAST_LEFT_OUT:
         ways = part.ways
         likely = torch.cat([_likelihoods(part, one, weight) for one in judged]).double().cpu().numpy()[at]
         gains = likely - likely[:, [ways.index(part.rule)]]
-        by_place = np.stack([np.bincount(place, one) for one in gains.T])
-        best = int(by_place.sum(axis=1).argmax())
-        part.go(ways[best] if opening_of(by_place[best]) > 0 else part.rule, weight)
+        part.go(ways[surest(np.stack([np.bincount(place, one) for one in gains.T], axis=1))], weight)
     if part.said_share == 0 and fitting.held_out is not fitting.training:
         # Where nothing that training nodes taught is said of them, they tell the scatter as well as others.
         judged += [judge(part, fitting, fold) for fold in fitting.training]
     set_scatter(part, judged)
+
+
+def surest(gains: NDArray[np.floating]) -> int:
+    """Return which way's mean gain (place, way), less its standard error, is largest; the rule's own gains are zero."""
+    return int((gains.mean(axis=0) - gains.std(axis=0, ddof=1) / np.sqrt(len(gains))).argmax())
 
 
 def _anchored(part: AbstractShared, judged: Judged) -> Tensor:
