@@ -6,11 +6,14 @@ whose places are exact. Spots are told from the cells beneath, cells from the sp
 from their own counts; anchors are thinned to a share, or all cells are moved against the spots. Types of the tumour's
 cells are told by markers. The standard error of places is left unstated, so that counts tell it,
 or taken as none (`σ 0`), or as it is (`σ true`: of the move, and 50 µm that the two sections of the tumour differ by);
-or cells belong to spots within the 100 µm that are configured for the tumour. Beside it the hard nearest join, where a
-cell belongs to the spot nearest to it. Intervals of what is told: how often they hold, and their mean width. Models are
-in closed form, but for those that say how many epochs they were trained, with the three terms across levels or without.
+or cells belong to spots within the 100 µm that are configured for the tumour (`untouched`, and shares of it). Beside it
+the hard nearest join, where a cell belongs to the spot nearest to it, overlap, shares of area, and types of the nearest
+spot: of whom these say nothing is as the mean of training. Profiles are judged by the median correlation over genes
+(`r`), and by what the counts cost, nats a node, each profile with one part in a hundred of the mean. Intervals of what
+is told: how often they hold, their mean width, and the relative standard deviation they are made of. Models are in
+closed form, but for those that say how many epochs they were trained, with the three terms across levels or without.
 
-    python benchmarks/anchors.py --out benchmarks/results/anchors.json
+    python benchmarks/anchors.py --out benchmarks/results/anchors.json [--picture anchors.png]
 """
 
 from __future__ import annotations
@@ -24,13 +27,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from composition import CONFIG
+from anchors_picture import draw
 from deconvolution import label_by_markers
 from result_file import write_result
 from scipy import sparse, special, stats
 from scipy.spatial import cKDTree
 
+from aivc_graph import names
 from aivc_graph.config import Config, load_config
+from aivc_graph.evaluation import intervals
 from aivc_graph.graph.anchors import AnchorConfig
 from aivc_graph.graph.build import build_graph
 from aivc_graph.graph.panels import labels, panel, shared_columns, type_shares, types_of
@@ -44,10 +49,13 @@ from aivc_graph.query.states import run_windows
 from aivc_graph.simulate.simulate import simulate
 from aivc_graph.training.fit import fit
 
+CONFIG = Path(__file__).resolve().parents[1] / "configs" / "xenium_visium_breast.yaml"
 # Standard error [µm] of places that the two sections differ by, untouched.
 BETWEEN_SECTIONS_UM = 50.0
 BLOCK_UM, BOOTSTRAPS = 400.0, 500
 JOIN = "nearest join"
+SHARES, SHIFTS = (0.05, 0.2, 0.5), (100.0, 50.0, 25.0, 0.0)
+SMOOTHED = 0.01  # of a profile is that of the mean, where counts are judged by it
 CELL, SPOT = ("cell", "rna"), ("patch", "rna")
 
 
@@ -55,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/anchors.json"))
     parser.add_argument("--study", choices=list(STUDIES), action="append", help="one of them; both if not given")
+    parser.add_argument("--picture", type=Path, help="where performance is drawn against share and shift")
     options = parser.parse_args()
     found: dict[str, Any] = json.loads(options.out.read_text()) if options.out.is_file() else {}
     found["intervals"] = f"over blocks of {BLOCK_UM:g} µm of test tissue"
@@ -65,6 +74,8 @@ def main() -> None:
                 if condition not in done:  # as far as an earlier run came: each takes half a minute of a core
                     done[condition] = told_of(study.scores(over))
                     write_result(options.out, found)
+    if options.picture:
+        draw({name: found[name] for name in STUDIES}, options.picture)
     print(json.dumps(found, indent=1))
 
 
@@ -84,18 +95,18 @@ class Study:
     def conditions(self) -> dict[str, list[str]]:
         """Return by name what is done to anchors, as the configuration says it; what tells most comes first."""
         exact = ["graph.patch_reach_um=0"] if self.reach else []
-        true, none = np.hypot(self.between_um, 100 / np.sqrt(2)), "graph.anchors.sigma_um=0"
+        found: dict[str, list[str]] = {"untouched": []}
+        for shift in SHIFTS:
+            moved, true = [*exact, f"graph.anchors.shift_um={shift}"], np.hypot(self.between_um, shift / np.sqrt(2))
+            sigmas = {"": [], ", σ 0": ["graph.anchors.sigma_um=0"]}
+            if true:
+                sigmas[", σ true"] = [f"graph.anchors.sigma_um={true:.1f}"]
+            found |= {f"moved {shift:g} µm{name}": [*moved, *sigma] for name, sigma in sigmas.items()}
+        found |= {f"{share:.0%} of anchors": [f"graph.anchors.share={share}"] for share in SHARES}
+        if self.reach:
+            return found
         terms = [f"training.objective.{term}=0.1" for term in ("down_up", "up_down", "anchors")]
-
-        def curves(share: float, shift: float) -> dict[str, list[str]]:
-            moved = [*exact, f"graph.anchors.shift_um={shift}"]
-            found = {f"{share:.0%} of anchors": [f"graph.anchors.share={share}"]}
-            return found | {f"moved {shift:g} µm": moved, f"moved {shift:g} µm, σ 0": [*moved, none]}
-
-        trained = {"5 epochs": ["training.epochs=5"], "5 epochs, terms": ["training.epochs=5", *terms]}
-        found = curves(0.05, 100.0) | {"untouched": []} | trained | curves(0.2, 50.0) | curves(0.5, 25.0)
-        found["moved 100 µm, σ true"] = [*exact, "graph.anchors.shift_um=100", f"graph.anchors.sigma_um={true:.1f}"]
-        return found | {"untouched, σ 0": [*exact, none]}
+        return found | {"5 epochs": ["training.epochs=5"], "5 epochs, terms": ["training.epochs=5", *terms]}
 
     def scores(self, over: list[str]) -> dict[str, Any]:
         """Return by question and predictor what the test side of a model fitted with changed anchors comes to."""
@@ -151,11 +162,12 @@ def placed(graph: TissueGraph, level: str) -> np.ndarray:
 def coverage(model: TissueModel, graph: TissueGraph, key: tuple[str, str]) -> dict[str, Any]:
     """Return how often 95 % intervals of test nodes hold their counts, and the mean log ratio of their ends.
 
-    Of counts, whose distribution function jumps, by a place drawn in the jump.
+    Ends below a thousandth are taken as that: where rates scatter by more than twice themselves, as those of single
+    cells do, the ratio no longer grows with the scatter, and the relative standard deviation does. Of counts, whose distribution function jumps, by a place drawn in the jump.
     """
     part = next(one for one in model.parts_of("prediction") if one.target == key and one.columns)
     if not np.isfinite(scatter := part.scatter.double().numpy()).all():
-        return {"coverage": None, "width": None}
+        return {"coverage": None, "width": None, "relative sd": None}
     columns = list(part.columns)
     counts = counts_of(graph, key, columns).toarray()
     asked = graph.in_split(key[0], "test").numpy() & graph[key[0]].rna_mask.numpy() & beneath(graph, key[0])
@@ -167,7 +179,9 @@ def coverage(model: TissueModel, graph: TissueGraph, key: tuple[str, str]) -> di
     at = law.cdf(counts[asked] - 1) + place * law.pmf(counts[asked])
     low, high = (special.gammaincinv(shape, q) for q in (0.025, 0.975))
     width = np.log(np.maximum(high, 1e-3) / np.maximum(low, 1e-3)).mean()
-    return {"coverage": round(float(((at > 0.025) & (at < 0.975)).mean()), 4), "width": round(float(width), 3)}
+    coverage = float(((at > 0.025) & (at < 0.975)).mean())
+    spread = float(np.sqrt(scatter).mean())
+    return {"coverage": round(coverage, 4), "width": round(float(width), 3), "relative sd": round(spread, 3)}
 
 
 def beneath(graph: TissueGraph, level: str) -> np.ndarray:
@@ -198,23 +212,24 @@ class Sums:
 
 
 def told_of(scores: dict[str, Any]) -> dict[str, Any]:
-    """Return each score and its 95 % interval over blocks, and that of its difference from the nearest join."""
+    """Return each score and its 95 % interval over blocks, and that of the model less each other."""
     found: dict[str, Any] = {key: value for key, value in scores.items() if not isinstance(value, Sums)}
     for key in scores.keys() - found.keys():
         question, predictor = key.split(": ")
-        one, join = scores[key], scores[f"{question}: {JOIN}"]
+        one, model = scores[key], scores[f"{question}: model"]
         rng, n = np.random.default_rng(0), len(one.moments)
         again = rng.integers(0, n, (BOOTSTRAPS, n))
-        told = interval(one.value(np.arange(n)), [one.value(b) for b in again]) | {"blocks": n}
-        if predictor != JOIN:
-            lead = one.value(np.arange(n)) - join.value(np.arange(n))
-            told["less nearest join"] = interval(lead, [one.value(b) - join.value(b) for b in again])
+        drawn = np.array([one.value(b) for b in again])
+        told = interval(one.value(np.arange(n)), drawn, n) | {"blocks": n}
+        if predictor != "model":
+            lead = model.value(np.arange(n)) - one.value(np.arange(n))
+            told["model less this"] = interval(lead, np.array([model.value(b) for b in again]) - drawn, n)
         found.setdefault(question, {})[predictor] = told
     return {key: found[key] for key in sorted(found)}
 
 
-def interval(value: float, again: list[float]) -> dict[str, Any]:
-    low, high = np.quantile(again, [0.025, 0.975])
+def interval(value: float, again: np.ndarray, n: int) -> dict[str, Any]:
+    low, high = intervals.interval(again, n)
     return {"value": round(value, 4), "lower": round(float(low), 4), "upper": round(float(high), 4)}
 
 
@@ -230,7 +245,7 @@ def score(graph: TissueGraph, model: TissueModel, untouched: TissueGraph, cells_
         JOIN: np.asarray((join @ cells).todense()),
     }
     for name, values in up.items():
-        found[f"spots from cells, r: {name}"] = moments(graph, "patch", log_shares(values), log_shares(spots.toarray()))
+        found |= profiles_judged(graph, "patch", "spots from cells", name, values, spots.toarray())
     kinds = labels(graph, "cell")
     kind = types_of(graph, "cell", kinds)
     profiles = type_profiles(graph, cells, kind, len(kinds))
@@ -244,12 +259,27 @@ def score(graph: TissueGraph, model: TissueModel, untouched: TissueGraph, cells_
         JOIN: above @ spots.toarray(),
     }
     for name, values in down.items():
-        found[f"cells from spots, r: {name}"] = moments(graph, "cell", log_shares(values), log_shares(cells.toarray()))
+        found |= profiles_judged(graph, "cell", "cells from spots", name, values, cells.toarray())
     truth = measured_shares(model, untouched, "cell", "patch")
     made = {"model": made_of, JOIN: type_shares(join, kind, len(kinds)), "mean": mean_shares(graph, truth)}
     for name, shares in made.items():
         found[f"composition, JSD: {name}"] = errors(graph, shares, truth)
     return found
+
+
+def profiles_judged(
+    graph: TissueGraph, level: str, question: str, name: str, values: np.ndarray, counts: np.ndarray
+) -> dict[str, Sums]:
+    """Return by what is told of profiles (node, molecule) both scores of them; nothing told is the mean of training."""
+    train = graph.in_split(level, names.TRAIN).numpy() & graph[level].rna_mask.numpy()
+    mean = counts[train].sum(axis=0) / counts[train].sum()
+    total = values.sum(axis=1, keepdims=True)
+    shares = np.where(total > 0, values / np.maximum(total, 1e-12), mean)
+    costs = -(counts * np.log((1 - SMOOTHED) * shares + SMOOTHED * mean + 1e-12)).sum(axis=1, keepdims=True)
+    asked = graph.in_split(level, "test").numpy() & graph[level].rna_mask.numpy()
+    sums = Sums(summed(blocks_of(graph, level, asked), [np.ones_like(costs[asked]), costs[asked]]))
+    r = moments(graph, level, log_shares(shares), log_shares(counts))
+    return {f"{question}, r: {name}": r, f"{question}, nats: {name}": sums}
 
 
 def told(model: TissueModel, graph: TissueGraph, key: tuple[str, str]) -> np.ndarray:

@@ -7,8 +7,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph import names
+from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.part import KINDS, Fitting, Shape, Step
 from aivc_graph.operators.prediction import shared_fit
 from aivc_graph.operators.prediction.shared_counts import SHARES, WEIGHTS, AbstractShared, SharedCountsPlan, Way
