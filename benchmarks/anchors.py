@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def main() -> None:
                     done[condition] = told_of(study.scores(over))
                     write_result(options.out, found)
     if options.picture:
-        draw({name: found[name] for name in STUDIES}, options.picture)
+        draw({name: done for name, done in found.items() if name in STUDIES and "untouched" in done}, options.picture)
     print(json.dumps(found, indent=1))
 
 
@@ -83,7 +83,8 @@ def main() -> None:
 class Study:
     """Sections of one configuration, and the graph of untouched anchors, whose compositions are true.
 
-    `between_um`: standard error of places that are untouched; `reach`: whether cells reach spots from beyond them.
+    `between_um`: standard error of places that are untouched; `reach`: whether cells reach spots from beyond them;
+    `trained`: by gradient, with the terms across levels or without.
     """
 
     path: Path
@@ -91,22 +92,25 @@ class Study:
     untouched: TissueGraph
     between_um: float
     reach: bool
+    trained: bool = False
 
     def conditions(self) -> dict[str, list[str]]:
         """Return by name what is done to anchors, as the configuration says it; what tells most comes first."""
+        if self.trained:
+            terms = [f"training.objective.{term}=0.1" for term in ("down_up", "up_down", "anchors")]
+            return {"5 epochs": ["training.epochs=5"], "5 epochs, terms": ["training.epochs=5", *terms]}
         exact = ["graph.patch_reach_um=0"] if self.reach else []
-        found: dict[str, list[str]] = {"untouched": []}
-        for shift in SHIFTS:
-            moved, true = [*exact, f"graph.anchors.shift_um={shift}"], np.hypot(self.between_um, shift / np.sqrt(2))
-            sigmas = {"": [], ", σ 0": ["graph.anchors.sigma_um=0"]}
-            if true:
-                sigmas[", σ true"] = [f"graph.anchors.sigma_um={true:.1f}"]
-            found |= {f"moved {shift:g} µm{name}": [*moved, *sigma] for name, sigma in sigmas.items()}
-        found |= {f"{share:.0%} of anchors": [f"graph.anchors.share={share}"] for share in SHARES}
-        if self.reach:
-            return found
-        terms = [f"training.objective.{term}=0.1" for term in ("down_up", "up_down", "anchors")]
-        return found | {"5 epochs": ["training.epochs=5"], "5 epochs, terms": ["training.epochs=5", *terms]}
+        found = {"untouched": []} | {f"{share:.0%} of anchors": [f"graph.anchors.share={share}"] for share in SHARES}
+        for sigma in ("", ", σ 0", ", σ true"):
+            for shift in SHIFTS:
+                true = np.hypot(self.between_um, shift / np.sqrt(2))
+                said = {
+                    "": [],
+                    ", σ 0": ["graph.anchors.sigma_um=0"],
+                    ", σ true": [f"graph.anchors.sigma_um={true:.1f}"],
+                }
+                found[f"moved {shift:g} µm{sigma}"] = [*exact, f"graph.anchors.shift_um={shift}", *said[sigma]]
+        return found
 
     def scores(self, over: list[str]) -> dict[str, Any]:
         """Return by question and predictor what the test side of a model fitted with changed anchors comes to."""
@@ -145,7 +149,12 @@ def simulated(folder: Path) -> Study:
     return Study(path, sections, build_graph(sections, graph), 0.0, reach=False)
 
 
-STUDIES = {"simulated cohort": simulated, "xenium-visium-breast": tumour}
+def trained(folder: Path) -> Study:
+    """Return the simulated cohort, to be trained by gradient."""
+    return replace(simulated(folder / "trained"), trained=True)
+
+
+STUDIES = {"simulated cohort": simulated, "xenium-visium-breast": tumour, "simulated cohort, trained": trained}
 
 
 def moved_cells(graph: TissueGraph, config: Config) -> np.ndarray:
@@ -163,7 +172,8 @@ def coverage(model: TissueModel, graph: TissueGraph, key: tuple[str, str]) -> di
     """Return how often 95 % intervals of test nodes hold their counts, and the mean log ratio of their ends.
 
     Ends below a thousandth are taken as that: where rates scatter by more than twice themselves, as those of single
-    cells do, the ratio no longer grows with the scatter, and the relative standard deviation does. Of counts, whose distribution function jumps, by a place drawn in the jump.
+    cells do, the ratio no longer grows with the scatter, and the relative standard deviation does. Of counts, whose
+    distribution function jumps, by a place drawn in the jump.
     """
     part = next(one for one in model.parts_of("prediction") if one.target == key and one.columns)
     if not np.isfinite(scatter := part.scatter.double().numpy()).all():

@@ -51,10 +51,12 @@ def pair_plans(graph: TissueGraph, shape: Shape, kind: str) -> list[PairPlan]:
     return [PairPlan(child=child, parent=parent, **given) for child, parent in withins(graph)]
 
 
-def measured_pairs(part: AbstractVertical, fitting: Fitting) -> tuple[Floats, Floats, NDArray[np.int64]]:
+def measured_pairs(
+    part: AbstractVertical, fitting: Fitting, lift: Any = None
+) -> tuple[Floats, Floats, NDArray[np.int64]]:
     """Return own state and pooled states of the children (parent, latent) of training parents, and their sections.
 
-    Of parents that were measured, as were all of their children.
+    Of parents that were measured, as were all of their children; given a `lift`, what it says of them is their state.
     """
     child, parent = part.slot
     own, pooled, group = [], [], []
@@ -64,6 +66,7 @@ def measured_pairs(part: AbstractVertical, fitting: Fitting) -> tuple[Floats, Fl
         both = fold.rows[parent] * state.own[parent] * ((overlap @ state.own[child][:, None]).ravel() > 0.99)
         rows = torch.nonzero(both).ravel()
         pooled.append((overlap @ state.z[child])[rows].cpu().numpy())
-        own.append(state.z[parent][rows].cpu().numpy())
+        told = state.z[parent] if lift is None else lift.alone(state.z[child], overlap).detach()
+        own.append(told[rows].cpu().numpy())
         group.append(fold.inputs.section[parent][rows].cpu().numpy())
     return np.concatenate(own), np.concatenate(pooled), np.concatenate(group)

@@ -36,7 +36,9 @@ def cycles(
     - ``down``: :math:`\|P(t) - \bar z\|^2`, in noise of a child
 
     each of the model, of plain means without fitted maps (``mean_pooling``), and of the model where children were dealt
-    anew to the parents of a section (``shuffled``).
+    anew to the parents of a section (``shuffled``). The mean of a state that was told to all is that state: of
+    ``down_up`` plain means say nothing. In ``up_down`` they tell all children their own mean, close to the best that
+    can be told alike of all.
 
     Parameters
     ----------
@@ -104,9 +106,10 @@ class _Pair:
             return {}
         told, mean, plain = self.project.alone(self.t, self.down), self.up @ self.z, self.down @ self.t
         lifted, dealt = (self.lift.alone(z, self.up) for z in (self.z, self.z[self.dealt]))
-        back, again = self.project.alone(lifted, self.down), self.lift.alone(told[self.dealt], self.up)
+        back = self.project.alone(lifted, self.down, lifted=True)
+        again = self.lift.alone(told[self.dealt], self.up)
         ways = {
-            "down_up": (self.t, self.of_parent, self.lift.alone(told, self.up), self.up @ plain, again),
+            "down_up": (self.t, self.of_parent, self.lift.alone(told, self.up), None, again),
             "up": (self.t, self.of_parent, lifted, mean, dealt),
             "down": (mean, self.of_child, self.up @ told, self.up @ plain, self.up @ told[self.dealt]),
         }
@@ -114,6 +117,7 @@ class _Pair:
             (way, of): ((one - truth)[self.rows].square() * noise).mean(dim=1).tolist()
             for way, (truth, noise, *ones) in ways.items()
             for of, one in zip((MODEL, POOLING, SHUFFLED), ones, strict=True)
+            if one is not None
         }
         sets = {MODEL: back, POOLING: self.down @ mean, SHUFFLED: back[self.dealt]}
         return found | {("up_down", of): self._distances(one) for of, one in sets.items()}

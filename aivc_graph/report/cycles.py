@@ -20,7 +20,7 @@ def cycles_of(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return a row for each pair of levels and way between them."""
     return [
         {"way": told.format(children=plural(2, words(one["child"])), parent=words(one["parent"])), "n": one[way]["n"]}
-        | {of: f"{one[way][of]:.2f}" for of in OF}
+        | {of: f"{one[way][of]:.2f}" if of in one[way] else "" for of in OF}
         for one in found
         for way, told in WAYS.items()
         if way in one

@@ -157,5 +157,6 @@ def test_project_leads_the_components_of_a_parent_to_those_of_its_children() -> 
     project.map.copy_(turn)
     overlap, parent = SparseOperator.of(row_mean(dense.T.to_sparse_csr())), torch.randn(5, LATENT)
     inside = dense.sum(0) > 0
-    sent = project(torch.zeros(N, LATENT), torch.zeros(N), parent, overlap, inside.float())
+    sent = project.alone(parent, overlap)
     assert torch.allclose(sent[inside], (overlap @ parent @ turn)[inside], atol=1e-5)
+    assert torch.allclose(project.alone(parent, overlap, lifted=True)[inside], (overlap @ parent)[inside], atol=1e-5)

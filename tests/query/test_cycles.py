@@ -14,6 +14,7 @@ from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.part import BEFORE_TRAINING
+from aivc_graph.operators.state import Hidden
 from aivc_graph.query.cycles import cycles, energy_distance
 from aivc_graph.report.cycles import cycles_of
 from tests.fitting import fit_stages, fitting_of, fold_of, model_of
@@ -48,19 +49,41 @@ def test_fitted_maps_lie_nearer_than_plain_means_and_dealt_children(model: Tissu
         assert found[way]["model"] < 0.9 * found[way]["shuffled"], way
     assert found["down_up"]["model"] < found["down_up"]["shuffled"]
     assert found["up_down"]["model"] < found["up_down"]["shuffled"]
+    assert "mean_pooling" not in found["down_up"]
     assert all(found[way]["n"] > 5 for way in WAYS)
 
 
 def test_a_part_that_is_taken_away_is_seen(model: TissueModel, graph: TissueGraph) -> None:
     before, project = audit(model, graph), model.part("project", "cell", "patch")
-    kept = project.map.clone()
-    project.map.copy_(-kept)
-    after = audit(model, graph)
-    project.map.copy_(kept)
-    assert after["up"] == before["up"]  # what no projection goes into stays
-    for way in ("down", "down_up", "up_down"):
-        assert after[way]["model"] > 1.2 * before[way]["model"], way
-        assert after[way]["mean_pooling"] == before[way]["mean_pooling"], way
+    for name, ways in (("map", ("down", "down_up")), ("back", ("up_down",))):
+        kept = getattr(project, name).clone()
+        getattr(project, name).copy_(-kept)
+        after = audit(model, graph)
+        getattr(project, name).copy_(kept)
+        assert after["up"] == before["up"]  # what no projection goes into stays
+        for way in ways:
+            assert after[way]["model"] > 1.2 * before[way]["model"], way
+            assert after[way].get("mean_pooling") == before[way].get("mean_pooling"), way
+        for way in set(WAYS) - set(ways):
+            assert after[way] == before[way], way
+
+
+def test_a_spot_that_its_cells_alone_have_told_tells_them_their_mean(graph: TissueGraph, model: TissueModel) -> None:
+    inputs, spots = model.prepare(graph), model.part("project", "cell", "patch")
+    hidden = Hidden(nodes={("patch", "rna"): torch.ones(int(graph["patch"].num_nodes))})
+    with torch.no_grad():
+        own = model.encode(inputs, hidden)
+        model.part("lift", "cell", "patch").pass_on(own, inputs)
+        mean = inputs["relation", "cell", "within", "patch"].up @ own.z["cell"]
+        told = spots.heard(own.z["patch"], own.heard["patch"] > 0)
+        there = own.heard["patch"] > 0
+        error, by_map = (float((one - mean)[there].square().mean()) for one in (told, own.z["patch"] @ spots.map))
+        assert error < 0.95 * by_map
+        own.own["cell"], own.known["cell"] = torch.zeros_like(own.own["cell"]), torch.zeros_like(own.known["cell"])
+        spots.pass_on(own, inputs)
+        down = inputs["relation", "cell", "within", "patch"].down
+        below = down.reached > 0
+        torch.testing.assert_close(own.z["cell"][below], (down @ told)[below])
 
 
 def test_levels_of_which_one_was_not_measured_are_not_audited(striped_section: Callable[..., Any]) -> None:
@@ -84,6 +107,9 @@ def test_the_energy_distance_is_zero_of_a_set_from_itself_and_grows_with_a_shift
 def test_the_page_has_a_row_for_each_way() -> None:
     one = dict.fromkeys(("model", "mean_pooling", "shuffled"), 1.234) | {"n": 7}
     rows = cycles_of([{"child": "cell", "parent": "patch"} | dict.fromkeys(WAYS, one)])
+    assert {row["mean_pooling"] for row in rows} == {"1.23"}
+    del one["mean_pooling"]
+    assert {row["mean_pooling"] for row in cycles_of([{"child": "cell", "parent": "patch", "up": one}])} == {""}
     assert [row["way"] for row in rows][:2] == [
         "cells → patch, against its own measurement",
         "patch → cells, against their mean",

@@ -23,8 +23,8 @@ class AllocationPrediction(AbstractShared):
     r"""Tell the children of a parent so that they add up to the parent's rate.
 
     With :math:`\rho_{cg}` what is said of a child, :math:`\mu_g` the mean profile of children, :math:`\phi_{tg}` that
-    of type t and :math:`a_{pt}` the likeliest shares of types in the counts y of its parent, of Y in all, each as shares
-    and the latter as the mean over the parents of c, what sets children apart is
+    of type t, each as shares, and :math:`a_{pt}` the likeliest shares of types in the counts y of parent p, of Y in all,
+    with :math:`a_{ct}` the mean over the parents of c, what sets children apart is
 
     .. math:: m_{cg} = \mu_g + s\,(\textstyle\sum_t a_{ct}\,\phi_{tg} - \mu_g), \qquad
               b_{cg} = m_{cg} + o\,(\rho_{cg} - m_{cg})
@@ -141,16 +141,18 @@ class AllocationPrediction(AbstractShared):
             room = (1 - self.said_share) * self.type_share * (reached > 0)
             base = base + room * (base.sum(dim=1, keepdim=True) * (types - self.profile))
         scale = down.exactly(self.factor(base, inputs) * serving) / reached.clamp_min(1e-12)
-        out = self._beside(base * scale, reached > 0, inputs)
+        out = self._beside(base * scale, reached > 0, here, inputs)
         shares = told.shares.clone()
         shares[:, columns] = torch.where(here[:, None], out.float(), shares[:, columns])
         # A rate, as the state tells one: not the mean of log counts that a direct look tells.
         return Expected(shares, torch.log1p(self.plan.depth * shares), told.looked_at, told.around)
 
-    def _beside(self, told: Tensor, reached: Tensor, inputs: Inputs) -> Tensor:
-        """Return what is `told` of children, and of others the mean of their nearest neighbours of whom it is."""
+    def _beside(self, told: Tensor, reached: Tensor, here: Tensor, inputs: Inputs) -> Tensor:
+        """Return what is `told` of children, and of others `here` the mean of their nearest neighbours of whom it is."""
+        if bool(reached.ravel()[here].all()):
+            return told
         out, known = told, reached
-        for ring in inputs.rings(self.plan.child) if self.plan.near else []:
+        for ring in inputs.rings(self.plan.child):
             number = ring.exactly(reached.double())
             out = torch.where(known, out, ring.exactly(told * reached) / number.clamp_min(1e-12))
             known = known | (number > 0)

@@ -25,7 +25,8 @@ class BroadcastProject(AbstractProject):
 
     with :math:`\bar z_{p(c)}` the overlap-weighted mean over the parents of c. With M the identity and h shut, the
     start, it is broadcasting to those of whom nothing is known. Where both levels were measured each has components of
-    its own, and M leads those of the parent to the mean of its children.
+    its own, and M leads those of the parent to the mean of its children: as far as a measurement tells that, of a
+    parent that was measured; back to it, of one that its children alone have told, whose state has no noise of its own.
 
     Shapes
     ------
@@ -37,22 +38,30 @@ class BroadcastProject(AbstractProject):
 
     stages: ClassVar[Mapping[str, str]] = {MESSAGES: "fit"}
     map: Tensor
+    back: Tensor
 
     def __init__(self, plan: PairPlan) -> None:
         super().__init__(plan)
         self.hold("map", torch.eye(plan.latent))
+        self.hold("back", torch.eye(plan.latent))
         self.correction = Correction(2 * plan.latent, plan.latent)
+
+    def heard(self, parent: Tensor, lifted: Tensor) -> Tensor:
+        """Return the states of parents in the components of their children."""
+        return torch.where(lifted[:, None], parent @ self.back, parent @ self.map)
 
     def forward(
         self, child: Tensor, has_state: Tensor, parent: Tensor, overlap: SparseOperator, covered: Tensor
     ) -> Tensor:
         """Return the new state of every child; one without a parent (``covered`` 0) keeps its own."""
-        broadcast = (overlap @ parent) @ self.map
+        broadcast = overlap @ parent
         own = torch.where((has_state > 0)[:, None], child, broadcast)
         return own + covered[:, None] * self.correction(own, broadcast)
 
     def fit(self, fitting: Fitting) -> None:
-        """Ridge from the parent's own state to the mean of its children, where both were measured."""
-        own, pooled, group = measured_pairs(self, fitting)
-        if len(own) > 5 * own.shape[1]:
-            self.map.copy_(torch.from_numpy(ridge(own, pooled, group)).float())
+        """Ridge to the mean of the children from the parent's own state, and from the lifted one, both measured."""
+        lift = fitting.model.part("lift", *self.slot)
+        for found, told_by in ((self.map, None), (self.back, lift)):
+            told, pooled, group = measured_pairs(self, fitting, told_by)
+            if len(told) > 5 * told.shape[1]:
+                found.copy_(torch.from_numpy(ridge(told, pooled, group)).float())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from aivc_graph.graph.tissue_graph import TissueGraph
@@ -34,13 +35,20 @@ class AbstractProject(AbstractVertical):
         """Let every child hear its parents."""
         child, parent = self.slot
         overlap = inputs["relation", *self.relation].down
-        state.z[child] = self(state.z[child], state.known[child], state.z[parent], overlap, overlap.reached)
+        lifted = (state.own[parent] == 0) & (state.heard.get(parent, torch.zeros_like(state.own[parent])) > 0)
+        told = self.heard(state.z[parent], lifted)
+        state.z[child] = self(state.z[child], state.known[child], told, overlap, overlap.reached)
 
-    def alone(self, parent: Tensor, overlap: SparseOperator) -> Tensor:
-        """Return what parents alone say of every child (child, latent)."""
+    def alone(self, parent: Tensor, overlap: SparseOperator, *, lifted: bool = False) -> Tensor:
+        """Return what parents alone say of every child (child, latent), their states measured, or all `lifted`."""
         nothing = parent.new_zeros(len(overlap.reached), parent.shape[1])
-        told: Tensor = self(nothing, nothing[:, 0], parent, overlap, overlap.reached)
+        every = torch.full((len(parent),), lifted, device=parent.device)
+        told: Tensor = self(nothing, nothing[:, 0], self.heard(parent, every), overlap, overlap.reached)
         return told
+
+    def heard(self, parent: Tensor, lifted: Tensor) -> Tensor:
+        """Return the states of parents as children hear them, `lifted` (parent,) of those told by children alone."""
+        return parent
 
     @abstractmethod
     def forward(

@@ -29,7 +29,7 @@ class UpDownTerm(AbstractTerm):
         loss = Loss()
         for pair in anchored(one):
             scale = one.model.state_maker(pair.lift.plan.child).log_precision.exp().sqrt()
-            back = pair.project.alone(pair.lift.alone(pair.child, pair.up), pair.down)
+            back = pair.project.alone(pair.lift.alone(pair.child, pair.up), pair.down, lifted=True)
             rows, distances = torch.nonzero(pair.rows).ravel().cpu(), []
             for row in rows[torch.randperm(len(rows), generator=one.generator)[:MOST_PARENTS]].tolist():
                 first, last = pair.up.forward_csr.crow_indices()[row : row + 2].tolist()
