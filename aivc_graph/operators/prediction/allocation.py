@@ -23,7 +23,7 @@ class AllocationPrediction(AbstractShared):
     r"""Tell the children of a parent so that they add up to the parent's rate.
 
     With :math:`\rho_{cg}` what is said of a child, :math:`\mu_g` the mean profile of children, :math:`\phi_{tg}` that
-    of type t, each as shares, and :math:`a_{pt}` the likeliest shares of types in the counts y of parent p, of Y in all,
+    of type t, each as shares, and :math:`a_{pt}` the likeliest shares of types in the counts y, Y in all, of parent p,
     with :math:`a_{ct}` the mean over the parents of c, what sets children apart is
 
     .. math:: m_{cg} = \mu_g + s\,(\textstyle\sum_t a_{ct}\,\phi_{tg} - \mu_g), \qquad
@@ -148,7 +148,7 @@ class AllocationPrediction(AbstractShared):
         return Expected(shares, torch.log1p(self.plan.depth * shares), told.looked_at, told.around)
 
     def _beside(self, told: Tensor, reached: Tensor, here: Tensor, inputs: Inputs) -> Tensor:
-        """Return what is `told` of children, and of others `here` the mean of their nearest neighbours of whom it is."""
+        """Return what is `told` of children, of others `here` the mean of their nearest neighbours of whom it is."""
         if bool(reached.ravel()[here].all()):
             return told
         out, known = told, reached
