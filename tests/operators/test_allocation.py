@@ -210,3 +210,85 @@ def test_mass_is_kept_over_spots_that_share_cells_and_windows_equal_the_whole(
     whole, _ = answers(model, graph)
     monkeypatch.setattr(states, "WINDOW_NODES", 200)
     np.testing.assert_allclose(answers(model, graph)[0], whole, rtol=2e-3, atol=1e-2)
+
+
+def test_what_lies_in_a_spot_is_told_by_the_types_in_its_counts(graph: TissueGraph, model: TissueModel) -> None:
+    part, rng = copy.deepcopy(part_of(model)), np.random.default_rng(0)
+    profiles = torch.from_numpy(rng.dirichlet(np.full(30, 0.3), len(part.plan.types)))
+    part.type_profiles.copy_(profiles)
+    shares = torch.from_numpy(rng.dirichlet(np.ones(len(profiles)), 20))
+    caught = shares @ profiles / part.log_capture.double().exp()
+    counts = torch.from_numpy(np.stack([rng.multinomial(100_000, one / one.sum()) for one in caught.numpy()]))
+    found = part.of_types(counts.double())
+    np.testing.assert_allclose(found.sum(dim=1), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(found, shares @ profiles, atol=0.01)
+    assert not part.of_types(torch.zeros(1, 30, dtype=torch.float64)).any()
+
+
+def test_with_nothing_said_or_counted_a_cell_is_of_the_types_of_its_spot(
+    graph: TissueGraph, model: TissueModel
+) -> None:
+    kept = {name: one.clone() for name, one in part_of(model).named_buffers()}
+    told, overlap = answers(weighing(model, 0.0, 0.0, 1.0), graph)
+    spots = alone(graph, overlap)
+    counts = graph.counts("patch", "rna").to_dense().double()
+    types = part_of(model).of_types(counts).numpy()[spots]
+    for spot, wanted in zip(np.flatnonzero(spots), types, strict=True):
+        beneath = told[overlap[spot] > 0]
+        np.testing.assert_allclose(
+            beneath / beneath.sum(axis=1, keepdims=True), wanted[None].repeat(len(beneath), 0), rtol=1e-4, atol=1e-7
+        )
+    for name, one in kept.items():
+        getattr(part_of(model), name).copy_(one)
+
+
+def test_types_have_the_profiles_of_their_training_cells(graph: TissueGraph, model: TissueModel) -> None:
+    part, counts = part_of(model), graph.counts("cell", "rna").to_dense().numpy()
+    label, train = graph.obs("cell")["label"].to_numpy(), graph.in_split("cell", "train").numpy()
+    train = train & graph["cell"].rna_mask.numpy()
+    for row, name in zip(part.type_profiles.numpy(), part.plan.types, strict=True):
+        mean = counts[train & (label == name)].sum(axis=0)
+        assert np.corrcoef(row, mean)[0, 1] > 0.99
+        assert row.sum() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_cell_between_spots_is_told_by_the_nearest_that_lie_in_one(graph: TissueGraph, model: TissueModel) -> None:
+    told, overlap = answers(weighing(model, 1e-2), graph)
+    weighing(model, 0.0)
+    last = (graph["cell"].section_index == 2).numpy()
+    inside = (overlap[(graph["patch"].section_index == 2).numpy()] > 0).any(axis=0)
+    inputs = model.prepare(graph)
+    ring = to_scipy_csr(inputs.rings("cell")[0].forward_csr).toarray()
+    near = (ring > 0) & inside
+    between = np.flatnonzero(last & ~inside & near.any(axis=1))
+    assert len(between) > 5
+    for cell in between[:10]:
+        weight = ring[cell] * inside
+        np.testing.assert_allclose(told[cell], weight @ told / weight.sum(), rtol=1e-4)
+
+
+def test_the_way_is_taken_that_surely_gains_most() -> None:
+    rng = np.random.default_rng(0)
+    gains = np.stack([np.zeros(8), 3 + 20 * rng.standard_normal(8), 2 + 0.1 * rng.standard_normal(8)], axis=1)
+    gains[:, 1] += 3 - gains[:, 1].mean()
+    assert shared_fit.surest(gains) == 2
+    assert shared_fit.surest(-np.abs(gains)) == 0
+    assert shared_fit.surest(np.repeat(gains, 200, axis=0)) == 1
+
+
+def test_pooled_cells_tell_spots_and_a_state_that_knows_nothing_is_left_out(striped_section: Maker) -> None:
+    made = sections_of(striped_section)
+    graph = build_graph(made, GRAPH)
+    model = fitted(graph, ModelConfig(latent=3, rings=(4, 8)))
+    part = next(one for one in model.parts_of("prediction") if one.slot == ("cell", "patch", "rna"))
+    assert float(part.count_share) > 0  # the cells beneath say more of a spot than the mean
+    told = VirtualTissue(graph, model).ask("expression", at="patch").X
+    assert np.isfinite(np.asarray(told)).all()
+    drawn = np.random.default_rng(0).permutation(int(graph["cell"].num_nodes))
+    strangers, counts = copy.copy(graph), to_scipy_csr(graph.counts("cell", "rna"))
+    strangers["gene", "observed_in", "cell"].adj_t = to_torch_csr(counts[drawn])
+    before = float(part.count_share)
+    part.go(part.rule, shared_fit.weight_of_counts(graph.counts("patch", "rna").to_dense().double()))
+    with torch.no_grad():
+        shared_fit.set_departure(part, fitting_of(strangers, model, [fold_of(strangers, model)]))
+    assert float(part.count_share) < before

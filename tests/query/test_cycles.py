@@ -70,7 +70,7 @@ def test_a_part_that_is_taken_away_is_seen(model: TissueModel, graph: TissueGrap
 
 def test_a_spot_that_its_cells_alone_have_told_tells_them_their_mean(graph: TissueGraph, model: TissueModel) -> None:
     inputs, spots = model.prepare(graph), model.part("project", "cell", "patch")
-    hidden = Hidden(nodes={("patch", "rna"): torch.ones(int(graph["patch"].num_nodes))})
+    hidden = Hidden(nodes={("patch", of): torch.ones(int(graph["patch"].num_nodes)) for of in ("rna", "histology")})
     with torch.no_grad():
         own = model.encode(inputs, hidden)
         model.part("lift", "cell", "patch").pass_on(own, inputs)

@@ -12,8 +12,8 @@ import pytest
 
 from aivc_graph.graph.build import build_graph
 from aivc_graph.graph.tissue_graph import TissueGraph
-from aivc_graph.operators.prediction.direct_fit import fit_map
 from aivc_graph.operators.prediction.tile import TilePrediction
+from aivc_graph.operators.prediction.tile_fit import fit_map
 from aivc_graph.pipeline.train import train
 from aivc_graph.query.niche_file import load_niches
 from aivc_graph.query.niches import NicheRule

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from aivc_graph.operators.measured import mean_there
 from aivc_graph.operators.measurement.told_state import no_pairs
-from aivc_graph.operators.prediction.direct_fit import Seen, set_offset, set_shares
 from aivc_graph.operators.prediction.prediction import replaced
+from aivc_graph.operators.prediction.tile_fit import Seen, set_offset, set_shares
 from aivc_graph.operators.state import Expected, Hidden
 
 NODES, GENES = 400, 5
@@ -49,7 +50,7 @@ def test_where_the_state_has_no_say_or_nobody_was_seen_it_is_the_look_alone() ->
         part = readout()
         set_shares(part, found, state=asked)
         assert (part.state_share.item(), part.direct_share.item()) == (0.0, 1.0)
-    set_offset(part, None)
+    set_offset(part, None, np.ones(GENES))
     assert not part.offset.any()
 
 
@@ -61,19 +62,16 @@ def test_what_was_not_measured_moves_neither_shares_nor_levels() -> None:
     part = readout()
     set_shares(part, spoilt, state=True)
     assert part.state_share.item() == pytest.approx(0.3, abs=0.05)
-    set_offset(part, spoilt)
+    set_offset(part, spoilt, mean_there(spoilt.measured, spoilt.there))
     np.testing.assert_allclose(part.offset.numpy(), 2.0, atol=0.15)
 
 
-def test_levels_are_those_of_the_nodes_seen_or_those_given() -> None:
+def test_levels_are_those_given() -> None:
     part, found = readout(), seen(0.3, 0.6)
     set_shares(part, found, state=True)
-    for level in (None, np.arange(GENES, dtype=float)):
-        set_offset(part, found, level)
-        told = part.offset.numpy() + part.state_share.item() * found.state + part.direct_share.item() * found.look
-        np.testing.assert_allclose(
-            told.mean(axis=0), found.measured.mean(axis=0) if level is None else level, atol=1e-5
-        )
+    set_offset(part, found, np.arange(GENES, dtype=float))
+    told = part.offset.numpy() + part.state_share.item() * found.state + part.direct_share.item() * found.look
+    np.testing.assert_allclose(told.mean(axis=0), np.arange(GENES), atol=1e-5)
 
 
 def test_what_is_told_of_some_nodes_leaves_the_others_as_they_were() -> None:

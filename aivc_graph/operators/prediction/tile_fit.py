@@ -1,4 +1,4 @@
-"""Closed form of direct readouts: how far expression follows the cells beneath or the tile, and how far the state.
+"""Closed form of expression from tiles: how far it follows their features, and how far the state.
 
 Maps from features are fitted on training nodes; the shares of state and direct look on held-out nodes, since on
 training nodes both have seen what they are to predict; then offsets and maps are fitted again on all, as a few held-out
@@ -20,7 +20,6 @@ from aivc_graph.operators.counts import log_shares
 from aivc_graph.operators.feature_map import own_and_around
 from aivc_graph.operators.measured import mean_there
 from aivc_graph.operators.part import Fitting
-from aivc_graph.operators.prediction.direct import AbstractDirect
 from aivc_graph.operators.state import Fold, Hidden
 
 if TYPE_CHECKING:
@@ -66,25 +65,25 @@ def fit_map(part: TilePrediction, fitting: Fitting, folds: list[Fold]) -> None:
     part.map.fit(x.astype(float), y.astype(float), group, apart, measured)
 
 
-def seen(part: AbstractDirect, fitting: Fitting, folds: list[Fold]) -> Seen | None:
+def seen(part: TilePrediction, fitting: Fitting, folds: list[Fold]) -> Seen | None:
     """Return the measured nodes of `folds` that have a direct look; None if too few."""
     states, directs, targets, sections, theres = [], [], [], [], []
     measurement = fitting.model.part("measurement", *part.target)
     for fold in folds:
         counted = fold.inputs.measured(*part.target)
-        direct, columns, reached = part.look(fold.inputs)
+        direct, reached = part.look(fold.inputs)
         rows = fold.training(part.target[0], counted.mask * reached)
         hidden = Hidden(nodes={part.target: torch.ones_like(counted.mask)})
         z = fitting.model(fold.inputs, hidden).z[part.target[0]]
         decoded = measurement.likelihood(z, counted).shares()
-        states.append(log_shares(decoded[:, columns], part.depth).cpu().numpy()[rows])
+        states.append(log_shares(decoded, part.depth).cpu().numpy()[rows])
         directs.append(direct.cpu().numpy()[rows])
-        shared = to_scipy_csr(counted.counts.cpu())[rows][:, columns.cpu().numpy()]
+        shared = to_scipy_csr(counted.counts.cpu())[rows]
         section = counted.section[rows]
         share, there = 1.0, None
         if counted.there is not None:
-            there = counted.there[section][:, columns].cpu().numpy()
-            own = decoded[rows][:, columns].cpu().numpy()
+            there = counted.there[section].cpu().numpy()
+            own = decoded[rows].cpu().numpy()
             share = (own * there).sum(axis=1) / np.maximum(own.sum(axis=1), 1e-12)
         targets.append(scale_counts(shared, part.depth * share).toarray())
         sections.append(section.cpu().numpy())
@@ -113,7 +112,7 @@ def mean_measured(folds: list[Fold], key: tuple[str, str], depth: float) -> Floa
     return np.asarray(total / np.maximum(number, 1))
 
 
-def set_shares(readout: AbstractDirect, seen: Seen | None, *, state: bool) -> None:
+def set_shares(readout: TilePrediction, seen: Seen | None, *, state: bool) -> None:
     """Regress measured on predicted log expression: a share of 0 to 1 each; else the look alone.
 
     Unbounded, a state that hardly varies would be blown up to the size of what it happens to go along with.
@@ -136,11 +135,10 @@ def set_shares(readout: AbstractDirect, seen: Seen | None, *, state: bool) -> No
     readout.direct_share.fill_(float(direct_share))
 
 
-def set_offset(readout: AbstractDirect, seen: Seen | None, level: Floats | None = None) -> None:
-    """Set what is added to each molecule, so that its mean is the `level`, that of the nodes seen if not given."""
+def set_offset(readout: TilePrediction, seen: Seen | None, level: Floats) -> None:
+    """Set what is added to each molecule, so that its mean over the nodes seen is the `level`."""
     if seen is None:
         return
     state, look = readout.state_share.item(), readout.direct_share.item()
-    wanted = mean_there(seen.measured, seen.there) if level is None else level
-    offset = wanted - state * mean_there(seen.state, seen.there) - look * mean_there(seen.look, seen.there)
+    offset = level - state * mean_there(seen.state, seen.there) - look * mean_there(seen.look, seen.there)
     readout.offset.copy_(torch.from_numpy(offset).float())
