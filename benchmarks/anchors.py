@@ -100,7 +100,7 @@ class Study:
             terms = [f"training.objective.{term}=0.1" for term in ("down_up", "up_down", "anchors")]
             return {"5 epochs": ["training.epochs=5"], "5 epochs, terms": ["training.epochs=5", *terms]}
         exact = ["graph.patch_reach_um=0"] if self.reach else []
-        found = {"untouched": []} | {f"{share:.0%} of anchors": [f"graph.anchors.share={share}"] for share in SHARES}
+        found: dict[str, list[str]] = {"untouched": []} | {f"{share:.0%} of anchors": [f"graph.anchors.share={share}"] for share in SHARES}
         for sigma in ("", ", σ 0", ", σ true"):
             for shift in SHIFTS:
                 true = np.hypot(self.between_um, shift / np.sqrt(2))
