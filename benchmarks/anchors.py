@@ -66,14 +66,13 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="where performance is drawn against share and shift")
     options = parser.parse_args()
     found: dict[str, Any] = json.loads(options.out.read_text()) if options.out.is_file() else {}
-    found["intervals"] = f"over blocks of {BLOCK_UM:g} µm of test tissue"
     with tempfile.TemporaryDirectory() as folder:
         for name in options.study or STUDIES:
             study, done = STUDIES[name](Path(folder)), found.setdefault(name, {})
             for condition, over in study.conditions().items():
                 if condition not in done:  # as far as an earlier run came: each takes half a minute of a core
                     done[condition] = told_of(study.scores(over))
-                    write_result(options.out, found)
+                    write_result(options.out, done, part=name)
     if options.picture:
         draw({name: done for name, done in found.items() if name in STUDIES and "untouched" in done}, options.picture)
     print(json.dumps(found, indent=1))
@@ -100,17 +99,14 @@ class Study:
             terms = [f"training.objective.{term}=0.1" for term in ("down_up", "up_down", "anchors")]
             return {"5 epochs": ["training.epochs=5"], "5 epochs, terms": ["training.epochs=5", *terms]}
         exact = ["graph.patch_reach_um=0"] if self.reach else []
-        found: dict[str, list[str]] = {"untouched": []} | {f"{share:.0%} of anchors": [f"graph.anchors.share={share}"] for share in SHARES}
+        shares = {f"{share:.0%} of anchors": [f"graph.anchors.share={share}"] for share in SHARES}
+        moved: dict[str, list[str]] = {}
         for sigma in ("", ", σ 0", ", σ true"):
             for shift in SHIFTS:
-                true = np.hypot(self.between_um, shift / np.sqrt(2))
-                said = {
-                    "": [],
-                    ", σ 0": ["graph.anchors.sigma_um=0"],
-                    ", σ true": [f"graph.anchors.sigma_um={true:.1f}"],
-                }
-                found[f"moved {shift:g} µm{sigma}"] = [*exact, f"graph.anchors.shift_um={shift}", *said[sigma]]
-        return found
+                um = np.hypot(self.between_um, shift / np.sqrt(2)) if "true" in sigma else 0.0
+                said = [f"graph.anchors.sigma_um={um:.1f}"] if sigma else []
+                moved[f"moved {shift:g} µm{sigma}"] = [*exact, f"graph.anchors.shift_um={shift}", *said]
+        return {"untouched": [], f"moved {SHIFTS[0]:g} µm": moved[f"moved {SHIFTS[0]:g} µm"]} | shares | moved
 
     def scores(self, over: list[str]) -> dict[str, Any]:
         """Return by question and predictor what the test side of a model fitted with changed anchors comes to."""

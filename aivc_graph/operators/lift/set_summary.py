@@ -65,7 +65,7 @@ class SetSummaryLift(AbstractLift):
     def fit(self, fitting: Fitting) -> None:
         """Ridge from pooled children to the parent's own state, where both were measured; the identity elsewhere."""
         y, x, group = measured_pairs(self, fitting)
-        if len(x) <= 5 * x.shape[1]:
+        if len(x) <= x.shape[1]:
             return
         found = ridge(x, y, group)
         self.map.copy_(torch.from_numpy(found).float())

@@ -63,5 +63,5 @@ class BroadcastProject(AbstractProject):
         lift = fitting.model.part("lift", *self.slot)
         for found, told_by in ((self.map, None), (self.back, lift)):
             told, pooled, group = measured_pairs(self, fitting, told_by)
-            if len(told) > 5 * told.shape[1]:
+            if len(told) > told.shape[1]:
                 found.copy_(torch.from_numpy(ridge(told, pooled, group)).float())
