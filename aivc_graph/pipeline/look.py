@@ -17,7 +17,7 @@ from aivc_graph.config import SectionConfig
 from aivc_graph.errors import AivcError, ReadError
 from aivc_graph.io.reading import READERS, recognise, recognising
 from aivc_graph.io.rows import AbstractRowsReader
-from aivc_graph.io.tables import column_names
+from aivc_graph.io.tables import POSITION_NAMES, first_lines, is_number
 from aivc_graph.pipeline.build import read_sections
 from aivc_graph.pipeline.row_options import Source, rows_options
 from aivc_graph.tissue.doubt import doubts_heard
@@ -30,8 +30,8 @@ DEEPEST, MOST_ENTRIES = 5, 20_000
 DATA = {".csv", ".tsv", ".parquet", ".h5", ".h5ad", ".h5mu", ".hdf5", ".loom", ".mtx", ".gef", ".gem", ".tif", ".tiff"}
 # Words in the name of a file that tell what was measured of cells, where its features do not.
 NAMED = {"protein": re.compile(r"(?i)adt|protein|antibod|surface"), "atac": re.compile(r"(?i)atac|peak|chromatin")}
-# A list of names has no more columns.
-MOST_OF_LIST = 2
+# A table of rows has as many values beside its names and positions; a list of names or places has fewer.
+LEAST_VALUES = 3
 # Two files are of the same cells if they share this part of their names, and of other molecules if less of those.
 SAME_CELLS, SAME_MOLECULES = 0.95, 0.5
 
@@ -118,11 +118,15 @@ def _with_tables(passed: list[Path]) -> Iterator[Source]:
 
 
 def _is_table(path: Path) -> bool:
-    """Say whether a file is a text or Parquet of more than two columns: it may be read by naming what is what."""
+    """Say whether a file may be a table of rows, by its names of columns and its first row: a few named numbers."""
     try:
-        return path.suffix not in (".h5", ".h5ad") and len(column_names(path)) > MOST_OF_LIST
+        header, *rows = first_lines(path) or [[]]
     except ReadError:
         return False
+    named = dict(zip(header, rows[0], strict=False)) if rows else {}
+    given = {name for pair in POSITION_NAMES for name in pair}
+    numbers = [one for one, value in named.items() if is_number(value.replace(",", ".")) and one not in given]
+    return sum(not one.isdigit() for one in numbers[1:]) >= LEAST_VALUES
 
 
 def _grouped(root: Path, sources: list[Source]) -> Iterator[Found]:
