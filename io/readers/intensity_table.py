@@ -140,8 +140,8 @@ class IntensityTableReader(PositionOptions, AbstractRowsReader):
         control = controls(table.var_names)
         if control.any():
             log.info("%s: %s dropped as controls", path, ", ".join(table.var_names[control]))
-        values = np.asarray(table.X)
-        if (values == np.floor(values)).all() and float(values.mean()) < _FEW:
+        values = np.asarray(table.X)[:, ~control]
+        if values.size and (values == np.floor(values)).all() and float(values.mean()) < _FEW:
             found = f"whole numbers alone, {values.mean():.3g} on average, as counts of molecules are"
             doubt(str(path), found, "mean intensities", "if they are counts, read them by `reader: plain_table`")
         add_observation(tissue, level, names.INTENSITY, table[:, ~control])
