@@ -182,6 +182,9 @@ def _with_options(found: Found) -> Found:
             told = rows_options(source, unclear)
             source, donors, done = told.source, told.donors, told.done
             keys |= told.keys
+        elif within := READERS[source.reader].options_beside(source.path):
+            said = dict.fromkeys(within, "CHECK: by what its elements are called")
+            source = replace(source, options=within, said=said)
         elif "slide" in takes and len(slides) == 1:
             said = "the full-resolution image that the positions refer to"
             source = replace(source, options={"slide": slides[0].path}, said={"slide": said})
@@ -270,7 +273,7 @@ def _as_one(one: Found, other: Found) -> Found | None:
     if min(_share(one.cells, other.cells)) < SAME_CELLS or max(_share(one.molecules, other.molecules)) > SAME_MOLECULES:
         return None
     sources = [*first.sources, *(_of_others(source) for source in second.sources)]
-    joined = Found(first.name, sources, first.keys, done=first.done, unclear=first.unclear)
+    joined = Found(min(first.name, second.name, key=len), sources, first.keys, done=first.done, unclear=first.unclear)
     for chosen in (joined, replace(joined, sources=[*first.sources, *map(_by_name, sources[len(first.sources) :])])):
         try:
             return _read(chosen)

@@ -28,6 +28,7 @@ SECTION = re.compile(
     r"(?i)^(library|sample|section|slice|slide|puck|capture_area|orig\.ident|roi|core|image)([_ ]?(id|name|key|no))?$"
 )
 DONOR = re.compile(r"(?i)^(donor|patient|subject|individual|participant|mouse|animal)([_ ]?(id|name|key|no))?$")
+BATCH = re.compile(r"(?i)^(batch|dataset|replicate|rep|run|lane|gemgroup|gem_group|plate)([_ ]?(id|name|key|no))?$")
 LABEL = re.compile(
     r"(?i)^(cell_?types?|cell_?class|cell_?label|annotations?|labels?|region|layer_guess|cluster\w*|leiden)$"
 )
@@ -93,6 +94,9 @@ def rows_options(source: Source, unclear: list[str]) -> Told:
         options["symbols"], said["symbols"] = rows.symbols[0], "names of genes, which are called by ids"
     if "transpose" in member.model_fields and "dissociated" in options and not given:
         unclear.append(f"{source.path.name}: whether a row is a cell or a condition, and a column a gene; {TURNED}")
+    if "sections_by" not in keys and (group := _first(columns, BATCH, MOST_SECTIONS)) is not None:
+        apart = f"whether {group!r} tells sections, or donors, apart: `sections_by: {group}`, `donor_by: {group}`"
+        unclear.append(f"{source.path.name}: {apart}")
     done = _what_was_done(columns) if "dissociated" in options else {}
     if done:
         asked = f"whether {done['column']!r} says what was done to the cells, and of which kind it is: `interventions:`"

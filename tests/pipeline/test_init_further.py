@@ -64,6 +64,18 @@ def test_other_molecules_of_the_same_cells_are_one_section(tmp_path: Path) -> No
     assert paired.all()
 
 
+def test_the_marrow_is_one_section_of_two_modalities(data_dir: Path, tmp_path: Path) -> None:
+    """Files as they were downloaded; which column tells donors apart is asked."""
+    for path in (data_dir / "bmmc-citeseq-starter").glob("*.h5ad"):
+        (tmp_path / path.name).symlink_to(path)
+    if not list(tmp_path.iterdir()):
+        pytest.skip("bmmc-citeseq-starter absent")
+    found = init(tmp_path)
+    (told,) = found["found"]
+    assert told.startswith("openproblems_bmmc_cite_starter: ") and told.count("(h5ad)") == 2
+    assert any("'batch' tells sections, or donors, apart" in text for text in found["unclear"])
+
+
 @pytest.mark.parametrize("other", ["cells", "genes"])
 def test_other_cells_or_the_same_molecules_stay_sections_of_their_own(tmp_path: Path, other: str) -> None:
     loose().write_h5ad(tmp_path / "a.h5ad")
