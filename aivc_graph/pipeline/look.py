@@ -15,11 +15,11 @@ import pandas as pd
 from aivc_graph import names
 from aivc_graph.config import SectionConfig
 from aivc_graph.errors import AivcError, ReadError
-from aivc_graph.io.reading import READERS, recognise, recognising
-from aivc_graph.io.rows import AbstractRowsReader
-from aivc_graph.io.tables import POSITION_NAMES, first_lines, is_number
+from aivc_graph.io.reading import READERS, reader_for, recognise, recognising
+from aivc_graph.io.rows import AbstractRowsReader, AbstractTableReader
+from aivc_graph.io.tables import POSITION_NAMES, column_names, first_lines, foreign_kind, is_number
 from aivc_graph.pipeline.build import read_sections
-from aivc_graph.pipeline.row_options import Source, rows_options
+from aivc_graph.pipeline.row_options import Source, rows_options, what_was_done
 from aivc_graph.tissue.doubt import doubts_heard
 from aivc_graph.tissue.frame import is_dissociated
 from aivc_graph.tissue.section import metadata_of
@@ -31,7 +31,8 @@ DATA = {".csv", ".tsv", ".parquet", ".h5", ".h5ad", ".h5mu", ".hdf5", ".loom", "
 # Words in the name of a file that tell what was measured of cells, where its features do not.
 NAMED = {"protein": re.compile(r"(?i)adt|protein|antibod|surface"), "atac": re.compile(r"(?i)atac|peak|chromatin")}
 # A table of rows has as many values beside its names and positions; a list of names or places has fewer.
-LEAST_VALUES = 3
+LEAST_VALUES, MOST_OF_LIST = 3, 12
+GENE = re.compile(r"(?i)^(genes?(_?(id|name|symbol)s?)?|symbols?|features?|hgnc\w*|ensembl\w*|gene_?id)$")
 # Two files are of the same cells if they share this part of their names, and of other molecules if less of those.
 SAME_CELLS, SAME_MOLECULES = 0.95, 0.5
 
@@ -71,12 +72,12 @@ def look(folder: Path) -> tuple[list[Found], list[Path]]:
     passed: list[Path] = []
     sources = list(_recognised(folder, passed))
     sources += _with_tables(passed)
-    sources = sources or [Source(path, "plain_table") for path in passed if _is_table(path)]
+    sources = sources or [Source(path, "plain_table", _turned(path)) for path in passed if _is_table(path)]
     if not sources:
         if not folder.is_dir():
             recognise(folder)
         expected = "\n".join(f"  {name}: {READERS.facts[name].get('expects', '')}" for name in READERS)
-        there = f", in {', '.join(path.name for path in passed[:5])} and all else" if passed else ""
+        there = f", in {', '.join(map(_called, passed[:5]))} and all else" if passed else ""
         raise ReadError(str(folder), f"nothing that a reader recognises{there}", mend=f"each expects:\n{expected}")
     sections = []
     for found in _named(_grouped(folder, sources)):
@@ -103,7 +104,7 @@ def _recognised(folder: Path, passed: list[Path]) -> Iterator[Source]:
             yield Source(path, name)
         elif path.is_dir() and depth < DEEPEST:
             waiting += [(p, depth + 1) for p in sorted(path.iterdir()) if not p.name.startswith(".")]
-        elif path.is_file() and set(path.suffixes[-2:]) & DATA:
+        elif path.is_file() and (set(path.suffixes[-2:]) & DATA or foreign_kind(path)):
             passed.append(path)
 
 
@@ -127,6 +128,23 @@ def _is_table(path: Path) -> bool:
     given = {name for pair in POSITION_NAMES for name in pair}
     numbers = [one for one, value in named.items() if is_number(value.replace(",", ".")) and one not in given]
     return sum(not one.isdigit() for one in numbers[1:]) >= LEAST_VALUES
+
+
+def _turned(path: Path) -> dict[str, Any]:
+    """Return the options of a table whose rows are genes, as its first column says; none of another."""
+    header = column_names(path)
+    return {"transpose": True, "dissociated": True} if header and GENE.match(header[0]) else {}
+
+
+def _called(path: Path) -> str:
+    """Return the name of a file, with what it is and what can be done with it, where that can be told."""
+    if (kind := foreign_kind(path)) is not None:
+        return f"{path.name} ({kind[0]}: {kind[1]})"
+    header = column_names(path)
+    if 1 < len(header) <= MOST_OF_LIST:
+        turn = "turn it into one row a cell or condition, and one column a gene"
+        return f"{path.name} (a list of {', '.join(header[:4])}: {turn})"
+    return path.name
 
 
 def _grouped(root: Path, sources: list[Source]) -> Iterator[Found]:
@@ -182,7 +200,10 @@ def _with_options(found: Found) -> Found:
             told = rows_options(source, unclear)
             source, donors, done = told.source, told.donors, told.done
             keys |= told.keys
-        elif within := READERS[source.reader].options_beside(source.path):
+        elif issubclass(READERS[source.reader], AbstractTableReader):
+            with suppress(AivcError):
+                done = what_was_done(reader_for(source.path, source.reader).rows(source.path).columns, source, unclear)
+        elif within := _within(source):
             said = dict.fromkeys(within, "CHECK: by what its elements are called")
             source = replace(source, options=within, said=said)
         elif "slide" in takes and len(slides) == 1:
@@ -192,6 +213,13 @@ def _with_options(found: Found) -> Found:
         sources.append(source)
     sources = [source for source in sources if source.reader != names.SLIDE or source in slides]
     return replace(found, sources=sources, keys=keys, unclear=tuple(unclear), donors=donors, done=done)
+
+
+def _within(source: Source) -> dict[str, Any]:
+    """Return the options that a delivery tells of itself; none of a damaged one, of which reading it tells."""
+    with suppress(AivcError):
+        return READERS[source.reader].options_beside(source.path)
+    return {}
 
 
 def _tried(found: Found) -> Found:

@@ -34,10 +34,14 @@ LABEL = re.compile(
 )
 # What says what was done to a row, the surest first.
 DONE = (
-    re.compile(r"(?i)^(perturbations?|conditions?|treatments?|guide(_identity)?|compound|drug|gene_target|target)$"),
-    re.compile(r"(?i)^(pert_iname|pert(urbation)?_name|target_gene|product_name|sgrna|gene)$"),
+    re.compile(r"(?i)^(perturbations?|conditions?|treatments?|compound|drug|gene_target|target(_gene)?)$"),
+    re.compile(r"(?i)^(pert_iname|pert(urbation)?_name|product_name|gene)$"),
+    re.compile(r"(?i)^(guides?(_identity|_id)?|sgrna(_id)?)$"),
+    re.compile("^column$"),  # names above a table of genes by rows
 )
 DOSE = re.compile(r"(?i)^(dose|dose_val(ue)?|pert_i?dose|concentration|dosage)$")
+DOSE_UNIT = re.compile(r"(?i)^(pert_)?(dose|concentration)_?units?$")
+PLACE = re.compile(r"(?i)(^|[_ ])[xy]([_ ]|$)|(center|centre|centroid|coord\w*|pos(ition)?|pixel)[_ ]?[xy]([_ ]|$)")
 HOURS = re.compile(r"(?i)^(hours?|time(_?point)?|pert_i?time|duration)$")
 _LOOKED_AT = 100
 # Values of a row that differ by less are one; a row may lack a count of one.
@@ -86,6 +90,9 @@ def rows_options(source: Source, unclear: list[str]) -> Told:
     keys, donors = _section_keys(columns)
     if not finite.any() and "dissociated" in member.model_fields:
         options["dissociated"], said["dissociated"] = True, "no positions found: cells taken out of their tissue"
+        if places := [str(c) for c in columns if PLACE.search(str(c)) and columns[c].dtype.kind in "iuf"]:
+            shown = ", ".join(places[:4])
+            unclear.append(f"{source.path.name}: whether {shown} are positions: name them as `x:` and `y:`")
     else:
         _sizes(member, rows, _one_section(finite, columns, keys), options, said, unclear, source.path.name)
     if "label" in member.model_fields and (label := _first(columns, LABEL, MOST_KINDS) or _only_words(columns, given)):
@@ -97,10 +104,7 @@ def rows_options(source: Source, unclear: list[str]) -> Told:
     if "sections_by" not in keys and (group := _first(columns, BATCH, MOST_SECTIONS)) is not None:
         apart = f"whether {group!r} tells sections, or donors, apart: `sections_by: {group}`, `donor_by: {group}`"
         unclear.append(f"{source.path.name}: {apart}")
-    done = _what_was_done(columns) if "dissociated" in options else {}
-    if done:
-        asked = f"whether {done['column']!r} says what was done to the cells, and of which kind it is: `interventions:`"
-        unclear.append(f"{source.path.name}: {asked}")
+    done = what_was_done(columns, source, unclear) if "dissociated" in options else {}
     return Told(replace(source, options=options, said=said), keys, donors, done)
 
 
@@ -113,16 +117,20 @@ def _one_section(finite: np.ndarray, columns: pd.DataFrame, keys: dict[str, Any]
     return np.asarray(finite & (section == most))
 
 
-def _what_was_done(columns: pd.DataFrame) -> dict[str, str]:
+def what_was_done(columns: pd.DataFrame, source: Source, unclear: list[str]) -> dict[str, str]:
     """Return the columns that may say what was done to each row, and how much for how long; nothing without one."""
     column = next((c for c in (_first(columns, words, 10**6) for words in DONE) if c is not None), None)
     if column is None:
         return {}
+    asked = f"whether {column!r} says what was done to the cells, and of which kind it is: `interventions:`"
+    unclear.append(f"{source.path.name}: {asked}")
     found = {"column": column, "kind": "KIND"}
     values = set(columns[column].dropna().astype(str))
     pairs = [one for one in values if "_" in one and set(one.split("_")) <= values]
     found |= {"separator": "_"} if pairs else {}
     more = {"dose": _first(columns, DOSE, 10**6), "hours": _first(columns, HOURS, 10**6)}
+    units = [set(columns[c].dropna().astype(str)) for c in columns if DOSE_UNIT.match(str(c))]
+    found |= {"unit": units[0].pop()} if more["dose"] and len(units) == 1 and len(units[0]) == 1 else {}
     return found | {key: name for key, name in more.items() if name is not None}
 
 

@@ -19,7 +19,7 @@ from aivc_graph.errors import Faults, ReadError
 from aivc_graph.io.anndata_rows import layers_of_counts, named_features, positions_of, symbol_columns, values_of
 from aivc_graph.io.any_rows import TYPES, AbstractAnyRowsReader, no_positions
 from aivc_graph.io.ground import ARRAY
-from aivc_graph.io.h5ad_file import read_anndata
+from aivc_graph.io.h5ad_file import is_anndata_folder, read_anndata
 from aivc_graph.io.hdf5_guard import hdf5_names
 from aivc_graph.io.lattice import (
     DRAWN_SPOT_UM,
@@ -48,7 +48,7 @@ class H5adRows(Rows):
     by_picture: float | None = None
 
 
-@READERS.register("h5ad", expects="an AnnData file (.h5ad) with positions in obsm, or of dissociated cells")
+@READERS.register("h5ad", expects="an AnnData (.h5ad, or Zarr folder) with positions in obsm, or of dissociated cells")
 class H5adReader(LayerOptions, SymbolOptions, PositionOptions, AbstractAnyRowsReader):
     """Reads an AnnData file as one level, joined by its own ``obs_names``.
 
@@ -80,6 +80,8 @@ class H5adReader(LayerOptions, SymbolOptions, PositionOptions, AbstractAnyRowsRe
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
+        if path.is_dir():
+            return is_anndata_folder(path)
         found = hdf5_names(path)
         return {"obs", "var"} <= found and not found & {"row_attrs", "mod"}
 

@@ -36,6 +36,8 @@ from aivc_graph.tissue.naming import names_of
 
 # A table is taken for counts unasked only if it is this wide; lists of spots and cells have fewer columns.
 MIN_GENES = 30
+# What the names of rows are called, where they stand above a table of genes by rows.
+COLUMN = "column"
 
 
 @READERS.register("plain_table", expects="a CSV, TSV (.gz) or Parquet of counts, positions in it or in `positions:`")
@@ -104,7 +106,7 @@ class PlainTableReader(PositionOptions, AbstractAnyRowsReader):
         if self.transpose and self.dissociated and self.positions is None:
             barcodes, genes, matrix = self._transposed(counts, path)
             nodes, xy, where = barcodes, no_positions(len(barcodes)), str(path)
-            columns = pd.DataFrame(index=range(len(nodes)))
+            columns = pd.DataFrame({COLUMN: nodes})  # all that is known of a row, such as what was done to it
         else:
             places = counts if self.positions is None else read_frame(self.positions, text=text)
             where = str(self.positions or path)

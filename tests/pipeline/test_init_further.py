@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import shutil
+import warnings
 from pathlib import Path
 
 import anndata as ad
@@ -11,6 +14,7 @@ import pytest
 from scipy import sparse
 
 from aivc_graph.config import SourceConfig, load_config
+from aivc_graph.errors import ReadError
 from aivc_graph.graph.store import read_store
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.pipeline.build import build
@@ -229,3 +233,76 @@ def test_edges_are_offered_for_levels_that_lie_somewhere(tmp_path: Path) -> None
     (tmp_path / "aivc.yaml").unlink()
     init(tmp_path)
     assert "edges:" not in (tmp_path / "aivc.yaml").read_text()
+
+
+def test_a_table_of_genes_by_rows_is_turned_and_its_columns_say_what_was_done(tmp_path: Path) -> None:
+    effects = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 6)), columns=[f"G{i}_KO" for i in range(6)])
+    effects.index = pd.Index(GENES[:20], name="gene_symbol")
+    effects.to_csv(tmp_path / "lfc.tsv", sep="\t")
+    init(tmp_path)
+    assert only_source(tmp_path).options == {"transpose": True, "dissociated": True, "values": "effect"}
+    text = (tmp_path / "aivc.yaml").read_text()
+    done = "interventions: {column: column, kind: KIND}"
+    (tmp_path / "aivc.yaml").write_text(text.replace(f"# {done}", done).replace("KIND}", "knockout}"))
+    graph = built(tmp_path)
+    assert sorted(graph.obs("cell")["condition"]) == list(effects.columns)
+
+
+def test_a_list_of_effects_and_files_of_others_are_named_with_what_to_do(tmp_path: Path) -> None:
+    table = pd.DataFrame({"perturbation": "A", "gene": GENES, "log2FoldChange": 0.5, "padj": 0.01})
+    table.to_csv(tmp_path / "de.csv", index=False)
+    (tmp_path / "seurat.rds").write_bytes(gzip.compress(b"X\n\x00\x00\x00\x03" + bytes(200)))
+    said = r"de.csv \(a list of perturbation, gene, .*one column a gene\), seurat.rds \(an object of R: write it"
+    with pytest.raises(ReadError, match=said):
+        init(tmp_path)
+
+
+@pytest.mark.parametrize("columns", [("gene_target", "guide"), ("guide", "gene_target")])
+def test_of_targets_and_guides_the_targets_are_offered(tmp_path: Path, columns: tuple[str, str]) -> None:
+    target = np.array(["non-targeting", "A", "B"])[np.arange(N) % 3]
+    guide = np.char.add(np.char.add(target, "_sg"), (np.arange(N) % 2).astype(str))
+    values = {"gene_target": target, "guide": guide}
+    loose(**{name: values[name] for name in columns}).write_h5ad(tmp_path / "s.h5ad")
+    init(tmp_path)
+    assert "{column: gene_target, kind: KIND}" in (tmp_path / "aivc.yaml").read_text()
+
+
+def test_a_unit_of_doses_in_a_column_of_its_own_is_offered(tmp_path: Path) -> None:
+    drug, dose = np.array(["DMSO", "A"])[np.arange(N) % 2], np.arange(N) % 3
+    loose(drug=drug, dose=dose, dose_unit="nM").write_h5ad(tmp_path / "s.h5ad")
+    init(tmp_path)
+    assert "{column: drug, kind: KIND, unit: nM, dose: dose}" in (tmp_path / "aivc.yaml").read_text()
+
+
+def test_columns_that_look_like_places_are_asked_about(tmp_path: Path) -> None:
+    places = np.arange(N) * 1.5
+    table = loose(CenterX_local_px=places, CenterY_local_px=places, max_size=places, proxy=places)
+    table.write_h5ad(tmp_path / "a.h5ad")
+    found = init(tmp_path)
+    assert any("whether CenterX_local_px, CenterY_local_px are positions" in text for text in found["unclear"])
+
+
+def test_an_anndata_in_zarr_is_read_as_its_twin(tmp_path: Path) -> None:
+    table = cells(cell_type=np.tile(["T", "B"], N // 2))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Writing zarr v2 data", UserWarning)
+        table.write_zarr(tmp_path / "a.zarr")
+    init(tmp_path)
+    assert only_source(tmp_path).reader == "h5ad"
+    graph = built(tmp_path)
+    assert graph["cell"].num_nodes == N and graph.obs("cell")["label"].nunique() == 2
+    shutil.rmtree(tmp_path / "graph.zarr")
+    (tmp_path / "a.zarr" / "outside").symlink_to(tmp_path)
+    with pytest.raises(ReadError, match="a link"):
+        built(tmp_path)
+
+
+def test_what_was_done_to_profiles_is_offered_as_well(tmp_path: Path) -> None:
+    """Names of genes are those of the first column, where a description says nothing."""
+    lines = ["#1.3", "3\t4\t1\t2", "id\tDescription\ta\tb\tc\td", "pert_iname\tna\tDMSO\tA\tA\tB"]
+    lines += ["pert_idose\tna\t0\t1 uM\t10 nM\t1 uM"]
+    lines += [f"{gene}\tna\t" + "\t".join(f"{v}" for v in (-0.5, 1.5, 0.5, i)) for i, gene in enumerate("XYZ")]
+    (tmp_path / "a.gct").write_text("\n".join(lines) + "\n")
+    init(tmp_path)
+    assert "{column: pert_iname, kind: KIND, dose: pert_idose}" in (tmp_path / "aivc.yaml").read_text()
+    assert list(built(tmp_path)["cell"].effect_names) == ["X", "Y", "Z"]
