@@ -131,8 +131,7 @@ def _entry(one: Found, base: Path) -> Iterator[str]:
     if not one.donors:
         yield "      # donor: D1        # patient or animal it is from"
     if one.done:
-        given = ", ".join(f"{key}: {_plain(value)}" for key, value in one.done.items())
-        yield f"      # interventions: {{{given}}}   # KIND: {', '.join(sorted(INTERVENTION_KINDS))}"
+        yield f"      # interventions: {_plain(one.done)}   # KIND: {', '.join(sorted(INTERVENTION_KINDS))}"
     yield "      sources:"
     for source in one.sources:
         yield from _source(source, base)
@@ -157,4 +156,6 @@ def _plain(value: Any) -> str:
     """Return a value as YAML on one line."""
     if isinstance(value, list):
         return f"[{', '.join(map(_plain, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_plain(key)}: {_plain(one)}' for key, one in value.items())}}}"
     return dump_yaml([value]).strip().removeprefix("- ")

@@ -293,21 +293,31 @@ def _paired(sections: list[Found]) -> list[Found]:
 
 
 def _as_one(one: Found, other: Found) -> Found | None:
-    """Return two files of the same dissociated cells as one section; None if they are not, or cannot be read so."""
+    """Return two files of the same cells as one section; None if they are not, or cannot be read so."""
     first, second = sorted((one, other), key=lambda found: -len(found.molecules))
-    loose = one.read and other.read and not one.placed and not other.placed
-    if not loose or one.sources[0].path.parent != other.sources[0].path.parent:
+    if not (one.read and other.read) or one.sources[0].path.parent != other.sources[0].path.parent:
         return None
     if min(_share(one.cells, other.cells)) < SAME_CELLS or max(_share(one.molecules, other.molecules)) > SAME_MOLECULES:
         return None
-    sources = [*first.sources, *(_of_others(source) for source in second.sources)]
-    joined = Found(min(first.name, second.name, key=len), sources, first.keys, done=first.done, unclear=first.unclear)
-    for chosen in (joined, replace(joined, sources=[*first.sources, *map(_by_name, sources[len(first.sources) :])])):
-        try:
-            return _read(chosen)
-        except AivcError:
-            continue
+    joined = replace(first, name=min(first.name, second.name, key=len))
+    for sources in _joined(first, second):
+        with suppress(AivcError):
+            return _read(replace(joined, sources=sources))
     return None
+
+
+def _joined(first: Found, second: Found) -> Iterator[list[Source]]:
+    """Yield ways to give both files as sources of one section: dissociated cells by name, placed ones beside."""
+    main, *others = first.sources
+    if not first.placed and not second.placed:
+        further = [_of_others(source) for source in second.sources]
+        yield [*first.sources, *further]
+        yield [*first.sources, *map(_by_name, further)]
+    elif first.placed and main.reader == second.sources[0].reader and "beside" in READERS[main.reader].model_fields:
+        more = _by_name(second.sources[0])
+        if (modality := more.options.get("modality")) is not None:
+            beside, said = {"beside": {modality: more.path.name}}, {"beside": "CHECK: by the name of the file"}
+            yield [replace(main, options={**main.options, **beside}, said={**main.said, **said}), *others]
 
 
 def _share(own: pd.Index, others: pd.Index) -> tuple[float, float]:

@@ -80,6 +80,16 @@ def test_the_marrow_is_one_section_of_two_modalities(data_dir: Path, tmp_path: P
     assert any("'batch' tells sections, or donors, apart" in text for text in found["unclear"])
 
 
+def test_proteins_of_placed_cells_lie_beside_their_counts(tmp_path: Path) -> None:
+    cells(cell_type=np.tile(["T", "B"], N // 2)).write_h5ad(tmp_path / "rna.h5ad")
+    cells(genes=MARKERS)[::-1].copy().write_h5ad(tmp_path / "protein.h5ad")
+    init(tmp_path)
+    options = only_source(tmp_path).options
+    assert options["beside"] == {"protein": "protein.h5ad"} and options["label"] == "cell_type"
+    graph = built(tmp_path)
+    assert graph["cell"].num_nodes == N and graph.modalities("cell") == ["protein", "rna"]
+
+
 @pytest.mark.parametrize("other", ["cells", "genes"])
 def test_other_cells_or_the_same_molecules_stay_sections_of_their_own(tmp_path: Path, other: str) -> None:
     loose().write_h5ad(tmp_path / "a.h5ad")
