@@ -15,7 +15,7 @@ import pandas as pd
 from aivc_graph import names
 from aivc_graph.config import SectionConfig
 from aivc_graph.errors import AivcError, ReadError
-from aivc_graph.io.reading import READERS, reader_for, recognise, recognising
+from aivc_graph.io.reading import READERS, recognise, recognising
 from aivc_graph.io.rows import AbstractRowsReader, AbstractTableReader
 from aivc_graph.io.tables import POSITION_NAMES, column_names, first_lines, foreign_kind, is_number
 from aivc_graph.pipeline.build import read_sections
@@ -30,6 +30,7 @@ DEEPEST, MOST_ENTRIES = 5, 20_000
 DATA = {".csv", ".tsv", ".parquet", ".h5", ".h5ad", ".h5mu", ".hdf5", ".loom", ".mtx", ".gef", ".gem", ".tif", ".tiff"}
 # Words in the name of a file that tell what was measured of cells, where its features do not.
 NAMED = {"protein": re.compile(r"(?i)adt|protein|antibod|surface"), "atac": re.compile(r"(?i)atac|peak|chromatin")}
+ELEMENTS = "CHECK: by what its elements are called"
 # A table of rows has as many values beside its names and positions; a list of names or places has fewer.
 LEAST_VALUES, MOST_OF_LIST = 3, 12
 GENE = re.compile(r"(?i)^(genes?(_?(id|name|symbol)s?)?|symbols?|features?|hgnc\w*|ensembl\w*|gene_?id)$")
@@ -141,7 +142,7 @@ def _called(path: Path) -> str:
     if (kind := foreign_kind(path)) is not None:
         return f"{path.name} ({kind[0]}: {kind[1]})"
     header = column_names(path)
-    if 1 < len(header) <= MOST_OF_LIST:
+    if LEAST_VALUES <= len(header) <= MOST_OF_LIST:
         turn = "turn it into one row a cell or condition, and one column a gene"
         return f"{path.name} (a list of {', '.join(header[:4])}: {turn})"
     return path.name
@@ -195,18 +196,17 @@ def _with_options(found: Found) -> Found:
     slides = [source for source in found.sources if source.reader == names.SLIDE]
     sources, keys, unclear, donors, done = [], dict(found.keys), list(found.unclear), found.donors, found.done
     for source in found.sources:
-        takes = READERS[source.reader].model_fields
-        if issubclass(READERS[source.reader], AbstractRowsReader):
+        member = READERS[source.reader]
+        if issubclass(member, AbstractRowsReader):
             told = rows_options(source, unclear)
             source, donors, done = told.source, told.donors, told.done
             keys |= told.keys
-        elif issubclass(READERS[source.reader], AbstractTableReader):
+        elif issubclass(member, AbstractTableReader):
             with suppress(AivcError):
-                done = what_was_done(reader_for(source.path, source.reader).rows(source.path).columns, source, unclear)
+                done = what_was_done(member().rows(source.path).columns, source, unclear)
         elif within := _within(source):
-            said = dict.fromkeys(within, "CHECK: by what its elements are called")
-            source = replace(source, options=within, said=said)
-        elif "slide" in takes and len(slides) == 1:
+            source = replace(source, options=within, said=dict.fromkeys(within, ELEMENTS))
+        elif "slide" in member.model_fields and len(slides) == 1:
             said = "the full-resolution image that the positions refer to"
             source = replace(source, options={"slide": slides[0].path}, said={"slide": said})
             slides = []

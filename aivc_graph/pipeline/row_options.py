@@ -184,7 +184,7 @@ def _were_counts(table: Any) -> bool:
         several = row.data[row.data > 0] / row.data[row.data > 0].min(initial=np.inf)
         if len(several) and several.max() > SAME:
             tells.append(np.allclose(several, several.round(), rtol=1e-4))
-    return bool(tells) and np.mean(tells) > MOSTLY
+    return bool(tells) and bool(np.mean(tells) > MOSTLY)
 
 
 def _sizes(

@@ -96,7 +96,7 @@ class PlainTableReader(PositionOptions, AbstractAnyRowsReader):
         if not beside:
             return {}
         (table, by_column), more = beside[0], [other for other, _ in beside[1:]]
-        options = {"positions": table} | ({"metadata": more[0]} if more else {})
+        options: dict[str, Any] = {"positions": table} | ({"metadata": more[0]} if more else {})
         options |= {"transpose": True} if by_column else {}
         return options if has_positions(column_names(table)) else {**options, "dissociated": True}
 
