@@ -17,7 +17,15 @@ from aivc_graph.config import SectionConfig
 from aivc_graph.errors import AivcError, ReadError
 from aivc_graph.io.reading import READERS, recognise, recognising
 from aivc_graph.io.rows import AbstractRowsReader, AbstractTableReader
-from aivc_graph.io.tables import POSITION_NAMES, column_names, first_lines, foreign_kind, is_number
+from aivc_graph.io.tables import (
+    PARQUET_MAGIC,
+    POSITION_NAMES,
+    column_names,
+    first_lines,
+    foreign_kind,
+    is_number,
+    magic_of,
+)
 from aivc_graph.pipeline.build import read_sections
 from aivc_graph.pipeline.row_options import Source, rows_options, what_was_done
 from aivc_graph.tissue.doubt import doubts_heard
@@ -121,14 +129,21 @@ def _with_tables(passed: list[Path]) -> Iterator[Source]:
 
 def _is_table(path: Path) -> bool:
     """Say whether a file may be a table of rows, by its names of columns and its first row: a few named numbers."""
+    given = {name for pair in POSITION_NAMES for name in pair}
+    numbers = [one for one in _numbers(path) if one not in given]
+    return sum(not one.isdigit() for one in numbers) >= LEAST_VALUES
+
+
+def _numbers(path: Path) -> list[str]:
+    """Return the names of the columns, but the first, whose first value is a number; of Parquet all names."""
     try:
+        if magic_of(path) == PARQUET_MAGIC:
+            return column_names(path)[1:]
         header, *rows = first_lines(path) or [[]]
     except ReadError:
-        return False
-    named = dict(zip(header, rows[0], strict=False)) if rows else {}
-    given = {name for pair in POSITION_NAMES for name in pair}
-    numbers = [one for one, value in named.items() if is_number(value.replace(",", ".")) and one not in given]
-    return sum(not one.isdigit() for one in numbers[1:]) >= LEAST_VALUES
+        return []
+    values = rows[0] if rows else []
+    return [name for name, value in list(zip(header, values, strict=False))[1:] if is_number(value.replace(",", "."))]
 
 
 def _turned(path: Path) -> dict[str, Any]:

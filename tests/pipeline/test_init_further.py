@@ -167,7 +167,8 @@ def test_genes_called_by_ids_are_named_by_the_column_of_symbols(tmp_path: Path) 
     assert set(built(tmp_path).obs("gene").index) == set(GENES)
 
 
-def test_a_table_of_few_markers_in_regions_is_parted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_table_of_few_markers_in_regions_is_parted(tmp_path: Path, ending: str) -> None:
     """Too narrow to be taken for counts; its regions lie on the same ground, so distances are those within one."""
     rng = np.random.default_rng(0)
     parts = []
@@ -176,7 +177,8 @@ def test_a_table_of_few_markers_in_regions_is_parted(tmp_path: Path) -> None:
         part[["x", "y"]] = 10.0 * np.argwhere(np.ones((6, 10))) + rng.random((N, 2))
         parts.append(part.assign(ROI=f"R{i}", patient=f"P{i}", ObjectNumber=np.arange(N), celltype="T"))
     table = pd.concat(parts)[["ROI", "ObjectNumber", "x", "y", *MARKERS, "patient", "celltype"]]
-    table.to_csv(tmp_path / "cells.csv", index=False)
+    write = table.to_csv if ending == "csv" else table.to_parquet
+    write(tmp_path / f"cells.{ending}", index=False)
     init(tmp_path)
     (section,) = load_config(tmp_path / "aivc.yaml").task.sections
     assert (section.sections_by, section.donor_by) == (("ROI",), "patient")
