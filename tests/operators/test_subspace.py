@@ -45,6 +45,6 @@ def test_axes_of_what_features_tell_are_not_those_of_what_varies_most() -> None:
         said = x @ np.linalg.solve(x.T @ x + penalty * np.eye(4), x.T @ y)
         np.testing.assert_allclose(said @ axes @ axes.T, said, atol=1e-8)
     lost = said - said @ (own := leading_axes(y, np.zeros(300), 4)) @ own.T
-    assert (lost**2).sum() > 0.3 * (said**2).sum()  # what varies most is something else
+    assert (lost**2).sum() > 0.15 * (said**2).sum()  # what varies most is something else
     twice = axes_told(np.hstack([x, x, 0 * x]), y, 10)  # features that repeat, or say nothing, add no axis
     np.testing.assert_allclose(twice @ twice.T, axes @ axes.T, atol=1e-6)
