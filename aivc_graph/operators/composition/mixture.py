@@ -17,7 +17,7 @@ NEVER = float("inf")
 FEW = 5.0
 BURN_IN, DRAWS = 20, 50
 # Steps from amounts that are likeliest by rates much alike.
-FEW_STEPS = 6
+FEW_STEPS = 2
 INTERVAL = 0.9
 LEAST = 1e-12
 # Beyond so many standard deviations the tail of a normal is an exponential.
@@ -144,18 +144,24 @@ class Hill(NamedTuple):
         ends = [one + further * (other.double() - one) for one, other in ((self.at, at), (self.slope, slope))]
         return Hill(ends[0].clamp_min(0.0), ends[1], self.precision)
 
-    def draws(self, prior: Prior, number: int = DRAWS, burn_in: int = BURN_IN) -> Tensor:
+    def draws(self, prior: Prior, number: int = DRAWS, burn_in: int = BURN_IN, start: Tensor | None = None) -> Tensor:
         r"""Return draws of the shares of each type (patch, type, draw), zeros where nothing was counted.
 
         A type is absent from a patch or, with the prior's probability, there; then its amount is exponential, of mean
         :math:`A_s` times its share, :math:`A_s` the total. Each amount is drawn in turn: whether it is nought, else
         from its truncated normal (Gibbs; Mitchell & Beauchamp 1988, doi:10.1080/01621459.1988.10478694). All patches
         use the same random numbers, so that an answer is the same alone or in company.
+
+        Parameters
+        ----------
+        start
+            Shares to start from (patch, type); the likeliest ones if not given.
         """
         precision, here = self.precision, self.at.clone()
         rarity = 1.0 / (here.sum(dim=1, keepdim=True).clamp_min(LEAST) * prior.share.double().clamp_min(1e-4))
+        here = here if start is None else start.double() * here.sum(dim=1, keepdim=True)
         odds = prior.present.double().clamp(1e-4, 1 - 1e-4).logit()
-        pull = self.slope + (precision @ here[:, :, None])[:, :, 0] - rarity
+        pull = self.slope + (precision @ self.at[:, :, None])[:, :, 0] - rarity
         random = torch.Generator().manual_seed(0)
         uniform = torch.rand(burn_in + number, here.shape[1], generator=random, dtype=torch.float64)
         draws = torch.empty(*here.shape, number)

@@ -206,7 +206,8 @@ class ReferenceComposition(AbstractPart):
             Seen(rates[:, there], trust[there])
             for rates, trust in zip(self.redrawn_rates, self.redrawn_weight, strict=True)
         ]
-        return hill.at.float(), hill.draws(self.prior), wide_draws(hill, seen, every, self.prior)
+        best = hill.draws(self.prior)
+        return hill.at.float(), best, wide_draws(hill, seen, every, self.prior, best[:, :, -1])
 
     @torch.no_grad()
     def given(self, counts: Tensor, there: Tensor, kind: int, columns: Tensor) -> Tensor:

@@ -7,13 +7,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from aivc_graph.operators.composition.mixture import BURN_IN, DRAWS, Hill, Prior, Seen
+from aivc_graph.operators.composition.mixture import Hill, Prior, Seen
 from aivc_graph.operators.composition.reference_material import Material, surety
 
-REDRAWN = 6
+REDRAWN = 12
 # Of six fits the 95 % quantile of Student's distribution with five degrees of freedom, over the normal's, and the fit
 # they are redrawn from is one more: 2.015 / 1.645 * sqrt(7 / 6).
-FURTHER = 1.32
+FURTHER = 1.5
+# And how many before them are left out.
+DRAWS_OF_EACH = 4, 2
 # How much of the differences of types in molecules a cell another study is expected to show, by their logarithms.
 CONTENT_SHARE = 0.5
 
@@ -40,15 +42,15 @@ def redrawn(found: Material, start: Tensor, see: Callable[[Tensor, Tensor], Seen
     return every
 
 
-def wide_draws(hill: Hill, counts: Tensor, every: list[Seen], prior: Prior) -> Tensor:
+def wide_draws(hill: Hill, counts: Tensor, every: list[Seen], prior: Prior, start: Tensor) -> Tensor:
     """Return draws of shares (patch, type, draw) of each of the fits redrawn, in equal number.
 
-    `counts` (patch, molecule) are those of which `hill` is.
+    `counts` (patch, molecule) are those of which `hill` is, `start` (patch, type) a draw of its own.
     """
     some = []
     for seen in every:
         moved = hill.moved(counts * seen.weight, seen.rates * seen.weight, FURTHER)
-        some.append(moved.draws(prior, DRAWS // len(every), BURN_IN // 2))
+        some.append(moved.draws(prior, *DRAWS_OF_EACH, start))
     return torch.cat(some, dim=2)
 
 
