@@ -32,7 +32,7 @@ from aivc_graph.operators.composition.mixture import (
     shortest,
     unexplained,
 )
-from aivc_graph.operators.composition.reference_width import REDRAWN, of_cells, wide_draws
+from aivc_graph.operators.composition.reference_width import CONTENT_SHARE, REDRAWN, of_cells, wide_draws
 from aivc_graph.operators.part import KINDS, LAST_ANSWERS, AbstractPart, Fitting, Shape
 from aivc_graph.operators.product import SparseOperator
 from aivc_graph.operators.state import Expected, Inputs, State
@@ -45,12 +45,17 @@ PATCHES_AT_ONCE = 4_000
 
 @dataclass(frozen=True)
 class Told:
-    """Share of each type (patch, type), the ends of its 90 % interval, and the share no type accounts for (patch,)."""
+    """Share of each type among cells (patch, type), the ends of its 90 % interval, and facts of each patch (patch,).
+
+    Which share of its molecules no type accounts for, and its `amount`: the molecules of it over those that a cell of
+    its composition gives, in a unit of its own, since nobody knows which share of them the platform catches.
+    """
 
     shares: Tensor
     lower: Tensor
     upper: Tensor
     unexplained: Tensor
+    amount: Tensor
 
 
 @KINDS["composition"].register("reference")
@@ -159,13 +164,19 @@ class ReferenceComposition(AbstractPart):
     def tell(self, state: State, inputs: Inputs) -> Told:
         """Return what is known of each parent from its own counts; zeros where they were not seen."""
         n, rings = len(state.counted[self.plan.parent]), inputs.rings(self.plan.parent)
-        found = [torch.zeros(n, len(self.plan.types)) for _ in range(3)] + [torch.zeros(n)]
+        found = [torch.zeros(n, len(self.plan.types)) for _ in range(3)] + [torch.zeros(n) for _ in range(2)]
         for rows, counts, there in self.counted(state, inputs):
-            for whole, part in zip(found, self(counts, there), strict=True):
+            told = self(counts, there)
+            for whole, part in zip(found, (*told, self.amount(counts, there, told[0])), strict=True):
                 whole[rows] = part
-        shares, lower, upper, rest = found
+        shares, lower, upper, *rest = found
         moved = self.smoothed(shares, rings[0]) if rings else shares
-        return Told(moved, (lower + moved - shares).clamp_min(0.0), (upper + moved - shares).clamp(0.0, 1.0), rest)
+        return Told(moved, (lower + moved - shares).clamp_min(0.0), (upper + moved - shares).clamp(0.0, 1.0), *rest)
+
+    def amount(self, counts: Tensor, there: Tensor, shares: Tensor) -> Tensor:
+        """Return the molecules of each patch over those that a cell of its composition gives (patch,)."""
+        of_cell = (CONTENT_SHARE * self.content).exp() * self.rates[:, there].sum(dim=1)
+        return counts[:, there].sum(dim=1) / (shares @ of_cell).clamp_min(1e-12)
 
     @torch.no_grad()
     def forward(self, counts: Tensor, there: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -199,7 +210,7 @@ class ReferenceComposition(AbstractPart):
                 yield rows, some, data.panels[one][columns] > 0
 
     def draws(self, counts: Tensor, there: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the likeliest amounts (patch, type), and draws of shares of RNA (patch, type, draw): best, as unsure."""
+        """Return the likeliest amounts (patch, type), and shares of RNA (patch, type, draw): best, as unsure."""
         seen, weight = counts[:, there], self.weight[there]
         hill = Hill.of(seen * weight, self.rates[:, there] * weight)
         every = [
