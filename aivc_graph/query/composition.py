@@ -141,10 +141,11 @@ def counted_cells(graph: TissueGraph, child: str, parent: str, obs: pd.DataFrame
 def cells_of_patches(amount: Floats, counted: Floats) -> pd.DataFrame:
     r"""Return the number of cells in each patch, and its 90 % interval, by patches where it was counted.
 
-    :math:`n_s = \kappa A_s`, with A the molecules of a patch over those of a cell of its composition, and κ the ratio of
-    all that were counted to their A. The interval is κ A times quantiles of the ratios of single patches, so that the
-    next patch lies inside as often as it says whatever their law is (Vovk et al. 2005, doi:10.1007/b106715). Without
-    counted cells nothing is told: which share of molecules a platform catches no count of molecules says.
+    :math:`n_s = \kappa A_s`, with A the molecules of a patch over those of a cell of its composition, and κ the
+    ratio of all that were counted to their A. The interval is κ A times quantiles of the ratios of single patches,
+    so that the next patch lies inside as often as it says whatever their law is (Vovk et al. 2005,
+    doi:10.1007/b106715). Without counted cells nothing is told: which share of molecules a platform catches no
+    count of molecules says.
     """
     known = np.isfinite(counted) & (counted >= 0) & (amount > 0)
     if known.sum() < FEWEST_COUNTED or counted[known].sum() == 0:
