@@ -240,6 +240,20 @@ def test_genes_are_redrawn_by_weights_of_mean_one_and_the_same_each_time() -> No
     assert 0.8 < float(spread) < 1.2  # of an exponential: one
 
 
+def test_the_shortest_interval_of_so_few_fits_holds_nine_of_ten() -> None:
+    random = np.random.default_rng(0)
+    each, (number, _) = random.normal(size=(4000, widths.REDRAWN, 1)), widths.DRAWS_OF_EACH
+    for noise in (0.3, 0.6):
+        seen = random.normal(size=(4000, widths.REDRAWN, number)) * noise
+        true = random.normal(size=4000) * np.hypot(1.0, noise)
+        held = []
+        for further in (widths.FURTHER, 1.0):
+            drawn = 10.0 + further * each + seen  # far from the edge at zero
+            lower, upper = shortest(torch.from_numpy(drawn.reshape(4000, 1, -1)))
+            held.append(inside(lower[:, 0], upper[:, 0], 10.0 + true))
+        assert abs(held[0] - 0.9) < 0.02 and held[1] < 0.85
+
+
 def test_molecules_in_a_cell_turn_shares_of_rna_into_shares_of_cells() -> None:
     cells, labels = cells_of()
     cells[labels == "A"] *= 4.0

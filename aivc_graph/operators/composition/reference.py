@@ -75,9 +75,9 @@ class ReferenceComposition(AbstractPart):
     each is, the tissue tells. Where it tells more, a share of the mean over the nearest patches is mixed in. No truth
     of any composition is looked at.
 
-    The interval holds what wrong profiles do: its draws are those of six fits, each of genes drawn anew and of profiles
-    as likely as these. Where tissue and reference disagree gene by gene, the six differ, and as far as the shares of
-    all patches may err together.
+    The interval holds what wrong profiles do: its draws are those of twelve fits, each of genes drawn anew and of
+    profiles as likely as these. Where tissue and reference disagree gene by gene, these differ, and as far as
+    the shares of all patches may err together.
 
     That is of RNA. A type's share of cells is its share of RNA over how much RNA a cell of it holds, which counts of
     patches cannot tell: half of what the reference says of it is believed, the rest widens the interval.

@@ -11,17 +11,16 @@ from aivc_graph.operators.composition.mixture import Hill, Prior, Seen
 from aivc_graph.operators.composition.reference_material import Material, surety
 
 REDRAWN = 12
-# Of six fits the 95 % quantile of Student's distribution with five degrees of freedom, over the normal's, and the fit
-# they are redrawn from is one more: 2.015 / 1.645 * sqrt(7 / 6).
+# The shortest interval of so few fits holds a normal quantity too seldom: each goes by this factor further.
 FURTHER = 1.5
-# And how many before them are left out.
+# Draws of each, and how many before them are left out.
 DRAWS_OF_EACH = 4, 2
 # How much of the differences of types in molecules a cell another study is expected to show, by their logarithms.
 CONTENT_SHARE = 0.5
 
 
 def redrawn(found: Material, start: Tensor, see: Callable[[Tensor, Tensor], Seen]) -> list[Seen]:
-    r"""Return what the platform would be found to see, six times.
+    r"""Return what the platform would be found to see, twelve times.
 
     Genes are drawn anew, by weights :math:`v_g \sim \mathrm{Exp}(1)` (Bayesian bootstrap, Rubin 1981,
     doi:10.1214/aos/1176345338): in how far departures of the tissue from the reference, gene by gene, shift shares of
