@@ -1,6 +1,6 @@
 """A published tool on given counts and cells: what `deconvolution_peers.py` runs in an environment of the tool's own.
 
-    PYTHON deconvolution_peer.py TOOL IN OUT STEPS
+    PYTHON -c "import deconvolution_peer; deconvolution_peer.main(TOOL, IN, OUT, STEPS)"
 
 IN: counts of spots (spot, gene) and of cells (cell, gene), and the kind of each cell. OUT: shares (spot, type) as the
 tool says them, in the order of kinds, and its version. Each takes STEPS steps of its optimiser on cells and as many on
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import sys
 import warnings
 
 import anndata as ad
@@ -110,7 +109,3 @@ def main(tool: str, given: str, out: str, steps: str) -> None:
     told = tell(cells, spots, int(steps))[[str(k) for k in sorted(set(v["kind"].tolist()))]].to_numpy(np.float64)
     told = told / np.maximum(told.sum(axis=1, keepdims=True), 1e-12)
     np.savez(out, told=told, version=importlib.metadata.version(package))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -32,6 +32,7 @@ PACKAGES = {
     "cell2location": ["cell2location", "pyro-ppl<1.9"],
     "tangram-sc": ["tangram-sc"],
 }
+ASK = "import sys, deconvolution_peer; deconvolution_peer.main(*sys.argv[1:])"
 SAID = 300
 
 
@@ -64,9 +65,10 @@ def ask(tool: str, given: Path, options: Any, facts: dict[str, Any]) -> Floats |
     answer, started = given.with_name(f"{tool}.npz"), time.perf_counter()
     answer.unlink(missing_ok=True)
     python = environment(options.envs, TOOLS[tool][1])
-    command = [python, HERE / "deconvolution_peer.py", tool, given, answer, str(options.steps)]
+    given, answer = given.absolute(), answer.absolute()
+    command = [python, "-c", ASK, tool, given, answer, str(options.steps)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=options.seconds)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=options.seconds, cwd=HERE)
     except subprocess.TimeoutExpired:
         facts[tool] = f"not done in {options.seconds} s"
         return None
