@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -216,9 +217,7 @@ class Ground:
 
     def blocks(self, x: Floats) -> Iterator[tuple[slice, Floats]]:
         """Yield rows of asked cells and their distribution over places (cell, place)."""
-        step = max(1, BUDGET // max(len(self.rows), len(self.places.centre)))
-        for start in range(0, len(x), step):
-            here = slice(start, start + step)
+        for here in pieces(len(x), max(len(self.rows), len(self.places.centre))):
             yield here, self.pooled(self.nearest(self.likeness(x[here])), self.learnt(x[here]))
 
 
@@ -248,8 +247,18 @@ def _off(ground: Ground, x: Floats, itself: Rows | None = None) -> Floats:
     if itself is not None:
         likeness[np.arange(len(x)), itself] = -1.0
     k = min(SHIFT_LIKE, len(ground.x) - 1)
-    like = np.argpartition(-likeness, k - 1, axis=1)[:, :k]
-    return np.asarray((x - ground.x[like].mean(axis=1)).mean(axis=0))
+    return np.asarray((x - ground.x[most(likeness, k)].mean(axis=1)).mean(axis=0))
+
+
+def pieces(n: int, width: int) -> list[slice]:
+    """Return slices of `n` rows, so that an array of each by `width` stays within the budget."""
+    step = max(1, BUDGET // width)
+    return [slice(start, start + step) for start in range(0, n, step)]
+
+
+def most(values: Floats, number: int) -> Rows:
+    """Return the columns of the greatest values of each row, in no order (row, number)."""
+    return np.asarray(torch.topk(torch.from_numpy(values), number, dim=1, sorted=False).indices.numpy())
 
 
 def softmax(scores: Floats) -> Floats:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from aivc_graph.operators.gate import opening_of
-from aivc_graph.operators.placing import Ground, Nodes, Places, Rows, Rule, platform_shift
+from aivc_graph.operators.placing import Ground, Nodes, Places, Rows, Rule, most, platform_shift
 from aivc_graph.operators.placing_encoder import learn_places, some_squares, squares
 
 Floats = NDArray[np.floating[Any]]
@@ -280,6 +280,6 @@ def _level(held: Floats, weight: Floats) -> float:
 
 def _likeliest(p: Floats) -> sparse.csr_matrix:
     k = min(KEPT, p.shape[1])
-    columns = np.argpartition(-p, k - 1, axis=1)[:, :k]
+    columns = most(p, k)
     rows = np.repeat(np.arange(len(p)), k)
     return sparse.csr_matrix((np.take_along_axis(p, columns, axis=1).ravel(), (rows, columns.ravel())), p.shape)
