@@ -119,7 +119,7 @@ def _of_platform(like: Rows, nodes: sparse.csr_matrix, counts: sparse.csr_matrix
 
 
 def _deviance(counts: sparse.csr_matrix, like: Rows, nodes: sparse.csr_matrix, effect: Floats | float = 1.0) -> Floats:
-    """Return the Poisson deviance (cell,) of counts, given their depth, from `nodes` like them, genes up by `effect`."""
+    """Return the Poisson deviance (cell,) of counts, depth given, from `nodes` like them, genes up by `effect`."""
     told = []
     for here, expected in _expected(like, nodes):
         expected *= effect
