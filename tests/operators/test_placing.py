@@ -167,6 +167,19 @@ def test_gaps_are_places_and_what_lies_outside_is_none() -> None:
     np.testing.assert_allclose(np.abs(places.centre[places.of] - pos[~gap]).max(), 25, atol=0.5)
 
 
+def test_a_gap_may_lie_on_a_straight_side_and_none_around_a_disc() -> None:
+    pos = np.random.default_rng(0).random((16_000, 2)) * 2_000
+    square = pos // 500
+    left = pos[square.sum(axis=1) % 2 == 1]
+    places = Places.of_nodes(left)
+    assert len(places.centre) == 40 * 40 and len(np.unique(places.of)) == 800
+    for radius in (300, 600, 1_500):
+        disc = pos[np.hypot(*(pos - 1_000).T) < 1_000] * radius / 1_000
+        places = Places.of_nodes(disc)
+        assert len(places.centre) < 1.15 * np.pi * (radius / places.side) ** 2 + 4 * radius / places.side
+        assert not places.gaps(np.arange(len(disc))).any()
+
+
 def test_a_gap_is_a_square_without_nodes_and_wider_where_they_are_sparse() -> None:
     pos = np.random.default_rng(0).random((4_000, 2)) * 1_000
     hole, slit = np.abs(pos - 500).max(axis=1) < 150, np.abs(pos[:, 1] - 900) < 45
