@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 AIVC_DATA=… python benchmarks/placing_composition.py
 
-The set `xenium_visium` of `deconvolution.py`, with its truth and baselines. ``cells placed``: the cells of each type that
-`place --level patch --by place` expects in a spot, as shares; cells of a kind keep their number over the section, and
-it is the reference that has it.
+The set `xenium_visium` of `deconvolution.py`, with its truth and baselines. ``cells placed``: the cells of each type
+that `place --level patch --by place` expects in a spot, as shares; cells of a kind keep their number over the section,
+and it is the reference that has it.
 """
 
 from __future__ import annotations

@@ -51,7 +51,8 @@ class PlaceQuestion(AbstractQuestion):
 
     What hidden nodes say holds for cells of the section: that a region covers nine of ten of the cells of another donor
     cannot be measured without their positions. ``supported`` finds types that the section lacks by what they count and
-    the nodes like them do not; kin of a type that is there may be missed (`benchmarks/placing.py`).
+    the nodes like them do not; kin of a type that is there may be missed (`benchmarks/placing.py`). What spots are made of
+    is told better by `composition`, for which cells of a reference need not be as many as those of the tissue.
     """
 
     endings: ClassVar[tuple[str, ...]] = NODES
