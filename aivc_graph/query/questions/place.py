@@ -51,8 +51,11 @@ class PlaceQuestion(AbstractQuestion):
 
     What hidden nodes say holds for cells of the section: that a region covers nine of ten of the cells of another donor
     cannot be measured without their positions. ``supported`` finds types that the section lacks by what they count and
-    the nodes like them do not; kin of a type that is there may be missed (`benchmarks/placing.py`). What spots are made of
-    is told better by `composition`, for which cells of a reference need not be as many as those of the tissue.
+    the nodes like them do not; kin of a type that is there may be missed (`benchmarks/placing.py`). What spots are made
+    of is told better by `composition`, for which a reference need not have types in the numbers of the tissue.
+
+    Of other tissue that is asked (`--on`), what it lacks is taken from the run: dissociated cells are placed in the
+    run's own tissue, and a section with positions is one in which the run's own cells are placed.
     """
 
     endings: ClassVar[tuple[str, ...]] = NODES
