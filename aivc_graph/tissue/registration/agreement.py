@@ -51,7 +51,7 @@ class Samples:
         values, known = drawn.at(points)
         points, values = points[known], values[known]
         mass = np.ones(len(points)) if moving.profile else values.sum(axis=1)
-        return cls(points, values, mass, blocks_of(points, BLOCKS), draw_map(fixed, pixel_um, pixel_um))
+        return cls(points, values, mass, _blocks(points), draw_map(fixed, pixel_um, pixel_um))
 
     def agreement(self, affine: Matrix) -> float:
         """Return the mean correlation over channels once placed, times the root of the share of tissue the map knows.
@@ -62,9 +62,9 @@ class Samples:
         sums, known, mass = self._sums(affine, np.ones((1, len(self.mass))))
         return float(_score(sums[0], known[0], mass[0]))
 
-    def without(self, blocks: sparse.csr_matrix, affine: Matrix) -> Matrix:
-        """Return the agreement without each block ``(block, point)`` of tissue, ``(block,)``."""
-        sums, known, mass = self._sums(affine, blocks)
+    def without_blocks(self, affine: Matrix) -> Matrix:
+        """Return the agreement without each block of tissue, ``(block,)``."""
+        sums, known, mass = self._sums(affine, self.blocks)
         return _score(sums.sum(axis=0) - sums, known.sum() - known, mass.sum() - mass)
 
     def gain(self, one: Matrix, other: Matrix) -> tuple[float, float]:
@@ -73,7 +73,7 @@ class Samples:
         The error is that of a jackknife over blocks, so that a tissue which looks alike both ways says so.
         """
         gain = self.agreement(one) - self.agreement(other)
-        parts = self.without(self.blocks, one) - self.without(self.blocks, other)
+        parts = self.without_blocks(one) - self.without_blocks(other)
         error = np.sqrt((len(parts) - 1) * parts.var())
         return gain, float(gain / error) if error > 0 else 0.0
 
@@ -96,9 +96,8 @@ def _score(sums: Matrix, known: Matrix, mass: Matrix) -> Matrix:
     return np.asarray(np.where(share < 0.5, -1.0, correlation * np.sqrt(share)))
 
 
-def blocks_of(points: Matrix, grid: int) -> sparse.csr_matrix:
-    """Return which points are in which block of a square grid of so many a side over them, ``(block, point)``."""
+def _blocks(points: Matrix) -> sparse.csr_matrix:
     low, size = points.min(axis=0), np.maximum(np.ptp(points, axis=0), 1e-9)
-    step: NDArray[np.int64] = np.minimum((grid * (points - low) / size).astype(np.int64), grid - 1)
-    _, code = np.unique(step[:, 0] * grid + step[:, 1], return_inverse=True)
+    step: NDArray[np.int64] = np.minimum((BLOCKS * (points - low) / size).astype(np.int64), BLOCKS - 1)
+    _, code = np.unique(step[:, 0] * BLOCKS + step[:, 1], return_inverse=True)
     return sparse.csr_matrix((np.ones(len(code)), (code, np.arange(len(code)))))

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from aivc_graph.tissue.frame import Matrix
-from aivc_graph.tissue.registration.agreement import Samples, blocks_of
+from aivc_graph.tissue.registration.agreement import Samples
 
 # The agreement is looked at one step to either side along each of three ways to move: (look, way).
 LOOKS = np.array(list(itertools.product((-1.0, 0.0, 1.0), repeat=3)))
 PAIRS = ((0, 1), (0, 2), (1, 2))
-# Blocks to a side of the tissue.
-GRIDS = (2, 3, 4, 6)
 # A way to move that the agreement hardly bends along is taken to bend by this share of the steepest.
 LEAST_BEND = 0.01
 
@@ -45,10 +43,8 @@ class RigidError:
 def rigid_error(samples: Samples, affine: Matrix, pixel_um: float) -> RigidError:
     """Return the error of the map that agrees best, by refitting it without each block of tissue.
 
-    Blocks are those of four grids, whose covariances are averaged: one alone hangs on where its borders fall, and what
-    is off together may be larger than a block or smaller. The agreement around `affine` is a paraboloid fitted to 27
-    looks within a pixel. Without a block its slope at the top is no longer zero; a step of Newton leads to the new top,
-    and the steps of all blocks make the covariance.
+    The agreement around `affine` is a paraboloid fitted to 27 looks within a pixel. Without a block its slope at the
+    top is no longer zero; a step of Newton leads to the new top, and the steps of all blocks make the covariance.
 
     References
     ----------
@@ -60,18 +56,15 @@ def rigid_error(samples: Samples, affine: Matrix, pixel_um: float) -> RigidError
     size = np.array([pixel_um, pixel_um, pixel_um / arm])
     steps = [stepped(step * size, centre) @ affine for step in LOOKS]
     whole = _paraboloid(np.array([[samples.agreement(step)] for step in steps]))
+    slope = _paraboloid(np.stack([samples.without_blocks(step) for step in steps]))[1:4]
     bend = np.diag(2 * whole[4:7, 0])
     for (i, j), value in zip(PAIRS, whole[7:, 0], strict=True):
         bend[i, j] = bend[j, i] = value
     value, way = np.linalg.eigh(-bend)
     value = np.maximum(value, LEAST_BEND * max(value.max(), 1e-12))
-    covariance = np.zeros((3, 3))
-    for blocks in (blocks_of(samples.points_um, grid) for grid in GRIDS):
-        slope = _paraboloid(np.stack([samples.without(blocks, step) for step in steps]))[1:4]
-        moved = (way / value @ way.T @ slope).T * size
-        off = moved - moved.mean(axis=0)
-        covariance += (len(off) - 1) / len(off) * off.T @ off / len(GRIDS)
-    return RigidError(covariance, centre)
+    moved = (way / value @ way.T @ slope).T * size
+    off = moved - moved.mean(axis=0)
+    return RigidError((len(off) - 1) / len(off) * off.T @ off, centre)
 
 
 def stepped(step: Matrix, centre: Matrix) -> Matrix:

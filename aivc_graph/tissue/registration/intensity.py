@@ -33,8 +33,8 @@ class IntensityRegistration(AbstractRegistration):
     All eight orientations are tried at every shift by Fourier transform, with small turns around each; the best is then
     refined from coarse maps to fine ones. The map is rigid: the size comes from the pixel sizes, for a fitted one
     would shrink towards the middle of the tissue, where maps are less noisy. The residual says by how much the map
-    would move without one or other block of the tissue, cut into four to 36; of an outline that runs along the rows of
-    a spot array it says too little, by up to a third of the pitch. A mirrored frame that fits better, by more than
+    would move without one or other of sixteen blocks of the tissue; of an outline that runs along the rows of a spot
+    array it says too little, by up to a third of the pitch. A mirrored frame that fits better, by more than
     the blocks make likely by chance, is refused, unless allowed; where they cannot tell, that is said.
 
     Parameters

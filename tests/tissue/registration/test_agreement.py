@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from aivc_graph.tissue.frame import apply_affine
-from aivc_graph.tissue.registration import certainty
-from aivc_graph.tissue.registration.agreement import BLOCKS, SURE, Samples, blocks_of
+from aivc_graph.tissue.registration.agreement import BLOCKS, SURE, Samples
 from aivc_graph.tissue.registration.certainty import RigidError, rigid_error, stepped
 from aivc_graph.tissue.registration.layer import Layer
 from aivc_graph.tissue.registration.method import rms_um
@@ -46,7 +45,7 @@ def test_agreement_is_the_mean_correlation_of_what_both_show():
 
 def test_without_a_block_it_is_the_agreement_of_the_others():
     samples = Samples.of(profiles(0), profiles(1), PIXEL_UM)
-    told = samples.without(samples.blocks, shifted(20.0))
+    told = samples.without_blocks(shifted(20.0))
     assert len(told) == BLOCKS**2
     inside = np.asarray(samples.blocks.todense()).astype(bool)
     for block in (0, 7):
@@ -111,22 +110,3 @@ def test_an_error_grows_away_from_the_centre_by_the_turn_alone():
     drawn = np.random.default_rng(0).multivariate_normal(np.zeros(3), both, 40_000)
     shift = np.column_stack([drawn[:, 0], drawn[:, 1] + 100 * drawn[:, 2]])
     assert right == pytest.approx(np.sqrt((shift**2).sum(axis=1).mean() / 2), rel=0.02) and right > left
-
-
-def test_blocks_of_several_grids_tell_the_error_more_steadily_than_those_of_one(monkeypatch):
-    pairs = [Samples.of(profiles(s, 200), profiles(s + 50, 200), 120.0) for s in range(12)]
-
-    def told():
-        return np.log([rms_um(rigid_error(one, np.eye(3), 120.0)(one.points_um)) for one in pairs])
-
-    several = told()
-    for grid in certainty.GRIDS:
-        monkeypatch.setattr(certainty, "GRIDS", (grid,))
-        assert several.std() < told().std()
-
-
-def test_blocks_part_all_points():
-    points = np.random.default_rng(0).random((200, 2)) * [100, 900]
-    for grid in (2, 6):
-        assert blocks_of(points, grid).shape == (grid**2, 200)
-        np.testing.assert_array_equal(np.asarray(blocks_of(points, grid).sum(axis=0)).ravel(), 1)
