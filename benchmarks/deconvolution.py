@@ -11,10 +11,11 @@ Five sets, each with a reference from outside the tissue that is asked:
 - ``hippocampus``, ``cerebellum``: spots put together of cells of the references of Cable et al. 2022,
   doi:10.1038/s41587-021-00830-w, which are not in the reference, seen by a platform that catches genes unevenly.
 
-Truth is looked at for scores alone; ``mean_shares`` are those told and the true ones, over all spots. Baselines of the
-same run: the composition of the reference for every spot (``constant``); non-negative least squares on mean profiles
-(``nnls``), on mean counts (``nnls cells``), and on profiles scaled by the ratio of all spots to their fit
-(``nnls platform``).
+Truth is the share of cells, and looked at for scores alone; ``mean_shares`` are those told and the true ones, over all
+spots. ``cells``: where it is known how many cells each spot holds, their number in every second one told from that in
+the others, beside molecules in proportion. Baselines of the same run: the composition of the reference for every spot
+(``constant``); non-negative least squares on mean profiles (``nnls``), on mean counts (``nnls cells``), and on profiles
+scaled by the ratio of all spots to their fit (``nnls platform``, and with ours of molecules a cell, ``… cells``).
 
     python benchmarks/deconvolution.py --out benchmarks/results/deconvolution.json
 """
@@ -52,10 +53,11 @@ from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.composition.composition import non_negative
 from aivc_graph.operators.composition.reference_fit import OPENINGS
 from aivc_graph.operators.composition.reference_material import gather
+from aivc_graph.operators.composition.reference_width import CONTENT_SHARE
 from aivc_graph.operators.part import Fitting
 from aivc_graph.pipeline.build import read_section
 from aivc_graph.query.answers import node_table
-from aivc_graph.query.composition import told_by_reference
+from aivc_graph.query.composition import cells_of_patches, told_by_reference
 from aivc_graph.tissue.frame import scale_affine
 from aivc_graph.tissue.section import add_cells, add_level, add_observation, new_section
 
@@ -107,11 +109,15 @@ UNCLEAR = ("Ambiguous", "Unstable")
 
 @dataclass(frozen=True)
 class Case:
-    """Sections with spots, and a dissociated one; true shares by ``section:barcode``; what is drawn anew together."""
+    """Sections with spots, and a dissociated one; true shares by ``section:barcode``; what is drawn anew together.
+
+    `number` of cells by ``section:barcode``, if it is known.
+    """
 
     sections: list[Any]
     truth: pd.DataFrame
     unit: Callable[[pd.DataFrame], Any]
+    number: pd.Series | None = None
 
 
 def main() -> None:
@@ -147,7 +153,12 @@ def judge(case: Case, others: Callable[[Floats, Floats, Floats, int], dict[str, 
     inside = (lower <= true + 1e-6) & (true <= upper + 1e-6)
     found: dict[str, Any] = {"spots": len(rows), "genes": counts.shape[1], "types": types}
     found |= {"opened": OPENINGS[int(part.opened)], "neighbours": round(float(part.neighbour_share), 2)}
-    found |= {"counts_believed": round(1 / float(part.temper), 3), "coverage_90": round(float(inside.mean()), 3)}
+    found["coverage_90"] = round(float(inside.mean()), 3)
+    if case.number is not None:
+        molecules = pd.Series(counts.sum(axis=1), kept).reindex(rows).to_numpy()
+        number = case.number.reindex(obs.index[rows]).to_numpy(np.float64)
+        amount = {"model": told.amount.double().numpy()[rows], "molecules": molecules}
+        found["cells"] = {name: number_scores(each, number) for name, each in amount.items()}
     found["mean_interval"] = round(float((upper - lower).mean()), 3)
     found["mean_shares"] = {
         name: [round(float(told_of), 3), round(float(true_of), 3)]
@@ -173,7 +184,22 @@ def baselines(counts: Floats, cells: Floats, kind: Floats, n: int) -> dict[str, 
         "nnls cells": non_negative(counts, mean),
         "nnls platform": non_negative(counts, profiles * ratio),
     }
+    content = mean.sum(axis=1) ** CONTENT_SHARE
+    found["nnls platform cells"] = found["nnls platform"] / np.where(content > 0, content, 1.0)
     return {name: each / np.maximum(each.sum(axis=1, keepdims=True), 1e-12) for name, each in found.items()}
+
+
+def number_scores(amount: Floats, number: Floats) -> dict[str, float]:
+    """Return RMSE, correlation and coverage of cells in every second spot, told by the number in the others."""
+    hidden = np.arange(len(number)) % 2 == 1
+    told = cells_of_patches(amount, np.where(hidden, np.nan, number)).to_numpy()[hidden].T
+    true = number[hidden]
+    return {
+        "rmse": round(float(np.sqrt(((told[0] - true) ** 2).mean())), 2),
+        "rmse_constant": round(float(np.sqrt(((number[~hidden].mean() - true) ** 2).mean())), 2),
+        "pcc": round(float(np.corrcoef(told[0], true)[0, 1]), 3),
+        "coverage_90": round(float(((told[1] <= true) & (true <= told[2])).mean()), 3),
+    }
 
 
 def scores(told: Floats, true: Floats) -> dict[str, float]:
@@ -244,7 +270,9 @@ def xenium_visium() -> Case:
     shares = type_shares(
         to_scipy_csr(graph["cell", "within", "patch"].adj_t), types_of(graph, "cell", types), len(types)
     )
+    beneath = to_scipy_csr(graph["cell", "within", "patch"].adj_t)
     truth = pd.DataFrame(shares, graph.obs("patch").index, list(types))
+    truth["number"] = np.asarray(beneath.sum(axis=1)).ravel()
     reference = ad.read_h5ad(DATA / "scrna-breast-wu" / "wu_CID4465.h5ad")
     spots = section.tables["patch_rna"]
     shared = spots.var_names.intersection(reference.var_names)
@@ -256,7 +284,8 @@ def xenium_visium() -> Case:
     truth = truth.reindex([f"breast_rep1:{one}" for one in spots.obs["barcode"]])
     truth.index = [f"breast_rep1:p{i}" for i in range(len(truth))]
     cells = reference_section(reference[:, shared].X.toarray(), labels, list(shared))
-    return Case([made, cells], truth[truth.sum(axis=1) > 0.5], _block)
+    truth = truth[truth[list(types)].sum(axis=1) > 0.5]
+    return Case([made, cells], truth[list(types)], _block, truth["number"])
 
 
 def label_by_markers(section: Any) -> None:
@@ -294,7 +323,8 @@ def merfish() -> Case:
     truth = truth.loc[kept].set_axis([f"poa:p{i}" for i in range(len(kept))])
     told = ~np.isin(labels, UNCLEAR)
     cells = reference_section(counts[genes].to_numpy()[told], labels[told], genes)
-    return Case([spot_section("poa", pooled[kept], 100.0 * window[kept] + 50, genes, 50.0), cells], truth, _block)
+    spots = spot_section("poa", pooled[kept], 100.0 * window[kept] + 50, genes, 50.0)
+    return Case([spots, cells], truth, _block, pd.Series(number[kept], truth.index))
 
 
 def _rctd_reference(name: str) -> tuple[pd.DataFrame, Floats]:
@@ -344,19 +374,20 @@ def made_of(name: str, seed: int = 0) -> Case:
     random = np.random.default_rng(seed)
     values, half = counts.to_numpy(np.float64), random.random(len(counts)) < 0.5
     types, effect = np.unique(labels), np.exp(random.normal(0, 0.5, counts.shape[1]))
-    pooled, truth = [], []
+    pooled, truth, number = [], [], []
     for _ in range(400):
         few = random.choice(types, random.integers(1, 5), replace=False)
         kinds = random.choice(few, random.integers(2, 11))
         drawn = [random.choice(np.flatnonzero(half & (labels == one))) for one in kinds]
-        whole = values[drawn].sum(axis=1)
-        truth.append([whole[labels[drawn] == one].sum() / max(whole.sum(), 1.0) for one in types])
+        truth.append([(kinds == one).mean() for one in types])
+        number.append(len(kinds))
         pooled.append(random.poisson((values[drawn] * effect).sum(axis=0)))
     pos = 100.0 * np.array([(i % 20, i // 20) for i in range(400)])
     cells = reference_section(values[~half], labels[~half], list(counts))
     index = [f"made:p{i}" for i in range(400)]
     found = pd.DataFrame(truth, index, list(types))
-    return Case([spot_section("made", np.array(pooled), pos, list(counts), 27.5), cells], found, lambda obs: obs.index)
+    spots = spot_section("made", np.array(pooled), pos, list(counts), 27.5)
+    return Case([spots, cells], found, lambda obs: obs.index, pd.Series(number, index))
 
 
 CASES: dict[str, Callable[[], Case]] = {

@@ -1,14 +1,11 @@
-"""What spots are made of, beside Stereoscope on the same counts, cells and genes, in an environment of its own.
+"""What spots are made of, beside published tools on the same counts, cells and genes, in environments of their own.
 
-    python benchmarks/deconvolution_peers.py [--sets hippocampus] [--steps 6000]
+    python benchmarks/deconvolution_peers.py [--sets hippocampus …] [--tools tangram …] [--steps 2000] [--envs DIR]
 
-Makes a virtual environment in a temporary folder, on top of this one, and installs scvi-tools there by pip; its
-Stereoscope takes ``--steps`` steps of its optimiser on cells, and as many on spots, else as it comes. Sets and truth
-are those of `deconvolution`; truth is looked at for scores alone. Writes
-``benchmarks/results/deconvolution_peers.json``.
-
-Andersson et al. 2020, doi:10.1038/s42003-020-01247-y (Stereoscope); Gayoso et al. 2022,
-doi:10.1038/s41587-021-01206-w (scvi-tools).
+Makes a virtual environment for each tool's package in ``--envs``, on top of this one, and installs it there by pip, or
+takes the one that is there. Each takes so many steps of its optimiser and at most ``--seconds``; how is
+`deconvolution_peer`. A tool that fails, or takes longer, is written with what it said. Sets and truth are those of
+`deconvolution`; truth is looked at for scores alone. Writes ``benchmarks/results/deconvolution_peers.json``.
 """
 
 from __future__ import annotations
@@ -16,64 +13,82 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-import tempfile
+import sysconfig
+import time
+import venv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from deconvolution import CASES, Floats, baselines, judge
-from peer_likelihoods import environment
+from deconvolution_peer import TOOLS
 from result_file import write_result
 
-OUT = Path(__file__).parent / "results" / "deconvolution_peers.json"
-PEER = """
-import logging, sys, warnings
-import anndata as ad, numpy as np, pandas as pd, torch
-warnings.filterwarnings("ignore")
-import scvi
-from scvi.external import RNAStereoscope, SpatialStereoscope
-logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-scvi.settings.seed = 0
-torch.set_num_threads(1)
-v = np.load(sys.argv[1])
-def epochs(data):  # by minibatches of 128
-    return -(-int(sys.argv[3]) // -(-data.n_obs // 128))
-
-
-quiet = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False}
-both = (v["cells"].sum(axis=0) > 0) & (v["counts"].sum(axis=0) > 0)
-cells = ad.AnnData(v["cells"][:, both], obs=pd.DataFrame({"type": v["kind"].astype(str)}))
-cells = cells[cells.X.sum(axis=1) > 0].copy()
-spots = ad.AnnData(v["counts"][:, both])
-RNAStereoscope.setup_anndata(cells, labels_key="type")
-of_cells = RNAStereoscope(cells)
-of_cells.train(max_epochs=epochs(cells), **quiet)
-SpatialStereoscope.setup_anndata(spots)
-of_spots = SpatialStereoscope.from_rna_model(spots, of_cells)
-of_spots.train(max_epochs=epochs(spots), **quiet)
-told = of_spots.get_proportions()
-np.savez(sys.argv[2], told=told[[str(k) for k in sorted(set(v["kind"]))]].to_numpy(), scvi=scvi.__version__)
-"""
+HERE = Path(__file__).parent
+OUT = HERE / "results" / "deconvolution_peers.json"
+# cell2location 0.1.5 asks for what later releases of Pyro no longer have.
+PACKAGES = {
+    "scvi-tools": ["scvi-tools"],
+    "cell2location": ["cell2location", "pyro-ppl<1.9"],
+    "tangram-sc": ["tangram-sc"],
+}
+ASK = "import sys, deconvolution_peer; deconvolution_peer.main(*sys.argv[1:])"
+SAID = 300
 
 
 def main() -> None:
-    """Install the peer, judge both on each set, and write it."""
+    """Install the tools, judge all on each set, and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", nargs="+", default=["hippocampus"], choices=list(CASES))
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--sets", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--tools", nargs="+", default=list(TOOLS), choices=list(TOOLS))
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument("--envs", type=Path, default=Path("peers"))
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        python = environment(Path(folder) / "peer")
+    for name in options.sets:
+        facts: dict[str, Any] = {}
 
-        def peers(counts: Floats, cells: Floats, kind: Floats, n: int) -> dict[str, Floats]:
-            given, answer = Path(folder) / "given.npz", Path(folder) / "told.npz"
+        def peers(counts: Floats, cells: Floats, kind: Floats, n: int, facts: Any = facts) -> dict[str, Floats]:
+            given = options.envs / "given.npz"
+            options.envs.mkdir(parents=True, exist_ok=True)
             np.savez(given, counts=counts.astype(np.float32), cells=cells.astype(np.float32), kind=kind)
-            subprocess.run([python, "-c", PEER, given, answer, str(options.steps)], check=True)
-            return {**baselines(counts, cells, kind, n), "stereoscope": np.load(answer)["told"]}
+            told = {tool: ask(tool, given, options, facts) for tool in options.tools}
+            return baselines(counts, cells, kind, n) | {tool: each for tool, each in told.items() if each is not None}
 
-        for name in options.sets:
-            found = judge(CASES[name](), peers) | {"steps": options.steps}
-            write_result(OUT, found, part=name)
-            print(name, json.dumps(found, indent=1), flush=True)
+        found = judge(CASES[name](), peers) | {"steps": options.steps, "tools": facts}
+        write_result(OUT, found, part=name)
+        print(name, json.dumps(found, indent=1), flush=True)
+
+
+def ask(tool: str, given: Path, options: Any, facts: dict[str, Any]) -> Floats | None:
+    """Return the shares that a tool tells (spot, type), or none; what it said, or its version and time, in `facts`."""
+    answer, started = given.with_name(f"{tool}.npz"), time.perf_counter()
+    answer.unlink(missing_ok=True)
+    python = environment(options.envs, TOOLS[tool][1])
+    given, answer = given.absolute(), answer.absolute()
+    command = [python, "-c", ASK, tool, given, answer, str(options.steps)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=options.seconds, cwd=HERE)
+    except subprocess.TimeoutExpired:
+        facts[tool] = f"not done in {options.seconds} s"
+        return None
+    if done.returncode:
+        facts[tool] = done.stderr.strip()[-SAID:]
+        return None
+    told = np.load(answer)
+    facts[tool] = {"version": str(told["version"]), "seconds": round(time.perf_counter() - started)}
+    return np.asarray(told["told"])
+
+
+def environment(folder: Path, package: str) -> Path:
+    """Return the interpreter of an environment that sees this one's packages, and has `package`."""
+    python = folder / package / "bin" / "python"
+    if not python.exists():
+        venv.create(folder / package, with_pip=True)
+        (own,) = (folder / package / "lib").glob("python*/site-packages")
+        (own / "beneath.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES[package]], check=True)
+    return python.absolute()
 
 
 if __name__ == "__main__":

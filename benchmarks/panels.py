@@ -5,8 +5,10 @@ panel. Then a share of the cells' genes is taken away from the graph, three time
 its test cells (`VirtualTissue.on`):
 
 - own state: how many of each cell's 30 nearest in the state of the whole panel are so again, and the squared error
-  over the variance;
-- genes taken away: correlation over test cells of log expression told with what was measured, mean over genes.
+  over the variance; and, since the nearest of a count are those of its noise too, how many are so in another count of
+  the same cells: each molecule goes to one of two halves, one is read without the genes, the other as a whole;
+- genes taken away: correlation over test cells of log expression told with what was measured, mean over genes; beside
+  it what ridge tells of them from the state that is read, which is all that the decoder has.
 
 Beside it: the projection scaled up, and with zeros for what is missing; ridge from the shared genes to the state and to
 the genes taken away, and the mean of the 30 nearest training cells in shared genes, both taught by training cells.
@@ -106,16 +108,59 @@ def scores(tissue: VirtualTissue, graph: TissueGraph, kept: np.ndarray) -> dict[
     train = np.flatnonzero(whole.in_split(LEVEL, "train").numpy() & measured)
     rng = np.random.default_rng(0)
     test, train = (np.sort(rng.permutation(rows)[:most]) for rows, most in ((test, MOST), (train, 4 * MOST)))
-    cut = tissue.on(without_genes(graph, ~kept))
-    with torch.no_grad():
-        data = [model.prepare(one.graph).measured(LEVEL, "rna") for one in (tissue, cut)]
-        state, ours = (part.encode(one).numpy() for one in data)
+    cut, states, state, x, away = read_by(tissue, graph, kept, train, test)
     loading, section = part.loading.numpy(), whole[LEVEL].section_index.numpy()
-    x = data[1].scaled.forward_csr.to_dense().numpy() - data[1].section_mean.numpy()[section]
     full = measured_log_expression(model, whole, LEVEL)
-    away = full - data[0].section_mean.numpy()[section]
-    to_state = ridge(x[train][:, kept], state[train], section[train])
     to_genes = ridge(x[train][:, kept], away[train][:, ~kept], section[train])
+    near = NearestNeighbors(n_neighbors=NEAREST).fit(x[train][:, kept]).kneighbors(x[test][:, kept])[1]
+    read = encoded(cut)
+    of_state = read[test] @ ridge(read[train], away[train][:, ~kept], section[train])
+    told = cut.expression(at=LEVEL).X[test][:, ~kept] * float(part.target_depth) / PER
+    genes = {
+        "model": np.log1p(told),
+        "scaled up": states["scaled up"] @ loading[~kept].T,
+        "ridge": x[test][:, kept] @ to_genes,
+        "ridge on the state": of_state,
+        "nearest": away[train][:, ~kept][near].mean(axis=1),
+    }
+    units = unit_of(whole, test)
+    overlap = {rule: by_unit(shared(values, state[test]), units) for rule, values in states.items()}
+    half, rest = halves(graph)
+    _, again, _, _, _ = read_by(tissue, half, kept, train, test)
+    other = encoded(tissue.on(rest))[test]
+    again["whole panel"] = encoded(tissue.on(half))[test]
+    recounted = {rule: by_unit(shared(values, other), units) for rule, values in again.items()}
+    error = {
+        rule: by_unit(((values - state[test]) ** 2).sum(axis=1) / state[test].var(axis=0).sum(), units)
+        for rule, values in states.items()
+    }
+    asked = full[test][:, ~kept]
+    r = {rule: np.array([mean_r(values[units == one], asked[units == one]) for one in np.unique(units)])
+         for rule, values in genes.items()}  # fmt: skip
+    return {
+        "neighbours kept": overlap,
+        "neighbours of another count": recounted,
+        "squared error of the state": error,
+        "genes taken away, r": r,
+    }
+
+
+def read_by(
+    tissue: VirtualTissue, graph: TissueGraph, kept: np.ndarray, train: np.ndarray, test: np.ndarray
+) -> tuple[VirtualTissue, dict[str, Floats], Floats, Floats, Floats]:
+    """Return the tissue without some genes, the state of test cells by each rule, and of all cells that of the whole.
+
+    Then of all cells the log expression of genes that were kept and of the whole panel, about section means.
+    """
+    cut, whole = tissue.on(without_genes(graph, ~kept)), tissue.on(graph)
+    part = tissue.model.count_operator(LEVEL, "rna")
+    section = graph[LEVEL].section_index.numpy()
+    data = [tissue.model.prepare(one.graph).measured(LEVEL, "rna") for one in (whole, cut)]
+    state, ours = (encoded(one) for one in (whole, cut))
+    loading = part.loading.numpy()
+    x = data[1].scaled.forward_csr.to_dense().numpy() - data[1].section_mean.numpy()[section]
+    away = measured_log_expression(tissue.model, whole.graph, LEVEL) - data[0].section_mean.numpy()[section]
+    to_state = ridge(x[train][:, kept], state[train], section[train])
     near = NearestNeighbors(n_neighbors=NEAREST).fit(x[train][:, kept]).kneighbors(x[test][:, kept])[1]
     zeros = x[test][:, kept] @ loading[kept]
     states = {
@@ -125,23 +170,28 @@ def scores(tissue: VirtualTissue, graph: TissueGraph, kept: np.ndarray) -> dict[
         "ridge": x[test][:, kept] @ to_state,
         "nearest": state[train][near].mean(axis=1),
     }
-    told = cut.expression(at=LEVEL).X[test][:, ~kept] * float(part.target_depth) / PER
-    genes = {
-        "model": np.log1p(told),
-        "scaled up": states["scaled up"] @ loading[~kept].T,
-        "ridge": x[test][:, kept] @ to_genes,
-        "nearest": away[train][:, ~kept][near].mean(axis=1),
-    }
-    units = unit_of(whole, test)
-    overlap = {rule: by_unit(shared(values, state[test]), units) for rule, values in states.items()}
-    error = {
-        rule: by_unit(((values - state[test]) ** 2).sum(axis=1) / state[test].var(axis=0).sum(), units)
-        for rule, values in states.items()
-    }
-    asked = full[test][:, ~kept]
-    r = {rule: np.array([mean_r(values[units == one], asked[units == one]) for one in np.unique(units)])
-         for rule, values in genes.items()}  # fmt: skip
-    return {"neighbours kept": overlap, "squared error of the state": error, "genes taken away, r": r}
+    return cut, states, state, x, away
+
+
+def encoded(tissue: VirtualTissue) -> Floats:
+    """Return what counts alone say of each cell (cell, latent)."""
+    part = tissue.model.count_operator(LEVEL, "rna")
+    with torch.no_grad():
+        return np.asarray(part.encode(tissue.model.prepare(tissue.graph).measured(LEVEL, "rna")).numpy())
+
+
+def halves(graph: TissueGraph) -> tuple[TissueGraph, TissueGraph]:
+    """Return the graph as if its cells had been counted twice, half as deep: each count goes to either at random."""
+    relation = ("gene", "observed_in", LEVEL)
+    counts = to_scipy_csr(graph.counts(LEVEL, "rna")).tocsr()
+    one = counts.copy()
+    one.data = np.random.default_rng(0).binomial(counts.data.astype(np.int64), 0.5).astype(np.float32)
+    found = []
+    for part in (one, counts - one):
+        held = copy.copy(graph)
+        held[relation].adj_t = to_torch_csr(part.tocsr().astype(np.float32))
+        found.append(held)
+    return found[0], found[1]
 
 
 def without_genes(graph: TissueGraph, gone: np.ndarray) -> TissueGraph:

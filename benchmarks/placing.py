@@ -180,7 +180,7 @@ def placed(
         "scores": {name: scores(*one, square) for name, one in away.items()},
         "model less nearest": less(*away["model"], away["nearest in genes"][0], square),
         "covered": coverage(found, y[found.rule.view], true, square),
-        "coverage told of hidden nodes": r(found.coverage),
+        "coverage told of hidden nodes": {kind: r(share) for kind, share in found.coverage.items()},
         "region, share of tissue": r(np.median(told.region_um2) / found.ground.places.area.sum()),
         "said within 100 µm": r(told.near.mean()),
         "seconds to fit, to place": [r(took), r(seconds)],

@@ -10,6 +10,11 @@ closed form without a fifth of them): correlation over test cells of told and me
 Intervals are paired, 95 %, over conditions or genes; controls are means over draws. Regulons: Garcia-Alonso et al.
 2019, doi:10.1101/gr.240663.118; interactions: CellChat's network, doi:10.1038/s41467-021-21246-9; sets: Liberzon et al.
 2015, doi:10.1016/j.cels.2015.12.004.
+
+`reach` asks what a prior could tell of effects at all: the correlation of effects of linked genes, each about the mean
+of its context, beside that of genes that are not linked; and the share of the effects' variance that the nearest by a
+relation explain, each gene told by kernel ridge from all others with the penalty that is best in hindsight, beside the
+same of genes under wrong names with their best penalties.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +59,8 @@ from aivc_graph.training.fit import fit
 PRIORS = ("dorothea_hs_ABC.csv.gz", "cellchat_ppi_human_edges.csv.gz", "h.all.v7.0.symbols.gmt")
 OF_TISSUE = (*PRIORS, "cellchatdb_human_interaction.csv.gz", "liana_omni_resource.csv")
 DRAWS, TURNS, LEVEL, PER = 5, 5, "cell", 10_000.0
+# Of `reach`: the likeness from which genes count as linked, draws of wrong names, the one context of several.
+LINKED, SHUFFLES, OF_SCREEN = 0.1, 200, "k562"
 Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
@@ -60,25 +68,88 @@ def main() -> None:
     """Ask everything and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/priors.json"))
-    parser.add_argument("--only", nargs="+", choices=("screens", "xenium"), default=("screens", "xenium"))
+    parts: dict[str, Callable[[], dict[str, Any]]] = {"screens": screens, "reach": reach, "xenium": xenium}
+    parser.add_argument("--only", nargs="+", choices=tuple(parts), default=tuple(parts))
     options = parser.parse_args()
     for name in options.only:
-        found = screens() if name == "screens" else xenium()
+        found = parts[name]()
         print(name, json.dumps(found, indent=1), flush=True)
         write_result(options.out, found, part=name)
 
 
 def screens() -> dict[str, Any]:
     """Return by question the error of each prior over that of the context mean, and of the true one over the others."""
-    file = data_folder() / FILE
-    norman = responses_of(ad.read_h5ad(file), "condition", "control", "cell_type", where=FILE)
-    shrna = knock_downs(data_folder() / "l1000-shrna-plate/kd_gct.h5ad")
+    norman, shrna = tables().values()
     asked = [
         ("norman k562", norman, put(norman, **OF_NORMAN, n_test=1)),
         *(("norman k562", norman, put(norman, **OF_NORMAN, hold="combination", seen=n, n_test=1)) for n in (1, 0)),
         ("l1000 shrna plate", shrna, put(shrna, kind="by_intervention", n_test=5)),
     ]
     return {f"{name}: {question.name}": by_prior(table, question) for name, table, question in asked if question}
+
+
+def tables() -> dict[str, Responses]:
+    """Return the screens that priors are tried on."""
+    norman = responses_of(ad.read_h5ad(data_folder() / FILE), "condition", "control", "cell_type", where=FILE)
+    return {"norman k562": norman, "l1000 shrna plate": knock_downs(data_folder() / "l1000-shrna-plate/kd_gct.h5ad")}
+
+
+def reach() -> dict[str, Any]:
+    """Return by screen and relation how alike effects of linked genes are, and what neighbours explain at most."""
+    found: dict[str, Any] = {}
+    for name, table in tables().items():
+        here = table.context == OF_SCREEN if OF_SCREEN in table.context else np.ones(len(table.parts), bool)
+        rows = [i for i, parts in enumerate(table.parts) if len(parts) == 1 and here[i]]
+        genes = [table.parts[i][0] for i in rows]
+        effect = np.where(table.own[rows], 0.0, table.effect[rows])
+        effect = effect - effect.mean(axis=0)
+        for relation, alike in known_in(table).likeness(genes).items():
+            there, rng = np.diag(alike) > 0, np.random.default_rng(0)
+            wrong = [explained(alike, effect[rng.permutation(len(rows))]) for _ in range(SHUFFLES)]
+            found[f"{name}: {relation}"] = {
+                "genes acted on": len(genes),
+                "of which known": int(there.sum()),
+                **linked(alike[np.ix_(there, there)], effect[there]),
+                "variance explained at most": round(explained(alike, effect), 4),
+                "the same under wrong names, middle and 95 % of draws": [
+                    round(float(x), 4) for x in np.quantile(wrong, (0.5, 0.95))
+                ],
+            }
+    return found
+
+
+def linked(alike: Floats, effect: Floats) -> dict[str, Any]:
+    """Return the correlation of effects of pairs of genes by whether they are linked, and the interval over genes."""
+    unit = effect / np.maximum(np.linalg.norm(effect, axis=1, keepdims=True), 1e-12)
+    r, apart = unit @ unit.T, ~np.eye(len(unit), dtype=bool)
+    near = apart & (np.abs(alike) >= LINKED)
+
+    def lead(rows: np.ndarray) -> float:
+        some = np.ix_(rows, rows)
+        other = rows[:, None] != rows  # a gene drawn twice is no pair
+        own, rest = near[some] & other, ~near[some] & other
+        return float((r * np.sign(alike))[some][own].mean() - r[some][rest].mean()) if own.any() else np.nan
+
+    rng = np.random.default_rng(0)
+    draws = [lead(rng.integers(0, len(r), len(r))) for _ in range(400)]
+    ends = np.nanquantile(draws, (0.025, 0.975)) if near.any() else (np.nan, np.nan)
+    return {
+        "linked pairs": int(near.sum() / 2),
+        "r of effects, linked": round(float((r * np.sign(alike))[near].mean()), 4) if near.any() else None,
+        "r of effects, not linked": round(float(r[apart & ~near].mean()), 4),
+        "linked less not": [round(float(one), 4) for one in (lead(np.arange(len(r))), *ends)],
+    }
+
+
+def explained(alike: Floats, effect: Floats) -> float:
+    """Return the most of the effects' variance that kernel ridge tells of each gene from all others, any penalty."""
+    values, vectors = np.linalg.eigh((alike + alike.T) / 2)
+    shares = []
+    for penalty in np.logspace(-2, 3, 11):
+        hat = (vectors * (np.maximum(values, 0) / (np.maximum(values, 0) + penalty))) @ vectors.T
+        missed = (effect - hat @ effect) / (1 - np.diag(hat))[:, None]
+        shares.append(1 - float((missed**2).sum() / (effect**2).sum()))
+    return max(0.0, *shares)
 
 
 def by_prior(table: Responses, question: Question) -> dict[str, Any]:

@@ -42,20 +42,25 @@ def seen_as(graph: TissueGraph, like: TissueGraph) -> TissueGraph:
         If a level, its neighbours or features are missing, or too few molecules of a panel are shared.
     """
     found = copy.copy(graph)
+    loose = bool(dissociated_sections(graph).all())
     for level in set(like.levels) - set(graph.levels):
-        if dissociated_sections(like)[like[level].section_index.numpy()].all():
+        if loose or dissociated_sections(like)[like[level].section_index.numpy()].all():
             _lay_empty(found, like, level)
-    _check_levels(found, like)
+    if not loose:
+        _check_levels(found, like)
     for node_type in graph.node_types:
         if node_type not in like.node_types and node_type != names.INTERVENTION:
             del found[node_type]
     for relation in graph.edge_types:
         if not {relation[0], relation[2]} <= set(found.node_types):
             del found[relation]
+    lacking = (names.WITHIN, names.NEAR) if loose else (names.WITHIN,)
     for relation in like.edge_types:
-        if relation[1] == names.WITHIN and relation not in found.edge_types:
+        if relation[1] in lacking and relation not in found.edge_types:
             shape = (int(found[relation[2]].num_nodes), int(found[relation[0]].num_nodes))
             found[relation].adj_t = to_torch_csr(sparse.csr_matrix(shape))
+            if relation[1] == names.NEAR:
+                found[relation].distance_um = like[relation].distance_um[:0]
     faults = Faults(GraphError)
     for level in like.levels:
         for modality in set(found.modalities(level)) - set(like.modalities(level)):
@@ -175,8 +180,8 @@ def _mend(wanted: pd.Index, own: pd.Index) -> str:
     """Say what to do; where letter case alone parts most names, as between COL1A1 and Col1a1, that this is so."""
     as_wanted = dict(zip(wanted.str.upper(), wanted, strict=True))
     alike = [name for name in own.astype(str) if as_wanted.get(name.upper(), name) != name]
-    if len(alike) <= LEAST_SHARE * len(own):
-        return MEND
+    if len(alike) <= LEAST_SHARE * min(len(own), len(wanted)):
+        return f"{MEND} (it names them as in {', '.join(own[:SHOWN].astype(str))})"
     example = f"{alike[0]!r} for {as_wanted[alike[0].upper()]!r}"
     return f"genes are named as those of another species ({example}): ask about tissue of the run's species"
 

@@ -22,21 +22,26 @@ OPENINGS: Final = (0.0, 0.5, 1.0)
 LEAST_LEFT_OUT: Final = 4
 
 
-def opening_of(gains: NDArray[np.floating]) -> float:
+def opening_of(gains: NDArray[np.floating], related: NDArray[np.bool_] | None = None) -> float:
     r"""Return how far to depart from the nested rule, from what each left-out one gains by it (left out,).
 
     .. math:: \max(0, 1 - s^2 / \bar g^2)
 
     with s the standard error of the mean gain: the positive part of Stein's factor, shut where the gain is no larger
-    than its error, or is none.
+    than its error, or is none. Where some are `related` (left out, left out), such as pairs that share a gene, s counts
+    what they have in common, and is no smaller than if they had nothing.
 
     References
     ----------
-    Efron & Morris 1973, doi:10.1080/01621459.1973.10481350.
+    Efron & Morris 1973, doi:10.1080/01621459.1973.10481350; Aronow, Samii & Assenova 2015, doi:10.1093/pan/mpv018.
     """
     if len(gains) < LEAST_LEFT_OUT or (mean := float(gains.mean())) <= 0:
         return 0.0
-    return max(0.0, 1.0 - float(gains.var(ddof=1)) / len(gains) / mean**2)
+    apart = gains - mean
+    total = float(apart @ apart)
+    if related is not None:
+        total = max(total, float(apart @ related @ apart))
+    return max(0.0, 1.0 - total / (len(gains) - 1) / len(gains) / mean**2)
 
 
 class Gate(nn.Module):

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -21,6 +22,9 @@ BUDGET = 2**23
 TILE_UM, MOST_TILES = 50.0, 2_500
 # Half as many tiles as a gap is wide that cells may lie in, where no node does.
 GAP_TILES = 5
+# A side of the section is straight if there are nodes this near [extents of the section] along so much of it; along a
+# disc there are along 0.3.
+EDGE, STRAIGHT = 0.02, 0.4
 # A gap is a square of so many tiles a side, and so many that it would hold so many nodes, were it as full as others.
 LEAST_GAP, LACKING = 3, 20.0
 # Nodes that asked cells are compared with one by one, at most, and what the nearest leave to anywhere at the least.
@@ -59,7 +63,7 @@ class Places:
             side *= max(1.05, (len(cells) / MOST_TILES) ** 0.5)
         corner = np.floor(pos_um.min(axis=0) / side).astype(np.int64)
         at = np.floor(pos_um / side).astype(np.int64) - corner
-        there = _with_gaps(at)
+        there = _with_gaps(at, pos_um)
         tile = np.argwhere(there)
         of = (np.cumsum(there.ravel()) - 1)[at[:, 0] * there.shape[1] + at[:, 1]]
         return cls(of, (tile + corner + 0.5) * side, np.full(len(tile), side**2), side)
@@ -114,8 +118,11 @@ class Places:
         return np.asarray(binary_opening(tiles, np.ones((least, least)))[tuple(at.T)])
 
 
-def _with_gaps(at: Rows) -> NDArray[np.bool_]:
-    """Return which tiles of a grid hold nodes `at` them (node, 2), or lie in gaps of up to ten tiles between such."""
+def _with_gaps(at: Rows, pos_um: Floats) -> NDArray[np.bool_]:
+    """Return which tiles of a grid hold nodes, which lie at tile `at` (node, 2), or lie in gaps of up to ten tiles.
+
+    Beyond a straight side, where tissue was cut or the window ends, tissue is taken to go on: a gap may lie on it.
+    """
     from scipy.ndimage import binary_closing, distance_transform_edt
 
     there = np.zeros(at.max(axis=0) + 1, bool)
@@ -123,7 +130,14 @@ def _with_gaps(at: Rows) -> NDArray[np.bool_]:
     wide = np.ones((2 * GAP_TILES + 1,) * 2, bool)
     wide[GAP_TILES, GAP_TILES] = False
     ball = distance_transform_edt(wide) <= GAP_TILES
-    return np.asarray(there | binary_closing(np.pad(there, GAP_TILES), ball)[(slice(GAP_TILES, -GAP_TILES),) * 2])
+    beyond = np.pad(there, GAP_TILES)
+    for axis, strips in enumerate(((beyond, beyond[::-1]), (beyond.T, beyond.T[::-1]))):
+        away = pos_um[:, axis] - pos_um[:, axis].min()
+        for depth, strip in zip((away, away.max() - away), strips, strict=True):
+            along = np.unique(at[depth <= EDGE * away.max(), 1 - axis])
+            if len(along) > STRAIGHT * there.shape[1 - axis]:
+                strip[:GAP_TILES] = True
+    return np.asarray(there | binary_closing(beyond, ball)[(slice(GAP_TILES, -GAP_TILES),) * 2])
 
 
 @dataclass(frozen=True)
@@ -216,9 +230,7 @@ class Ground:
 
     def blocks(self, x: Floats) -> Iterator[tuple[slice, Floats]]:
         """Yield rows of asked cells and their distribution over places (cell, place)."""
-        step = max(1, BUDGET // max(len(self.rows), len(self.places.centre)))
-        for start in range(0, len(x), step):
-            here = slice(start, start + step)
+        for here in pieces(len(x), max(len(self.rows), len(self.places.centre))):
             yield here, self.pooled(self.nearest(self.likeness(x[here])), self.learnt(x[here]))
 
 
@@ -248,8 +260,18 @@ def _off(ground: Ground, x: Floats, itself: Rows | None = None) -> Floats:
     if itself is not None:
         likeness[np.arange(len(x)), itself] = -1.0
     k = min(SHIFT_LIKE, len(ground.x) - 1)
-    like = np.argpartition(-likeness, k - 1, axis=1)[:, :k]
-    return np.asarray((x - ground.x[like].mean(axis=1)).mean(axis=0))
+    return np.asarray((x - ground.x[most(likeness, k)].mean(axis=1)).mean(axis=0))
+
+
+def pieces(n: int, width: int) -> list[slice]:
+    """Return slices of `n` rows, so that an array of each by `width` stays within the budget."""
+    step = max(1, BUDGET // width)
+    return [slice(start, start + step) for start in range(0, n, step)]
+
+
+def most(values: Floats, number: int) -> Rows:
+    """Return the columns of the greatest values of each row, in no order (row, number)."""
+    return np.asarray(torch.topk(torch.from_numpy(values), number, dim=1, sorted=False).indices.numpy())
 
 
 def softmax(scores: Floats) -> Floats:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from aivc_graph.operators.gate import opening_of
-from aivc_graph.operators.placing import Ground, Nodes, Places, Rows, Rule, platform_shift
+from aivc_graph.operators.placing import Ground, Nodes, Places, Rows, Rule, most, platform_shift
 from aivc_graph.operators.placing_encoder import learn_places, some_squares, squares
 
 Floats = NDArray[np.floating[Any]]
@@ -26,6 +26,8 @@ GAPS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 ANYWHERE = (0.01, 0.03, 0.1, 0.3)
 REACH = (2.0, 4.0, 6.0, 12.0, 24.0, np.inf)
 CONFIDENCE = 0.9
+# Kinds of hidden nodes.
+AMONG, IN_GAPS = "among_nodes", "in_gaps"
 NEAR_UM = 100.0
 # Places kept of each cell.
 KEPT = 100
@@ -52,14 +54,14 @@ class Placed(NamedTuple):
 class Placing:
     """A section in which cells can be placed.
 
-    `level`: how much probability a region must hold to cover nine of ten hidden nodes, and `coverage`: how many it did
-    cover on halves of the tissue that did not choose it.
+    `level`: how much probability a region must hold to cover nine of ten hidden nodes, of those among others as of
+    those in gaps of the section, and `coverage`: by kind, how many it did cover in squares that had no part in it.
     `gains`: by step of the rule, nats a hidden node over knowing nothing; `opening`, how far what was learnt is let in.
     """
 
     ground: Ground
     level: float
-    coverage: float
+    coverage: dict[str, float]
     gains: dict[str, float]
     opening: float
 
@@ -207,13 +209,24 @@ class _Trial:
         weight = self.weight(rule) * self.judges
         return float((weight * self.nats(rule)).sum() / weight.sum())
 
-    def calibrated(self, rule: Rule) -> tuple[float, float]:
-        """Return the level that covers nine of ten, and how many it covers of squares that did not choose it."""
-        held, weight = _at(_held(self._told(rule)), self.at), self.weight(rule)
-        covered = np.zeros(len(held))
-        for one in (self.judges, ~self.judges):
-            covered[one] = held[one] <= _level(held[~one], weight[~one])
-        return _level(held, weight), float((weight * covered).sum() / weight.sum())
+    def calibrated(self, rule: Rule) -> tuple[float, dict[str, float]]:
+        """Return the level that covers nine of ten of either kind, and how many of each, by squares left out in turn.
+
+        Asked cells may be more of one kind than of the other, and nobody knows: the wider region serves both. Gaps have
+        no say where fewer cells are expected from them than a region may miss.
+        """
+        held, covered = _at(_held(self._told(rule)), self.at), np.zeros(len(self.at))
+        kinds = {AMONG: ~self.in_gap}
+        if self.in_gap.any() and self.from_gaps(rule) > 1 - CONFIDENCE:
+            kinds[IN_GAPS] = self.in_gap
+
+        def level(rest: NDArray[np.bool_]) -> float:
+            return max(_level(held[rest & some], self.square[rest & some]) for some in kinds.values())
+
+        for one in np.unique(self.square):
+            left_out = self.square == one
+            covered[left_out] = held[left_out] <= level(~left_out)
+        return level(self.square >= 0), {one: float(covered[some].mean()) for one, some in kinds.items()}
 
     def nats(self, rule: Rule) -> Floats:
         """Return nats of each hidden node over knowing nothing."""
@@ -221,8 +234,12 @@ class _Trial:
 
     def weight(self, rule: Rule) -> Floats:
         """Return how much each hidden node counts, its kind as often as asked cells are expected to be of it."""
+        return self._weight(self.from_gaps(rule))
+
+    def from_gaps(self, rule: Rule) -> float:
+        """Return the share of asked cells that are expected from gaps of the section."""
         share = self.gap_share * rule.gaps
-        return self._weight(share / (share + 1 - self.gap_share))
+        return share / (share + 1 - self.gap_share)
 
     def _weight(self, gap: float) -> Floats:
         number = max(1, int(self.in_gap.sum())), max(1, int((~self.in_gap).sum()))
@@ -272,14 +289,23 @@ def _quantile(values: Floats, weight: Floats, share: float) -> float:
     return float(values[order][min(int(np.searchsorted(reached, share * reached[-1])), len(values) - 1)])
 
 
-def _level(held: Floats, weight: Floats) -> float:
-    """Return the split-conformal quantile, of weighed values; one where nothing has weight."""
-    n = float(weight.sum() ** 2 / max(float((weight**2).sum()), 1e-300))
-    return 1.0 if n < 1 else _quantile(held, weight, min(1.0, CONFIDENCE * (n + 1) / n))
+def _level(held: Floats, square: Rows) -> float:
+    """Return the split-conformal quantile; one where there is none.
+
+    Nodes of one square of tissue may be off together: it is the quantile of as many as say as much, each alone
+    (Kish 1965, the design effect).
+    """
+    if not len(held):
+        return 1.0
+    plain = _quantile(held, np.ones(len(held)), CONFIDENCE)
+    off = (held <= plain) - np.mean(held <= plain)
+    together = float((np.bincount(square, off) ** 2).sum() / max(float((off**2).sum()), 1e-300))
+    n = len(held) / max(together, 1.0)
+    return _quantile(held, np.ones(len(held)), min(1.0, CONFIDENCE * (n + 1) / n))
 
 
 def _likeliest(p: Floats) -> sparse.csr_matrix:
     k = min(KEPT, p.shape[1])
-    columns = np.argpartition(-p, k - 1, axis=1)[:, :k]
+    columns = most(p, k)
     rows = np.repeat(np.arange(len(p)), k)
     return sparse.csr_matrix((np.take_along_axis(p, columns, axis=1).ravel(), (rows, columns.ravel())), p.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from aivc_graph.operators.placing import BUDGET, MOST_COMPARED, Rows, unit
+from aivc_graph.operators.placing import MOST_COMPARED, Rows, most, pieces, unit
 
 Floats = NDArray[np.floating[Any]]
 # Nodes like a cell that say what it should have counted, beside so many counts of the mean profile.
@@ -51,10 +52,11 @@ class Support:
             Coordinates (cell, axis) and counts (cell, gene) of the cells of one platform.
         """
         told = unit(x * self.axes).astype(np.float32)
-        expected = _expected(told, self.own, self.counts)
+        like, effect = _most_like(told, self.own, LIKE), np.ones(counts.shape[1])
         if len(x) >= KINDS * ALIKE:
-            expected = _of_platform(expected, counts, x[:, :KIND_AXES], seed)
-        score = _averaged(_score(_deviance(counts, expected), _log_depth(counts), self.usual), told, seed)
+            effect = _of_platform(like, self.counts, counts, x[:, :KIND_AXES], seed)
+        deviance = _deviance(counts, like, self.counts, effect)
+        score = _averaged(_score(deviance, _log_depth(counts), self.usual), told, seed)
         return np.asarray((1 + np.searchsorted(self.scores, score, side="right")) / (len(self.scores) + 1))
 
 
@@ -73,7 +75,8 @@ def fit_support(x: Floats, counts: sparse.csr_matrix, seed: int = 0) -> Support:
     deviance = np.zeros(len(hidden))
     for fold in np.array_split(np.arange(len(hidden)), -(-FOLDS * len(hidden) // len(order))):
         rest = np.setdiff1d(order, hidden[fold])
-        deviance[fold] = _deviance(counts[hidden[fold]], _expected(own[hidden[fold]], own[rest], counts[rest]))
+        like = _most_like(own[hidden[fold]], own[rest], LIKE)
+        deviance[fold] = _deviance(counts[hidden[fold]], like, counts[rest])
     depth = _log_depth(counts[hidden])
     usual = np.stack([depth, deviance])[:, np.argsort(depth, kind="stable")]
     scores = np.sort(_averaged(_score(deviance, depth, usual), own[hidden], seed))
@@ -84,44 +87,49 @@ def _log_depth(counts: sparse.csr_matrix) -> Floats:
     return np.log1p(np.asarray(counts.sum(axis=1), np.float64).ravel())
 
 
-def _expected(told: Floats, own: Floats, counts: sparse.csr_matrix) -> Floats:
-    """Return the profile of the nodes like each cell (cell, gene), which sums to one."""
-    like = _most_like(told, own, LIKE)
-    rows = np.repeat(np.arange(len(told)), like.shape[1])
-    picked = sparse.csr_matrix((np.ones(like.size, np.float32), (rows, like.ravel())), (len(told), len(own)))
+def _expected(like: Rows, counts: sparse.csr_matrix) -> Iterator[tuple[slice, Floats]]:
+    """Yield cells, piece by piece, and the profile (cell, gene) of the nodes like each, which sums to one."""
     total = np.asarray(counts.sum(axis=0), np.float64).ravel() + 1.0
-    mean = np.asarray((picked @ counts).toarray() + COMMON_COUNTS * total / total.sum())
-    return np.asarray(mean / mean.sum(axis=1, keepdims=True))
+    common = COMMON_COUNTS * total / total.sum()
+    for here in pieces(len(like), counts.shape[1]):
+        some = like[here]
+        rows = np.repeat(np.arange(len(some)), some.shape[1])
+        picked = sparse.csr_matrix((np.ones(some.size, np.float32), (rows, some.ravel())), (len(some), counts.shape[0]))
+        mean = np.asarray((picked @ counts).toarray() + common)
+        mean /= mean.sum(axis=1, keepdims=True)
+        yield here, mean
 
 
 def _most_like(told: Floats, own: Floats, number: int) -> Rows:
     """Return the rows of `own` most like each cell, in no order (cell, number), piece by piece."""
-    k, step = min(number, len(own)), max(1, BUDGET // len(own))
-    starts = range(0, len(told), step)
-    return np.concatenate([np.argpartition(-(told[i : i + step] @ own.T), k - 1, axis=1)[:, :k] for i in starts])
+    return np.concatenate([most(told[here] @ own.T, min(number, len(own))) for here in pieces(len(told), len(own))])
 
 
-def _of_platform(expected: Floats, counts: sparse.csr_matrix, x: Floats, seed: int) -> Floats:
-    """Return profiles with genes up or down as they are in most kinds of asked cells alike (cell, gene)."""
+def _of_platform(like: Rows, nodes: sparse.csr_matrix, counts: sparse.csr_matrix, x: Floats, seed: int) -> Floats:
+    """Return by how much genes are up or down, as they are in most kinds of asked cells alike (gene,)."""
     from scipy.cluster.vq import kmeans2
 
     kind = kmeans2(x, KINDS, seed=seed, minit="++")[1]
     of = sparse.csr_matrix((np.ones(len(kind)), (kind, np.arange(len(kind)))), (KINDS, len(kind)))
-    depth = np.asarray(counts.sum(axis=1), np.float64)
-    found, due = np.asarray((of @ counts).todense()), of @ (expected * depth)
+    found, due = np.asarray((of @ counts).todense()), np.zeros((KINDS, counts.shape[1]))
+    for here, expected in _expected(like, nodes):
+        due += of[:, here] @ (expected * np.asarray(counts[here].sum(axis=1), np.float64))
     ratio = (found + NO_EFFECT) / (due + NO_EFFECT)
-    shifted = expected * np.median(ratio[np.bincount(kind, minlength=KINDS) > 0], axis=0)
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+    return np.asarray(np.median(ratio[np.bincount(kind, minlength=KINDS) > 0], axis=0))
 
 
-def _deviance(counts: sparse.csr_matrix, expected: Floats) -> Floats:
-    """Return the Poisson deviance of each cell's counts given its depth (cell,)."""
-    there = counts.tocoo()
-    depth = np.asarray(counts.sum(axis=1), np.float64).ravel()
-    some = there.data > 0
-    row, value = there.row[some], there.data[some].astype(np.float64)
-    due = expected[row, there.col[some]] * depth[row]
-    return np.asarray(2 * np.bincount(row, value * np.log(value / due), minlength=len(depth)))
+def _deviance(counts: sparse.csr_matrix, like: Rows, nodes: sparse.csr_matrix, effect: Floats | float = 1.0) -> Floats:
+    """Return the Poisson deviance (cell,) of counts, depth given, from `nodes` like them, genes up by `effect`."""
+    told = []
+    for here, expected in _expected(like, nodes):
+        expected *= effect
+        expected *= np.asarray(counts[here].sum(axis=1), np.float64) / expected.sum(axis=1, keepdims=True)
+        there = counts[here].tocoo()
+        some = there.data > 0
+        row, value = there.row[some], there.data[some].astype(np.float64)
+        parts = value * np.log(value / expected[row, there.col[some]])
+        told.append(2 * np.bincount(row, parts, minlength=len(expected)))
+    return np.concatenate(told)
 
 
 def _score(deviance: Floats, depth: Floats, usual: Floats) -> Floats:

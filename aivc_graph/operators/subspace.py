@@ -31,6 +31,31 @@ def leading_axes(x: Any, centre: Floats, number: int, seed: int = 0) -> Floats:
     return np.asarray((axes @ turn)[:, :number])
 
 
+def axes_told(features: Floats, target: Any, number: int) -> Floats:
+    r"""Return the axes of targets (target, axis) along which features tell most of them: those of :math:`X X^+ Y`.
+
+    Principal axes of the targets themselves hold what varies most, which of sparse counts is noise; what a regression
+    tells lies beside them. With as many axes as there are features nothing that a linear rule tells is lost.
+
+    Parameters
+    ----------
+    features
+        Centred (row, feature).
+    target
+        Of the same rows (row, target), sparse or dense; centred by what features are.
+
+    References
+    ----------
+    Izenman 1975, doi:10.1016/0047-259X(75)90042-1 (reduced-rank regression).
+    """
+    values, vectors = np.linalg.eigh(features.T @ features)
+    kept = values > 1e-9 * max(float(values[-1]), 1e-300)
+    told = np.asarray(target.T @ (features @ (vectors[:, kept] / np.sqrt(values[kept]))))
+    sizes, turn = np.linalg.eigh(told.T @ told)
+    most = np.argsort(-sizes)[:number]
+    return np.linalg.qr(told @ turn[:, most])[0]
+
+
 def along(x: Any, centre: Floats, axes: Floats) -> Floats:
     """Return the coordinates of rows about `centre` along `axes` (row, axis)."""
     return np.asarray(x @ axes) - centre @ axes

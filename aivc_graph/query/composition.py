@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from aivc_graph import names
-from aivc_graph.errors import QueryError
+from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.graph.panels import type_shares, types_of
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
@@ -19,7 +19,9 @@ from aivc_graph.tissue.doubt import doubt
 
 Floats = NDArray[np.float64]
 PATCHES_AT_ONCE = 100
-TOLD = ("shares", "lower", "upper", "unexplained")
+TOLD = ("shares", "lower", "upper", "unexplained", "amount")
+# Patches whose cells were counted, that an interval of 90 % can rest on.
+FEWEST_COUNTED = 20
 IDENTITY = ("section", names.BARCODE, "x_um", "y_um", "niche")
 
 
@@ -37,7 +39,7 @@ def told_by_reference(model: TissueModel, graph: TissueGraph, child: str, parent
     """Return what a dissociated reference tells of each parent; zeros where nothing was counted."""
     part, n = model.part("composition", child, parent), int(graph[parent].num_nodes)
     shares, lower, upper = torch.zeros(3, n, len(part.plan.types))
-    found = Told(shares, lower, upper, torch.zeros(n))
+    found = Told(shares, lower, upper, torch.zeros(n), torch.zeros(n))
     for inputs, state, core, rows in run_windows(model, graph):
         here, told = rows[parent][core[parent]], part.tell(state, inputs)
         for whole, piece in ((getattr(found, name), getattr(told, name)) for name in TOLD):
@@ -80,11 +82,18 @@ def measured_shares(model: TissueModel, graph: TissueGraph, child: str, parent: 
 
 
 def predicted_composition(
-    model: TissueModel, graph: TissueGraph, child: str, parent: str, obs: pd.DataFrame, by: str | None
+    model: TissueModel,
+    graph: TissueGraph,
+    child: str,
+    parent: str,
+    obs: pd.DataFrame,
+    by: str | None,
+    cells: str | None = None,
 ) -> pd.DataFrame:
     """Return predicted and measured shares, a row a node of `parent`, or the means a row of `by`.
 
-    Told by a reference, each share has an interval where a row is a node, and beside them is what no type accounts for.
+    Told by a reference, each share has an interval where a row is a node, and beside them are what no type accounts
+    for and, where cells were counted at some nodes (in the column `cells`, or cells that lie beneath), their number.
     """
     types = list(model.plan.compositions[child, parent])
     columns: dict[str, Floats] = {}
@@ -94,6 +103,8 @@ def predicted_composition(
         told = told_by_reference(model, graph, child, parent)
         columns[""] = told.shares.numpy()
         rest["unexplained"] = np.where(told.shares.sum(dim=1) > 0, told.unexplained, np.nan)
+        number = cells_of_patches(told.amount.double().numpy(), counted_cells(graph, child, parent, obs, cells))
+        rest = rest.join((number if by is None else number.filter(items=["cells"])).set_axis(obs.index))
         if by is None:
             columns |= {"lower_": told.lower.numpy(), "upper_": told.upper.numpy()}
     else:
@@ -110,6 +121,43 @@ def predicted_composition(
         for before, part in columns.items()
     ]
     return _told(pd.concat([*tables, rest], axis=1), obs, by)
+
+
+def counted_cells(graph: TissueGraph, child: str, parent: str, obs: pd.DataFrame, column: str | None) -> Floats:
+    """Return how many cells were counted at each patch (patch,), not a number where nobody did.
+
+    Of the `column` given; else of the cells that lie beneath, labelled or not, as far as they lie inside.
+    """
+    if column is not None and column not in obs:
+        raise unknown_name(QueryError, "composition", f"column of {parent} nodes", column, obs.columns)
+    if column is not None:
+        return pd.to_numeric(obs[column], errors="coerce").to_numpy(np.float64)
+    if (child, names.WITHIN, parent) not in graph.edge_types:
+        return np.full(len(obs), np.nan)
+    number = np.asarray(to_scipy_csr(graph[child, names.WITHIN, parent].adj_t).sum(axis=1), np.float64).ravel()
+    return np.where(number > 0, number, np.nan)
+
+
+def cells_of_patches(amount: Floats, counted: Floats) -> pd.DataFrame:
+    r"""Return the number of cells in each patch, and its 90 % interval, by patches where it was counted.
+
+    :math:`n_s = \kappa A_s`, with A the molecules of a patch over those of a cell of its composition, and κ the
+    ratio of all that were counted to their A. The interval is κ A times quantiles of the ratios of single patches,
+    so that the next patch lies inside as often as it says whatever their law is (Vovk et al. 2005,
+    doi:10.1007/b106715). Without counted cells nothing is told: which share of molecules a platform catches no
+    count of molecules says.
+    """
+    known = np.isfinite(counted) & (counted >= 0) & (amount > 0)
+    if known.sum() < FEWEST_COUNTED or counted[known].sum() == 0:
+        found = f"{int(known.sum())} patches whose cells were counted, so that the number of cells a patch is not told"
+        mend = "give cells or nuclei beneath some patches, or their number as a column, and name it with `cells:`"
+        doubt("composition", found, f"at least {FEWEST_COUNTED}, to tell how many molecules a cell gives", mend)
+        return pd.DataFrame(index=range(len(amount)))
+    ratio = np.sort(counted[known] / amount[known])
+    place = np.array([0.05, 0.95]) * (len(ratio) + 1) - 1
+    low, high = np.interp(place, np.arange(len(ratio)), ratio)
+    scales = {"cells": counted[known].sum() / amount[known].sum(), "lower_cells": low, "upper_cells": high}
+    return pd.DataFrame({name: np.where(amount > 0, scale * amount, np.nan) for name, scale in scales.items()})
 
 
 def composition_beneath(

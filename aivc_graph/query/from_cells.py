@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from aivc_graph import names
 from aivc_graph.graph.panels import measured_molecules, measured_name
-from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
+from aivc_graph.graph.tissue_graph import to_scipy_csr, to_torch_csr
 from aivc_graph.operators.gate import opening_of
 from aivc_graph.operators.genes_from_cells import START, Alike, choose_way, factor_off, likeness_by_gene, tell
 from aivc_graph.query.answers import PER, expression_table
 from aivc_graph.query.placing import (
     LEAST_SHARED,
     Sides,
-    counts_of,
+    both_counts,
     expression_alike,
     loose_cells,
     placed_nodes,
@@ -66,27 +66,27 @@ def with_cells(table: ad.AnnData, tissue: VirtualTissue, level: str) -> ad.AnnDa
         lacking = [g for g in table.var_names if g in place and not there[level][known.index(section), place[g]]]
         columns = [place[gene] for gene in lacking]
         cells = {name: rows for name, rows in loose.items() if there[names.CELL][known.index(name), columns].all()}
-        who = Sides(section, level, nodes, cells)
-        if lacking and cells and len(shared_genes(graph, who)) >= LEAST_SHARED:
+        who = Sides(tissue, section, level, nodes, tissue, cells)
+        if lacking and cells and len(shared_genes(who)) >= LEAST_SHARED:
             _put(table, tissue, who, lacking, told_by_both(tissue, who, lacking))
     return table
 
 
 def told_by_both(tissue: VirtualTissue, who: Sides, genes: list[str]) -> Told:
     """Return what is told of `genes` of the nodes of a section, by cells and model as hidden genes choose."""
-    graph, shared = tissue.graph, shared_genes(tissue.graph, who)
+    shared = shared_genes(who)
     order = np.random.default_rng(tissue.seed).permutation(len(shared))
     hidden, rest = ([shared[i] for i in np.sort(part)] for part in np.split(order, [max(2, int(HIDDEN * len(shared)))]))
-    values, measured, usual = _logs(graph, who, rest, hidden)
-    choice = choose_way(_alike(graph, who, rest), values, measured, tissue.seed)
+    values, measured, usual = _logs(who, rest, hidden)
+    choice = choose_way(_alike(who, rest), values, measured, tissue.seed)
     model = _model_logs(without_genes(tissue, who, hidden), who, rest, hidden, usual)
     likeness = {share: likeness_by_gene(_mix(model, choice.told, share), measured) for share in SHARES}
     best = max(SHARES, key=lambda share: likeness[share].mean())
     share = best if opening_of(likeness[best] - likeness[SHARES[0]]) > 0 else SHARES[0]
     middle, factor = factor_off(_mix(model, choice.told, share), measured)
     factor = max(factor, factor_off(choice.told, measured)[1])
-    values, _, usual = _logs(graph, who, shared, genes)
-    cells = next(told for _, told in tell(_alike(graph, who, shared), values, (choice.way,), tissue.seed))
+    values, _, usual = _logs(who, shared, genes)
+    cells = next(told for _, told in tell(_alike(who, shared), values, (choice.way,), tissue.seed))
     both = _mix(_model_logs(tissue, who, shared, genes, usual), cells, share)
     by_rule = {"model": likeness[0.0], "nearest cells": choice.likeness[START], "cells": likeness[1.0]}
     agreement = {rule: float(r.mean()) for rule, r in (by_rule | {"answer": likeness[share]}).items()}
@@ -117,23 +117,18 @@ def without_genes(tissue: VirtualTissue, who: Sides, genes: list[str]) -> Virtua
     return type(tissue)(graph, tissue.model, seed=tissue.seed)
 
 
-def _alike(graph: TissueGraph, who: Sides, genes: list[str]) -> Alike:
-    nodes, cells = _both_counts(graph, who, genes)
-    return Alike(*expression_alike(nodes, cells), graph[who.level].pos.double().numpy()[who.nodes])
+def _alike(who: Sides, genes: list[str]) -> Alike:
+    nodes, cells = both_counts(who, genes)
+    return Alike(*expression_alike(nodes, cells), who.there.graph[who.level].pos.double().numpy()[who.nodes])
 
 
-def _both_counts(graph: TissueGraph, who: Sides, genes: list[str]) -> tuple[Any, Any]:
-    asked = np.concatenate(list(who.asked.values()))
-    return counts_of(graph, who.level, genes)[who.nodes], counts_of(graph, names.CELL, genes)[asked]
-
-
-def _logs(graph: TissueGraph, who: Sides, by: list[str], genes: list[str]) -> tuple[Floats, Floats, float]:
+def _logs(who: Sides, by: list[str], genes: list[str]) -> tuple[Floats, Floats, float]:
     """Return log counts of `genes` in cells and nodes (cell, gene), per usual count of genes `by`, and that count."""
-    depth = [np.asarray(one.sum(axis=1), np.float64) for one in _both_counts(graph, who, by)]
+    depth = [np.asarray(one.sum(axis=1), np.float64) for one in both_counts(who, by)]
     usual = max(float(np.median(depth[0])), 1.0)
     logs = [
         np.log1p(one.toarray() * (usual / np.maximum(total, 1.0)))
-        for one, total in zip(_both_counts(graph, who, genes), depth, strict=True)
+        for one, total in zip(both_counts(who, genes), depth, strict=True)
     ]
     return logs[1], logs[0], usual
 
@@ -148,7 +143,7 @@ def _model_logs(tissue: VirtualTissue, who: Sides, by: list[str], genes: list[st
 
 def _put(table: ad.AnnData, tissue: VirtualTissue, who: Sides, genes: list[str], told: Told) -> None:
     """Write what is told into the table, in counts per 10,000 of the whole panel."""
-    shared = shared_genes(tissue.graph, who)
+    shared = shared_genes(who)
     among = expression_table(tissue.model, tissue.graph, who.level, shared, None, names.RNA).X[who.nodes]
     covered = np.nan_to_num(among).sum(axis=1, keepdims=True) / PER
     rate = told.middle * np.expm1(np.maximum(told.log, 0.0)) / told.usual * covered * PER

@@ -29,11 +29,15 @@ WHERE = "place"
 
 
 class Sides(NamedTuple):
-    """Who is asked and where: the section and level of places, rows of its nodes, and of asked cells by section."""
+    """Who is asked and where: a section of the tissue `there`, a level and rows of its nodes; of the tissue `here`, by
+    section, rows of asked cells. Both tissues are seen by one model, so that their genes are the same.
+    """
 
+    there: VirtualTissue
     section: str
     level: str
     nodes: Rows
+    here: VirtualTissue
     asked: dict[str, Rows]
 
 
@@ -50,40 +54,47 @@ class Compared(NamedTuple):
 def sides(tissue: VirtualTissue, section: str | None, of: str | None, level: str | None) -> Sides:
     """Return where cells are placed, by default in the first section with positions, and who: all cells without.
 
+    Either side may be missing from other tissue that is asked: it is then of the run's own.
+
     Raises
     ------
     QueryError
         A graph without dissociated cells, without counted nodes that have positions, or of no such section.
     """
-    graph = tissue.graph
-    known = graph.obs(names.SECTION).index.astype(str)
+    either = (tissue, tissue.home)
+    known = [name for one in either for name in one.graph.obs(names.SECTION).index.astype(str)]
     for given in (section, of):
         if given is not None and given not in known:
-            raise unknown_name(QueryError, WHERE, "section", given, known)
-    asked = loose_cells(graph)
-    if of is not None:
-        asked = {name: rows for name, rows in asked.items() if name == of}
-    if not asked:
+            raise unknown_name(QueryError, WHERE, "section", given, list(dict.fromkeys(known)))
+    for here in either:
+        loose = loose_cells(here.graph)
+        if asked := {name: rows for name, rows in loose.items() if of in (None, name)}:
+            break
+    else:
         found = f"no counted cells without positions{f' in {of}' if of else ''}"
-        mend = "give dissociated cells as a section of their own (`dissociated: true`), beside the tissue"
+        mend = "give dissociated cells as a section of their own (`dissociated: true`), beside the tissue or by --on"
         raise QueryError(WHERE, found, "cells to be placed", mend)
-    for at in (level,) if level else (names.CELL, names.PATCH):
-        for name, rows in placed_nodes(graph, at).items():
-            if section is None or name == section:
-                return Sides(name, at, rows, asked)
+    for there in either:
+        for at in (level,) if level else (names.CELL, names.PATCH):
+            for name, rows in placed_nodes(there.graph, at).items():
+                if section in (None, name):
+                    return Sides(there, name, at, rows, here, asked)
     found = f"no section{f' {section!r}' if section else ''} of {LEAST_NODES} counted nodes with positions"
     raise QueryError(WHERE, found, f"places at {level or 'cell or patch'}", "name another by --section or --level")
 
 
-def missing_from(tissue: VirtualTissue, who: Sides, given: bool | None) -> bool:
+def missing_from(who: Sides, given: bool | None) -> bool:
     """Return whether asked cells may be missing from gaps of the section: as given, or if all are of its donor."""
     if given is not None:
         return given
-    sections = tissue.graph.obs(names.SECTION)
-    if "donor" not in sections:
-        return False
-    donor = dict(zip(sections.index.astype(str), sections["donor"], strict=True))
-    return all(donor[name] == donor[who.section] is not None for name in who.asked)
+    own = _donors(who.there.graph).get(who.section)
+    of = _donors(who.here.graph)
+    return own is not None and all(of.get(name) == own for name in who.asked)
+
+
+def _donors(graph: TissueGraph) -> dict[str, Any]:
+    sections = graph.obs(names.SECTION)
+    return dict(zip(sections.index.astype(str), sections["donor"], strict=True)) if "donor" in sections else {}
 
 
 def loose_cells(graph: TissueGraph) -> dict[str, Rows]:
@@ -105,7 +116,7 @@ def _by_section(graph: TissueGraph, level: str, rows: Rows) -> dict[str, Rows]:
     return {name: rows[of == i] for i, name in enumerate(known) if (of == i).any()}
 
 
-def compared(tissue: VirtualTissue, who: Sides, mass: str | None = None) -> Compared:
+def compared(who: Sides, mass: str | None = None) -> Compared:
     """Return nodes and asked cells by the genes that all of them measured, and by their states where levels are alike.
 
     Expression is log counts per median count of the nodes, along their leading hundred axes.
@@ -120,21 +131,22 @@ def compared(tissue: VirtualTissue, who: Sides, mass: str | None = None) -> Comp
     QueryError
         With fewer than twenty such genes, or a column that holds no numbers of cells.
     """
-    graph = tissue.graph
     asked = np.concatenate(list(who.asked.values()))
-    genes = shared_genes(graph, who)
+    genes = shared_genes(who)
     if len(genes) < LEAST_SHARED:
         found = f"{len(genes)} genes that {who.section} and {', '.join(who.asked)} all measured"
         mend = "place sections of further genes one by one with --of; `graph.n_genes` may have left genes out"
         raise QueryError(WHERE, found, f"at least {LEAST_SHARED}", mend)
-    counts = counts_of(graph, who.level, genes)[who.nodes], counts_of(graph, names.CELL, genes)[asked]
+    counts = both_counts(who, genes)
     x, y = expression_alike(*counts)
     views, told = {EXPRESSION: x}, {EXPRESSION: y}
     if who.level == names.CELL:
-        own = tissue.states[names.CELL].own.astype(np.float64)
-        views[STATE], told[STATE] = own[who.nodes], own[asked]
-    held = _mass(graph, who, mass)
-    nodes = Nodes(views, graph[who.level].pos.double().numpy()[who.nodes], held)
+        views[STATE], told[STATE] = (
+            tissue.states[names.CELL].own[rows].astype(np.float64)
+            for tissue, rows in ((who.there, who.nodes), (who.here, asked))
+        )
+    held = _mass(who.there.graph, who, mass)
+    nodes = Nodes(views, who.there.graph[who.level].pos.double().numpy()[who.nodes], held)
     return Compared(nodes, counts[0], told, counts[1], genes)
 
 
@@ -163,14 +175,25 @@ def _mass(graph: TissueGraph, who: Sides, mass: str | None) -> Floats:
     return np.asarray(held)
 
 
-def shared_genes(graph: TissueGraph, who: Sides) -> list[str]:
+def shared_genes(who: Sides) -> list[str]:
     """Return the genes that the section measured at its level, and so did all that are asked."""
-    index = graph.obs(names.GENE).index.astype(str)
-    known = list(graph.obs(names.SECTION).index.astype(str))
-    there = measured_molecules(graph, who.level, names.RNA)[known.index(who.section)].numpy().copy()
+    index = who.there.graph.obs(names.GENE).index.astype(str)
+    there = _measured(who.there.graph, who.level, who.section).copy()
     for name in who.asked:
-        there &= measured_molecules(graph, names.CELL, names.RNA)[known.index(name)].numpy()
+        there &= _measured(who.here.graph, names.CELL, name)
     return list(index[there])
+
+
+def _measured(graph: TissueGraph, level: str, section: str) -> NDArray[np.bool_]:
+    known = list(graph.obs(names.SECTION).index.astype(str))
+    return np.asarray(measured_molecules(graph, level, names.RNA)[known.index(section)].numpy())
+
+
+def both_counts(who: Sides, genes: list[str]) -> tuple[Any, Any]:
+    """Return counts of nodes and of asked cells (cell, gene), sparse."""
+    asked = np.concatenate(list(who.asked.values()))
+    there = counts_of(who.there.graph, who.level, genes)[who.nodes]
+    return there, counts_of(who.here.graph, names.CELL, genes)[asked]
 
 
 def counts_of(graph: TissueGraph, level: str, genes: list[str]) -> Any:

@@ -208,10 +208,15 @@ class VirtualTissue:
         return self.ask("markers", n=n, k=k, resolution=resolution, by=by)
 
     def composition(
-        self, level: str | None = None, k: int | None = None, resolution: float | None = None, by: str | None = None
+        self,
+        level: str | None = None,
+        k: int | None = None,
+        resolution: float | None = None,
+        by: str | None = None,
+        cells: str | None = None,
     ) -> pd.DataFrame:
         """Return what niches are made of; see `aivc_graph.query.questions.composition.CompositionQuestion`."""
-        return self.ask("composition", level=level, k=k, resolution=resolution, by=by)
+        return self.ask("composition", level=level, k=k, resolution=resolution, by=by, cells=cells)
 
     def abundance(self, by: str, k: int | None = None, resolution: float | None = None) -> pd.DataFrame:
         """Return shares by donor trait; see `aivc_graph.query.questions.abundance.AbundanceQuestion`."""

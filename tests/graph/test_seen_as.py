@@ -15,6 +15,7 @@ from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.graph.seen_as import seen_as
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.tissue.intervention import Intervention, set_interventions
+from aivc_graph.tissue.section import add_cells, add_observation, new_section
 
 BOTH = ("cell", "patch")
 GRAPH = GraphConfig(edges={"cell": {"kind": "knn", "k": 6}, "patch": {"kind": "knn", "k": 4}})
@@ -87,6 +88,22 @@ def test_a_level_or_its_neighbours_missing_is_refused(like: TissueGraph, striped
     apart = build_graph([other(striped_section)], GraphConfig(edges={"cell": {"kind": "knn", "k": 6}}))
     with pytest.raises(GraphError, match="patch: expected edges between them, found no neighbours"):
         seen_as(apart, like)
+
+
+def test_dissociated_cells_need_no_neighbours_and_no_spots(like: TissueGraph, striped_section: Maker) -> None:
+    whole = other(striped_section)
+    loose = new_section("loose", donor="d2")
+    table = whole.tables["cell_rna"].copy()
+    table.obs_names = table.obs["barcode"].astype(str)
+    add_cells(loose, table.obs_names, whole.shapes["cell"][["label"]])
+    add_observation(loose, "cell", "rna", table)
+    found = seen_as(build_graph([loose], GRAPH), like)
+    assert found.levels == like.levels and set(like.edge_types) <= set(found.edge_types)
+    assert [int(found[level].num_nodes) for level in BOTH] == [100, 0]
+    assert (
+        found["cell", "near", "cell"].distance_um.numel() == found["cell", "near", "cell"].adj_t.values().numel() == 0
+    )
+    np.testing.assert_array_equal(counts(found).sum(axis=1), np.asarray(table.X.sum(axis=1)).ravel())
 
 
 def test_depth_and_the_common_profile_are_those_of_training(like: TissueGraph, striped_section: Maker) -> None:

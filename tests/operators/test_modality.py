@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import Gate, shut
-from aivc_graph.operators.prediction import modality_rules
+from aivc_graph.operators.prediction import modality_map, modality_rules
 from aivc_graph.operators.prediction.modality import ModalityPrediction
 from aivc_graph.operators.prediction.modality_map import MapPlan, ModalityMap
 from aivc_graph.operators.prediction.modality_rules import BEFOREHAND, RULES, Cells, ground_of, rules
@@ -27,6 +28,7 @@ from aivc_graph.operators.stacking import shares_of_rules
 from aivc_graph.query.predictions import told_by_others
 from aivc_graph.tissue.section import add_cells, add_observation, new_section
 from aivc_graph.training.checkpoint import load_model, save_model
+from aivc_graph.training.places import new_donors
 from tests.fitting import fit_stages, fitting_of, fold_of, model_of
 
 N, FEATURES, TARGETS = 320, 60, 12
@@ -124,8 +126,6 @@ def test_one_donor_of_nearly_all_cells_is_no_group_to_leave_out() -> None:
 
 def test_wide_features_and_targets_are_told_through_components(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sparse input gives what dense input gives, and components what all features give."""
-    from aivc_graph.operators.prediction import modality_map
-
     x, y, donor = cells("linear", 4)
     train = donor < 3
     whole = told(x, y, train, donor)
@@ -136,6 +136,31 @@ def test_wide_features_and_targets_are_told_through_components(monkeypatch: pyte
     monkeypatch.setattr(modality_map, "TARGET_AXES", 9)
     reduced = told(sparse.csr_matrix(x), sparse.csr_matrix(y), train, donor)
     assert ((reduced - y[~train]) ** 2).mean() < 1.1 * ((whole - y[~train]) ** 2).mean()
+
+
+def test_noise_in_many_targets_gets_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Axes lie as the noise of all cells does: rules that are judged along them follow it."""
+    rng, n = np.random.default_rng(4), 200
+    x, y, donor = rng.normal(size=(n, 40)), rng.normal(size=(n, 600)), np.arange(n) % 4
+    plan = MapPlan(modality="rna", n_features=40, depth=1.0, n_cells=n, n_targets=600, latent=2)
+    monkeypatch.setattr(modality_map, "TARGET_AXES", 40)
+    errors = []
+    for along_axes in (False, True):
+        if along_axes:
+            monkeypatch.setattr(ModalityMap, "_judged", lambda self, told, y, mean, state: told)
+        fitted = ModalityMap(plan)
+        fitted.fit(x, np.zeros((n, 2)), y, donor)
+        errors.append(float(fitted.error))
+        spread = float((fitted(x, np.zeros((n, 2))) - y.mean(axis=0)).var())
+        assert spread < 0.01 if not along_axes else spread > 0.04
+    assert errors[0] > 0.97 and errors[1] < 0.9
+
+
+def test_kernel_rules_are_told_whole_where_targets_are_many() -> None:
+    x, few, donor = cells("steps", 4)
+    y, train = np.hstack([few] * 50), donor < 3
+    whole, wide = told(x, few, train, donor), told(x, y, train, donor)
+    assert ((wide[:, :TARGETS] - few[~train]) ** 2).mean() < 1.02 * ((whole - few[~train]) ** 2).mean()
 
 
 def test_weights_of_rules_are_the_best_shares_and_ties_stay() -> None:
@@ -312,3 +337,15 @@ def test_what_gradient_taught_is_let_through_again_after_weights_are_chosen(
         part.fit(fitting_of(graph, model, [fold_of(graph, model)]))
     torch.testing.assert_close(part.maps["rna"].of_state, weight)
     assert all(bool((gate.opening == 1).all()) for gate in gates)
+
+
+def test_the_state_is_not_heard_of_another_donor_where_one_alone_trains() -> None:
+    """A state is about the mean of its section; what that costs elsewhere is seen where donors can be left out."""
+    for donors, asked, heard in ((("d0", "d2"), "d2", False), (("d0", "d1", "d2"), "d2", True), (("d0",), None, True)):
+        graph = graph_of(multiome(donors=donors), asked)
+        model = model_of(graph, CONFIG)
+        code = new_donors(graph, ("cell",))
+        fitting = replace(fitting_of(graph, model, [fold_of(graph, model)]), new_donor=code)
+        fit_stages(fitting, ("encoders", "further encoders", "messages", "decoders", "answers", "last answers"))
+        weight = model.part("prediction", "cell", "others", "protein").maps["rna"].of_state
+        assert bool(weight.any()) == heard, donors

@@ -76,7 +76,7 @@ def grounds(tissue: tuple[Floats, Floats], rule: Rule = PLAIN) -> Any:
 def test_a_region_holds_nine_of_ten_and_probability_is_frequency(found: Placing, asked: tuple[Floats, Floats]) -> None:
     x, pos = asked
     placed = found.place(x)
-    assert 0.86 <= held(found, x, pos) <= 0.94 and 0.85 <= found.coverage <= 0.95
+    assert 0.86 <= held(found, x, pos) <= 0.94 and 0.85 <= found.coverage["among_nodes"] <= 0.95
     assert np.mean(away(placed, pos) <= 100) == pytest.approx(placed.near.mean(), abs=0.1)
     assert np.median(placed.region_um2) < 0.3 * SIDE**2 and (placed.region_um2 >= 50.0**2).all()
     np.testing.assert_array_equal(np.diff(placed.best.indptr), KEPT)
@@ -165,6 +165,19 @@ def test_gaps_are_places_and_what_lies_outside_is_none() -> None:
     assert (12, 10) in there and (30, 10) not in there
     assert np.abs(places.centre - [1_000, 500]).max(axis=0).tolist() <= [1_000, 500]
     np.testing.assert_allclose(np.abs(places.centre[places.of] - pos[~gap]).max(), 25, atol=0.5)
+
+
+def test_a_gap_may_lie_on_a_straight_side_and_none_around_a_disc() -> None:
+    pos = np.random.default_rng(0).random((16_000, 2)) * 2_000
+    square = pos // 500
+    left = pos[square.sum(axis=1) % 2 == 1]
+    places = Places.of_nodes(left)
+    assert len(places.centre) == 40 * 40 and len(np.unique(places.of)) == 800
+    for radius in (300, 600, 1_500):
+        disc = pos[np.hypot(*(pos - 1_000).T) < 1_000] * radius / 1_000
+        places = Places.of_nodes(disc)
+        assert len(places.centre) < 1.15 * np.pi * (radius / places.side) ** 2 + 4 * radius / places.side
+        assert not places.gaps(np.arange(len(disc))).any()
 
 
 def test_a_gap_is_a_square_without_nodes_and_wider_where_they_are_sparse() -> None:

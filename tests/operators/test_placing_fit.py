@@ -38,13 +38,37 @@ def test_a_region_takes_in_places_likeliest_first() -> None:
     np.testing.assert_allclose(_held(P), [[1.0, 0.6, 0.9], [0.8, 1.0, 0.6]])
 
 
-def test_a_level_covers_nine_of_ten_of_what_has_weight() -> None:
+def test_a_level_covers_nine_of_ten() -> None:
     held = (np.arange(100) + 1) / 100
-    assert _level(held, np.ones(100)) == pytest.approx(0.91)
-    assert _level(np.zeros(0), np.zeros(0)) == 1.0
-    upper = (held > 0.5).astype(float)
-    assert _level(held, upper) == pytest.approx(0.96, abs=0.011)
+    assert _level(held, np.arange(100)) == pytest.approx(0.91)
+    assert _level(held, np.arange(100) % 5) == pytest.approx(0.91)
+    assert _level(held, np.arange(100) // 10) == pytest.approx(0.99)  # of ten squares, alike within
+    assert _level(held, np.arange(100) // 20) == pytest.approx(0.98)
+    assert _level(np.zeros(0), np.zeros(0, int)) == 1.0
     assert _quantile(held, np.ones(100), 0.5) == pytest.approx(0.5)
+
+
+def test_a_level_covers_nine_of_ten_where_squares_are_off_together() -> None:
+    rng, squares = np.random.default_rng(0), np.repeat(np.arange(25), 40)
+    covered = []
+    for _ in range(200):
+        held = 1 / (
+            1 + np.exp(-1.5 * rng.normal(size=26)[np.r_[squares, np.full(40, 25)]] - 0.3 * rng.normal(size=1040))
+        )
+        alone = _quantile(held[:1000], np.ones(1_000), 0.9)
+        covered.append([np.mean(held[1000:] <= one) for one in (_level(held[:1000], squares), alone)])
+    assert np.mean(covered, axis=0)[1] < 0.895 < 0.9 < np.mean(covered, axis=0)[0] < 0.93
+
+
+def test_a_region_is_wide_enough_for_gaps_from_which_cells_are_expected() -> None:
+    nodes, _ = tissue(3_000)
+    hole = (np.abs(nodes.pos_um - 400) < 130).all(axis=1)
+    nodes = Nodes({"expression": nodes.views["expression"][~hole]}, nodes.pos_um[~hole], nodes.mass[~hole])
+    trial = _Trial(nodes, Places.of_nodes(nodes.pos_um), 0)
+    rule = trial.plain()
+    many, few = (trial.calibrated(replace(rule, gaps=one)) for one in (10.0, 0.1))
+    assert list(few[1]) == ["among_nodes"] and list(many[1]) == ["among_nodes", "in_gaps"]
+    assert many[0] > few[0] + 0.02 and few[1]["among_nodes"] > 0.85 and many[1]["among_nodes"] > few[1]["among_nodes"]
 
 
 def test_a_told_place_is_the_likeliest_or_the_middle_as_far_as_distance_counts() -> None:

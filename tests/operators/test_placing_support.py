@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import sparse
 
-from aivc_graph.operators import placing_support
+from aivc_graph.operators import placing, placing_support
 from aivc_graph.operators.placing_support import (
     LEAST_FIT,
     Support,
     _averaged,
     _deviance,
-    _expected,
     _most_like,
     _of_platform,
     fit_support,
@@ -61,22 +62,39 @@ def test_a_platform_is_no_type(support: Support) -> None:
     factor = np.exp(0.5 * np.random.default_rng(3).normal(size=GENES))
     kinds = cells(900, [0, 1, 2, 3], 4)
     x, counts = cells(900, [0, 1, 2, 3], 4, factor)
-    expected = _expected(kinds[0].astype(np.float32), support.own, support.counts)
-    shifted = _of_platform(expected, counts, x, 0)
-    assert _deviance(counts, shifted).mean() < 0.8 * _deviance(counts, expected).mean()
-    np.testing.assert_allclose(shifted.sum(axis=1), 1.0)
+    like = _most_like(kinds[0].astype(np.float32), support.own, 20)
+    effect = _of_platform(like, support.counts, counts, x, 0)
+    assert _deviance(counts, like, support.counts, effect).mean() < 0.8 * _deviance(counts, like, support.counts).mean()
+    assert np.corrcoef(np.log(effect), np.log(factor))[0, 1] > 0.9
 
 
 def test_deviance_is_poisson_of_a_known_depth() -> None:
-    counts, expected = sparse.csr_matrix([[3.0, 0.0, 1.0], [0.0, 0.0, 0.0]]), np.full((2, 3), 1 / 3)
-    np.testing.assert_allclose(_deviance(counts, expected), [2 * (3 * np.log(3 / (4 / 3)) + np.log(0.75)), 0.0])
+    counts = sparse.csr_matrix([[3.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    nodes, like = sparse.csr_matrix(np.full((1, 3), 7.0)), np.zeros((2, 1), int)
+    expected = [2 * (3 * np.log(3 / (4 / 3)) + np.log(0.75)), 0.0]
+    np.testing.assert_allclose(_deviance(counts, like, nodes), expected)
+    tripled = [2 * (3 * np.log(3 / (4 * 0.6)) + np.log(1 / (4 * 0.2))), 0.0]
+    np.testing.assert_allclose(_deviance(counts, like, nodes, np.array([3.0, 1.0, 1.0])), tripled)
+
+
+def test_no_more_is_held_than_the_budget(support: Support, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, counts = cells(900, [0, 1, 2, 3], 4)
+    told, peak = [], []
+    for budget in (placing.BUDGET, 2**17):
+        monkeypatch.setattr(placing, "BUDGET", budget)
+        tracemalloc.start()
+        told.append(support.fit(x, counts))
+        peak.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    np.testing.assert_allclose(*told, atol=1e-9)
+    assert peak[1] < 0.5 * peak[0]
 
 
 def test_what_is_alike_is_found_piece_by_piece_and_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
     told = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
     told /= np.linalg.norm(told, axis=1, keepdims=True)
     whole = np.sort(_most_like(told, told, 5), axis=1)
-    monkeypatch.setattr(placing_support, "BUDGET", 150)
+    monkeypatch.setattr(placing, "BUDGET", 150)
     np.testing.assert_array_equal(np.sort(_most_like(told, told, 5), axis=1), whole)
     assert all(i in row for i, row in enumerate(whole))
     np.testing.assert_allclose(_averaged(np.full(50, 0.7), told, 0), 0.7)

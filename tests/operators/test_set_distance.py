@@ -69,6 +69,17 @@ def test_a_departure_is_let_through_as_far_as_its_gain_is_sure() -> None:
     assert opening_of(np.array([1.0, -1.0, 1.2, -0.9])) == 0.0
 
 
+def test_those_that_have_something_in_common_are_no_more_evidence_than_what_they_share() -> None:
+    own = np.random.default_rng(3).normal(0.6, 1.0, 12)
+    gains, group = np.repeat(own, 5), np.repeat(np.arange(12), 5)
+    related = group[:, None] == group
+    assert 0.05 < opening_of(own) < opening_of(gains) - 0.2  # five times the same is not five times as sure
+    assert opening_of(gains, related) == pytest.approx(opening_of(own), abs=0.08)
+    assert opening_of(gains, np.eye(60, dtype=bool)) == pytest.approx(opening_of(gains))
+    against = np.array([1.5, 0.5] * 10)  # what cancels within a group makes nothing surer
+    assert opening_of(against, np.kron(np.eye(10), np.ones((2, 2))).astype(bool)) == pytest.approx(opening_of(against))
+
+
 def test_a_correction_starts_silent_and_is_let_through_question_by_question() -> None:
     torch.manual_seed(0)
     part, seen = Correction(4, 2), (torch.rand(5, 2), torch.rand(5, 2))

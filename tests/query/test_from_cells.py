@@ -85,9 +85,9 @@ def test_hidden_genes_choose_no_worse_than_the_model(answer: Any) -> None:
 
 
 def test_strangers_are_not_listened_to(tissue: VirtualTissue, monkeypatch: pytest.MonkeyPatch) -> None:
-    from aivc_graph.query import from_cells
+    from aivc_graph.query import placing
 
-    plain = from_cells.counts_of
+    plain = placing.counts_of
 
     def shuffled(graph: Any, level: str, genes: list[str]) -> Any:
         counts = plain(graph, level, genes)
@@ -97,7 +97,7 @@ def test_strangers_are_not_listened_to(tissue: VirtualTissue, monkeypatch: pytes
         order[loose_ones] = np.random.default_rng(len(genes)).permutation(loose_ones)
         return counts[order]
 
-    monkeypatch.setattr(from_cells, "counts_of", shuffled)
+    monkeypatch.setattr(placing, "counts_of", shuffled)
     told = told_by_both(tissue, sides(tissue, None, None, None), LACKING)
     assert told.facts["share_of_cells"] == 0.0
     assert told.facts["r_of_hidden_genes"]["cells"] < 0.15 < told.facts["r_of_hidden_genes"]["answer"]
@@ -105,7 +105,7 @@ def test_strangers_are_not_listened_to(tissue: VirtualTissue, monkeypatch: pytes
 
 def test_what_is_hidden_is_hidden_from_the_section_alone(tissue: VirtualTissue) -> None:
     who = sides(tissue, None, None, None)
-    gone = shared_genes(tissue.graph, who)[:5]
+    gone = shared_genes(who)[:5]
     blind = without_genes(tissue, who, gone)
     there = measured_molecules(blind.graph, "cell", "rna")
     assert (~there).sum().item() == 5 + len(LACKING)

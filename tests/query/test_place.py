@@ -85,7 +85,8 @@ def test_cells_lie_in_the_stripe_of_their_kind(answer: Any) -> None:
     by_section = answer.obs.groupby("section", observed=True)["x_um"].mean()
     assert by_section.between(0.3 * SIDE, 0.7 * SIDE).all()
     assert answer.uns["place"]["nats_over_knowing_nothing"]["learnt"] > 0.5
-    assert 0.8 < answer.uns["place"]["coverage_of_hidden_nodes"] <= 1.0
+    covered = answer.uns["place"]["coverage_of_hidden_nodes"]
+    assert list(covered) == ["among_nodes"] and 0.8 < covered["among_nodes"] <= 1.0
 
 
 def test_it_passes_through_the_genes_of_the_cells_asked(tissue: VirtualTissue) -> None:
@@ -110,7 +111,8 @@ def test_probability_lies_where_the_point_is(answer: Any) -> None:
 
 def test_a_table_has_a_row_a_cell_and_rank(answer: Any) -> None:
     table = PlaceQuestion(top=3).as_table(answer)
-    assert len(table) == 1_200 and table["rank"].tolist()[:4] == [1, 2, 3, 1]
+    assert len(table) == 1_200 and table.index[:4].tolist() == [*answer.obs_names[[0, 0, 0]], answer.obs_names[1]]
+    assert table["rank"].tolist()[:4] == [1, 2, 3, 1]
     falling = table["probability"].to_numpy().reshape(-1, 3)
     assert (np.diff(falling, axis=1) <= 0).all()
     told = {
@@ -150,17 +152,18 @@ def test_spots_of_more_cells_get_more(tissue: VirtualTissue) -> None:
 
 
 def test_genes_that_not_all_measured_take_no_part(tissue: VirtualTissue, sections: list[Any]) -> None:
-    assert len(compared(tissue, sides(tissue, None, "a", None)).genes) == 28
-    assert len(compared(tissue, sides(tissue, None, None, None)).genes) == 26
+    assert len(compared(sides(tissue, None, "a", None)).genes) == 28
+    assert len(compared(sides(tissue, None, None, None)).genes) == 26
 
 
 def test_cells_of_its_donor_may_be_missing_from_gaps(tissue: VirtualTissue) -> None:
-    who, graph = sides(tissue, None, "a", None), copy.copy(tissue.graph)
-    assert not missing_from(tissue, who, None) and missing_from(tissue, who, True)
-    graph["section"].obs = graph.obs("section").assign(donor="one")
-    assert missing_from(on(tissue, graph), who, None) and not missing_from(on(tissue, graph), who, False)
-    graph["section"].obs = graph.obs("section").assign(donor=None)
-    assert not missing_from(on(tissue, graph), who, None)
+    def may(donors: Any, given: bool | None = None) -> bool:
+        graph = copy.copy(tissue.graph)
+        graph["section"].obs = graph.obs("section").assign(donor=donors)
+        return missing_from(sides(on(tissue, graph), None, "a", None), given)
+
+    assert not may(["x", "y", "z"]) and may(["x", "y", "z"], True)
+    assert may("one") and not may("one", False) and not may(None)
 
 
 def test_an_answer_does_not_hang_on_the_order_of_sections(
@@ -211,6 +214,25 @@ def test_cells_that_fit_nowhere_are_told_as_a_whole(tissue: VirtualTissue, monke
     assert asked.as_table(told)["cells"].sum() == 0
     assert any("200 of 200 cells of b that fit nowhere in tissue" in one for one in doubts)
     assert "(0 of 200)" in asked.draw(tissue, told).get_title()
+
+
+def test_cells_from_elsewhere_are_placed_in_the_tissue_of_the_run(
+    tissue: VirtualTissue, answer: Any, striped_section: Callable[..., Any]
+) -> None:
+    elsewhere = tissue.on(build_graph([loose(striped_section, "a", 2)], EDGES))
+    told = elsewhere.ask("place", level="patch")
+    assert set(told.obs["section"]) == {"a"} and set(told.obs["placed_in"]) == {"tissue"}
+    assert right(told) > 0.9 and "barcode" in told.var
+    assert PlaceQuestion(level="patch").draw(elsewhere, told).get_title().startswith("tissue: cells placed")
+    assert set(elsewhere.ask("niches", level="cell").obs["section"]) == {"a"}
+
+
+def test_cells_of_the_run_are_placed_in_tissue_from_elsewhere(
+    tissue: VirtualTissue, striped_section: Callable[..., Any]
+) -> None:
+    other = striped_section("other", n=600, seed=7, levels=("cell", "patch"))
+    told = tissue.on(build_graph([other], EDGES)).ask("place", of="b", level="patch")
+    assert set(told.obs["section"]) == {"b"} and set(told.obs["placed_in"]) == {"other"} and right(told) > 0.9
 
 
 def test_few_shared_genes_are_refused(striped_section: Callable[..., Any]) -> None:

@@ -11,17 +11,19 @@ import pytest
 
 from aivc_graph.errors import QueryError
 from aivc_graph.graph.build import GraphConfig, build_graph
+from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.pipeline.train import train
 from aivc_graph.query import composition, states
+from aivc_graph.query.questions.question import question
 from aivc_graph.query.states import niche_level
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.splits.by_block import BlockSplit
 from aivc_graph.tissue.doubt import doubts_heard
 from aivc_graph.tissue.section import add_observation
 from tests.query.stripes import CONFIG
-from tests.reference import GENES, TYPES, _table, cells_of, reference_section, spot_section, spots_of
+from tests.reference import GENES, TYPES, _table, cells_of, rates, reference_section, spot_section, spots_of
 
 EDGES = GraphConfig(edges={"patch": {"kind": "knn", "k": 4}})
 
@@ -71,8 +73,6 @@ def test_means_by_section_have_no_interval(asked: VirtualTissue) -> None:
 
 
 def test_it_is_drawn_as_maps_of_shares_and_widths_or_as_bars(asked: VirtualTissue, answer: pd.DataFrame) -> None:
-    from aivc_graph.query.questions.question import question
-
     figure = question("composition", {}).draw(asked, answer).figure
     labels = [ax.get_ylabel() for ax in figure.axes]
     assert labels.count("share") == labels.count("width of the interval") == len(TYPES)
@@ -181,3 +181,67 @@ def test_shares_that_nothing_tells_are_doubted_with_a_way_on() -> None:
         with doubts_heard() as doubts:
             composition._told(pd.DataFrame(value, obs.index, ["A", "B"]), obs, None)
         assert sum("were spots read as cells, say `level: patch`" in one for one in doubts) == times
+
+
+def counted_section(n: int = 96, seed: int = 11) -> tuple[Any, np.ndarray]:
+    """Return spots of 3 to 12 cells, 120 molecules each, counted in every second one, and how many they hold."""
+    number = np.random.default_rng(seed).integers(3, 13, n)
+    _, shares = spots_of(n=n, seed=seed)
+    counts = np.random.default_rng(seed + 1).poisson(120 * number[:, None] * (shares @ rates())).astype(np.float32)
+    section = spot_section("new", counts)
+    known = np.where(np.arange(n) % 2 == 0, number, np.nan)
+    section.shapes["patch"]["nuclei"] = known
+    return section, number
+
+
+def test_cells_are_told_of_all_spots_where_some_were_counted(asked: VirtualTissue) -> None:
+    section, number = counted_section()
+    there = asked.on(build_graph([section], EDGES))
+    table = there.ask("composition", level="patch", cells="nuclei")
+    place = np.array([int(one[1:]) for one in table["barcode"]])
+    fresh = place % 2 == 1
+    told, true = table["cells"].to_numpy()[fresh], number[place][fresh]
+    assert np.corrcoef(told, true)[0, 1] > 0.9 and abs(told.mean() / true.mean() - 1) < 0.1
+    inside = (table["lower_cells"] <= number[place]) & (number[place] <= table["upper_cells"])
+    assert 0.8 < inside[fresh].mean() <= 1.0
+    figure = question("composition", {}).draw(there, table).figure
+    assert [ax.get_ylabel() for ax in figure.axes].count("share") == len(TYPES)
+    means = there.ask("composition", level="patch", cells="nuclei", by="section")
+    assert means["cells"].item() == pytest.approx(table["cells"].mean()) and "lower_cells" not in means
+
+
+def test_without_counted_cells_it_says_why_none_are_told(asked: VirtualTissue) -> None:
+    section, _ = counted_section()
+    there = asked.on(build_graph([section], EDGES))
+    with doubts_heard() as doubts:
+        table = there.ask("composition", level="patch")
+    assert "cells" not in table and any(
+        "0 patches whose cells were counted" in one and "`cells:`" in one for one in doubts
+    )
+    with pytest.raises(QueryError, match="nucleii"):
+        there.ask("composition", level="patch", cells="nucleii")
+
+
+def test_the_number_of_cells_is_in_proportion_and_its_interval_holds_whatever_the_law() -> None:
+    random = np.random.default_rng(0)
+    amount, held = random.gamma(4.0, 1.0, 400), []
+    number = 2.5 * amount * random.gamma(3.0, 1 / 3.0, 400)
+    for _ in range(8):
+        known = random.permutation(400) < 60
+        told = composition.cells_of_patches(amount, np.where(known, number, np.nan))
+        held.append(((told["lower_cells"] <= number) & (number <= told["upper_cells"]))[~known].mean())
+        np.testing.assert_allclose(told["cells"], amount * number[known].sum() / amount[known].sum())
+    assert 0.87 < np.mean(held) < 0.95
+    empty = composition.cells_of_patches(np.r_[amount, 0.0], np.r_[number, 3.0])
+    assert empty.iloc[-1].isna().all() and empty.iloc[:-1].notna().all(axis=None)
+    with doubts_heard() as doubts:
+        few = composition.cells_of_patches(amount, np.where(np.arange(400) < 19, number, np.nan))
+    assert few.columns.empty and any("19 patches" in one for one in doubts)
+
+
+def test_cells_beneath_are_counted_as_far_as_they_lie_inside(striped_section: Any) -> None:
+    graph = build_graph([striped_section("s", levels=("cell", "patch"))], EDGES)
+    number = composition.counted_cells(graph, "cell", "patch", graph.obs("patch"), None)
+    overlap = to_scipy_csr(graph["cell", "within", "patch"].adj_t).toarray().sum(axis=1)
+    np.testing.assert_allclose(number[overlap > 0], overlap[overlap > 0], rtol=1e-5)
+    assert np.isnan(number[overlap == 0]).all() and (overlap > 0).any()

@@ -16,6 +16,8 @@ NEVER = float("inf")
 # Molecules that the scatter of a gene is told of beforehand: Poisson's.
 FEW = 5.0
 BURN_IN, DRAWS = 20, 50
+# Steps from amounts that are likeliest by rates much alike.
+FEW_STEPS = 2
 INTERVAL = 0.9
 LEAST = 1e-12
 # Beyond so many standard deviations the tail of a normal is an exponential.
@@ -55,7 +57,12 @@ class Seen(NamedTuple):
 
 
 def adapt(
-    counts: Tensor, profiles: Tensor, platform: float, types: Tensor | None, rounds: tuple[int, ...]
+    counts: Tensor,
+    profiles: Tensor,
+    platform: float,
+    types: Tensor | None,
+    rounds: tuple[int, ...],
+    trust: Tensor | None = None,
 ) -> Iterator[Seen]:
     r"""Yield `profiles` as the platform of `counts` sees them, after each number of `rounds`, ascending.
 
@@ -73,13 +80,16 @@ def adapt(
     ----------
     platform, types
         k, and κ (type, molecule); infinite, or none, leaves the factor at 1.
+    trust
+        By how much each molecule counts more or less for the amounts (molecule,).
     """
-    gene, kind, weight = torch.ones_like(profiles[0]), torch.ones_like(profiles), torch.ones_like(profiles[0])
-    found = None
+    gene, kind = torch.ones_like(profiles[0]), torch.ones_like(profiles)
+    trust = torch.ones_like(gene) if trust is None else trust
+    weight, found = trust, None
     for done in range(1, rounds[-1] + 1):
         rates = profiles * gene * kind
         found = amounts(counts * weight, rates * weight, found, STEPS // 3)
-        weight = reliability(counts, found @ rates)
+        weight = reliability(counts, found @ rates) * trust
         if platform < NEVER:
             expected = found.sum(dim=0) @ (profiles * kind)
             gene = (weight * counts.sum(dim=0) + platform) / (weight * expected + platform)
@@ -127,7 +137,14 @@ class Hill(NamedTuple):
         precision = _square((counts / fitted.square()) @ _pairs(rates), len(rates)).double()
         return cls(at.double(), ((counts / fitted - 1) @ rates.T).double(), precision)
 
-    def draws(self, prior: Prior, temper: float = 1.0) -> Tensor:
+    def moved(self, counts: Tensor, rates: Tensor, further: float) -> Hill:
+        """Return the hill of the same patches by rates much alike, `further` times as far from this one."""
+        at = amounts(counts, rates, self.at.float(), FEW_STEPS)
+        slope = (counts / (at @ rates).clamp_min(LEAST) - 1) @ rates.T
+        ends = [one + further * (other.double() - one) for one, other in ((self.at, at), (self.slope, slope))]
+        return Hill(ends[0].clamp_min(0.0), ends[1], self.precision)
+
+    def draws(self, prior: Prior, number: int = DRAWS, burn_in: int = BURN_IN, start: Tensor | None = None) -> Tensor:
         r"""Return draws of the shares of each type (patch, type, draw), zeros where nothing was counted.
 
         A type is absent from a patch or, with the prior's probability, there; then its amount is exponential, of mean
@@ -137,23 +154,24 @@ class Hill(NamedTuple):
 
         Parameters
         ----------
-        temper
-            By how much counts are believed less.
+        start
+            Shares to start from (patch, type); the likeliest ones if not given.
         """
-        precision, here = self.precision / temper, self.at.clone()
+        precision, here = self.precision, self.at.clone()
         rarity = 1.0 / (here.sum(dim=1, keepdim=True).clamp_min(LEAST) * prior.share.double().clamp_min(1e-4))
+        here = here if start is None else start.double() * here.sum(dim=1, keepdim=True)
         odds = prior.present.double().clamp(1e-4, 1 - 1e-4).logit()
-        pull = self.slope / temper + (precision @ here[:, :, None])[:, :, 0] - rarity
+        pull = self.slope + (precision @ self.at[:, :, None])[:, :, 0] - rarity
         random = torch.Generator().manual_seed(0)
-        uniform = torch.rand(BURN_IN + DRAWS, here.shape[1], generator=random, dtype=torch.float64)
-        draws = torch.empty(*here.shape, DRAWS)
+        uniform = torch.rand(burn_in + number, here.shape[1], generator=random, dtype=torch.float64)
+        draws = torch.empty(*here.shape, number)
         for step, each in enumerate(uniform.tolist()):
             for t, u in enumerate(each):
                 held = precision[:, t, t].clamp_min(LEAST)
                 others = (precision[:, t] * here).sum(dim=1) - precision[:, t, t] * here[:, t]
                 here[:, t] = _drawn((pull[:, t] - others) / held, held.rsqrt(), rarity[:, t], odds[t], u)
-            if step >= BURN_IN:
-                draws[:, :, step - BURN_IN] = (here / here.sum(dim=1, keepdim=True).clamp_min(LEAST)).float()
+            if step >= burn_in:
+                draws[:, :, step - burn_in] = (here / here.sum(dim=1, keepdim=True).clamp_min(LEAST)).float()
         return draws * (self.at.sum(dim=1) > 0)[:, None, None]
 
 

@@ -27,10 +27,12 @@ from aivc_graph.operators.composition.mixture import (
     INTERVAL,
     Hill,
     Prior,
+    Seen,
     least_squares,
     shortest,
     unexplained,
 )
+from aivc_graph.operators.composition.reference_width import CONTENT_SHARE, REDRAWN, of_cells, wide_draws
 from aivc_graph.operators.part import KINDS, LAST_ANSWERS, AbstractPart, Fitting, Shape
 from aivc_graph.operators.product import SparseOperator
 from aivc_graph.operators.state import Expected, Inputs, State
@@ -43,17 +45,22 @@ PATCHES_AT_ONCE = 4_000
 
 @dataclass(frozen=True)
 class Told:
-    """Share of each type (patch, type), the ends of its 90 % interval, and the share no type accounts for (patch,)."""
+    """Share of each type among cells (patch, type), the ends of its 90 % interval, and facts of each patch (patch,).
+
+    Which share of its molecules no type accounts for, and its `amount`: the molecules of it over those that a cell of
+    its composition gives, in a unit of its own, since nobody knows which share of them the platform catches.
+    """
 
     shares: Tensor
     lower: Tensor
     upper: Tensor
     unexplained: Tensor
+    amount: Tensor
 
 
 @KINDS["composition"].register("reference")
 class ReferenceComposition(AbstractPart):
-    r"""Share of a patch's RNA that each type of a dissociated, labelled reference gives, with its posterior.
+    r"""Share of a patch's cells that are of each type of a dissociated, labelled reference, with its posterior.
 
     With :math:`\mu_{tg}` the share of gene g in a cell of type t,
 
@@ -68,11 +75,12 @@ class ReferenceComposition(AbstractPart):
     each is, the tissue tells. Where it tells more, a share of the mean over the nearest patches is mixed in. No truth
     of any composition is looked at.
 
-    The interval holds what a wrong profile does: counts are believed less, until 90 % of the true shares lie within,
-    of patches put together of cells of donors of the reference that no profile comes from (of one donor alone, of
-    cells that lie away along the main axis of variation of their type), seen by a platform as uneven as this one.
+    The interval holds what wrong profiles do: its draws are those of twelve fits, each of genes drawn anew and of
+    profiles as likely as these. Where tissue and reference disagree gene by gene, these differ, and as far as
+    the shares of all patches may err together.
 
-    Of RNA, and not of cells: how much RNA a cell of a type holds in this tissue cannot be told from counts of patches.
+    That is of RNA. A type's share of cells is its share of RNA over how much RNA a cell of it holds, which counts of
+    patches cannot tell: half of what the reference says of it is believed, the rest widens the interval.
 
     Shapes
     ------
@@ -84,7 +92,7 @@ class ReferenceComposition(AbstractPart):
     References
     ----------
     Cable et al. 2022, doi:10.1038/s41587-021-00830-w (platform effects); Lawson & Hanson 1974,
-    doi:10.1137/1.9781611971217.
+    doi:10.1137/1.9781611971217; Rubin 1981, doi:10.1214/aos/1176345338 (genes drawn anew).
     """
 
     kind: ClassVar[str] = "composition"
@@ -97,7 +105,9 @@ class ReferenceComposition(AbstractPart):
     genes: Tensor
     present: Tensor
     share: Tensor
-    temper: Tensor
+    content: Tensor
+    redrawn_rates: Tensor
+    redrawn_weight: Tensor
     opened: Tensor
     neighbour_share: Tensor
 
@@ -110,7 +120,9 @@ class ReferenceComposition(AbstractPart):
         self.hold("weight", torch.ones(molecules))
         self.hold("present", torch.full((types,), 0.5))
         self.hold("share", torch.full((types,), 2.0 / types))
-        self.hold("temper", torch.ones(()))
+        self.hold("content", torch.zeros(types))
+        self.hold("redrawn_rates", torch.zeros(REDRAWN, types, molecules))
+        self.hold("redrawn_weight", torch.ones(REDRAWN, molecules))
         self.hold("opened", torch.zeros(()))
         self.hold("neighbour_share", torch.zeros(()))
 
@@ -152,13 +164,19 @@ class ReferenceComposition(AbstractPart):
     def tell(self, state: State, inputs: Inputs) -> Told:
         """Return what is known of each parent from its own counts; zeros where they were not seen."""
         n, rings = len(state.counted[self.plan.parent]), inputs.rings(self.plan.parent)
-        found = [torch.zeros(n, len(self.plan.types)) for _ in range(3)] + [torch.zeros(n)]
+        found = [torch.zeros(n, len(self.plan.types)) for _ in range(3)] + [torch.zeros(n) for _ in range(2)]
         for rows, counts, there in self.counted(state, inputs):
-            for whole, part in zip(found, self(counts, there), strict=True):
+            told = self(counts, there)
+            for whole, part in zip(found, (*told, self.amount(counts, there, told[0])), strict=True):
                 whole[rows] = part
-        shares, lower, upper, rest = found
+        shares, lower, upper, *rest = found
         moved = self.smoothed(shares, rings[0]) if rings else shares
-        return Told(moved, (lower + moved - shares).clamp_min(0.0), (upper + moved - shares).clamp(0.0, 1.0), rest)
+        return Told(moved, (lower + moved - shares).clamp_min(0.0), (upper + moved - shares).clamp(0.0, 1.0), *rest)
+
+    def amount(self, counts: Tensor, there: Tensor, shares: Tensor) -> Tensor:
+        """Return the molecules of each patch over those that a cell of its composition gives (patch,)."""
+        of_cell = (CONTENT_SHARE * self.content).exp() * self.rates[:, there].sum(dim=1)
+        return counts[:, there].sum(dim=1) / (shares @ of_cell).clamp_min(1e-12)
 
     @torch.no_grad()
     def forward(self, counts: Tensor, there: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -174,8 +192,9 @@ class ReferenceComposition(AbstractPart):
         there = torch.ones_like(self.weight, dtype=torch.bool) if there is None else there
         likeliest, draws, wide = self.draws(counts, there)
         seen = counts[:, there]
-        shares = draws.mean(dim=2) if self.opened else least_squares(seen, self.profiles[:, there])
-        lower, upper = shortest(wide)
+        plain = draws if self.opened else least_squares(seen, self.profiles[:, there])[:, :, None]
+        shares = of_cells(plain, self.content).mean(dim=2)
+        lower, upper = shortest(of_cells(wide, self.content, unsure=True))
         rest = unexplained(seen, likeliest @ self.rates[:, there])
         return shares, torch.minimum(lower, shares), torch.maximum(upper, shares), rest
 
@@ -191,11 +210,15 @@ class ReferenceComposition(AbstractPart):
                 yield rows, some, data.panels[one][columns] > 0
 
     def draws(self, counts: Tensor, there: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the likeliest amounts (patch, type), and draws of shares (patch, type, draw): best, and as unsure."""
-        seen, rates, weight = counts[:, there], self.rates[:, there], self.weight[there]
-        hill = Hill.of(seen * weight, rates * weight)
-        drawn = hill.draws(self.prior)
-        return hill.at.float(), drawn, hill.draws(self.prior, float(self.temper)) if self.temper > 1 else drawn
+        """Return the likeliest amounts (patch, type), and shares of RNA (patch, type, draw): best, as unsure."""
+        seen, weight = counts[:, there], self.weight[there]
+        hill = Hill.of(seen * weight, self.rates[:, there] * weight)
+        every = [
+            Seen(rates[:, there], trust[there])
+            for rates, trust in zip(self.redrawn_rates, self.redrawn_weight, strict=True)
+        ]
+        best = hill.draws(self.prior)
+        return hill.at.float(), best, wide_draws(hill, seen, every, self.prior, best[:, :, -1])
 
     @torch.no_grad()
     def given(self, counts: Tensor, there: Tensor, kind: int, columns: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from aivc_graph.graph.tissue_graph import to_torch_csr
 from aivc_graph.graph.windows import windows
 from aivc_graph.operators.composition.mixture import NEVER, Hill, Prior, Seen, adapt, amounts, least_squares, posterior
 from aivc_graph.operators.composition.reference_material import STRETCHES, Material, gather, profiles, surety
-from aivc_graph.operators.composition.reference_width import TEMPERS, calibrate
+from aivc_graph.operators.composition.reference_width import contents, redrawn
 from aivc_graph.operators.part import Fitting
 from aivc_graph.operators.product import SparseOperator
 from aivc_graph.tissue.doubt import doubt
@@ -47,11 +47,13 @@ def fit_to(part: ReferenceComposition, found: Material) -> None:
     part.genes.copy_(torch.from_numpy(found.genes))
     part.profiles.copy_(profiles(found.cells, found.kind, n_types))
     part.rates.copy_(part.profiles)
+    part.content.copy_(contents(found, n_types))
     if len(found.patches) < STRETCHES:
         few = f"{len(found.patches)} patches with counts to train on"
-        mend = "shares are those of least squares, their intervals as wide as any; give more tissue, or hold out less"
+        mend = "shares are those of least squares, of a platform as uneven as any; give more tissue, or hold out less"
         doubt("composition by reference", few, f"at least {STRETCHES} to tell what the platform sees", mend)
-        part.temper.fill_(TEMPERS[-1])
+        # Exponential, the factors of genes are what is known of a platform beforehand.
+        hold_redrawn(part, redrawn(found, part.profiles, lambda start, trust: Seen(start * trust, part.weight)))
         return
     opening, rounds = choose_opening(found, part.profiles)
     part.opened.fill_(opening)
@@ -62,27 +64,42 @@ def fit_to(part: ReferenceComposition, found: Material) -> None:
     part.present.copy_(prior.present)
     part.share.copy_(prior.share)
     choose_neighbours(part, found)
-    part.temper.fill_(calibrate(found, seen, prior, lambda made, start: see(made, start, opening, rounds)))
+    some = found.of_cells(np.ones(len(found.kind), bool), spaced(found.patches))
+    hold_redrawn(part, redrawn(found, part.profiles, lambda start, trust: see(some, start, opening, rounds, trust)))
     told = ", ".join(OPENINGS[1 : opening + 1]) or OPENINGS[0]
-    facts = len(part.genes), told, rounds, float(part.neighbour_share), float(part.temper)
-    log.info("composition by reference: %d genes; %s; %d rounds; neighbours %.2g; counts believed 1 / %.2g", *facts)
+    facts = len(part.genes), told, rounds, float(part.neighbour_share)
+    log.info("composition by reference: %d genes; %s; %d rounds; neighbours %.2g", *facts)
 
 
-def path(found: Material, start: Tensor, opening: int, rounds: tuple[int, ...]) -> list[Seen]:
+def hold_redrawn(part: ReferenceComposition, every: list[Seen]) -> None:
+    """Hold what the platform would be found to see of other genes and profiles."""
+    part.redrawn_rates.copy_(torch.stack([one.rates for one in every]))
+    part.redrawn_weight.copy_(torch.stack([one.weight for one in every]))
+
+
+def path(
+    found: Material, start: Tensor, opening: int, rounds: tuple[int, ...], trust: Tensor | None = None
+) -> list[Seen]:
     """Return what the platform of the patches sees of the profiles `start`, after each number of rounds."""
     types = surety(found, len(start)) if opening == len(OPENINGS) - 1 else None
-    return list(adapt(found.patches, start, PLATFORM if opening > 1 else NEVER, types, rounds))
+    return list(adapt(found.patches, start, PLATFORM if opening > 1 else NEVER, types, rounds, trust))
 
 
-def see(found: Material, start: Tensor, opening: int, rounds: int) -> Seen:
+def see(found: Material, start: Tensor, opening: int, rounds: int, trust: Tensor | None = None) -> Seen:
     """Return the last of `path`."""
-    return path(found, start, opening, (rounds,))[0]
+    return path(found, start, opening, (rounds,), trust)[0]
+
+
+def spaced(patches: Tensor) -> Tensor:
+    """Return at most 600 patches, evenly spaced."""
+    return patches[:: -(-len(patches) // MOST_JUDGED)]
 
 
 def choose_opening(found: Material, start: Tensor) -> tuple[int, int]:
     """Return how far to depart from least squares, and for how many rounds, by molecules hidden from other patches.
 
-    The plainest that is not worse than the best by more than the standard error over stretches of tissue.
+    The plainest that is not worse than the best by more than the standard error over stretches of tissue, and of its
+    numbers of rounds the fewest: as they go on, profiles drift with the tissue, and types with them.
     """
     kept = np.arange(len(found.patches))[:: -(-len(found.patches) // MOST_JUDGED)]
     counts, stretch = found.patches[kept], found.stretch[kept]
@@ -97,12 +114,15 @@ def choose_opening(found: Material, start: Tensor) -> tuple[int, int]:
                 told = amounts(*weighted) if opening else least_squares(shown[judged], seen.rates)
                 each = log_likelihood(hidden[judged], told, seen.rates, usual)
                 scores[opening, i] += np.bincount(stretch[judged], each, minlength=STRETCHES)
-    scores[scores.sum(axis=2) == 0] = -np.inf
-    rounds = scores.sum(axis=2).argmax(axis=1)
-    best = scores[np.arange(len(OPENINGS)), rounds]
-    gains = best[best.sum(axis=1).argmax()] - best
-    plainest = int(np.flatnonzero(gains.mean(axis=1) <= gains.std(axis=1, ddof=1) / np.sqrt(STRETCHES))[0])
-    return plainest, ROUNDS[rounds[plainest]]
+    rounds = np.where(scores.sum(axis=2) == 0, -np.inf, scores.sum(axis=2)).argmax(axis=1)
+    opening = plainest(scores[np.arange(len(OPENINGS)), rounds])
+    return opening, ROUNDS[plainest(scores[opening]) if opening > 1 else rounds[opening]]
+
+
+def plainest(scores: NDArray[np.float64]) -> int:
+    """Return the first of the choices (choice, stretch) that is not clearly worse than the best."""
+    gains = scores[scores.sum(axis=1).argmax()] - scores
+    return int(np.flatnonzero(gains.mean(axis=1) <= gains.std(axis=1, ddof=1) / np.sqrt(STRETCHES))[0])
 
 
 def thinned(counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,7 +140,7 @@ def log_likelihood(hidden: Tensor, told: Tensor, rates: Tensor, usual: Tensor) -
 
 def fit_prior(patches: Tensor, seen: Seen) -> Prior:
     """Return how often patches have each type, and its mean share where they have, by the means of their posteriors."""
-    counts, n_types = patches[:: -(-len(patches) // MOST_JUDGED)] * seen.weight, len(seen.rates)
+    counts, n_types = spaced(patches) * seen.weight, len(seen.rates)
     hill = Hill.of(counts, seen.rates * seen.weight)
     prior = Prior(torch.full((n_types,), 0.5), torch.full((n_types,), 2.0 / n_types))
     for _ in range(PRIOR_ROUNDS):

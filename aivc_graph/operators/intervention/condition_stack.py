@@ -144,7 +144,8 @@ def predict_responses(given: Conditions, asked: Mask, seed: int = 0) -> Floats:
     :math:`w_0`, by the additive rule itself where none of as many parts trains, and one part by the mean of all
     training effects. Parts never seen alone are told by the mean of those that were, and by what is known of their
     genes beforehand, as far as it helps with the left-out ones; of several parts, none of them seen, all this departs
-    from the mean of the context only as far as the left-out conditions support it (`opening_of`).
+    from the mean of the context only as far as the left-out conditions support it (`opening_of`), where those that
+    share a part are judged by weights of others and count as related.
 
     Parameters
     ----------
@@ -272,7 +273,7 @@ def weighed(products: Floats, n_left_out: int, said: Floats, knowing: float) -> 
 
 def left_out(given: Conditions, kind: Kind, start: Starts, seed: int = 0) -> LeftOut:
     """Return what training conditions say that are left out as a kind is asked."""
-    starts, found = {EVERYWHERE: start}, []
+    starts, found, rows = {EVERYWHERE: start}, [], []
     for row, ways in itertools.groupby(_left_out(given, kind, seed), key=lambda one: one[0]):
         one = np.array([row])
         for where, _, own in given.of_contexts(one):
@@ -280,28 +281,39 @@ def left_out(given: Conditions, kind: Kind, start: Starts, seed: int = 0) -> Lef
                 starts[where] = starts_of(own)
         said = np.stack([np.concatenate([rules(fewer, one, starts)[:, 0], given.effect[one]]) for _, fewer in ways])
         found.append((said, np.einsum("wig,wjg->ij", said, said) / len(said) / said.shape[2]))
+        rows.append(int(row))
     size = len(RULES) + bool(len(given.alike)) + 1
-    products = sum((own for _, own in found), np.zeros((size, size)))
-    several = len(found) - 1 >= LEAST_LEFT_OUT
+    related = _related(given.parts[rows], kind)
+    products = np.array([own for _, own in found]).reshape(-1, size, size)
     residuals: list[Floats] = []  # of the mean of the context, the rules alone, and with what is known (3, way, gene)
-    for ways_said, own in found:
-        each = []
+    for (ways_said, _), kin in zip(found, related, strict=True):
+        n, each = int((~kin).sum()), []
         for one in ways_said:
-            said, others = one[:-1], (products - own, len(found) - 1)
+            said, others = one[:-1], products[~kin].sum(axis=0)
             both = [
-                weighed(*others, said, knowing) if several else beforehand(size - 1) @ said for knowing in (0.0, 1.0)
+                weighed(others, n, said, knowing) if n >= LEAST_LEFT_OUT else beforehand(size - 1) @ said
+                for knowing in (0.0, 1.0)
             ]
             each.append(np.stack([said[MEAN], *both]) - one[-1])
         residuals.append(np.stack(each, axis=1))
     losses = np.array([(one**2).mean(axis=(1, 2)) for one in residuals]).reshape(-1, 3)
-    knowing = opening_of(losses[:, 1] - losses[:, 2]) if size > len(RULES) + 1 else 0.0
+    knowing = opening_of(losses[:, 1] - losses[:, 2], related) if size > len(RULES) + 1 else 0.0
     stacked = [(1 - knowing) * one[1] + knowing * one[2] for one in residuals]
     gains = losses[:, 0] - np.array([(one**2).mean() for one in stacked])
-    opening = opening_of(gains) if kind.parts > 1 and kind.unseen == kind.parts else 1.0
+    opening = opening_of(gains, related) if kind.parts > 1 and kind.unseen == kind.parts else 1.0
     missed = np.zeros(given.effect.shape[1])
     for one, own in zip(residuals, stacked, strict=True):
         missed += ((opening * own + (1 - opening) * one[0]) ** 2).mean(axis=0)
-    return LeftOut(products, len(found), missed, opening, knowing)
+    return LeftOut(products.sum(axis=0), len(found), missed, opening, knowing)
+
+
+def _related(parts: Mask, kind: Kind) -> Mask:
+    """Return which left-out rows (left out, part) tell of one another (left out, left out).
+
+    Where parts are asked that were never seen, those that share one; what the others do is then told by both.
+    """
+    own = np.eye(len(parts), dtype=bool)
+    return own | ((parts.astype(int) @ parts.T.astype(int)) > 0) if kind.unseen else own
 
 
 def _left_out(given: Conditions, kind: Kind, seed: int) -> Iterator[tuple[np.integer, Conditions]]:

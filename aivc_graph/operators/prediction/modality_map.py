@@ -25,13 +25,13 @@ from aivc_graph.operators.prediction.modality_rules import (
 )
 from aivc_graph.operators.prediction.rest_of_panel import RestOfPanel, levelled
 from aivc_graph.operators.regressions import COMPONENTS
-from aivc_graph.operators.subspace import along, leading_axes
+from aivc_graph.operators.subspace import along, axes_told, leading_axes
 from aivc_graph.settings import Settings
 
 Floats = NDArray[np.floating[Any]]
 # Features up to which they are taken as they are, else as so many principal components; and the same of targets.
 MOST_FEATURES, FEATURE_AXES = 1_000, 300
-MOST_TARGETS, TARGET_AXES = 500, 200
+MOST_TARGETS, TARGET_AXES = 500, 300
 
 
 class MapPlan(Settings):
@@ -63,8 +63,8 @@ class ModalityMap(nn.Module):
 
     Its zero, before it is fitted and where the rule of the mean has all the weight, is the mean over training cells. No
     array of features by features, or of targets by targets, is made: of more than 1,000 features 300 principal
-    components are looked at, of more than 500 targets 200 are told. Of cells that measured a part of up to 500 targets
-    the others are told from that part as well (`RestOfPanel`).
+    components are looked at, more than 500 targets are told along 300 axes, see `axes_told`. Of cells that measured a
+    part of up to 500 targets the others are told from that part as well (`RestOfPanel`).
     """
 
     centre: Tensor
@@ -122,13 +122,11 @@ class ModalityMap(nn.Module):
             return
         centre, mean = (np.asarray(one.mean(axis=0), np.float64).ravel() for one in (x, y))
         turn = None if x.shape[1] <= MOST_FEATURES else leading_axes(x, centre, FEATURE_AXES)
-        back = np.eye(len(mean)) if len(mean) <= MOST_TARGETS else leading_axes(y, mean, TARGET_AXES)
-        told = Cells(
-            dense(x) - centre if turn is None else along(x, centre, turn),
-            state - state.mean(axis=0),
-            dense(y) - mean if len(mean) <= MOST_TARGETS else along(y, mean, back),
-        )
-        choice = chosen(told if judged_by is None else replace(told, state=judged_by), group)
+        features, own = dense(x) - centre if turn is None else along(x, centre, turn), state - state.mean(axis=0)
+        few = len(mean) <= MOST_TARGETS
+        back = np.eye(len(mean)) if few else axes_told(_heard(features, own), y, TARGET_AXES)
+        told = Cells(features, own, dense(y) - mean if few else along(y, mean, back))
+        choice = chosen(self._judged(told, y, mean, judged_by), group)
         ground = ground_of(told)
         said = mixed(rules(told, ground, choice.penalties), choice.weights)
         if self.rest is not None:
@@ -143,6 +141,22 @@ class ModalityMap(nn.Module):
         for name, value in found.items():
             _put(self.get_buffer(name), np.asarray(value))
         self.number.fill_(len(ground.near))
+
+    def _judged(self, told: Cells, y: Any, mean: Floats, state: Floats | None) -> Cells:
+        """Return the cells that choose between rules: with another `state` if given, and targets seen from outside.
+
+        The axes of many targets lie as the noise of all cells does, those left out too, and would side with whatever
+        follows it. Random directions have the same squared error on average.
+
+        References
+        ----------
+        Johnson & Lindenstrauss 1984, doi:10.1090/conm/026/737400.
+        """
+        found = told if state is None else replace(told, state=state)
+        if len(mean) <= MOST_TARGETS:
+            return found
+        drawn = np.random.default_rng(0).standard_normal((len(mean), MOST_TARGETS)) / np.sqrt(MOST_TARGETS)
+        return replace(found, y=along(y, mean, drawn))
 
     @torch.no_grad()
     def forward(self, x: Any, state: Floats, known: NDArray[np.bool_] | None = None) -> Floats:
@@ -168,6 +182,14 @@ class ModalityMap(nn.Module):
             return told
         values = levelled(measured, known, told) if self.rest.free else measured
         return cast(Floats, self.rest(told, values, known, self.mean.double().cpu().numpy()))
+
+
+def _heard(features: Floats, state: Floats) -> Floats:
+    """Return all that rules are linear in (cell, f): features, the state, and the kernel to some of the cells."""
+    nothing = np.zeros((len(features), 0))
+    ground = ground_of(Cells(features, nothing, nothing), TARGET_AXES)
+    kernel = ground.kernel(features @ ground.axes)
+    return np.hstack([features, state, kernel - kernel.mean(axis=0)])
 
 
 def _put(held: Tensor, value: Floats) -> None:

@@ -23,17 +23,20 @@ if TYPE_CHECKING:
 class CompositionQuestion(AbstractNicheQuestion):
     """What each niche (or section) is made of: the share of each cell type, or of each label of its nodes.
 
-    Where nodes carry no label, the shares are those of the niches in each section. Of patches whose cells carry types,
-    one row a patch unless `by` says otherwise: shares predicted from its counts alone, so that patches without measured
-    cells are answered too, and ``measured_<type>``, those of the cells beneath. Where the types are those of
-    dissociated cells, a reference, the shares are of a patch's RNA, ``lower_<type>`` and ``upper_<type>`` are the ends
-    of their 90 % intervals, and ``unexplained`` is the share of its molecules that no type accounts for: high where the
-    tissue holds a type that the reference lacks. Of regions one row a region: the labels of the nodes beneath. A level
-    that bears no labels, above nodes that bear none either, is refused.
+    Where nodes carry no label, the shares are those of the niches in each section. Of patches whose cells carry
+    types, one row a patch unless `by` says otherwise: shares predicted from its counts alone, so that patches
+    without measured cells are answered too, and ``measured_<type>``, those of the cells beneath. Where the types
+    are those of dissociated cells, a reference, ``lower_<type>`` and ``upper_<type>`` are the ends of their 90 %
+    intervals, and ``unexplained`` is the share of its molecules that no type accounts for: high where the tissue
+    holds a type that the reference lacks. Where cells were counted at twenty patches or more, beneath them or in a
+    column that `cells` names, ``cells`` is how many each patch holds, with ``lower_cells`` and ``upper_cells``. Of
+    regions one row a region: the labels of the nodes beneath. A level that bears no labels, above nodes that bear
+    none either, is refused.
     """
 
     level: Level | None = Field(None, description="one row per node of this level")
     by: str | None = Field(None, description="one row per value of this column, such as section")
+    cells: str | None = Field(None, description="column of patches with the cells counted at some; told of all")
 
     def answer(self, tissue: VirtualTissue) -> pd.DataFrame:
         """Return a row a place and a column a type."""
@@ -45,7 +48,7 @@ class CompositionQuestion(AbstractNicheQuestion):
             check_groups("composition", self.by, obs[self.by])
         children = [child for child, parent in model.plan.compositions if parent == level]
         if children:
-            return predicted_composition(model, graph, children[0], level, obs, self.by)
+            return predicted_composition(model, graph, children[0], level, obs, self.by, self.cells)
         if level != tissue.base_level and names.LABEL not in obs:
             weight = tissue.places(level)[1]
             return composition_beneath(graph.obs(tissue.base_level), weight, obs, self.by, level)
@@ -59,7 +62,7 @@ class CompositionQuestion(AbstractNicheQuestion):
 
         placed = answer[answer["x_um"].notna()]
         here = placed[placed["section"] == placed["section"].iloc[0]]
-        types = [name[len("upper_") :] for name in here if name.startswith("upper_")] or _types(here)
+        types = _types(here)
         width = None
         if f"upper_{types[0]}" in here:
             width = pd.DataFrame({name: here[f"upper_{name}"] - here[f"lower_{name}"] for name in types})
@@ -70,7 +73,7 @@ class CompositionQuestion(AbstractNicheQuestion):
 
 def _types(answer: pd.DataFrame) -> list[str]:
     """Return the columns of an answer that are shares predicted, or counted."""
-    other = {*IDENTITY, "supported", "n_nodes", "n_labelled", "unexplained"}
+    other = {*IDENTITY, "supported", "n_nodes", "n_labelled", "unexplained", "cells"}
     return [
         str(one) for one in answer if one not in other and not str(one).startswith(("lower_", "upper_", "measured_"))
     ]

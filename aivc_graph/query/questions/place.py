@@ -44,12 +44,18 @@ class PlaceQuestion(AbstractQuestion):
     it, ``region_um2``, the area of the region that holds the cell with probability 0.9, ``fit``, how many of the
     section's own nodes fit the rest of it as badly, and ``supported``, whether that is at least one in fifty;
     ``var``: the places, with ``cells``, how many of the supported cells are expected there; ``uns["place"]``: the rule,
-    what each of its steps gained, and the measured coverage of the region. As a table: a row a cell and rank, with
-    ``place_x_um``, ``place_y_um`` and ``probability``, or by place, with the cells of each label expected there.
+    what each of its steps gained, and the measured coverage of the region: ``among_nodes``, of cells from where the
+    section has nodes, and ``in_gaps``, of cells from gaps of it, if a tenth or more are expected there; the region is
+    wide enough for either. As a table: a row a cell and rank, with ``place_x_um``, ``place_y_um`` and ``probability``,
+    or by place, with the cells of each label expected there.
 
     What hidden nodes say holds for cells of the section: that a region covers nine of ten of the cells of another donor
     cannot be measured without their positions. ``supported`` finds types that the section lacks by what they count and
-    the nodes like them do not; kin of a type that is there may be missed (`benchmarks/placing.py`).
+    the nodes like them do not; kin of a type that is there may be missed (`benchmarks/placing.py`). What spots are made
+    of is told better by `composition`, for which a reference need not have types in the numbers of the tissue.
+
+    Of other tissue that is asked (`--on`), what it lacks is taken from the run: dissociated cells are placed in the
+    run's own tissue, and a section with positions is one in which the run's own cells are placed.
     """
 
     endings: ClassVar[tuple[str, ...]] = NODES
@@ -74,9 +80,9 @@ class PlaceQuestion(AbstractQuestion):
             Without cells to place, a section to place them in, or genes that both measured.
         """
         who = sides(tissue, self.section, self.of, self.level)
-        told = compared(tissue, who, self.mass)
+        told = compared(who, self.mass)
         places = Places.of_nodes(told.nodes.pos_um, each=who.level == names.PATCH)
-        gaps = None if missing_from(tissue, who, self.gaps) else 1.0
+        gaps = None if missing_from(who, self.gaps) else 1.0
         fitted = fit_placing(told.nodes, places, tissue.seed, gaps)
         support = fit_support(told.nodes.views[EXPRESSION], told.node_counts, tissue.seed)
         ends = np.cumsum([0, *(len(rows) for rows in who.asked.values())])
@@ -86,19 +92,19 @@ class PlaceQuestion(AbstractQuestion):
         counted = np.asarray(told.asked_counts.sum(axis=1)).ravel() > 0
         for name, rows, one in zip(who.asked, each, fit, strict=True):
             _doubt_support(name, who.section, one * counted[rows] >= LEAST_FIT)
-        return self._table(tissue, who, np.concatenate(fit) * counted, fitted, placed)
+        return self._table(who, np.concatenate(fit) * counted, fitted, placed)
 
-    def _table(self, tissue: VirtualTissue, who: Sides, fit: Any, fitted: Placing, placed: list[Placed]) -> ad.AnnData:
+    def _table(self, who: Sides, fit: Any, fitted: Placing, placed: list[Placed]) -> ad.AnnData:
         point, likely, near, spread, region = (np.concatenate([one[i] for one in placed]) for i in range(5))
         asked = np.concatenate(list(who.asked.values()))
-        obs = node_table(tissue.graph, names.CELL).iloc[asked].drop(columns="size_um")
+        obs = node_table(who.here.graph, names.CELL).iloc[asked].drop(columns="size_um")
         obs = obs.assign(placed_in=who.section, x_um=point[:, 0], y_um=point[:, 1])
         obs = obs.assign(likely_x_um=likely[:, 0], likely_y_um=likely[:, 1], within_100_um=near)
         obs = obs.assign(spread_um=spread, region_um2=region, fit=fit, supported=fit >= LEAST_FIT)
         answer = ad.AnnData(
             sparse.vstack([one.best for one in placed], format="csr").astype(np.float32),
             obs=obs,
-            var=_places(tissue, who, fitted.ground.places),
+            var=_places(who, fitted.ground.places),
         )
         answer.var[CELLS] = _expected(answer, np.ones(answer.n_obs, bool))
         steps = {"rule": asdict(fitted.rule), "nats_over_knowing_nothing": fitted.gains, "opening": fitted.opening}
@@ -112,11 +118,11 @@ class PlaceQuestion(AbstractQuestion):
             if names.LABEL in answer.obs:
                 for label in sorted(answer.obs[names.LABEL].dropna().astype(str).unique()):
                     table[f"{CELLS}_{label}"] = _expected(answer, answer.obs[names.LABEL].astype(str) == label)
-            return table.reset_index(drop=True)
+            return table
         order = [row.indices[np.argsort(-row.data, kind="stable")[: self.top]] for row in answer.X]
         rows = np.repeat(np.arange(answer.n_obs), [len(one) for one in order])
         columns = np.concatenate(order)
-        table = answer.obs.iloc[rows].reset_index(drop=True)
+        table = answer.obs.iloc[rows].copy()
         table["rank"] = np.concatenate([np.arange(1, len(one) + 1) for one in order])
         for name in ("x_um", "y_um"):
             table[f"place_{name}"] = answer.var[name].to_numpy()[columns]
@@ -145,20 +151,20 @@ def _doubt_support(name: str, section: str, supported: np.ndarray) -> None:
     """Doubt cells of which most fit nowhere, so that they are not among those expected at a place."""
     if supported.mean() < 0.5:
         found = f"{int((~supported).sum()):,} of {len(supported):,} cells of {name} that fit nowhere in {section}"
-        mend = "they count as none at any place: is it their tissue, measured alike?"
+        mend = "they count as none at any place: is it their tissue, measured alike, one cell a row?"
         if len(supported) < KINDS * ALIKE:
             mend += f" of fewer than {KINDS * ALIKE} it cannot be told what their platform does: give more"
         doubt(f"{WHERE} · {name}", found, "most of them supported", mend)
 
 
-def _places(tissue: VirtualTissue, who: Sides, places: Places) -> pd.DataFrame:
+def _places(who: Sides, places: Places) -> pd.DataFrame:
     """Return a row a place: centre, area and number of nodes; of spots their barcode."""
     number = np.bincount(places.of, minlength=len(places.centre))
     found = pd.DataFrame(
         {"x_um": places.centre[:, 0], "y_um": places.centre[:, 1], "area_um2": places.area, "n_nodes": number}
     )
     if (number == 1).all():
-        found.insert(0, names.BARCODE, tissue.graph.obs(who.level)[names.BARCODE].astype(str).to_numpy()[who.nodes])
+        found.insert(0, names.BARCODE, who.there.graph.obs(who.level)[names.BARCODE].astype(str).to_numpy()[who.nodes])
     return found.set_index(pd.Index([str(i) for i in range(len(found))], name=WHERE))
 
 

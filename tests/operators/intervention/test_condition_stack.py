@@ -7,7 +7,7 @@ import pytest
 
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.operators.gate import opening_of
-from aivc_graph.operators.intervention import condition_rules
+from aivc_graph.operators.intervention import condition_rules, condition_stack
 from aivc_graph.operators.intervention.condition_rules import additive
 from aivc_graph.operators.intervention.condition_stack import (
     RULES,
@@ -170,6 +170,23 @@ def test_weights_are_shares_and_leave_a_rule_that_tells_nothing() -> None:
         assert (found >= 0).all() and found.sum() == pytest.approx(1.0)
         assert found[RULES.index("saturating")] > 0.5 and found[RULES.index("nothing")] < 0.05
     assert left_out(given, Kind(3, 0, True, False), start).n == 0
+
+
+def test_left_out_pairs_are_weighed_by_pairs_that_share_no_part_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    given, asked_of = screen("saturates"), []
+    start = Starts(variances(given, likenesses(given, None)), None)
+    whole = left_out(given, Kind(2, 2, True, False), start)
+
+    def weighed_by(products: np.ndarray, n: int, said: np.ndarray, knowing: float) -> np.ndarray:
+        asked_of.append(n)
+        return np.asarray(said[0])
+
+    monkeypatch.setattr(condition_stack, "weighed", weighed_by)
+    left_out(given, Kind(2, 2, True, False), start)
+    assert whole.n == 21 and set(asked_of) == {10}  # of 21 pairs 10 share neither part
+    asked_of.clear()
+    left_out(given, Kind(2, 0, True, False), start)
+    assert set(asked_of) == {20}  # of pairs whose parts were seen it is all others
 
 
 def test_a_new_context_is_told_from_the_others() -> None:
