@@ -1,4 +1,4 @@
-"""How much of an effect is kept: nothing without support of left-out donors, all of what they agree on."""
+"""Which interventions do anything: none without evidence or support of left-out donors, and all that have it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aivc_graph.operators.intervention.effect_rows import effects_of
-from aivc_graph.operators.intervention.fit_interventions import _kept, _passed_on
+from aivc_graph.operators.intervention.fit_interventions import _passed_on, _supported
 from aivc_graph.operators.intervention_plan import InterventionPlan
 from tests.operators.test_joint_effects import COMPONENTS, DONORS, MOLECULES, study
 
@@ -27,14 +27,14 @@ PLAN = InterventionPlan(
 )
 
 
-@pytest.mark.parametrize(("effect", "kept"), [(0.0, 0.0), (1.0, 1.0)])
-def test_an_effect_is_kept_where_left_out_donors_support_it(effect: float, kept: float) -> None:
+@pytest.mark.parametrize(("effect", "there"), [(0.0, False), (1.0, True)])
+def test_an_effect_is_told_where_it_is_supported(effect: float, there: bool) -> None:
     found = []
     for seed in range(4):
         rows, _ = study(seed, effect)
         effects = effects_of(rows, PLAN)
-        found.append(_kept(rows, effects.whole, effects.without, PLAN)[:2, 0])
-    np.testing.assert_array_equal(np.array(found), kept)
+        found.append(_supported(rows, effects.whole, effects.without, PLAN)[:2])
+    np.testing.assert_array_equal(np.array(found), there)
 
 
 def test_what_is_lost_inside_a_cell_does_not_spread_and_what_follows_does() -> None:

@@ -220,7 +220,7 @@ def test_interval_is_the_jackknife_over_donors(tissue: VirtualTissue) -> None:
     answer = tissue.intervene(drug("X"), where=only_test(tissue))
     table = answer.readout(genes=["G12", "G01"])
     weight = answer._not_treated_before(*answer.places("niche"))[1]
-    untreated, copies, error = answer.rollouts(weight, [12, 1])
+    untreated, copies, error, _ = answer.rollouts(weight, [12, 1])
     n, left_out, centre = len(copies) - 2, (copies[2:] - untreated).reshape(6, -1), (copies[1] - untreated).ravel()
     spread = ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0)
     variance = (n - 1) / n * spread + (error.ravel() * centre) ** 2  # Efron & Stein 1981, and the level of the place
