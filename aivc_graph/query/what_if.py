@@ -256,10 +256,11 @@ class WhatIf:
             error += to_place @ (belongs @ uncertain)
             for place, copy in enumerate(of_donors):
                 latent, beside = shift(own, local, pairs, copy)
-                found = by * _per(log_share + latent @ decoder.t() + beside)[:, columns]
-                treated[place] += to_place @ found
+                found = _per(log_share + latent @ decoder.t() + beside)
+                treated[place] += to_place @ (by * found[:, columns])
                 if copy == 0:
-                    unsure += to_place @ (found * shift.uncertainty(own, local, pairs).double().numpy()[:, columns])
+                    found *= _error_of_shares(found / PER, shift.uncertainty(own, local, pairs).double().numpy())
+                    unsure += to_place @ (by * found[:, columns])
         return untreated, treated, error, unsure
 
     def _untreated(self, asked: np.ndarray) -> Iterator[tuple[Any, Any, np.ndarray, torch.Tensor, torch.Tensor]]:
@@ -386,6 +387,15 @@ def what_if(
     # In the order of training, so that what is given together commutes to the last bit.
     fields = {row: fields[row] for row in sorted(fields)}
     return WhatIf(graph, model, places, parts, where, fields, before, supported, (*reasons, *outside), tuple(outside))
+
+
+def _error_of_shares(share: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Return standard errors of log shares (node, molecule) that sum to one, from those of log expression.
+
+    Where one molecule falls the others rise, so what is not known of one is not known of the others either.
+    """
+    variance = error**2
+    return np.asarray(np.sqrt(variance * (1 - 2 * share) + (share**2 * variance).sum(axis=1, keepdims=True)))
 
 
 def _per(log_share: torch.Tensor) -> np.ndarray:

@@ -36,6 +36,19 @@ def test_the_true_effect_lies_inside_as_often_as_is_said_whatever_its_size(effec
     assert shrunken < 0.5 * estimate
 
 
+@pytest.mark.parametrize("effect", [0.25, 1.0])
+def test_the_predicted_effect_lies_where_it_says_of_all_and_of_those_it_tells_of(effect: float) -> None:
+    inside, tells, width = [], [], []
+    for seed in range(12):
+        found, true = told(seed, effect)
+        inside.append((found["shrunken_lower"] <= true) & (true <= found["shrunken_upper"]))
+        tells.append(np.abs(found["shrunken"]) > 0.1)
+        width.append(found["shrunken_upper"] - found["shrunken_lower"])
+    covered, tell, wide = np.array(inside), np.array(tells), np.array(width)
+    assert covered.mean() > 0.94 and covered[tell].mean() > 0.88
+    assert wide[~tell].mean() < 0.5 * wide[tell].mean()  # of what does nothing hardly anything is left open
+
+
 def test_moderated_intervals_keep_what_they_say_and_find_more() -> None:
     rng, donors, genes = np.random.default_rng(0), 5, 400
     level = np.exp(rng.normal(0, 1.5, genes))
