@@ -79,8 +79,8 @@ FAULTS = (
     ),
     Fault(
         "the guard of no effect stands on the wrong side",
-        "errors[1:] += least_gain",
-        "errors[:1] += least_gain",
+        "max(joint.evidence[column], gain / 2) > chance",
+        "max(joint.evidence[column], gain / 2) > -chance",
         (KEPT,),
     ),
     Fault(
@@ -127,8 +127,8 @@ FAULTS = (
     ),
     Fault(
         "an effect's error is not inflated where donors differ",
-        'np.sqrt(times["departure"]) * error',
-        "error",
+        'np.sqrt(times["departure"]) * counting',
+        "counting",
         (JOINT,),
     ),
     Fault(

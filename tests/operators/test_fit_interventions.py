@@ -71,6 +71,4 @@ def test_one_donor_has_its_effects_and_no_interaction() -> None:
     plan = PLAN.model_copy(update={"keys": ("drug:A",), "pairs": (("drug:A", "drug:A"),), "donors": ("d0",)})
     rows = study(0, 1.0)[0]
     rows = rows.take(rows.donor == 0)
-    np.testing.assert_array_equal(
-        _supported(rows, effects_of(rows, plan).whole, [], plan), [True, False]
-    )
+    np.testing.assert_array_equal(_supported(rows, effects_of(rows, plan).whole, [], plan), [True, False])

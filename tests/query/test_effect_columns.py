@@ -19,7 +19,9 @@ def told(seed: int, effect: float) -> tuple[dict[str, np.ndarray], np.ndarray]:
     found = effects_of(rows, PLAN)
     copies = np.stack([one.mean[0] + one.departure[0] for one in (found.whole, *found.not_shrunken)])
     none = np.zeros(copies.shape[1:])
-    return effect_columns(none, copies, none, found.whole.error[0], DONORS, np.ones(COMPONENTS, bool)), np.broadcast_to(true[0], none.shape)
+    return effect_columns(none, copies, none, found.whole.error[0], DONORS, np.ones(COMPONENTS, bool)), np.broadcast_to(
+        true[0], none.shape
+    )
 
 
 @pytest.mark.parametrize("effect", [0.1, 0.25, 1.0])
@@ -60,7 +62,9 @@ def test_moderated_intervals_keep_what_they_say_and_find_more() -> None:
         left_out = (by_donor.sum(axis=0) - by_donor) / (donors - 1)
         copies = level + np.stack([by_donor.mean(axis=0), by_donor.mean(axis=0), *left_out])[:, None]
         for name, given in (("raw", None), ("moderated", level[None])):
-            one = effect_columns(level[None], copies, np.zeros((1, genes)), np.zeros((1, genes)), donors, np.ones(1, bool), given)
+            one = effect_columns(
+                level[None], copies, np.zeros((1, genes)), np.zeros((1, genes)), donors, np.ones(1, bool), given
+            )
             found[name].append(np.stack([one["p"][0], (one["lower"] <= true)[0] & (true <= one["upper"])[0]]))
     raw, moderated = (np.array(found[name]) for name in ("raw", "moderated"))
     assert moderated[:, 1].mean() == pytest.approx(0.95, abs=0.01) == raw[:, 1].mean()
@@ -74,7 +78,9 @@ def test_few_genes_are_not_moderated() -> None:
     untreated, error = np.exp(rng.normal(size=(1, 40))), np.zeros((1, 40))
     copies = untreated + rng.normal(size=(7, 1, 40))
     plain = effect_columns(untreated, copies, error, error, 5, np.ones(1, bool))
-    few = effect_columns(untreated[:, :20], copies[..., :20], error[:, :20], error[:, :20], 5, np.ones(1, bool), untreated[:, :20])
+    few = effect_columns(
+        untreated[:, :20], copies[..., :20], error[:, :20], error[:, :20], 5, np.ones(1, bool), untreated[:, :20]
+    )
     many = effect_columns(untreated, copies, error, error, 5, np.ones(1, bool), untreated)
     np.testing.assert_array_equal(few["upper"], plain["upper"][:, :20])
     assert np.abs(many["upper"] - plain["upper"]).max() > 0.1

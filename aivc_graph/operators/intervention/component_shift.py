@@ -134,9 +134,7 @@ class ComponentShift(AbstractPart):
                 molecule = molecule + weight @ self.molecule_pair[replicate, row]
         return latent, molecule
 
-    def uncertainty(
-        self, state: Tensor, fields: Mapping[int, Field], pairs: Mapping[tuple[int, int], int]
-    ) -> Tensor:
+    def uncertainty(self, state: Tensor, fields: Mapping[int, Field], pairs: Mapping[tuple[int, int], int]) -> Tensor:
         """Return the standard deviation of the predicted shift of log expression (node, molecule); see `forward`.
 
         Interventions err each by themselves, the components of one together.
