@@ -4,9 +4,10 @@ Effects of known size are simulated: donors with an untreated and a treated sect
 few molecules that answer and many that do not, components that answer unequally. Everything goes through the functions
 that a run is fitted and asked by. Coverage is of 95 % intervals, of the estimate and of what is predicted (the
 posterior of the shrunken effect), by how large the true effect is and of effects predicted to be larger than 0.1: a
-posterior is right of all effects and of those it tells of, not of true ones of one size. `rmse` is of the estimate, of the effect shrunken together (what is predicted) and of what components share and how they differ shrunken
-each by itself. `called` are effects of adjusted p below 0.1, with variances moderated, as they are told, and as they
-are: false ones as a share of calls, and true ones as a share of all that change.
+posterior is right of all effects and of those it tells of, not of true ones of one size. `rmse` is of the estimate, of
+the effect shrunken together (what is predicted) and of what components share and how they differ shrunken each by
+itself. `called` are effects of adjusted p below 0.1, with variances moderated, as they are told, and as they are: false
+ones as a share of calls, and true ones as a share of all that change.
 
     python benchmarks/effect_intervals.py --out benchmarks/results/effect_intervals.json
 """

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aivc_graph.operators.intervention.component_shift import ComponentShift
 
 log = logging.getLogger(__name__)
-Floats, Bools = NDArray[np.floating], NDArray[np.bool_]
+Floats = NDArray[np.floating]
 
 SAMPLE_NODES = 20_000
 
@@ -117,11 +117,13 @@ def _store(shift: ComponentShift, copy: int, effect: Floats, passed_on: Floats, 
 
 
 def _in_parts(effect: Floats, passed_on: Floats) -> Floats:
-    """Return what of effects (key, component, molecule) is direct, and what is passed on (key, 2, component, molecule)."""
+    """Return what of effects (key, component, molecule) is direct, what passed on (key, 2, component, molecule)."""
     return np.stack([effect * (1 - passed_on), effect * passed_on], axis=1)
 
 
-def _supported(rows: Rows, joint: JointEffects, without: list[JointEffects], plan: InterventionPlan) -> Bools:
+def _supported(
+    rows: Rows, joint: JointEffects, without: list[JointEffects], plan: InterventionPlan
+) -> NDArray[np.bool_]:
     """Return which columns' effects left-out donors support (column,).
 
     With fewer than two donors nothing shows what travels: an intervention has its effect, a combination stays additive.

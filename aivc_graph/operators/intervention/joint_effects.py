@@ -52,9 +52,9 @@ class Rows:
 @dataclass(frozen=True)
 class JointEffects:
     """Effects by column: `mean` (column, molecule) over components and each component's `departure` (column, component,
-    molecule), with the errors by counting of the mean and of each component's whole effect, of which shrunken ones have
-    the posterior error; `base` (donor, component, molecule); `surplus` variance (molecule,). `evidence` [nats] (column,)
-    that a column does anything, told of shrunken ones alone."""
+    molecule), with the errors by counting of the mean and of each component's whole effect, of which shrunken
+    ones have the posterior error; `base` (donor, component, molecule); `surplus` variance (molecule,).
+    `evidence` [nats] (column,) that a column does anything, told of shrunken ones alone."""
 
     mean: Floats
     mean_error: Floats
