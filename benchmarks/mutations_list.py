@@ -126,6 +126,24 @@ FAULTS = (
         ("tests/operators/test_intervention_plan.py",),
     ),
     Fault(
+        "of reaches that tell equally well the last is taken",
+        "likelihood.sum() / 2",
+        "likelihood.sum() * 0.99",
+        ("tests/operators/test_effect_rows.py",),
+    ),
+    Fault(
+        "a predicted effect is as sure as if its kind were known",
+        "(alike + own - known + mean**2)",
+        "(alike + own - known)",
+        (JOINT,),
+    ),
+    Fault(
+        "what is not known of one molecule is known of the shares of others",
+        "+ (share**2 * variance).sum(axis=1, keepdims=True)",
+        "",
+        (WHAT_IF,),
+    ),
+    Fault(
         "an effect's error is not inflated where donors differ",
         'np.sqrt(times["departure"]) * counting',
         "counting",
