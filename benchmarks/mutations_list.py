@@ -141,7 +141,7 @@ FAULTS = (
         "what is not known of one molecule is known of the shares of others",
         "+ (share**2 * variance).sum(axis=1, keepdims=True)",
         "",
-        (WHAT_IF,),
+        (EFFECTS,),
     ),
     Fault(
         "an effect's error is not inflated where donors differ",

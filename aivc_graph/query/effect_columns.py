@@ -84,3 +84,12 @@ def effect_columns(
     wide[~reached], narrow[~reached], p[~reached] = 0.0, 0.0, np.nan
     told = {"estimate": estimate, "lower": estimate - wide, "upper": estimate + wide, "p": p, "shrunken": shrunken}
     return told | {"shrunken_lower": shrunken - narrow, "shrunken_upper": shrunken + narrow}
+
+
+def error_of_shares(share: Floats, error: Floats) -> Floats:
+    """Return standard errors of log shares (node, molecule) that sum to one, from those of log expression.
+
+    Where one molecule falls the others rise, so what is not known of one is not known of the others either.
+    """
+    variance = error**2
+    return np.asarray(np.sqrt(variance * (1 - 2 * share) + (share**2 * variance).sum(axis=1, keepdims=True)))

@@ -26,7 +26,7 @@ from aivc_graph.operators.intervention.exposure import Field, exposure
 from aivc_graph.operators.product import SparseOperator, row_mean
 from aivc_graph.query.abundance import benjamini_hochberg
 from aivc_graph.query.answers import MIN_UNITS, PER, no_effects
-from aivc_graph.query.effect_columns import effect_columns
+from aivc_graph.query.effect_columns import effect_columns, error_of_shares
 from aivc_graph.query.in_support import as_trained, kinds_known, outside_training, reached_by
 from aivc_graph.query.places import row_shares
 from aivc_graph.query.states import niche_level, run_windows
@@ -259,7 +259,7 @@ class WhatIf:
                 found = _per(log_share + latent @ decoder.t() + beside)
                 treated[place] += to_place @ (by * found[:, columns])
                 if copy == 0:
-                    found *= _error_of_shares(found / PER, shift.uncertainty(own, local, pairs).double().numpy())
+                    found *= error_of_shares(found / PER, shift.uncertainty(own, local, pairs).double().numpy())
                     unsure += to_place @ (by * found[:, columns])
         return untreated, treated, error, unsure
 
@@ -387,15 +387,6 @@ def what_if(
     # In the order of training, so that what is given together commutes to the last bit.
     fields = {row: fields[row] for row in sorted(fields)}
     return WhatIf(graph, model, places, parts, where, fields, before, supported, (*reasons, *outside), tuple(outside))
-
-
-def _error_of_shares(share: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """Return standard errors of log shares (node, molecule) that sum to one, from those of log expression.
-
-    Where one molecule falls the others rise, so what is not known of one is not known of the others either.
-    """
-    variance = error**2
-    return np.asarray(np.sqrt(variance * (1 - 2 * share) + (share**2 * variance).sum(axis=1, keepdims=True)))
 
 
 def _per(log_share: torch.Tensor) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aivc_graph.operators.intervention.effect_rows import effects_of
-from aivc_graph.query.effect_columns import effect_columns
+from aivc_graph.query.effect_columns import effect_columns, error_of_shares
 from tests.operators.test_fit_interventions import PLAN
 from tests.operators.test_joint_effects import COMPONENTS, DONORS, study
 
@@ -49,6 +49,16 @@ def test_the_predicted_effect_lies_where_it_says_of_all_and_of_those_it_tells_of
     covered, tell, wide = np.array(inside), np.array(tells), np.array(width)
     assert covered.mean() > 0.94 and covered[tell].mean() > 0.88
     assert wide[~tell].mean() < 0.5 * wide[tell].mean()  # of what does nothing hardly anything is left open
+
+
+def test_what_is_not_known_of_one_is_not_known_of_the_share_of_another() -> None:
+    rng = np.random.default_rng(0)
+    share, error = rng.dirichlet(np.full(5, 2.0), size=3), rng.uniform(0.0, 0.1, (3, 5))
+    error[:, 0] = 0.0
+    drawn = share * np.exp(error * rng.normal(size=(20_000, 3, 5)))
+    spread = np.log(drawn / drawn.sum(axis=-1, keepdims=True)).std(axis=0)
+    np.testing.assert_allclose(error_of_shares(share, error), spread, rtol=0.05)
+    assert (spread[:, 0] > 0.005).all()
 
 
 def test_moderated_intervals_keep_what_they_say_and_find_more() -> None:

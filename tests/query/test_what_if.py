@@ -20,7 +20,6 @@ from aivc_graph.io.footprints import read_footprints
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.query.questions.question import question
 from aivc_graph.query.virtual_tissue import VirtualTissue
-from aivc_graph.query.what_if import _error_of_shares
 from aivc_graph.tissue.frame import scale_affine
 from aivc_graph.tissue.intervention import Intervention, Where, drug, knockout, ligand, set_interventions
 from aivc_graph.tissue.section import add_level, add_observation, new_section
@@ -185,16 +184,6 @@ def test_the_predicted_effect_lies_where_it_says(tissue: VirtualTissue) -> None:
         share.append((table["shrunken_upper"] - table["shrunken_lower"]) / (table["upper"] - table["lower"]))
     assert np.mean(inside) >= 0.87
     assert np.min(share) > 0 and np.median(share) < 1  # no point, but closer than without drawing molecules together
-
-
-def test_what_is_not_known_of_one_is_not_known_of_the_share_of_another() -> None:
-    rng = np.random.default_rng(0)
-    share, error = rng.dirichlet(np.full(5, 2.0), size=3), rng.uniform(0.0, 0.1, (3, 5))
-    error[:, 0] = 0.0
-    drawn = share * np.exp(error * rng.normal(size=(20_000, 3, 5)))
-    spread = np.log(drawn / drawn.sum(axis=-1, keepdims=True)).std(axis=0)
-    np.testing.assert_allclose(_error_of_shares(share, error), spread, rtol=0.05)
-    assert (spread[:, 0] > 0.005).all()
 
 
 def test_two_things_done_are_less_sure_than_each(tissue: VirtualTissue) -> None:
