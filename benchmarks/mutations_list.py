@@ -79,8 +79,8 @@ FAULTS = (
     ),
     Fault(
         "the guard of no effect stands on the wrong side",
-        "max(joint.evidence[column], gain / 2) > chance",
-        "max(joint.evidence[column], gain / 2) > -chance",
+        "max(joint.evidence[column], gain) > least",
+        "max(joint.evidence[column], gain) > -least",
         (KEPT,),
     ),
     Fault(

@@ -51,11 +51,11 @@ def supported_by(rows: Rows, **changed: np.ndarray) -> np.ndarray:
 
 
 def test_evidence_is_support_too() -> None:
-    chance = np.log(COMPONENTS * MOLECULES)
+    least = 2 * np.log(COMPONENTS * MOLECULES)
     for seed in range(4):
         nothing, some = (study(seed, effect)[0] for effect in (0.0, 0.5))
-        assert effects_of(nothing, PLAN).whole.evidence.max() < chance < effects_of(some, PLAN).whole.evidence.min()
-        np.testing.assert_array_equal(supported_by(nothing, evidence=np.array([chance + 1, chance - 1])), [True, False])
+        assert effects_of(nothing, PLAN).whole.evidence.max() < least < effects_of(some, PLAN).whole.evidence.min()
+        np.testing.assert_array_equal(supported_by(nothing, evidence=np.array([least + 1, least - 1])), [True, False])
 
 
 def test_one_molecule_that_all_donors_agree_on_is_an_effect() -> None:

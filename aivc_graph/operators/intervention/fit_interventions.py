@@ -127,16 +127,17 @@ def _supported(
     """Return which columns' effects left-out donors support (column,).
 
     With fewer than two donors nothing shows what travels: an intervention has its effect, a combination stays additive.
-    There is an effect if the evidence for one is beyond the largest that as many chances as there are effects bring
-    about: log (component · molecule). So there is if the squared error on left-out donors, in units of its variance,
-    falls by twice as much, as where one molecule answers and all donors agree.
+    There is an effect if the squared error on left-out donors, in units of its variance, falls by more than the largest
+    of as many chances as there are effects makes it fall, 2 log (component · molecule), as where one molecule answers
+    and all donors agree; or if the evidence for one is as large, as where donors answer unequally. (Evidence is of a
+    prior fitted to the same estimates; half as much is now and then found where nothing was done.)
 
     References
     ----------
     Foster & George 1994, doi:10.1214/aos/1176325766.
     """
     weight = rows.weight(joint.surplus)
-    n, chance = len(plan.keys) + len(plan.pairs), np.log(joint.departure[0].size)
+    n, least = len(plan.keys) + len(plan.pairs), 2 * np.log(joint.departure[0].size)
     supported = np.arange(rows.x.shape[1]) < len(plan.keys)
     for column in range(n):
         donors = [d for d in range(len(plan.donors)) if rows.x[rows.donor == d, column].any()]
@@ -149,7 +150,7 @@ def _supported(
             left = own.y - other.of(own)
             for sign, part in ((1, left + effect), (-1, left)):
                 gain += sign * _about_own_mean(part, weight[rows.donor == d], own.component)
-        supported[column] = max(joint.evidence[column], gain / 2) > chance
+        supported[column] = max(joint.evidence[column], gain) > least
     return supported
 
 
