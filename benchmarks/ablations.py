@@ -26,6 +26,7 @@ from scipy.stats import nbinom
 
 from aivc_graph import names
 from aivc_graph.config import Config, load_config
+from aivc_graph.evaluation import intervals
 from aivc_graph.evaluation.intervals import resampled
 from aivc_graph.graph.hiding import hide_observations
 from aivc_graph.graph.panels import panel_columns
@@ -108,7 +109,7 @@ def likelihoods(run: Path, config: Config) -> dict[str, Any]:
 
     def paired(a: str, b: str) -> dict[str, Any]:
         sums, number = (stages[a] - stages[b]) @ one_hot, one_hot.sum(axis=0)
-        ends = (None, None) if drawn is None else np.quantile((drawn @ sums) / (drawn @ number), [0.025, 0.975])
+        ends = (None, None) if drawn is None else intervals.interval((drawn @ sums) / (drawn @ number), units.n)
         bounds = {end: None if one is None else r(one) for end, one in zip(("lower", "upper"), ends, strict=True)}
         return {"difference": r(sums.sum() / number.sum()), **bounds, "over": f"{units.n} {units.name}s"}
 

@@ -34,6 +34,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.extmath import randomized_svd
 
 from aivc_graph.config import data_folder, load_config
+from aivc_graph.evaluation import intervals
 from aivc_graph.graph.hiding import hide_observations
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.terms import dense, measured_terms
@@ -176,7 +177,7 @@ def scores(values: Array, unit_of: Array) -> dict[str, list[float]]:
     number, rng = np.bincount(unit_of, minlength=n), np.random.default_rng(0)
     drawn = rng.integers(0, n, (DRAWS, n))
     means = sums[drawn].sum(axis=1) / number[drawn].sum(axis=1)[:, None]
-    edges = np.quantile(means, (0.025, 0.975), axis=0)
+    edges = np.array([intervals.interval(column, n) for column in means.T]).T
     names = ("foscttm", "accuracy", "accuracy by type")
     return {
         name: [round(float(x), 4) for x in (values[:, j].mean(), *edges[:, j])]

@@ -31,6 +31,7 @@ from scipy import sparse, special, stats
 from scipy.spatial import cKDTree
 
 from aivc_graph.config import Config, load_config
+from aivc_graph.evaluation import intervals
 from aivc_graph.graph.anchors import AnchorConfig
 from aivc_graph.graph.build import build_graph
 from aivc_graph.graph.panels import labels, panel, shared_columns, type_shares, types_of
@@ -205,17 +206,17 @@ def told_of(scores: dict[str, Any]) -> dict[str, Any]:
         one, join = scores[key], scores[f"{question}: {JOIN}"]
         rng, n = np.random.default_rng(0), len(one.moments)
         again = rng.integers(0, n, (BOOTSTRAPS, n))
-        told = interval(one.value(np.arange(n)), [one.value(b) for b in again]) | {"blocks": n}
+        told = interval(one.value(np.arange(n)), [one.value(b) for b in again], n) | {"blocks": n}
         if predictor != JOIN:
             lead = one.value(np.arange(n)) - join.value(np.arange(n))
-            told["less nearest join"] = interval(lead, [one.value(b) - join.value(b) for b in again])
+            told["less nearest join"] = interval(lead, [one.value(b) - join.value(b) for b in again], n)
         found.setdefault(question, {})[predictor] = told
     return {key: found[key] for key in sorted(found)}
 
 
-def interval(value: float, again: list[float]) -> dict[str, Any]:
-    low, high = np.quantile(again, [0.025, 0.975])
-    return {"value": round(value, 4), "lower": round(float(low), 4), "upper": round(float(high), 4)}
+def interval(value: float, again: list[float], blocks: int) -> dict[str, Any]:
+    low, high = intervals.interval(np.array(again), blocks)
+    return {"value": round(value, 4), "lower": round(low, 4), "upper": round(high, 4)}
 
 
 def score(graph: TissueGraph, model: TissueModel, untouched: TissueGraph, cells_um: np.ndarray) -> dict[str, Sums]:

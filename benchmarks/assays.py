@@ -25,6 +25,7 @@ from result_file import write_result
 
 from aivc_graph import names
 from aivc_graph.config import load_config
+from aivc_graph.evaluation import intervals
 from aivc_graph.graph.store import read_store
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
 from aivc_graph.model.plan import ModelPlan
@@ -169,7 +170,8 @@ def halves(graph: TissueGraph) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     drawn = [rng.integers(0, len(rng_rows), len(rng_rows)) for rng_rows in [whole["RNA"]] for _ in range(DRAWS)]
     gains = [np.sqrt(whole["RNA and half"][i].mean()) - np.sqrt(whole["RNA"][i].mean()) for i in drawn]
-    told["difference"] = [round(told["RNA and half"] - told["RNA"], 4), *np.quantile(gains, (0.025, 0.975)).round(4)]
+    ends = intervals.interval(np.array(gains), len(whole["RNA"]))
+    told["difference"] = [round(one, 4) for one in (told["RNA and half"] - told["RNA"], *ends)]
     return told
 
 
@@ -189,8 +191,8 @@ def step_seconds(model: TissueModel, graph: TissueGraph) -> float:
 def interval(values: np.ndarray) -> list[float]:
     """Return the mean and its 95 % interval over cells."""
     rng = np.random.default_rng(0)
-    means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(DRAWS)]
-    return [round(float(one), 4) for one in (values.mean(), *np.quantile(means, (0.025, 0.975)))]
+    means = np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(DRAWS)])
+    return [round(float(one), 4) for one in (values.mean(), *intervals.interval(means, len(values)))]
 
 
 def seconds(nodes: int = 2_000, molecules: int = 1_000, latent: int = 16) -> dict[str, float]:

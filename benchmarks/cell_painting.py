@@ -27,6 +27,7 @@ from result_file import write_result
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from aivc_graph.config import data_folder, load_config
+from aivc_graph.evaluation import intervals
 from aivc_graph.pipeline.train import train_config
 from aivc_graph.query.types import told_types
 from aivc_graph.query.virtual_tissue import VirtualTissue
@@ -144,7 +145,7 @@ def scores(said: dict[str, dict[str, str]], facts: pd.DataFrame) -> dict[str, An
     def interval(values: np.ndarray) -> list[float]:
         sums = np.bincount(code, values)
         means = sums[drawn].sum(axis=1) / number[drawn].sum(axis=1)
-        return [round(float(one), 4) for one in (values.mean(), *np.quantile(means, (0.025, 0.975)))]
+        return [round(float(one), 4) for one in (values.mean(), *intervals.interval(means, len(number)))]
 
     found: dict[str, Any] = {"treatments": len(facts), "compounds": len(number)}
     found["accuracy"] = {name: interval(one) for name, one in right.items()}

@@ -41,6 +41,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
 from aivc_graph.config import load_config
+from aivc_graph.evaluation import intervals
 from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.graph.panels import type_shares, types_of
 from aivc_graph.graph.tissue_graph import to_scipy_csr
@@ -201,8 +202,9 @@ def difference(one: Floats, other: Floats, true: Floats, unit: Floats) -> list[f
         first, second = np.sqrt(squares[:, drawn].sum(axis=1) / number[drawn].sum())
         return float(first - second)
 
-    drawn = [between(random.integers(0, len(number), len(number))) for _ in range(BOOTSTRAPS)]
-    return [round(float(v), 4) for v in (between(np.arange(len(number))), *np.quantile(drawn, (0.025, 0.975)))]
+    drawn = np.array([between(random.integers(0, len(number), len(number))) for _ in range(BOOTSTRAPS)])
+    ends = intervals.interval(drawn, len(number))
+    return [round(float(v), 4) for v in (between(np.arange(len(number))), *ends)]
 
 
 def reference_section(counts: Floats, labels: Any, genes: list[str]) -> Any:

@@ -26,6 +26,7 @@ from scipy.spatial import cKDTree
 from sklearn.cluster import KMeans
 from sklearn.metrics import f1_score
 
+from aivc_graph.evaluation import intervals
 from aivc_graph.evaluation.readouts.endpoint import endpoint
 from aivc_graph.evaluation.readouts.readout import Ground
 from aivc_graph.operators.gate import opening_of
@@ -104,7 +105,7 @@ def scored(
     for _ in range(BOOTSTRAPS):
         drawn = np.concatenate([rows[one] for one in rng.choice(list(rows), len(rows))])
         leads.append(macro_f1(outcome[drawn], told[drawn]) - macro_f1(outcome[drawn], rule[drawn]))
-    low, high = np.quantile(leads, [0.025, 0.975])
+    low, high = intervals.interval(np.array(leads), len(rows))
     value, lead = macro_f1(outcome, told), macro_f1(outcome, told) - macro_f1(outcome, rule)
     figures = {"value": value, "lead": lead, "lower": low, "upper": high}
     return {name: round(float(figure), 4) for name, figure in figures.items()}

@@ -13,6 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
 from aivc_graph.config import load_config
+from aivc_graph.evaluation import intervals
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.graph.build import build_graph
 from aivc_graph.pipeline.build import hold_out, read_section
@@ -165,9 +166,5 @@ def block_interval(
             for x, y in zip(a, b, strict=True)
         ]
     )
-    return {
-        "mean": r(whole),
-        "lower": r(np.quantile(differences, 0.025)),
-        "upper": r(np.quantile(differences, 0.975)),
-        "n_units": len(members),
-    }
+    low, high = intervals.interval(np.array(differences), len(members))
+    return {"mean": r(whole), "lower": r(low), "upper": r(high), "n_units": len(members)}

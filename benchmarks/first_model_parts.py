@@ -12,6 +12,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from aivc_graph.config import Config
+from aivc_graph.evaluation import intervals
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
@@ -33,12 +34,8 @@ def interval(values: np.ndarray) -> dict[str, Any]:
     """Return the mean of one value a unit and its 95 % bootstrap interval over units."""
     rng = np.random.default_rng(0)
     means = values[rng.integers(0, len(values), (BOOTSTRAPS, len(values)))].mean(axis=1)
-    return {
-        "mean": r(values.mean()),
-        "lower": r(np.quantile(means, 0.025)),
-        "upper": r(np.quantile(means, 0.975)),
-        "n_units": len(values),
-    }
+    low, high = intervals.interval(means, len(values))
+    return {"mean": r(values.mean()), "lower": r(low), "upper": r(high), "n_units": len(values)}
 
 
 def r(value: float) -> float:

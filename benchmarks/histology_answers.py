@@ -25,6 +25,7 @@ from first_model_parts import CONFIGS, r
 from result_file import write_result
 
 from aivc_graph.config import Config, load_config
+from aivc_graph.evaluation import intervals
 from aivc_graph.evaluation.scoring import MODEL, Judged, judge
 from aivc_graph.io.footprints import read_footprints
 from aivc_graph.pipeline.tasks.task import TASKS, Asked
@@ -112,7 +113,8 @@ def difference(runs: list[Judged], rule: str) -> dict[str, Any]:
     found: dict[str, Any] = {"mean": r(np.mean([a.value - b.value for a, b in pairs]))}
     if all(a.draws is not None and b.draws is not None for a, b in pairs):
         draws = np.mean([a.draws - b.draws for a, b in pairs], axis=0)
-        found |= {"lower": r(np.quantile(draws, 0.025)), "upper": r(np.quantile(draws, 0.975))}
+        low, high = intervals.interval(draws, min(one.task.units.n for one in runs))
+        found |= {"lower": r(low), "upper": r(high)}
     return found | {"units": [f"{one.task.units.n} {one.task.units.name}s" for one in runs]}
 
 

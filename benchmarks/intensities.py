@@ -28,6 +28,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from aivc_graph import names
 from aivc_graph.config import load_config
+from aivc_graph.evaluation import intervals
 from aivc_graph.evaluation.baselines.mixtures import mixture, neighbour_mean_mixture, own_mixture
 from aivc_graph.evaluation.intervals import resampled
 from aivc_graph.evaluation.metrics.metric import sums_by
@@ -119,7 +120,7 @@ def hidden_markers(asked: Asked) -> dict[str, Any]:
     weights = [] if drawn is None else [one[code].astype(float) for one in drawn[:DRAWS]]
     for who in ("own other markers", "neighbours"):
         gains = [_mean_r(told["model"], true[rows], w) - _mean_r(told[who], true[rows], w) for w in weights]
-        ends = (None, None) if not gains else tuple(r(one) for one in np.quantile(gains, [0.025, 0.975]))
+        ends = (None, None) if not gains else tuple(r(one) for one in intervals.interval(np.array(gains), units.n))
         found[f"gain over {who}"] = {"difference": r(found["model"] - found[who]), "lower": ends[0], "upper": ends[1]}
     return found
 
@@ -177,7 +178,7 @@ def _gains(asked: Asked, region: Any, said: dict[str, Any], everyone: NDArray[np
     for who in ("own mixture", "neighbour mean mixture"):
         pairs = [_tables(region, said[one], units.code, units.n) for one in ("model", who)]
         gains = [np.subtract(*(_rand(np.tensordot(w, one, 1)) for one in pairs)) for w in drawn[:DRAWS]]
-        found[f"gain over {who}"] = [r(one) for one in np.quantile(gains, [0.025, 0.975])]
+        found[f"gain over {who}"] = [r(one) for one in intervals.interval(np.array(gains), units.n)]
     return found
 
 

@@ -36,6 +36,7 @@ from scipy import optimize, sparse
 
 from aivc_graph import names
 from aivc_graph.config import load_config
+from aivc_graph.evaluation import intervals
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.pipeline.build import build
 from aivc_graph.pipeline.train import train
@@ -384,7 +385,7 @@ def interval(values: Floats) -> dict[str, Any]:
     if not len(values):
         return {"mean": None, "lower": None, "upper": None, "n_units": 0}
     draws = np.random.default_rng(0).integers(0, len(values), (BOOTSTRAPS, len(values)))
-    low, high = np.quantile(values[draws].mean(axis=1), (0.025, 0.975))
+    low, high = intervals.interval(values[draws].mean(axis=1), len(values))
     return {"mean": r(values.mean()), "lower": r(low), "upper": r(high), "n_units": len(values)}
 
 

@@ -24,6 +24,7 @@ from result_file import write_result
 from scipy import sparse
 
 from aivc_graph.config import data_folder
+from aivc_graph.evaluation import intervals
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.evaluation.metrics.metric import metric
 from aivc_graph.operators.prediction.modality_map import MapPlan, ModalityMap
@@ -117,7 +118,7 @@ def scores(one: Pairing) -> dict[str, Any]:
         "foscttm": {name: round(foscttm(said, true), 4) for name, said in {"model": model, **answers}.items()},
         "rmse less that of the best rule": [
             round(float(np.sqrt(squares["model"].mean()) - np.sqrt(squares[best].mean())), 4),
-            *(round(float(edge), 4) for edge in np.quantile(gains, (0.025, 0.975))),
+            *(round(edge, 4) for edge in intervals.interval(np.array(gains), len(true))),
         ],
         "best rule": best,
     }

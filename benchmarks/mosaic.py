@@ -27,6 +27,7 @@ from result_file import write_result
 
 from aivc_graph import names
 from aivc_graph.config import Config, load_config
+from aivc_graph.evaluation import intervals
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.graph.hiding import hide_observations
 from aivc_graph.graph.panels import measured_name, panel_columns
@@ -161,7 +162,7 @@ def cost(ours: list[Array], rule: list[Array]) -> list[float]:
     rows = [np.arange(n), *(rng.integers(0, n, n) for _ in range(DRAWS))]
     root = [[np.array([np.sqrt(one[i].mean()) for i in rows]) for one in pair] for pair in (ours, rule)]
     gains = (root[0][1] - root[0][0]) - (root[1][1] - root[1][0])
-    return [round(float(one), 4) for one in (gains[0], *np.quantile(gains[1:], (0.025, 0.975)))]
+    return [round(float(one), 4) for one in (gains[0], *intervals.interval(gains[1:], n))]
 
 
 if __name__ == "__main__":

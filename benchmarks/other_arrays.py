@@ -138,19 +138,16 @@ def around(measured: Floats, pos: Floats, section: NDArray[np.integer], rows: ND
 
 def with_bounds(one: Estimate) -> dict[str, Any]:
     """Return a score with its interval."""
-    return {"r": r(one.value)} | _bounds(one.draws)
+    return {"r": r(one.value)} | _bounds(one)
 
 
 def difference(one: Estimate, other: Estimate) -> dict[str, Any]:
     """Return how much the first is above the second, over the same draws."""
-    draws = None if one.draws is None or other.draws is None else one.draws - other.draws
-    return {"mean": r(one.value - other.value)} | _bounds(draws)
+    return {"mean": r(one.value - other.value)} | _bounds(one - other)
 
 
-def _bounds(draws: Floats | None) -> dict[str, float | None]:
-    return (
-        {} if draws is None else dict(zip(("lower", "upper"), map(r, np.quantile(draws, (0.025, 0.975))), strict=True))
-    )
+def _bounds(one: Estimate) -> dict[str, float]:
+    return {name: r(end) for name, end in zip(("lower", "upper"), one.bounds(), strict=True) if end is not None}
 
 
 if __name__ == "__main__":

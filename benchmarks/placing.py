@@ -37,6 +37,7 @@ from sklearn.cluster import KMeans
 
 from aivc_graph import names
 from aivc_graph.config import load_config
+from aivc_graph.evaluation import intervals
 from aivc_graph.graph.panels import panel
 from aivc_graph.graph.store import read_store
 from aivc_graph.graph.terms import raw_values
@@ -222,7 +223,7 @@ def over_squares(value: Callable[[Rows], float], square: Rows) -> list[float]:
         value(np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))]))
         for _ in range(BOOTSTRAPS // 5)
     ]
-    return [r(value(np.arange(len(square)))), r(np.quantile(drawn, 0.025)), r(np.quantile(drawn, 0.975))]
+    return [r(value(np.arange(len(square)))), *map(r, intervals.interval(np.array(drawn), len(members)))]
 
 
 def coverage(found: Placing, y: Floats, true: Floats, square: Rows) -> list[float]:

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from aivc_graph.errors import RegistrationError
+from aivc_graph.evaluation import intervals
 from aivc_graph.io.slides import open_slide
 from aivc_graph.tissue.frame import apply_affine
 from aivc_graph.tissue.registration.agreement import SURE, Samples
@@ -253,7 +254,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     ]
     found |= {"median_ratio": float(np.median(ratio)), "within_half_to_twice": float(inside.mean())}
     pooled = np.sqrt(np.mean([row["stated_um"] ** 2 for row in done]) / np.mean([row["error_um"] ** 2 for row in done]))
-    return found | {"pooled_ratio": float(pooled), "interval_95": np.quantile(drawn, [0.025, 0.975]).tolist()}
+    return found | {"pooled_ratio": float(pooled), "interval_95": list(intervals.interval(np.array(drawn), len(kinds)))}
 
 
 def orientations() -> dict[str, Any]:

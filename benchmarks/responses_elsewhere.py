@@ -19,6 +19,7 @@ from response_sets import INTERACTIONS, Floats, drawn, of_states, sets_in
 from result_file import write_result
 
 from aivc_graph.config import data_folder
+from aivc_graph.evaluation import intervals
 from aivc_graph.evaluation.baselines.baseline import run_baselines
 from aivc_graph.evaluation.responses.asking import READOUT, conditions_in, scene_of
 from aivc_graph.evaluation.responses.questions import Question, conditions_of_table, question_of
@@ -139,8 +140,8 @@ def interval(model: Floats, rule: Floats, gain: Callable[[Floats, Floats], float
     """Return a paired gain and its 95 % interval over conditions."""
     rng = np.random.default_rng(0)
     drawn_rows = (rng.integers(0, len(model), len(model)) for _ in range(DRAWS))
-    lower, upper = np.quantile([gain(model[rows], rule[rows]) for rows in drawn_rows], (0.025, 0.975))
-    return [round(value, 4) for value in (gain(model, rule), float(lower), float(upper))]
+    gains = np.array([gain(model[rows], rule[rows]) for rows in drawn_rows])
+    return [round(value, 4) for value in (gain(model, rule), *intervals.interval(gains, len(model)))]
 
 
 def in_all(rows: dict[str, Any]) -> dict[str, Any]:

@@ -80,3 +80,9 @@ def test_every_script_writes_its_figures_so() -> None:
 def test_what_benchmarks_import_is_there(benchmark: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
     assert importlib.import_module(benchmark).__doc__
+
+
+def test_intervals_of_draws_are_those_of_the_package() -> None:
+    """The plain 95 % of draws of few units hold the truth less often than they say: `evaluation.intervals.interval`."""
+    plain = re.compile(r"(?:quantile|percentile)\([^\n]*(?:0\.025|\b2\.5\b)")
+    assert [path.name for path in BENCHMARKS.glob("*.py") if plain.search(path.read_text())] == []

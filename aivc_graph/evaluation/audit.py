@@ -13,11 +13,11 @@ from aivc_graph.evaluation.leakage import group_overlap
 from aivc_graph.evaluation.optimism import optimism_gap
 from aivc_graph.evaluation.receptive_field import Step, receptive_field
 from aivc_graph.evaluation.similarity import nearest_distance, similarity_across
-from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.panels import measured_molecules
 from aivc_graph.graph.profiles import scale_counts
 from aivc_graph.graph.terms import dense, measured_terms
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
+from aivc_graph.tissue.evenly import evenly
 
 Rows = NDArray[np.bool_]
 Floats = NDArray[np.floating]

@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from aivc_graph.evaluation.scoring import rounded
 from aivc_graph.evaluation.similarity import nearest, principal_axes
-from aivc_graph.graph.ordering import evenly
+from aivc_graph.tissue.evenly import evenly
 
 Floats = NDArray[np.floating]
 Rows = NDArray[np.bool_]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aivc_graph.evaluation.scoring import rounded
-from aivc_graph.graph.ordering import evenly
+from aivc_graph.tissue.evenly import evenly
 
 Floats = NDArray[np.floating]
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from aivc_graph import names
-from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.within import overlap_with_discs
+from aivc_graph.tissue.evenly import evenly
 from aivc_graph.tissue.section import metadata_of
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from aivc_graph import names
 from aivc_graph.errors import GraphError, unknown_name
-from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.tissue_graph import TissueGraph
+from aivc_graph.tissue.evenly import evenly
 
 Floats = NDArray[np.floating[Any]]
 # Shares of the values of a marker that its cofactor may lie at, and values that are looked at.

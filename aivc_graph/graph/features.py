@@ -14,8 +14,8 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from aivc_graph.errors import GraphError
-from aivc_graph.graph.ordering import evenly
 from aivc_graph.tissue.doubt import doubt
+from aivc_graph.tissue.evenly import evenly
 
 log = logging.getLogger(__name__)
 

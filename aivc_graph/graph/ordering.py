@@ -30,11 +30,6 @@ def _chunk_table() -> tuple[NDArray[Any], NDArray[Any]]:
     return digits, following
 
 
-def evenly(n: int, most: int) -> NDArray[np.int64]:
-    """Return at most `most` out of `n` rows, evenly spaced over their order."""
-    return np.linspace(0, n - 1, min(n, most)).astype(np.int64)
-
-
 def hilbert_keys(pos_um: Floats, bits: int = 16) -> NDArray[np.uint32]:
     """Return each point's place along the Hilbert curve through the square that bounds all points.
 

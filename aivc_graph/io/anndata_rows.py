@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +16,14 @@ from scipy import sparse
 from aivc_graph.errors import ReadError, unknown_name
 from aivc_graph.io.any_rows import NO_PLACES, NoPositions
 from aivc_graph.io.intake import KIND_COLUMNS
-from aivc_graph.io.matrices import check_sparse, count_table
+from aivc_graph.io.matrices import are_ids, check_sparse, count_table
 from aivc_graph.io.rows import HEIGHTS
 from aivc_graph.io.tables import need_columns, numbers, position_columns
 
 RAW = "raw"
 _LOOKED_AT = 100
+_SYMBOLS = re.compile(r"(?i)^(gene_?)?(symbols?|names?|short_name)$|^feature_name$|^hgnc(_symbol)?$|^gene$")
+_MOSTLY = 0.9
 _OTHER_KEY = "name the one that holds them as `spatial_key:`; "
 
 
@@ -97,6 +100,15 @@ def values_of(data: Any, where: str, layer: str | None, symbols: str | None, *, 
         return count_table(sparse.csr_matrix(chosen, dtype=np.float32), data.obs_names, var)
     whole = chosen.toarray() if sparse.issparse(chosen) else np.asarray(chosen)
     return count_table(whole.astype(np.float32), data.obs_names, var)
+
+
+def symbol_columns(features: pd.DataFrame) -> tuple[str, ...]:
+    """Return which columns of features called by Ensembl ids may hold their symbols; nothing where they are not."""
+    if not are_ids(pd.Series(features.index.astype(str))):
+        return ()
+    words = features.select_dtypes(include=["object", "string", "category"])
+    found = [str(c) for c in words if _SYMBOLS.match(str(c)) and words[c].nunique() > _MOSTLY * len(features)]
+    return tuple(c for c in found if not are_ids(words[c].astype(str)))
 
 
 def named_features(data: Any, where: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from aivc_graph.errors import ReadError
 from aivc_graph.io.anndata_rows import open_anndata
 from aivc_graph.io.hdf5_guard import check_hdf5
 from aivc_graph.io.matrices import check_sparse
+from aivc_graph.io.zarr_safety import check_zarr_folder
 
 
 def write_anndata(table: Any, path: Path, *, compression: str | None = None) -> None:
@@ -34,8 +36,20 @@ def file_hashes(*paths: Path) -> dict[str, str]:
     return {str(path) if several else path.name: file_digest(path) for path in paths}
 
 
+def is_anndata_folder(path: Path) -> bool:
+    """Say whether a folder is an AnnData in Zarr: its root says so."""
+    for name in (".zattrs", "zarr.json"):
+        try:
+            found = json.loads((path / name).read_bytes())
+        except (OSError, ValueError):
+            continue
+        attributes = found.get("attributes", found) if isinstance(found, dict) else {}
+        return isinstance(attributes, dict) and attributes.get("encoding-type") == "anndata"
+    return False
+
+
 def read_anndata(path: Path) -> Any:
-    """Return the AnnData in the ``.h5ad`` file `path`; a sparse matrix stays sparse.
+    """Return the AnnData in the ``.h5ad`` file or Zarr folder `path`; a sparse matrix stays sparse.
 
     Raises
     ------
@@ -43,6 +57,13 @@ def read_anndata(path: Path) -> Any:
         There is no such file, it is no whole HDF5 file of an AnnData, it holds what could run code, or indices of a
         sparse matrix point outside it.
     """
+    if is_anndata_folder(path):
+        from anndata import read_zarr
+
+        check_zarr_folder(path)
+        table = open_anndata(path, read_zarr)
+        check_matrices(table, str(path))
+        return table
     if path.is_dir():
         raise ReadError(str(path), "a folder", "an .h5ad file", "name the file inside it")
     if not path.is_file():

@@ -43,7 +43,8 @@ INTENSITIES, SHAPES = "intensities", "regionprops"
 _SHAPE = re.compile(
     r"(?i)^(?:area\w*|size:size|(?:axis_)?(?:major|minor)_?(?:axis)?_?length|eccentricity|solidity|extent|orientation|perimeter"
     r"|(?:row|column)_centroid|[xyz]_centroid|centroid-\d|bbox-\d|pos_[xyz]|[xyz]:[xyz]|tile_nr:tile_nr|euler_?number|convex\w*"
-    r"|equivalent_diameter\w*|feret\w*|(?:width|height)(?:_px)?|areashape_.*|location_.*|neighbors_.*|number_.*)$"
+    r"|tile[ _][a-z]+|equivalent_diameter\w*|feret\w*|(?:width|height)(?:_px)?|areashape_.*|location_.*|neighbors_.*"
+    r"|number_.*)$"
 )
 _LEAST_MARKERS = 2
 _TABLE = ".csv"

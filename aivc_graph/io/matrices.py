@@ -95,12 +95,13 @@ def read_mtx_folder(path: Path) -> Any:
         ) from error
     columns = ["gene_ids", "name", "feature_types"][: features.shape[1]]
     var = features.iloc[:, : len(columns)].set_axis(columns, axis=1)
-    if "name" in var and _are_ids(var["name"]) and not _are_ids(var["gene_ids"]):
+    if "name" in var and are_ids(var["name"]) and not are_ids(var["gene_ids"]):
         var = var.rename(columns={"gene_ids": "name", "name": "gene_ids"})
     return _table(counts, barcodes[0].to_numpy(), var)
 
 
-def _are_ids(names: pd.Series) -> bool:
+def are_ids(names: pd.Series) -> bool:
+    """Say whether most names are Ensembl ids of genes."""
     return bool(names.str.match(r"ENS[A-Z]*G\d").mean() > _MOST)
 
 

@@ -56,6 +56,8 @@ class Rows:
         What else the reader's ``layer:`` could name, for messages.
     beside
         Tables of other modalities of the same nodes, by modality.
+    symbols
+        What the reader's ``symbols:`` could name to call genes by symbols, where they are called by ids.
     """
 
     barcodes: pd.Index
@@ -65,6 +67,7 @@ class Rows:
     where: str
     layers: tuple[str, ...] = ()
     beside: Mapping[str, Any] = field(default_factory=dict)
+    symbols: tuple[str, ...] = ()
 
     def heights(self) -> NDArray[np.float64]:
         """Return how high each node lies ``(node,)`` in the file's unit; 0 where nothing says so."""

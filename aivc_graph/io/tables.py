@@ -27,7 +27,7 @@ _R_MAGIC = (b"X\n\0\0\0", b"A\n2\n", b"A\n3\n", b"RDX", b"RDA")
 PACKED_MAGIC = (b"PK\x03\x04", b"BZh", b"\xfd7zX", b"\x28\xb5\x2f\xfd")
 # Broad's Single Cell Portal puts the kind of each column in a second line that starts so.
 SECOND_HEADER = "TYPE"
-BARCODE_NAMES = ("barcode", "barcodes", "cell_id", "cell_ID", "CellID", "cell", "NAME", "EntityID")
+BARCODE_NAMES = ("barcode", "barcodes", "cell_id", "cell_ID", "CellID", "cell", "NAME", "EntityID", "ObjectNumber")
 POSITION_NAMES = (
     ("aligned_x", "aligned_y"),
     ("x_centroid", "y_centroid"),

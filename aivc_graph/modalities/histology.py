@@ -19,6 +19,7 @@ from aivc_graph.modalities.tile_cache import TileCache
 from aivc_graph.modalities.tile_features import AbstractTileExtractor, AbstractTileFeatures, TileGeometry
 from aivc_graph.modalities.tile_pool import measure_tiles
 from aivc_graph.modalities.tiles import SlideReader, Tile, slide_reader
+from aivc_graph.tissue.evenly import evenly
 from aivc_graph.tissue.frame import Matrix, diameters_um, positions_um
 from aivc_graph.tissue.section import add_observation, metadata_of
 
@@ -138,7 +139,7 @@ class _Tally:
 
 def _sample(reader: SlideReader, centres: Matrix, geometry: TileGeometry) -> Tile:
     """Pixels ``(pixel, 3)`` of tiles spread evenly over the nodes."""
-    picked = centres[np.unique(np.linspace(0, len(centres) - 1, SAMPLED_TILES).astype(np.int64))]
+    picked = centres[evenly(len(centres), SAMPLED_TILES)]
     tiles = (tile for _, tile in reader.tiles(picked, geometry) if tile is not None)
     return np.concatenate([np.zeros((0, 3), np.uint8), *(tile[::3, ::3].reshape(-1, 3) for tile in tiles)])
 

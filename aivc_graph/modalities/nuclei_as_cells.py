@@ -19,6 +19,7 @@ from aivc_graph.modalities.stain import fit_stains
 from aivc_graph.modalities.tile_features import TileGeometry
 from aivc_graph.modalities.tiles import SlideReader, Tile, slide_reader
 from aivc_graph.tissue.doubt import doubt
+from aivc_graph.tissue.evenly import evenly
 from aivc_graph.tissue.frame import Matrix, apply_affine, scale_affine
 from aivc_graph.tissue.section import add_level, add_observation, metadata_of
 
@@ -65,7 +66,7 @@ def add_nuclei(section: Any, features: MorphologyFeatures) -> None:
 def nuclei_on(reader: SlideReader, mpp: float, where: str) -> pd.DataFrame:
     """Return the nuclei of a slide, a row a nucleus: ``x``, ``y`` [µm] and `SHAPES`, in the order of their places."""
     centres, geometry = _pieces(reader), TileGeometry(PIECE_UM + 2 * MARGIN_UM, mpp)
-    picked = centres[np.unique(np.linspace(0, len(centres) - 1, SAMPLED).astype(np.int64))]
+    picked = centres[evenly(len(centres), SAMPLED)]
     sample = [tile[::3, ::3].reshape(-1, 3) for _, tile in reader.tiles(picked, geometry) if tile is not None]
     frame = fit_stains(np.concatenate([np.zeros((0, 3), np.uint8), *sample]))
     tables, missing = [], 0

@@ -15,7 +15,7 @@ from aivc_graph.graph.panels import MOST_TYPES, labels_told, observed, panel, sa
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.operators.intervention_plan import InterventionPlan
-from aivc_graph.operators.measurement.measurement import state_maker
+from aivc_graph.operators.measurement.measurement import AbstractMeasurement, state_maker
 from aivc_graph.operators.part import KINDS, AbstractPart, Shape, Step
 from aivc_graph.registry import Registry
 from aivc_graph.settings import Settings
@@ -190,8 +190,10 @@ def _check_measurements(graph: TissueGraph, config: ModelConfig) -> None:
         if modality not in known:
             raise unknown_name(ModelError, "model.measurement", "modality", modality, known)
         reads = cast(tuple[str, ...], members.facts[chosen["kind"]].get("modalities", (modality,)))
-        if (modality in names.MOLECULE_OF) != any(one in names.MOLECULE_OF for one in reads):
-            found = f"{chosen['kind']!r}, a measurement of {', '.join(reads)}"
+        counts, member = modality in names.MOLECULE_OF, cast(type[AbstractMeasurement], members[chosen["kind"]])
+        of_features = counts and member.makes_state is None
+        if of_features or counts != any(one in names.MOLECULE_OF for one in reads):
+            found = f"{chosen['kind']!r}, a measurement of {'features' if of_features else ', '.join(reads)}"
             raise ModelError(where, found, f"one of {modality}", "leave the key out for the usual one")
 
 

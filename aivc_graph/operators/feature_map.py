@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aivc_graph import names
-from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.gate import LEAST_LEFT_OUT, opening_of
 from aivc_graph.operators.kernels import squared_distances
@@ -20,6 +19,7 @@ from aivc_graph.operators.regressions import COMPONENTS, NEIGHBOURS, principal_a
 from aivc_graph.operators.ridge import ridge
 from aivc_graph.operators.stacking import shares_of_rules
 from aivc_graph.operators.state import Inputs
+from aivc_graph.tissue.evenly import evenly
 
 Floats = NDArray[np.floating]
 Codes = NDArray[np.integer]

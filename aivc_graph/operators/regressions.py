@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from aivc_graph.graph.ordering import evenly
 from aivc_graph.operators.kernels import Floats, ridge_shares, squared_distances
+from aivc_graph.tissue.evenly import evenly
 
 PENALTIES = tuple(np.logspace(-3, 4, 12))
 COMPONENTS = 50

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from scipy.special import betainc, ndtr, ndtri
 from torch import Tensor, nn
 
+from aivc_graph.tissue.evenly import evenly
+
 Floats = NDArray[np.floating]
 ALIKE = 200
 MOST_NODES, MOST_VALUES = 2_000, 2_000_000
@@ -63,7 +65,7 @@ class ResidualScores(nn.Module):
     def kept(self, n: int) -> NDArray[np.int64]:
         """Return which of `n` nodes are kept, evenly, all where they are few."""
         most = int(np.clip(MOST_VALUES // max(self.score.shape[1], 1), ALIKE, MOST_NODES))
-        return np.linspace(0, n - 1, min(n, most)).round().astype(np.int64)
+        return evenly(n, most)
 
     def fit(self, place: Floats, score: Floats) -> None:
         """Keep scores (node, molecule) of nodes at `place` (node, latent)."""

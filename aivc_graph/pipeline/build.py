@@ -37,6 +37,7 @@ from aivc_graph.pipeline.doubts import (
     doubts_of_registration,
     doubts_of_section,
     doubts_of_slides,
+    doubts_of_types,
 )
 from aivc_graph.splits.design import levels_of, split_design, write_labels
 from aivc_graph.splits.leakage import Duplicate, accepted_leaks, check_donors, duplicate_content
@@ -92,6 +93,7 @@ def build(config: Config, out: Path | None = None) -> Path:
     doubts += _told([*doubts_of_content(twice), *doubts_of_registration(config.task, sections)])
     leaks = _told(leaks_of(sections, config.task, twice))
     doubts += _told([*doubts_of_slides(config.task), *doubts_of_descriptions(config.task, sections)])
+    doubts += _told(doubts_of_types(sections))
     with doubts_heard() as heard:
         # Once the sides are known: a slide's colours are those of its training side.
         describe_slides(sections, config.task, config.graph.patch_um)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from aivc_graph.io.embeddings import EmbeddingTable
 from aivc_graph.io.reading import recognise
 from aivc_graph.splits.design import labels_of, levels_of, split_design
 from aivc_graph.splits.leakage import MAX_SHARE, MIN_ROWS, Duplicate
-from aivc_graph.tissue.label_agreement import check_labels
+from aivc_graph.tissue.label_agreement import check_labels, types_of
 from aivc_graph.tissue.registration.orientation import check_orientation
 from aivc_graph.tissue.registration.overlap import check_overlap
 from aivc_graph.tissue.section import metadata_of
@@ -22,6 +24,8 @@ ONCE = "each piece of tissue once"
 # Registrations that look at what the tissue holds; the others know where it lies.
 FITTED = {"intensity"}
 _PICTURES = ("hires", "lowres")
+# Two sections name types alike if they share this part of those of the one that has fewer.
+SHARED_TYPES = 0.5
 MEND = "drop one of the two, or it counts twice"
 
 
@@ -74,6 +78,39 @@ def doubts_of_descriptions(task: TaskConfig, sections: Sequence[Any]) -> list[st
         for (where, what, expected), applies in missing.items()
         if applies
     ]
+
+
+def doubts_of_types(sections: Sequence[Any]) -> list[str]:
+    """Say which two sections name types otherwise: they share few names, or have some that only spelling tells apart.
+
+    What is learnt of types, and what patches are said to be made of, counts each name as a type of its own.
+    """
+    found = []
+    for level in (names.CELL, names.PATCH):
+        of = {metadata_of(one)["section"]: set(types_of(one, level)) for one in sections if level in one.shapes}
+        told = [one for a, b in combinations([one for one in of if of[one]], 2) if (one := _unlike(a, b, of))]
+        if told:
+            mend = "rename the types of one, give coarser ones that both have by `label:`, or drop the `label:` of one"
+            more = f" (and {len(told) - 1} pairs more)" if len(told) > 1 else ""
+            found.append(str(TissueError(f"labels · {level}", told[0] + more, "one naming of types", mend)))
+    return found
+
+
+def _unlike(a: str, b: str, of: Mapping[str, set[str]]) -> str:
+    """Say how two sections name types otherwise; nothing where they do not, or one has some of the other's alone."""
+    own, other = of[a] - of[b], of[b] - of[a]
+    shared, spelt = len(of[a] & of[b]), {_bare(one): one for one in other}
+    alike = [(one, spelt[_bare(one)]) for one in sorted(own) if _bare(one) in spelt]
+    if not alike and (not own or not other or shared >= SHARED_TYPES * min(len(of[a]), len(of[b]))):
+        return ""
+    pairs = f"; {alike[0][0]!r} and {alike[0][1]!r} differ by spelling alone" if alike else ""
+    only = (f"{', '.join(map(repr, sorted(some)[:3]))} of {who} alone" for some, who in ((own, a), (other, b)) if some)
+    return f"{shared} of {len(of[a] | of[b])} types shared by {a} and {b}: {', '.join(only)}{pairs}"
+
+
+def _bare(name: str) -> str:
+    """Return a name of a type without what spelling varies: capitals, signs between words, a plural."""
+    return re.sub(r"[^a-z0-9+]", "", name.casefold()).removesuffix("s")
 
 
 def doubts_of_content(duplicates: Sequence[Duplicate]) -> list[str]:

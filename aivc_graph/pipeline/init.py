@@ -13,12 +13,15 @@ from aivc_graph.atomic import locked, staged
 from aivc_graph.config import load_config
 from aivc_graph.errors import ConfigError
 from aivc_graph.io.staging import check_place
-from aivc_graph.pipeline.look import Found, Source, look
+from aivc_graph.pipeline.look import Found, look
+from aivc_graph.pipeline.row_options import Source
+from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS
 from aivc_graph.yaml_source import dump_yaml
 
 log = logging.getLogger(__name__)
 FILE = "aivc.yaml"
 FEW_DONORS = 4
+RULES = {names.CELL: "{kind: knn, k: 18}", names.PATCH: "{kind: knn, k: 6}"}
 
 
 def init(folder: Path, out: Path | None = None) -> dict[str, Any]:
@@ -84,23 +87,24 @@ def _lines(sections: list[Found], folder: Path, out: Path) -> Iterator[str]:
         yield from _section(one, Path(os.path.realpath(out)).parent)
     if any(one.slide for one in sections):
         yield "  features: {}          # describe the H&E tile under each spot or window; leave out to ignore slides"
-    levels = [level for level in (names.CELL, names.PATCH) if any(level in one.levels for one in sections)]
-    placed = any(not s.options.get("dissociated") for one in sections for s in one.sources)
-    if levels and placed:
+    placed = [one for one in sections if one.placed]
+    levels = [level for level in (names.CELL, names.PATCH) if any(level in one.levels for one in placed)]
+    if levels:
         yield ""
         yield "graph:"
         yield "  edges:                # who is a neighbour of whom, at each level"
-        for level in levels:
-            k = 18 if level == names.CELL else 6
-            yield f"    {level}: {{kind: knn, k: {k}}}"
+        yield from (f"    {level}: {RULES[level]}" for level in levels)
         if names.PATCH not in levels:
+            guessed = any(source.said.get("level", "").startswith("CHECK") for one in placed for source in one.sources)
+            if guessed:
+                yield f"    # patch: {RULES[names.PATCH]}   # in place of `cell:`, where you change `level:` to patch"
             yield "  patch_um: 100         # edge of the square windows over the cells"
 
 
 def _split(sections: list[Found]) -> Iterator[str]:
     """Yield a split by donors of tissue, of which a reference has others, if every section names its own."""
     read = [one for one in sections if one.read] or sections
-    tissue = [one for one in read if not all(s.options.get("dissociated") for s in one.sources)] or read
+    tissue = [one for one in read if one.placed] or read
     donors = sorted({donor for one in tissue for donor in one.donors})
     if len(donors) < 2 or not all(one.donors for one in read):
         yield "  # Nothing is held out. With several donors: {kind: by_group, key: donor, test: [NAME]};"
@@ -126,6 +130,8 @@ def _entry(one: Found, base: Path) -> Iterator[str]:
         yield f"      {key}: {_plain(value)}"
     if not one.donors:
         yield "      # donor: D1        # patient or animal it is from"
+    if one.done:
+        yield f"      # interventions: {_plain(one.done)}   # KIND: {', '.join(sorted(INTERVENTION_KINDS))}"
     yield "      sources:"
     for source in one.sources:
         yield from _source(source, base)
@@ -150,4 +156,6 @@ def _plain(value: Any) -> str:
     """Return a value as YAML on one line."""
     if isinstance(value, list):
         return f"[{', '.join(map(_plain, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_plain(key)}: {_plain(one)}' for key, one in value.items())}}}"
     return dump_yaml([value]).strip().removeprefix("- ")

@@ -4,56 +4,55 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.config import SectionConfig
-from aivc_graph.errors import AivcError, Faults, ReadError
-from aivc_graph.io.any_rows import layer_hint
-from aivc_graph.io.reading import READERS, reader_for, recognise, recognising
-from aivc_graph.io.rows import AbstractRowsReader, Rows
+from aivc_graph.errors import AivcError, ReadError
+from aivc_graph.io.reading import READERS, recognise, recognising
+from aivc_graph.io.rows import AbstractRowsReader, AbstractTableReader
+from aivc_graph.io.tables import (
+    PARQUET_MAGIC,
+    POSITION_NAMES,
+    column_names,
+    first_lines,
+    foreign_kind,
+    is_number,
+    magic_of,
+)
 from aivc_graph.pipeline.build import read_sections
+from aivc_graph.pipeline.row_options import Source, rows_options, what_was_done
 from aivc_graph.tissue.doubt import doubts_heard
-from aivc_graph.tissue.schema import MOST_LOG, check_counts, spacing_um
+from aivc_graph.tissue.frame import is_dissociated
 from aivc_graph.tissue.section import metadata_of
 from aivc_graph.training.run_folder import FACTS
 
 log = logging.getLogger(__name__)
 DEEPEST, MOST_ENTRIES = 5, 20_000
-LAYERS = ("counts", "raw", "raw_counts")
-SPOT_UM, CELL_UM = 55.0, 10.0
-PLAUSIBLE = (2.0, 200.0)
-MOST_SECTIONS, MOST_KINDS, MOST_VALUES = 100, 200, 6
 DATA = {".csv", ".tsv", ".parquet", ".h5", ".h5ad", ".h5mu", ".hdf5", ".loom", ".mtx", ".gef", ".gem", ".tif", ".tiff"}
-SECTION = re.compile(r"(?i)^(library|sample|section|slice|slide|puck|capture_area|orig\.ident)([_ ]?(id|name|key))?$")
-DONOR = re.compile(r"(?i)^(donor|patient|subject|individual|participant|mouse|animal)([_ ]?(id|name|key|no))?$")
-LABEL = re.compile(
-    r"(?i)^(cell_?types?|cell_?class|cell_?label|annotations?|labels?|region|layer_guess|cluster\w*|leiden)$"
-)
-DONE = re.compile(r"(?i)^(perturbations?|conditions?|treatments?|guide(_identity)?|compound|drug|gene_target|target)$")
-
-
-@dataclass(frozen=True)
-class Source:
-    """One file or folder with its reader, its options, and by option what is to be said of it."""
-
-    path: Path
-    reader: str
-    options: dict[str, Any] = field(default_factory=dict)
-    said: dict[str, str] = field(default_factory=dict)
+# Words in the name of a file that tell what was measured of cells, where its features do not.
+NAMED = {"protein": re.compile(r"(?i)adt|protein|antibod|surface"), "atac": re.compile(r"(?i)atac|peak|chromatin")}
+ELEMENTS = "CHECK: by what its elements are called"
+# A table of rows has as many values beside its names and positions; a list of names or places has fewer.
+LEAST_VALUES, MOST_OF_LIST = 3, 12
+GENE = re.compile(r"(?i)^(genes?(_?(id|name|symbol)s?)?|symbols?|features?|hgnc\w*|ensembl\w*|gene_?id)$")
+# Two files are of the same cells if they share this part of their names, and of other molecules if less of those.
+SAME_CELLS, SAME_MOLECULES = 0.95, 0.5
 
 
 @dataclass(frozen=True)
 class Found:
-    """One entry of ``task.sections``, how it was told, and what could not be told."""
+    """One entry of ``task.sections``, how it was told, and what could not be told.
+
+    `done` is what may say what was done to its cells, as options of ``interventions``; `cells` and `molecules` are what
+    was read of it.
+    """
 
     name: str
     sources: list[Source]
@@ -61,6 +60,10 @@ class Found:
     levels: tuple[str, ...] = ()
     donors: tuple[str, ...] = ()
     slide: bool = False
+    placed: bool = True
+    done: dict[str, str] = field(default_factory=dict)
+    cells: pd.Index = field(default_factory=lambda: pd.Index([]), compare=False)
+    molecules: pd.Index = field(default_factory=lambda: pd.Index([]), compare=False)
     unclear: tuple[str, ...] = ()
     read: bool = True
 
@@ -78,16 +81,18 @@ def look(folder: Path) -> tuple[list[Found], list[Path]]:
     passed: list[Path] = []
     sources = list(_recognised(folder, passed))
     sources += _with_tables(passed)
+    sources = sources or [Source(path, "plain_table", _turned(path)) for path in passed if _is_table(path)]
     if not sources:
         if not folder.is_dir():
             recognise(folder)
         expected = "\n".join(f"  {name}: {READERS.facts[name].get('expects', '')}" for name in READERS)
-        there = f", in {', '.join(path.name for path in passed[:5])} and all else" if passed else ""
+        there = f", in {', '.join(map(_called, passed[:5]))} and all else" if passed else ""
         raise ReadError(str(folder), f"nothing that a reader recognises{there}", mend=f"each expects:\n{expected}")
     sections = []
     for found in _named(_grouped(folder, sources)):
         log.info("reading %s (%s)", found.name, ", ".join(source.reader for source in found.sources))
         sections += _read_or_parted(found)
+    sections = _paired(sections)
     options = [value for one in sections for source in one.sources for value in source.options.values()]
     used = {value for value in options if isinstance(value, Path)} | {source.path for source in sources}
     return sections, [path for path in passed if path not in used]
@@ -108,7 +113,7 @@ def _recognised(folder: Path, passed: list[Path]) -> Iterator[Source]:
             yield Source(path, name)
         elif path.is_dir() and depth < DEEPEST:
             waiting += [(p, depth + 1) for p in sorted(path.iterdir()) if not p.name.startswith(".")]
-        elif path.is_file() and set(path.suffixes[-2:]) & DATA:
+        elif path.is_file() and (set(path.suffixes[-2:]) & DATA or foreign_kind(path)):
             passed.append(path)
 
 
@@ -120,6 +125,42 @@ def _with_tables(passed: list[Path]) -> Iterator[Source]:
                 if told := READERS[name].options_beside(path):
                     yield Source(path, name, told)
                     break
+
+
+def _is_table(path: Path) -> bool:
+    """Say whether a file may be a table of rows, by its names of columns and its first row: a few named numbers."""
+    given = {name for pair in POSITION_NAMES for name in pair}
+    numbers = [one for one in _numbers(path) if one not in given]
+    return sum(not one.isdigit() for one in numbers) >= LEAST_VALUES
+
+
+def _numbers(path: Path) -> list[str]:
+    """Return the names of the columns, but the first, whose first value is a number; of Parquet all names."""
+    try:
+        if magic_of(path) == PARQUET_MAGIC:
+            return column_names(path)[1:]
+        header, *rows = first_lines(path) or [[]]
+    except ReadError:
+        return []
+    values = rows[0] if rows else []
+    return [name for name, value in list(zip(header, values, strict=False))[1:] if is_number(value.replace(",", "."))]
+
+
+def _turned(path: Path) -> dict[str, Any]:
+    """Return the options of a table whose rows are genes, as its first column says; none of another."""
+    header = column_names(path)
+    return {"transpose": True, "dissociated": True} if header and GENE.match(header[0]) else {}
+
+
+def _called(path: Path) -> str:
+    """Return the name of a file, with what it is and what can be done with it, where that can be told."""
+    if (kind := foreign_kind(path)) is not None:
+        return f"{path.name} ({kind[0]}: {kind[1]})"
+    header = column_names(path)
+    if LEAST_VALUES <= len(header) <= MOST_OF_LIST:
+        turn = "turn it into one row a cell or condition, and one column a gene"
+        return f"{path.name} (a list of {', '.join(header[:4])}: {turn})"
+    return path.name
 
 
 def _grouped(root: Path, sources: list[Source]) -> Iterator[Found]:
@@ -168,164 +209,32 @@ def _named(sections: Iterator[Found]) -> Iterator[Found]:
 
 def _with_options(found: Found) -> Found:
     slides = [source for source in found.sources if source.reader == names.SLIDE]
-    sources, keys, unclear, donors = [], dict(found.keys), list(found.unclear), found.donors
+    sources, keys, unclear, donors, done = [], dict(found.keys), list(found.unclear), found.donors, found.done
     for source in found.sources:
-        takes = READERS[source.reader].model_fields
-        if issubclass(READERS[source.reader], AbstractRowsReader):
-            source, told, donors = _rows_options(source, unclear)
-            keys |= told
-        elif "slide" in takes and len(slides) == 1:
+        member = READERS[source.reader]
+        if issubclass(member, AbstractRowsReader):
+            told = rows_options(source, unclear)
+            source, donors, done = told.source, told.donors, told.done
+            keys |= told.keys
+        elif issubclass(member, AbstractTableReader):
+            with suppress(AivcError):
+                done = what_was_done(member().rows(source.path).columns, source, unclear)
+        elif within := _within(source):
+            source = replace(source, options=within, said=dict.fromkeys(within, ELEMENTS))
+        elif "slide" in member.model_fields and len(slides) == 1:
             said = "the full-resolution image that the positions refer to"
             source = replace(source, options={"slide": slides[0].path}, said={"slide": said})
             slides = []
         sources.append(source)
     sources = [source for source in sources if source.reader != names.SLIDE or source in slides]
-    return replace(found, sources=sources, keys=keys, unclear=tuple(unclear), donors=donors)
+    return replace(found, sources=sources, keys=keys, unclear=tuple(unclear), donors=donors, done=done)
 
 
-def _rows_options(source: Source, unclear: list[str]) -> tuple[Source, dict[str, Any], tuple[str, ...]]:
-    """Return a file of rows with its options, the keys of its section, and the donors its rows name."""
-    member = READERS[source.reader]
-    assert issubclass(member, AbstractRowsReader)
-    given = source.options or member.options_beside(source.path)
-    opened = _opened(source, given)
-    if isinstance(opened, AivcError):
-        unclear.append(str(opened))
-        return replace(source, options=given), {}, ()
-    options, rows = opened
-    told = {"layer": "the layer that holds counts", "values": "CHECK: no counts found"}
-    told |= dict.fromkeys(given, "CHECK: it lies beside, and fits in its names or its length")
-    told["transpose"] = "a column is a cell or spot, a row a gene"
-    said = {option: text for option, text in told.items() if option in options}
-    finite = np.asarray(np.isfinite(rows.xy[:, :2]).all(axis=1))
-    if not finite.any() and "dissociated" in member.model_fields:
-        options["dissociated"] = True
-    else:
-        _sizes(member, rows, finite, options, said, unclear, source.path.name)
-    if "dissociated" in options:
-        said["dissociated"] = "no positions found: cells taken out of their tissue"
-    columns = rows.columns
-    if "label" in member.model_fields and (label := _first(columns, LABEL, MOST_KINDS) or _only_words(columns, given)):
-        options["label"], said["label"] = label, f"{columns[label].nunique()} labels; leave out what is no annotation"
-    done = _first(columns, DONE, 10**6)
-    if done and "dissociated" in options:
-        asked = f"whether {done!r} says what was done to the cells (`interventions: {{column: {done}, …}}`)"
-        unclear.append(f"{source.path.name}: {asked}")
-    keys, donors = _section_keys(columns)
-    return replace(source, options=options, said=said), keys, donors
-
-
-def _opened(source: Source, given: dict[str, Any]) -> tuple[dict[str, Any], Rows] | AivcError:
-    """Return a file's rows, and the options under which they are positions and counts; else what is wrong first."""
-    fields, path = READERS[source.reader].model_fields, source.path
-    layers: list[dict[str, Any]] = [{}, *({"layer": name} for name in LAYERS if "layer" in fields)]
-    places: list[dict[str, Any]] = [{}, {"dissociated": True}] if "dissociated" in fields else [{}]
-    if "values" in fields:
-        layers.append({"values": "log"})
-    first: AivcError | None = None
-    for place in places:
-        for layer in layers:
-            try:
-                member = reader_for(path, source.reader, **given | place | layer)
-                assert isinstance(member, AbstractRowsReader)
-                rows = member.rows(path)
-                if "values" not in layer:
-                    faults = Faults(ReadError)
-                    check_counts(rows.counts, str(path), faults, layer_hint(rows.layers))
-                    faults.raise_if_any()
-                    return given | place | layer, rows
-                placed = bool(np.isfinite(rows.xy).any())
-                return given | place | {"values": _kind_of(rows.counts, placed=placed)}, rows
-            except AivcError as error:
-                first = first or error
-    assert first is not None
-    return first
-
-
-def _kind_of(table: Any, *, placed: bool) -> str:
-    """Return which of the values that are no counts a table holds; below zero in tissue they are none that is read."""
-    values = table.X.data if sparse.issparse(table.X) else np.asarray(table.X)
-    if np.isnan(values).any() or (values < 0).any():
-        return "log" if placed else "effect"
-    return "intensity" if (values > MOST_LOG).any() else "log"
-
-
-def _sizes(
-    member: type[AbstractRowsReader],
-    rows: Rows,
-    finite: np.ndarray,
-    options: dict[str, Any],
-    said: dict[str, str],
-    unclear: list[str],
-    name: str,
-) -> None:
-    """Choose level, unit and diameter where the reader does not know them by itself."""
-    open_ = {key for key in ("level", "um_per_unit", "diameter_um") if member.model_fields[key].default is None}
-    array = {"array_row", "array_col"} <= set(rows.columns)
-    spots = array or "in_tissue" in rows.columns
-    spacing = spacing_um(rows.xy[finite, :2])
-    if "level" in open_:
-        options["level"] = names.PATCH if spots else names.CELL
-        said["level"] = "by `array_row` or `in_tissue`" if spots else "CHECK: `cell`, or `patch` for capture spots"
-        if not spots:
-            unclear.append(f"{name}: whether a row is a cell or a capture spot; taken for a cell")
-    if "um_per_unit" in open_ and not (array and _knows_array(member)):
-        if PLAUSIBLE[0] <= spacing <= PLAUSIBLE[1]:
-            options["um_per_unit"] = 1.0
-            said["um_per_unit"] = f"CHECK: nearest neighbours are {spacing:.3g} units apart, so positions may be in µm"
-        unclear.append(f"{name}: microns per unit of the positions (nearest neighbours are {spacing:.3g} units apart)")
-    if "diameter_um" in open_:
-        options["diameter_um"] = SPOT_UM if spots else CELL_UM
-        said["diameter_um"] = "Visium's spots" if array else "CHECK: assumed [µm]; or `area:`, the column that has it"
-
-
-def _knows_array(member: type[AbstractRowsReader]) -> bool:
-    """Say whether a reader takes its unit from the array its spots were printed on."""
-    return member.scale is not AbstractRowsReader.scale
-
-
-def _section_keys(columns: pd.DataFrame) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the keys of a section that the annotation of its rows tells: sections, donor and traits."""
-    keys: dict[str, Any] = {}
-    donor = next((str(c) for c in columns if DONOR.match(str(c)) and columns[c].notna().all()), None)
-    by = _first(columns, SECTION, MOST_SECTIONS)
-    if by is None and donor is not None and columns[donor].nunique() > 1:
-        by = donor
-    if by is not None:
-        keys["sections_by"] = by
-    section = columns[by].astype(str) if by is not None else pd.Series("", columns.index)
-
-    def constant(column: str) -> bool:
-        return bool((columns[column].astype(str).groupby(section.to_numpy()).nunique() == 1).all())
-
-    if donor is not None and constant(donor):
-        keys["donor_by"] = donor
-    else:
-        donor = None
-    if by is not None:
-        words = columns.select_dtypes(include=["object", "string", "category", "bool"])
-        few = [str(c) for c in words if 1 < words[c].nunique() <= MOST_VALUES and c not in (by, donor)]
-        traits = [c for c in few if words[c].notna().all() and constant(c)]
-        keys |= {"traits_by": traits} if traits else {}
-    return keys, tuple(sorted(set(columns[donor].astype(str)))) if donor is not None else ()
-
-
-def _only_words(columns: pd.DataFrame, given: dict[str, Any]) -> str | None:
-    """Return the one column of words of an annotation that lies beside its counts, if it has few enough kinds."""
-    if "positions" not in given:
-        return None
-    words = columns.select_dtypes(include=["object", "string", "category"])
-    kinds = [str(c) for c in words if 1 < columns[c].nunique() <= min(MOST_KINDS, len(columns) / 2)]
-    return kinds[0] if len(kinds) == 1 else None
-
-
-def _first(columns: pd.DataFrame, pattern: re.Pattern[str], most: int) -> str | None:
-    """Return the first column of that name which holds several values, no more than `most`, in every row.
-
-    A label may be missing of some.
-    """
-    found = [c for c in columns if pattern.match(str(c)) and (pattern is LABEL or columns[c].notna().all())]
-    return next((str(c) for c in found if 1 < columns[c].nunique() <= most), None)
+def _within(source: Source) -> dict[str, Any]:
+    """Return the options that a delivery tells of itself; none of a damaged one, of which reading it tells."""
+    with suppress(AivcError):
+        return READERS[source.reader].options_beside(source.path)
+    return {}
 
 
 def _tried(found: Found) -> Found:
@@ -367,8 +276,81 @@ def _read(found: Found) -> Found:
     levels = tuple(level for level in (names.CELL, names.PATCH) if any(level in s.shapes for s in sections))
     donors = {str(donor) for s in sections if (donor := metadata_of(s).get("donor")) is not None}
     slide = any(names.SLIDE in s.images for s in sections)
-    unclear = (*found.unclear, *doubts)
-    return replace(found, levels=levels, donors=tuple(sorted(donors)), slide=slide, unclear=unclear)
+    tables = [table for one in sections for table in one.tables.values()]
+    return replace(
+        found,
+        levels=levels,
+        donors=tuple(sorted(donors)),
+        slide=slide,
+        placed=not all(map(is_dissociated, sections)),
+        cells=_all(s.shapes[names.CELL].index for s in sections if names.CELL in s.shapes),
+        molecules=_all(table.var_names for table in tables).unique(),
+        unclear=(*found.unclear, *doubts),
+    )
+
+
+def _all(indices: Iterable[pd.Index]) -> pd.Index:
+    return pd.Index([name for index in indices for name in index])
+
+
+def _paired(sections: list[Found]) -> list[Found]:
+    """Return the sections, of which those that hold other molecules of the same cells are one, if it can be read."""
+    paired: list[Found] = []
+    for found in sections:
+        at, whole = next(
+            ((i, both) for i, one in enumerate(paired) if (both := _as_one(one, found)) is not None), (None, None)
+        )
+        if at is None or whole is None:
+            paired.append(found)
+        else:
+            paired[at] = whole
+    return paired
+
+
+def _as_one(one: Found, other: Found) -> Found | None:
+    """Return two files of the same cells as one section; None if they are not, or cannot be read so."""
+    first, second = sorted((one, other), key=lambda found: -len(found.molecules))
+    if not (one.read and other.read) or one.sources[0].path.parent != other.sources[0].path.parent:
+        return None
+    if min(_share(one.cells, other.cells)) < SAME_CELLS or max(_share(one.molecules, other.molecules)) > SAME_MOLECULES:
+        return None
+    joined = replace(first, name=min(first.name, second.name, key=len))
+    for sources in _joined(first, second):
+        with suppress(AivcError):
+            return _read(replace(joined, sources=sources))
+    return None
+
+
+def _joined(first: Found, second: Found) -> Iterator[list[Source]]:
+    """Yield ways to give both files as sources of one section: dissociated cells by name, placed ones beside."""
+    main, *others = first.sources
+    if not first.placed and not second.placed:
+        further = [_of_others(source) for source in second.sources]
+        yield [*first.sources, *further]
+        yield [*first.sources, *map(_by_name, further)]
+    elif first.placed and main.reader == second.sources[0].reader and "beside" in READERS[main.reader].model_fields:
+        more = _by_name(second.sources[0])
+        if (modality := more.options.get("modality")) is not None:
+            beside, said = {"beside": {modality: more.path.name}}, {"beside": "CHECK: by the name of the file"}
+            yield [replace(main, options={**main.options, **beside}, said={**main.said, **said}), *others]
+
+
+def _share(own: pd.Index, others: pd.Index) -> tuple[float, float]:
+    """Return which share of names of each side the other has."""
+    return float(own.isin(others).mean()), float(others.isin(own).mean())
+
+
+def _of_others(source: Source) -> Source:
+    """Return a further source of the cells of another, which says by itself what they are."""
+    options = {key: value for key, value in source.options.items() if key != "label"}
+    return replace(source, options=options, said={**source.said, "dissociated": "the same cells: joined by name"})
+
+
+def _by_name(source: Source) -> Source:
+    """Return a source with the modality that the name of its file tells, if it tells one."""
+    modality = next((one for one, words in NAMED.items() if words.search(source.path.name)), None)
+    said = {**source.said, "modality": "CHECK: by the name of the file"}
+    return source if modality is None else replace(source, options={**source.options, "modality": modality}, said=said)
 
 
 def as_config(found: Found) -> SectionConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 Function = Callable[[np.ndarray], np.ndarray]
 PER = 10_000.0
 INTENSITIES = "intensity, in the file's units"
+log = logging.getLogger(__name__)
 MIN_UNITS = 5
 CONFIDENCE = 0.95
 
@@ -226,7 +228,11 @@ def _by_niche(
             }
         )
         rows.append(table)
-    return pd.concat(rows, ignore_index=True)
+    told = pd.concat(rows, ignore_index=True)
+    if bare := list(told.loc[told["n_units"] < MIN_UNITS, "niche"].unique()):
+        kind = told["interval_over"].iloc[0]
+        log.warning("no interval of niche %s: fewer than %d %ss hold it", ", ".join(map(str, bare)), MIN_UNITS, kind)
+    return told
 
 
 def _mean_known(values: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from scipy import sparse
 from scipy.special import logsumexp
 from threadpoolctl import threadpool_limits
 
-from aivc_graph.graph.ordering import evenly
+from aivc_graph.tissue.evenly import evenly
 
 STARTS = 3
 FIRST = 30

@@ -8,7 +8,6 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from aivc_graph.graph.ordering import evenly
 from aivc_graph.query.mixture import (
     SAMPLE_ROWS,
     Floats,
@@ -19,6 +18,7 @@ from aivc_graph.query.mixture import (
     plogp,
     spread_groups,
 )
+from aivc_graph.tissue.evenly import evenly
 
 # Cells of a kind keep together inside a niche too: of eighteen neighbours about nine speak for themselves. Between 0.3
 # and 0.5 the agreement with simulated niches hardly changes; below, niches fall together.

@@ -11,7 +11,6 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import QueryError
-from aivc_graph.graph.ordering import evenly
 from aivc_graph.operators.feature_map import FeatureMap
 from aivc_graph.query.mixture import (
     SAMPLE_ROWS,
@@ -25,6 +24,7 @@ from aivc_graph.query.mixture import (
 from aivc_graph.query.neighbourhoods import NeighbourhoodMixture, fit_neighbourhoods
 from aivc_graph.query.number_of_niches import number_of_niches
 from aivc_graph.query.recurrence import evened, recurring, spread_of
+from aivc_graph.tissue.evenly import evenly
 
 KINDS, NODES_A_KIND = 12, 10
 # States that are kinds by themselves, told apart on so many nodes; how wide one is, of the least square between two.

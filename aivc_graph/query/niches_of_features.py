@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from aivc_graph import names
-from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.feature_map import LEAST_NODES, FeatureMap, own_and_around
@@ -18,6 +17,7 @@ from aivc_graph.operators.intervention_plan import donor_of_sections
 from aivc_graph.query.mixture import StateMixture
 from aivc_graph.query.niches import NicheRule, Surroundings
 from aivc_graph.query.states import node_states, run_windows, surroundings
+from aivc_graph.tissue.evenly import evenly
 
 Floats = NDArray[np.floating]
 LEAST_KNOWN, DRAWS = 0.5, 128

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from aivc_graph import names
-from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.query.states import run_windows
+from aivc_graph.tissue.evenly import evenly
 
 Floats = NDArray[np.float64]
 # Values that are drawn of a section, nodes of it that are at least and at most looked at, and draws of each.

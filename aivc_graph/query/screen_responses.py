@@ -96,7 +96,7 @@ def _answer(operator: ConditionEffects, told: Sequence[Told], states: dict[str, 
             names.DOSE: ["+".join(f"{v:g}" for v in one.setting.doses) for one in told],
             names.HOURS: ["+".join(f"{v:g}" for v in one.setting.hours) for one in told],
             "supported": [not one.doubts for one in told],
-            "why": ["; ".join(one.doubts) for one in told],
+            "why": ["; ".join([*one.doubts, *_without_interval(one)]) for one in told],
             "n_left_out": [one.n_left_out for one in told],
         },
         index=[f"r{i}" for i in range(len(told))],
@@ -114,8 +114,14 @@ def _half(one: Told) -> Floats:
     """Return half the width of the interval of each gene (gene,); nothing where nothing was done."""
     if not one.setting.at_work().parts:
         return np.zeros_like(one.effect)
-    known = one.n_left_out >= MIN_UNITS
-    return one.error * (stdtrit(one.n_left_out, 0.5 + CONFIDENCE / 2) if known else np.nan)
+    return one.error * (np.nan if _without_interval(one) else stdtrit(one.n_left_out, 0.5 + CONFIDENCE / 2))
+
+
+def _without_interval(one: Told) -> list[str]:
+    """Say why an effect has no interval; nothing where it has one."""
+    if not one.setting.at_work().parts or one.n_left_out >= MIN_UNITS:
+        return []
+    return [f"no interval: {one.n_left_out} conditions of training could be left out as it is asked, of {MIN_UNITS}"]
 
 
 def _zero(state: Floats | None, n: int) -> Floats:

@@ -71,3 +71,10 @@ def check_labels(section: Any) -> list[str]:
             found = f"genes differ {ratio:.2g} times as much between the {kinds} labels as within (1 is chance)"
             warnings.append(f"{metadata_of(section)['section']} · {level} · label: {found}; are they of this section?")
     return warnings
+
+
+def types_of(section: Any, level: str) -> list[str]:
+    """Return the names of types that the labels of a level give, in order; none without labels."""
+    shapes = section.shapes[level]
+    found = set() if names.LABEL not in shapes else set(shapes[names.LABEL].dropna().astype(str))
+    return sorted(found - set(names.NO_LABEL))

@@ -83,7 +83,7 @@ def add_level(
             where,
             f"{len(twice)} duplicate barcodes, first {twice[0]!r}",
             "unique barcodes",
-            "add a suffix a capture area",
+            "add a suffix a capture area, or name by another column; drop rows that are there twice",
         )
     if not np.isfinite(xy).all():
         bad = index[~np.isfinite(xy).all(axis=1)]
@@ -158,8 +158,8 @@ def add_cells(section: Any, barcodes: ArrayLike, columns: pd.DataFrame | None = 
 def add_observation(section: Any, level: str, modality: str, table: Any, *, strip_suffix: bool = False) -> None:
     """Hang an AnnData ``(node, feature)`` on a level, joined by barcode, never by row order.
 
-    Rows without a node are dropped and nodes without a row are unmeasured; fewer than 95 % of the rows with a node are
-    refused, fewer than 95 % of the nodes with a row of counts are doubted.
+    Rows without a node are left out and doubted, and nodes without a row are unmeasured; fewer than 95 % of the rows
+    with a node are refused, fewer than 95 % of the nodes with a row of counts are doubted.
 
     Parameters
     ----------
@@ -198,6 +198,9 @@ def add_observation(section: Any, level: str, modality: str, table: Any, *, stri
             f"≥ {MIN_OVERLAP:.0%} to match",
             _suffix_hint(rows, keys),
         )
+    if not found.all():
+        left = f"{(~found).sum():,} of {len(rows):,} barcodes without a position, such as {rows[~found][0]!r}: left out"
+        doubt(where, left, "a position each", "is the list of positions whole, and of the same run?")
     measured = len(set(position[found])) / max(len(nodes), 1)
     if measured < MIN_OVERLAP and modality in names.MOLECULE_OF:
         counted = f"{round(measured * len(nodes)):,} of {len(nodes):,} {level} nodes measured, the others have no row"

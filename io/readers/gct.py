@@ -76,7 +76,7 @@ class GctReader(GeneOptions, SymbolOptions, AbstractTableReader):
         else:
             genes, profiles, values = _guarded(path, _read_gct)
         var = pd.DataFrame(index=genes.index.astype(str))
-        symbols = self.symbols or next((name for name in SYMBOLS if name in genes), None)
+        symbols = self.symbols or next((name for name in SYMBOLS if name in genes and genes[name].nunique() > 1), None)
         if symbols is not None:
             need_columns(genes, (symbols,), f"{path} · rows")
             var["gene_ids"], var.index = var.index, pd.Index(genes[symbols].astype(str))

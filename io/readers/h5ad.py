@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +16,10 @@ from scipy import sparse
 
 from aivc_graph import names
 from aivc_graph.errors import Faults, ReadError
-from aivc_graph.io.anndata_rows import layers_of_counts, named_features, positions_of, values_of
+from aivc_graph.io.anndata_rows import layers_of_counts, named_features, positions_of, symbol_columns, values_of
 from aivc_graph.io.any_rows import TYPES, AbstractAnyRowsReader, no_positions
 from aivc_graph.io.ground import ARRAY
-from aivc_graph.io.h5ad_file import read_anndata
+from aivc_graph.io.h5ad_file import is_anndata_folder, read_anndata
 from aivc_graph.io.hdf5_guard import hdf5_names
 from aivc_graph.io.lattice import (
     DRAWN_SPOT_UM,
@@ -36,6 +37,9 @@ from aivc_graph.io.tables import POSITION_NAMES, need_columns, numbers, position
 from aivc_graph.tissue.doubt import tell
 from aivc_graph.tissue.schema import check_counts
 
+# What else positions are called in `obsm`.
+_SPATIAL = re.compile(r"(?i)^(x_)?spatial(_?(um|px|xy|coords?|coordinates|global|centroids?))?$")
+
 
 @dataclass(frozen=True)
 class H5adRows(Rows):
@@ -44,7 +48,7 @@ class H5adRows(Rows):
     by_picture: float | None = None
 
 
-@READERS.register("h5ad", expects="an AnnData file (.h5ad) with positions in obsm, or of dissociated cells")
+@READERS.register("h5ad", expects="an AnnData (.h5ad, or Zarr folder) with positions in obsm, or of dissociated cells")
 class H5adReader(LayerOptions, SymbolOptions, PositionOptions, AbstractAnyRowsReader):
     """Reads an AnnData file as one level, joined by its own ``obs_names``.
 
@@ -76,6 +80,8 @@ class H5adReader(LayerOptions, SymbolOptions, PositionOptions, AbstractAnyRowsRe
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
+        if path.is_dir():
+            return is_anndata_folder(path)
         found = hdf5_names(path)
         return {"obs", "var"} <= found and not found & {"row_attrs", "mod"}
 
@@ -90,7 +96,8 @@ class H5adReader(LayerOptions, SymbolOptions, PositionOptions, AbstractAnyRowsRe
             counts = values_of(data, str(path), self.layer, self.symbols, dense=dense)
         beside: dict[str, Any] = {one: _beside(path.parent / name) for one, name in self.beside.items()}
         where, layers = f"{path} · obs", layers_of_counts(data)
-        return H5adRows(data.obs_names, data.obs, xy, counts, where, layers, beside, _um_by_picture(data))
+        symbols = () if self.symbols else symbol_columns(data.var)
+        return H5adRows(data.obs_names, data.obs, xy, counts, where, layers, beside, symbols, _um_by_picture(data))
 
     def scale(self, rows: Rows, path: Path) -> float | None:
         if self.level != names.PATCH:
@@ -106,8 +113,12 @@ class H5adReader(LayerOptions, SymbolOptions, PositionOptions, AbstractAnyRowsRe
 
     def _positions(self, data: Any, where: str) -> Any:
         usual = any(set(pair) <= set(data.obs) for pair in POSITION_NAMES)
-        if self.x is None and (self.spatial_key in data.obsm or "spatial_key" in self.model_fields_set or not usual):
-            return positions_of(data, self.spatial_key, where)
+        key, alike = self.spatial_key, [str(one) for one in data.obsm if _SPATIAL.match(str(one))]
+        if "spatial_key" not in self.model_fields_set and key not in data.obsm and len(alike) == 1:
+            (key,) = alike
+            tell(f"{where}: positions are {key!r} of obsm; `spatial_key:`, or `x:` and `y:`, name others")
+        if self.x is None and (key in data.obsm or "spatial_key" in self.model_fields_set or not usual):
+            return positions_of(data, key, where)
         axes = (str(self.x), str(self.y))
         if self.x is None:
             axes = position_columns(data.obs, f"{where} · obs")

@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 AREA = "cell_area_um2"
 # Two images of which the smaller lies in the other by more than this are in frames of their own.
 _SAME_GROUND = 0.5
+# Means of pixels are rarely whole, and seldom this small where they are.
+_FEW = 20.0
 # Fields of view of one scan mostly share its frame.
 _ONE_FRAME = ("fov",)
 
@@ -138,6 +140,10 @@ class IntensityTableReader(PositionOptions, AbstractRowsReader):
         control = controls(table.var_names)
         if control.any():
             log.info("%s: %s dropped as controls", path, ", ".join(table.var_names[control]))
+        values = np.asarray(table.X)[:, ~control]
+        if values.size and (values == np.floor(values)).all() and float(values.mean()) < _FEW:
+            found = f"whole numbers alone, {values.mean():.3g} on average, as counts of molecules are"
+            doubt(str(path), found, "mean intensities", "if they are counts, read them by `reader: plain_table`")
         add_observation(tissue, level, names.INTENSITY, table[:, ~control])
 
     def preview(self, path: Path) -> dict[str, Any] | None:

@@ -36,6 +36,8 @@ from aivc_graph.tissue.naming import names_of
 
 # A table is taken for counts unasked only if it is this wide; lists of spots and cells have fewer columns.
 MIN_GENES = 30
+# What the names of rows are called, where they stand above a table of genes by rows.
+COLUMN = "column"
 
 
 @READERS.register("plain_table", expects="a CSV, TSV (.gz) or Parquet of counts, positions in it or in `positions:`")
@@ -49,6 +51,8 @@ class PlainTableReader(PositionOptions, AbstractAnyRowsReader):
     ----------
     positions
         Table of barcodes and positions, if they are not in the counts.
+    metadata
+        A further table of barcodes and of what else is known of the rows.
     barcode
         Column, or columns to join by ``_``, that name a row; by default one of the usual names, or the first.
     ignore
@@ -72,6 +76,7 @@ class PlainTableReader(PositionOptions, AbstractAnyRowsReader):
     """
 
     positions: Path | None = None
+    metadata: Path | None = None
     barcode: str | tuple[str, ...] | None = None
     ignore: tuple[str, ...] = ()
     transpose: bool = False
@@ -87,10 +92,13 @@ class PlainTableReader(PositionOptions, AbstractAnyRowsReader):
         """Return the table that says where the rows lie, or what they are, and whether they stand as columns."""
         if not path.is_file() or cls.recognises(path) or not _may_be_counts(path):
             return {}
-        for table, by_column in naming_the_same(path):
-            options = {"positions": table} | ({"transpose": True} if by_column else {})
-            return options if has_positions(column_names(table)) else {**options, "dissociated": True}
-        return {}
+        beside = naming_the_same(path)
+        if not beside:
+            return {}
+        (table, by_column), more = beside[0], [other for other, _ in beside[1:]]
+        options: dict[str, Any] = {"positions": table} | ({"metadata": more[0]} if more else {})
+        options |= {"transpose": True} if by_column else {}
+        return options if has_positions(column_names(table)) else {**options, "dissociated": True}
 
     def rows(self, path: Path) -> Rows:
         text = (*self._keys, *((self.label,) if self.label else ()))
@@ -98,18 +106,22 @@ class PlainTableReader(PositionOptions, AbstractAnyRowsReader):
         if self.transpose and self.dissociated and self.positions is None:
             barcodes, genes, matrix = self._transposed(counts, path)
             nodes, xy, where = barcodes, no_positions(len(barcodes)), str(path)
-            columns = pd.DataFrame(index=range(len(nodes)))
+            columns = pd.DataFrame({COLUMN: nodes})  # all that is known of a row, such as what was done to it
         else:
             places = counts if self.positions is None else read_frame(self.positions, text=text)
             where = str(self.positions or path)
             nodes = self._barcodes(places, where, must=self.positions is None)
-            absent = [one for one in self.named if one not in places and one not in counts]
+            known = pd.DataFrame() if self.metadata is None else read_frame(self.metadata, text=text)
+            absent = [one for one in self.named if not any(one in frame for frame in (places, counts, known))]
             axes = () if self.dissociated else self._axes(places, where, absent)
             xy = np.column_stack([numbers(places[one], where) for one in axes]) if axes else no_positions(len(nodes))
             barcodes, genes, matrix = self._counts(counts, places, axes, path)
             kept = places.loc[:, ~places.columns.isin(genes) | annotation_names(places.columns)]
             columns = kept.loc[:, ~kept.columns.duplicated()].reset_index(drop=True)
-            columns = self._with_columns(columns, counts, nodes, path)
+            columns = self._with_columns(columns, counts, nodes, path, self._named_in(columns, counts))
+            if self.metadata is not None:
+                more = tuple(str(one) for one in known.columns if one not in columns)
+                columns = self._with_columns(columns, known, nodes, self.metadata, more)
         table = count_table(matrix, barcodes, pd.DataFrame(index=genes.astype(str)))
         return Rows(pd.Index(nodes), columns, xy, table, where)
 
@@ -189,12 +201,19 @@ class PlainTableReader(PositionOptions, AbstractAnyRowsReader):
         mend = "name them as `x:` and `y:`, or their file as `positions:`; of rows without any say `dissociated: true`"
         return position_columns(frame, where, mend)
 
-    def _with_columns(self, columns: pd.DataFrame, counts: pd.DataFrame, nodes: np.ndarray, path: Path) -> pd.DataFrame:
-        """Return `columns` with those the user named that stand in the counts alone, in the order of the nodes."""
+    def _named_in(self, columns: pd.DataFrame, counts: pd.DataFrame) -> tuple[str, ...]:
+        """Return the columns that the user named and that stand in the counts alone."""
         wanted = (*self.columns, self.label, self.area, *self.keep)
-        for name in (one for one in wanted if one and one not in columns and one in counts):
-            need_columns(counts, (name,), str(path))
-            column = pd.Series(counts[name].to_numpy(), index=self._barcodes(counts, str(path), must=True))
+        return tuple(one for one in wanted if one and one not in columns and one in counts)
+
+    def _with_columns(
+        self, columns: pd.DataFrame, frame: pd.DataFrame, nodes: np.ndarray, path: Path, more: tuple[str, ...]
+    ) -> pd.DataFrame:
+        """Return `columns` with `more` of another table, in the order of the nodes."""
+        need_columns(frame, more, str(path))
+        names = self._barcodes(frame, str(path), must=True) if more else ()
+        for name in more:
+            column = pd.Series(frame[name].to_numpy(), index=names)
             columns[name] = column[~column.index.duplicated()].reindex(nodes).to_numpy()
         return columns
 

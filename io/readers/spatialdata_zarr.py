@@ -36,6 +36,8 @@ from aivc_graph.tissue.section import (
     new_section,
 )
 
+# What shapes that were laid over tissue are called, rather than found in it.
+_SPOTS = ("spot", "square_", "bin", "visium", "tile", "bead")
 _ROOTS = ("zarr.json", ".zattrs")
 
 
@@ -87,6 +89,20 @@ class SpatialDataReader(NodeOptions, LayerOptions, SymbolOptions, CountOptions, 
     @classmethod
     def recognises(cls, path: Path) -> bool:
         return any(_is_root(path / name) for name in _ROOTS)
+
+    @classmethod
+    def options_beside(cls, path: Path) -> dict[str, Any]:
+        """Return which shapes are cells, or spots by their name: those that a table belongs to, or all there are."""
+        check_zarr_folder(path)
+        store = _open(path)
+        if names.METADATA in store.attrs:
+            return {}
+        shapes = list(map(str, store.shapes))
+        of_tables = [one for one in shapes if any(one in _regions(table) for table in store.tables.values())]
+        chosen = of_tables or shapes
+        if len(chosen) != 1:
+            return {}
+        return {"spots" if any(word in chosen[0].lower() for word in _SPOTS) else "cells": chosen[0]}
 
     def read(self, path: Path, section: str) -> Any:
         if path.is_file() and is_zipfile(path):

@@ -101,6 +101,10 @@ def test_nothing_measured_is_refused_with_what_would_do(graph: TissueGraph) -> N
     [
         ({"measurement": {"rma": {"kind": "poisson"}}}, "did you mean 'rna'"),
         ({"measurement": {"rna": {"kind": "intensity"}}}, "found 'intensity', a measurement of"),
+        (
+            {"measurement": {"rna": {"kind": "gaussian"}}},
+            "expected one of rna, found 'gaussian', a measurement of features",
+        ),
         ({"relation": {"nere": {"kind": "near"}}}, "did you mean 'near'"),
         ({"relation": {"within": {"kind": "near"}}}, "found 'near', which does not read cell · within · patch"),
     ],

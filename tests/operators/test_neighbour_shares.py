@@ -7,7 +7,6 @@ import pytest
 import torch
 from scipy import stats
 
-from aivc_graph.graph.ordering import evenly
 from aivc_graph.operators.correspondence import _carried, _likeness, _unit
 from aivc_graph.operators.genes_from_cells import _likely, likeness_by_gene, ratio_of_alike
 from aivc_graph.operators.measurement.unmeasured import FOLDS, _chosen, _left_out, _summed
@@ -22,6 +21,7 @@ from aivc_graph.operators.prediction.neighbour_fit import (
     levelled,
     mixed,
 )
+from aivc_graph.tissue.evenly import evenly
 from tests.operators.parts import neighbours
 
 RNG = np.random.default_rng(0)

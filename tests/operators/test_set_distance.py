@@ -8,12 +8,12 @@ import torch
 from scipy import stats
 from scipy.special import gammaln, psi
 
-from aivc_graph.graph.ordering import evenly
 from aivc_graph.operators.gate import LEAST_LEFT_OUT, QUESTIONS, Correction, Gate, opening_of
 from aivc_graph.operators.measurement.distribution import negative_binomial_log_prob, negative_binomial_sample
 from aivc_graph.operators.measurement.likelihood import TABLE_COUNTS, gamma_rise
 from aivc_graph.operators.ridge import beyond_noise
 from aivc_graph.operators.set_distance import energy_distance
+from aivc_graph.tissue.evenly import evenly
 
 
 def test_energy_distance_of_points_by_hand() -> None:

@@ -14,6 +14,7 @@ import aivc_graph as ag
 from aivc_graph.cli import main
 from aivc_graph.errors import QueryError
 from aivc_graph.evaluation.records import read_evaluation
+from aivc_graph.query.screen_responses import MIN_UNITS
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from tests.pipeline.test_conditions_task import GENES, screen
 
@@ -102,6 +103,19 @@ def test_a_run_of_a_screen_says_what_it_supports(run: Path, tmp_path: Path, caps
     assert "a question to tissue" in say(*pair[:2], "--at", "cell")[2]
     said = VirtualTissue.load(run).responses(["G1+G5"], ["a"])
     assert said.obs["condition"].tolist() == ["G1+G5"] and said.n_vars == len(GENES)
+
+
+def test_an_effect_without_an_interval_says_why(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tissue = VirtualTissue.load(run)
+    said = tissue.responses(["G1+G5"], ["a"])
+    number = int(said.obs["n_left_out"].iloc[0])
+    told = np.isfinite(said.layers["lower"]).all()
+    assert told == (number >= MIN_UNITS) and said.obs["why"].eq("").all() == told
+    monkeypatch.setattr("aivc_graph.query.screen_responses.MIN_UNITS", number + 1)
+    said = tissue.responses(["G1+G5"], ["a"])
+    expected = f"no interval: {number} conditions of training could be left out as it is asked, of {number + 1}"
+    assert said.obs["why"].tolist() == [expected] and said.obs["supported"].all()
+    assert np.isnan(said.layers["lower"]).all()
 
 
 def test_what_is_given_at_dose_zero_or_for_no_time_does_nothing(run: Path, tmp_path: Path) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from scipy import stats
 
-from aivc_graph.query.answers import _by_a_factor, _half_width
+from aivc_graph.query.answers import _averaged, _by_a_factor, _by_niche, _half_width
 
 
 def draw(rng: np.random.Generator, n_units: int, uneven: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -46,3 +51,15 @@ def test_of_fewer_than_five_units_nothing_is_said_and_of_what_never_varies_no_wi
     assert n == 4 and np.isnan(wide).all()
     assert (_half_width(np.ones((10, 2)), np.arange(10))[0] == 0).all()
     np.testing.assert_array_equal(_by_a_factor(np.zeros(2), np.zeros(2)), np.zeros((2, 2)))
+
+
+def test_niches_without_an_interval_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    values, unit = draw(np.random.default_rng(0), 6, False)
+    graph: Any = {"section": SimpleNamespace(num_nodes=6), "cell": SimpleNamespace(section_index=torch.tensor(unit))}
+    niche = pd.Series(pd.Categorical(np.where(unit < 4, "few", "all")))
+    niche[np.arange(len(unit)) % 2 == 0] = "all"
+    genes = [f"G{i}" for i in range(30)]
+    table = _by_niche(graph, "cell", genes, _averaged(graph, "cell", [], "rna"), values, values, niche)
+    told = table.groupby("niche", observed=True)["lower"].agg(lambda one: one.notna().all())
+    assert told.to_dict() == {"all": True, "few": False}
+    assert [one.message for one in caplog.records] == ["no interval of niche few: fewer than 5 sections hold it"]

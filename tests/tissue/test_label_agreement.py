@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from aivc_graph.tissue.label_agreement import check_labels, variance_ratio
+from aivc_graph.tissue.label_agreement import check_labels, types_of, variance_ratio
 
 
 def test_the_ratio_is_that_of_a_hand_made_analysis_of_variance() -> None:
@@ -37,3 +37,12 @@ def test_too_few_to_tell_is_no_doubt(striped_section: Callable[..., Any]) -> Non
     section, other = (striped_section("s1", n=90, seed=seed) for seed in (0, 1))
     section.shapes["cell"]["label"] = other.shapes["cell"]["label"].to_numpy()
     assert check_labels(section) == []
+
+
+def test_types_are_the_names_that_labels_give(striped_section: Callable[..., Any]) -> None:
+    section = striped_section("s1", n=90)
+    labels = np.array(["B", "A", "NA", ""], dtype=object)[np.arange(90) % 4]
+    section.shapes["cell"]["label"] = labels
+    assert types_of(section, "cell") == ["A", "B"]
+    section.shapes["cell"] = section.shapes["cell"].drop(columns="label")
+    assert types_of(section, "cell") == []

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from aivc_graph.evaluation.baselines.baseline import BASELINES, Array, Scene
-from aivc_graph.graph.ordering import evenly
+from aivc_graph.tissue.evenly import evenly
 
 COMPONENTS = 15
 STARTS = 3

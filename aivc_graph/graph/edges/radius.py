@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from aivc_graph.errors import GraphError
 from aivc_graph.graph.edges.positions import along_curve, symmetric_edges
 from aivc_graph.graph.edges.rule import EDGES, AbstractEdges
-from aivc_graph.graph.ordering import evenly
+from aivc_graph.tissue.evenly import evenly
 
 _SAMPLE = 512
 

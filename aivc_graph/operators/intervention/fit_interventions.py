@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from aivc_graph import names
-from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.intervention.choose_courses import choose_courses
 from aivc_graph.operators.intervention.contrasts import Encoded, make_contrasts
@@ -19,6 +18,7 @@ from aivc_graph.operators.intervention.exposure import DIRECT, SPREAD
 from aivc_graph.operators.intervention.joint_effects import DONOR, JointEffects, Rows
 from aivc_graph.operators.intervention_plan import InterventionPlan, section_arms
 from aivc_graph.operators.part import Fitting
+from aivc_graph.tissue.evenly import evenly
 from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.special import gammaln
 
-from aivc_graph.graph.ordering import evenly
 from aivc_graph.operators.hiding import draw_hidden
 from aivc_graph.operators.intensities import IntensityInput
 from aivc_graph.operators.measurement.panel_components import factors_of, keep_factors
@@ -20,6 +19,7 @@ from aivc_graph.operators.measurement.told_state import no_pairs, told_state
 from aivc_graph.operators.part import Fitting
 from aivc_graph.operators.ridge import beyond_noise, ridge
 from aivc_graph.operators.state import Fold
+from aivc_graph.tissue.evenly import evenly
 
 if TYPE_CHECKING:
     from aivc_graph.operators.measurement.intensity import IntensityMeasurement as Measurement

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aivc_graph.graph.known import Known
-from aivc_graph.graph.ordering import evenly
 from aivc_graph.operators.gate import opening_of
 from aivc_graph.operators.kernels import ridge_shares
+from aivc_graph.tissue.evenly import evenly
 
 Floats = NDArray[np.floating]
 

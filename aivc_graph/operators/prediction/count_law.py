@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from aivc_graph.graph.ordering import evenly
 from aivc_graph.operators.measured import mean_there
 from aivc_graph.operators.prediction.neighbour_fit import MOST_VALUES, Seen, joined, levelled
 from aivc_graph.operators.residual_scores import scores_of
+from aivc_graph.tissue.evenly import evenly
 
 if TYPE_CHECKING:
     from aivc_graph.operators.prediction.neighbours import NeighbourPrediction

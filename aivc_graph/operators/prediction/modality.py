@@ -13,7 +13,6 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from aivc_graph import names
-from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.panels import measured_molecules, panel, panel_columns
 from aivc_graph.graph.profiles import measured_share
 from aivc_graph.graph.terms import Depth, dense, depth_of, in_terms, raw_values, shares_of, told_apart
@@ -27,6 +26,7 @@ from aivc_graph.operators.prediction.modality_rules import LEAST_TRAINED, folds
 from aivc_graph.operators.prediction.prediction import AbstractPrediction
 from aivc_graph.operators.state import Expected, Fold, Hidden, Inputs, State
 from aivc_graph.settings import Settings
+from aivc_graph.tissue.evenly import evenly
 
 Floats = NDArray[np.floating[Any]]
 # Cells that anything is fitted to, evenly taken.

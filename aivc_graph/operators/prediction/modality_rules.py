@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-from aivc_graph.graph.ordering import evenly
 from aivc_graph.operators.kernels import squared_distances
 from aivc_graph.operators.regressions import NEIGHBOURS, chosen_penalty, principal_axes, ridge_path
 from aivc_graph.operators.stacking import shares_of_rules
+from aivc_graph.tissue.evenly import evenly
 
 Floats = NDArray[np.floating[Any]]
 Codes = NDArray[np.integer[Any]]

@@ -13,7 +13,6 @@ from aivc_graph import names
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.hiding import hide_observations
-from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.terms import dense, measured_terms, told_apart
 from aivc_graph.operators.prediction.modality import MOST_CELLS
 from aivc_graph.operators.prediction.modality_map import FEATURE_AXES
@@ -24,6 +23,7 @@ from aivc_graph.pipeline.tasks.task import HIDDEN, TASKS, Asked, Mask
 from aivc_graph.query.ablations import FEATURES_ONLY
 from aivc_graph.query.predictions import told_by_others
 from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.tissue.evenly import evenly
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.floating[Any]]

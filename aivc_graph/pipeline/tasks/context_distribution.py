@@ -7,10 +7,10 @@ import numpy as np
 from aivc_graph.evaluation.baselines.baseline import run_baselines
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.hiding import hide_observations
-from aivc_graph.graph.ordering import evenly
 from aivc_graph.pipeline.tasks.context_expression import hidden_rows
 from aivc_graph.pipeline.tasks.task import TASKS, Asked
 from aivc_graph.query.predictions import drawn_log_expression, expected, measured_log_expression
+from aivc_graph.tissue.evenly import evenly
 
 DRAWS, MOST_NODES, MOST_GENES = 99, 400, 40
 

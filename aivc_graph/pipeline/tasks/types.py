@@ -10,12 +10,12 @@ from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
 from aivc_graph.evaluation.records import Axis
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.hiding import hide_observations
-from aivc_graph.graph.ordering import evenly
 from aivc_graph.graph.panels import measured_nodes, onehot_labels
 from aivc_graph.graph.terms import dense, measured_terms
 from aivc_graph.pipeline.tasks.task import TASKS, Asked, Mask
 from aivc_graph.query.types import told_types
 from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.tissue.evenly import evenly
 
 Floats = NDArray[np.floating]
 SHARE, MOST = 0.25, 20_000

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from aivc_graph.tissue.evenly import evenly
 from aivc_graph.tissue.frame import Matrix
 
 # Shares of what the map leaves over that are smooth over the tissue, none to nearly all; and reaches of it, in extents.
@@ -112,8 +113,7 @@ def fit_departure(
     centre = placed_um.mean(axis=0)
     extent = float(np.ptp(placed_um, axis=0).max())
     places = (placed_um - centre) / extent
-    some = np.unique(np.linspace(0, len(places) - 1, min(len(places), CHOOSE_BY)).astype(int))
-    kept = np.unique(np.linspace(0, len(places) - 1, min(len(places), KEEP)).astype(int))
+    some, kept = evenly(len(places), CHOOSE_BY), evenly(len(places), KEEP)
     grid = [(0.0, REACHES[0]), *itertools.product(SHARES[1:], REACHES)]
     least = (EXACT * extent) ** 2
     likelihood = np.array([_fit(places[some], left_um[some], one, affine, least)[0] for one in grid])

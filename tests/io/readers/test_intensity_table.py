@@ -194,3 +194,15 @@ def test_no_other_reader_takes_it(cells: Cells, path: Path, tmp_path: Path) -> N
         write_steinbock(cells, tmp_path / "s"),
     ):
         assert [name for name in READERS if READERS[name].recognises(one)] == ["intensity_table"], one
+
+
+@pytest.mark.parametrize(("factor", "told"), [(1, True), (100, False), (0.37, False)])
+def test_small_whole_numbers_are_doubted_to_be_intensities(
+    cells: Cells, tmp_path: Path, factor: float, told: bool
+) -> None:
+    """Counts of molecules in a table laid out as one of intensities."""
+    table = quantification(cells)
+    table[list(MARKERS)] = cells.counts[:, : len(MARKERS)] * factor
+    with doubts_heard() as doubts:
+        read(save(table, tmp_path / "cells.csv"), um_per_unit=UM)
+    assert any("as counts of molecules are; if they are counts" in one for one in doubts) == told

@@ -198,3 +198,19 @@ def test_the_breast_window_has_cells_and_spots_in_one_frame(data_dir: Path) -> N
     inside = ((positions_um(spots, "patch") > low) & (positions_um(spots, "patch") < high)).all(axis=1)
     assert inside.mean() > 0.95
     assert cells.shapes["cell"].loc["6032", "nucleus_area"] == pytest.approx(66.876, abs=0.01)
+
+
+def test_metadata_lie_in_a_table_of_their_own(frame: pd.DataFrame, tmp_path: Path) -> None:
+    """Joined by barcode, whatever its order; what both tables hold is that of the positions."""
+    counts = _write(frame[["barcode", "A", "B"]], tmp_path / "counts.csv")
+    places = _write(frame[["barcode", "x", "y"]].assign(kind="of places"), tmp_path / "places.csv")
+    known = frame[["barcode"]].assign(kind="other", sort=list("ttbbttbbt"), size=np.arange(9.0) + 1)
+    known = pd.concat([known[::-1], known.assign(barcode="none", sort="z")]).drop_duplicates("barcode")
+    beside = _write(known, tmp_path / "metadata.csv")
+    options = {**OPTIONS, "positions": places, "metadata": beside, "label": "sort", "columns": ("kind",)}
+    section = read(counts, **options, keep={"sort": "t"})
+    shapes = section.shapes["cell"]
+    assert shapes.index.tolist() == ["c0-1", "c1-1", "c4-1", "c5-1", "c8-1"] and set(shapes["label"]) == {"t"}
+    assert set(shapes["kind"]) == {"of places"}
+    with pytest.raises(ReadError, match="'sorts'"):
+        read(counts, **{**options, "label": "sorts"})

@@ -12,7 +12,7 @@ import pytest
 from anndata import AnnData
 
 from aivc_graph.errors import ReadError
-from aivc_graph.io.reading import read, reader_for, recognise
+from aivc_graph.io.reading import READERS, read, reader_for, recognise
 from aivc_graph.tissue.frame import affine_of, diameters_um, positions_um
 
 PIXEL_UM = 0.2125
@@ -170,3 +170,18 @@ def test_a_delivery_of_one_section_says_so(tmp_path: Path) -> None:
     reader = reader_for(tmp_path, "spaceranger")
     with pytest.raises(ReadError, match=r"found a delivery of one section, to be parted by library; leave out"):
         reader.read_by(tmp_path, ("library",))
+
+
+def test_a_store_tells_which_shapes_its_table_belongs_to(foreign: Path, tmp_path: Path) -> None:
+    """Of two shapes the one with a table; our own sections need no option; where nothing tells, nothing is said."""
+    import spatialdata
+
+    reader = READERS["spatialdata"]
+    assert reader.options_beside(foreign) == {"spots": "spots"}
+    read(foreign, spots="spots", um_per_unit=0.25, slide="he").write(tmp_path / "own.zarr")
+    assert reader.options_beside(tmp_path / "own.zarr") == {}
+    store = spatialdata.read_zarr(foreign)
+    for name, shapes, said in (("two", ("spots", "cells"), {}), ("one", ("cells",), {"cells": "cells"})):
+        bare = spatialdata.SpatialData(shapes={one: store.shapes[one] for one in shapes})
+        bare.write(tmp_path / f"{name}.zarr")
+        assert reader.options_beside(tmp_path / f"{name}.zarr") == said
