@@ -2,11 +2,12 @@
 
 Effects of known size are simulated: donors with an untreated and a treated section each, sections that err as wholes,
 few molecules that answer and many that do not, components that answer unequally. Everything goes through the functions
-that a run is fitted and asked by. Coverage is of 95 % intervals, by how large the true effect is; beside what is told
-stands the interval that a shrunken effect could have, by how much it moves when donors are left out. `rmse` is of the
-estimate, of the effect shrunken together (what is predicted) and of what components share and how they differ shrunken
-each by itself. `called` are effects of adjusted p below 0.1, with variances moderated, as they are told, and as they
-are: false ones as a share of calls, and true ones as a share of all that change.
+that a run is fitted and asked by. Coverage is of 95 % intervals, of the estimate and of what is predicted (the
+posterior of the shrunken effect), by how large the true effect is and of effects predicted to be larger than 0.1: a
+posterior is right of all effects and of those it tells of, not of true ones of one size. `rmse` is of the estimate, of
+the effect shrunken together (what is predicted) and of what components share and how they differ shrunken each by
+itself. `called` are effects of adjusted p below 0.1, with variances moderated, as they are told, and as they are: false
+ones as a share of calls, and true ones as a share of all that change.
 
     python benchmarks/effect_intervals.py --out benchmarks/results/effect_intervals.json
 """
@@ -33,6 +34,8 @@ from aivc_graph.query.effect_columns import CONFIDENCE, effect_columns
 COMPONENTS, MOLECULES, REPETITIONS = 4, 300, 20
 # Adjusted p below which an effect is called.
 FALSE = 0.1
+# Above it an effect is predicted to be there.
+SHOWN = 0.1
 # Effects of one size of which coverage is told.
 LEAST = 100
 # Donors, share of molecules that answer, spread of their effects and of components about it, spread of whole sections.
@@ -68,12 +71,15 @@ def study(number: int, *facts: Any) -> dict[str, Any]:
     size = {"all": true == true, "any effect": true != 0, **size}
     size = {name: rows for name, rows in size.items() if rows.sum() >= LEAST}
     found: dict[str, Any] = {"rmse": {}}
-    for who in ("told", "shrunken, donors left out"):
+    shown = np.concatenate([np.abs(one["shrunken"] + one["true"]).ravel() for one in rounds]) > SHOWN
+    kinds = size | {"predicted to change": shown}
+    for who in ("told", "predicted"):
         away, half = (np.concatenate([one[who][i].ravel() for one in rounds]) for i in (0, 1))
         found[who] = {
-            "coverage": {name: round(float((away <= half)[rows].mean()), 3) for name, rows in size.items()},
-            "width": {name: round(float(2 * half[rows].mean()), 3) for name, rows in size.items()},
+            "coverage": {name: round(float((away <= half)[rows].mean()), 3) for name, rows in kinds.items()},
+            "width": {name: round(float(2 * half[rows].mean()), 3) for name, rows in kinds.items()},
         }
+    found["predicted to change without effect"] = round(float((true == 0)[shown].mean()), 3)
     for who in ("estimate", "shrunken", "shrunken apart"):
         away = np.concatenate([one[who].ravel() for one in rounds])
         found["rmse"][who] = {name: round(float(np.sqrt((away[rows] ** 2).mean())), 3) for name, rows in size.items()}
@@ -100,15 +106,15 @@ def repetition(seed: int, donors: int, answering: float, spread: float, between:
     rows = rows_of(rng, donors, true, uneven)
     effects = effects_of(rows, plan_of(donors))
     copies = np.stack([one.mean[0] + one.departure[0] for one in (effects.whole, *effects.not_shrunken)])
-    asked = np.zeros_like(true), copies, np.zeros_like(true), donors, np.ones(COMPONENTS, bool)
+    asked = np.zeros_like(true), copies, np.zeros_like(true), effects.whole.error[0]
+    asked = *asked, donors, np.ones(COMPONENTS, bool)
     level = np.broadcast_to(1 / rows.variance[0], true.shape)
     told, plain = effect_columns(*asked, level), effect_columns(*asked)
-    wide, reach = told["upper"] - told["estimate"], stats.t.ppf(0.5 + CONFIDENCE / 2, donors - 1)
-    moved = np.stack([one.mean[0] + one.departure[0] for one in effects.without])
+    wide = told["upper"] - told["estimate"]
     return {
         "true": true,
         "told": (np.abs(told["estimate"] - true), wide),
-        "shrunken, donors left out": (np.abs(copies[0] - true), reach * np.sqrt((donors - 1) * moved.var(axis=0))),
+        "predicted": (np.abs(told["shrunken"] - true), told["shrunken_upper"] - told["shrunken"]),
         "estimate": told["estimate"] - true,
         "shrunken": told["shrunken"] - true,
         "shrunken apart": apart(effects, donors) - true,
@@ -124,7 +130,7 @@ def apart(effects: Effects, donors: int) -> Floats:
     parts = []
     for name in ("mean", "departure"):
         own, left_out = getattr(every, name)[0], np.array([getattr(one, name)[0] for one in without])
-        counting = getattr(every, f"{name}_error")[0]
+        counting = (every.mean_error if name == "mean" else every.error)[0]
         jackknife = (donors - 1) / donors * ((left_out - own) ** 2).sum(axis=0) / counting**2
         usual = np.median(jackknife) * (donors - 1) / stats.chi2.median(donors - 1)
         parts.append(shrunken(own, counting * max(np.sqrt(usual), 1.0)))

@@ -180,7 +180,7 @@ def predicted(study: Study, arm: str) -> dict[str, tuple[Floats, Floats]]:
         where[rows_of(study, section)] = treated_cells(study, section, arm)
     rows = np.concatenate([np.flatnonzero(rows_of(study, section)) for section in study.test])
     pick = sparse.csr_matrix((np.ones(len(rows)), (np.arange(len(rows)), rows)), (len(rows), len(where)))
-    untreated, copies, _ = asked(study, arm, where).rollouts(pick, list(range(len(panel(study)))))
+    untreated, copies, *_ = asked(study, arm, where).rollouts(pick, list(range(len(panel(study)))), copies=False)
     ends = np.cumsum([rows_of(study, section).sum() for section in study.test])[:-1]
     return dict(zip(study.test, zip(np.split(untreated, ends), np.split(copies[0], ends), strict=True), strict=True))
 

@@ -79,8 +79,8 @@ FAULTS = (
     ),
     Fault(
         "the guard of no effect stands on the wrong side",
-        "errors[1:] += least_gain",
-        "errors[:1] += least_gain",
+        "max(joint.evidence[column], gain) > least",
+        "max(joint.evidence[column], gain) > -least",
         (KEPT,),
     ),
     Fault(
@@ -126,9 +126,27 @@ FAULTS = (
         ("tests/operators/test_intervention_plan.py",),
     ),
     Fault(
+        "of reaches that tell equally well the last is taken",
+        "likelihood.sum() / 2",
+        "likelihood.sum() * 0.99",
+        ("tests/operators/test_effect_rows.py",),
+    ),
+    Fault(
+        "a predicted effect is as sure as if its kind were known",
+        "(alike + own - known + mean**2)",
+        "(alike + own - known)",
+        (JOINT,),
+    ),
+    Fault(
+        "what is not known of one molecule is known of the shares of others",
+        "+ (share**2 * variance).sum(axis=1, keepdims=True)",
+        "",
+        (EFFECTS,),
+    ),
+    Fault(
         "an effect's error is not inflated where donors differ",
-        'np.sqrt(times["departure"]) * error',
-        "error",
+        'np.sqrt(times["departure"]) * counting',
+        "counting",
         (JOINT,),
     ),
     Fault(

@@ -26,7 +26,7 @@ from aivc_graph.operators.intervention.exposure import Field, exposure
 from aivc_graph.operators.product import SparseOperator, row_mean
 from aivc_graph.query.abundance import benjamini_hochberg
 from aivc_graph.query.answers import MIN_UNITS, PER, no_effects
-from aivc_graph.query.effect_columns import effect_columns
+from aivc_graph.query.effect_columns import effect_columns, error_of_shares
 from aivc_graph.query.in_support import as_trained, kinds_known, outside_training, reached_by
 from aivc_graph.query.places import row_shares
 from aivc_graph.query.states import niche_level, run_windows
@@ -113,7 +113,8 @@ class WhatIf:
             the training donors it was given to (`effect_columns`: NaN where they are fewer than five; variances are
             drawn towards each other among the panel's genes of a place, but not those of single nodes),
             ``p_adjusted`` among the rows (Benjamini–Hochberg), ``shrunken`` (the same effect drawn towards none as far
-            as donors do not support it: nearer to the truth on average, and what is drawn and evaluated),
+            as donors do not support it: nearer to the truth on average, and what is drawn and evaluated) and where it
+            lies with 95 %, ``shrunken_lower`` and ``shrunken_upper``,
             ``untreated``, ``treated``, ``n_units``, ``interval_over``, ``supported``, ``why`` not, and ``unit``. Out of
             support there is no answer: effect and interval are NaN. A place is averaged over its nodes that had not
             been treated when they were measured; where all had been, ``untreated`` is NaN too.
@@ -134,7 +135,7 @@ class WhatIf:
         places, weight, unknown = self._not_treated_before(places, weight)
         # Of cells there are too many for genes that nobody asks about.
         told_of = chosen if by == plan.level else panel
-        untreated, copies, error = self.rollouts(weight, [panel.index(gene) for gene in told_of])
+        untreated, copies, error, uncertain = self.rollouts(weight, [panel.index(gene) for gene in told_of])
         reached, supported = self._in_support(weight)
         n_treated = np.asarray((weight != 0) @ self.where.astype(int)).ravel()
         why = np.where(supported, "", np.where(unknown, TREATED_BEFORE, HARDLY_TREATED))
@@ -144,9 +145,10 @@ class WhatIf:
         kind, of, unit, level = "gene", chosen, f"counts per {PER:,.0f}", None if by == plan.level else untreated
         if footprints is not None:
             kind, of, unit, level = "pathway", footprints.sources, ACTIVITY_UNIT, None
+            uncertain = footprints.activity_error(copies[0], uncertain)
             untreated, copies = footprints.activity(untreated), footprints.activity(copies)
             error = np.zeros_like(untreated)  # a change of logarithms has no level
-        told = effect_columns(untreated, copies, error, self._n_units(), reached, level)
+        told = effect_columns(untreated, copies, error, uncertain, self._n_units(), reached, level)
         if kind == "gene" and told_of != chosen:
             columns = [panel.index(gene) for gene in chosen]
             told, untreated = {name: values[:, columns] for name, values in told.items()}, untreated[:, columns]
@@ -218,10 +220,10 @@ class WhatIf:
     @torch.no_grad()
     def rollouts(
         self, weight: Any, columns: list[int], *, copies: bool = True
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return expression [counts per 10,000] by place untreated (place, gene), and treated (copy, place, gene).
 
-        And the standard error of its level, as a share of it (place, gene).
+        And the standard error of its level, as a share of it, and that of the predicted effect (place, gene).
 
         Parameters
         ----------
@@ -239,7 +241,7 @@ class WhatIf:
         shift = model.interventions
         assert plan is not None and isinstance(shift, ComponentShift)
         of_donors = [0, 1, *(2 + donor for donor in self._donors())] if copies else [0]
-        untreated, error = np.zeros((2, weight.shape[0], len(columns)))
+        untreated, error, unsure = np.zeros((3, weight.shape[0], len(columns)))
         treated = np.zeros((len(of_donors), *untreated.shape))
         pairs = {(plan.keys.index(a), plan.keys.index(b)): row for row, (a, b) in enumerate(plan.pairs)}
         asked = np.asarray(weight.sum(axis=0)).ravel() > 0
@@ -254,8 +256,12 @@ class WhatIf:
             error += to_place @ (belongs @ uncertain)
             for place, copy in enumerate(of_donors):
                 latent, beside = shift(own, local, pairs, copy)
-                treated[place] += to_place @ (by * _per(log_share + latent @ decoder.t() + beside)[:, columns])
-        return untreated, treated, error
+                found = _per(log_share + latent @ decoder.t() + beside)
+                treated[place] += to_place @ (by * found[:, columns])
+                if copy == 0:
+                    found *= error_of_shares(found / PER, shift.uncertainty(own, local, pairs).double().numpy())
+                    unsure += to_place @ (by * found[:, columns])
+        return untreated, treated, error, unsure
 
     def _untreated(self, asked: np.ndarray) -> Iterator[tuple[Any, Any, np.ndarray, torch.Tensor, torch.Tensor]]:
         """Yield by window its counts, who of it is `asked` there and in the graph, their own states and log shares."""

@@ -48,3 +48,19 @@ def test_an_interaction_takes_both() -> None:
     expected = torch.tensor([0.0, 0.0, 0.25])
     torch.testing.assert_close(molecule, expected[:, None].expand(-1, 4))
     torch.testing.assert_close(latent, expected[:, None].expand(-1, 3))
+
+
+def test_uncertainty_goes_with_what_reaches_a_node_and_interventions_err_by_themselves() -> None:
+    operator = shift_of(2, 1, 3, 4)
+    operator.error = torch.zeros(2, 2, 1, 4)
+    operator.error[0], operator.error[1, 0], operator.pair_error = 3.0, 4.0, torch.full((1, 1, 4), 12.0)
+    state, amount = torch.zeros(3, 3), torch.tensor([0.0, 0.5, 1.0])
+    fields = {0: Field(amount, torch.zeros(3)), 1: Field(amount, amount)}
+    one = operator.uncertainty(state, {0: fields[0]}, {(0, 1): 0})
+    torch.testing.assert_close(one, 3 * amount[:, None].expand(-1, 4))
+    # What is done to a node and what reaches it from near by err together.
+    near = operator.uncertainty(state, {0: Field(amount, amount)}, {})
+    torch.testing.assert_close(near, 2 * one)
+    torch.testing.assert_close(operator.uncertainty(state, fields, {}), 5 * amount[:, None].expand(-1, 4))
+    both = operator.uncertainty(state, fields, {(0, 1): 0})
+    torch.testing.assert_close(both, torch.tensor([0.0, 2.5**2 + 3.0**2, 13.0**2]).sqrt()[:, None].expand(-1, 4))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from aivc_graph.operators.intervention.choose_courses import choose_courses
+from aivc_graph.operators.intervention.choose_courses import _middle, choose_courses
 from aivc_graph.operators.intervention.contrasts import HANDED_ON, Contrasts
 from aivc_graph.operators.intervention.course import course_options, footprint, usual_course
 from aivc_graph.operators.intervention.effect_rows import effects_of, make_rows, place_column
@@ -193,3 +193,8 @@ def test_what_stays_inside_the_cell_tells_nothing_of_spread() -> None:
     inside = np.ones((1, MOLECULES))
     inside[0, :6] = 0
     assert choose_courses(spreading, PLAN, inside, PROPAGATOR)[0].spread == 0
+
+
+def test_a_reach_that_hardly_differs_from_others_is_taken_in_the_middle() -> None:
+    assert _middle(np.array([0.9, 0.95, 0.97, 0.99, 1.0])) == 2  # not the last, though it is the likeliest
+    assert _middle(np.array([1.0, 0.0, 0.0, 0.0, 0.01])) == 0 and _middle(np.array([0.0, 0.01, 0.0, 1.0, 0.1])) == 3

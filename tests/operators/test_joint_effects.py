@@ -160,7 +160,7 @@ def test_what_one_component_shows_alone_is_kept_there_and_nowhere_else() -> None
     rng, error = np.random.default_rng(0), np.full((4, 300), 0.2)
     true = np.zeros((4, 300))
     true[2, :15], true[:, 15:30] = -1.0, 1.0
-    found = shrunken_together(true + rng.normal(0, error), error, np.zeros(300))
+    found = shrunken_together(true + rng.normal(0, error), error, np.zeros(300)).mean
     assert ((found - true)[:, :15] ** 2).mean() < 0.5 * 0.2**2 and np.abs(found[2, :15] + 1).mean() < 0.25
     assert np.abs(found[[0, 1, 3], :15]).mean() < 0.05 and np.abs(found[:, 30:]).mean() < 0.01
     # Four that answer alike tell more than one.
@@ -186,17 +186,19 @@ def test_shrinking_together_is_the_posterior_mean_of_the_mixture(in_common: floa
         weight /= weight.sum()
     share = likely * weight
     share /= share.sum(axis=1, keepdims=True)
-    each = [
-        sum(p * u @ np.linalg.solve(u + n, b) for p, u in zip(own, kinds, strict=True))
-        for own, b, n in zip(share, estimate.T, noise, strict=True)
-    ]
-    np.testing.assert_allclose(found, np.transpose(each), atol=1e-9)
+    means = np.array([[u @ np.linalg.solve(u + n, b) for u in kinds] for b, n in zip(estimate.T, noise, strict=True)])
+    squares = means**2 + [[np.diag(u - u @ np.linalg.solve(u + n, u)) for u in kinds] for n in noise]
+    mean, square = (np.einsum("gk,gkj->jg", share, part) for part in (means, squares))
+    np.testing.assert_allclose(found.mean, mean, atol=1e-9)
+    np.testing.assert_allclose(found.error, np.sqrt(square - mean**2), atol=1e-8)
+    none = np.array([stats.multivariate_normal.logpdf(b, cov=n) for b, n in zip(estimate.T, noise, strict=True)])
+    assert found.evidence == pytest.approx((np.log(likely @ weight) - none).sum(), abs=1e-3)
 
 
 def test_unknown_components_follow_the_others() -> None:
     estimate, error = np.zeros((3, 50)), np.full((3, 50), 0.1)
     estimate[:2, :10], error[2] = 1.0, 30.0
-    found = shrunken_together(estimate, error, np.zeros(50))
+    found = shrunken_together(estimate, error, np.zeros(50)).mean
     assert found[2, :10].min() > 0.3 and np.abs(found[:, 10:]).max() < 0.01
 
 

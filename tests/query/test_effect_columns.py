@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from aivc_graph.operators.intervention.effect_rows import effects_of
-from aivc_graph.query.effect_columns import effect_columns
+from aivc_graph.query.effect_columns import effect_columns, error_of_shares
 from tests.operators.test_fit_interventions import PLAN
 from tests.operators.test_joint_effects import COMPONENTS, DONORS, study
 
@@ -17,7 +19,9 @@ def told(seed: int, effect: float) -> tuple[dict[str, np.ndarray], np.ndarray]:
     found = effects_of(rows, PLAN)
     copies = np.stack([one.mean[0] + one.departure[0] for one in (found.whole, *found.not_shrunken)])
     none = np.zeros(copies.shape[1:])
-    return effect_columns(none, copies, none, DONORS, np.ones(COMPONENTS, bool)), np.broadcast_to(true[0], none.shape)
+    return effect_columns(none, copies, none, found.whole.error[0], DONORS, np.ones(COMPONENTS, bool)), np.broadcast_to(
+        true[0], none.shape
+    )
 
 
 @pytest.mark.parametrize("effect", [0.1, 0.25, 1.0])
@@ -34,6 +38,29 @@ def test_the_true_effect_lies_inside_as_often_as_is_said_whatever_its_size(effec
     assert shrunken < 0.5 * estimate
 
 
+@pytest.mark.parametrize("effect", [0.25, 1.0])
+def test_the_predicted_effect_lies_where_it_says_of_all_and_of_those_it_tells_of(effect: float) -> None:
+    inside, tells, width = [], [], []
+    for seed in range(12):
+        found, true = told(seed, effect)
+        inside.append((found["shrunken_lower"] <= true) & (true <= found["shrunken_upper"]))
+        tells.append(np.abs(found["shrunken"]) > 0.1)
+        width.append(found["shrunken_upper"] - found["shrunken_lower"])
+    covered, tell, wide = np.array(inside), np.array(tells), np.array(width)
+    assert covered.mean() > 0.94 and covered[tell].mean() > 0.88
+    assert wide[~tell].mean() < 0.5 * wide[tell].mean()  # of what does nothing hardly anything is left open
+
+
+def test_what_is_not_known_of_one_is_not_known_of_the_share_of_another() -> None:
+    rng = np.random.default_rng(0)
+    share, error = rng.dirichlet(np.full(5, 2.0), size=3), rng.uniform(0.0, 0.1, (3, 5))
+    error[:, 0] = 0.0
+    drawn = share * np.exp(error * rng.normal(size=(20_000, 3, 5)))
+    spread = np.log(drawn / drawn.sum(axis=-1, keepdims=True)).std(axis=0)
+    np.testing.assert_allclose(error_of_shares(share, error), spread, rtol=0.05)
+    assert (spread[:, 0] > 0.005).all()
+
+
 def test_moderated_intervals_keep_what_they_say_and_find_more() -> None:
     rng, donors, genes = np.random.default_rng(0), 5, 400
     level = np.exp(rng.normal(0, 1.5, genes))
@@ -45,7 +72,9 @@ def test_moderated_intervals_keep_what_they_say_and_find_more() -> None:
         left_out = (by_donor.sum(axis=0) - by_donor) / (donors - 1)
         copies = level + np.stack([by_donor.mean(axis=0), by_donor.mean(axis=0), *left_out])[:, None]
         for name, given in (("raw", None), ("moderated", level[None])):
-            one = effect_columns(level[None], copies, np.zeros((1, genes)), donors, np.ones(1, bool), given)
+            one = effect_columns(
+                level[None], copies, np.zeros((1, genes)), np.zeros((1, genes)), donors, np.ones(1, bool), given
+            )
             found[name].append(np.stack([one["p"][0], (one["lower"] <= true)[0] & (true <= one["upper"])[0]]))
     raw, moderated = (np.array(found[name]) for name in ("raw", "moderated"))
     assert moderated[:, 1].mean() == pytest.approx(0.95, abs=0.01) == raw[:, 1].mean()
@@ -58,9 +87,11 @@ def test_few_genes_are_not_moderated() -> None:
     rng = np.random.default_rng(1)
     untreated, error = np.exp(rng.normal(size=(1, 40))), np.zeros((1, 40))
     copies = untreated + rng.normal(size=(7, 1, 40))
-    plain = effect_columns(untreated, copies, error, 5, np.ones(1, bool))
-    few = effect_columns(untreated[:, :20], copies[..., :20], error[:, :20], 5, np.ones(1, bool), untreated[:, :20])
-    many = effect_columns(untreated, copies, error, 5, np.ones(1, bool), untreated)
+    plain = effect_columns(untreated, copies, error, error, 5, np.ones(1, bool))
+    few = effect_columns(
+        untreated[:, :20], copies[..., :20], error[:, :20], error[:, :20], 5, np.ones(1, bool), untreated[:, :20]
+    )
+    many = effect_columns(untreated, copies, error, error, 5, np.ones(1, bool), untreated)
     np.testing.assert_array_equal(few["upper"], plain["upper"][:, :20])
     assert np.abs(many["upper"] - plain["upper"]).max() > 0.1
 
@@ -86,7 +117,7 @@ def test_what_is_not_reached_does_not_change_for_sure() -> None:
     copies = np.zeros((7, 2, 3))
     copies[2:, 0] = np.random.default_rng(0).normal(size=(5, 3))
     untreated, error = np.ones((2, 3)), np.full((2, 3), 0.1)
-    found = effect_columns(untreated, copies + untreated, error, 5, np.array([True, False]))
+    found = effect_columns(untreated, copies + untreated, error, error, 5, np.array([True, False]))
     assert (found["lower"][0] < 0).all() and (found["upper"][0] > 0).all() and (found["p"][0] == 1).all()
     assert (found["lower"][1] == 0).all() and (found["upper"][1] == 0).all() and np.isnan(found["p"][1]).all()
 
@@ -96,9 +127,9 @@ def test_too_few_donors_give_neither_interval_nor_p() -> None:
     assert found["estimate"] == 2.0 and found["shrunken"] == 0.5
     assert all(np.isnan(found[name]).all() for name in ("lower", "upper", "p"))
     zero, nobody = np.zeros((1, 1)), np.zeros(1, bool)
-    nothing = effect_columns(zero, np.zeros((2, 1, 1)), zero, 3, nobody)
+    nothing = effect_columns(zero, np.zeros((2, 1, 1)), zero, zero, 3, nobody)
     assert nothing["lower"] == nothing["upper"] == 0  # who is not reached does not change, however few donors there are
 
 
-def _alone(copies: np.ndarray, donors: int = 5) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, np.ndarray]:
-    return np.zeros((1, 1)), copies, np.zeros((1, 1)), donors, np.ones(1, bool)
+def _alone(copies: np.ndarray, donors: int = 5) -> tuple[Any, ...]:
+    return np.zeros((1, 1)), copies, *np.zeros((2, 1, 1)), donors, np.ones(1, bool)

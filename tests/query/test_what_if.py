@@ -34,6 +34,7 @@ KNOCKOUT = np.zeros((3, 24))
 KNOCKOUT[0, 3], KNOCKOUT[:, 20] = -1.5, -0.8
 DRUG = np.zeros((3, 24))
 DRUG[:, 12] = 0.9
+EFFECT = ["estimate", "lower", "upper", "shrunken", "shrunken_lower", "shrunken_upper"]
 
 
 def piece(name: str, donor: str, seed: int, *done: Intervention, effect: Any = None, split: str = "train") -> Any:
@@ -127,7 +128,7 @@ def test_tissue_in_no_graph_of_the_run_responds_as_it_does_held_out(tissue: Virt
 def test_dose_zero_and_time_zero_change_nothing(tissue: VirtualTissue) -> None:
     for part in (drug("X", dose=0), drug("X", hours=0), drug("X", dose=0) + knockout("G03", hours=0)):
         table = tissue.intervene(part).readout(by="cell")
-        assert (table[["estimate", "lower", "upper", "shrunken"]] == 0).all(axis=None) and table["supported"].all()
+        assert (table[EFFECT] == 0).all(axis=None) and table["supported"].all()
 
 
 def test_dose_is_monotone_and_fitted(tissue: VirtualTissue) -> None:
@@ -172,6 +173,27 @@ def test_together_commutes_and_is_additive_without_interaction(tissue: VirtualTi
             torch.testing.assert_close(both[i], apart, rtol=0, atol=1e-6)
     finally:
         shift.latent_pair.copy_(kept[0]), shift.molecule_pair.copy_(kept[1])
+
+
+def test_the_predicted_effect_lies_where_it_says(tissue: VirtualTissue) -> None:
+    inside, share = [], []
+    for part, log_effect in ((knockout("G03"), KNOCKOUT), (drug("X"), DRUG)):
+        table = tissue.intervene(part, where=only_test(tissue)).readout(by="niche", section="test")
+        true = true_change(tissue, log_effect)[list(zip(table["niche"].astype(str), table["gene"], strict=True))]
+        inside.append(true.between(table["shrunken_lower"].to_numpy(), table["shrunken_upper"].to_numpy()))
+        share.append((table["shrunken_upper"] - table["shrunken_lower"]) / (table["upper"] - table["lower"]))
+    assert np.mean(inside) >= 0.87
+    assert np.min(share) > 0 and np.median(share) < 1  # no point, but closer than without drawing molecules together
+
+
+def test_two_things_done_are_less_sure_than_each(tissue: VirtualTissue) -> None:
+    a, b = knockout("G03"), drug("X")
+    where = only_test(tissue)
+    weight = tissue.intervene(a).places("niche")[1]
+    each = [tissue.intervene(given, where=where).rollouts(weight, [3, 12, 20], copies=False)[3] for given in (a, b)]
+    both = tissue.intervene(a + b, where=where).rollouts(weight, [3, 12, 20], copies=False)[3]
+    known = np.minimum(*each) > 0
+    assert known.any() and (both > 0.5 * np.maximum(*each))[known].all()
 
 
 def true_change(tissue: VirtualTissue, log_effect: np.ndarray) -> pd.Series:
@@ -220,7 +242,7 @@ def test_interval_is_the_jackknife_over_donors(tissue: VirtualTissue) -> None:
     answer = tissue.intervene(drug("X"), where=only_test(tissue))
     table = answer.readout(genes=["G12", "G01"])
     weight = answer._not_treated_before(*answer.places("niche"))[1]
-    untreated, copies, error = answer.rollouts(weight, [12, 1])
+    untreated, copies, error, _ = answer.rollouts(weight, [12, 1])
     n, left_out, centre = len(copies) - 2, (copies[2:] - untreated).reshape(6, -1), (copies[1] - untreated).ravel()
     spread = ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0)
     variance = (n - 1) / n * spread + (error.ravel() * centre) ** 2  # Efron & Stein 1981, and the level of the place

@@ -44,6 +44,8 @@ class Answer:
         table = pd.DataFrame(rows, columns=columns)
         return table.assign(
             shrunken=table["estimate"] / 2,
+            shrunken_lower=table["estimate"] / 2 - 0.3,
+            shrunken_upper=table["estimate"] / 2 + 0.3,
             p=0.01,
             p_adjusted=0.02,
             interval_over="region",
@@ -77,7 +79,7 @@ def test_the_clearest_gene_is_told_and_what_is_unsupported_has_no_number(
     page = write_report(run).read_text()
     section = page[page.index('<section id="what-if"') :].split("</section>")[0]
     assert found["certain"] and "is significant after correction" in section
-    assert "−2.00 (−1.00)" in section and "[−2.50, −1.50]" in section and "0.02" in section
+    assert "−2.00<br>−1.00" in section and "[−2.50, −1.50]<br>[−1.30, −0.700]" in section and "0.02" in section
     assert "&lt;b&gt;unlike" in section
     assert section.count("no prediction:") == 1 and section.count("<img") == 1
     assert "knockout of G1" in section

@@ -57,6 +57,11 @@ class Footprints:
         """Return activities (…, source) of expression in counts per 10,000 (…, gene), as log2(1 + counts)."""
         return self.of_log(np.log2(1 + counts_per))
 
+    def activity_error(self, counts_per: Floats, error: Floats) -> Floats:
+        """Return standard errors of activities (…, source), given those of expression that each gene errs by alone."""
+        by_gene = error / (1 + counts_per) / np.log(2)
+        return np.asarray(np.sqrt(by_gene**2 @ (self._slope.T**2)))
+
     def of_log(self, expression: Floats) -> Floats:
         """Return activities (…, source) of log expression, or of its changes (…, gene), in the unit of that log."""
         return np.asarray(expression @ self._slope.T)

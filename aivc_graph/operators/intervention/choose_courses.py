@@ -50,12 +50,15 @@ def choose_courses(
     for row in range(len(plan.keys)):
         alone = _Alone.of(contrasts, plan, rows, joint, row, passed_on[row])
         if alone.local.any():
-            best = alone.told(courses[row]) + LEAST_GAIN
             sharpnesses = SHARPNESSES if INTERVENTION_KINDS[plan.kinds[row]].saturates else BLUNT
-            for reach, sharpness, spread in product(HANDED_ON, sharpnesses, SPREAD_SHARES):
-                spreading = replace(courses[row], handed_on=reach, sharpness=sharpness, spread=spread)
-                if (found := alone.told(spreading)) > best:
-                    courses[row], best = spreading, found
+            options = [
+                [replace(courses[row], handed_on=reach, sharpness=sharpness, spread=spread) for reach in HANDED_ON]
+                for sharpness, spread in product(sharpnesses, SPREAD_SHARES)
+            ]
+            told = np.array([[alone.told(course) for course in of_reach] for of_reach in options])
+            if told.max() > alone.told(courses[row]) + LEAST_GAIN:
+                reach = _middle(np.exp(told - told.max()).sum(axis=0))
+                courses[row] = options[int(told[:, reach].argmax())][reach]
         best = alone.evidence(courses[row])
         for option in course_options(alone.part, row, courses[row]):
             if (found := alone.evidence(option)) > best + 1e-6:
@@ -122,6 +125,14 @@ class _Alone:
         x = shown(self.part, self.row, course)[:, None]
         square, cross = (self.weight * x**2).sum(axis=0), (self.weight * x * self.y).sum(axis=0)
         return log_evidence(square[:, None, None], cross[:, None])
+
+
+def _middle(likelihood: Floats) -> int:
+    """Return the position of the median, each being as likely as is said (option,).
+
+    Many reaches tell about equally well, and the likeliest of such is as often as not at one end.
+    """
+    return int(np.searchsorted(likelihood.cumsum(), likelihood.sum() / 2))
 
 
 def _about_mean(values: Floats, weight: Floats, section: NDArray[np.int64], component: NDArray[np.int64]) -> Floats:

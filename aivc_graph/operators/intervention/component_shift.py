@@ -56,6 +56,8 @@ class ComponentShift(AbstractPart):
     molecule_effect: Tensor
     latent_pair: Tensor
     molecule_pair: Tensor
+    error: Tensor
+    pair_error: Tensor
     reach: Tensor
     treated_nodes: Tensor
 
@@ -74,6 +76,9 @@ class ComponentShift(AbstractPart):
             "molecule_effect": torch.zeros(*one, n_molecules),
             "latent_pair": torch.zeros(*two, latent),
             "molecule_pair": torch.zeros(*two, n_molecules),
+            # Standard deviations of the first copy, of log expression.
+            "error": torch.zeros(*one[1:], n_molecules),
+            "pair_error": torch.zeros(*two[1:], n_molecules),
             # A row an intervention: the share of the exposure that each step hands on, and its sharpness.
             "reach": torch.zeros(n_keys, 2),
             "treated_nodes": torch.zeros(n_keys, n_components),
@@ -128,3 +133,22 @@ class ComponentShift(AbstractPart):
                 latent = latent + weight @ self.latent_pair[replicate, row]
                 molecule = molecule + weight @ self.molecule_pair[replicate, row]
         return latent, molecule
+
+    def uncertainty(self, state: Tensor, fields: Mapping[int, Field], pairs: Mapping[tuple[int, int], int]) -> Tensor:
+        """Return the standard deviation of the predicted shift of log expression (node, molecule); see `forward`.
+
+        Interventions err each by themselves, the components of one together.
+        """
+        share, _ = self.components(state)
+        variance = state.new_zeros(len(state), self.error.shape[-1])
+        for key, field in fields.items():
+            direct, spread = (
+                (amount[:, None] * share) @ self.error[key, part]
+                for part, amount in ((DIRECT, field.strength), (SPREAD, field.exposure))
+            )
+            variance = variance + (direct + spread).square()
+        for (a, b), row in pairs.items():
+            if a in fields and b in fields:
+                both = (fields[a].strength * fields[b].strength)[:, None] * share
+                variance = variance + (both @ self.pair_error[row]).square()
+        return variance.sqrt()

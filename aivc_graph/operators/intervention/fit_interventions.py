@@ -1,4 +1,4 @@
-"""Closed form of interventions: effects by component, shrunken, as far as left-out donors support them."""
+"""Closed form of interventions: effects by component, shrunken, of those that left-out donors support."""
 
 from __future__ import annotations
 
@@ -28,16 +28,15 @@ log = logging.getLogger(__name__)
 Floats = NDArray[np.floating]
 
 SAMPLE_NODES = 20_000
-# How much of a shrunken effect is kept: of its mean over components, and of each component's departure from it.
-KEPT = ((0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (1.0, 0.25), (1.0, 0.5), (1.0, 1.0))
 
 
 def fit_interventions(shift: ComponentShift, fitting: Fitting) -> None:
     """Fit interventions to the treated training sections.
 
     All sections of a donor tell what its tissue is like, treated ones too, and what was done to them comes on top of
-    it, component by component. How strength goes with dose and time and how far it spreads is chosen by the evidence;
-    how much of each effect is kept, and whether components differ, by the error on training donors left out in turn.
+    it, component by component. How strength goes with dose and time and how far it spreads is chosen by the evidence.
+    Whether an intervention does anything is told by training donors left out in turn; how much it does to each molecule
+    in each component by that molecule's own evidence (`shrunken_together`).
     """
     plan, source, size, seed = shift.plan, fitting.source, fitting.window_nodes, fitting.seed
     measurement = fitting.model.part("measurement", plan.level, plan.modality)
@@ -50,25 +49,25 @@ def fit_interventions(shift: ComponentShift, fitting: Fitting) -> None:
     courses = choose_courses(contrasts, plan, _passed_on(measurement.plan.names, plan), propagator)
     rows, _ = make_rows(contrasts, courses, plan)
     effects = effects_of(rows, plan)
-    kept = _kept(rows, effects.whole, effects.without, plan)
+    n = len(plan.keys) + len(plan.pairs)
+    told = effects.whole.mean[:n, None] + effects.whole.departure[:n]
+    whole = told * _supported(rows, effects.whole, effects.without, plan)[:n, None, None]
+    # An effect that is held at nothing is out by as much as it was told to be.
+    error = np.sqrt(effects.whole.error[:n] ** 2 + (told - whole) ** 2)
     weight = measurement.decoder().detach().double().numpy()
     passed_on = _passed_on(measurement.plan.names, plan) * np.array([[course.spread] for course in courses])
-    n = len(plan.keys) + len(plan.pairs)
-    mean, departure = kept[:n, 0, None, None], kept[:n, 1, None, None]
-    whole = mean * effects.whole.mean[:n, None] + departure * effects.whole.departure[:n]
     # Not shrunken are departures of components too: an interval about what they share would miss those that differ.
     not_shrunken = [found.mean[:n, None] + found.departure[:n] for found in effects.not_shrunken]
     for copy, effect in enumerate((whole, *not_shrunken)):
         _store(shift, copy, effect, passed_on[:, None], weight)
+    shift.error.copy_(torch.from_numpy(_in_parts(error[: len(plan.keys)], passed_on[:, None])))
+    shift.pair_error.copy_(torch.from_numpy(error[len(plan.keys) :]))
     for row, (key, course) in enumerate(zip(plan.keys, courses, strict=True)):
         propagator.course[row] = torch.from_numpy(course.numbers)
         shift.reach[row] = torch.tensor([course.handed_on, course.sharpness])
         amount = contrasts.nodes * np.clip(rows.x[:, row], 0, 1)
         np.add.at(shift.treated_nodes[row].numpy(), contrasts.component, amount)
-        log.info(
-            "%s: spreads by %g, keeps %g of its mean and %g of what differs between components",
-            *(key, course.spread, *kept[row]),
-        )
+        log.info("%s: spreads by %g%s", key, course.spread, "" if whole[row].any() else ", does nothing")
     fitting.model.to(device)
 
 
@@ -108,7 +107,7 @@ def _passed_on(panel: tuple[str, ...], plan: InterventionPlan) -> Floats:
 def _store(shift: ComponentShift, copy: int, effect: Floats, passed_on: Floats, weight: Floats) -> None:
     """Write effects (column, component, molecule) as steps in the latent state and what of them lies beside it."""
     n = len(passed_on)
-    for part, found in ((DIRECT, effect[:n] * (1 - passed_on)), (SPREAD, effect[:n] * passed_on)):
+    for part, found in zip((DIRECT, SPREAD), np.moveaxis(_in_parts(effect[:n], passed_on), 1, 0), strict=True):
         latent = _in_state(found, weight)
         shift.latent_effect[copy, :, part].copy_(torch.from_numpy(latent))
         shift.molecule_effect[copy, :, part].copy_(torch.from_numpy(found - latent @ weight.T))
@@ -117,37 +116,42 @@ def _store(shift: ComponentShift, copy: int, effect: Floats, passed_on: Floats, 
     shift.molecule_pair[copy].copy_(torch.from_numpy(effect[n:] - latent @ weight.T))
 
 
-def _kept(rows: Rows, joint: JointEffects, without: list[JointEffects], plan: InterventionPlan) -> Floats:
-    """Return how much of each column's mean and departures left-out donors support (column, 2).
+def _in_parts(effect: Floats, passed_on: Floats) -> Floats:
+    """Return what of effects (key, component, molecule) is direct, what passed on (key, 2, component, molecule)."""
+    return np.stack([effect * (1 - passed_on), effect * passed_on], axis=1)
 
-    With fewer than two donors nothing shows what travels: an intervention keeps its mean, a combination stays additive.
-    There is no effect unless the squared error on left-out donors, in units of its variance, falls by more than the
-    largest of as many chances as there are effects makes it fall: 2 log (component · molecule).
+
+def _supported(
+    rows: Rows, joint: JointEffects, without: list[JointEffects], plan: InterventionPlan
+) -> NDArray[np.bool_]:
+    """Return which columns' effects left-out donors support (column,).
+
+    With fewer than two donors nothing shows what travels: an intervention has its effect, a combination stays additive.
+    There is an effect if the squared error on left-out donors, in units of its variance, falls by more than the largest
+    of as many chances as there are effects makes it fall, 2 log (component · molecule), as where one molecule answers
+    and all donors agree; or if the evidence for one is as large, as where donors answer unequally. (Evidence is of a
+    prior fitted to the same estimates; half as much is now and then found where nothing was done.)
 
     References
     ----------
     Foster & George 1994, doi:10.1214/aos/1176325766.
     """
-    kept = np.ones((rows.x.shape[1], 2))
     weight = rows.weight(joint.surplus)
-    least_gain = 2 * np.log(joint.departure[0].size)
-    for column in range(len(plan.keys) + len(plan.pairs)):
+    n, least = len(plan.keys) + len(plan.pairs), 2 * np.log(joint.departure[0].size)
+    supported = np.arange(rows.x.shape[1]) < len(plan.keys)
+    for column in range(n):
         donors = [d for d in range(len(plan.donors)) if rows.x[rows.donor == d, column].any()]
         if len(donors) < 2:
-            kept[column] = KEPT[2] if column < len(plan.keys) else KEPT[0]
             continue
-        errors = np.zeros(len(KEPT))
+        gain = 0.0
         for d in donors:
             own, other = rows.take(rows.donor == d), without[d]
-            effect = other.mean[column] + other.departure[column]
-            rest = own.y - other.of(own) + own.x[:, column, None] * effect[own.component]
-            for i, (mean, departure) in enumerate(KEPT):
-                tried = mean * other.mean[column] + departure * other.departure[column]
-                left = rest - own.x[:, column, None] * tried[own.component]
-                errors[i] += _about_own_mean(left, weight[rows.donor == d], own.component)
-        errors[1:] += least_gain
-        kept[column] = KEPT[int(errors.argmin())]
-    return kept
+            effect = own.x[:, column, None] * (other.mean[column] + other.departure[column])[own.component]
+            left = own.y - other.of(own)
+            for sign, part in ((1, left + effect), (-1, left)):
+                gain += sign * _about_own_mean(part, weight[rows.donor == d], own.component)
+        supported[column] = max(joint.evidence[column], gain) > least
+    return supported
 
 
 def _about_own_mean(left: Floats, weight: Floats, component: NDArray[np.int64]) -> float:

@@ -19,6 +19,7 @@ DONOR, SURPLUS, SURPLUS_RANGE = 0.25, 0.02, (2e-3, 1.0)
 # Variance between components, by which their estimates are averaged.
 BETWEEN = 0.02
 SWEEPS = 3
+SHRUNKEN = ("mean", "departure", "error", "evidence")
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,17 @@ class Rows:
 @dataclass(frozen=True)
 class JointEffects:
     """Effects by column: `mean` (column, molecule) over components and each component's `departure` (column, component,
-    molecule), with their errors by counting; `base` (donor, component, molecule); `surplus` variance (molecule,)."""
+    molecule), with the errors by counting of the mean and of each component's whole effect, of which shrunken
+    ones have the posterior error; `base` (donor, component, molecule); `surplus` variance (molecule,).
+    `evidence` [nats] (column,) that a column does anything, told of shrunken ones alone."""
 
     mean: Floats
     mean_error: Floats
     departure: Floats
-    departure_error: Floats
+    error: Floats
     base: Floats
     surplus: Floats
+    evidence: Floats
 
     def of(self, rows: Rows) -> Floats:
         """Return what the columns do to each row (row, molecule)."""
@@ -97,7 +101,8 @@ def joint_effects(rows: Rows, n_donors: int, n_components: int) -> JointEffects:
     effect, error = (np.moveaxis(part[..., :n_columns], 2, 0) for part in (estimate, np.sqrt(variance)))
     mean, mean_error = _average(effect, error)
     base = np.moveaxis(estimate[..., n_columns:], 2, 0)
-    return JointEffects(mean, mean_error, effect - mean[:, None], error, base, surplus)
+    untold = np.full(n_columns, np.nan)
+    return JointEffects(mean, mean_error, effect - mean[:, None], error, base, surplus, untold)
 
 
 def _average(effect: Floats, error: Floats) -> tuple[Floats, Floats]:
@@ -125,24 +130,24 @@ def shrink(
     ----------
     Efron & Stein 1981, doi:10.1214/aos/1176345462; Smyth 2004, doi:10.2202/1544-6115.1027 (variances drawn together).
     """
-    found = [(part.mean.copy(), part.departure.copy()) for part in (whole, *without)]
+    found = [tuple(getattr(part, name).copy() for name in SHRUNKEN) for part in (whole, *without)]
     for column in range(given.shape[1]):
         donors = np.flatnonzero(given[:, column])
         times = {}
-        for name in ("mean", "departure"):
+        for name, by_counting in (("mean", "mean_error"), ("departure", "error")):
             left_out = np.array([getattr(without[int(d)], name)[column] for d in donors])
-            counting = getattr(whole, f"{name}_error")[column]
-            times[name] = _inflation(getattr(whole, name)[column], left_out, counting)
-        for part, (mean, departure) in zip((whole, *without), found, strict=True):
-            error = part.departure_error[column]
+            times[name] = _inflation(getattr(whole, name)[column], left_out, getattr(whole, by_counting)[column])
+        for part, (mean, departure, error, evidence) in zip((whole, *without), found, strict=True):
+            counting = part.error[column]
             in_common = (times["mean"] - 1) * part.mean_error[column] ** 2
             effect = part.mean[column] + part.departure[column]
-            told = shrunken_together(effect, np.sqrt(times["departure"]) * error, in_common)
-            mean[column] = _average(told, error)[0]
-            departure[column] = told - mean[column]
+            told = shrunken_together(effect, np.sqrt(times["departure"]) * counting, in_common)
+            mean[column] = _average(told.mean, counting)[0]
+            departure[column], error[column] = told.mean - mean[column], told.error
+            evidence[column] = told.evidence
     shrunk = [
-        replace(part, mean=mean, departure=departure)
-        for part, (mean, departure) in zip((whole, *without), found, strict=True)
+        replace(part, **dict(zip(SHRUNKEN, of_part, strict=True)))
+        for part, of_part in zip((whole, *without), found, strict=True)
     ]
     return shrunk[0], shrunk[1:]
 

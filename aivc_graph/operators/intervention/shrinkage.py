@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,8 @@ SPREADS = np.concatenate([[0.0], 0.02 * 2.0 ** np.arange(8)])
 # Observations that speak beforehand for no effect, against one for each other spread.
 FOR_NOTHING = 10.0
 STEPS = 60
+# No smaller a share is told from nought.
+LEAST = 1e-300
 
 
 def shrunken(estimate: Floats, error: Floats) -> Floats:
@@ -35,8 +39,20 @@ def shrunken(estimate: Floats, error: Floats) -> Floats:
     return (b[:, 0] * (share * SPREADS**2 / variance).sum(axis=1)).reshape(estimate.shape)
 
 
-def shrunken_together(estimate: Floats, error: Floats, in_common: Floats) -> Floats:
-    r"""Return posterior means of effects (component, molecule), a molecule's over components together.
+@dataclass(frozen=True)
+class Posterior:
+    """What is known of effects (component, molecule): their `mean`, and its standard deviation, `error`.
+
+    `evidence` is how likely the estimates are with such effects, against with none at all [nats].
+    """
+
+    mean: Floats
+    error: Floats
+    evidence: float
+
+
+def shrunken_together(estimate: Floats, error: Floats, in_common: Floats) -> Posterior:
+    r"""Return what is known of effects, a molecule's over components together.
 
     .. math:: b_g \sim N(\theta_g,\ \operatorname{diag}(s_{gj}^2) + c_g 1 1^\top), \qquad
               \theta_g \sim \textstyle\sum_m \pi_m N(0, U_m)
@@ -67,15 +83,21 @@ def shrunken_together(estimate: Floats, error: Floats, in_common: Floats) -> Flo
         log_variance += np.log(variance)
     # The inverse of a diagonal and one more direction: Sherman & Morrison 1950, doi:10.1214/aoms/1177729893.
     inside = 1 + total * certain
-    share = _shares(
-        -0.5 * (log_variance + np.log(inside) + squares - total * sums**2 / inside), np.arange(len(alike)) == 0
-    )
-    shared = (share * alike * sums / inside).sum(axis=1)
-    told = [
-        shared + (share * own * (b[:, None] - total * sums / inside) / (s[:, None] ** 2 + own)).sum(axis=1)
-        for b, s, own in zip(estimate, error, alone.T, strict=True)
-    ]
-    return np.stack(told)
+    nothing = np.arange(len(alike)) == 0
+    share = _shares(-0.5 * (log_variance + np.log(inside) + squares - total * sums**2 / inside), nothing)
+    told = []
+    for b, s, own in zip(estimate, error, alone.T, strict=True):
+        variance = s[:, None] ** 2 + own
+        mean = alike * sums / inside + own * (b[:, None] - total * sums / inside) / variance
+        # The covariance of the effect with all estimates is alike · 1 + own · e_j.
+        known = alike**2 * certain + (2 * alike + own) * own / variance
+        known -= total * (alike * certain + own / variance) ** 2 / inside
+        told.append([(share * mean).sum(axis=1), (share * (alike + own - known + mean**2)).sum(axis=1)])
+    mean, squared = np.moveaxis(np.array(told), 1, 0)
+    # The likelihood of a molecule's estimates is that of none over the share of none.
+    usual = (share[:, 0].sum() + FOR_NOTHING - 1) / (len(share) + FOR_NOTHING - 1)
+    evidence = float((np.log(usual) - np.log(np.maximum(share[:, 0], LEAST))).sum())
+    return Posterior(mean, np.sqrt(np.maximum(squared - mean**2, 0.0)), evidence)
 
 
 def _covariances(components: int) -> tuple[Floats, Floats]:

@@ -87,7 +87,7 @@ def _cases(asked: Asked, level: str, name: str, given: Combination) -> list[Case
     def answer(tissue: VirtualTissue) -> Floats:
         # What it would say out of support is scored too, though nobody is told it.
         every = sparse.identity(len(where), format="csr"), list(range(len(plan_panel(asked, level))))
-        untreated, treated, _ = tissue.intervene(given, where=where).rollouts(*every, copies=False)
+        untreated, treated, *_ = tissue.intervene(given, where=where).rollouts(*every, copies=False)
         return np.asarray(treated[0] - untreated)
 
     try:

@@ -60,9 +60,9 @@ class ResponseQuestion(AbstractQuestion):
 
     A row averages over all nodes of its place that were not treated when they were measured: ``n_treated`` says to how
     many it is done. ``estimate``, interval and p are of the effect as donors show it; ``shrunken``, which is drawn, is
-    what is predicted. By default it lasts as long as the longest in training (see `VirtualTissue.intervene`). What is
-    drawn is the effect on the first gene named, else on the one that changes most, on a section untreated when it was
-    measured if there is one.
+    what is predicted, from ``shrunken_lower`` to ``shrunken_upper``. By default it lasts as long as the longest in
+    training (see `VirtualTissue.intervene`). What is drawn is the effect on the first gene named, else on the one that
+    changes most, on a section untreated when it was measured if there is one.
     """
 
     endings: ClassVar[tuple[str, ...]] = NODES

@@ -71,3 +71,10 @@ def test_weights_of_other_genes_are_refused_and_without_any_nothing_is_read() ->
         Footprints(TABLE, [gene.lower() for gene in GENES])
     assert "pathways" not in readouts_for("expression", Ground())
     assert {"genes", "pathways"} <= set(readouts_for("expression", Ground(footprints=Footprints(TABLE, GENES))))
+
+
+def test_errors_of_genes_become_those_of_activities() -> None:
+    rng, footprints = np.random.default_rng(0), Footprints(TABLE, GENES)
+    counts, error = rng.uniform(50.0, 90.0, len(GENES)), rng.uniform(0.1, 1.0, len(GENES))
+    drawn = footprints.activity(counts + error * rng.normal(size=(4000, len(GENES))))
+    np.testing.assert_allclose(footprints.activity_error(counts, error), drawn.std(axis=0), rtol=0.05)
