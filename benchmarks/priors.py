@@ -38,6 +38,7 @@ from result_file import write_result
 
 from aivc_graph import names
 from aivc_graph.config import Config, data_folder, load_config
+from aivc_graph.evaluation.intervals import interval as bounds
 from aivc_graph.evaluation.responses.asking import conditions_in
 from aivc_graph.evaluation.responses.questions import Question
 from aivc_graph.evaluation.responses.table import Responses, responses_of
@@ -132,7 +133,8 @@ def linked(alike: Floats, effect: Floats) -> dict[str, Any]:
 
     rng = np.random.default_rng(0)
     draws = [lead(rng.integers(0, len(r), len(r))) for _ in range(400)]
-    ends = np.nanquantile(draws, (0.025, 0.975)) if near.any() else (np.nan, np.nan)
+    kept = np.array(draws)[np.isfinite(draws)]
+    ends = bounds(kept, len(r)) if len(kept) else (np.nan, np.nan)
     return {
         "linked pairs": int(near.sum() / 2),
         "r of effects, linked": round(float((r * np.sign(alike))[near].mean()), 4) if near.any() else None,
