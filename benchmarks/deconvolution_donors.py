@@ -1,4 +1,4 @@
-"""What spots are made of, told by cells of another donor, library or platform: sets to develop by, whose truth is known.
+"""What spots are made of, told by cells of another donor, library or platform: sets with known truth to develop by.
 
 None is of ``deconvolution``, so that a change may be settled here and judged there. Spots are put together of cells
 that are not in the reference, thinned, and seen by a platform that catches a gene e^N(0, σ²) times as well:
