@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from aivc_graph import names
-from aivc_graph.errors import QueryError
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.query.answers import contact_table
 from aivc_graph.query.places import NICHE
@@ -22,15 +21,7 @@ class NeighboursQuestion(AbstractNicheQuestion):
     """Which niches touch: a row a pair, with contacts, those expected by chance, and their log2 ratio."""
 
     def answer(self, tissue: VirtualTissue) -> pd.DataFrame:
-        """Return a row a pair of niches.
-
-        Raises
-        ------
-        QueryError
-            Of cells without positions.
-        """
-        if not tissue.placed:
-            raise QueryError("neighbours", "cells without positions, near nobody", "cells in tissue", "ask composition")
+        """Return a row a pair of niches."""
         niches = tissue.niches(self.k, self.resolution)
         relation = (tissue.base_level, names.NEAR, tissue.base_level)
         near = to_scipy_csr(tissue.graph[relation].adj_t) if relation in tissue.graph.edge_types else None
