@@ -14,8 +14,9 @@ import torch
 from scipy import sparse
 
 from aivc_graph.evaluation.baselines.baseline import Scene, run_baselines
-from aivc_graph.graph.build import build_graph
+from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.graph.hiding import hide_observations
+from aivc_graph.graph.terms import dense, in_terms, raw_values
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.model.tissue_model import TissueModel
@@ -25,8 +26,10 @@ from aivc_graph.operators.prediction.modality import ModalityPrediction
 from aivc_graph.operators.prediction.modality_map import MapPlan, ModalityMap
 from aivc_graph.operators.prediction.modality_rules import BEFOREHAND, RULES, Cells, ground_of, rules
 from aivc_graph.operators.stacking import shares_of_rules
+from aivc_graph.operators.state import Hidden
 from aivc_graph.query.predictions import told_by_others
-from aivc_graph.tissue.section import add_cells, add_observation, new_section
+from aivc_graph.tissue.frame import scale_affine
+from aivc_graph.tissue.section import add_cells, add_level, add_observation, new_section
 from aivc_graph.training.checkpoint import load_model, save_model
 from aivc_graph.training.places import new_donors
 from tests.fitting import fit_stages, fitting_of, fold_of, model_of
@@ -349,3 +352,40 @@ def test_the_state_is_not_heard_of_another_donor_where_one_alone_trains() -> Non
         fit_stages(fitting, ("encoders", "further encoders", "messages", "decoders", "answers", "last answers"))
         weight = model.part("prediction", "cell", "others", "protein").maps["rna"].of_state
         assert bool(weight.any()) == heard, donors
+
+
+@pytest.mark.parametrize("telling", ["neighbours", "protein"])
+def test_what_neighbours_tell_better_than_another_modality_does_is_left_to_them(telling: str) -> None:
+    """Proteins that know nothing of smooth tissue are not heard of it; those that know all of mixed tissue are."""
+    rng, side = np.random.default_rng(0), 16
+    pos = 12.0 * np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1).reshape(-1, 2)
+    smooth, mixed = (pos[:, 0] > pos[:, 0].mean()).astype(int), rng.integers(0, 2, len(pos))
+    of_rna = smooth if telling == "neighbours" else mixed
+    section, names = new_section("s"), [f"c{i}" for i in range(len(pos))]
+    add_level(section, "cell", names, pos, 5.0, scale_affine(1.0))
+    for modality, kind, k in (("rna", of_rna, 30), ("protein", mixed, 12)):
+        rate = 6.0 * np.random.default_rng(k).gamma(0.7, 1.0, (2, k))
+        table = ad.AnnData(sparse.csr_matrix(rng.poisson(rate[kind]).astype(np.float32) + (np.arange(k) == 0)))
+        table.obs_names, table.var_names = names, [f"{modality}{j}" for j in range(k)]
+        add_observation(section, "cell", modality, table)
+    section.shapes["cell"]["split"] = "train"
+    graph = build_graph([section], GraphConfig(edges={"cell": {"kind": "knn", "k": 6}}))
+    model = model_of(graph, CONFIG)
+    fit_stages(
+        fitting_of(graph, model, [fold_of(graph, model)]),
+        ("encoders", "further encoders", "messages", "decoders", "answers", "last answers"),
+    )
+    part = model.part("prediction", "cell", "others", "rna")
+    inputs = model.prepare(graph)
+    hidden = torch.from_numpy(rng.random(len(pos)) < 0.25).float()
+    with torch.no_grad():
+        state = model(inputs, Hidden(nodes={("cell", "rna"): hidden}))
+        told, without = (model.expected(state, inputs, "cell", "rna", without=one) for one in (None, part))
+    asked = hidden > 0
+    assert without.around[asked].all() and float(part.around_error) < 1.1
+    true = torch.from_numpy(dense(in_terms(raw_values(graph, "cell", "rna"), "rna", part.plan.depth)))
+    errors = [float(((one.logs - true)[asked] ** 2).mean()) for one in (told, without)]
+    if telling == "neighbours":
+        torch.testing.assert_close(told.logs[asked], without.logs[asked])
+    else:
+        assert errors[0] < 0.8 * errors[1]

@@ -164,7 +164,7 @@ class AbstractKernelMean(AbstractPrediction):
         """Return what is expected, mixed with the mean of visible neighbours for nodes that were not measured."""
         (mean, _), data = self.mean(*self.around(state, inputs)), inputs.measured(*self.target)
         mixed = self.without(self(self.within(told.logs, data), mean), data)
-        here = here & (state.counted[self.plan.level] == 0)
+        here = here & (state.seen[self.target] == 0)
         there = here[:, None] & self.there(data)
         shares = torch.where(there, self.shares(mixed), told.shares)
         logs = torch.where(there, mixed, told.logs)

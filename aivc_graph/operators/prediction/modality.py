@@ -31,6 +31,8 @@ from aivc_graph.tissue.evenly import evenly
 Floats = NDArray[np.floating[Any]]
 # Cells that anything is fitted to, evenly taken.
 MOST_CELLS = 10_000
+# Share of training nodes that are hidden to see how well they are told by what surrounds them.
+HIDDEN = 0.25
 
 
 class ModalityPlan(Settings):
@@ -62,17 +64,20 @@ class ModalityPrediction(AbstractPrediction):
     What it learns from are training nodes with both, all but the one hidden from the state. Of nodes whose section
     measured a part of the panel the rest is told from that part as well; nodes of which all of the target was seen are
     left as they are told otherwise. With fewer than forty such nodes it is silent: the nested baseline,
-    the mean, then stands alone.
+    the mean, then stands alone. Nodes that neighbours tell of are left to them where these err less than it does.
     """
+
+    around_error: Tensor
 
     Plan = ModalityPlan
     plan: ModalityPlan
     stages: ClassVar[Mapping[str, str]] = {LAST_ANSWERS: "fit"}
-    rank: ClassVar[int] = 2
+    rank: ClassVar[int] = 3
 
     def __init__(self, plan: ModalityPlan) -> None:
         super().__init__(plan)
         self.maps = nn.ModuleDict({one.modality: ModalityMap(one) for one in plan.sources})
+        self.register_buffer("around_error", torch.tensor(torch.inf))
 
     @classmethod
     def serves(cls, graph: TissueGraph, shape: Shape) -> list[ModalityPlan]:
@@ -138,6 +143,28 @@ class ModalityPrediction(AbstractPrediction):
                 state, unlearnt = np.zeros_like(state), np.zeros_like(unlearnt)
             some = evenly(len(group), MOST_CELLS)
             self._map(source.modality).fit(x[some], state[some], y[some], group[some], unlearnt[some])
+        self.around_error.fill_(self._error_around(fitting))
+
+    def _error_around(self, fitting: Fitting) -> float:
+        """Return the squared error of what is told without this part of hidden training nodes that have neighbours.
+
+        As a share of the mean's, as `ModalityMap.error` is; infinite where nobody has neighbours.
+        """
+        left = size = 0.0
+        rng = np.random.default_rng(fitting.seed)
+        for fold in fitting.training:
+            rows = np.unique(np.concatenate([self._both(fold, one) for one in self.plan.sources]))
+            hidden = torch.zeros(fold.inputs.n_nodes[self.plan.level], device=fold.inputs.device)
+            hidden[torch.from_numpy(rows[rng.random(len(rows)) < HIDDEN])] = 1.0
+            state = fitting.model(fold.inputs, Hidden(nodes={self.target: hidden}))
+            told = fitting.model.expected(state, fold.inputs, *self.target, without=self)
+            asked = torch.nonzero(told.around & (hidden > 0))[:, 0].cpu().numpy()
+            if asked.size:
+                known = self._known(fold.inputs, self.plan.modality, asked)
+                true = _known_only(dense(self._values(fold.inputs, self.plan.modality, self.plan.depth, asked)), known)
+                left += float(np.nansum((told.logs[asked].cpu().numpy() - true) ** 2))
+                size += float(np.nansum((true - self._map(self.plan.sources[0].modality).mean.cpu().numpy()) ** 2))
+        return left / size if size > 0 else float("inf")
 
     def _states(self, fitting: Fitting, source: MapPlan, group: NDArray[np.int64]) -> Floats:
         """Return the states of all training nodes with both modalities, of which the source alone is seen."""
@@ -216,6 +243,12 @@ class ModalityPrediction(AbstractPrediction):
 
     def tell(self, told: Expected, state: State, inputs: Inputs, here: Tensor) -> Expected:
         """Return what is expected, told from the other modality for the nodes `here`."""
+        source = self._source(state)
+        if source is None:
+            return told
+        error = torch.stack([self._map(one.modality).error for one in self.plan.sources]).to(self.around_error)
+        better_told = told.around & (error >= self.around_error)[torch.from_numpy(source).to(here.device)]
+        here = here & ~better_told
         found = self.told(state, inputs, here)
         if found is None or not found[1].any():
             return told
