@@ -24,23 +24,35 @@ def ridge(x: Floats, y: Floats, group: NDArray[np.integer]) -> Floats:
     Every target counts alike, by its error as a share of its variance: a few loud targets would else ask for a penalty
     under which all others are noise. With one group, five consecutive stretches of rows (neighbouring tissue) stand in.
     """
+    return ridge_and_gains(x, y, group)[0]
+
+
+def ridge_and_gains(x: Floats, y: Floats, group: NDArray[np.integer]) -> tuple[Floats, Floats]:
+    """Return the coefficients of `ridge`, and what each group gains by them where it is held out (group,).
+
+    The squared error saved beside telling zero, as a share of the variance of a row, mean over rows and targets.
+    """
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1 if x.shape[1] <= SMALL else None, "blas"):
         return _ridge(x, y, group)
 
 
-def _ridge(x: Floats, y: Floats, group: NDArray[np.integer]) -> Floats:
+def _ridge(x: Floats, y: Floats, group: NDArray[np.integer]) -> tuple[Floats, Floats]:
     folds = group if len(np.unique(group)) > 1 else np.arange(len(x)) * 5 // max(len(x), 1)
-    errors = np.zeros(len(RIDGE_GRID))
+    each = np.unique(folds)
+    errors = np.zeros((len(each), len(RIDGE_GRID)))
     whole, cross = x.T @ x, x.T @ y
     variance = np.maximum((y**2).sum(axis=0), 1e-12)
-    for fold in np.unique(folds):
+    for own, fold in zip(errors, each, strict=True):
         out = folds == fold
         values, vectors = eigh(whole - x[out].T @ x[out])
         rotated, target = x[out] @ vectors, vectors.T @ (cross - x[out].T @ y[out])
         for i, penalty in enumerate(RIDGE_GRID * (~out).sum()):
             fitted = rotated @ (target / (np.maximum(values, 0) + penalty)[:, None])
-            errors[i] += (((y[out] - fitted) ** 2).sum(axis=0) / variance).sum()
-    penalty = RIDGE_GRID[errors.argmin()] * len(x)
-    return np.linalg.solve(whole + penalty * np.eye(len(whole)), cross)
+            own[i] = (((y[out] - fitted) ** 2).sum(axis=0) / variance).sum()
+    best = errors.sum(axis=0).argmin()
+    untold = np.array([((y[folds == fold] ** 2).sum(axis=0) / variance).sum() for fold in each])
+    rows = np.array([(folds == fold).sum() for fold in each])
+    gains = (untold - errors[:, best]) * len(x) / np.maximum(rows * y.shape[1], 1)
+    return np.linalg.solve(whole + RIDGE_GRID[best] * len(x) * np.eye(len(whole)), cross), gains

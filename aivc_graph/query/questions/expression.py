@@ -11,6 +11,7 @@ from aivc_graph.query.answers import asked_modality, expression_table, measured_
 from aivc_graph.query.from_cells import with_cells
 from aivc_graph.query.places import NICHE
 from aivc_graph.query.questions.question import NODES, QUESTIONS, TABLE, AbstractNicheQuestion, Symbols
+from aivc_graph.query.shared_molecules import shared_molecules
 from aivc_graph.query.unmeasured import known_genes, with_unmeasured
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class ExpressionQuestion(AbstractNicheQuestion):
         own = self.genes if self.genes is None else [gene for gene in self.genes if gene not in further]
         chosen = measured_genes(tissue.model, level, own, modality)
         niche = tissue.niches(self.k, self.resolution, level).obs[NICHE] if of_niches else None
-        table = expression_table(tissue.model, tissue.graph, level, chosen, niche, modality)
+        shared = shared_molecules(tissue.model, tissue.graph, tissue.home.graph, level, modality)
+        table = expression_table(tissue.model, tissue.graph, level, chosen, niche, modality, shared)
         if modality == names.RNA and not of_niches:
             table = with_cells(table, tissue, level)
         return with_unmeasured(table, tissue, level, further, niche) if further else table
