@@ -46,8 +46,8 @@ class SharedMolecules:
             rows = np.flatnonzero((section == own) & counted & (np.diff(scaled.indptr) > 0))
             for start in range(0, len(rows), CHUNK):
                 here = rows[start : start + CHUNK]
-                terms = np.log1p(self.depth * shares[here].double().numpy())
-                told = np.expm1(residuals.told(terms, scaled[here].toarray())) / self.depth
+                rate = self.depth * shares[here].double().numpy()
+                told = residuals.told(rate, scaled[here].toarray()) / self.depth
                 found[here] = torch.from_numpy(told).to(found)
         return found
 
@@ -96,16 +96,14 @@ def _fitted(
     with torch.no_grad(), model.asked(EXPRESSION):
         inputs = model.prepare(with_panel(near, home, slot, seen))
         shares = model.expression(model(inputs), inputs, *slot)[inside]
-    whole, shown = part.prepare(near, "cpu"), inputs.measured(*slot)
-    return fit_residuals(
-        seen,
-        PanelTeachers(
-            torch.log1p(float(part.target_depth) * shares).double().numpy(),
-            *(to_scipy_csr(data.scaled.forward_csr)[inside].toarray() for data in (shown, whole)),
-            whole.panels[whole.panel_of[whole.section[inside]]].numpy() > 0,
-            _groups(home, level, nodes),
-        ),
-    )
+    whole, depth = part.prepare(near, "cpu"), float(part.target_depth)
+    shown, measured = (to_scipy_csr(one.scaled.forward_csr)[inside].toarray() for one in (inputs.measured(*slot), whole))
+    section = whole.section[inside]
+    usual = depth * whole.covered[section].double().numpy()
+    firm = np.minimum(part.depth(whole)[inside].double().numpy() / usual, 1.0)
+    known = whole.panels[whole.panel_of[section]].numpy() > 0
+    rate, group = depth * shares.double().numpy(), _groups(home, level, nodes)
+    return fit_residuals(seen, PanelTeachers(rate, shown, np.expm1(measured), known, firm, group))
 
 
 def with_panel(graph: TissueGraph, like: TissueGraph, slot: tuple[str, str], seen: NDArray[np.bool_]) -> TissueGraph:
