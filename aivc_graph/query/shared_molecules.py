@@ -48,7 +48,7 @@ class SharedMolecules:
                 here = rows[start : start + CHUNK]
                 rate = self.depth * shares[here].double().numpy()
                 told = residuals.told(rate, scaled[here].toarray()) / self.depth
-                found[here] = torch.from_numpy(told).to(found)
+                found[here] = torch.from_numpy(told / told.sum(axis=1, keepdims=True)).to(found)
         return found
 
 
@@ -97,7 +97,9 @@ def _fitted(
         inputs = model.prepare(with_panel(near, home, slot, seen))
         shares = model.expression(model(inputs), inputs, *slot)[inside]
     whole, depth = part.prepare(near, "cpu"), float(part.target_depth)
-    shown, measured = (to_scipy_csr(one.scaled.forward_csr)[inside].toarray() for one in (inputs.measured(*slot), whole))
+    shown, measured = (
+        to_scipy_csr(one.scaled.forward_csr)[inside].toarray() for one in (inputs.measured(*slot), whole)
+    )
     section = whole.section[inside]
     usual = depth * whole.covered[section].double().numpy()
     firm = np.minimum(part.depth(whole)[inside].double().numpy() / usual, 1.0)
