@@ -22,10 +22,11 @@ from aivc_graph.training.settings import TrainingConfig
 GRAPH = GraphConfig(edges={"cell": {"kind": "knn", "k": 12}})
 CONFIG = Config(model=ModelConfig(latent=2, rings=(6, 12)), training=TrainingConfig(epochs=2, device="cpu"))
 GENES, LACKING = 30, [1, 6, 11, 16, 21, 26]
+ALL = [f"G{i}" for i in range(GENES)]
 
 
 def programme(section: Any, seed: int) -> Any:
-    """Return the section with six programmes of five genes each, at random over cells: more than a state of two holds."""
+    """Return the section with six programmes of five genes each, random over cells: more than a state of two holds."""
     rng, table = np.random.default_rng(seed), section.tables["cell_rna"]
     counts = table.X.toarray()
     for start in range(0, GENES, 5):
@@ -58,18 +59,18 @@ def mean_r(told: Any, truth: pd.DataFrame) -> float:
 
 
 def plain(tissue: VirtualTissue) -> Any:
-    return expression_table(tissue.model, tissue.graph, "cell", [f"G{i}" for i in range(GENES)], None, "rna")
+    return expression_table(tissue.model, tissue.graph, "cell", ALL, None, "rna")
 
 
 def test_what_is_shared_tells_more_than_the_state(home: VirtualTissue, striped_section: Callable[..., Any]) -> None:
     graph, truth = asked(striped_section, LACKING)
     tissue = home.on(graph)
-    told = tissue.expression([f"G{i}" for i in range(GENES)], at="cell")
+    told = tissue.expression(ALL, at="cell")
     assert mean_r(told, truth) > mean_r(plain(tissue), truth) + 0.02
     np.testing.assert_allclose(told.X.sum(axis=1), 1e4, rtol=1e-4)
     low, high = (told.layers[name][:, LACKING] for name in ("lower", "upper"))
     assert (low < told.X[:, LACKING]).all() and (told.X[:, LACKING] < high).all() and (low > 0).all()
-    again = home.on(graph).expression([f"G{i}" for i in range(GENES)], at="cell")
+    again = home.on(graph).expression(ALL, at="cell")
     np.testing.assert_array_equal(told.X, again.X)
 
 
@@ -88,4 +89,4 @@ def test_a_whole_panel_and_too_few_teachers_leave_all_to_the_state(
     whole, part = (home.on(asked(striped_section, lacking)[0]) for lacking in ([], LACKING))
     assert shared_molecules(home.model, whole.graph, home.graph, "cell", "rna") is None
     monkeypatch.setattr(module, "LEAST_NODES", 10_000)
-    np.testing.assert_array_equal(part.expression(at="cell").X, plain(part).X)
+    np.testing.assert_array_equal(part.expression(ALL, at="cell").X, plain(part).X)
