@@ -35,6 +35,9 @@ class ExpressionQuestion(AbstractNicheQuestion):
     over sections (or over regions, where there are fewer than five sections) and the measured mean. An unknown gene is
     refused with the nearest one, and so is a level at which it was not counted.
 
+    Of a section that measured a part of the panel, what those molecules tell of the others beyond the state is added,
+    as far as training supports it (`aivc_graph.operators.panel_residuals`).
+
     Where cells without positions measured what a section lacks, they tell it beside the model, as far as genes hidden
     from both support it (`aivc_graph.query.from_cells`); ``layers["model"]`` then holds what the model says alone.
 
