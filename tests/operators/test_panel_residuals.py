@@ -82,7 +82,8 @@ def test_nodes_of_other_panels_teach_what_they_measured() -> None:
     nodes, rate = study(0.5)
     known = nodes.known.copy()
     known[::2, [0, 1, 2]] = False
-    cut = replace(nodes, known=known, whole=np.where(known, nodes.whole, 1e6), logs=np.where(known, nodes.logs, 50.0))
+    junk = 1e3 * np.random.default_rng(1).normal(size=(N, K))
+    cut = replace(nodes, known=known, whole=np.where(known, nodes.whole, junk), logs=np.where(known, nodes.logs, junk))
     told = fit_residuals(SEEN, cut).told(nodes.rate, nodes.logs)
     whole = fit_residuals(SEEN, nodes).told(nodes.rate, nodes.logs)
     best, alone = misses(rate, rate), misses(nodes.rate, rate)
