@@ -81,13 +81,13 @@ def test_too_few_nodes_teach_nothing() -> None:
 def test_nodes_of_other_panels_teach_what_they_measured() -> None:
     nodes, rate = study(0.5)
     known = nodes.known.copy()
-    known[::2, [0, 1, 2]] = False
+    known[::2, :16:2] = known[::2, 1] = False
     junk = 1e3 * np.random.default_rng(1).normal(size=(N, K))
     cut = replace(nodes, known=known, whole=np.where(known, nodes.whole, junk), logs=np.where(known, nodes.logs, junk))
     told = fit_residuals(SEEN, cut).told(nodes.rate, nodes.logs)
     whole = fit_residuals(SEEN, nodes).told(nodes.rate, nodes.logs)
-    best, alone = misses(rate, rate), misses(nodes.rate, rate)
-    assert misses(told, rate) - best < 0.4 * (alone - best)
+    best = misses(rate, rate)
+    assert misses(told, rate) - best < 1.3 * (misses(whole, rate) - best)
     assert np.corrcoef(told[:, 1], whole[:, 1])[0, 1] > 0.95
 
 
