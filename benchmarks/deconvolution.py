@@ -343,11 +343,12 @@ def _rctd_reference(name: str) -> tuple[pd.DataFrame, Floats]:
     return counts, labels.astype(str).replace(HYPOTHALAMUS).to_numpy()
 
 
-def simulated() -> Case:
+def simulated(seed: int = 0) -> Case:
     """Spots of seven simulated donors; the cells of the eighth are the reference."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "cohort"
-        subprocess.run([sys.executable, "-m", "aivc_graph", "simulate", "cohort", "--out", str(out)], check=True)
+        words = ["simulate", "cohort", "--seed", str(seed), "--out", str(out)]
+        subprocess.run([sys.executable, "-m", "aivc_graph", *words], check=True)
         config = load_config(out / "config.yaml", [])
         spots, truths, cells = [], [], None
         for entry in config.task.sections:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from aivc_graph.errors import ReadError
 from aivc_graph.io.decode_budget import open_text
-from aivc_graph.io.tables import BARCODE_NAMES, POSITION_NAMES, column_names, read_frame
+from aivc_graph.io.tables import BARCODE_NAMES, PLACE, POSITION_NAMES, column_names, read_frame
 
 TABLES = {".csv", ".tsv", ".txt", ".parquet"}
 MOST_BYTES = 2**28
@@ -47,7 +47,7 @@ def has_positions(columns: list[str]) -> bool:
 def naming_the_same(path: Path) -> list[tuple[Path, bool]]:
     """Return the narrower tables beside a table that name its rows, or its columns, and whether it was the columns.
 
-    Those with positions stand first; then the one with more columns.
+    Those with positions stand first, by their usual names or by what looks like them; then the one with more columns.
     """
     header = column_names(path)
     rows = cache(row_names)  # all of a wide table is read for them, so once, and only where they are asked for
@@ -64,9 +64,10 @@ def naming_the_same(path: Path) -> list[tuple[Path, bool]]:
             continue  # rows of molecules or edges; of a few that are twice, the reader says so
         by_column = _same(pd.Index(header[1:]), named)
         if by_column or _same(rows(path), named):
-            found.append((has_positions(columns), len(columns), other, by_column))
-    found.sort(key=lambda one: one[:2], reverse=True)
-    return [(other, by_column) for _, _, other, by_column in found]
+            places = (has_positions(columns), sum(bool(PLACE.search(one)) for one in columns) > 1)
+            found.append(((*places, len(columns)), other, by_column))
+    found.sort(key=lambda one: one[0], reverse=True)
+    return [(other, by_column) for _, other, by_column in found]
 
 
 def _same(names: pd.Index, others: pd.Index) -> bool:

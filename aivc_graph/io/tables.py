@@ -35,12 +35,15 @@ POSITION_NAMES = (
     ("CenterX_global_px", "CenterY_global_px"),
     ("x", "y"),
     ("X", "Y"),
+    ("x_um", "y_um"),
     ("xcoord", "ycoord"),
     ("x_coord", "y_coord"),
     ("centroid_x", "centroid_y"),
     ("imagecol", "imagerow"),
     ("pxl_col_in_fullres", "pxl_row_in_fullres"),
 )
+# A column that looks as if it said where something lies, whatever its file calls it.
+PLACE = re.compile(r"(?i)(^|[_ ])[xy]([_ ]|$)|(center|centre|centroid|coord\w*|pos(ition)?|pixel)[_ ]?[xy]([_ ]|$)")
 MOST_COLUMNS = 200_000
 _TABLE = "a CSV, TSV or Parquet"
 _DAMAGE = (ValueError, OverflowError, OSError, EOFError, zlib.error)

@@ -16,7 +16,7 @@ from aivc_graph.operators.gate import LEAST_LEFT_OUT, opening_of
 from aivc_graph.operators.kernels import squared_distances
 from aivc_graph.operators.measured import mean_there, measured_alike
 from aivc_graph.operators.regressions import COMPONENTS, NEIGHBOURS, principal_axes
-from aivc_graph.operators.ridge import ridge
+from aivc_graph.operators.ridge import ridge_by_axes
 from aivc_graph.operators.stacking import shares_of_rules
 from aivc_graph.operators.state import Inputs
 from aivc_graph.tissue.evenly import evenly
@@ -119,7 +119,7 @@ def said_by_rules(x: Floats, y: Floats, section: Codes, asked: Floats) -> list[F
     about, asked = x - centre, asked - centre
     ground = Ground(about[:, :f], y - mean)
     kernel, nearest = kernel_and_nearest(asked[:, :f] @ ground.axes, ground.near, ground.width)
-    linear = (asked[:, :n] @ ridge(about[:, :n], y - mean, section) for n in (f, 2 * f))
+    linear = (asked[:, :n] @ ridge_by_axes(about[:, :n], y - mean, section) for n in (f, 2 * f))
     told = (*linear, kernel @ ground.weight, nearest @ ground.target)
     return [mean + one for one in told] + [np.broadcast_to(mean, told[0].shape)]
 
@@ -136,7 +136,8 @@ class FeatureMap(nn.Module):
 
     References
     ----------
-    Hoerl & Kennard 1970, doi:10.1080/00401706.1970.10488634 (ridge); Breiman 1996, doi:10.1007/BF00117832 (stacking).
+    Hoerl & Kennard 1970, doi:10.1080/00401706.1970.10488634 (ridge; see `ridge_by_axes` for its penalties).
+    Breiman 1996, doi:10.1007/BF00117832 (stacking).
     """
 
     share: Tensor
@@ -194,7 +195,7 @@ class FeatureMap(nn.Module):
         for rows, columns in measured_alike(np.ones(y.shape, bool) if there is None else there):
             for n, weight in ((f, share[0]), (2 * f, share[1])):
                 if weight and len(rows) > LEAST_ROWS:
-                    told = ridge(about[rows, :n], y[np.ix_(rows, columns)] - mean[columns], section[rows])
+                    told = ridge_by_axes(about[rows, :n], y[np.ix_(rows, columns)] - mean[columns], section[rows])
                     linear[:n, columns] += weight * told
         found = {"share": share, "centre": centre, "mean": mean, "linear": linear}
         ground = Ground(about[:, :f], y - mean)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 # Penalties of squared weights, a row, for features of unit spread.
 PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4)
 # Of the mean variance within classes, what is added to each; nodes by which a class mean is drawn to that of all.
-SHRUNK, MEAN_NODES = (0.01, 0.1, 1.0), 1.0
+SHRUNK, MEAN_NODES = (1.0, 0.1, 0.01), 1.0
+# As how many features that vary apart all of them count for the nearest mean, since they go together.
+COUNTED = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 STEPS, EM_STEPS = 200, 200
 # About how much p (1 - p) is.
 BEND = 0.1
@@ -35,15 +37,53 @@ class Logistic:
         return np.asarray(logits - highest - np.log(np.exp(logits - highest).sum(axis=1, keepdims=True)))
 
 
+# Rules fitted to features (row, feature), classes (row,), the prior (class,) and spreads of features (feature,): always
+# equally many, from the most cautious to the least.
+Family = Callable[[Floats, NDArray[np.integer], Floats, Floats], Iterator[Logistic]]
+
+
+def regressions(x: Floats, y: NDArray[np.integer], prior: Floats, scale: Floats) -> Iterator[Logistic]:
+    """Yield the regression of each penalty, strongest first, each begun where the one before ended."""
+    found: Logistic | None = None
+    for penalty in PENALTIES:
+        found = fit_logistic(x, y, prior, penalty, scale, found)
+        yield found
+
+
+def discriminants(x: Floats, y: NDArray[np.integer], prior: Floats, scale: Floats) -> Iterator[Logistic]:
+    """Yield linear discriminants, the most shrunk first."""
+    for shrunk in SHRUNK:
+        yield fit_discriminant(x, y, prior, shrunk)
+
+
+def nearest_means(x: Floats, y: NDArray[np.integer], prior: Floats, scale: Floats) -> Iterator[Logistic]:
+    r"""Yield the rule of the nearest class mean, the least sure first; classes are alike in frequency.
+
+    .. math:: p_c \propto \exp\left(-\frac{k}{2}\,\frac{|x - m_c|^2}{s^2}\right)
+
+    m_c the mean of class c, drawn to that of all by a row, s² the mean squared distance of rows to the mean of their
+    class, k each of `COUNTED`. Since shares of classes differ between donors, they take no part.
+    """
+    onehot = np.eye(len(prior))[y]
+    mean = (onehot.T @ x + MEAN_NODES * x.mean(axis=0)) / (onehot.sum(axis=0)[:, None] + MEAN_NODES)
+    within = float(((x - mean[y]) ** 2).sum()) / max(len(x), 1) + 1e-12
+    for counted in COUNTED:
+        yield Logistic(counted / within * mean.T, -0.5 * counted / within * (mean**2).sum(axis=1))
+
+
 def cross_fitted(
-    x: Floats, y: NDArray[np.integer], group: NDArray[np.integer], prior: Floats
+    x: Floats,
+    y: NDArray[np.integer],
+    group: NDArray[np.integer],
+    prior: Floats,
+    families: Sequence[Family] = (regressions, discriminants),
 ) -> tuple[Logistic, Floats]:
     """Return the linear rule on all rows, and what such rules of the other groups say of each row (row, class).
 
-    Logistic regression where examples are many, class means with a common covariance where they are few: kind and
-    penalty are those by which the latter say most, mixed with `prior` (class,), since a label may be wrong, and then
-    says nothing. Without features it is the prior, and so it is as a penalty grows: penalties are weakened as long as
-    more is said. Rows of one group are told by stretches of their own.
+    Logistic regression where examples are many, class means with a common covariance where they are few, or the given
+    `families`: that by which the other groups are told most, mixed with `prior` (class,), since a label may be wrong,
+    and then says nothing. In each family rules get less cautious as long as more is said. Rows of one group are told
+    by stretches of their own, which cannot show what another donor costs.
 
     Parameters
     ----------
@@ -55,7 +95,7 @@ def cross_fitted(
     half, scale = halves(group), np.maximum(x.std(axis=0), 1e-6)
     sides = [(half != one, half == one) for one in np.unique(half)]
 
-    def tried(rules: list[Logistic]) -> tuple[float, Floats]:
+    def tried(rules: Iterable[Logistic]) -> tuple[float, Floats]:
         said = np.zeros((len(x), len(prior)))
         for rule, (_, out) in zip(rules, sides, strict=True):
             said[out] = rule.log_probability(x[out])
@@ -64,28 +104,20 @@ def cross_fitted(
 
     # Products as small as these wait for other threads far longer than they take, where other work is running.
     with threadpool_limits(1, "blas"):
-        loss = np.inf
-        told: Floats
-        fit: Callable[[Floats, NDArray[np.integer], Floats], Logistic]
-        paths = (regressions(x[known], y[known], prior, scale) for known, _ in sides)
-        for penalty, *rules in zip(PENALTIES, *paths, strict=True):
-            found = tried(rules)
-            if found[0] >= loss:  # weaker penalties say less still
-                break
-            (loss, told), fit = found, partial(fit_logistic, penalty=penalty, scale=scale)
-        for shrunk in SHRUNK:
-            found = tried([fit_discriminant(x[known], y[known], prior, shrunk) for known, _ in sides])
-            if found[0] < loss:
-                (loss, told), fit = found, partial(fit_discriminant, shrunk=shrunk)
-        return fit(x, y, prior), np.exp(told)
-
-
-def regressions(x: Floats, y: NDArray[np.integer], prior: Floats, scale: Floats) -> Iterator[Logistic]:
-    """Yield the regression of each penalty, strongest first, each begun where the one before ended."""
-    found: Logistic | None = None
-    for penalty in PENALTIES:
-        found = fit_logistic(x, y, prior, penalty, scale, found)
-        yield found
+        told: Floats = np.zeros(0)
+        least, chosen = np.inf, (families[0], 0)
+        for family in families:
+            before = np.inf
+            paths = [family(x[known], y[known], prior, scale) for known, _ in sides]
+            for step, rules in enumerate(zip(*paths, strict=True)):
+                loss, said = tried(rules)
+                if loss >= before:  # what is less cautious says less still
+                    break
+                before = loss
+                if loss < least:
+                    least, told, chosen = loss, said, (family, step)
+        family, step = chosen
+        return next(islice(family(x, y, prior, scale), step, None)), np.exp(told)
 
 
 def fit_discriminant(x: Floats, y: NDArray[np.integer], prior: Floats, shrunk: float) -> Logistic:

@@ -86,9 +86,17 @@ def _uncounted(answer: Any) -> str | None:
 
 
 def _unplaced(tissue: VirtualTissue, answer: Any) -> str | None:
-    """Say that niches are none where no cell has a position."""
-    if tissue.placed or NICHE not in getattr(answer, "obs", answer):
+    """Say what niches, and which of them touch, are worth where no cell has a position."""
+    columns = getattr(answer, "obs", answer)
+    if not tissue.placed and f"{NICHE}_a" in columns:
+        return "cells without positions are near nobody: no contact, which says nothing of their tissue"
+    if tissue.placed or NICHE not in columns:
         return None
+    if tissue.home.placed:
+        told = "a niche is that of their own kind, as it stands out in their sample: of one kind alone, none"
+        return (
+            f"cells without positions are near nobody: {told}; ask types, or place, where they lie in this run's tissue"
+        )
     mend = "ask markers or composition by label, or the response to what was done"
     return f"cells without positions are near nobody: all are one niche, which says nothing; {mend}"
 

@@ -16,6 +16,7 @@ from aivc_graph.errors import AivcError, Faults, ReadError
 from aivc_graph.io.any_rows import layer_hint
 from aivc_graph.io.reading import READERS, reader_for
 from aivc_graph.io.rows import AbstractRowsReader, Rows
+from aivc_graph.io.tables import PLACE
 from aivc_graph.tissue.schema import MOST_LOG, check_counts, spacing_um
 
 LAYERS = ("counts", "raw", "raw_counts")
@@ -41,7 +42,6 @@ DONE = (
 )
 DOSE = re.compile(r"(?i)^(dose|dose_val(ue)?|pert_i?dose|concentration|dosage)$")
 DOSE_UNIT = re.compile(r"(?i)^(pert_)?(dose|concentration)_?units?$")
-PLACE = re.compile(r"(?i)(^|[_ ])[xy]([_ ]|$)|(center|centre|centroid|coord\w*|pos(ition)?|pixel)[_ ]?[xy]([_ ]|$)")
 HOURS = re.compile(r"(?i)^(hours?|time(_?point)?|pert_i?time|duration)$")
 _LOOKED_AT = 100
 # Values of a row that differ by less are one; a row may lack a count of one.

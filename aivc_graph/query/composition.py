@@ -35,6 +35,11 @@ def predicted_shares(model: TissueModel, graph: TissueGraph, child: str, parent:
     return shares
 
 
+def told_of_reference(model: TissueModel, child: str, parent: str) -> bool:
+    """Say whether what parents are made of is told by dissociated cells."""
+    return isinstance(model.part("composition", child, parent), ReferenceComposition)
+
+
 def told_by_reference(model: TissueModel, graph: TissueGraph, child: str, parent: str) -> Told:
     """Return what a dissociated reference tells of each parent; zeros where nothing was counted."""
     part, n = model.part("composition", child, parent), int(graph[parent].num_nodes)
@@ -99,7 +104,7 @@ def predicted_composition(
     columns: dict[str, Floats] = {}
     measured = measured_shares(model, graph, child, parent)
     rest = pd.DataFrame(index=obs.index)
-    if isinstance(model.part("composition", child, parent), ReferenceComposition):
+    if told_of_reference(model, child, parent):
         told = told_by_reference(model, graph, child, parent)
         columns[""] = told.shares.numpy()
         rest["unexplained"] = np.where(told.shares.sum(dim=1) > 0, told.unexplained, np.nan)
@@ -127,11 +132,21 @@ def counted_cells(graph: TissueGraph, child: str, parent: str, obs: pd.DataFrame
     """Return how many cells were counted at each patch (patch,), not a number where nobody did.
 
     Of the `column` given; else of the cells that lie beneath, labelled or not, as far as they lie inside.
+
+    Raises
+    ------
+    QueryError
+        A column that is not there, or holds anything else than numbers from 0 and gaps.
     """
     if column is not None and column not in obs:
         raise unknown_name(QueryError, "composition", f"column of {parent} nodes", column, obs.columns)
     if column is not None:
-        return pd.to_numeric(obs[column], errors="coerce").to_numpy(np.float64)
+        number = pd.to_numeric(obs[column].astype(object), errors="coerce").to_numpy(np.float64)
+        wrong = obs.loc[obs[column].notna().to_numpy() & ~(np.isfinite(number) & (number >= 0)), column]
+        if len(wrong):
+            found = f"{wrong.iloc[0]!r} among {len(wrong):,} of {len(obs):,} values that are no number of cells"
+            raise QueryError(f"composition · {column}", found, "numbers from 0, and gaps", "name another column")
+        return number
     if (child, names.WITHIN, parent) not in graph.edge_types:
         return np.full(len(obs), np.nan)
     number = np.asarray(to_scipy_csr(graph[child, names.WITHIN, parent].adj_t).sum(axis=1), np.float64).ravel()

@@ -115,9 +115,10 @@ class WhatIf:
             ``p_adjusted`` among the rows (Benjamini–Hochberg), ``shrunken`` (the same effect drawn towards none as far
             as donors do not support it: nearer to the truth on average, and what is drawn and evaluated) and where it
             lies with 95 %, ``shrunken_lower`` and ``shrunken_upper``,
-            ``untreated``, ``treated``, ``n_units``, ``interval_over``, ``supported``, ``why`` not, and ``unit``. Out of
-            support there is no answer: effect and interval are NaN. A place is averaged over its nodes that had not
-            been treated when they were measured; where all had been, ``untreated`` is NaN too.
+            ``untreated``, ``treated``, ``n_units``, ``interval_over``, ``supported``, ``why`` not, or why there is no
+            interval, and ``unit``. Out of support there is no answer: effect and interval are NaN. A place is averaged
+            over its nodes that had not been treated when they were measured; where all had been, ``untreated`` is NaN
+            too.
         """
         if what not in READOUTS:
             raise unknown_name(QueryError, "readout", "readout", what, READOUTS)
@@ -141,6 +142,8 @@ class WhatIf:
         why = np.where(supported, "", np.where(unknown, TREATED_BEFORE, HARDLY_TREATED))
         if self.outside:
             why[~supported] = "; ".join(self.outside)
+        if (n_units := self._n_units()) < MIN_UNITS:
+            why = np.where(supported, f"no interval: given to {n_units} donors of training, of {MIN_UNITS}", why)
         places = places.assign(n_treated=n_treated, supported=supported, why=why)
         kind, of, unit, level = "gene", chosen, f"counts per {PER:,.0f}", None if by == plan.level else untreated
         if footprints is not None:

@@ -160,7 +160,7 @@ def _with_copies(group: list[_Hashed]) -> list[_Hashed]:
         np.concatenate([table.hashes for table in loose]),
         np.unique(copy_labels(x, shared)[0], return_inverse=True)[1],
     )
-    first = np.full(int(code.max()) + 1, np.iinfo(np.uint64).max, np.uint64)
+    first = np.full(int(code.max(initial=-1)) + 1, np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(first, code, own)
     alike = iter(np.split(first[code], np.cumsum([len(table.hashes) for table in loose])[:-1]))
     return [table if table.values is None else replace(table, hashes=next(alike)) for table in group]

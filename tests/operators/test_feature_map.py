@@ -12,7 +12,7 @@ import torch
 from aivc_graph.operators import feature_map
 from aivc_graph.operators.feature_map import NESTED, FeatureMap, own_and_around, said_by_rules, weights_of_rules
 from aivc_graph.operators.regressions import gaussian_ridge, nearest_mean
-from aivc_graph.operators.ridge import ridge
+from aivc_graph.operators.ridge import ridge_by_axes
 
 N, F, K = 360, 6, 4
 
@@ -44,7 +44,7 @@ def test_linear_targets_stay_with_ridge_bit_for_bit() -> None:
     one = fitted(x, y, donor)
     np.testing.assert_array_equal(one.share.numpy(), NESTED)
     own = (x - x.mean(axis=0))[:, :F]
-    plain = y.mean(axis=0) + own @ ridge(own, y - y.mean(axis=0), donor)
+    plain = y.mean(axis=0) + own @ ridge_by_axes(own, y - y.mean(axis=0), donor)
     np.testing.assert_allclose(told(one, x), plain, atol=1e-5)
     assert not one.linear[F:].any()
 
@@ -115,7 +115,7 @@ def test_targets_that_some_did_not_measure_are_told_by_ridge_alone() -> None:
     one = fitted(x, np.where(there, y, 0.0), donor, there)
     np.testing.assert_array_equal(one.share.numpy(), NESTED)
     rows = there[:, 0]
-    alone = ridge((x[rows] - x.mean(axis=0))[:, :F], y[rows, :1] - y[rows, :1].mean(axis=0), donor[rows])
+    alone = ridge_by_axes((x[rows] - x.mean(axis=0))[:, :F], y[rows, :1] - y[rows, :1].mean(axis=0), donor[rows])
     np.testing.assert_allclose(one.linear[:F, :1].numpy(), alone, atol=1e-5)
 
 

@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aivc_graph.operators.logistic import cross_fitted, fit_discriminant, fit_logistic, halves, mixed
+from aivc_graph.operators.logistic import (
+    COUNTED,
+    MEAN_NODES,
+    cross_fitted,
+    discriminants,
+    fit_discriminant,
+    fit_logistic,
+    halves,
+    mixed,
+    nearest_means,
+    regressions,
+)
 from aivc_graph.operators.measured import mean_there, measured_alike
 
 PRIOR = np.array([0.5, 0.3, 0.2])
@@ -70,6 +81,42 @@ def test_discriminants_turn_with_their_features() -> None:
     turn = np.linalg.qr(np.random.default_rng(2).normal(size=(2, 2)))[0]
     a, b = (fit_discriminant(one, y, PRIOR, 0.5).log_probability(one) for one in (x, x @ turn))
     np.testing.assert_allclose(a, b, atol=1e-8)
+
+
+def test_the_nearest_mean_is_told_by_squared_distance_and_frequency_takes_no_part() -> None:
+    x, y = drawn(300)
+    mean = np.stack(
+        [(x[y == c].sum(axis=0) + MEAN_NODES * x.mean(axis=0)) / ((y == c).sum() + MEAN_NODES) for c in range(3)]
+    )
+    far = ((x[:, None] - mean) ** 2).sum(axis=2)
+    within = far[np.arange(300), y].mean()
+    sure = []
+    for counted, rule in zip(COUNTED, nearest_means(x, y, PRIOR, np.ones(2)), strict=True):
+        told = rule.log_probability(x)
+        np.testing.assert_allclose(told - told[:, :1], -0.5 * counted / within * (far - far[:, :1]), atol=1e-8)
+        assert np.array_equal(told.argmax(axis=1), far.argmin(axis=1))
+        sure.append(np.exp(told).max(axis=1).mean())
+    assert np.all(np.diff(sure) > 0)
+    other = next(nearest_means(x, y, PRIOR[::-1], np.ones(2))).log_probability(x)
+    np.testing.assert_allclose(other, next(nearest_means(x, y, PRIOR, np.ones(2))).log_probability(x))
+
+
+def test_of_families_the_one_that_tells_other_groups_most_is_followed() -> None:
+    """Of many classes of few rows that is the nearest mean, and it is no surer than other groups bear out."""
+    rng, classes = np.random.default_rng(5), 12
+    y = np.tile(np.arange(classes), 8)
+    x = 0.5 * rng.normal(size=(classes, 60))[y] + rng.normal(size=(96, 60))
+    group, even = np.arange(96) // 24, np.full(classes, 1 / classes)
+    families = {"regression": (regressions,), "discriminant": (discriminants,), "nearest": (nearest_means,)}
+    told = {name: cross_fitted(x, y, group, even, one)[1] for name, one in families.items()}
+    said = {name: np.log(one[np.arange(96), y]).mean() for name, one in told.items()}
+    assert max(said, key=said.__getitem__) == "nearest" and said["nearest"] > np.log(1 / classes) + 0.3
+    rule, every = cross_fitted(x, y, group, even, (regressions, discriminants, nearest_means))
+    np.testing.assert_array_equal(every, told["nearest"])
+    steps = [one.log_probability(x) for one in nearest_means(x, y, even, np.ones(60))]
+    assert any(np.allclose(rule.log_probability(x), one) for one in steps[1:-1])
+    default = cross_fitted(x, y, group, even)[1]
+    assert any(np.array_equal(default, told[name]) for name in ("regression", "discriminant"))
 
 
 def test_what_is_told_of_a_group_was_learnt_from_the_others() -> None:

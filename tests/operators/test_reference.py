@@ -20,7 +20,7 @@ from aivc_graph.operators.composition import reference_fit as fitting
 from aivc_graph.operators.composition import reference_material as materials
 from aivc_graph.operators.composition import reference_width as widths
 from aivc_graph.operators.composition.composition import CompositionPlan, CompositionProject
-from aivc_graph.operators.composition.mixture import Seen, least_squares, shortest
+from aivc_graph.operators.composition.mixture import Hill, Seen, least_squares, shortest
 from aivc_graph.operators.composition.reference import ReferenceComposition
 from aivc_graph.operators.composition.reference_material import Material
 from aivc_graph.operators.part import LAST_ANSWERS
@@ -252,6 +252,15 @@ def test_the_shortest_interval_of_so_few_fits_holds_nine_of_ten() -> None:
             lower, upper = shortest(torch.from_numpy(drawn.reshape(4000, 1, -1)))
             held.append(inside(lower[:, 0], upper[:, 0], 10.0 + true))
         assert abs(held[0] - 0.9) < 0.02 and held[1] < 0.85
+
+
+def test_each_fit_redrawn_is_drawn_by_numbers_of_its_own(usual: tuple) -> None:
+    part, found = usual
+    counts, seen = found.patches[:5], Seen(part.rates, part.weight)
+    hill = Hill.of(counts * seen.weight, seen.rates * seen.weight)
+    every = widths.wide_draws(hill, counts, [seen, seen], part.prior, hill.draws(part.prior)[:, :, -1])
+    first, second = every.split(widths.DRAWS_OF_EACH[0], dim=2)
+    assert first.shape == second.shape and not torch.allclose(first, second)
 
 
 def test_molecules_in_a_cell_turn_shares_of_rna_into_shares_of_cells() -> None:

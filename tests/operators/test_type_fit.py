@@ -15,6 +15,7 @@ from aivc_graph.operators.measurement.type_fit import (
     ALONE,
     LEAST_ROWS,
     LEFT_OPEN,
+    OWN,
     fit_class_means,
     fit_places,
     told_by_turns,
@@ -182,4 +183,4 @@ def test_a_label_is_told_by_the_rules_as_far_as_each_is_followed() -> None:
     torch.testing.assert_close(made.told(state, inputs), made.shares_around(state, inputs)[1])
     made.rule_share[0, 1] = 1 / len(RULES)
     torch.testing.assert_close(made.told(state, inputs).sum(dim=1), torch.ones(N))
-    assert len(RULES) == 7 and max(ALONE) < len(RULES)
+    assert len(RULES) == 8 and max(ALONE) < len(RULES) and set(OWN) < set(ALONE)

@@ -114,6 +114,18 @@ def test_counts_positions_and_metadata_in_three_tables_are_one_section(tmp_path:
     assert obs["label"].tolist() == table.obs["cell_type"].reindex(obs["barcode"]).tolist()
 
 
+@pytest.mark.parametrize(("axes", "loose"), [(["x_um", "y_um"], False), (["spot_x", "spot_y"], True)])
+def test_what_looks_like_positions_is_no_metadata(tmp_path: Path, axes: list[str], loose: bool) -> None:
+    table = cells(cell_type=np.tile(["T", "B"], N // 2), donor="P1", nCount_RNA=7)
+    table.to_df().to_csv(tmp_path / "counts.csv")
+    pd.DataFrame(table.obsm["spatial"], table.obs_names, axes).to_csv(tmp_path / "places.csv")
+    table.obs.to_csv(tmp_path / "metadata.csv")
+    init(tmp_path)
+    options = only_source(tmp_path).options
+    assert (options["positions"].name, options["metadata"].name) == ("places.csv", "metadata.csv")
+    assert options.get("dissociated", False) == loose
+
+
 def test_positions_of_another_name_are_taken_and_told(tmp_path: Path) -> None:
     table = cells()
     table.obsm["X_spatial"] = table.obsm.pop("spatial")

@@ -17,6 +17,7 @@ from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.graph.panels import measured_molecules
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.pipeline.ask import save_answer
+from aivc_graph.pipeline.evaluate import evaluate
 from aivc_graph.pipeline.train import train
 from aivc_graph.query.from_cells import told_by_both, without_genes
 from aivc_graph.query.placing import shared_genes, sides
@@ -153,3 +154,9 @@ def test_other_tissue_is_asked_by_the_same_run(tissue: VirtualTissue, striped_se
     at = np.minimum(told.obs["x_um"] / side * 3, 2).astype(int)
     assert (told.obs["placed_in"] == "new").all()
     assert ("stripe " + at.astype(str) == told.obs["label"].astype(str)).mean() > 0.85
+
+
+def test_cells_that_lie_nowhere_are_asked_nothing_about_their_surroundings(run: Path) -> None:
+    found = evaluate(run)
+    asked = [one for one in found.results if one.task == "context_to_expression"]
+    assert {"genes", "niche composition"} <= {one.readout for one in asked}

@@ -16,7 +16,7 @@ from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr, to_torch_csr
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.operators import placing_encoder
-from aivc_graph.pipeline.ask import save_answer
+from aivc_graph.pipeline.ask import _unplaced, save_answer
 from aivc_graph.query.placing import compared, missing_from, sides
 from aivc_graph.query.questions.place import PlaceQuestion
 from aivc_graph.query.virtual_tissue import VirtualTissue
@@ -225,6 +225,19 @@ def test_cells_from_elsewhere_are_placed_in_the_tissue_of_the_run(
     assert right(told) > 0.9 and "barcode" in told.var
     assert PlaceQuestion(level="patch").draw(elsewhere, told).get_title().startswith("tissue: cells placed")
     assert set(elsewhere.ask("niches", level="cell").obs["section"]) == {"a"}
+
+
+def test_cells_alone_are_asked_at_their_level_and_say_what_their_niche_is_worth(
+    tissue: VirtualTissue, striped_section: Callable[..., Any]
+) -> None:
+    elsewhere = tissue.on(build_graph([loose(striped_section, "a", 2)], EDGES))
+    assert len(elsewhere.ask("expression", genes=["G5"])) == 200  # the run has spots, and they have none
+    assert len(tissue.ask("expression", genes=["G5"])) == tissue.graph["patch"].num_nodes
+    apart = elsewhere.ask("neighbours")
+    assert (apart["contacts"] == 0).all() and "no contact" in str(_unplaced(elsewhere, apart))
+    told = _unplaced(elsewhere, elsewhere.ask("niches", level="cell"))
+    assert told is not None and "as it stands out in their sample" in told
+    assert _unplaced(tissue, tissue.ask("niches", level="cell")) is None
 
 
 def test_cells_of_the_run_are_placed_in_tissue_from_elsewhere(

@@ -222,6 +222,31 @@ def test_without_counted_cells_it_says_why_none_are_told(asked: VirtualTissue) -
         there.ask("composition", level="patch", cells="nucleii")
 
 
+@pytest.mark.parametrize("wrong", ["many", -1.0, np.inf])
+def test_a_column_of_anything_else_than_numbers_of_cells_is_refused(asked: VirtualTissue, wrong: Any) -> None:
+    section, number = counted_section()
+    column = section.shapes["patch"]["nuclei"].astype(object)
+    column.iloc[0] = wrong
+    there = asked.on(build_graph([section], EDGES))
+    obs = there.graph.obs("patch").assign(nuclei=column.to_numpy())
+    with pytest.raises(
+        QueryError, match=r"composition · nuclei: expected numbers from 0, and gaps, found .* among 1 of 96"
+    ):
+        composition.counted_cells(there.graph, "cell", "patch", obs, "nuclei")
+    obs["nuclei"] = pd.Categorical(np.where(np.arange(96) % 2 == 0, number, 0).astype(str))  # as a file may hold them
+    assert composition.counted_cells(there.graph, "cell", "patch", obs, "nuclei")[0] == number[0]
+
+
+def test_numbers_of_cells_are_asked_of_spots_alone(asked: VirtualTissue) -> None:
+    with pytest.raises(QueryError, match="cells = 'nuclei' where no reference"):
+        asked.ask("composition", level="region", cells="nuclei")
+    for one in ("niches", "composition"):
+        with pytest.raises(
+            QueryError, match=r"niches at cell: expected nodes that belong to niches.*ask at patch or re"
+        ):
+            asked.ask(one, level="cell")
+
+
 def test_the_number_of_cells_is_in_proportion_and_its_interval_holds_whatever_the_law() -> None:
     random = np.random.default_rng(0)
     amount, held = random.gamma(4.0, 1.0, 400), []

@@ -20,6 +20,7 @@ from aivc_graph.io.footprints import read_footprints
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.query.questions.question import question
 from aivc_graph.query.virtual_tissue import VirtualTissue
+from aivc_graph.query.what_if import WhatIf
 from aivc_graph.tissue.frame import scale_affine
 from aivc_graph.tissue.intervention import Intervention, Where, drug, knockout, ligand, set_interventions
 from aivc_graph.tissue.section import add_level, add_observation, new_section
@@ -268,6 +269,19 @@ def test_interval_is_over_the_donors_it_was_given_to(tissue: VirtualTissue) -> N
     assert set(table["n_units"]) == {5} and np.isfinite(intervals[None]).any()
     np.testing.assert_array_equal(intervals[0], intervals[None])  # d0 was never given it
     assert not np.allclose(intervals[3], intervals[None], equal_nan=True)
+
+
+def test_of_few_donors_it_is_said_why_there_is_no_interval(
+    tissue: VirtualTissue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = tissue.intervene(ligand("G15"), where=only_test(tissue))
+    table = answer.readout(section="test", genes=["G15"])
+    assert set(table.loc[table["supported"], "why"]) == {""}
+    monkeypatch.setattr(WhatIf, "_n_units", lambda _: 3)
+    bare = answer.readout(section="test", genes=["G15"])
+    bare = bare[bare["supported"]]
+    assert len(bare) and set(bare["why"]) == {"no interval: given to 3 donors of training, of 5"}
+    assert bare[["p", "p_adjusted"]].isna().all(axis=None) and np.isfinite(bare["shrunken"]).all()
 
 
 def test_out_of_support_is_said(tissue: VirtualTissue) -> None:

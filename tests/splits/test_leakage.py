@@ -13,7 +13,7 @@ from aivc_graph import names
 from aivc_graph.errors import TissueError
 from aivc_graph.splits.by_group import GroupSplit
 from aivc_graph.splits.leakage import accepted_leaks, duplicate_content, shared_groups
-from aivc_graph.tissue.section import add_level, add_observation, add_slide, new_section
+from aivc_graph.tissue.section import add_cells, add_level, add_observation, add_slide, new_section
 
 GENES = [f"G{i}" for i in range(80)]
 
@@ -82,6 +82,17 @@ def test_rows_with_little_in_them_are_no_fingerprint():
     sections = [counted(name, some_counts(i, rate=0.02), donor=name) for i, name in enumerate("AB")]
     GroupSplit(test=["B"])(sections)
     assert duplicate_content(sections) == []
+
+
+def test_loose_cells_without_a_single_count_are_copies_of_nothing():
+    section = new_section("loose")
+    table = AnnData(
+        sparse.csr_matrix(np.zeros((60, 80), np.float32)), obs=pd.DataFrame(index=[f"c{i}" for i in range(60)])
+    )
+    table.var_names = GENES
+    add_cells(section, table.obs_names, pd.DataFrame({"split": "train"}, table.obs_names))
+    add_observation(section, names.CELL, names.RNA, table)
+    assert duplicate_content([section]) == []
 
 
 def test_copies_within_a_section_across_its_blocks_are_found():

@@ -27,11 +27,14 @@ def own_mixture(scene: Scene) -> Array | None:
     "neighbour_mean_mixture", answers=("domains",), rule="the same on the mean of 18 neighbours", costly=True
 )
 def neighbour_mean_mixture(scene: Scene) -> Array | None:
-    """Return the domain of each asked node by the mean state of its 18 nearest neighbours (asked,)."""
+    """Return the domain of each asked node by the mean state of its 18 nearest neighbours (asked,).
+
+    A node without a position has its own.
+    """
     own = states(scene)
-    means = np.zeros_like(own)
-    for section in np.unique(scene.section):
-        rows = np.flatnonzero(scene.section == section)
+    means, placed = own.copy(), np.isfinite(scene.pos_um).all(axis=1)
+    for section in np.unique(scene.section[placed]):
+        rows = np.flatnonzero((scene.section == section) & placed)
         near = cKDTree(scene.pos_um[rows]).query(scene.pos_um[rows], k=min(19, len(rows)))[1].reshape(len(rows), -1)
         means[rows] = own[rows][near[:, 1:] if near.shape[1] > 1 else near].mean(axis=1)
     return mixture(means, domains_in(scene))[scene.asked]

@@ -15,7 +15,7 @@ STEPS = 60
 NEVER = float("inf")
 # Molecules that the scatter of a gene is told of beforehand: Poisson's.
 FEW = 5.0
-BURN_IN, DRAWS = 20, 50
+BURN_IN, DRAWS = 20, 100
 # Steps from amounts that are likeliest by rates much alike.
 FEW_STEPS = 2
 INTERVAL = 0.9
@@ -144,28 +144,31 @@ class Hill(NamedTuple):
         ends = [one + further * (other.double() - one) for one, other in ((self.at, at), (self.slope, slope))]
         return Hill(ends[0].clamp_min(0.0), ends[1], self.precision)
 
-    def draws(self, prior: Prior, number: int = DRAWS, burn_in: int = BURN_IN, start: Tensor | None = None) -> Tensor:
+    def draws(
+        self, prior: Prior, number: int = DRAWS, burn_in: int = BURN_IN, start: Tensor | None = None, seed: int = 0
+    ) -> Tensor:
         r"""Return draws of the shares of each type (patch, type, draw), zeros where nothing was counted.
 
         A type is absent from a patch or, with the prior's probability, there; then its amount is exponential, of mean
         :math:`A_s` times its share, :math:`A_s` the total. Each amount is drawn in turn: whether it is nought, else
         from its truncated normal (Gibbs; Mitchell & Beauchamp 1988, doi:10.1080/01621459.1988.10478694). All patches
-        use the same random numbers, so that an answer is the same alone or in company.
+        use the same random numbers, so that an answer is the same alone or in company; as what is uneven in these
+        shifts all patches alike, they are `stratified`.
 
         Parameters
         ----------
         start
             Shares to start from (patch, type); the likeliest ones if not given.
+        seed
+            Of the random numbers.
         """
         precision, here = self.precision, self.at.clone()
         rarity = 1.0 / (here.sum(dim=1, keepdim=True).clamp_min(LEAST) * prior.share.double().clamp_min(1e-4))
         here = here if start is None else start.double() * here.sum(dim=1, keepdim=True)
         odds = prior.present.double().clamp(1e-4, 1 - 1e-4).logit()
         pull = self.slope + (precision @ self.at[:, :, None])[:, :, 0] - rarity
-        random = torch.Generator().manual_seed(0)
-        uniform = torch.rand(burn_in + number, here.shape[1], generator=random, dtype=torch.float64)
         draws = torch.empty(*here.shape, number)
-        for step, each in enumerate(uniform.tolist()):
+        for step, each in enumerate(stratified(burn_in + number, here.shape[1], seed).tolist()):
             for t, u in enumerate(each):
                 held = precision[:, t, t].clamp_min(LEAST)
                 others = (precision[:, t] * here).sum(dim=1) - precision[:, t, t] * here[:, t]
@@ -173,6 +176,16 @@ class Hill(NamedTuple):
             if step >= burn_in:
                 draws[:, :, step - burn_in] = (here / here.sum(dim=1, keepdim=True).clamp_min(LEAST)).float()
         return draws * (self.at.sum(dim=1) > 0)[:, None, None]
+
+
+def stratified(steps: int, n: int, seed: int) -> Tensor:
+    """Return uniform numbers (step, n), in each column one in each of as many equal parts of 0 to 1 as there are steps.
+
+    A Latin hypercube; McKay et al. 1979, doi:10.1080/00401706.1979.10489755.
+    """
+    random = torch.Generator().manual_seed(seed)
+    part = torch.stack([torch.randperm(steps, generator=random) for _ in range(n)], dim=1)
+    return (part + torch.rand(steps, n, generator=random, dtype=torch.float64)) / steps
 
 
 def posterior(counts: Tensor, rates: Tensor, prior: Prior) -> Tensor:

@@ -42,14 +42,14 @@ def redrawn(found: Material, start: Tensor, see: Callable[[Tensor, Tensor], Seen
 
 
 def wide_draws(hill: Hill, counts: Tensor, every: list[Seen], prior: Prior, start: Tensor) -> Tensor:
-    """Return draws of shares (patch, type, draw) of each of the fits redrawn, in equal number.
+    """Return draws of shares (patch, type, draw) of each of the fits redrawn, in equal number, each by its own numbers.
 
     `counts` (patch, molecule) are those of which `hill` is, `start` (patch, type) a draw of its own.
     """
     some = []
-    for seen in every:
+    for seed, seen in enumerate(every):
         moved = hill.moved(counts * seen.weight, seen.rates * seen.weight, FURTHER)
-        some.append(moved.draws(prior, *DRAWS_OF_EACH, start))
+        some.append(moved.draws(prior, *DRAWS_OF_EACH, start, seed))
     return torch.cat(some, dim=2)
 
 

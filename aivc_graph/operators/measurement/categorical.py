@@ -26,7 +26,10 @@ from aivc_graph.operators.state import Inputs, State
 from aivc_graph.settings import Settings
 
 # What says of which type a node is, in this order; the first is known of every node.
-RULES = ("prior", "place", "nearest ring", "all rings", "state", "state and labels around", "own measurement")
+RULES = (
+    *("prior", "place", "nearest ring", "all rings", "state", "state and labels around"),
+    *("own measurement", "nearest mean of own measurement"),
+)
 # In how many turns nodes are told without their label.
 TURNS = 4
 # Neighbours that the class prior counts for.
@@ -83,9 +86,10 @@ class CategoricalMeasurement(AbstractMeasurement):
 
     the class prior; the labels in its region, in its nearest ring and in all rings, each beside the prior of one more
     node; the state; the state together with the logarithms of these; and what was measured of the node itself, which
-    knows more than a state of few axes. Weights are fitted for each situation s,
-    whether anything else was seen of the node and whether any neighbour bears a label, on groups that the rules were
-    not fitted on: a rule that does not help there gets none. Invariant to the order of nodes and of classes.
+    knows more than a state of few axes, by regression and by the nearest mean of a class. Weights are fitted for each
+    situation s, whether anything else was seen of the node and whether any neighbour bears a label, on groups that the
+    rules were not fitted on: a rule that does not help there gets none. Where one donor is all there is, groups are
+    stretches of it, which cannot show what another donor costs. Invariant to the order of nodes and of classes.
 
     Shapes
     ------
@@ -117,6 +121,8 @@ class CategoricalMeasurement(AbstractMeasurement):
     around_bias: Tensor
     own_weight: Tensor
     own_bias: Tensor
+    nearest_weight: Tensor
+    nearest_bias: Tensor
     rule_share: Tensor
 
     def __init__(self, plan: TypePlan) -> None:
@@ -129,9 +135,10 @@ class CategoricalMeasurement(AbstractMeasurement):
         self.hold("bias", torch.full((2, n), -float(np.log(n))))
         self.hold("around_weight", torch.zeros(2, plan.latent + 3 * n, n))
         self.hold("around_bias", torch.full((2, n), -float(np.log(n))))
-        if plan.n_own:
-            self.hold("own_weight", torch.zeros(plan.n_own, n))
-            self.hold("own_bias", torch.full((n,), -float(np.log(n))))
+        # None where nothing else was measured.
+        for rule in ("own", "nearest"):
+            self.hold(f"{rule}_weight", torch.zeros(plan.n_own, n))
+            self.hold(f"{rule}_bias", torch.full((n,), -float(np.log(n))))
         start = torch.zeros(2, 2, len(RULES))
         start[..., 0] = 1.0
         self.hold("rule_share", start)
@@ -242,20 +249,21 @@ class CategoricalMeasurement(AbstractMeasurement):
             ]
             for x, weight, bias in ((z, self.weight, self.bias), (logs, self.around_weight, self.around_bias))
         ]
-        rules = [self.prior.expand_as(shares[0]), *shares, *learnt, self._own(state, inputs)]
+        rules = [self.prior.expand_as(shares[0]), *shares, *learnt, *self._own(state, inputs)]
         return sum((share[:, r, None] * rule for r, rule in enumerate(rules)), torch.zeros_like(shares[0]))
 
-    def _own(self, state: State, inputs: Inputs) -> Tensor:
-        """Return what the counts or intensities of each node say (node, class).
+    def _own(self, state: State, inputs: Inputs) -> list[Tensor]:
+        """Return what the counts or intensities of each node say, by regression and by the nearest mean (node, class).
 
         The prior where these were not seen, or not whole.
         """
         prior = self.prior.expand(inputs.n_nodes[self.plan.level], -1)
         if not self.plan.n_own:
-            return prior
-        own = self.weighed_own(inputs, self.own_weight)
-        seen = (state.seen[self.plan.level, self.plan.maker] > 0)[:, None] & torch.isfinite(own)
-        return torch.where(seen, torch.softmax(own.nan_to_num() + self.own_bias, dim=1), prior)
+            return [prior, prior]
+        own = self.weighed_own(inputs, torch.cat([self.own_weight, self.nearest_weight], dim=1))
+        seen = (state.seen[self.plan.level, self.plan.maker] > 0)[:, None] & torch.isfinite(own).all(dim=1)[:, None]
+        logits = (own.nan_to_num() + torch.cat([self.own_bias, self.nearest_bias])).split(self.n_types, dim=1)
+        return [torch.where(seen, torch.softmax(one, dim=1), prior) for one in logits]
 
     def weighed_own(self, inputs: Inputs, weight: Tensor) -> Tensor:
         """Return the log counts of each node at one depth times `weight` (molecule, k): (node, k).

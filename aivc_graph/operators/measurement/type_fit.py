@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aivc_graph.operators.logistic import cross_fitted, mixed
+from aivc_graph.operators.logistic import cross_fitted, discriminants, mixed, nearest_means, regressions
 from aivc_graph.operators.part import Fitting
 from aivc_graph.operators.state import Hidden, Inputs, State
 
@@ -23,7 +23,9 @@ MOST_ROWS, LEAST_ROWS = 20_000, 20
 # Of counts of many molecules fewer rows: so many values in all.
 MOST_VALUES = 4_000_000
 # What can be said where no neighbour bears a label: by the prior, the state and the node's own measurement.
-ALONE = [0, 4, 6]
+ALONE = [0, 4, 6, 7]
+# Of these, by the node's own measurement.
+OWN = [6, 7]
 # Of the variance of a state that is made of labels, how much a label leaves open.
 LEFT_OPEN = 0.01
 Floats = NDArray[np.floating]
@@ -105,7 +107,9 @@ def fit_rules(part: CategoricalMeasurement, fitting: Fitting) -> dict[str, float
         if len(found) < LEAST_ROWS:
             continue
         said = _said(part, own, found)
-        for around, which in enumerate((ALONE, list(range(len(said))))):
+        # Where nothing else was seen, what was measured of the node says nothing beside the prior.
+        rules = [r for r in range(len(said)) if own or r not in OWN]
+        for around, which in enumerate(([r for r in rules if r in ALONE], rules)):
             rows = said[which][:, found.around] if around else said[which]
             if rows.shape[1] < LEAST_ROWS:
                 continue
@@ -129,13 +133,17 @@ def _said(part: CategoricalMeasurement, own: int, found: Examples) -> Floats:
         fitted, told = cross_fitted(x, found.kind, found.group, prior)
         weight[own], bias[own] = torch.from_numpy(fitted.weight).to(weight), torch.from_numpy(fitted.bias).to(bias)
         learnt.append(told)
-    if found.own.shape[1] and np.isfinite(found.own).all():
-        fitted, told = cross_fitted(found.own, found.kind, found.group, prior)
-        part.own_weight.copy_(torch.from_numpy(fitted.weight))
-        part.own_bias.copy_(torch.from_numpy(fitted.bias))
+    for families, weight, bias in (
+        ((regressions, discriminants), part.own_weight, part.own_bias),
+        ((nearest_means,), part.nearest_weight, part.nearest_bias),
+    ):
+        if not (found.own.shape[1] and np.isfinite(found.own).all()):
+            learnt.append(np.broadcast_to(prior, learnt[0].shape))
+            continue
+        fitted, told = cross_fitted(found.own, found.kind, found.group, prior, families)
+        weight.copy_(torch.from_numpy(fitted.weight))
+        bias.copy_(torch.from_numpy(fitted.bias))
         learnt.append(told)
-    else:
-        learnt.append(np.broadcast_to(prior, learnt[0].shape))
     shares = np.exp(found.logs).reshape(len(found), 3, -1)
     rules = np.stack([np.broadcast_to(prior, learnt[0].shape), *shares.transpose(1, 0, 2), *learnt])
     return np.asarray(np.take_along_axis(rules, found.kind[None, :, None], axis=2)[:, :, 0])

@@ -42,6 +42,6 @@ def hidden_rows(asked: Asked) -> tuple[str, Mask]:
     level = next((v for v in names.LEVELS if v in asked.model.plan.panels and v in asked.model.plan.laterals), None)
     if level is None or asked.model.plan.expressed(level) not in OF_CONTEXT:
         return names.CELL, np.zeros(0, bool)
-    rows = asked.scored(level) & asked.counted(level)
+    rows = asked.scored(level) & asked.counted(level) & asked.placed(level)
     share = min(SHARE, MOST / max(rows.sum(), 1))
     return level, rows & (np.random.default_rng(asked.tissue.seed).random(len(rows)) < share)

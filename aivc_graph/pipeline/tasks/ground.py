@@ -38,7 +38,8 @@ def read_all(asked: Asked, level: str, rows: Mask, scored: Scored, scene: Scene,
     target
         (node, gene) log expression as measured.
     """
-    known, genes = (scene.train | scene.visible) & ~rows, measured_by_all(target, scene, rows)
+    placed, genes = asked.placed(level), measured_by_all(target, scene, rows)
+    known = (scene.train | scene.visible) & ~rows & placed
     region = asked.graph[level].region_index.numpy()[rows]
     plain, target = scored, target[:, genes]
     if len(genes) < len(scored.measured.T):
@@ -50,7 +51,7 @@ def read_all(asked: Asked, level: str, rows: Mask, scored: Scored, scene: Scene,
         known=target,
         asked=rows,
         near=nearest(asked, level, rows, known | rows, AROUND),
-        niches=_niche_rule(asked, level, scene.train & ~rows, known, target),
+        niches=_niche_rule(asked, level, scene.train & ~rows & placed, known, target),
         section=scene.section,
         group=np.unique(region, return_inverse=True)[1].reshape(-1),
     )

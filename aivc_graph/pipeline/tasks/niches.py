@@ -40,7 +40,7 @@ def niches(asked: Asked) -> list[Scored]:
         true, annotated = _annotated(asked, level), True
     if true is None:
         return []
-    placed = np.isfinite(asked.graph[level].pos.numpy()).all(axis=1)
+    placed = asked.placed(level)
     rows = asked.scored(level) & (true >= 0) & placed
     k = len(np.unique(true[rows]))
     if k < 2:

@@ -90,6 +90,10 @@ class Asked:
         """Return the nodes of `level` that are scored (node,)."""
         return self.graph.in_split(level, names.TRAIN if self.split == HIDDEN else self.split).numpy()
 
+    def placed(self, level: str) -> Mask:
+        """Return the nodes of `level` that have a position (node,): dissociated cells are near nobody."""
+        return self.graph[level].pos.isfinite().all(dim=1).numpy()
+
     def training(self, level: str) -> Mask:
         """Return the nodes of `level` that were trained on (node,)."""
         return self.graph.in_split(level, names.TRAIN).numpy()

@@ -46,7 +46,7 @@ def context_to_type(asked: Asked) -> list[Scored]:
     for level in asked.model.plan.types:
         if level in asked.model.plan.laterals:
             share = np.random.default_rng(asked.tissue.seed).random(len(asked.scored(level)))
-            away = asked.scored(level) & (share < SHARE)
+            away = asked.scored(level) & asked.placed(level) & (share < SHARE)
             rows = asked.drawn(away & _labelled(asked, level), MOST)
             hidden = {(level, one): away for one in (names.TYPE, *asked.graph.modalities(level))}
             found += _scored(asked, "context_to_type", "context", level, "tissue around", rows, hidden)

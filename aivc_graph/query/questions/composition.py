@@ -11,7 +11,7 @@ from pydantic import Field
 from aivc_graph import names
 from aivc_graph.errors import QueryError, unknown_name
 from aivc_graph.query.answers import composition_table
-from aivc_graph.query.composition import IDENTITY, composition_beneath, predicted_composition
+from aivc_graph.query.composition import IDENTITY, composition_beneath, predicted_composition, told_of_reference
 from aivc_graph.query.places import NICHE, check_groups
 from aivc_graph.query.questions.question import QUESTIONS, AbstractNicheQuestion, Level
 
@@ -47,6 +47,9 @@ class CompositionQuestion(AbstractNicheQuestion):
         if self.by is not None:
             check_groups("composition", self.by, obs[self.by])
         children = [child for child, parent in model.plan.compositions if parent == level]
+        if self.cells is not None and not any(told_of_reference(model, child, level) for child in children):
+            found = f"cells = {self.cells!r} where no reference of dissociated cells tells what {level} nodes hold"
+            raise QueryError("composition", found, "a run with a reference, asked at its spots", "leave it out")
         if children:
             return predicted_composition(model, graph, children[0], level, obs, self.by, self.cells)
         if level != tissue.base_level and names.LABEL not in obs:

@@ -75,9 +75,13 @@ class ExpressionQuestion(AbstractNicheQuestion):
         return with_unmeasured(table, tissue, level, further, niche) if further else table
 
     def _usual(self, tissue: VirtualTissue) -> str | None:
-        """Return patches where what is asked was measured there, else the finest level where it was."""
+        """Return patches where what is asked was measured there, else the finest level where it was.
+
+        Of other tissue that has no nodes there, the finest that it has.
+        """
         plan = tissue.model.plan
         there = [at for at in plan.levels if (self.modality or plan.expressed(at)) in plan.panels.get(at, {})]
+        there = [at for at in there if tissue.graph[at].num_nodes] or there
         return names.PATCH if names.PATCH in there else next(iter(there), None)
 
     def written_as(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from aivc_graph.errors import QueryError
 from aivc_graph.plot.palette import nth_colour
 from aivc_graph.query.answers import counted_nodes, node_table
 from aivc_graph.query.places import NICHE
@@ -38,9 +39,18 @@ class NichesQuestion(AbstractNicheQuestion):
     level: Level | None = Field(None, description="one row per node of this level; by default the finest measured")
 
     def answer(self, tissue: VirtualTissue) -> ad.AnnData:
-        """Return the share of each niche in every node."""
-        level = tissue.level(self.level)
-        shares = tissue.niche_shares(self.k, self.resolution)[level]
+        """Return the share of each niche in every node.
+
+        Raises
+        ------
+        QueryError
+            At a level of which no node lies in tissue, as that of dissociated cells beside spots.
+        """
+        level, found = tissue.level(self.level), tissue.niche_shares(self.k, self.resolution)
+        if level not in found:
+            where, mend = f"niches at {level}", f"ask at {' or '.join(found)}; of cells without positions ask types"
+            raise QueryError(where, "nodes that lie nowhere in the tissue", "nodes that belong to niches", mend)
+        shares = found[level]
         obs = node_table(tissue.graph, level)
         order = [str(i + 1) for i in range(shares.shape[1])]
         known = shares.sum(axis=1) > 0.5
