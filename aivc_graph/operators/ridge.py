@@ -46,7 +46,7 @@ def ridge_and_gains(x: Floats, y: Floats, group: NDArray[np.integer]) -> tuple[F
         found = np.linalg.solve(whole + penalty * np.eye(len(whole)), x.T @ y)
     _, fold, rows = np.unique(_folds(group), return_inverse=True, return_counts=True)
     untold = np.bincount(fold, (y**2 / variance).sum(axis=1))
-    return found, (untold - errors[:, best]) * len(x) / (rows * y.shape[1])
+    return found, (untold - errors[:, best]) * len(x) / (rows * max(y.shape[1], 1))
 
 
 def ridge_by_axes(x: Floats, y: Floats, group: NDArray[np.integer]) -> Floats:
