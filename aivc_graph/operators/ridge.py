@@ -30,11 +30,23 @@ def ridge(x: Floats, y: Floats, group: NDArray[np.integer]) -> Floats:
     Every target counts alike, by its error as a share of its variance: a few loud targets would else ask for a penalty
     under which all others are noise. With one group, five consecutive stretches of rows (neighbouring tissue) stand in.
     """
+    return ridge_and_gains(x, y, group)[0]
+
+
+def ridge_and_gains(x: Floats, y: Floats, group: NDArray[np.integer]) -> tuple[Floats, Floats]:
+    """Return the coefficients of `ridge`, and what each group gains by them where it is held out (group,).
+
+    The squared error saved beside telling zero, as a share of the variance of a row, mean over rows and targets.
+    """
     with _threads(x):
-        errors = _errors(x, y, group) / np.maximum((y**2).sum(axis=0), 1e-12)
-        penalty = RIDGE_GRID[errors.sum(axis=1).argmin()] * len(x)
-        whole = x.T @ x
-        return np.linalg.solve(whole + penalty * np.eye(len(whole)), x.T @ y)
+        variance = np.maximum((y**2).sum(axis=0), 1e-12)
+        errors = (_errors(x, y, group) / variance).sum(axis=2)
+        best = errors.sum(axis=0).argmin()
+        whole, penalty = x.T @ x, RIDGE_GRID[best] * len(x)
+        found = np.linalg.solve(whole + penalty * np.eye(len(whole)), x.T @ y)
+    _, fold, rows = np.unique(_folds(group), return_inverse=True, return_counts=True)
+    untold = np.bincount(fold, (y**2 / variance).sum(axis=1))
+    return found, (untold - errors[:, best]) * len(x) / (rows * max(y.shape[1], 1))
 
 
 def ridge_by_axes(x: Floats, y: Floats, group: NDArray[np.integer]) -> Floats:
@@ -58,7 +70,7 @@ def ridge_by_axes(x: Floats, y: Floats, group: NDArray[np.integer]) -> Floats:
         axes = leading_axes(unit, np.zeros(y.shape[1]), SHARED_AXES)
         shared = unit @ axes
         rest = unit - shared @ axes.T
-        errors = _errors(x, np.hstack([shared, rest]), group)
+        errors = _errors(x, np.hstack([shared, rest]), group).sum(axis=0)
         common = (errors[:, shared.shape[1] :] / np.maximum((rest**2).sum(axis=0), 1e-12)).sum(axis=1)
         best = RIDGE_GRID[errors[:, : shared.shape[1]].argmin(axis=0)]
         told = _solved(x, shared, best) @ axes.T + _solved(x, rest, RIDGE_GRID[common.argmin()])
@@ -78,16 +90,21 @@ def _threads(x: Floats) -> AbstractContextManager[object]:
     return threadpool_limits(1 if x.shape[1] <= SMALL else None, "blas")
 
 
+def _folds(group: NDArray[np.integer]) -> NDArray[np.integer]:
+    return group if len(np.unique(group)) > 1 else np.arange(len(group)) * 5 // max(len(group), 1)
+
+
 def _errors(x: Floats, y: Floats, group: NDArray[np.integer]) -> Floats:
-    """Return the squared error of each penalty on groups left out in turn (penalty, target)."""
-    folds = group if len(np.unique(group)) > 1 else np.arange(len(x)) * 5 // max(len(x), 1)
-    errors = np.zeros((len(RIDGE_GRID), y.shape[1]))
+    """Return the squared error of each penalty on groups left out in turn (group, penalty, target)."""
+    folds = _folds(group)
+    each = np.unique(folds)
+    errors = np.zeros((len(each), len(RIDGE_GRID), y.shape[1]))
     whole, cross = x.T @ x, x.T @ y
-    for fold in np.unique(folds):
+    for own, fold in zip(errors, each, strict=True):
         out = folds == fold
         values, vectors = eigh(whole - x[out].T @ x[out])
         rotated, target = x[out] @ vectors, vectors.T @ (cross - x[out].T @ y[out])
         for i, penalty in enumerate(RIDGE_GRID * (~out).sum()):
             fitted = rotated @ (target / (np.maximum(values, 0) + penalty)[:, None])
-            errors[i] += ((y[out] - fitted) ** 2).sum(axis=0)
+            own[i] = ((y[out] - fitted) ** 2).sum(axis=0)
     return errors

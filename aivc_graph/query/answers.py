@@ -22,6 +22,7 @@ from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.model.tissue_model import TissueModel
 from aivc_graph.operators.gate import EXPRESSION
 from aivc_graph.query.panel_intervals import factor_between, told_between
+from aivc_graph.query.shared_molecules import SharedMolecules
 from aivc_graph.query.states import run_windows
 
 if TYPE_CHECKING:
@@ -105,12 +106,18 @@ def expression_table(
     genes: list[str],
     niche: pd.Series | None,
     modality: str,
+    shared: SharedMolecules | None = None,
 ) -> Any:
     """Return expected expression a node (AnnData) or, where `niche` is given, a niche and gene (table).
 
     A node of which nothing is known, neither by itself nor by others around, above or beneath it, has no expectation:
     NaN. Of genes that its section did not measure, and of nodes not counted that were told by those beneath or above
     them, ``layers["lower"]`` and ``["upper"]`` hold the 95 % interval; see `factor_between`, `told_between`.
+
+    Parameters
+    ----------
+    shared
+        What sections that measured a part of the panel are told beyond their states.
     """
     panel = list(model.plan.panels[level][modality])
     columns = [panel.index(g) for g in genes]
@@ -119,6 +126,7 @@ def expression_table(
     for inputs, state, core, rows in run_windows(model, graph, question=EXPRESSION):
         with torch.no_grad():
             shares = model.expression(state, inputs, level, modality)
+            shares = shares if shared is None else shared.told(shares, inputs.measured(level, modality))
             known = (state.known[level] > 0) | model.spoken_of(state, inputs, level, modality)
             shares = shares.where(known[:, None], torch.nan)[core[level]]
         here = rows[level][core[level]].numpy()

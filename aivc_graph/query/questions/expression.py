@@ -11,6 +11,7 @@ from aivc_graph.query.answers import asked_modality, expression_table, measured_
 from aivc_graph.query.from_cells import with_cells
 from aivc_graph.query.places import NICHE
 from aivc_graph.query.questions.question import NODES, QUESTIONS, TABLE, AbstractNicheQuestion, Symbols
+from aivc_graph.query.shared_molecules import shared_molecules
 from aivc_graph.query.unmeasured import known_genes, with_unmeasured
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ class ExpressionQuestion(AbstractNicheQuestion):
     rate, as far as held-out nodes lie from what is told of them; at ``niche`` a table with the mean, its 95 % interval
     over sections (or over regions, where there are fewer than five sections) and the measured mean. An unknown gene is
     refused with the nearest one, and so is a level at which it was not counted.
+
+    Of a section that measured a part of the panel, what those molecules tell of the others beyond the state is added,
+    as far as training supports it (`aivc_graph.operators.panel_residuals`).
 
     Where cells without positions measured what a section lacks, they tell it beside the model, as far as genes hidden
     from both support it (`aivc_graph.query.from_cells`); ``layers["model"]`` then holds what the model says alone.
@@ -64,7 +68,8 @@ class ExpressionQuestion(AbstractNicheQuestion):
         own = self.genes if self.genes is None else [gene for gene in self.genes if gene not in further]
         chosen = measured_genes(tissue.model, level, own, modality)
         niche = tissue.niches(self.k, self.resolution, level).obs[NICHE] if of_niches else None
-        table = expression_table(tissue.model, tissue.graph, level, chosen, niche, modality)
+        shared = shared_molecules(tissue.model, tissue.graph, tissue.home.graph, level, modality)
+        table = expression_table(tissue.model, tissue.graph, level, chosen, niche, modality, shared)
         if modality == names.RNA and not of_niches:
             table = with_cells(table, tissue, level)
         return with_unmeasured(table, tissue, level, further, niche) if further else table
