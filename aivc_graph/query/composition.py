@@ -163,6 +163,8 @@ def cells_of_patches(amount: Floats, counted: Floats) -> pd.DataFrame:
     count of molecules says.
     """
     known = np.isfinite(counted) & (counted >= 0) & (amount > 0)
+    if not known.any():
+        return pd.DataFrame(index=range(len(amount)))
     if known.sum() < FEWEST_COUNTED or counted[known].sum() == 0:
         found = f"{int(known.sum())} patches whose cells were counted, so that the number of cells a patch is not told"
         mend = "give cells or nuclei beneath some patches, or their number as a column, and name it with `cells:`"

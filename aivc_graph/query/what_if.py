@@ -143,7 +143,9 @@ class WhatIf:
         if self.outside:
             why[~supported] = "; ".join(self.outside)
         if (n_units := self._n_units()) < MIN_UNITS:
-            why = np.where(supported, f"no interval: given to {n_units} donors of training, of {MIN_UNITS}", why)
+            why = np.where(
+                supported & reached, f"no interval: given to {n_units} donors of training, of {MIN_UNITS}", why
+            )
         places = places.assign(n_treated=n_treated, supported=supported, why=why)
         kind, of, unit, level = "gene", chosen, f"counts per {PER:,.0f}", None if by == plan.level else untreated
         if footprints is not None:

@@ -186,11 +186,11 @@ def test_a_file_of_types_alone_is_read_as_advised(tmp_path: Path) -> None:
 
 def test_positions_under_another_key_are_named(tmp_path: Path) -> None:
     table = _table()
-    table.obsm["X_spatial"] = table.obsm.pop("spatial")
+    table.obsm["spatal"] = table.obsm.pop("spatial")
     table.write_h5ad(tmp_path / "t.h5ad")
-    with pytest.raises(ReadError, match=r"did you mean 'X_spatial'\?.*name the one that holds them as `spatial_key:`"):
+    with pytest.raises(ReadError, match=r"did you mean 'spatal'\?.*name the one that holds them as `spatial_key:`"):
         read(tmp_path / "t.h5ad", **PLACED)
-    assert len(read(tmp_path / "t.h5ad", spatial_key="X_spatial", **PLACED).shapes["cell"]) == N
+    assert len(read(tmp_path / "t.h5ad", spatial_key="spatal", **PLACED).shapes["cell"]) == N
 
 
 def test_names_that_repeat_between_sections_are_parted_as_advised(tmp_path: Path) -> None:

@@ -210,14 +210,15 @@ def test_cells_are_told_of_all_spots_where_some_were_counted(asked: VirtualTissu
     assert means["cells"].item() == pytest.approx(table["cells"].mean()) and "lower_cells" not in means
 
 
-def test_without_counted_cells_it_says_why_none_are_told(asked: VirtualTissue) -> None:
+def test_with_few_counted_cells_it_says_why_none_are_told_and_without_any_nothing(asked: VirtualTissue) -> None:
     section, _ = counted_section()
+    section.shapes["patch"]["few"] = np.where(np.arange(len(section.shapes["patch"])) < 5, 3.0, np.nan)
     there = asked.on(build_graph([section], EDGES))
-    with doubts_heard() as doubts:
-        table = there.ask("composition", level="patch")
-    assert "cells" not in table and any(
-        "0 patches whose cells were counted" in one and "`cells:`" in one for one in doubts
-    )
+    for column, n_doubts in (("few", 1), (None, 0)):
+        with doubts_heard() as doubts:
+            table = there.ask("composition", level="patch", cells=column)
+        said = [one for one in doubts if "5 patches whose cells were counted" in one and "`cells:`" in one]
+        assert "cells" not in table and len(said) == n_doubts and len(doubts) == n_doubts
     with pytest.raises(QueryError, match="nucleii"):
         there.ask("composition", level="patch", cells="nucleii")
 
