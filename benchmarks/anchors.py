@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from anchors_picture import draw
-from deconvolution import label_by_markers
+from markers import label_by_markers
 from result_file import write_result
 from scipy import sparse, special, stats
 from scipy.spatial import cKDTree

@@ -36,10 +36,9 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
+from markers import MARKERS, label_by_markers
 from result_file import write_result
 from scipy import sparse
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
 
 from aivc_graph.config import load_config
 from aivc_graph.evaluation import intervals
@@ -66,33 +65,6 @@ DATA = Path(os.environ.get("AIVC_DATA", "../shared/data"))
 Floats = np.ndarray
 BOOTSTRAPS = 500
 EPITHELIAL = {"Cancer Epithelial": "Epithelial", "Normal Epithelial": "Epithelial"}
-# Of the Xenium panel; a cluster of cells has the type whose markers stand out most in it.
-MARKERS = {
-    "B-cells": ["MS4A1", "BANK1", "CD79A", "CD19", "TCL1A", "CD79B"],
-    "CAFs": ["LUM", "POSTN", "PDGFRA", "FBLN1", "DPT", "CCDC80", "SFRP4", "CXCL12", "MMP2", "PTGDS", "IGF1"],
-    "Endothelial": ["PECAM1", "VWF", "CLDN5", "KDR", "CLEC14A", "EGFL7", "ESM1", "CD93", "AQP1"],
-    "Epithelial": [
-        "EPCAM",
-        "KRT7",
-        "KRT8",
-        "CDH1",
-        "KRT5",
-        "KRT14",
-        "KRT15",
-        "KRT6B",
-        "ERBB2",
-        "FOXA1",
-        "GATA3",
-        "ELF3",
-        "TACSTD2",
-        "CEACAM6",
-        "KRT23",
-    ],
-    "Myeloid": ["CD68", "CD163", "LYZ", "ITGAX", "CD14", "FCGR3A", "C1QA", "AIF1", "FCER1G", "ITGAM"],
-    "PVL": ["NDUFA4L2", "PDGFRB", "ACTG2", "MYH11"],
-    "Plasmablasts": ["MZB1", "TNFRSF17", "SLAMF7", "DERL3", "CD27", "PRDM1"],
-    "T-cells": ["CD3D", "CD3E", "CD3G", "CD8A", "CD4", "IL7R", "TRAC", "CD247", "GZMK", "NKG7"],
-}
 # Words of the tissue, then of the reference, to common ones; cells that either calls unclear are left out.
 HYPOTHALAMUS = {
     "Astrocyte": "Astrocytes",
@@ -286,23 +258,6 @@ def xenium_visium() -> Case:
     cells = reference_section(reference[:, shared].X.toarray(), labels, list(shared))
     truth = truth[truth[list(types)].sum(axis=1) > 0.5]
     return Case([made, cells], truth[list(types)], _block, truth["number"])
-
-
-def label_by_markers(section: Any) -> None:
-    """Label cells of ten counts or more by the markers of their cluster; no published types lie beside them."""
-    table = section.tables["cell_rna"]
-    counts, genes = table.X.toarray(), list(table.var_names)
-    deep = counts.sum(axis=1) >= 10
-    logs = np.log1p(100 * counts[deep] / counts[deep].sum(axis=1, keepdims=True))
-    reduced = PCA(20, random_state=0).fit_transform(logs)
-    cluster = KMeans(40, n_init=2, random_state=0).fit_predict(reduced)
-    means = np.stack([logs[cluster == one].mean(axis=0) for one in range(40)])
-    apart = (means - means.mean(axis=0)) / (means.std(axis=0) + 0.02)
-    score = [apart[:, [genes.index(g) for g in of if g in genes]].mean(axis=1) for of in MARKERS.values()]
-    label = np.full(len(section.shapes["cell"]), None, dtype=object)
-    rows = section.shapes["cell"].index.get_indexer(table.obs["barcode"])
-    label[rows[deep]] = np.array(list(MARKERS))[np.argmax(score, axis=0)][cluster]
-    section.shapes["cell"]["label"] = label
 
 
 def merfish() -> Case:

@@ -33,7 +33,6 @@ PACKAGES = {
     "tangram-sc": ["tangram-sc"],
 }
 ASK = "import sys, deconvolution_peer; deconvolution_peer.main(*sys.argv[1:])"
-SAID = 300
 
 
 def main() -> None:
@@ -73,7 +72,7 @@ def ask(tool: str, given: Path, options: Any, facts: dict[str, Any]) -> Floats |
         facts[tool] = f"not done in {options.seconds} s"
         return None
     if done.returncode:
-        facts[tool] = done.stderr.strip()[-SAID:]
+        facts[tool] = done.stderr.strip().splitlines()[-1]  # what came before names places of one machine
         return None
     told = np.load(answer)
     facts[tool] = {"version": str(told["version"]), "seconds": round(time.perf_counter() - started)}

@@ -17,8 +17,9 @@ from typing import Any
 
 import anndata as ad
 import numpy as np
-from deconvolution import DATA, MARKERS
+from deconvolution import DATA
 from first_model_parts import r
+from markers import MARKERS, types_of_clusters
 from placing import SEED, Floats, breast, cohort, over_squares, square_of, stripped
 from result_file import write_result
 from scipy import sparse
@@ -44,14 +45,11 @@ def main() -> None:
 
 
 def by_markers(counts: Any, symbol: list[str]) -> Any:
-    """Return the type of each cell (cell,): that whose markers stand out most in its cluster."""
+    """Return the type of each cell (cell,) by the markers of its cluster."""
     cells = counts.toarray()
     logs = np.log1p(100 * cells / np.maximum(cells.sum(axis=1, keepdims=True), 1.0))
     at = KMeans(CLUSTERS, n_init=1, random_state=SEED).fit_predict(expression_alike(counts, counts[:1])[0][:, :20])
-    means = np.stack([logs[at == one].mean(axis=0) for one in range(CLUSTERS)])
-    apart = (means - means.mean(axis=0)) / (means.std(axis=0) + 0.02)
-    score = [apart[:, [symbol.index(g) for g in of if g in symbol]].mean(axis=1) for of in MARKERS.values()]
-    return np.array(list(MARKERS))[np.argmax(score, axis=0)][at]
+    return types_of_clusters(logs, at, symbol)
 
 
 def taken_out(counts: Any, pos: Floats, label: Any, kinds: Any) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from scipy import sparse, stats
 from aivc_graph.errors import AivcError, QueryError
 from aivc_graph.graph.build import build_graph
 from aivc_graph.graph.tissue_graph import to_scipy_csr
-from aivc_graph.io.footprints import read_footprints
 from aivc_graph.model.settings import ModelConfig
 from aivc_graph.query.questions.question import question
 from aivc_graph.query.virtual_tissue import VirtualTissue
@@ -393,23 +392,3 @@ def test_faulty_weights_are_named(tissue: VirtualTissue, tmp_path: Path, text: s
     (tmp_path / "w.csv").write_text(text)
     with pytest.raises(AivcError, match=said):
         tissue.intervene(knockout("G03")).readout("pathways", weights=tmp_path / "w.csv")
-
-
-def test_gene_sets_are_weights_of_one(tmp_path: Path) -> None:
-    (tmp_path / "sets.gmt").write_text("A\tabout A\tG01\tG02\tG01\nB\t\tG03\n")
-    found = read_footprints(tmp_path / "sets.gmt")
-    assert found.to_numpy().tolist() == [["A", "G01", 1.0], ["A", "G02", 1.0], ["B", "G03", 1.0]]
-
-
-def test_a_tissue_without_interventions_says_so(tmp_path: Path) -> None:
-    graph = build_graph([piece("u", "d", 0)])
-    fit(graph, ModelConfig(latent=4, rings=(6,)), TrainingConfig(epochs=1, device="cpu"), tmp_path)
-    with pytest.raises(QueryError, match="trained without interventions"):
-        VirtualTissue(graph, load_model(tmp_path)).intervene(knockout("G03"))
-
-
-def test_treated_sections_of_donors_that_were_never_untreated_are_told_apart(tmp_path: Path) -> None:
-    graph = build_graph([piece("u", "d", 0), piece("k", "e", 1, knockout("G03"))])
-    fit(graph, ModelConfig(latent=4, rings=(6,)), TrainingConfig(epochs=0, device="cpu"), tmp_path)
-    with pytest.raises(QueryError, match=r"found no donor with treated and untreated sections .*`donor:`"):
-        VirtualTissue(graph, load_model(tmp_path)).intervene(knockout("G03"))
