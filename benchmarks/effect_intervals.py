@@ -147,7 +147,7 @@ def rows_of(rng: np.random.Generator, donors: int, true: Floats, uneven: float) 
     y = own[donor, component] + arm[:, None] * true[component] + section[donor, arm]
     variance = np.broadcast_to(level, y.shape)
     y = y + rng.normal(0, np.sqrt(level), y.shape)
-    return Rows(y, variance, arm[:, None].astype(float), donor, component, np.full(1, 1e3), np.ones_like(y))
+    return Rows(y, variance, arm[:, None].astype(float), donor, 2 * donor + arm, component, np.full(1, 1e3), np.ones_like(y))
 
 
 def plan_of(donors: int) -> InterventionPlan:

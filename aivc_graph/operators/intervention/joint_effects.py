@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from aivc_graph.operators.intervention.section_shifts import ComponentPart, SectionShifts, within_donors
 from aivc_graph.operators.intervention.shrinkage import shrunken_together
 from aivc_graph.operators.moderated import moderated_variance
 
@@ -27,7 +28,7 @@ class Rows:
     """Groups of nodes, and what is expected of them.
 
     Shapes: `y` (row, molecule) log ratio to the common profile, with the `variance` of counting; `x` (row, column) how
-    much of each effect they show, and the `prior` variance of each (column,); `donor` and `component` (row,);
+    much of each effect they show, and the `prior` variance of each (column,); `donor`, `section`, `component` (row,);
     `inflation` (row, molecule) of the variance, for rows that err together.
     """
 
@@ -35,14 +36,15 @@ class Rows:
     variance: Floats
     x: Floats
     donor: NDArray[np.int64]
+    section: NDArray[np.int64]
     component: NDArray[np.int64]
     prior: Floats
     inflation: Floats
 
     def take(self, kept: NDArray[np.bool_]) -> Rows:
         """Return some of the rows."""
-        by_row = {n: getattr(self, n)[kept] for n in ("y", "variance", "x", "donor", "component", "inflation")}
-        return replace(self, **by_row)
+        names = ("y", "variance", "x", "donor", "section", "component", "inflation")
+        return replace(self, **{name: getattr(self, name)[kept] for name in names})
 
     def weight(self, surplus: Floats) -> Floats:
         """Return the weights (row, molecule), given the variance beyond counting (molecule,)."""
@@ -52,17 +54,22 @@ class Rows:
 @dataclass(frozen=True)
 class JointEffects:
     """Effects by column: `mean` (column, molecule) over components and each component's `departure` (column, component,
-    molecule), with the errors by counting of the mean and of each component's whole effect, of which shrunken
-    ones have the posterior error; `base` (donor, component, molecule); `surplus` variance (molecule,).
-    `evidence` [nats] (column,) that a column does anything, told of shrunken ones alone."""
+    molecule), with the error of the mean, and that of each component's whole effect beside the variance that all
+    components have `in_common` (column, molecule) since sections err as wholes; shrunken ones have the posterior error.
+    `evidence` [nats] (column,) that a column does anything, told of shrunken ones alone; `base` (donor, component,
+    molecule); `shift` (section, molecule) from what is the donor's; `surplus` variance, and that `between` sections
+    (molecule,)."""
 
     mean: Floats
     mean_error: Floats
     departure: Floats
     error: Floats
-    base: Floats
-    surplus: Floats
+    in_common: Floats
     evidence: Floats
+    base: Floats
+    shift: Floats
+    surplus: Floats
+    between: Floats
 
     def of(self, rows: Rows) -> Floats:
         """Return what the columns do to each row (row, molecule)."""
@@ -73,43 +80,53 @@ class JointEffects:
 def joint_effects(rows: Rows, n_donors: int, n_components: int) -> JointEffects:
     r"""Return effects from the regression of all rows on what was done and on whose tissue it is.
 
-    .. math:: y_r = b_{d(r)j(r)} + \sum_k x_{rk}\,\theta_{kj(r)} + \varepsilon_r, \qquad
-              \operatorname{var} \varepsilon_r = v_r + \tau^2
+    .. math:: y_r = b_{d(r)j(r)} + u_{s(r)} + \sum_k x_{rk}\,\theta_{kj(r)} + \varepsilon_r, \qquad
+              u_s \sim N(0, \omega^2), \quad \operatorname{var} \varepsilon_r = v_r + \tau^2
 
-    molecule by molecule, with τ² from the residuals. A donor's profile b is thus told by all of its sections, treated
-    ones too. Nothing is shrunken yet.
+    molecule by molecule, with τ² from the residuals and ω² from what the sections of a donor differ by as wholes
+    (`variance_between`). A donor's profile b is thus told by all of its sections, treated ones too. Nothing is shrunken
+    yet.
     """
-    n_columns, molecules = rows.x.shape[1], rows.y.shape[1]
     z = np.concatenate([rows.x, np.eye(n_donors)[rows.donor]], axis=1)
-    prior = np.diag(1 / np.r_[rows.prior, np.full(n_donors, DONOR)])
-    surplus = np.full(molecules, SURPLUS)
-    estimate = np.zeros((n_components, molecules, z.shape[1]))
-    variance = np.broadcast_to(np.r_[rows.prior, np.full(n_donors, DONOR)], estimate.shape).copy()
+    prior = np.r_[rows.prior, np.full(n_donors, DONOR)]
+    contrast = within_donors(rows.section, rows.donor)
+    apart, own = contrast[rows.section], [np.flatnonzero(rows.component == j) for j in range(n_components)]
+    surplus = np.full(rows.y.shape[1], SURPLUS)
     for _ in range(SWEEPS):
-        square, spare = np.zeros(molecules), np.full(molecules, 1e-9)
-        for j in np.unique(rows.component):
-            own = rows.component == j
-            weight = rows.weight(surplus)[own]
-            squares = (z[own][:, :, None] * z[own][:, None, :]).reshape(own.sum(), -1)
-            products = (weight.T @ squares).reshape(molecules, z.shape[1], z.shape[1])
-            inverse = np.linalg.inv(products + prior)
-            estimate[j] = np.einsum("gpq,gq->gp", inverse, (weight * rows.y[own]).T @ z[own])
-            variance[j] = np.diagonal(inverse, axis1=1, axis2=2)
-            square += (weight * rows.inflation[own] * (rows.y[own] - z[own] @ estimate[j].T) ** 2).sum(axis=0)
-            spare += own.sum() - np.einsum("gpq,gqp->g", inverse, products)
-        surplus = np.clip(surplus * square / spare, *SURPLUS_RANGE)
-    effect, error = (np.moveaxis(part[..., :n_columns], 2, 0) for part in (estimate, np.sqrt(variance)))
-    mean, mean_error = _average(effect, error)
-    base = np.moveaxis(estimate[..., n_columns:], 2, 0)
-    untold = np.full(n_columns, np.nan)
-    return JointEffects(mean, mean_error, effect - mean[:, None], error, base, surplus, untold)
+        weight = rows.weight(surplus)
+        parts = [ComponentPart.of(rows.y[of], weight[of], z[of], apart[of], prior) for of in own]
+        sections = SectionShifts.of(parts)
+        square, spare = np.zeros_like(surplus), len(rows.y) - sections.parameters
+        for of, part in zip(own, parts, strict=True):
+            left = rows.y[of] - z[of] @ part.estimate(sections).T - apart[of] @ sections.shift.T
+            square += (weight[of] * rows.inflation[of] * left**2).sum(axis=0)
+            spare -= (1 - part.variance(sections) / prior).sum(axis=1)
+        surplus = np.clip(surplus * square / np.maximum(spare, 1e-9), *SURPLUS_RANGE)
+    estimate = np.stack([part.estimate(sections) for part in parts])
+    base = np.moveaxis(estimate[..., rows.x.shape[1] :], 2, 0)
+    told = _effects(parts, sections, rows.x.shape[1])
+    return JointEffects(*told, base, contrast @ sections.shift.T, surplus, sections.variance)
 
 
-def _average(effect: Floats, error: Floats) -> tuple[Floats, Floats]:
-    """Return the mean over components of effects (…, component, molecule), and its error by counting."""
+def _effects(parts: Sequence[ComponentPart], sections: SectionShifts, n: int) -> tuple[Floats, ...]:
+    """Return the first facts of `JointEffects` about the first `n` columns."""
+    alone = np.stack([np.diagonal(part.inverse, axis1=1, axis2=2) for part in parts])
+    every = [np.stack([part.estimate(sections) for part in parts]), alone]
+    every += [np.stack([part.variance(sections) for part in parts])]
+    effect, alone, variance = (np.moveaxis(part[..., :n], 2, 0) for part in every)
+    mean, mean_error, share = _average(effect, np.sqrt(alone))
+    shared = sum(np.einsum("kg,gkq->gkq", share[:, j], part.shared[:, :n]) for j, part in enumerate(parts))
+    in_common = np.einsum("gkp,gpq,gkq->kg", shared, sections.covariance, shared)
+    error = np.sqrt(np.maximum(variance - in_common[:, None], alone))
+    untold = np.full(n, np.nan)
+    return mean, np.sqrt(mean_error**2 + in_common), effect - mean[:, None], error, in_common, untold
+
+
+def _average(effect: Floats, error: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the mean over components of effects (…, component, molecule), its error by counting, and their shares."""
     share = 1 / (error**2 + BETWEEN)
     share /= share.sum(axis=-2, keepdims=True)
-    return (share * effect).sum(axis=-2), np.sqrt((share**2 * error**2).sum(axis=-2))
+    return (share * effect).sum(axis=-2), np.sqrt((share**2 * error**2).sum(axis=-2)), share
 
 
 def shrink(
@@ -139,7 +156,7 @@ def shrink(
             times[name] = _inflation(getattr(whole, name)[column], left_out, getattr(whole, by_counting)[column])
         for part, (mean, departure, error, evidence) in zip((whole, *without), found, strict=True):
             counting = part.error[column]
-            in_common = (times["mean"] - 1) * part.mean_error[column] ** 2
+            in_common = part.in_common[column] + (times["mean"] - 1) * part.mean_error[column] ** 2
             effect = part.mean[column] + part.departure[column]
             told = shrunken_together(effect, np.sqrt(times["departure"]) * counting, in_common)
             mean[column] = _average(told.mean, counting)[0]

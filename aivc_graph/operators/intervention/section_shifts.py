@@ -1,0 +1,149 @@
+"""What whole sections differ by, beside what was done to them: staining, lot, place in the organ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import digamma
+
+from aivc_graph.operators.moderated import LEAST, moderated_variance
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.int64]
+
+# Standard deviation of natural logarithms between sections of a donor, the largest that is looked for.
+MOST = 3.0
+
+
+def within_donors(section: Ints, donor: Ints) -> Floats:
+    """Return orthonormal contrasts between the sections of each donor (section, contrast), from those of rows (row,).
+
+    What the sections of a donor have in common is the donor's.
+    """
+    found = []
+    for d in np.unique(donor):
+        own = np.unique(section[donor == d])
+        # Helmert's contrasts: each section against the mean of those before it.
+        for i in range(1, len(own)):
+            column = np.zeros(section.max() + 1)
+            column[own[:i]], column[own[i]] = -1.0, i
+            found.append(column / np.sqrt(i * (i + 1)))
+    return np.array(found).reshape(len(found), -1).T
+
+
+@dataclass(frozen=True)
+class ComponentPart:
+    """The regression of one component's rows on its own columns, and what that leaves for contrasts of sections.
+
+    Shapes: `inverse` (molecule, column, column) of the products; `alone` (molecule, column), the solution were there no
+    contrasts; `shared` (molecule, column, contrast), by how much it falls where a contrast rises; `information`
+    (molecule, contrast, contrast) and `score` (molecule, contrast).
+    """
+
+    inverse: Floats
+    alone: Floats
+    shared: Floats
+    information: Floats
+    score: Floats
+
+    @classmethod
+    def of(cls, y: Floats, weight: Floats, z: Floats, contrast: Floats, prior: Floats) -> ComponentPart:
+        """Solve for one component.
+
+        Parameters
+        ----------
+        y, weight
+            Response and its weight (row, molecule).
+        z, contrast
+            Columns, and contrasts of the row's section (row, column or contrast).
+        prior
+            Variance of each column (column,).
+        """
+
+        def products(a: Floats, b: Floats) -> Floats:
+            both = (a[:, :, None] * b[:, None, :]).reshape(len(a), -1)
+            return (weight.T @ both).reshape(-1, a.shape[1], b.shape[1])
+
+        inverse = np.linalg.inv(products(z, z) + np.diag(1 / prior))
+        cross, weighted = products(z, contrast), (weight * y).T
+        alone = (inverse @ (weighted @ z)[..., None])[..., 0]
+        shared = inverse @ cross
+        information = products(contrast, contrast) - cross.transpose(0, 2, 1) @ shared
+        score = weighted @ contrast - (cross.transpose(0, 2, 1) @ alone[..., None])[..., 0]
+        return cls(inverse, alone, shared, information, score)
+
+    def estimate(self, sections: SectionShifts) -> Floats:
+        """Return the columns (molecule, column), given what sections differ by."""
+        return np.asarray(self.alone - (self.shared @ sections.shift[..., None])[..., 0])
+
+    def variance(self, sections: SectionShifts) -> Floats:
+        """Return their variance (molecule, column), that of sections with it."""
+        by_section = np.einsum("gpq,gpq->gp", self.shared @ sections.covariance, self.shared)
+        return np.asarray(np.diagonal(self.inverse, axis1=1, axis2=2) + by_section)
+
+
+@dataclass(frozen=True)
+class SectionShifts:
+    r"""Contrasts of sections as random effects: their `variance` ω² (molecule,), their `covariance` given the data
+    (molecule, contrast, contrast), their `shift` (molecule, contrast), and how many `parameters` they are worth
+    (molecule,)."""
+
+    variance: Floats
+    covariance: Floats
+    shift: Floats
+    parameters: Floats
+
+    @classmethod
+    def of(cls, parts: Sequence[ComponentPart]) -> SectionShifts:
+        """Tell them from all components."""
+        information, score = sum(part.information for part in parts), sum(part.score for part in parts)
+        variance = variance_between(information, score)
+        inside = np.eye(score.shape[1]) + variance[:, None, None] * information
+        covariance = variance[:, None, None] * np.linalg.inv(inside)
+        shift = (covariance @ score[..., None])[..., 0]
+        return cls(variance, covariance, shift, np.einsum("gpq,gqp->g", covariance, information))
+
+
+def variance_between(information: Floats, score: Floats) -> Floats:
+    r"""Return the variance ω² of what sections differ by (molecule,), by the moments of what they show of it.
+
+    .. math:: E\,|h|^2 = \operatorname{tr} M + \omega^2 \operatorname{tr} M^2
+
+    with the score h and the information M. Few sections tell it badly of one molecule, so it is drawn towards what is
+    usual among them; where sections differ by no more than counting makes them, it is 0.
+
+    References
+    ----------
+    Rao 1972, doi:10.1080/01621459.1972.10481212 (variance components by moments); Smyth 2004,
+    doi:10.2202/1544-6115.1027.
+    """
+    first, second = np.einsum("gpp->g", information), np.einsum("gpq,gpq->g", information, information)
+    squared = (score**2).sum(axis=1)
+    seen = squared > LEAST * np.maximum(first, LEAST)
+    found = np.zeros(len(score))
+    if not seen.any():
+        return found
+    first, second, squared = first[seen], second[seen], squared[seen]
+    # Degrees of freedom of a sum of unequal squares: Satterthwaite 1946, doi:10.2307/3002019.
+    df = float(np.median(first**2 / second))
+    usual = _usual(first, second, squared, df)
+    expected = first + usual * second
+    found[seen] = np.maximum(moderated_variance(squared / expected, df)[0] * expected - first, 0.0) / second
+    return found
+
+
+def _usual(first: Floats, second: Floats, squared: Floats, df: float) -> float:
+    """Return the variance by which molecules' squares are, on average of their logarithms, as expected."""
+    from scipy import optimize
+
+    due = digamma(df / 2) - np.log(df / 2)
+
+    def beyond(variance: float) -> float:
+        return float(np.log(squared / (first + variance * second)).mean() - due)
+
+    if beyond(0.0) <= 0:
+        return 0.0
+    return MOST**2 if beyond(MOST**2) > 0 else float(optimize.brentq(beyond, 0.0, MOST**2, xtol=1e-8))
