@@ -87,25 +87,27 @@ def joint_effects(rows: Rows, n_donors: int, n_components: int) -> JointEffects:
     (`variance_between`). A donor's profile b is thus told by all of its sections, treated ones too. Nothing is shrunken
     yet.
     """
-    z = np.concatenate([rows.x, np.eye(n_donors)[rows.donor]], axis=1)
+    donor = np.eye(n_donors)[rows.donor]
+    z = np.concatenate([rows.x, donor], axis=1)
     prior = np.r_[rows.prior, np.full(n_donors, DONOR)]
     contrast = within_donors(rows.section, rows.donor)
-    apart, own = contrast[rows.section], [np.flatnonzero(rows.component == j) for j in range(n_components)]
+    whole = np.concatenate([donor, contrast[rows.section]], axis=1)
+    own = [np.flatnonzero(rows.component == j) for j in range(n_components)]
     surplus = np.full(rows.y.shape[1], SURPLUS)
     for _ in range(SWEEPS):
         weight = rows.weight(surplus)
-        parts = [ComponentPart.of(rows.y[of], weight[of], z[of], apart[of], prior) for of in own]
-        sections = SectionShifts.of(parts)
+        parts = [ComponentPart.of(rows.y[of], weight[of], z[of], whole[of], prior) for of in own]
+        sections = SectionShifts.of(parts, n_donors, DONOR)
         square, spare = np.zeros_like(surplus), len(rows.y) - sections.parameters
         for of, part in zip(own, parts, strict=True):
-            left = rows.y[of] - z[of] @ part.estimate(sections).T - apart[of] @ sections.shift.T
+            left = rows.y[of] - z[of] @ part.estimate(sections).T - whole[of] @ sections.shift.T
             square += (weight[of] * rows.inflation[of] * left**2).sum(axis=0)
             spare -= (1 - part.variance(sections) / prior).sum(axis=1)
         surplus = np.clip(surplus * square / np.maximum(spare, 1e-9), *SURPLUS_RANGE)
     estimate = np.stack([part.estimate(sections) for part in parts])
-    base = np.moveaxis(estimate[..., rows.x.shape[1] :], 2, 0)
-    told = _effects(parts, sections, rows.x.shape[1])
-    return JointEffects(*told, base, contrast @ sections.shift.T, surplus, sections.variance)
+    base = np.moveaxis(estimate[..., rows.x.shape[1] :] + sections.shift[:, :n_donors], 2, 0)
+    shift = contrast @ sections.shift[:, n_donors:].T
+    return JointEffects(*_effects(parts, sections, rows.x.shape[1]), base, shift, surplus, sections.variance)
 
 
 def _effects(parts: Sequence[ComponentPart], sections: SectionShifts, n: int) -> tuple[Floats, ...]:

@@ -23,15 +23,15 @@ def within_donors(section: Ints, donor: Ints) -> Floats:
 
     What the sections of a donor have in common is the donor's.
     """
-    found = []
+    found = [np.zeros((section.max(initial=-1) + 1, 0))]
     for d in np.unique(donor):
         own = np.unique(section[donor == d])
         # Helmert's contrasts: each section against the mean of those before it.
         for i in range(1, len(own)):
-            column = np.zeros(section.max() + 1)
+            column = np.zeros(section.max(initial=-1) + 1)
             column[own[:i]], column[own[i]] = -1.0, i
             found.append(column / np.sqrt(i * (i + 1)))
-    return np.array(found).reshape(len(found), -1).T
+    return np.column_stack(found)
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class ComponentPart:
         """
 
         def products(a: Floats, b: Floats) -> Floats:
-            both = (a[:, :, None] * b[:, None, :]).reshape(len(a), -1)
-            return (weight.T @ both).reshape(-1, a.shape[1], b.shape[1])
+            both = (a[:, :, None] * b[:, None, :]).reshape(len(a), a.shape[1] * b.shape[1])
+            return (weight.T @ both).reshape(weight.shape[1], a.shape[1], b.shape[1])
 
         inverse = np.linalg.inv(products(z, z) + np.diag(1 / prior))
         cross, weighted = products(z, contrast), (weight * y).T
@@ -87,9 +87,11 @@ class ComponentPart:
 
 @dataclass(frozen=True)
 class SectionShifts:
-    r"""Contrasts of sections as random effects: their `variance` ω² (molecule,), their `covariance` given the data
-    (molecule, contrast, contrast), their `shift` (molecule, contrast), and how many `parameters` they are worth
-    (molecule,)."""
+    r"""What donors and contrasts of their sections differ by in all components alike, as random effects.
+
+    Contrasts vary by ω², `variance` (molecule,), donors by what is given; `covariance` given the data (molecule,
+    effect, effect) and `shift` (molecule, effect), donors first; they are worth `parameters` (molecule,).
+    """
 
     variance: Floats
     covariance: Floats
@@ -97,12 +99,19 @@ class SectionShifts:
     parameters: Floats
 
     @classmethod
-    def of(cls, parts: Sequence[ComponentPart]) -> SectionShifts:
-        """Tell them from all components."""
+    def of(cls, parts: Sequence[ComponentPart], n_donors: int, of_donors: float) -> SectionShifts:
+        """Tell them from all components; `of_donors` is the variance of the first `n_donors` effects."""
         information, score = sum(part.information for part in parts), sum(part.score for part in parts)
-        variance = variance_between(information, score)
-        inside = np.eye(score.shape[1]) + variance[:, None, None] * information
-        covariance = variance[:, None, None] * np.linalg.inv(inside)
+        donors, contrasts = slice(n_donors), slice(n_donors, None)
+        cross = information[:, donors, contrasts]
+        known = np.linalg.inv(information[:, donors, donors] + np.eye(n_donors) / of_donors) @ cross
+        within = information[:, contrasts, contrasts] - cross.transpose(0, 2, 1) @ known
+        variance = variance_between(within, score[:, contrasts] - np.einsum("gdc,gd->gc", known, score[:, donors]))
+        prior = np.repeat(variance[:, None], score.shape[1], axis=1)
+        prior[:, donors] = of_donors
+        # Of variance nought there is no inverse, and none is needed.
+        inside = np.eye(score.shape[1]) + information * prior[:, None]
+        covariance = prior[:, :, None] * np.linalg.inv(inside)
         shift = (covariance @ score[..., None])[..., 0]
         return cls(variance, covariance, shift, np.einsum("gpq,gqp->g", covariance, information))
 
