@@ -179,7 +179,7 @@ def rows_of(rng: np.random.Generator, donors: int, true: Floats, uneven: float, 
 
 
 def arms_of(rng: np.random.Generator, donors: int, unlike: bool) -> list[tuple[int, int, int]]:
-    """Return donor, whether treated, and number of each section; of unlike ones two donors at least have treated ones."""
+    """Return donor, whether treated, and number of each section; of unlike ones two donors have treated ones."""
     found = []
     for d in range(donors):
         number = (rng.integers(1, 4), rng.integers(1 if d < 2 else 0, 3)) if unlike else (1, 1)

@@ -107,21 +107,33 @@ def joint_effects(rows: Rows, n_donors: int, n_components: int) -> JointEffects:
     estimate = np.stack([part.estimate(sections) for part in parts])
     base = np.moveaxis(estimate[..., rows.x.shape[1] :] + sections.shift[:, :n_donors], 2, 0)
     shift = contrast @ sections.shift[:, n_donors:].T
-    return JointEffects(*_effects(parts, sections, rows.x.shape[1]), base, shift, surplus, sections.variance)
+    return JointEffects(
+        **_effects(parts, sections, rows.x.shape[1]),
+        evidence=np.full(rows.x.shape[1], np.nan),
+        base=base,
+        shift=shift,
+        surplus=surplus,
+        between=sections.variance,
+    )
 
 
-def _effects(parts: Sequence[ComponentPart], sections: SectionShifts, n: int) -> tuple[Floats, ...]:
-    """Return the first facts of `JointEffects` about the first `n` columns."""
+def _effects(parts: Sequence[ComponentPart], sections: SectionShifts, n: int) -> dict[str, Floats]:
+    """Return what `JointEffects` says of the first `n` columns, by name."""
     alone = np.stack([np.diagonal(part.inverse, axis1=1, axis2=2) for part in parts])
     every = [np.stack([part.estimate(sections) for part in parts]), alone]
     every += [np.stack([part.variance(sections) for part in parts])]
     effect, alone, variance = (np.moveaxis(part[..., :n], 2, 0) for part in every)
     mean, mean_error, share = _average(effect, np.sqrt(alone))
-    shared = sum(np.einsum("kg,gkq->gkq", share[:, j], part.shared[:, :n]) for j, part in enumerate(parts))
+    shared = np.sum([share[:, j].T[:, :, None] * part.shared[:, :n] for j, part in enumerate(parts)], axis=0)
     in_common = np.einsum("gkp,gpq,gkq->kg", shared, sections.covariance, shared)
     error = np.sqrt(np.maximum(variance - in_common[:, None], alone))
-    untold = np.full(n, np.nan)
-    return mean, np.sqrt(mean_error**2 + in_common), effect - mean[:, None], error, in_common, untold
+    return {
+        "mean": mean,
+        "mean_error": np.sqrt(mean_error**2 + in_common),
+        "departure": effect - mean[:, None],
+        "error": error,
+        "in_common": in_common,
+    }
 
 
 def _average(effect: Floats, error: Floats) -> tuple[Floats, Floats, Floats]:

@@ -101,7 +101,8 @@ class SectionShifts:
     @classmethod
     def of(cls, parts: Sequence[ComponentPart], n_donors: int, of_donors: float) -> SectionShifts:
         """Tell them from all components; `of_donors` is the variance of the first `n_donors` effects."""
-        information, score = sum(part.information for part in parts), sum(part.score for part in parts)
+        information = np.sum([part.information for part in parts], axis=0)
+        score = np.sum([part.score for part in parts], axis=0)
         donors, contrasts = slice(n_donors), slice(n_donors, None)
         cross = information[:, donors, contrasts]
         known = np.linalg.inv(information[:, donors, donors] + np.eye(n_donors) / of_donors) @ cross

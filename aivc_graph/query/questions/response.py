@@ -178,7 +178,8 @@ class ResponseQuestion(AbstractQuestion):
 def _by_gene(table: pd.DataFrame) -> ad.AnnData:
     """Return rows of places and genes or pathways as one AnnData (place, gene)."""
     kind = next(one for one in ("gene", "pathway") if one in table)
-    told = table.columns[table.columns.get_loc(kind) + 1 : table.columns.get_loc("interval_over")]
+    columns = list(table.columns)
+    told = columns[columns.index(kind) + 1 : columns.index("interval_over")]
     of = pd.Index(table[kind].unique(), name=kind)
     shape = (len(table) // max(len(of), 1), len(of))
     obs = table.iloc[:: len(of)].drop(columns=[kind, *told]).reset_index(drop=True)
