@@ -75,10 +75,13 @@ def test_what_donors_do_not_agree_on_is_nothing() -> None:
     rng = np.random.default_rng(4)
     # Each donor's treated sections differ as whole sections do: the same in all components, by chance in each donor.
     batch = rng.normal(0, 0.6, (DONORS, 2, MOLECULES))
-    shaken = replace(rows, y=rows.y + np.einsum("rk,rkg->rg", rows.x, batch[rows.donor]))
+    apart = replace(rows, y=rows.y + np.einsum("rk,rkg->rg", rows.x, batch[rows.donor]))
+    # Sections that are not told apart, so that only donors left out say so.
+    shaken = replace(apart, section=rows.donor)
     by_counting = shrink(joint_effects(shaken, DONORS, COMPONENTS), [], np.zeros((0, 2), bool))[0].mean
     assert (by_counting**2).mean() > 0.01
     assert (found_by(shaken).mean ** 2).mean() < 0.2 * (by_counting**2).mean()
+    assert (found_by(apart).mean ** 2).mean() < 0.1 * (by_counting**2).mean()
 
 
 def test_departures_that_donors_do_not_agree_on_are_nothing() -> None:

@@ -36,11 +36,11 @@ def within_donors(section: Ints, donor: Ints) -> Floats:
 
 @dataclass(frozen=True)
 class ComponentPart:
-    """The regression of one component's rows on its own columns, and what that leaves for contrasts of sections.
+    """The regression of one component's rows on its own columns, and what that leaves for effects that all share.
 
-    Shapes: `inverse` (molecule, column, column) of the products; `alone` (molecule, column), the solution were there no
-    contrasts; `shared` (molecule, column, contrast), by how much it falls where a contrast rises; `information`
-    (molecule, contrast, contrast) and `score` (molecule, contrast).
+    Shapes: `inverse` (molecule, column, column) of the products; `alone` (molecule, column), the solution were nothing
+    shared; `shared` (molecule, column, effect), by how much it falls where an effect rises; `information` (molecule,
+    effect, effect) and `score` (molecule, effect).
     """
 
     inverse: Floats
@@ -50,15 +50,15 @@ class ComponentPart:
     score: Floats
 
     @classmethod
-    def of(cls, y: Floats, weight: Floats, z: Floats, contrast: Floats, prior: Floats) -> ComponentPart:
+    def of(cls, y: Floats, weight: Floats, z: Floats, whole: Floats, prior: Floats) -> ComponentPart:
         """Solve for one component.
 
         Parameters
         ----------
         y, weight
             Response and its weight (row, molecule).
-        z, contrast
-            Columns, and contrasts of the row's section (row, column or contrast).
+        z, whole
+            Columns, and how far the row shows each effect that components share (row, column or effect).
         prior
             Variance of each column (column,).
         """
@@ -68,11 +68,11 @@ class ComponentPart:
             return (weight.T @ both).reshape(weight.shape[1], a.shape[1], b.shape[1])
 
         inverse = np.linalg.inv(products(z, z) + np.diag(1 / prior))
-        cross, weighted = products(z, contrast), (weight * y).T
+        cross, weighted = products(z, whole), (weight * y).T
         alone = (inverse @ (weighted @ z)[..., None])[..., 0]
         shared = inverse @ cross
-        information = products(contrast, contrast) - cross.transpose(0, 2, 1) @ shared
-        score = weighted @ contrast - (cross.transpose(0, 2, 1) @ alone[..., None])[..., 0]
+        information = products(whole, whole) - cross.transpose(0, 2, 1) @ shared
+        score = weighted @ whole - (cross.transpose(0, 2, 1) @ alone[..., None])[..., 0]
         return cls(inverse, alone, shared, information, score)
 
     def estimate(self, sections: SectionShifts) -> Floats:
@@ -89,8 +89,9 @@ class ComponentPart:
 class SectionShifts:
     r"""What donors and contrasts of their sections differ by in all components alike, as random effects.
 
-    Contrasts vary by ω², `variance` (molecule,), donors by what is given; `covariance` given the data (molecule,
-    effect, effect) and `shift` (molecule, effect), donors first; they are worth `parameters` (molecule,).
+    Contrasts vary by ω², `variance` (molecule,), donors by what is given: were nothing in common theirs, their levels
+    would tell of effects. `covariance` given the data (molecule, effect, effect) and `shift` (molecule, effect), donors
+    first; they are worth `parameters` (molecule,).
     """
 
     variance: Floats
