@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from aivc_graph.operators.intervention.section_shifts import ComponentPart, SectionShifts, within_donors
+from aivc_graph.operators.intervention.section_shifts import ComponentPart, SectionShifts, variance_between
 from aivc_graph.operators.intervention.shrinkage import shrunken_together
 from aivc_graph.operators.moderated import moderated_variance
 
@@ -20,6 +20,8 @@ DONOR, SURPLUS, SURPLUS_RANGE = 0.25, 0.02, (2e-3, 1.0)
 # Variance between components, by which their estimates are averaged.
 BETWEEN = 0.02
 SWEEPS = 3
+# Molecules solved at once, and sections that are told apart at most.
+AT_ONCE, MOST_SECTIONS = 256, 200
 SHRUNKEN = ("mean", "departure", "error", "evidence")
 
 
@@ -45,6 +47,10 @@ class Rows:
         """Return some of the rows."""
         names = ("y", "variance", "x", "donor", "section", "component", "inflation")
         return replace(self, **{name: getattr(self, name)[kept] for name in names})
+
+    def of_molecules(self, some: slice) -> Rows:
+        """Return some of the molecules."""
+        return replace(self, **{name: getattr(self, name)[:, some] for name in ("y", "variance", "inflation")})
 
     def weight(self, surplus: Floats) -> Floats:
         """Return the weights (row, molecule), given the variance beyond counting (molecule,)."""
@@ -85,53 +91,88 @@ def joint_effects(rows: Rows, n_donors: int, n_components: int) -> JointEffects:
 
     molecule by molecule, with τ² from the residuals and ω² from what the sections of a donor differ by as wholes
     (`variance_between`). A donor's profile b is thus told by all of its sections, treated ones too. Nothing is shrunken
-    yet.
+    yet. The work goes with the third power of the number of sections: of more than `MOST_SECTIONS` each counts as its
+    donor does, and ω² is 0.
     """
-    donor = np.eye(n_donors)[rows.donor]
-    z = np.concatenate([rows.x, donor], axis=1)
-    prior = np.r_[rows.prior, np.full(n_donors, DONOR)]
-    contrast = within_donors(rows.section, rows.donor)
-    whole = np.concatenate([donor, contrast[rows.section]], axis=1)
-    own = [np.flatnonzero(rows.component == j) for j in range(n_components)]
-    surplus = np.full(rows.y.shape[1], SURPLUS)
-    for _ in range(SWEEPS):
-        weight = rows.weight(surplus)
-        parts = [ComponentPart.of(rows.y[of], weight[of], z[of], whole[of], prior) for of in own]
-        sections = SectionShifts.of(parts, n_donors, DONOR)
-        square, spare = np.zeros_like(surplus), len(rows.y) - sections.parameters
-        for of, part in zip(own, parts, strict=True):
-            left = rows.y[of] - z[of] @ part.estimate(sections).T - whole[of] @ sections.shift.T
-            square += (weight[of] * rows.inflation[of] * left**2).sum(axis=0)
-            spare -= (1 - part.variance(sections) / prior).sum(axis=1)
-        surplus = np.clip(surplus * square / np.maximum(spare, 1e-9), *SURPLUS_RANGE)
+    design = _Design.of(rows, n_donors, n_components)
+    surplus, between = np.full(rows.y.shape[1], SURPLUS), np.zeros(rows.y.shape[1])
+    for sweep in range(1 + SWEEPS):
+        found, moments = [], []
+        for start in range(0, len(surplus), AT_ONCE):
+            some = slice(start, start + AT_ONCE)
+            one, told = _solved(rows.of_molecules(some), design, surplus[some], between[some])
+            found.append(one)
+            moments.append(told)
+        joint = {name: np.concatenate([one[name] for one in found], axis=-1) for name in found[0]}
+        between = variance_between(*np.concatenate(moments, axis=1))
+        # The first time nothing is known of sections, and what they differ by would count as that of their parts.
+        surplus = joint["surplus"] if sweep else surplus
+    return JointEffects(**joint, evidence=np.full(rows.x.shape[1], np.nan))
+
+
+@dataclass(frozen=True)
+class _Design:
+    """What rows show: columns `z` (row, column), those of effects and then a donor each, with their `prior` variance;
+    the rows of each component; the sections that are told apart, of each row (row,) and `at` each section of the graph
+    (section,), and whose each is, `donor`, -1 of those without rows."""
+
+    z: Floats
+    prior: Floats
+    component: list[NDArray[np.int64]]
+    section: NDArray[np.int64]
+    at: NDArray[np.int64]
+    donor: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, rows: Rows, n_donors: int, n_components: int) -> _Design:
+        section = rows.section if len(np.unique(rows.section)) <= MOST_SECTIONS else rows.donor
+        at, donor = (np.full(part.max(initial=-1) + 1, -1) for part in (rows.section, section))
+        at[rows.section], donor[section] = section, rows.donor
+        z = np.concatenate([rows.x, np.eye(n_donors)[rows.donor]], axis=1)
+        component = [np.flatnonzero(rows.component == j) for j in range(n_components)]
+        return cls(z, np.r_[rows.prior, np.full(n_donors, DONOR)], component, section, at, donor)
+
+
+def _solved(rows: Rows, design: _Design, surplus: Floats, between: Floats) -> tuple[dict[str, Floats], Floats]:
+    """Return the facts of `JointEffects`, with the variance beyond counting told anew, and moments of sections."""
+    weight, n = rows.weight(surplus), rows.x.shape[1]
+    z, section, prior, n_sections = design.z, design.section, design.prior, len(design.donor)
+    parts = [ComponentPart.of(rows.y[of], weight[of], z[of], section[of], prior, n_sections) for of in design.component]
+    sections = SectionShifts.of(parts, between, design.donor, DONOR)
     estimate = np.stack([part.estimate(sections) for part in parts])
-    base = np.moveaxis(estimate[..., rows.x.shape[1] :] + sections.shift[:, :n_donors], 2, 0)
-    shift = contrast @ sections.shift[:, n_donors:].T
-    return JointEffects(
-        **_effects(parts, sections, rows.x.shape[1]),
-        evidence=np.full(rows.x.shape[1], np.nan),
-        base=base,
-        shift=shift,
-        surplus=surplus,
-        between=sections.variance,
-    )
+    variance = np.stack([part.variance(sections) for part in parts])
+    square = np.zeros_like(surplus)
+    for j, of in enumerate(design.component):
+        left = rows.y[of] - z[of] @ estimate[j].T - sections.shift.T[section[of]]
+        square += (weight[of] * rows.inflation[of] * left**2).sum(axis=0)
+    spare = len(rows.y) - sections.parameters - (1 - variance / prior).sum(axis=(0, 2))
+    # What a donor's sections have in common is the donor's.
+    donors = np.eye(z.shape[1] - n)[:, design.donor] * (design.donor >= 0)
+    level = (donors / np.maximum(donors.sum(axis=1, keepdims=True), 1)) @ sections.shift.T
+    told = _effects(parts, sections, estimate[..., :n], variance[..., :n]) | {
+        "base": np.moveaxis(estimate[..., n:], 2, 0) + level[:, None],
+        "shift": (sections.shift.T - donors.T @ level)[design.at],
+        "surplus": np.clip(surplus * square / np.maximum(spare, 1e-9), *SURPLUS_RANGE),
+        "between": between,
+    }
+    return told, sections.moments
 
 
-def _effects(parts: Sequence[ComponentPart], sections: SectionShifts, n: int) -> dict[str, Floats]:
-    """Return what `JointEffects` says of the first `n` columns, by name."""
-    alone = np.stack([np.diagonal(part.inverse, axis1=1, axis2=2) for part in parts])
-    every = [np.stack([part.estimate(sections) for part in parts]), alone]
-    every += [np.stack([part.variance(sections) for part in parts])]
-    effect, alone, variance = (np.moveaxis(part[..., :n], 2, 0) for part in every)
+def _effects(
+    parts: Sequence[ComponentPart], sections: SectionShifts, estimate: Floats, variance: Floats
+) -> dict[str, Floats]:
+    """Return what `JointEffects` says of effects (component, molecule, column), by name."""
+    n = estimate.shape[2]
+    alone = np.stack([np.diagonal(part.inverse, axis1=1, axis2=2)[:, :n] for part in parts])
+    effect, alone, variance = (np.moveaxis(one, 2, 0) for one in (estimate, alone, variance))
     mean, mean_error, share = _average(effect, np.sqrt(alone))
     shared = np.sum([share[:, j].T[:, :, None] * part.shared[:, :n] for j, part in enumerate(parts)], axis=0)
-    in_common = np.einsum("gkp,gpq,gkq->kg", shared, sections.covariance, shared)
-    error = np.sqrt(np.maximum(variance - in_common[:, None], alone))
+    in_common = np.einsum("gks,gks->kg", shared @ sections.covariance, shared)
     return {
         "mean": mean,
         "mean_error": np.sqrt(mean_error**2 + in_common),
         "departure": effect - mean[:, None],
-        "error": error,
+        "error": np.sqrt(np.maximum(variance - in_common[:, None], alone)),
         "in_common": in_common,
     }
 
