@@ -95,7 +95,8 @@ def joint_effects(rows: Rows, n_donors: int, n_components: int) -> JointEffects:
     donor does, and ω² is 0.
     """
     design = _Design.of(rows, n_donors, n_components)
-    surplus, between = np.full(rows.y.shape[1], SURPLUS), np.zeros(rows.y.shape[1])
+    surplus: Floats = np.full(rows.y.shape[1], SURPLUS)
+    between: Floats = np.zeros_like(surplus)
     for sweep in range(1 + SWEEPS):
         found, moments = [], []
         for start in range(0, len(surplus), AT_ONCE):
