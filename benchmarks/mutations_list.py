@@ -182,8 +182,8 @@ FAULTS = (
     ),
     Fault(
         "what a donor's components have in common tells of effects",
-        "prior[:, donors] = of_donors",
-        "prior[:, donors] = 1e-9",
+        "prior = of_donors * same + between * eye",
+        "prior = 1e-9 * same + between * eye",
         (SECTIONS,),
     ),
     Fault(

@@ -90,22 +90,22 @@ def joint_effects(rows: Rows, n_donors: int, n_components: int) -> JointEffects:
               u_s \sim N(0, \omega^2), \quad \operatorname{var} \varepsilon_r = v_r + \tau^2
 
     molecule by molecule, with τ² from the residuals and ω² from what the sections of a donor differ by as wholes
-    (`variance_between`). A donor's profile b is thus told by all of its sections, treated ones too. Nothing is shrunken
-    yet. The work goes with the third power of the number of sections: of more than `MOST_SECTIONS` each counts as its
-    donor does, and ω² is 0.
+    (`variance_between`). A donor's profile b is thus told by all of its sections, treated ones too; what its components
+    have in common has a variance of its own, told alike. Nothing is shrunken yet. Work goes with the third power of the
+    number of sections: of more than `MOST_SECTIONS` each counts as its donor does, and ω² is 0.
     """
     design = _Design.of(rows, n_donors, n_components)
     surplus: Floats = np.full(rows.y.shape[1], SURPLUS)
-    between: Floats = np.zeros_like(surplus)
+    between: Floats = np.zeros((2, len(surplus)))
     for sweep in range(1 + SWEEPS):
         found, moments = [], []
         for start in range(0, len(surplus), AT_ONCE):
             some = slice(start, start + AT_ONCE)
-            one, told = _solved(rows.of_molecules(some), design, surplus[some], between[some])
+            one, told = _solved(rows.of_molecules(some), design, surplus[some], between[:, some])
             found.append(one)
             moments.append(told)
         joint = {name: np.concatenate([one[name] for one in found], axis=-1) for name in found[0]}
-        between = variance_between(*np.concatenate(moments, axis=1))
+        between = np.stack([variance_between(*one) for one in np.concatenate(moments, axis=2)])
         # The first time nothing is known of sections, and what they differ by would count as that of their parts.
         surplus = joint["surplus"] if sweep else surplus
     return JointEffects(**joint, evidence=np.full(rows.x.shape[1], np.nan))
@@ -139,7 +139,7 @@ def _solved(rows: Rows, design: _Design, surplus: Floats, between: Floats) -> tu
     weight, n = rows.weight(surplus), rows.x.shape[1]
     z, section, prior, n_sections = design.z, design.section, design.prior, len(design.donor)
     parts = [ComponentPart.of(rows.y[of], weight[of], z[of], section[of], prior, n_sections) for of in design.component]
-    sections = SectionShifts.of(parts, between, design.donor, DONOR)
+    sections = SectionShifts.of(parts, between, design.donor)
     estimate = np.stack([part.estimate(sections) for part in parts])
     variance = np.stack([part.variance(sections) for part in parts])
     square = np.zeros_like(surplus)
@@ -154,7 +154,7 @@ def _solved(rows: Rows, design: _Design, surplus: Floats, between: Floats) -> tu
         "base": np.moveaxis(estimate[..., n:], 2, 0) + level[:, None],
         "shift": (sections.shift.T - donors.T @ level)[design.at],
         "surplus": np.clip(surplus * square / np.maximum(spare, 1e-9), *SURPLUS_RANGE),
-        "between": between,
+        "between": between[0],
     }
     return told, sections.moments
 

@@ -71,12 +71,12 @@ class ComponentPart:
 
 @dataclass(frozen=True)
 class SectionShifts:
-    r"""What all components of sections have in common, as random effects with variance ω² beside that of donors.
+    r"""What all components of sections have in common, as random effects of sections and of donors.
 
     `shift` (molecule, section) and its `covariance` given the data (molecule, section, section); they are worth
-    `parameters` (molecule,). `moments` (3, molecule) are :math:`|h|^2`, :math:`\operatorname{tr} M` and
-    :math:`\operatorname{tr} M^2` of the score h and the information M about what sections of one donor differ by, as
-    `variance_between` takes them.
+    `parameters` (molecule,). `moments` (2, 3, molecule) are :math:`|h|^2`, :math:`\operatorname{tr} M` and
+    :math:`\operatorname{tr} M^2` of the score h and the information M about what sections of one donor differ by, and
+    about what donors do, as `variance_between` takes them.
     """
 
     shift: Floats
@@ -85,31 +85,39 @@ class SectionShifts:
     moments: Floats
 
     @classmethod
-    def of(cls, parts: Sequence[ComponentPart], variance: Floats, donor: Ints, of_donors: float) -> SectionShifts:
+    def of(cls, parts: Sequence[ComponentPart], variance: Floats, donor: Ints) -> SectionShifts:
         """Tell them from all components.
 
         Parameters
         ----------
         variance
-            ω² (molecule,).
+            Of sections, ω², and of what a donor's sections have in common (2, molecule): were that taken for nothing
+            where there is some, donors' levels would tell of effects.
         donor
             Whose each section is (section,), -1 of those that are not there.
-        of_donors
-            Variance of what a donor's sections have in common: were none of that theirs, their levels would tell of
-            effects.
         """
         information = np.sum([part.information for part in parts], axis=0)
         score = np.sum([part.score for part in parts], axis=0)
         eye, same = np.eye(len(donor)), (donor[:, None] == donor) & (donor >= 0)
-        prior = of_donors * same + variance[:, None, None] * eye
+        between, of_donors = variance[:, :, None, None]
+        prior = of_donors * same + between * eye
         # Of variance nought there is no inverse, and none is needed.
         covariance = prior @ np.linalg.inv(eye + information @ prior)
         within = np.diag((donor >= 0) * 1.0) - same / np.maximum(same.sum(axis=1), 1)
-        between = within @ information @ within
-        moments = [(score @ within) ** 2, np.diagonal(between, axis1=1, axis2=2), (between**2).sum(axis=1)]
+        donors = np.eye(donor.max(initial=-1) + 1)[donor] * (donor >= 0)[:, None]
+        # Of donors is told beside what sections err by.
+        beside = np.linalg.inv(eye + between * information)
+        moments = [
+            _moments(within @ information @ within, score @ within),
+            _moments(donors.T @ (beside @ information) @ donors, np.einsum("gst,gt->gs", beside, score) @ donors),
+        ]
         shift = (covariance @ score[..., None])[..., 0]
-        parameters = np.einsum("gst,gts->g", covariance, information)
-        return cls(shift, covariance, parameters, np.sum(moments, axis=2))
+        return cls(shift, covariance, np.einsum("gst,gts->g", covariance, information), np.array(moments))
+
+
+def _moments(information: Floats, score: Floats) -> Floats:
+    traces = np.einsum("gss->g", information), np.einsum("gst,gst->g", information, information)
+    return np.stack([(score**2).sum(axis=1), *traces])
 
 
 def variance_between(squared: Floats, first: Floats, second: Floats) -> Floats:
