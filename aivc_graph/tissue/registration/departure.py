@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
+from scipy.stats import f
 
 from aivc_graph.tissue.evenly import evenly
 from aivc_graph.tissue.frame import Matrix
@@ -17,6 +18,8 @@ REACHES = (0.1, 0.25, 0.6, 1.5)
 # More positions than these choose no better, and are no denser than tissue bends.
 CHOOSE_BY, KEEP = 200, 1500
 EXACT = 1e-11
+# Positions that are off by less than this share of their extent are where they should be.
+SAME = 1e-6
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,18 @@ class Departure:
         """Return the mean departure ``(point, 2)`` [µm] at placed points."""
         return np.asarray(sum(fit.weight * self._told(xy_um, fit)[0] for fit in self.fits))
 
+    def left_out(self) -> Matrix:
+        """Return how likely each known position is to lie as far as it does from where the others put it (known,).
+
+        In closed form: with P the inverse covariance of what is left, less what the trend takes, a position is off by
+        :math:`P_{ii}^{-1} (P y)_i` and its covariance is :math:`P_{ii}^{-1}`, with the scatter of the others.
+
+        References
+        ----------
+        Dubrule 1983, doi:10.1007/BF01033232 (universal kriging without each position).
+        """
+        return np.asarray(sum(fit.weight * fit.left_out((SAME * self.extent_um) ** 2) for fit in self.fits))
+
     def _told(self, xy_um: Matrix, fit: _Fit) -> tuple[Matrix, Matrix]:
         """Mean ``(point, 2)`` and variance along an axis ``(point,)`` of trend and departure."""
         at = (xy_um - self.centre_um) / self.extent_um
@@ -92,6 +107,18 @@ class _Fit:
     solved_trend: Matrix  # K⁻¹ trend, (axis, known, parameter)
     parameters: Matrix
     covariance: Matrix
+
+    def left_out(self, least: float) -> Matrix:
+        """Return the chance of each position without it, of an F distribution; what is below `least` [µm²] is none."""
+        known, freedom = len(self.solved), 2 * len(self.solved) - len(self.parameters)
+        own = np.diag(cho_solve(self.factor, np.eye(known)))
+        taken = np.einsum("apk,kl,bpl->pab", self.solved_trend, self.covariance, self.solved_trend)
+        precision = own[:, None, None] * np.eye(2) - taken
+        square = (self.solved * np.linalg.solve(precision, self.solved[..., None])[..., 0]).sum(axis=1)
+        if freedom <= 2:
+            return np.ones(known)
+        rest = np.maximum(self.variance * (freedom - 2) - square, freedom * least)
+        return np.asarray(f.sf(square / 2 / (rest / (freedom - 2)), 2, freedom - 2))
 
 
 def fit_departure(

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aivc_graph.errors import Faults, RegistrationError
-from aivc_graph.tissue.frame import Matrix
+from aivc_graph.tissue.registration.pairs import KnownPairs
 
-COLUMNS = ("moving_x", "moving_y", "fixed_x", "fixed_y")
+NAME, COLUMNS = "name", ("moving_x", "moving_y", "fixed_x", "fixed_y")
 FEWEST, FLAT = 3, 0.02
 LISTED = 5
 
 
-def pairs_of_csv(path: Path) -> Matrix:
-    """Return rows ``(pair, 4)`` of a CSV with the columns ``moving_x, moving_y, fixed_x, fixed_y``.
+def pairs_of_csv(path: Path) -> KnownPairs:
+    """Return the pairs of a CSV with the columns ``moving_x, moving_y, fixed_x, fixed_y`` and, if known, ``name``.
 
     Raises
     ------
@@ -30,20 +31,23 @@ def pairs_of_csv(path: Path) -> Matrix:
     if not path.is_file():
         raise RegistrationError(str(path), "no such file", mend="check the path")
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, dtype={NAME: str})
     except (ValueError, OSError) as error:  # of pandas too
         raise RegistrationError(str(path), f"no table ({error})", "a CSV of points", "copy it again") from error
     if not set(COLUMNS) <= set(table.columns):
         found = f"columns {', '.join(map(str, table.columns))}"
         raise RegistrationError(str(path), found, f"columns {', '.join(COLUMNS)}")
     try:
-        return table[list(COLUMNS)].to_numpy(dtype=np.float64)
+        pairs = KnownPairs.numbered(table[list(COLUMNS)].to_numpy(dtype=np.float64))
     except ValueError as error:
         raise RegistrationError(str(path), f"points that are no numbers ({error})", "numbers") from error
+    if NAME not in table:
+        return pairs
+    return replace(pairs, names=tuple(table[NAME].fillna(pd.Series(pairs.names, table.index)).astype(str)))
 
 
-def pairs_of_geojson(moving: Path, fixed: Path) -> Matrix:
-    """Return rows ``(pair, 4)`` of points of one name in two GeoJSON files: each in pixels of its own picture.
+def pairs_of_geojson(moving: Path, fixed: Path) -> KnownPairs:
+    """Return the points of one name in two GeoJSON files: each in pixels of its own picture.
 
     Raises
     ------
@@ -61,8 +65,8 @@ def pairs_of_geojson(moving: Path, fixed: Path) -> Matrix:
         found, mend = f"{len(shared)} points in both", "mark more, far apart: about six measure their own error"
         faults.add(where, found, f"at least {FEWEST}", mend)
     faults.raise_if_any()
-    pairs = np.array([(*one[name], *other[name]) for name in shared])
-    for path, points in ((moving, pairs[:, :2]), (fixed, pairs[:, 2:])):
+    pairs = KnownPairs(tuple(shared), *(np.array([points[name] for name in shared]) for points in (one, other)))
+    for path, points in ((moving, pairs.moving), (fixed, pairs.fixed)):
         spread = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
         if spread[1] <= FLAT * spread[0]:
             mend = "mark one more, away from the line: from a line a mirrored picture cannot be told"

@@ -60,7 +60,8 @@ def test_names_come_before_classes_and_outlines_are_passed_over(tmp_path):
 def test_points_are_paired_by_name_in_any_order(tmp_path):
     moved = {name: (x + 5, y - 2) for name, (x, y) in reversed(PLACES.items())}
     pairs = pairs_of_geojson(named(tmp_path / "m.geojson", PLACES), named(tmp_path / "f.geojson", moved))
-    np.testing.assert_allclose(pairs[:, 2:] - pairs[:, :2], [[5, -2]] * 5)
+    assert pairs.names == tuple(PLACES)
+    np.testing.assert_allclose(pairs.fixed - pairs.moving, [[5, -2]] * 5)
 
 
 @pytest.mark.parametrize(
