@@ -36,3 +36,9 @@ def pairs_of(graph: TissueGraph) -> pd.DataFrame:
     kinds |= dict.fromkeys(("fitted", "doubtful"), bool) | dict.fromkeys((*PLACES, "residual_um", "sigma_um"), float)
     held = graph[names.SECTION].get(names.PAIRS, {name: [] for name in kinds})
     return pd.DataFrame(held).astype(kinds)
+
+
+def pair_count(graph: TissueGraph) -> dict[str, int]:
+    """Return how many pairs placed one element on another, and by what: ``slide+patch landmark``."""
+    number = pairs_of(graph).groupby(["fine", "coarse", "kind"]).size()
+    return {f"{fine}+{coarse} {kind}": int(n) for (fine, coarse, kind), n in number.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ LeftOver = Callable[[Matrix, Matrix], float]
 def doubts_of_pairs(
     found: Registration,
     fit: Departure,
+    sigma_um: Matrix,
     pairs: KnownPairs,
     taken: NDArray[np.bool_],
     affine: bool,
@@ -36,8 +36,8 @@ def doubts_of_pairs(
 
     Parameters
     ----------
-    found, fit
-        The map that was fitted to those `taken`, and what it leaves over.
+    found, fit, sigma_um
+        The map that was fitted to those `taken`, what it leaves over, and its standard error at each pair.
     affine
         The map has six parameters.
     left_over
@@ -59,13 +59,13 @@ def doubts_of_pairs(
         left = pairs.fixed[known] - straight[known]
         doubtful[known[outlying(straight[known], left, affine=affine)]] = True
         asked = ~taken
-    doubtful[asked] = far_off(fit, straight[asked], off[asked])
-    return doubtful, _told(pairs.names, np.linalg.norm(off, axis=1), fit(straight), doubtful)
+    doubtful[asked] = far_off(fit, sigma_um[asked], off[asked])
+    return doubtful, _told(pairs.names, np.linalg.norm(off, axis=1), sigma_um, doubtful)
 
 
 def _told(called: tuple[str, ...], off: Matrix, sigma: Matrix, doubtful: NDArray[np.bool_]) -> list[str]:
     worst = [i for i in np.argsort(-off) if doubtful[i]]
-    each = ", ".join(f"{called[i]!r} by {off[i]:.3g} µm (σ there {sigma[i]:.2g})" for i in worst[:LISTED])
+    each = ", ".join(f"{called[i]!r} by {off[i]:.3g} µm (σ there {sigma[i]:.3g} µm)" for i in worst[:LISTED])
     more = f" and {len(worst) - LISTED} more" if len(worst) > LISTED else ""
     mend = "is it the same place in both? mark it again, or leave it out"
     return [f"landmarks: farther from where the map puts them than the others: {each}{more}; {mend}"] if worst else []
@@ -100,17 +100,18 @@ def outlying(placed_um: Matrix, left_um: Matrix, *, affine: bool) -> NDArray[np.
     return np.array(left_out[:doubtful], np.int64)
 
 
-def far_off(fit: Departure, placed_um: Matrix, off_um: Matrix) -> NDArray[np.bool_]:
+def far_off(fit: Departure, sigma_um: Matrix, off_um: Matrix) -> NDArray[np.bool_]:
     """Return which of many pairs, or of those that did not fit the map, are off by more than a pair is by chance.
 
     Parameters
     ----------
+    sigma_um
+        Standard error of the map there, ``(pair,)``.
     off_um
         From where the map, bent or not, puts them to where they are, ``(pair, 2)``.
     """
-    sigma = replace(fit, coarse=True)(placed_um)
-    square = (off_um**2).sum(axis=1) / np.maximum(sigma, 1e-9) ** 2
-    return np.asarray(np.exp(-square / 2) < UNLIKELY / max(len(placed_um), 1))
+    square = (off_um**2).sum(axis=1) / np.maximum(sigma_um**2 + (0.0 if fit.coarse else fit.alone_um2), 1e-18)
+    return np.asarray(np.exp(-square / 2) < UNLIKELY / max(len(off_um), 1))
 
 
 def exchanged(moving: Matrix, fixed_um: Matrix, left_over: LeftOver) -> tuple[int, int, float, float] | None:

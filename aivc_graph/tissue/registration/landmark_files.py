@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from aivc_graph.errors import Faults, RegistrationError
+from aivc_graph.errors import Faults, RegistrationError, nearest
 from aivc_graph.tissue.registration.pairs import KnownPairs
 
 NAME, COLUMNS = "name", ("moving_x", "moving_y", "fixed_x", "fixed_y")
@@ -35,7 +35,10 @@ def pairs_of_csv(path: Path) -> KnownPairs:
     except (ValueError, OSError) as error:  # of pandas too
         raise RegistrationError(str(path), f"no table ({error})", "a CSV of points", "copy it again") from error
     if not set(COLUMNS) <= set(table.columns):
-        found = f"columns {', '.join(map(str, table.columns))}"
+        if str(table.columns[0]).lstrip().startswith(("{", "[")):
+            mend = "give the same points on the fixed picture as `fixed_path`"
+            raise RegistrationError(str(path), "GeoJSON of one picture", "a CSV, or GeoJSON of two", mend)
+        found = f"columns {', '.join(map(str, table.columns[:LISTED]))}"
         raise RegistrationError(str(path), found, f"columns {', '.join(COLUMNS)}")
     try:
         pairs = KnownPairs.numbered(table[list(COLUMNS)].to_numpy(dtype=np.float64))
@@ -59,7 +62,7 @@ def pairs_of_geojson(moving: Path, fixed: Path) -> KnownPairs:
     for path, alone in ((moving, sorted(one.keys() - other.keys())), (fixed, sorted(other.keys() - one.keys()))):
         if alone:
             found = f"{', '.join(map(repr, alone[:LISTED]))} in {path.name} alone"
-            faults.add(where, found, "each point in both files", "give it the same name in the other, or delete it")
+            faults.add(where, found, "each point in both files", _mend(alone, set(one) ^ set(other)))
     shared = [name for name in one if name in other]
     if len(shared) < FEWEST:
         found, mend = f"{len(shared)} points in both", "mark more, far apart: about six measure their own error"
@@ -73,6 +76,13 @@ def pairs_of_geojson(moving: Path, fixed: Path) -> KnownPairs:
             faults.add(str(path), "collinear points", "points that spread over the tissue", mend)
     faults.raise_if_any()
     return pairs
+
+
+def _mend(alone: list[str], others: set[str]) -> str:
+    """Say what to do of points that one file has alone: how those are spelt that the other one has."""
+    alike = {name: nearest(name, sorted(others - set(alone))) for name in alone}
+    spelt = ", ".join(f"{name!r} and {close!r}" for name, close in alike.items() if close)
+    return f"are {spelt} the same? spell them alike" if spelt else "give it the same name in the other, or delete it"
 
 
 def points_of(path: Path) -> dict[str, tuple[float, float]]:

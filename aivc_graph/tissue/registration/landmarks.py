@@ -29,6 +29,8 @@ LANDMARK, POSITION = "landmark", "position"
 # A mirrored map must make the points twenty times as likely, or the other so many times less.
 LIKELIER = float(np.log(20.0))
 OTHER_SIZE = 0.1
+# How likely a smooth departure is to be told; of points that are off at random one in fifty sets seems as smooth.
+LIKELY = 0.8
 
 
 @REGISTRATIONS.register("landmarks", needs="two pairs of points, three for an affine", reference="10.1109/34.88573")
@@ -89,8 +91,8 @@ class LandmarkRegistration(AbstractRegistration, Thinning):
         Raises
         ------
         RegistrationError
-            Points off their picture, not finite, or there twice; ``rigid`` without a pixel size; what `fit_landmarks` and
-            the files raise.
+            Points off their picture, not finite, or there twice; ``rigid`` without a pixel size; what `fit_landmarks`
+            and the files raise.
         """
         pairs = self._pairs(section, moving, fixed)
         _check_pairs(pairs)
@@ -111,13 +113,17 @@ class LandmarkRegistration(AbstractRegistration, Thinning):
         if size is not None and abs(fitted / size - 1) > OTHER_SIZE:
             said = f"{fitted:.4g} µm a unit by the points, {size:.4g} by its own pixel size"
             told.warnings.append(f"landmarks · {moving}: {said}; are the points in pixels at full resolution?")
-        doubtful = self._doubtful(told, replace(pairs, fixed=pairs.fixed + shift), taken, size)
-        sigma = np.full(len(pairs), np.nan) if told.sigma is None else told.sigma(told.map(pairs.moving))
+        nodes = section is not None and moving in section.shapes
+        if nodes and self.fit != "bent" and isinstance(told.sigma, Departure) and told.sigma.smooth > LIKELY:
+            told.warnings.append("landmarks: the tissue is bent away from the map, smoothly; `fit: bent` follows it")
+        placed = told.map(pairs.moving)
+        sigma = np.full(len(pairs), np.nan) if told.sigma is None else told.sigma(placed)
+        doubtful = self._doubtful(told, sigma, replace(pairs, fixed=pairs.fixed + shift), taken, size)
         kind = POSITION if self.coarse else LANDMARK
-        return replace(told, pairs=pair_table(pairs, kind, told.map(pairs.moving), sigma, taken, doubtful))
+        return replace(told, pairs=pair_table(pairs, kind, placed, sigma, taken, doubtful))
 
     def _doubtful(
-        self, told: Registration, pairs: KnownPairs, taken: NDArray[np.bool_], size: float | None
+        self, told: Registration, sigma_um: Matrix, pairs: KnownPairs, taken: NDArray[np.bool_], size: float | None
     ) -> NDArray[np.bool_]:
         """Return which pairs are doubtful (pair,), and warn of them."""
         mirror = bool(np.linalg.det(told.affine[:2, :2]) < 0)
@@ -128,7 +134,7 @@ class LandmarkRegistration(AbstractRegistration, Thinning):
         if not isinstance(told.sigma, Departure):
             return np.zeros(len(pairs), bool)
         by_hand = None if self.coarse else left_over
-        doubtful, said = doubts_of_pairs(told, told.sigma, pairs, taken, self.fit == "affine", by_hand)
+        doubtful, said = doubts_of_pairs(told, told.sigma, sigma_um, pairs, taken, self.fit == "affine", by_hand)
         told.warnings.extend(said)
         return doubtful
 
@@ -197,6 +203,11 @@ def fit_landmarks(
     fit = f"RMS residual {_rms(affine, source, target):.3g} µm"
     if sigma is None:
         warnings.append(f"landmarks: {len(source)} points are too few to measure the error; {fit}")
+    elif kind == "bent":
+        left = float(np.sqrt(((placed + sigma.shift_um(placed) - target) ** 2).sum(axis=1).mean()))
+        warnings.append(
+            f"landmarks: RMS residual {left:.3g} µm once bent, {_rms(affine, source, target):.3g} µm before"
+        )
     elif (left_out := _left_out(source, target, kind, bool(mirrored), um_per_unit)) is not None:
         warnings.append(f"landmarks: {fit}, each point left out in turn {left_out:.3g} µm")
     return Registration(
