@@ -53,12 +53,17 @@ class AnchorConfig(Thinning):
     def sigmas(self, sections: pd.DataFrame, reach_um: float = 0.0) -> NDArray[np.float64]:
         """Return the standard error of the place of cells beneath spots, by section (section,) [µm]; NaN if unstated.
 
-        A residual is a distance in the plane, which has two axes. A reach says how far places differ, in another way.
+        A residual is a distance in the plane, which has two axes; one of both levels, moved together, says nothing of
+        how they lie to each other. A reach says how far places differ, in another way.
         """
         if self.sigma_um is not None:
             return np.full(len(sections), self.sigma_um)
-        left = [f"residual_um_{level}" for level in (names.CELL, names.PATCH)]
-        found = sections.reindex(columns=left).astype(float)
+        levels = (names.CELL, names.PATCH)
+        found = sections.reindex(columns=[f"{names.RESIDUAL_UM}{level}" for level in levels]).astype(float)
+        for level, other in (levels, levels[::-1]):
+            if (along := f"{names.ALONG}{level}") in sections:
+                together = sections[along].fillna("").str.split(", ").map(lambda moved, other=other: other in moved)
+                found.loc[together, f"{names.RESIDUAL_UM}{level}"] = np.nan
         unstated = found.isna().all(axis=1) if reach_um == 0 else False
         return np.where(unstated, np.nan, np.sqrt((found.fillna(0.0) ** 2).sum(axis=1) / 2))
 

@@ -35,7 +35,7 @@ def pairs_of(graph: TissueGraph) -> pd.DataFrame:
     kinds: dict[str, Any] = dict.fromkeys(("section", "name", "kind", "fine", "coarse"), str)
     kinds |= dict.fromkeys(("fitted", "doubtful"), bool) | dict.fromkeys((*PLACES, "residual_um", "sigma_um"), float)
     held = graph[names.SECTION].get(names.PAIRS, {name: [] for name in kinds})
-    return pd.DataFrame(held).astype(kinds)
+    return pd.DataFrame(held)[list(kinds)].astype(kinds)
 
 
 def pair_count(graph: TissueGraph) -> dict[str, int]:

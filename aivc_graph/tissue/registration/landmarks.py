@@ -113,6 +113,10 @@ class LandmarkRegistration(AbstractRegistration, Thinning):
         if size is not None and abs(fitted / size - 1) > OTHER_SIZE:
             said = f"{fitted:.4g} µm a unit by the points, {size:.4g} by its own pixel size"
             told.warnings.append(f"landmarks · {moving}: {said}; are the points in pixels at full resolution?")
+        if self.share < 1:
+            told.warnings.append(f"landmarks: {taken.sum()} of {len(pairs)} points fit the map, drawn by `share`")
+        if self.shift_um:
+            told.warnings.append(f"landmarks: the map is moved off by {self.shift_um:g} µm, by `shift_um`")
         nodes = section is not None and moving in section.shapes
         if nodes and self.fit != "bent" and isinstance(told.sigma, Departure) and told.sigma.smooth > LIKELY:
             told.warnings.append("landmarks: the tissue is bent away from the map, smoothly; `fit: bent` follows it")

@@ -53,6 +53,10 @@ def register(
         if found.shift_um is not None:
             _bend(section, element, found)
         place(section, element, found.affine)
+    facts = metadata_of(section)
+    facts.pop(f"{names.ALONG}{moving}", None)
+    if along := [one for one in also if one in names.LEVELS]:
+        facts[f"{names.ALONG}{moving}"] = ", ".join(along)
     keep_pairs(section, moving, fixed, found.pairs)
     for warning in found.warnings:
         doubt(f"{where} · {moving}", warning)
