@@ -96,15 +96,21 @@ def points_of(path: Path) -> dict[str, tuple[float, float]]:
         No such file, no GeoJSON, no points; points without a name or class, or several of one.
     """
     faults = Faults(RegistrationError)
-    points = [(_name_of(feature), xy) for feature in _features(path) for xy in _points_in(feature, path)]
+    held = [(_name_of(feature), _points_in(feature, path)) for feature in _features(path)]
+    points = [(name, xy) for name, places in held for xy in places]
     if not points:
         mend = "put points on the picture (in QuPath with its points tool) and export them as GeoJSON"
         raise RegistrationError(str(path), "no point", "points", mend)
-    nameless = sum(not name for name, _ in points)
+    nameless = sum(not name and len(places) == 1 for name, places in held)
     if nameless:
         faults.add(str(path), f"{nameless} points without name or class", "a name for each", "name it, or give a class")
+    several = {name: len(places) for name, places in held if len(places) > 1}
+    for name, n in several.items():
+        mend = "start a new annotation for each: QuPath adds clicks to the last one while its multipoint tool is on"
+        called = f" {name!r}" if name else ""
+        faults.add(str(path), f"{n} points in one annotation{called}", "one point in each", mend)
     for name, n in Counter(name for name, _ in points if name).items():
-        if n > 1:
+        if n > 1 and name not in several:
             mend = "name each point, or give each a class of its own"
             faults.add(str(path), f"{n} points called {name!r}", "one of each name", mend)
     if not np.isfinite([xy for _, xy in points]).all():
@@ -120,7 +126,9 @@ def _features(path: Path) -> list[dict[str, Any]]:
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:
-        raise RegistrationError(str(path), f"no JSON ({error})", "a GeoJSON file", "export it again") from error
+        raise RegistrationError(
+            str(path), f"no JSON ({error})", "a GeoJSON file", "export it without compression"
+        ) from error
     features = held.get("features", [held]) if isinstance(held, dict) else held
     if not isinstance(features, list) or not all(isinstance(one, dict) and "geometry" in one for one in features):
         raise RegistrationError(str(path), "no GeoJSON features", "a collection of features", "export it again")

@@ -31,6 +31,11 @@ def point(xy, name=None, group=None):
     return {"type": "Feature", "id": "0", "geometry": geometry, "properties": told}
 
 
+def clicks(name):
+    """Return three points in one annotation, as QuPath's multipoint tool makes them."""
+    return point((0, 0), name) | {"geometry": {"type": "MultiPoint", "coordinates": [[1, 2], [3, 4], [5, 6]]}}
+
+
 def write(path, features):
     path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
     return path
@@ -94,6 +99,8 @@ def test_pairs_that_determine_nothing_are_refused(tmp_path, moving, fixed, said)
         ('{"type": "FeatureCollection", "features": []}', "no point; put points on the picture"),
         (json.dumps([point((1, 2), "a"), point((3, 4), "a")]), "2 points called 'a'; name each point"),
         (json.dumps([point((1, 2)), point((3, 4), "a")]), "1 points without name or class"),
+        (json.dumps([clicks("v")]), "3 points in one annotation 'v'; start a new annotation for each"),
+        (json.dumps([clicks(None), point((3, 4), "a")]), "3 points in one annotation; start a new annotation"),
         (json.dumps([point(("x", 2), "a")]), "a Point without x and y"),
         (json.dumps([point((1,), "a")]), "a Point without x and y"),
         (json.dumps([point((float("nan"), 1), "a")]), "NaN or infinite"),
