@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from aivc_graph.query.virtual_tissue import VirtualTissue
 
 
-@QUESTIONS.register("anchors", asks="which cells lie beneath which spots, and how surely", example="--out anchors.csv")
+@QUESTIONS.register(
+    "anchors",
+    asks="which cells lie beneath which spots, how surely, and by which landmarks",
+    example="--plot anchors.png",
+)
 class AnchorsQuestion(AbstractQuestion):
     """Which nodes lie beneath which others, of levels at both of which something was measured: a row an anchor.
 

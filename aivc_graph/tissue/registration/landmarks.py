@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from aivc_graph.errors import Faults, RegistrationError
 from aivc_graph.tissue.frame import Matrix, affine_of, apply_affine, scale_affine
 from aivc_graph.tissue.registration.departure import Departure, fit_departure
-from aivc_graph.tissue.registration.doubtful import doubts_of_pairs
+from aivc_graph.tissue.registration.doubtful import FEW, doubts_of_pairs
 from aivc_graph.tissue.registration.landmark_files import LISTED, pairs_of_csv, pairs_of_geojson
 from aivc_graph.tissue.registration.method import REGISTRATIONS, AbstractRegistration, Registration, rms_um
 from aivc_graph.tissue.registration.orientation import nearest_orientation
@@ -212,6 +212,8 @@ def fit_landmarks(
         warnings.append(
             f"landmarks: RMS residual {left:.3g} µm once bent, {_rms(affine, source, target):.3g} µm before"
         )
+    elif len(source) > FEW:  # each left out would change nothing, and take minutes
+        warnings.append(f"landmarks: {fit}")
     elif (left_out := _left_out(source, target, kind, bool(mirrored), um_per_unit)) is not None:
         warnings.append(f"landmarks: {fit}, each point left out in turn {left_out:.3g} µm")
     return Registration(

@@ -123,6 +123,7 @@ def test_among_hundreds_of_positions_a_far_one_is_told_too():
     method = registration_method("landmarks", points=np.hstack([own, true]).tolist(), coarse=True)
     found = method(section_of_two(), names.CELL, names.PATCH)
     assert np.flatnonzero(found.pairs["doubtful"]).tolist() == [7]
+    assert any("RMS residual" in one for one in found.warnings) and not any("in turn" in one for one in found.warnings)
 
 
 def test_two_names_that_were_exchanged_are_told_and_places_of_a_coarse_map_have_none():
