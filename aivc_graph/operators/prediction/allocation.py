@@ -21,7 +21,7 @@ from aivc_graph.operators.prediction.shared_counts import (
     SharedCountsPlan,
     Way,
 )
-from aivc_graph.operators.relation.within import Overlaps
+from aivc_graph.operators.product import SparseOperator
 from aivc_graph.operators.state import Expected, Inputs, State
 
 # Steps towards the likeliest mixture of types.
@@ -37,7 +37,8 @@ class AllocationTerms:
     """
 
     part: AllocationPrediction
-    overlaps: Overlaps
+    up: SparseOperator
+    down: SparseOperator
     children: Sayings
     parents: Sayings
     counts: Tensor
@@ -48,18 +49,18 @@ class AllocationTerms:
     @cached_property
     def reached(self) -> Tensor:
         """How much of each child lies in parents that share out (child, 1)."""
-        return self.overlaps.down.exactly(self.serving)
+        return self.down.exactly(self.serving)
 
-    def down(self, of_parents: Tensor) -> Tensor:
+    def over_parents(self, of_parents: Tensor) -> Tensor:
         """Return the mean over the parents of each child that share out (child, molecule)."""
-        return self.overlaps.down.exactly(of_parents * self.serving) / self.reached.clamp_min(1e-12)
+        return self.down.exactly(of_parents * self.serving) / self.reached.clamp_min(1e-12)
 
     @cached_property
     def types(self) -> tuple[Tensor, Tensor]:
         """What the types in the parents' counts say of children beyond the mean, and its sums (node, molecule)."""
-        mean = self.down(self.part.of_types(self.counts))
+        mean = self.over_parents(self.part.of_types(self.counts))
         apart = self.children.alike.sum(dim=1, keepdim=True) * (mean - self.part.profile) * (self.reached > 0)
-        return apart, self.overlaps.up.exactly(apart)
+        return apart, self.up.exactly(apart)
 
 
 @KINDS["prediction"].register("allocation")
@@ -192,7 +193,9 @@ class AllocationPrediction(AbstractShared):
         caught = Sayings(parents.alike / capture, parents.said / capture)
         borne_out = self.borne_out(caught, counts, serving > 0, inputs)
         where = [borne_out[inputs.section[level]][:, None] for level in (self.plan.child, self.plan.parent)]
-        return AllocationTerms(self, overlaps, children, parents, counts, serving[:, None].double(), *where)
+        return AllocationTerms(
+            self, overlaps.up, overlaps.down, children, parents, counts, serving[:, None].double(), *where
+        )
 
     def rates(self, terms: AllocationTerms) -> Tensor:
         """Return what is expected of children (child, molecule), in doubles."""
@@ -206,7 +209,7 @@ class AllocationPrediction(AbstractShared):
                 for one, way, types in zip((base, before), ways, terms.types, strict=True)
             )
         factor = self.factor(before, terms.counts, ways[1][-1])
-        return base * terms.down(factor)
+        return base * terms.over_parents(factor)
 
     def _beside(self, told: Tensor, reached: Tensor, here: Tensor, inputs: Inputs) -> Tensor:
         """Return what is `told` of children, of others `here` the mean of their nearest neighbours of whom it is."""
