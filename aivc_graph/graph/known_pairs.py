@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pandas as pd
@@ -40,5 +41,5 @@ def pairs_of(graph: TissueGraph) -> pd.DataFrame:
 
 def pair_count(graph: TissueGraph) -> dict[str, int]:
     """Return how many pairs placed one element on another, and by what: ``slide+patch landmark``."""
-    number = pairs_of(graph).groupby(["fine", "coarse", "kind"]).size()
-    return {f"{fine}+{coarse} {kind}": int(n) for (fine, coarse, kind), n in number.items()}
+    told = pairs_of(graph)[["fine", "coarse", "kind"]].to_numpy()
+    return dict(Counter(f"{fine}+{coarse} {kind}" for fine, coarse, kind in told))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
@@ -53,7 +54,7 @@ class AnchorsQuestion(AbstractQuestion):
         for column, value in asked.items():
             kept = kept if value is None else kept[kept[column] == value]
         if kept.empty:
-            number = found.groupby(list(asked)).size()
+            number = Counter(zip(found["section"], found["kind"], strict=True))
             there = ", ".join(f"{n:,} of kind {kind} in {name}" for (name, kind), n in number.items())
             raise QueryError("anchors", "none that are asked for", mend=f"there are: {there}")
         return kept.reset_index(drop=True)

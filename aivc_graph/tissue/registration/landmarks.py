@@ -273,7 +273,7 @@ def _left_out(source: Matrix, target: Matrix, kind: Kind, mirror: bool, um_per_u
 def _check_pairs(pairs: KnownPairs) -> None:
     faults = Faults(RegistrationError)
     places = np.column_stack([pairs.moving, pairs.fixed])
-    if bad := [name for name, finite in zip(pairs.names, np.isfinite(places).all(axis=1), strict=True) if not finite]:
+    if bad := [pairs.names[i] for i in np.flatnonzero(~np.isfinite(places).all(axis=1))]:
         found = f"positions that are NaN or infinite, at {', '.join(map(repr, bad[:LISTED]))}"
         faults.add("landmarks", found, "finite positions", "mend or drop these points")
     _, first = np.unique(places, axis=0, return_index=True)
