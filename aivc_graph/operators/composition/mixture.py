@@ -131,7 +131,7 @@ class Hill(NamedTuple):
 
     @classmethod
     def of(cls, counts: Tensor, rates: Tensor, near: Tensor | None = None) -> Hill:
-        """Return the hill of `counts` (patch, molecule), looked for from amounts that are `near` (patch, type) if given.
+        """Return the hill of `counts` (patch, molecule), looked for from amounts `near` it (patch, type) if given.
 
         Few steps are enough from there, since slope and curvature say the rest of the way: those of these very rates,
         as by the curvature of others, much alike or not, it ends far off.

@@ -31,7 +31,13 @@ from aivc_graph.operators.composition.mixture import (
     middle,
     unexplained,
 )
-from aivc_graph.operators.composition.reference_width import CONTENT_SHARE, REDRAWN, of_cells, wide_draws
+from aivc_graph.operators.composition.reference_width import (
+    CONTENT_SHARE,
+    HALF_A_CELL,
+    REDRAWN,
+    of_cells,
+    wide_draws,
+)
 from aivc_graph.operators.part import KINDS, LAST_ANSWERS, AbstractPart, Fitting, Shape
 from aivc_graph.operators.product import SparseOperator
 from aivc_graph.operators.state import Expected, Inputs, State
@@ -80,7 +86,8 @@ class ReferenceComposition(AbstractPart):
 
     That is of RNA. A type's share of cells is its share of RNA over how much RNA a cell of it holds, which counts of
     patches cannot tell: half of what the reference says of it is believed, the rest widens the interval, and so does
-    by how much the few cells of a patch vary within a type.
+    by how much the few cells of a patch vary within a type. An interval that would begin below half a cell begins at
+    zero, as there is no such share.
 
     Shapes
     ------
@@ -197,6 +204,7 @@ class ReferenceComposition(AbstractPart):
         plain = draws if self.opened else least_squares(seen, self.profiles[:, there])[:, :, None]
         shares = of_cells(plain, self.content).mean(dim=2)
         lower, upper = middle(of_cells(wide, self.content, self.scatter))
+        lower = torch.where(lower < HALF_A_CELL, 0.0, lower)
         rest = unexplained(seen, likeliest @ self.rates[:, there])
         return shares, torch.minimum(lower, shares), torch.maximum(upper, shares), rest
 

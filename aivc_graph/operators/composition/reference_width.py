@@ -15,8 +15,9 @@ REDRAWN = 12
 DRAWS_OF_EACH = 4, 2
 # How much of the differences of types in molecules a cell another study is expected to show, by their logarithms.
 CONTENT_SHARE = 0.5
-# Cells under a capture spot of 55 µm.
+# Cells under a capture spot of 55 µm; a share below half of one of them is of none.
 CELLS = 8.0
+HALF_A_CELL = 0.5 / CELLS
 # Variance of the molecules in a cell of a type over their squared mean: where too few cells tell it, and the most.
 USUAL_SCATTER, MOST_SCATTER, FEWEST = 0.25, 1.0, 3
 
