@@ -292,6 +292,14 @@ def test_molecules_in_a_cell_turn_shares_of_rna_into_shares_of_cells() -> None:
     assert torch.allclose(widths.of_cells(of_rna, content * 0, torch.zeros(len(TYPES))), of_rna)
 
 
+def test_an_interval_that_would_begin_below_half_a_cell_begins_at_none(usual: tuple) -> None:
+    part, found = usual
+    _, lower, upper, _ = part(found.patches)
+    assert bool(((lower == 0) | (lower >= 0.5 / widths.CELLS)).all()) and float((lower == 0).float().mean()) > 0.2
+    assert widths.from_none(torch.tensor([-0.1, 0.06, 0.07])).tolist() == pytest.approx([0.0, 0.0, 0.07])
+    assert bool((upper > lower).all())
+
+
 def test_few_cells_that_vary_leave_shares_more_open_than_many_or_one_type_alone() -> None:
     cells, labels = cells_of()
     cells[labels == "A"] *= np.random.default_rng(5).lognormal(0, 0.7, (30, 1)).astype(np.float32)

@@ -33,8 +33,8 @@ from aivc_graph.operators.composition.mixture import (
 )
 from aivc_graph.operators.composition.reference_width import (
     CONTENT_SHARE,
-    HALF_A_CELL,
     REDRAWN,
+    from_none,
     of_cells,
     wide_draws,
 )
@@ -180,7 +180,7 @@ class ReferenceComposition(AbstractPart):
                 whole[rows] = part
         shares, lower, upper, *rest = found
         moved = self.smoothed(shares, rings[0]) if rings else shares
-        return Told(moved, (lower + moved - shares).clamp_min(0.0), (upper + moved - shares).clamp(0.0, 1.0), *rest)
+        return Told(moved, from_none(lower + moved - shares), (upper + moved - shares).clamp(0.0, 1.0), *rest)
 
     def amount(self, counts: Tensor, there: Tensor, shares: Tensor) -> Tensor:
         """Return the molecules of each patch over those that a cell of its composition gives (patch,)."""
@@ -204,9 +204,8 @@ class ReferenceComposition(AbstractPart):
         plain = draws if self.opened else least_squares(seen, self.profiles[:, there])[:, :, None]
         shares = of_cells(plain, self.content).mean(dim=2)
         lower, upper = middle(of_cells(wide, self.content, self.scatter))
-        lower = torch.where(lower < HALF_A_CELL, 0.0, lower)
         rest = unexplained(seen, likeliest @ self.rates[:, there])
-        return shares, torch.minimum(lower, shares), torch.maximum(upper, shares), rest
+        return shares, from_none(torch.minimum(lower, shares)), torch.maximum(upper, shares), rest
 
     def counted(self, state: State, inputs: Inputs) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield rows of parents that were counted, some thousands at a time, their counts, and what was measured."""

@@ -15,9 +15,8 @@ REDRAWN = 12
 DRAWS_OF_EACH = 4, 2
 # How much of the differences of types in molecules a cell another study is expected to show, by their logarithms.
 CONTENT_SHARE = 0.5
-# Cells under a capture spot of 55 µm; a share below half of one of them is of none.
+# Cells under a capture spot of 55 µm.
 CELLS = 8.0
-HALF_A_CELL = 0.5 / CELLS
 # Variance of the molecules in a cell of a type over their squared mean: where too few cells tell it, and the most.
 USUAL_SCATTER, MOST_SCATTER, FEWEST = 0.25, 1.0, 3
 
@@ -92,3 +91,8 @@ def of_cells(draws: Tensor, content: Tensor, unsure: Tensor | None = None) -> Te
         logs = logs + spread * usual + few * (unsure[:, None] / (CELLS * draws).clamp_min(1.0)).log1p().sqrt()
     cells = draws * (-logs).exp()
     return cells / cells.sum(dim=1, keepdim=True).clamp_min(1e-12)
+
+
+def from_none(lower: Tensor) -> Tensor:
+    """Return the lower ends of intervals (patch, type), at zero below half a cell: there is no such share."""
+    return torch.where(lower < 0.5 / CELLS, 0.0, lower)
