@@ -207,8 +207,8 @@ def middle(draws: Tensor, inside: float = INTERVAL) -> tuple[Tensor, Tensor]:
     """
     ordered, last = draws.sort(dim=2).values, draws.shape[2] - 1
     outside, rest = divmod(last * (1 - inside) / 2, 1.0)
-    places = int(outside), min(int(outside) + 1, last)
-    lower, upper = (torch.lerp(*(each[:, :, one] for one in places), rest) for each in (ordered, ordered.flip(2)))
+    near, far = int(outside), min(int(outside) + 1, last)
+    lower, upper = (torch.lerp(each[:, :, near], each[:, :, far], rest) for each in (ordered, ordered.flip(2)))
     return lower, upper
 
 
