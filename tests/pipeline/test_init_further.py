@@ -19,6 +19,7 @@ from aivc_graph.graph.store import read_store
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.pipeline.build import build
 from aivc_graph.pipeline.init import init
+from aivc_graph.simulate.simulate import simulate
 
 N, GENES = 60, [f"GENE{i}" for i in range(40)]
 MARKERS = ["CD3", "CD8", "CD20", "PanCK", "Ki67"]
@@ -147,6 +148,49 @@ def test_a_unit_is_guessed_where_cells_would_be_as_far_apart_as_cells_are(
     assert ("um_per_unit" in text.split("edges")[0].split("- path")[1]) == (um is not None)
     if um is not None:
         assert only_source(tmp_path).options["um_per_unit"] == um
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("simulated")
+    simulate("tiny", folder / "study")
+    return folder / "study/D1_untreated"
+
+
+@pytest.mark.parametrize(("where", "whose"), [("S/xenium", "own"), ("S", "own"), ("S/xenium", "others")])
+def test_labels_that_lie_in_or_beside_a_delivery_are_taken_if_they_are_of_its_cells(
+    simulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, whose: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(simulated / "xenium", "S/xenium")
+    groups = pd.read_csv("S/xenium/cell_types.csv")
+    Path("S/xenium/cell_types.csv").unlink()
+    groups.columns = ["cell_id", "group"]
+    if whose == "others":
+        groups["cell_id"] = "x" + groups["cell_id"].astype(str)
+    groups.to_csv(f"{where}/cell_groups.csv", index=False)
+    told = init(Path("S"))
+    given = only_source(tmp_path / "S").model_extra or {}
+    if whose == "own":
+        assert Path(given["labels"]).name == "cell_groups.csv"
+        assert not any("cell_groups" in text for text in told["unclear"])
+    else:
+        assert "labels" not in given
+        assert any("its labels left out" in text and "labels at no cell" in text for text in told["unclear"])
+    labels = built(tmp_path / "S").obs("cell").get("label")
+    assert (labels is not None and labels.notna().all()) == (whose == "own")
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+def test_a_slide_beside_cells_is_taken_where_an_affine_places_it(simulated: Path, tmp_path: Path, aligned: bool) -> None:
+    shutil.copytree(simulated / "xenium", tmp_path / "xenium")
+    shutil.copy(simulated / "slide.ome.tif", tmp_path)
+    if not aligned:
+        (tmp_path / "xenium/he_imagealignment.csv").unlink()
+    told = init(tmp_path)
+    assert any("slide.ome.tif is left out: no *imagealignment*.csv" in text for text in told["unclear"]) != aligned
+    graph = built(tmp_path)
+    assert ("histology" in graph.modalities("patch")) == aligned
 
 
 def test_damaged_counts_are_called_counts(tmp_path: Path) -> None:
