@@ -377,5 +377,8 @@ def _by_name(source: Source) -> Source:
 
 def as_config(found: Found) -> SectionConfig:
     """Return a section as the YAML will have it."""
-    sources = [{"path": s.path, "reader": s.reader, **s.options} for s in found.sources]
+    sources = [
+        {"path": s.path, "reader": s.reader} | {k: str(v) if isinstance(v, Path) else v for k, v in s.options.items()}
+        for s in found.sources
+    ]
     return SectionConfig.model_validate({"name": found.name, **found.keys, "sources": sources})

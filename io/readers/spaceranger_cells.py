@@ -67,7 +67,7 @@ class SpaceRangerCellsReader(NodeOptions, CountOptions, AbstractReader):
     um_per_unit: Positive | None = None
     image: Picture | None = None
     slide: Path | None = None
-    labels: Path | None = None
+    labels: str | None = None
 
     @classmethod
     def recognises(cls, path: Path) -> bool:

@@ -82,13 +82,13 @@ class XeniumReader(NodeOptions, CountOptions, AbstractReader):
     Janesick et al. 2023, doi:10.1038/s41467-023-43458-x (the platform and its output).
     """
 
-    slide: Path | None = None
-    slide_affine: Path | None = None
+    slide: str | None = None
+    slide_affine: str | None = None
     mpp: Positive | None = None
     outlines: bool = True
     transcripts: bool = True
     min_qv: float = Field(default=20.0, ge=0, allow_inf_nan=False)
-    labels: Path | None = None
+    labels: str | None = None
 
     @classmethod
     def recognises(cls, path: Path) -> bool:

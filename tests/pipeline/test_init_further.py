@@ -182,7 +182,9 @@ def test_labels_that_lie_in_or_beside_a_delivery_are_taken_if_they_are_of_its_ce
 
 
 @pytest.mark.parametrize("aligned", [True, False])
-def test_a_slide_beside_cells_is_taken_where_an_affine_places_it(simulated: Path, tmp_path: Path, aligned: bool) -> None:
+def test_a_slide_beside_cells_is_taken_where_an_affine_places_it(
+    simulated: Path, tmp_path: Path, aligned: bool
+) -> None:
     shutil.copytree(simulated / "xenium", tmp_path / "xenium")
     shutil.copy(simulated / "slide.ome.tif", tmp_path)
     if not aligned:

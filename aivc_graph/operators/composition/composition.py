@@ -181,9 +181,13 @@ def is_reference(graph: TissueGraph, child: str) -> bool:
     """Say whether the cells that train with a label are dissociated, all of them."""
     if not labels(graph, child):
         return False
-    loose = dissociated_sections(graph)[graph[child].section_index.numpy()]
-    told = ~graph.obs(child)[names.LABEL].astype(str).isin(names.NO_LABEL).to_numpy()
+    loose, told = dissociated_sections(graph)[graph[child].section_index.numpy()], labelled(graph, child)
     return bool(loose[told & graph.in_split(child, names.TRAIN).numpy()].all())
+
+
+def labelled(graph: TissueGraph, child: str) -> NDArray[np.bool_]:
+    """Return which cells bear a label (cell,)."""
+    return np.asarray(~graph.obs(child)[names.LABEL].astype(str).isin(names.NO_LABEL))
 
 
 def _measured_by_all(graph: TissueGraph, columns: dict[str, list[int]]) -> list[list[int]]:

@@ -22,7 +22,7 @@ from aivc_graph.graph.panels import (
 from aivc_graph.graph.schema import dissociated_sections
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.operators.composition import reference_fit
-from aivc_graph.operators.composition.composition import CompositionPlan, is_reference
+from aivc_graph.operators.composition.composition import CompositionPlan, is_reference, labelled
 from aivc_graph.operators.composition.mixture import (
     INTERVAL,
     Hill,
@@ -135,7 +135,7 @@ class ReferenceComposition(AbstractPart):
     def serves(cls, graph: TissueGraph, shape: Shape) -> list[CompositionPlan]:
         """Return a plan where the labels that train are those of dissociated cells, and patches count their genes."""
         child, parent = names.CELL, names.PATCH
-        if is_observed(graph, parent, names.RNA):
+        if is_observed(graph, parent, names.RNA) and child in graph.levels:
             _doubt_no_reference(graph, child)
         if not (all(is_observed(graph, v, names.RNA) for v in (child, parent)) and is_reference(graph, child)):
             return []
@@ -253,19 +253,50 @@ class ReferenceComposition(AbstractPart):
 
 
 def _doubt_no_reference(graph: TissueGraph, child: str) -> None:
-    """Doubt dissociated, labelled cells that tell no composition: all of one label, or given as logarithms alone."""
-    if dissociated_sections(graph).any() and len(kinds := distinct_labels(graph, child)) == 1:
-        found = f"labelled cells of which all are {kinds[0]!r}: no reference for the patches"
-        doubt(f"composition · {child}", found, "two types or more", "label what else the tissue may hold")
-    logs = is_observed(graph, child, names.LOG_EXPRESSION) and not is_observed(graph, child, names.RNA)
-    if logs and is_reference(graph, child):
-        found = "labelled dissociated cells, of which logarithms alone were given: no reference for the patches"
-        mend = "read their counts (`layer:` or another file, without `values: log`) to be told what patches are made of"
-        doubt(f"composition · {child}", found, "counts", mend)
+    """Doubt dissociated, labelled cells that are no reference: held out, of one label or very many, or logarithms."""
+    loose = dissociated_sections(graph)[graph[child].section_index.numpy()]
+    if names.LABEL not in graph.obs(child) or not (labelled(graph, child) & loose).any():
+        return
+    number, kinds = len(distinct_labels(graph, child)), labels(graph, child)
+    if number == 0:
+        found, expected = "labelled dissociated cells, none of which trains", "some on the training side of the split"
+        mend = "give a reference of donors that are not held out"
+    elif not kinds:
+        found = f"labelled cells, all of {'one type' if number == 1 else f'{number:,} types'}"
+        expected = "two types or more, and no names of cells"
+        mend = "label what else the tissue may hold" if number == 1 else "name another column as `label:`"
+    elif is_observed(graph, child, names.LOG_EXPRESSION) and not is_observed(graph, child, names.RNA):
+        found, expected = "labelled dissociated cells, of which logarithms alone were given", "counts"
+        mend = "read their counts (`layer:` or another file, without `values: log`)"
+    else:
+        return
+    doubt(f"composition · {child}", found, expected, f"else no reference tells what patches are made of: {mend}")
+
+
+def _doubt_few(graph: TissueGraph, level: str, columns: list[int], loose: bool, kept: Tensor) -> None:
+    """Doubt a section for which more than half of the genes that both levels count are set aside."""
+    there = _of_sections(graph, level, columns, loose)
+    if 2 * int(kept.sum()) >= len(kept) or not len(there):
+        return
+    least = min(there, key=lambda name: int(there[name].sum()))
+    n, every = int(there[least].sum()), len(kept)
+    if 2 * n < every and len(there) > 1:
+        found = (
+            f"{n:,} of {every:,} genes measured in {least}, so that only {int(kept.sum()):,} tell composition anywhere"
+        )
+        mend = f"leave {least} out" + ("" if loose else ", and ask it by --on")
+        doubt(f"composition · {level}", found, "sections of one panel", mend)
+
+
+def _of_sections(graph: TissueGraph, level: str, columns: list[int], loose: bool) -> dict[str, Tensor]:
+    """Return which of a level's `columns` each of its sections measured that measured any, dissociated or not."""
+    there = measured_molecules(graph, level, names.RNA)[:, panel_columns(graph, level, names.RNA)[columns]]
+    who = (dissociated_sections(graph) == loose) & there.any(dim=1).numpy()
+    return {name: row for name, row, kept in zip(graph.obs(names.SECTION).index.astype(str), there, who) if kept}
 
 
 def _measured(graph: TissueGraph, level: str, columns: list[int], loose: bool) -> Tensor:
     """Return which of a level's `columns` were measured by all its sections, dissociated or not, that measured any."""
-    there = measured_molecules(graph, level, names.RNA)[:, panel_columns(graph, level, names.RNA)[columns]]
-    who = (dissociated_sections(graph) == loose) & there.any(dim=1).numpy()
-    return there[torch.from_numpy(who)].all(dim=0)
+    every = torch.stack(list(_of_sections(graph, level, columns, loose).values())).all(dim=0)
+    _doubt_few(graph, level, columns, loose, every)
+    return every

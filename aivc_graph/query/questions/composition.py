@@ -14,6 +14,7 @@ from aivc_graph.query.answers import composition_table
 from aivc_graph.query.composition import IDENTITY, composition_beneath, predicted_composition, told_of_reference
 from aivc_graph.query.places import NICHE, check_groups
 from aivc_graph.query.questions.question import QUESTIONS, AbstractNicheQuestion, Level
+from aivc_graph.tissue.doubt import doubt
 
 if TYPE_CHECKING:
     from aivc_graph.query.virtual_tissue import VirtualTissue
@@ -55,6 +56,9 @@ class CompositionQuestion(AbstractNicheQuestion):
         if level != tissue.base_level and names.LABEL not in obs:
             weight = tissue.places(level)[1]
             return composition_beneath(graph.obs(tissue.base_level), weight, obs, self.by, level)
+        if names.LABEL not in obs and (labelled := [v for v in graph.levels if names.LABEL in graph.obs(v)]):
+            found = f"no label at {level}, and no types that those of {', '.join(labelled)} would tell of it"
+            doubt("composition", found, "types", "these are shares of niches by section: training said what is missing")
         return composition_table(obs, self.by or NICHE)
 
     def draw(self, tissue: VirtualTissue, answer: pd.DataFrame) -> Any:
