@@ -51,7 +51,8 @@ _ANNOTATION = re.compile(
     r"|library(?:_id|_size)?|in_tissue|n?_?(?:total_)?(?:counts?|genes|umis?|UMIs?|features|transcripts|cells)(?:_by_counts)?"
     r"|[nN]_?(?:Count|Feature|count|feature)(?:_?(?:RNA|Spatial|Xenium|rna|spatial))?|(?:log1p_|pct_|percent[._]).*"
     r"|(?:transcript|nucleus|(?:control_probe|\w+_codeword|genomic_control))_counts?|(?:cell_|nucleus_)?(?:area|volume|size)"
-    r"|Area|Width|Height|AspectRatio|anisotropy|(?:image_?)?(?:row|col)|(?:array_|pxl_).*|Unnamed: \d+|index|label|(?:cell_?|entity_?|Entity)(?:id|ID|type|index)(?:_id)?)"
+    r"|Area|Width|Height|AspectRatio|anisotropy|(?:image_?)?(?:row|col)|(?:array_|pxl_).*"
+    r"|Unnamed: \d+|index|label|(?:cell_?|entity_?|Entity)(?:id|ID|type|index)(?:_id)?)"
     r"(?:_res[\d._]+)?$"
 )
 # Axes of an embedding come as a series from the first on; PCA3 alone is a gene.

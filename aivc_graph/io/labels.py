@@ -25,7 +25,7 @@ _NAMED = (*BARCODE_NAMES, "Barcode")
 
 
 def label_tables(folder: Path) -> list[Path]:
-    """Return the tables in `folder`, then beside it, that have a column of names and one of labels, and no positions."""
+    """Return the tables in `folder`, then beside it, with a column of names and one of labels, and no positions."""
     found = []
     for path in [*tables_beside(folder / names.LABEL), *tables_beside(folder)]:
         with suppress(ReadError):

@@ -90,6 +90,11 @@ def _unplaced(tissue: VirtualTissue, answer: Any) -> str | None:
     columns = getattr(answer, "obs", answer)
     if not tissue.placed and f"{NICHE}_a" in columns:
         return "cells without positions are near nobody: no contact, which says nothing of their tissue"
+    if NICHE in columns and tissue.placed and "x_um" in columns and "section" in columns:
+        sections = columns.groupby("section", observed=True)["x_um"].count()
+        loose = ", ".join(sections.index[sections == 0].astype(str))
+        told = "are near nobody: a niche of theirs is that of their own kind; place says where they may lie"
+        return f"cells without positions ({loose}) {told}" if loose else None
     if tissue.placed or NICHE not in columns:
         return None
     if tissue.home.placed:

@@ -245,7 +245,7 @@ def _with_slide(source: Source, slide: Path, unclear: list[str]) -> Source:
         affines = sorted(source.path.glob(ALIGNMENT))
         if len(affines) != 1:
             there = "no" if not affines else f"{len(affines)}"
-            mend = f"place it by `slide:` with `slide_affine:`, or as a source of its own with `registration:` ({LANDMARKS})"
+            mend = f"give `slide:` and `slide_affine:`, or register it as a source of its own ({LANDMARKS})"
             unclear.append(f"{slide.name} is left out: {there} {ALIGNMENT} says where it lies; {mend}")
             return source
         options |= {"slide_affine": affines[0].absolute()}

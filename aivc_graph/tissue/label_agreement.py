@@ -15,7 +15,7 @@ from aivc_graph.tissue.section import metadata_of
 ENOUGH, MOST = 100, 20_000
 # A ratio of variances that unrelated labels stay below even where a few programmes move all genes together.
 UNRELATED = 1.3
-SEVERAL = 20
+SEVERAL, HARDLY = 20, 0.05
 # What annotators call nodes of which they could not tell the type.
 _UNKNOWN = re.compile(
     r"(?i)^(unknown|un(assigned|classified|determined|defined|labell?ed|annotated)|ambiguous|doublets?|multiplets?"
@@ -63,7 +63,7 @@ def check_labels(section: Any) -> list[str]:
     warnings = []
     for level in names.LEVELS:
         if level in section.shapes and names.LABEL in section.shapes[level]:
-            told = _no_types(section.shapes[level][names.LABEL].dropna().astype(str))
+            told = _no_types(section.shapes[level][names.LABEL])
             warnings += [f"{metadata_of(section)['section']} · {level} · label: {one}" for one in told]
         key = names.table_name(level, names.RNA)
         if level not in section.shapes or names.LABEL not in section.shapes[level] or key not in section.tables:
@@ -84,8 +84,11 @@ def check_labels(section: Any) -> list[str]:
 
 
 def _no_types(labels: pd.Series) -> list[str]:
-    """Say which labels name what nobody knew, and whether most name one node alone."""
-    told, unknown = [], labels[labels.str.match(_UNKNOWN)]
+    """Say whether hardly any node bears a label, which name what nobody knew, and whether most name one node alone."""
+    told, every, labels = [], len(labels), labels.dropna().astype(str)
+    if 0 < len(labels) < HARDLY * every:
+        told.append(f"{len(labels):,} of {every:,} nodes bear one; what is told of types rests on these")
+    unknown = labels[labels.str.match(_UNKNOWN)]
     if len(unknown):
         which = ", ".join(map(repr, sorted(unknown.unique())))
         mend = "leave them out by `keep:`, or give them no label"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from aivc_graph.graph.panels import (
     panel,
     panel_columns,
     shared_columns,
+    types_of,
 )
 from aivc_graph.graph.schema import dissociated_sections
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
@@ -142,10 +144,11 @@ class ReferenceComposition(AbstractPart):
         own, shared = shared_columns(*(panel(graph, level, names.RNA) for level in (child, parent)))
         kept = _measured(graph, child, own, loose=True) & _measured(graph, parent, shared, loose=False)
         columns = [[one for one, keep in zip(on, kept.tolist(), strict=True) if keep] for on in (own, shared)]
-        if not columns[0]:
+        types = _types(graph, child)
+        if not columns[0] or len(types) < 2:
             return []
         sizes = {"of_child": tuple(columns[0]), "of_parent": tuple(columns[1]), "rings": shape.rings}
-        return [CompositionPlan(child=child, parent=parent, types=labels(graph, child), **sizes)]
+        return [CompositionPlan(child=child, parent=parent, types=types, **sizes)]
 
     @property
     def slot(self) -> tuple[str, ...]:
@@ -262,7 +265,8 @@ def _doubt_no_reference(graph: TissueGraph, child: str) -> None:
         found, expected = "labelled dissociated cells, none of which trains", "some on the training side of the split"
         mend = "give a reference of donors that are not held out"
     elif not kinds:
-        found = f"labelled cells, all of {'one type' if number == 1 else f'{number:,} types'}"
+        every = f"labelled cells of {number:,} types"
+        found = f"labelled cells of which all are {distinct_labels(graph, child)[0]!r}" if number == 1 else every
         expected = "two types or more, and no names of cells"
         mend = "label what else the tissue may hold" if number == 1 else "name another column as `label:`"
     elif is_observed(graph, child, names.LOG_EXPRESSION) and not is_observed(graph, child, names.RNA):
@@ -271,6 +275,14 @@ def _doubt_no_reference(graph: TissueGraph, child: str) -> None:
     else:
         return
     doubt(f"composition · {child}", found, expected, f"else no reference tells what patches are made of: {mend}")
+
+
+def _types(graph: TissueGraph, child: str) -> tuple[str, ...]:
+    """Return the types of the dissociated cells that train: others, of few cells in place, have no profile."""
+    every, loose = labels(graph, child), dissociated_sections(graph)[graph[child].section_index.numpy()]
+    kind = types_of(graph, child, every)
+    there = np.unique(kind[(kind >= 0) & loose & graph.in_split(child, names.TRAIN).numpy()])
+    return tuple(every[one] for one in there)
 
 
 def _doubt_few(graph: TissueGraph, level: str, columns: list[int], loose: bool, kept: Tensor) -> None:
@@ -292,7 +304,8 @@ def _of_sections(graph: TissueGraph, level: str, columns: list[int], loose: bool
     """Return which of a level's `columns` each of its sections measured that measured any, dissociated or not."""
     there = measured_molecules(graph, level, names.RNA)[:, panel_columns(graph, level, names.RNA)[columns]]
     who = (dissociated_sections(graph) == loose) & there.any(dim=1).numpy()
-    return {name: row for name, row, kept in zip(graph.obs(names.SECTION).index.astype(str), there, who) if kept}
+    known = graph.obs(names.SECTION).index.astype(str)
+    return {known[i]: there[i] for i in np.flatnonzero(who)}
 
 
 def _measured(graph: TissueGraph, level: str, columns: list[int], loose: bool) -> Tensor:

@@ -56,10 +56,22 @@ class CompositionQuestion(AbstractNicheQuestion):
         if level != tissue.base_level and names.LABEL not in obs:
             weight = tissue.places(level)[1]
             return composition_beneath(graph.obs(tissue.base_level), weight, obs, self.by, level)
-        if names.LABEL not in obs and (labelled := [v for v in graph.levels if names.LABEL in graph.obs(v)]):
-            found = f"no label at {level}, and no types that those of {', '.join(labelled)} would tell of it"
-            doubt("composition", found, "types", "these are shares of niches by section: training said what is missing")
-        return composition_table(obs, self.by or NICHE)
+        return composition_table(self._in_place(tissue, obs, level), self.by or NICHE)
+
+    def _in_place(self, tissue: VirtualTissue, obs: pd.DataFrame, level: str) -> pd.DataFrame:
+        """Return the nodes that may lie in a niche: of tissue, those with positions. Doubt that none bears a label."""
+        if tissue.placed and self.by in (None, NICHE):
+            obs = obs[obs["x_um"].notna()]
+        if names.LABEL in obs and obs[names.LABEL].isna().all():
+            obs = obs.drop(columns=names.LABEL)
+        labelled = [one for one in tissue.graph.levels if names.LABEL in tissue.graph.obs(one)]
+        if names.LABEL not in obs and labelled:
+            found = (
+                f"{level} nodes in place without a label, and labels of {', '.join(labelled)} that tell nothing of them"
+            )
+            mend = "these are shares of niches by section; ask `types`, and see what training said of a reference"
+            doubt("composition", found, "types", mend)
+        return obs
 
     def draw(self, tissue: VirtualTissue, answer: pd.DataFrame) -> Any:
         """Draw maps of the commonest types of the first section, with how wide their intervals are; else bars."""
