@@ -358,7 +358,9 @@ def _joined(first: Found, second: Found) -> Iterator[list[Source]]:
 
 
 def _share(own: pd.Index, others: pd.Index) -> tuple[float, float]:
-    """Return which share of names of each side the other has."""
+    """Return which share of names of each side the other has, none of none."""
+    if not (len(own) and len(others)):
+        return 0.0, 0.0
     return float(own.isin(others).mean()), float(others.isin(own).mean())
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from scipy.spatial import cKDTree
 
 from aivc_graph import names
 from aivc_graph.errors import AivcError, Faults, ReadError
@@ -46,6 +47,7 @@ HOURS = re.compile(r"(?i)^(hours?|time(_?point)?|pert_i?time|duration)$")
 _LOOKED_AT = 100
 # Values of a row that differ by less are one; a row may lack a count of one.
 SAME, MOSTLY = 1.001, 0.8
+SAME_STEP = 0.02
 BESIDE = "CHECK: it lies beside, and fits in its names or its length"
 TURNED = "else `transpose: true`"
 SAID = {
@@ -199,12 +201,14 @@ def _sizes(
     """Choose level, unit and diameter where the reader does not know them by itself."""
     open_ = {key for key in ("level", "um_per_unit", "diameter_um") if member.model_fields[key].default is None}
     array = {"array_row", "array_col"} <= set(rows.columns)
-    spots = array or "in_tissue" in rows.columns
+    spots, lattice = array or "in_tissue" in rows.columns, _on_lattice(rows.xy[finite, :2])
     spacing = spacing_um(rows.xy[finite, :2])
     if "level" in open_:
-        options["level"] = names.PATCH if spots else names.CELL
+        options["level"] = names.PATCH if spots or lattice else names.CELL
         said["level"] = "by `array_row` or `in_tissue`" if spots else "CHECK: `cell`, or `patch` for capture spots"
-        if not spots:
+        if lattice and not spots:
+            said["level"] = "CHECK: rows lie on a lattice, as capture spots and bins do"
+        elif not spots:
             unclear.append(f"{name}: whether a row is a cell or a capture spot; taken for a cell")
     if "um_per_unit" in open_ and not (array and _knows_array(member)):
         least, most = PLAUSIBLE[str(options.get("level", names.PATCH))]
@@ -218,6 +222,15 @@ def _sizes(
     if "diameter_um" in open_:
         options["diameter_um"] = SPOT_UM if spots else CELL_UM
         said["diameter_um"] = "Visium's spots" if array else "CHECK: assumed [µm]; or `area:`, the column that has it"
+
+
+def _on_lattice(xy: np.ndarray) -> bool:
+    """Say whether all but a few rows ``(row, 2)`` are as far from the nearest other, as no cells are."""
+    if len(xy) < _LOOKED_AT:
+        return False
+    apart = cKDTree(xy).query(xy, k=2)[0][:, 1]
+    low, middle, high = np.quantile(apart, [0.05, 0.5, 0.95])
+    return bool(high - low < SAME_STEP * middle)
 
 
 def _knows_array(member: type[AbstractRowsReader]) -> bool:

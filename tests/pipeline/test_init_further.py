@@ -376,3 +376,21 @@ def test_what_was_done_to_profiles_is_offered_as_well(tmp_path: Path) -> None:
     init(tmp_path)
     assert "{column: pert_iname, kind: KIND, dose: pert_idose}" in (tmp_path / "aivc.yaml").read_text()
     assert list(built(tmp_path)["cell"].effect_names) == ["X", "Y", "Z"]
+
+
+def test_rows_on_a_lattice_are_spots_and_train_beside_a_reference(tmp_path: Path) -> None:
+    spots = cells(144)
+    spots.obsm["spatial"] = 100.0 * np.column_stack([np.arange(144) % 12, np.arange(144) // 12])
+    spots.write_h5ad(tmp_path / "spots.h5ad")
+    loose(120, GENES, cell_type=np.array(["T", "B"])[np.arange(120) % 2]).write_h5ad(tmp_path / "atlas.h5ad")
+    told = init(tmp_path)
+    assert not any("taken for a cell" in text or "spots: cannot be read" in text for text in told["unclear"])
+    sources = {one.name: one.sources[0].model_extra or {} for one in load_config(tmp_path / "aivc.yaml").task.sections}
+    assert sources["spots"]["level"] == "patch" and sources["spots"]["um_per_unit"] == 1.0
+    graph = built(tmp_path)
+    assert graph["patch"].num_nodes == 144 and graph["cell"].num_nodes == 120
+    cells(144, spread=1000.0).write_h5ad(tmp_path / "spots.h5ad")
+    (tmp_path / "aivc.yaml").unlink()
+    init(tmp_path)
+    text = (tmp_path / "aivc.yaml").read_text()
+    assert "level: cell" in text and "level: patch" not in text
