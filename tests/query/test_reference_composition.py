@@ -14,6 +14,7 @@ from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.pipeline.ask import _few
 from aivc_graph.pipeline.train import train
 from aivc_graph.query import composition, states
 from aivc_graph.query.questions.question import question
@@ -100,6 +101,14 @@ def test_other_tissue_is_answered_alone_as_beside_the_reference(asked: VirtualTi
     alone = asked.on(build_graph([section], EDGES)).composition(level="patch")
     beside = asked.on(build_graph([section, reference_section(*cells_of())], EDGES)).composition(level="patch")
     pd.testing.assert_frame_equal(alone[list(TYPES)], beside[list(TYPES)])
+
+
+@pytest.mark.parametrize(("platform", "told"), [(0.8, False), (1.5, True)])
+def test_spots_of_another_platform_are_doubted(asked: VirtualTissue, platform: float, told: bool) -> None:
+    section = spot_section("new", spots_of(n=60, seed=11, platform=platform)[0])
+    with doubts_heard() as doubts:
+        asked.on(build_graph([section], EDGES)).composition(level="patch")
+    assert any("of the molecules of a patch of new that no mixture" in one for one in doubts) == told
 
 
 def test_dissociated_cells_lie_in_no_block_and_train() -> None:
@@ -218,7 +227,8 @@ def test_with_few_counted_cells_it_says_why_none_are_told_and_without_any_nothin
         with doubts_heard() as doubts:
             table = there.ask("composition", level="patch", cells=column)
         said = [one for one in doubts if "5 patches whose cells were counted" in one and "`cells:`" in one]
-        assert "cells" not in table and len(said) == n_doubts and len(doubts) == n_doubts
+        others = [one for one in doubts if "no mixture of the types" not in one]  # the platform is not the run's
+        assert "cells" not in table and len(said) == n_doubts and len(others) == n_doubts
     with pytest.raises(QueryError, match="nucleii"):
         there.ask("composition", level="patch", cells="nucleii")
 
@@ -271,3 +281,10 @@ def test_cells_beneath_are_counted_as_far_as_they_lie_inside(striped_section: An
     overlap = to_scipy_csr(graph["cell", "within", "patch"].adj_t).toarray().sum(axis=1)
     np.testing.assert_allclose(number[overlap > 0], overlap[overlap > 0], rtol=1e-5)
     assert np.isnan(number[overlap == 0]).all() and (overlap > 0).any()
+
+
+def test_niches_of_few_nodes_from_elsewhere_are_told_for_what_they_are(asked: VirtualTissue) -> None:
+    counts = spots_of(n=120, seed=11)[0]
+    few, many = (asked.on(build_graph([spot_section("new", counts[:n])], EDGES)) for n in (36, 120))
+    assert "new (36)" in str(_few(few, few.niches()))
+    assert _few(many, many.niches()) is None and _few(asked, asked.niches()) is None
