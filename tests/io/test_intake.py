@@ -250,3 +250,14 @@ def test_whole_numbers_that_add_up_to_one_depth_are_doubted(kind: str, told: boo
     with doubts_heard() as doubts:
         add_counts(section, "cell", table, "t")
     assert any("if they were normalised and rounded" in one for one in doubts) == told
+
+
+def test_blanks_around_a_label_are_no_part_of_it() -> None:
+    assert list(labels_of(pd.Series([" T cell", "T cell ", None, "  ", "NA "]))) == [
+        "T cell",
+        "T cell",
+        None,
+        None,
+        None,
+    ]
+    assert list(labels_of(pd.Series([None, None], dtype=object))) == [None, None]

@@ -142,6 +142,10 @@ def test_types_share_what_was_counted_of_a_gene(asked: VirtualTissue) -> None:
     assert found[1].X[:, 1].sum() > 0.5 * counted[:, 1].sum() and found[0].X[:, 1].sum() < 0.3 * counted[:, 1].sum()
 
 
+def test_a_gene_that_is_named_twice_is_told_once(asked: VirtualTissue) -> None:
+    assert list(question("type_expression", {"type": "A", "genes": "G1,G2,G1"}).answer(asked).var_names) == ["G1", "G2"]
+
+
 def test_genes_that_were_not_measured_are_told_of_each_type_by_the_composition(asked: VirtualTissue) -> None:
     counts, _ = spots_of(n=96, seed=11)
     kept = [g for g in GENES if g != "G0"]
