@@ -387,6 +387,7 @@ def test_rows_on_a_lattice_are_spots_and_train_beside_a_reference(tmp_path: Path
     assert not any("taken for a cell" in text or "spots: cannot be read" in text for text in told["unclear"])
     sources = {one.name: one.sources[0].model_extra or {} for one in load_config(tmp_path / "aivc.yaml").task.sections}
     assert sources["spots"]["level"] == "patch" and sources["spots"]["um_per_unit"] == 1.0
+    assert sources["spots"]["diameter_um"] == 55.0 and sources["atlas"]["label"] == "cell_type"
     graph = built(tmp_path)
     assert graph["patch"].num_nodes == 144 and graph["cell"].num_nodes == 120
     cells(144, spread=1000.0).write_h5ad(tmp_path / "spots.h5ad")
@@ -394,3 +395,21 @@ def test_rows_on_a_lattice_are_spots_and_train_beside_a_reference(tmp_path: Path
     init(tmp_path)
     text = (tmp_path / "aivc.yaml").read_text()
     assert "level: cell" in text and "level: patch" not in text
+
+
+def test_of_several_columns_of_types_the_coarsest_is_offered(tmp_path: Path) -> None:
+    kinds = {
+        f"celltype_{name}": [f"{i % n}x" for i in range(N)] for name, n in (("subset", 9), ("minor", 5), ("major", 3))
+    }
+    loose(cell_type_ontology_term_id=["CL:1", "CL:2"] * (N // 2), **kinds).write_h5ad(tmp_path / "atlas.h5ad")
+    init(tmp_path)
+    assert (only_source(tmp_path).model_extra or {})["label"] == "celltype_major"
+
+
+def test_bins_abut(tmp_path: Path) -> None:
+    bins = cells(144)
+    bins.obsm["spatial"] = 8.0 * np.column_stack([np.arange(144) % 12, np.arange(144) // 12])
+    bins.write_h5ad(tmp_path / "bins.h5ad")
+    init(tmp_path)
+    given = only_source(tmp_path).model_extra or {}
+    assert given["level"] == "patch" and given["diameter_um"] == 8.0
