@@ -304,8 +304,8 @@ def _of_sections(graph: TissueGraph, level: str, columns: list[int], loose: bool
     """Return which of a level's `columns` each of its sections measured that measured any, dissociated or not."""
     there = measured_molecules(graph, level, names.RNA)[:, panel_columns(graph, level, names.RNA)[columns]]
     who = (dissociated_sections(graph) == loose) & there.any(dim=1).numpy()
-    known = graph.obs(names.SECTION).index.astype(str)
-    return {known[i]: there[i] for i in np.flatnonzero(who)}
+    known = list(graph.obs(names.SECTION).index.astype(str))
+    return {known[i]: there[i] for i in np.flatnonzero(who).tolist()}
 
 
 def _measured(graph: TissueGraph, level: str, columns: list[int], loose: bool) -> Tensor:
