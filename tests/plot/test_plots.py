@@ -10,6 +10,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from aivc_graph.errors import ConfigError
+from aivc_graph.plot.anchor_curves import anchor_curves
 from aivc_graph.plot.composition_bars import composition_bars
 from aivc_graph.plot.composition_maps import composition_maps
 from aivc_graph.plot.contact_graph import contact_graph
@@ -178,3 +179,27 @@ def test_composition_maps_show_the_commonest_types_above_how_sure_they_are() -> 
     assert len([ax for ax in composition_maps(POS, shares).figure.axes if ax.get_title()]) == 2
     with pytest.raises(ConfigError, match="widths of others"):
         composition_maps(POS, shares, shares[["rare"]])
+
+
+def test_curves_of_anchors_are_drawn_by_share_and_by_shift_with_those_told_of_the_error() -> None:
+    def score(value: float) -> dict[str, float | None]:
+        return {"value": value, "lower": value - 0.1, "upper": None if value == 0.4 else value + 0.1}
+
+    columns = ("share", "shift_um", "error_told", "model", "nearest_join")
+    done = [(0.2, 0.0, False, 0.4, 0.3), (1.0, 0.0, False, 0.5, 0.3), (1.0, 50.0, False, 0.2, 0.1)]
+    done.append((1.0, 50.0, True, 0.35, 0.1))
+    records = pd.DataFrame(
+        [
+            {"told": level, "by": by, **dict(zip(columns, (*one[:3], *map(score, one[3:])), strict=True))}
+            for level, by in (("cell", "patch"), ("patch", "cell"))
+            for one in done
+        ]
+    )
+    axes = anchor_curves(records)
+    assert axes.shape == (2, 2)
+    lines = [{line.get_label(): line.get_xydata().tolist() for line in ax.get_lines()} for ax in axes[0]]
+    assert lines[0] == {"model": [[0.2, 0.4], [1.0, 0.5]], "nearest join": [[0.2, 0.3], [1.0, 0.3]]}
+    assert lines[1]["model"] == [[0.0, 0.5], [50.0, 0.2]]
+    assert lines[1]["model, error told"] == [[0.0, 0.5], [50.0, 0.35]]
+    with pytest.raises(ConfigError, match="no column by"):
+        anchor_curves(records.drop(columns="by"))
