@@ -107,5 +107,5 @@ def test_labels_of_cells_without_positions_alone_make_no_niche(striped_section: 
     tissue = VirtualTissue(graph, model_of(graph, CONFIG), seed=0)
     with doubts_heard() as doubts:
         table = tissue.composition()
-    assert set(table) == {"niche", "n_nodes", "s"}
+    assert set(table) == {"niche", "n_nodes", "n_labelled"} and not table["n_labelled"].any()
     assert table["n_nodes"].sum() == 200 and any("cell nodes in place without a label" in one for one in doubts)

@@ -59,18 +59,14 @@ class CompositionQuestion(AbstractNicheQuestion):
         return composition_table(self._in_place(tissue, obs, level), self.by or NICHE)
 
     def _in_place(self, tissue: VirtualTissue, obs: pd.DataFrame, level: str) -> pd.DataFrame:
-        """Return the nodes that may lie in a niche: of tissue, those with positions. Doubt that none bears a label."""
+        """Return the nodes that may lie in a niche: of tissue, those with positions; doubt that none bears a label."""
         if tissue.placed and self.by in (None, NICHE):
             obs = obs[obs["x_um"].notna()]
-        if names.LABEL in obs and obs[names.LABEL].isna().all():
-            obs = obs.drop(columns=names.LABEL)
-        labelled = [one for one in tissue.graph.levels if names.LABEL in tissue.graph.obs(one)]
-        if names.LABEL not in obs and labelled:
-            found = (
-                f"{level} nodes in place without a label, and labels of {', '.join(labelled)} that tell nothing of them"
-            )
-            mend = "these are shares of niches by section; ask `types`, and see what training said of a reference"
-            doubt("composition", found, "types", mend)
+        every = {one: tissue.graph.obs(one) for one in tissue.graph.levels}
+        labelled = [one for one, of in every.items() if names.LABEL in of and of[names.LABEL].notna().any()]
+        if labelled and (names.LABEL not in obs or obs[names.LABEL].isna().all()):
+            found = f"{level} nodes in place without a label, and labels of {', '.join(labelled)} nodes that tell none"
+            doubt("composition", found, "types", "ask `types`, and see what training said of a reference")
         return obs
 
     def draw(self, tissue: VirtualTissue, answer: pd.DataFrame) -> Any:
