@@ -218,8 +218,8 @@ FAULTS = (
     ),
     Fault(
         "an interaction acts where one part alone is",
-        "(fields[a].strength * fields[b].strength)",
-        "(fields[a].strength + fields[b].strength)",
+        "fields[a].strength * fields[b].strength",
+        "fields[a].strength + fields[b].strength",
         (SHIFT,),
     ),
     Fault(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import torch
@@ -127,11 +127,10 @@ class ComponentShift(AbstractPart):
                 weight = amount[:, None] * share
                 latent = latent + weight @ self.latent_effect[replicate, key, part]
                 molecule = molecule + weight @ self.molecule_effect[replicate, key, part]
-        for (a, b), row in pairs.items():
-            if a in fields and b in fields:
-                weight = (fields[a].strength * fields[b].strength)[:, None] * share
-                latent = latent + weight @ self.latent_pair[replicate, row]
-                molecule = molecule + weight @ self.molecule_pair[replicate, row]
+        for row, strength in _together(fields, pairs):
+            weight = strength[:, None] * share
+            latent = latent + weight @ self.latent_pair[replicate, row]
+            molecule = molecule + weight @ self.molecule_pair[replicate, row]
         return latent, molecule
 
     def uncertainty(self, state: Tensor, fields: Mapping[int, Field], pairs: Mapping[tuple[int, int], int]) -> Tensor:
@@ -147,8 +146,13 @@ class ComponentShift(AbstractPart):
                 for part, amount in ((DIRECT, field.strength), (SPREAD, field.exposure))
             )
             variance = variance + (direct + spread).square()
-        for (a, b), row in pairs.items():
-            if a in fields and b in fields:
-                both = (fields[a].strength * fields[b].strength)[:, None] * share
-                variance = variance + (both @ self.pair_error[row]).square()
+        for row, strength in _together(fields, pairs):
+            variance = variance + ((strength[:, None] * share) @ self.pair_error[row]).square()
         return variance.sqrt()
+
+
+def _together(fields: Mapping[int, Field], pairs: Mapping[tuple[int, int], int]) -> Iterator[tuple[int, Tensor]]:
+    """Yield the row of each interaction whose interventions are both there, and how strongly they meet (node,)."""
+    for (a, b), row in pairs.items():
+        if a in fields and b in fields:
+            yield row, fields[a].strength * fields[b].strength
