@@ -86,10 +86,10 @@ def destvi(given: SimpleNamespace) -> Told:
     return legs(of_spots, of_spots.get_proportions, DESTVI_EPOCHS, {"n_epochs_kl_warmup": None})
 
 
-def cell2location(given: SimpleNamespace, steps: int, rate: float) -> Told:
+def cell2location(given: SimpleNamespace, steps: int, rates: tuple[float, float]) -> Told:
     """Kleshchevnikov et al. 2022, doi:10.1038/s41587-021-01139-4: 250 epochs of cells, all spots a step.
 
-    `rate` of learning of spots: 0.002 is the authors', with up to 30,000 steps.
+    `rates` of learning of either half of the steps on spots: 0.002 is the authors', with up to 30,000 steps.
     """
     from cell2location.models import Cell2location, RegressionModel
     from cell2location.utils.filtering import filter_genes
@@ -114,8 +114,8 @@ def cell2location(given: SimpleNamespace, steps: int, rate: float) -> Told:
     def tell() -> pd.DataFrame:
         return pd.DataFrame(draws().mean(axis=0), columns=table.columns)
 
-    warm = {"plan_kwargs": {"n_epochs_kl_warmup": None}}
-    found = legs(of_spots, tell, steps, warm, batch_size=None, train_size=1, lr=rate)
+    later = {"plan_kwargs": {"n_epochs_kl_warmup": None}, "lr": rates[1]}
+    found = legs(of_spots, tell, steps, later, batch_size=None, train_size=1, lr=rates[0])
     each = draws()
     ends = np.quantile(each / each.sum(axis=2, keepdims=True), (0.05, 0.95), axis=0)
     lower, upper = (pd.DataFrame(one, columns=table.columns) for one in ends)
@@ -182,8 +182,8 @@ def likelihood_tables() -> dict[str, np.ndarray]:
 
 
 TOOLS: dict[str, tuple[Callable[..., Told], str, dict[str, str]]] = {
-    "cell2location": (cell2location, "cell2location", {"steps": 15_000, "rate": 0.002}),
-    "cell2location fast": (cell2location, "cell2location", {"steps": 3000, "rate": 0.02}),
+    "cell2location": (cell2location, "cell2location", {"steps": 15_000, "rates": (0.002, 0.002)}),
+    "cell2location fast": (cell2location, "cell2location", {"steps": 3000, "rates": (0.02, 0.02)}),
     "tangram cells": (tangram, "tangram-sc", {"mode": "cells"}),
     "tangram clusters": (tangram, "tangram-sc", {"mode": "clusters"}),
     "stereoscope": (stereoscope, "scvi-tools", {}),
