@@ -120,9 +120,11 @@ def thinned(case: Case, step: int) -> Case:
     spots, cells = case.sections
     obs = node_table(build_graph(case.sections, GraphConfig()), "patch")
     kept = np.flatnonzero(obs.index.isin(case.truth.index))[::step]
-    table, name = spots.tables["patch_rna"], str(obs["section"].iloc[0])
-    pos, names = obs[["x_um", "y_um"]].to_numpy()[kept], obs.index[kept]
-    made = spot_section(name, table.X.toarray()[kept], pos, list(table.var_names), float(obs["size_um"].iloc[0]))
+    name, names = str(obs["section"].iloc[0]), obs.index[kept]
+    table = spots.tables["patch_rna"]  # its rows lie in another order than nodes
+    rows = pd.Index(table.obs["barcode"].astype(str)).get_indexer(obs["barcode"].iloc[kept].astype(str))
+    pos, radius = obs[["x_um", "y_um"]].to_numpy()[kept], float(obs["size_um"].iloc[0]) / 2
+    made = spot_section(name, table.X.toarray()[rows], pos, list(table.var_names), radius)
     index = [f"{name}:p{i}" for i in range(len(kept))]
     number = None if case.number is None else case.number.loc[names].set_axis(index)
     return replace(case, sections=[made, cells], truth=case.truth.loc[names].set_axis(index), number=number)
