@@ -184,6 +184,7 @@ def likelihood_tables() -> dict[str, np.ndarray]:
 TOOLS: dict[str, tuple[Callable[..., Told], str, dict[str, str]]] = {
     "cell2location": (cell2location, "cell2location", {"steps": 15_000, "rates": (0.002, 0.002)}),
     "cell2location fast": (cell2location, "cell2location", {"steps": 3000, "rates": (0.02, 0.02)}),
+    "cell2location long": (cell2location, "cell2location", {"steps": 6000, "rates": (0.02, 0.02)}),
     "tangram cells": (tangram, "tangram-sc", {"mode": "cells"}),
     "tangram clusters": (tangram, "tangram-sc", {"mode": "clusters"}),
     "stereoscope": (stereoscope, "scvi-tools", {}),
