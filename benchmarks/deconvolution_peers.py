@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from deconvolution import CASES, Case, Floats, baselines, judge, spot_section
+from deconvolution import CASES, PRESENT, Case, Floats, baselines, judge, spot_section
 from deconvolution_peer import TOOLS
 from result_file import write_result
 
@@ -58,8 +58,6 @@ SPOT_FACTS = {
     "cerebellum": (6, 200),
 }
 EVERY = {"xenium_visium": 4}
-# A type is there where it has so much of a spot.
-PRESENT = 0.02
 OF_RNA = ("stereoscope", "destvi", "rctd")
 
 
@@ -131,7 +129,9 @@ def thinned(case: Case, step: int) -> Case:
     made = spot_section(name, table.X.toarray()[rows], pos, list(table.var_names), radius)
     index = [f"{name}:p{i}" for i in range(len(kept))]
     number = None if case.number is None else case.number.loc[names].set_axis(index)
-    return replace(case, sections=[made, cells], truth=case.truth.loc[names].set_axis(index), number=number)
+    held = {word: each[case.truth.index.get_indexer(names)] for word, each in case.held.items()}
+    truth = case.truth.loc[names].set_axis(index)
+    return replace(case, sections=[made, cells], truth=truth, number=number, held=held)
 
 
 def spot_names(case: Case) -> pd.Index:

@@ -98,13 +98,14 @@ def test_every_so_many_spots_keep_their_counts_and_truth(peers: Any) -> None:
     # Nothing is known beneath the first spot.
     names = [f"slide:p{i}" for i in range(1, 11)]
     truth = pd.DataFrame({"x": np.arange(1, 11) / 10, "y": 1 - np.arange(1, 11) / 10}, index=names)
-    whole = peers.Case([spots, cells], truth, lambda obs: obs.index, pd.Series(np.arange(1, 11), names))
+    held = {"nothing": np.arange(1, 11)[:, None, None] * np.ones((10, 2, 5))}
+    whole = peers.Case([spots, cells], truth, lambda obs: obs.index, pd.Series(np.arange(1, 11), names), held)
     case = peers.thinned(whole, 3)
     assert peers.thinned(whole, 1) is whole
     # Nodes lie in another order than rows: the tenth spot comes before the ninth.
     np.testing.assert_array_equal(case.sections[0].tables["patch_rna"].X.toarray(), counts[[1, 4, 7, 9]])
     np.testing.assert_allclose(case.truth["x"], [0.1, 0.4, 0.7, 0.9])
-    assert list(case.number) == [1, 4, 7, 9]
+    assert list(case.number) == list(case.held["nothing"][:, 0, 0]) == [1, 4, 7, 9]
     assert list(case.truth.index) == list(peers.spot_names(case)) == [f"slide:p{i}" for i in range(4)]
 
 
