@@ -13,17 +13,25 @@ from aivc_graph.errors import RegistrationError
 from aivc_graph.tissue.frame import Matrix, apply_affine
 from aivc_graph.tissue.registration.agreement import SURE, Samples
 from aivc_graph.tissue.registration.certainty import rigid_error, stepped
+from aivc_graph.tissue.registration.cut_edges import Edge, straight_edges
 from aivc_graph.tissue.registration.layer import Layer, level_layer, shared_genes, slide_layer
 from aivc_graph.tissue.registration.method import REGISTRATIONS, AbstractRegistration, Registration, rms_um
 from aivc_graph.tissue.registration.orientation import MIRRORED, OrientationFit, nearest_orientation, score_orientations
 
 LEAST_AGREEMENT, OTHER_TURN_DEG = 0.05, 30.0
+# An edge is taken for cut if what is amiss of full agreement falls at least to this share without it.
+EXPLAINED = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Fit:
     score: float
     affine: Matrix  # moving layer's microns -> fixed microns
+    layers: tuple[Layer, Layer]  # without the edges at which this map says that they were cut
+
+    @property
+    def mirrored(self) -> bool:
+        return bool(np.linalg.det(self.affine) < 0)
 
 
 @REGISTRATIONS.register("intensity", needs="two layers that show the same tissue")
@@ -88,15 +96,14 @@ class IntensityRegistration(AbstractRegistration):
         pixel = self.pixel_um or max(moving.pitch_um(), fixed.pitch_um())
         coarse = max(pixel, max(moving.diagonal_um(), fixed.diagonal_um()) / 64)
         fits = score_orientations(moving, fixed, coarse, self._angles())
-        samples = Samples.of(moving, fixed, pixel)
+        ladder = _ladder(coarse, pixel)
         turned, flipped = (
-            sorted(
-                (self._refine(moving, fixed, fit, coarse, pixel) for fit in _leaders(fits, mirrored=one)), key=_score
-            )
+            sorted((fit for fit in _refined((moving, fixed), fits, ladder, coarse) if fit.mirrored == one), key=_score)
             for one in (False, True)
         )
-        best, warnings = self._judge(samples, turned[-1], flipped[-1])
-        warnings += _other_turn(samples, best, turned[0] if best is turned[-1] else flipped[0])
+        best, warnings = self._judge(turned[-1], flipped[-1], pixel)
+        warnings += _other_turn(best, turned[0] if best is turned[-1] else flipped[0], pixel)
+        samples = Samples.of(*best.layers, pixel)
         sigma = rigid_error(samples, best.affine, pixel)
         orientation = nearest_orientation(best.affine)
         if orientation not in ("identity", *MIRRORED):
@@ -112,8 +119,8 @@ class IntensityRegistration(AbstractRegistration):
             sigma=sigma,
         )
 
-    def _judge(self, samples: Samples, proper: _Fit, flipped: _Fit) -> tuple[_Fit, list[str]]:
-        gain, sure = samples.gain(flipped.affine, proper.affine)
+    def _judge(self, proper: _Fit, flipped: _Fit, pixel: float) -> tuple[_Fit, list[str]]:
+        gain, sure = _compared(proper, flipped, pixel).gain(flipped.affine, proper.affine)
         found = (
             f"{nearest_orientation(flipped.affine)} (agreement {flipped.score:.2f}, against {proper.score:.2f} for the "
             f"best turn; {gain:+.2f} is {abs(sure):.1f} standard errors)"
@@ -123,7 +130,7 @@ class IntensityRegistration(AbstractRegistration):
             raise RegistrationError(
                 "registration", f"an agreement of {proper.score:.2f}", f"at least {LEAST_AGREEMENT}", mend
             )
-        if sure > SURE:
+        if sure > SURE and flipped.score > proper.score:
             if not self.allow_mirror:
                 mend = "are x and y swapped? set `allow_mirror: true` if the tissue was flipped"
                 raise RegistrationError("registration", f"a mirrored frame fits best: {found}", mend=mend)
@@ -131,24 +138,6 @@ class IntensityRegistration(AbstractRegistration):
         if sure > -SURE:
             return proper, [f"registration: a mirrored frame fits as well: {found}; check it by eye"]
         return proper, []
-
-    @staticmethod
-    def _refine(moving: Layer, fixed: Layer, start: OrientationFit, coarse: float, pixel: float) -> _Fit:
-        """Follow the agreement uphill on ever finer maps, from the coarse fit."""
-        centre = apply_affine(moving.um().mean(axis=0), start.affine)
-        parameters, score = np.zeros(3), -1.0
-        for size in _ladder(coarse, pixel):
-            samples = Samples.of(moving, fixed, size)
-            reach = np.array([size, size, 2 * size / moving.diagonal_um()])
-            first = parameters / reach
-
-            def loss(steps: Matrix, samples: Samples = samples, reach: Matrix = reach) -> float:
-                return -samples.agreement(stepped(steps * reach, centre) @ start.affine)
-
-            options = {"initial_simplex": np.vstack([first, first + np.eye(len(reach))]), "xatol": 0.01, "fatol": 1e-5}
-            found = minimize(loss, first, method="Nelder-Mead", options=options)
-            parameters, score = found.x * reach, -float(found.fun)
-        return _Fit(score, stepped(parameters, centre) @ start.affine)
 
     def _angles(self) -> list[float]:
         steps = int(np.ceil(self.max_angle_deg / 15))
@@ -160,14 +149,66 @@ def _leaders(fits: dict[str, OrientationFit], *, mirrored: bool) -> list[Orienta
     return sorted(group, key=lambda fit: fit.score, reverse=True)[:2]
 
 
+def _refined(
+    layers: tuple[Layer, Layer], fits: dict[str, OrientationFit], ladder: list[float], coarse: float
+) -> list[_Fit]:
+    """Refine the leading turns and mirrors; without the edges at which a layer was cut, if the best of them says so."""
+    starts = [*_leaders(fits, mirrored=False), *_leaders(fits, mirrored=True)]
+    rough = [size for size in ladder if 2 * size > coarse]  # cuts are wider than the pixels of finer maps
+    edges, whole = straight_edges(layers, rough[-1]), [_climb(layers, one, rough) for one in starts]
+    cut = [_without_cuts(fit, edges, one, rough) for fit, one in zip(whole, starts, strict=True)]
+    told = whole if max(cut, key=_score) in whole else cut
+    return told if rough == ladder else [_climb(fit.layers, one, ladder) for fit, one in zip(told, starts, strict=True)]
+
+
+def _without_cuts(whole: _Fit, edges: list[Edge], start: OrientationFit, ladder: list[float]) -> _Fit:
+    """Refine again without one edge after the other, as long as that explains what is amiss and tissue goes on there."""
+    fit = whole
+    while True:
+        trials = []
+        for edge in edges:
+            found = _climb(edge.cut(fit.layers), start, ladder)
+            explains = 1 - found.score < EXPLAINED * (1 - fit.score)
+            if explains and edge.goes_on(whole.layers, found.affine, ladder[-1]):
+                trials.append((found, edge))
+        if not trials:
+            return fit
+        fit, last = max(trials, key=lambda trial: trial[0].score)
+        edges = [edge for edge in edges if edge is not last]
+
+
+def _climb(layers: tuple[Layer, Layer], start: OrientationFit, ladder: list[float]) -> _Fit:
+    """Follow the agreement uphill on ever finer maps, from the coarse fit."""
+    moving, fixed = layers
+    centre = apply_affine(moving.um().mean(axis=0), start.affine)
+    parameters, score = np.zeros(3), -1.0
+    for size in ladder:
+        samples = Samples.of(moving, fixed, size)
+        reach = np.array([size, size, 2 * size / moving.diagonal_um()])
+        first = parameters / reach
+
+        def loss(steps: Matrix, samples: Samples = samples, reach: Matrix = reach) -> float:
+            return -samples.agreement(stepped(steps * reach, centre) @ start.affine)
+
+        options = {"initial_simplex": np.vstack([first, first + np.eye(len(reach))]), "xatol": 0.01, "fatol": 1e-5}
+        found = minimize(loss, first, method="Nelder-Mead", options=options)
+        parameters, score = found.x * reach, -float(found.fun)
+    return _Fit(score, stepped(parameters, centre) @ start.affine, layers)
+
+
 def _score(fit: _Fit) -> float:
     return fit.score
 
 
-def _other_turn(samples: Samples, best: _Fit, other: _Fit) -> list[str]:
+def _compared(one: _Fit, other: _Fit, pixel: float) -> Samples:
+    """Look where neither of two fits says that a layer was cut off."""
+    return Samples.of(*(a.cut_at(b.cuts_um()) for a, b in zip(one.layers, other.layers, strict=True)), pixel)
+
+
+def _other_turn(best: _Fit, other: _Fit, pixel: float) -> list[str]:
     """Say that another turn fits as well, if it is one: for this the stated error does not answer."""
     apart = best.affine[:2, :2] @ np.linalg.inv(other.affine[:2, :2])
-    sure = samples.gain(best.affine, other.affine)[1]
+    sure = _compared(best, other, pixel).gain(best.affine, other.affine)[1]
     if np.degrees(np.arccos(np.clip(apart[0, 0], -1, 1))) < OTHER_TURN_DEG or sure > SURE:
         return []
     found = f"{nearest_orientation(other.affine)} (agreement {other.score:.2f}, against {best.score:.2f})"
