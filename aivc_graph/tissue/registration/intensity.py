@@ -19,8 +19,9 @@ from aivc_graph.tissue.registration.method import REGISTRATIONS, AbstractRegistr
 from aivc_graph.tissue.registration.orientation import MIRRORED, OrientationFit, nearest_orientation, score_orientations
 
 LEAST_AGREEMENT, OTHER_TURN_DEG = 0.05, 30.0
-# An edge is taken for cut if what is amiss of full agreement falls at least to this share without it.
-EXPLAINED = 0.5
+# An edge is taken for cut if what is amiss of full agreement falls at least to this share without it; where less than
+# this is amiss with all edges, none is looked at. Settled on simulated outlines, whole ones and cut ones.
+EXPLAINED, AMISS = 0.5, 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,9 @@ class IntensityRegistration(AbstractRegistration):
     refined from coarse maps to fine ones. The map is rigid: the size comes from the pixel sizes, for a fitted one
     would shrink towards the middle of the tissue, where maps are less noisy. The residual says by how much the map
     would move without one or other of sixteen blocks of the tissue; of an outline that runs along the rows of a spot
-    array it says too little, by up to a third of the pitch. A mirrored frame that fits better, by more than
+    array it says too little, by up to a third of the pitch. A straight edge beyond which the other layer shows more
+    tissue is where a piece was cut off, or where the array ended: if the rest agrees much better without it, it is no
+    outline, and what lies beyond is unknown. A mirrored frame that fits better, by more than
     the blocks make likely by chance, is refused, unless allowed; where they cannot tell, that is said.
 
     Parameters
@@ -96,15 +99,18 @@ class IntensityRegistration(AbstractRegistration):
         pixel = self.pixel_um or max(moving.pitch_um(), fixed.pitch_um())
         coarse = max(pixel, max(moving.diagonal_um(), fixed.diagonal_um()) / 64)
         fits = score_orientations(moving, fixed, coarse, self._angles())
-        ladder = _ladder(coarse, pixel)
-        turned, flipped = (
-            sorted((fit for fit in _refined((moving, fixed), fits, ladder, coarse) if fit.mirrored == one), key=_score)
-            for one in (False, True)
-        )
+        refined = sorted(_refined((moving, fixed), fits, _ladder(coarse, pixel), coarse), key=_score)
+        turned, flipped = ([fit for fit in refined if fit.mirrored == one] for one in (False, True))
         best, warnings = self._judge(turned[-1], flipped[-1], pixel)
         warnings += _other_turn(best, turned[0] if best is turned[-1] else flipped[0], pixel)
         samples = Samples.of(*best.layers, pixel)
         sigma = rigid_error(samples, best.affine, pixel)
+        warnings += [
+            f"registration: the {name} layer ends straight where the other goes on, at {len(layer.cuts)} of its edges; "
+            "they are taken for cut, and not for outline"
+            for name, layer in zip(("moving", "fixed"), best.layers, strict=True)
+            if len(layer.cuts)
+        ]
         orientation = nearest_orientation(best.affine)
         if orientation not in ("identity", *MIRRORED):
             warnings.append(f"registration: the moving frame is turned ({orientation})")
@@ -155,14 +161,15 @@ def _refined(
     """Refine the leading turns and mirrors; without the edges at which a layer was cut, if the best of them says so."""
     starts = [*_leaders(fits, mirrored=False), *_leaders(fits, mirrored=True)]
     rough = [size for size in ladder if 2 * size > coarse]  # cuts are wider than the pixels of finer maps
-    edges, whole = straight_edges(layers, rough[-1]), [_climb(layers, one, rough) for one in starts]
+    whole = [_climb(layers, one, rough) for one in starts]
+    edges = straight_edges(layers, rough[-1]) if max(whole, key=_score).score < 1 - AMISS else []
     cut = [_without_cuts(fit, edges, one, rough) for fit, one in zip(whole, starts, strict=True)]
     told = whole if max(cut, key=_score) in whole else cut
     return told if rough == ladder else [_climb(fit.layers, one, ladder) for fit, one in zip(told, starts, strict=True)]
 
 
 def _without_cuts(whole: _Fit, edges: list[Edge], start: OrientationFit, ladder: list[float]) -> _Fit:
-    """Refine again without one edge after the other, as long as that explains what is amiss and tissue goes on there."""
+    """Refine again without one edge after the other, while that explains what is amiss and tissue goes on there."""
     fit = whole
     while True:
         trials = []
