@@ -23,15 +23,17 @@ SEEDS = range(100, 112)
 def cut_spots() -> dict[str, Any]:
     """Register whole arrays, and arrays that end 5–35 % before the tissue does, with and without looking for cuts."""
     found: dict[str, Any] = {}
-    for kind in ("whole", "cut"):
-        for looked in (True, False):
-            rows = [one_row(kind, seed, looked) for seed in SEEDS]
-            key = f"{kind}, {'looked for cuts' if looked else 'every edge an outline'}"
-            done = [row for row in rows if "error_um" in row]
-            sure = [row for row in done if not row["doubted"]]
-            found[key] = {"cases": len(rows), "refused": len(rows) - len(done), "doubted": len(done) - len(sure)}
-            found[key] |= {"all": calibration(done), "runs": rows}
-            found[key] |= {"nothing doubted": calibration(sure)} if sure else {}
+    for name, kind, looked in (
+        ("whole", "whole", True),
+        ("cut", "cut", True),
+        ("cut, every edge outline", "cut", False),
+    ):
+        rows = [one_row(kind, seed, looked) for seed in SEEDS]
+        done = [row for row in rows if "error_um" in row]
+        sure = [row for row in done if not row["doubted"]]
+        found[name] = {"cases": len(rows), "refused": len(rows) - len(done), "doubted": len(done) - len(sure)}
+        found[name] |= {"all": calibration(done), "runs": rows}
+        found[name] |= {"nothing doubted": calibration(sure)} if sure else {}
     return found
 
 

@@ -30,7 +30,7 @@ from aivc_graph.tissue.frame import apply_affine
 from aivc_graph.tissue.registration.agreement import SURE, Samples
 from aivc_graph.tissue.registration.certainty import RigidError
 from aivc_graph.tissue.registration.intensity import IntensityRegistration
-from aivc_graph.tissue.registration.layer import Layer, slide_layer
+from aivc_graph.tissue.registration.layer import BLACK, Layer, slide_layer
 from aivc_graph.tissue.registration.maps import draw_map
 from aivc_graph.tissue.registration.method import Registration
 from aivc_graph.tissue.registration.orientation import CLEARLY, MIRRORED, ORIENTATIONS, score_orientations
@@ -70,8 +70,9 @@ class Slide:
     spots: np.ndarray
 
     def layer(self, *, pale: bool = False) -> Layer:
-        """Return the tissue, as it is or half as deeply stained."""
-        pixels = (255 - (255.0 - self.pixels) / 2).astype(np.uint8) if pale else self.pixels
+        """Return the tissue, as it is or half as deeply stained; what was painted black stays black."""
+        half = (255 - (255.0 - self.pixels) / 2).astype(np.uint8)
+        pixels = np.where(self.pixels.max(axis=0) <= BLACK, self.pixels, half) if pale else self.pixels
         section = new_section(self.name)
         add_slide(section, da.from_array(pixels), np.diag([self.um, self.um, 1.0]))
         return slide_layer(section)

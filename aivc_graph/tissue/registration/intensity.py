@@ -18,7 +18,7 @@ from aivc_graph.tissue.registration.layer import Layer, level_layer, shared_gene
 from aivc_graph.tissue.registration.method import REGISTRATIONS, AbstractRegistration, Registration, rms_um
 from aivc_graph.tissue.registration.orientation import MIRRORED, OrientationFit, nearest_orientation, score_orientations
 
-LEAST_AGREEMENT, OTHER_TURN_DEG = 0.05, 30.0
+LEAST_AGREEMENT, OTHER_TURN_DEG, SAME_TURN_DEG = 0.05, 30.0, 10.0
 # An edge is taken for cut if what is amiss of full agreement falls at least to this share without it; where less than
 # this is amiss with all edges, none is looked at. Settled on simulated outlines, whole ones and cut ones.
 EXPLAINED, AMISS = 0.5, 0.01
@@ -33,6 +33,11 @@ class _Fit:
     @property
     def mirrored(self) -> bool:
         return bool(np.linalg.det(self.affine) < 0)
+
+    @property
+    def amiss(self) -> float:
+        """What it lacks of full agreement; each edge that it takes for cut has to be worth its share."""
+        return (1 - self.score) / EXPLAINED ** sum(len(layer.cuts) for layer in self.layers)
 
 
 @REGISTRATIONS.register("intensity", needs="two layers that show the same tissue")
@@ -99,10 +104,10 @@ class IntensityRegistration(AbstractRegistration):
         pixel = self.pixel_um or max(moving.pitch_um(), fixed.pitch_um())
         coarse = max(pixel, max(moving.diagonal_um(), fixed.diagonal_um()) / 64)
         fits = score_orientations(moving, fixed, coarse, self._angles())
-        refined = sorted(_refined((moving, fixed), fits, _ladder(coarse, pixel), coarse), key=_score)
+        refined = sorted(_refined((moving, fixed), fits, _ladder(coarse, pixel), coarse), key=_amiss)
         turned, flipped = ([fit for fit in refined if fit.mirrored == one] for one in (False, True))
-        best, warnings = self._judge(turned[-1], flipped[-1], pixel)
-        warnings += _other_turn(best, turned[0] if best is turned[-1] else flipped[0], pixel)
+        best, warnings = self._judge(turned[0], flipped[0], pixel)
+        warnings += _other_turn(best, (flipped if best.mirrored else turned)[1:], pixel)
         samples = Samples.of(*best.layers, pixel)
         sigma = rigid_error(samples, best.affine, pixel)
         warnings += [
@@ -136,7 +141,7 @@ class IntensityRegistration(AbstractRegistration):
             raise RegistrationError(
                 "registration", f"an agreement of {proper.score:.2f}", f"at least {LEAST_AGREEMENT}", mend
             )
-        if sure > SURE and flipped.score > proper.score:
+        if sure > SURE and flipped.amiss < proper.amiss:
             if not self.allow_mirror:
                 mend = "are x and y swapped? set `allow_mirror: true` if the tissue was flipped"
                 raise RegistrationError("registration", f"a mirrored frame fits best: {found}", mend=mend)
@@ -150,21 +155,30 @@ class IntensityRegistration(AbstractRegistration):
         return [0.0] if steps == 0 else np.linspace(-self.max_angle_deg, self.max_angle_deg, 2 * steps + 1).tolist()
 
 
-def _leaders(fits: dict[str, OrientationFit], *, mirrored: bool) -> list[OrientationFit]:
+def _apart(fits: dict[str, OrientationFit], *, mirrored: bool) -> list[OrientationFit]:
+    """Return the coarse fits of turns, or of mirrors, best first; of two that found the same turn the better."""
     group = [fit for name, fit in fits.items() if (name in MIRRORED) == mirrored]
-    return sorted(group, key=lambda fit: fit.score, reverse=True)[:2]
+    found: list[OrientationFit] = []
+    for fit in sorted(group, key=lambda fit: fit.score, reverse=True):
+        if all(_turned_deg(fit.affine, other.affine) > SAME_TURN_DEG for other in found):
+            found.append(fit)
+    return found
 
 
 def _refined(
     layers: tuple[Layer, Layer], fits: dict[str, OrientationFit], ladder: list[float], coarse: float
 ) -> list[_Fit]:
     """Refine the leading turns and mirrors; without the edges at which a layer was cut, if the best of them says so."""
-    starts = [*_leaders(fits, mirrored=False), *_leaders(fits, mirrored=True)]
+    turned, flipped = (_apart(fits, mirrored=one) for one in (False, True))
+    starts = [*turned[:2], *flipped[:2]]
     rough = [size for size in ladder if 2 * size > coarse]  # cuts are wider than the pixels of finer maps
     whole = [_climb(layers, one, rough) for one in starts]
-    edges = straight_edges(layers, rough[-1]) if max(whole, key=_score).score < 1 - AMISS else []
+    edges = straight_edges(layers, rough[-1]) if min(fit.amiss for fit in whole) > AMISS else []
+    if edges:  # a cut may hide which of all turns is right
+        starts += [*turned[2:], *flipped[2:]]
+        whole += [_climb(layers, one, rough) for one in starts[len(whole) :]]
     cut = [_without_cuts(fit, edges, one, rough) for fit, one in zip(whole, starts, strict=True)]
-    told = whole if max(cut, key=_score) in whole else cut
+    told = whole if min(cut, key=_amiss) in whole else cut
     return told if rough == ladder else [_climb(fit.layers, one, ladder) for fit, one in zip(told, starts, strict=True)]
 
 
@@ -175,12 +189,11 @@ def _without_cuts(whole: _Fit, edges: list[Edge], start: OrientationFit, ladder:
         trials = []
         for edge in edges:
             found = _climb(edge.cut(fit.layers), start, ladder)
-            explains = 1 - found.score < EXPLAINED * (1 - fit.score)
-            if explains and edge.goes_on(whole.layers, found.affine, ladder[-1]):
+            if found.amiss < fit.amiss and edge.goes_on(whole.layers, found.affine, ladder[-1]):
                 trials.append((found, edge))
         if not trials:
             return fit
-        fit, last = max(trials, key=lambda trial: trial[0].score)
+        fit, last = min(trials, key=lambda trial: trial[0].amiss)
         edges = [edge for edge in edges if edge is not last]
 
 
@@ -203,8 +216,14 @@ def _climb(layers: tuple[Layer, Layer], start: OrientationFit, ladder: list[floa
     return _Fit(score, stepped(parameters, centre) @ start.affine, layers)
 
 
-def _score(fit: _Fit) -> float:
-    return fit.score
+def _amiss(fit: _Fit) -> float:
+    return fit.amiss
+
+
+def _turned_deg(one: Matrix, other: Matrix) -> float:
+    """Return the angle [°] between two maps, both mirrored or neither."""
+    apart = one[:2, :2] @ np.linalg.inv(other[:2, :2])
+    return float(np.degrees(np.arccos(np.clip(apart[0, 0], -1, 1))))
 
 
 def _compared(one: _Fit, other: _Fit, pixel: float) -> Samples:
@@ -212,14 +231,15 @@ def _compared(one: _Fit, other: _Fit, pixel: float) -> Samples:
     return Samples.of(*(a.cut_at(b.cuts_um()) for a, b in zip(one.layers, other.layers, strict=True)), pixel)
 
 
-def _other_turn(best: _Fit, other: _Fit, pixel: float) -> list[str]:
+def _other_turn(best: _Fit, others: list[_Fit], pixel: float) -> list[str]:
     """Say that another turn fits as well, if it is one: for this the stated error does not answer."""
-    apart = best.affine[:2, :2] @ np.linalg.inv(other.affine[:2, :2])
-    sure = _compared(best, other, pixel).gain(best.affine, other.affine)[1]
-    if np.degrees(np.arccos(np.clip(apart[0, 0], -1, 1))) < OTHER_TURN_DEG or sure > SURE:
-        return []
-    found = f"{nearest_orientation(other.affine)} (agreement {other.score:.2f}, against {best.score:.2f})"
-    return [f"registration: another turn fits as well: {found}; check it by eye"]
+    for other in others:
+        if _turned_deg(best.affine, other.affine) < OTHER_TURN_DEG:
+            continue
+        if _compared(best, other, pixel).gain(best.affine, other.affine)[1] <= SURE:
+            found = f"{nearest_orientation(other.affine)} (agreement {other.score:.2f}, against {best.score:.2f})"
+            return [f"registration: another turn fits as well: {found}; check it by eye"]
+    return []
 
 
 def _ladder(coarse: float, pixel: float) -> list[float]:
