@@ -42,7 +42,7 @@ class Edge:
         """Say whether the other layer shows tissue beyond the edge, once `affine` places the first on the second."""
         moving, fixed = layers
         if self.layer == 1:
-            moving, fixed, affine = fixed, moving, np.linalg.inv(affine)
+            moving, fixed, affine = fixed, moving, np.asarray(np.linalg.inv(affine), np.float64)
         xy, drawn = moving.um(), draw_map(fixed, pixel_um, pixel_um)
         out = xy @ self.line_um[:2] + self.line_um[2]
         last = out > -1.5 * pixel_um

@@ -235,7 +235,8 @@ def _turned_deg(one: Matrix, other: Matrix) -> float:
 
 def _compared(one: _Fit, other: _Fit, pixel: float) -> Samples:
     """Look where neither of two fits says that a layer was cut off."""
-    return Samples.of(*(a.cut_at(b.cuts_um()) for a, b in zip(one.layers, other.layers, strict=True)), pixel)
+    moving, fixed = (a.cut_at(b.cuts_um()) for a, b in zip(one.layers, other.layers, strict=True))
+    return Samples.of(moving, fixed, pixel)
 
 
 def _other_turn(best: _Fit, others: list[_Fit], pixel: float) -> list[str]:

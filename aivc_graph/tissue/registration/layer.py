@@ -60,7 +60,7 @@ class Layer:
         return self.cuts @ np.linalg.inv(self.to_um)
 
     def cut_at(self, line_um: Matrix) -> Layer:
-        """Return the layer with a further cut ``(3,)``, given in microns."""
+        """Return the layer with a further cut ``(3,)``, or more ``(cut, 3)``, given in microns."""
         return replace(self, cuts=np.vstack([self.cuts, line_um @ self.to_um]))
 
     def diagonal_um(self) -> float:
