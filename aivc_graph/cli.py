@@ -200,6 +200,12 @@ def _add_evaluate(group: Any) -> None:
         help="pathway weights or gene sets (GMT); also score at the pathway level",
     )
     verb.add_argument("--out", type=Path, metavar="DIR", help="output folder (RUN, or runs/<name of the predictions>)")
+    verb.add_argument(
+        "--anchors",
+        action="store_true",
+        default=None,
+        help="of cells beneath spots: also draw scores against the share and the shift of anchors (takes ten fits)",
+    )
     given = verb.add_argument_group("predictions from any method", "two .h5ad files instead of a run")
     given.add_argument(
         "--predictions",

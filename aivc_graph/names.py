@@ -76,6 +76,11 @@ DISSOCIATED: Final = "dissociated"
 APPLIED: Final = "applied"
 # Metadata of a section, followed by an element: how far off [µm] its registration is likely to be, root mean square.
 RESIDUAL_UM: Final = "residual_um_"
+# Metadata of a section, followed by an element that was registered: the level that moved along, if one did.
+ALONG: Final = "along_with_"
+# Metadata of a section, and attribute of the section nodes: places known in two frames, by which one was placed on the
+# other, and how far each is from where it was put.
+PAIRS: Final = "pairs"
 BARCODE: Final = "barcode"
 LABEL: Final = "label"
 

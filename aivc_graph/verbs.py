@@ -79,7 +79,7 @@ def evaluate(given: argparse.Namespace) -> None:
     from aivc_graph.report.write import PAGE, write_report
 
     tissue = VirtualTissue.load(given.run)
-    evaluation = evaluate(given.run, given.truth, given.out, given.weights, tissue=tissue)
+    evaluation = evaluate(given.run, given.truth, given.out, given.weights, anchors=bool(given.anchors), tissue=tissue)
     write_report(given.run, (given.out or given.run) / PAGE, tissue=tissue)
     scores, models = score_table(evaluation), (evaluation.card or {})["not_evaluated"].get("models", {})
     shown = [text_of(scores, ("task", "readout", "split", "over"), "{:.3f}")] if len(scores) else []

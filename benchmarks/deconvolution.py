@@ -4,7 +4,9 @@ Five sets, each with a reference from outside the tissue that is asked:
 
 - ``xenium_visium``: Visium spots of a breast tumour (Janesick et al. 2023, doi:10.1038/s41467-023-43458-x), cells of
   another patient (Wu et al. 2021, doi:10.1038/s41588-021-00911-1); truth: the Xenium cells of the neighbouring section
-  beneath, typed by the markers below. The sections differ and lie tens of microns apart: no method can reach it.
+  beneath, typed by the markers below. The sections differ and lie tens of microns apart: no method can reach it. How
+  well it is known itself stands in ``truth``, see `deconvolution_truth`, by how far places may be wrong: by nothing, by
+  40 µm, and by the 80 µm that counts tell.
 - ``merfish``: windows of 100 µm over MERFISH cells of the mouse preoptic area (Moffitt et al. 2018,
   doi:10.1126/science.aau5324), reference dissociated cells of the hypothalamus (the pair of Cable et al. 2022).
 - ``simulated``: spots of seven simulated donors, reference the cells of the eighth.
@@ -29,13 +31,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
+from deconvolution_truth import circles, doubted
 from markers import MARKERS, label_by_markers
 from result_file import write_result
 from scipy import sparse
@@ -64,6 +67,12 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("AIVC_DATA", "../shared/data"))
 Floats = np.ndarray
 BOOTSTRAPS = 500
+# Radius of a spot of Visium [µm].
+SPOT_UM = 27.5
+# A type is there where it has so much of a spot.
+PRESENT = 0.02
+# How far places of neighbouring sections may be wrong [µm].
+SIGMAS_UM = (0.0, 40.0, 80.0)
 EPITHELIAL = {"Cancer Epithelial": "Epithelial", "Normal Epithelial": "Epithelial"}
 # Words of the tissue, then of the reference, to common ones; cells that either calls unclear are left out.
 HYPOTHALAMUS = {
@@ -83,13 +92,15 @@ UNCLEAR = ("Ambiguous", "Unstable")
 class Case:
     """Sections with spots, and a dissociated one; true shares by ``section:barcode``; what is drawn anew together.
 
-    `number` of cells by ``section:barcode``, if it is known.
+    `number` of cells by ``section:barcode``, if it is known; `held`, if the truth has an error of its own, what each
+    row of it may have held instead (row, type, draw), by what is supposed.
     """
 
     sections: list[Any]
     truth: pd.DataFrame
     unit: Callable[[pd.DataFrame], Any]
     number: pd.Series | None = None
+    held: dict[str, Floats] = field(default_factory=dict)
 
 
 def main() -> None:
@@ -126,6 +137,11 @@ def judge(case: Case, others: Callable[[Floats, Floats, Floats, int], dict[str, 
     found: dict[str, Any] = {"spots": len(rows), "genes": counts.shape[1], "types": types}
     found |= {"opened": OPENINGS[int(part.opened)], "neighbours": round(float(part.neighbour_share), 2)}
     found["coverage_90"] = round(float(inside.mean()), 3)
+    found["coverage_90_present"] = round(float(inside[true > PRESENT].mean()), 3)
+    if case.held:
+        row, kinds = case.truth.index.get_indexer(obs.index[rows]), case.truth.columns.get_indexer(types)
+        of_each = {name: held[row][:, kinds] for name, held in case.held.items()}
+        found["truth"] = {name: doubted(lower, answers["model"], upper, true, held) for name, held in of_each.items()}
     if case.number is not None:
         molecules = pd.Series(counts.sum(axis=1), kept).reindex(rows).to_numpy()
         number = case.number.reindex(obs.index[rows]).to_numpy(np.float64)
@@ -239,10 +255,8 @@ def xenium_visium() -> Case:
     label_by_markers(section)
     graph = build_graph([section], GraphConfig(patch_reach_um=100))
     types = tuple(MARKERS)
-    shares = type_shares(
-        to_scipy_csr(graph["cell", "within", "patch"].adj_t), types_of(graph, "cell", types), len(types)
-    )
-    beneath = to_scipy_csr(graph["cell", "within", "patch"].adj_t)
+    beneath, kind = to_scipy_csr(graph["cell", "within", "patch"].adj_t), types_of(graph, "cell", types)
+    shares = type_shares(beneath, kind, len(types))
     truth = pd.DataFrame(shares, graph.obs("patch").index, list(types))
     truth["number"] = np.asarray(beneath.sum(axis=1)).ravel()
     reference = ad.read_h5ad(DATA / "scrna-breast-wu" / "wu_CID4465.h5ad")
@@ -251,13 +265,18 @@ def xenium_visium() -> Case:
     labels = reference.obs["celltype_major"].astype(str).replace(EPITHELIAL)
     place = node_table(graph, "patch").set_index("barcode").loc[spots.obs["barcode"].astype(str)]
     made = spot_section(
-        "breast_rep1", spots[:, shared].X.toarray(), place[["x_um", "y_um"]].to_numpy(), list(shared), 27.5
+        "breast_rep1", spots[:, shared].X.toarray(), place[["x_um", "y_um"]].to_numpy(), list(shared), SPOT_UM
     )
     truth = truth.reindex([f"breast_rep1:{one}" for one in spots.obs["barcode"]])
     truth.index = [f"breast_rep1:p{i}" for i in range(len(truth))]
     cells = reference_section(reference[:, shared].X.toarray(), labels, list(shared))
-    truth = truth[truth[list(types)].sum(axis=1) > 0.5]
-    return Case([made, cells], truth[list(types)], _block, truth["number"])
+    known = truth[list(types)].sum(axis=1).to_numpy() > 0.5
+    cells_um, spots_um = (node_table(graph, "cell")[["x_um", "y_um"]].to_numpy(), place[["x_um", "y_um"]].to_numpy())
+    held = {
+        f"{sigma:.0f} µm": circles(cells_um, kind, spots_um[known], SPOT_UM, sigma, len(types)) for sigma in SIGMAS_UM
+    }
+    truth = truth[known]
+    return Case([made, cells], truth[list(types)], _block, truth["number"], held)
 
 
 def merfish() -> Case:

@@ -153,7 +153,7 @@ def variants(counts: Floats, cells: Floats, kind: Floats, n: int) -> dict[str, F
     patches, loose = (torch.from_numpy(one).float() for one in (counts, cells))
     found = Material(patches, near, loose, kind, alone, np.arange(counts.shape[1]))
     start, content = profiles(loose, kind, n), contents(found, n)
-    opening, rounds = reference_fit.choose_opening(found, start)
+    opening, rounds, _ = reference_fit.choose_opening(found, start)
 
     def at(seen: Seen) -> Hill:
         return Hill.of(patches * seen.weight, seen.rates * seen.weight)

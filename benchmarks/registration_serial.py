@@ -14,12 +14,14 @@ from scipy.spatial import cKDTree
 
 from aivc_graph import names
 from aivc_graph.tissue.frame import apply_affine, positions_um
-from aivc_graph.tissue.registration.landmarks import fit_landmarks
+from aivc_graph.tissue.registration.landmarks import LandmarkRegistration, fit_landmarks
 from aivc_graph.tissue.registration.method import rms_um
 from aivc_graph.tissue.registration.serial import register_serial
 from aivc_graph.tissue.section import add_level, add_observation, add_slide, new_section
 
 GENES = 120
+# Clicks are off by the first [µm]; one point, or two, by the others; and how many of how many points are tried.
+CLICK_UM, OFF_UM, POINTS, TRIALS = 10.0, ((150.0, 0.0), (0.0, -200.0)), (4, 6, 8, 12, 20), 60
 SHARES, FEW, DRAWS = (0.01, 0.05, 0.2), (4, 8, 16), 5
 ALIGNED_UM = 100 / 16.9
 
@@ -160,3 +162,31 @@ def judged(
     error = off_um(placed, truth[rest])
     inside = float((off < told * np.sqrt(-2 * np.log(0.1))).mean())  # 90 % of a normal error in the plane
     return {"error_um": error, "stated_um": rms_um(told), "ratio": rms_um(told) / error, "coverage_90": inside}
+
+
+def doubtful_points() -> dict[str, Any]:
+    """Landmarks put by hand of which none, one or two are wrong, or two names exchanged: how often that is told."""
+    found = {}
+    for n in POINTS:
+        told = [doubted(n, np.random.default_rng(1000 + seed)) for seed in range(TRIALS)]
+        found[f"{n} points"] = {key: float(np.mean([one[key] for one in told])) for key in told[0]}
+    return {"click_um": CLICK_UM, "off_um": OFF_UM, "trials": TRIALS, **found}
+
+
+def doubted(n: int, rng: np.random.Generator) -> dict[str, bool]:
+    """Return whether exactly those points are doubted that are wrong."""
+    moving = rng.uniform(0, 5000, (n, 2))
+    right = moving + rng.normal(0, CLICK_UM, moving.shape)
+    one, two, swapped = right.copy(), right.copy(), right.copy()
+    one[0] += OFF_UM[0]
+    two[:2] += OFF_UM
+    swapped[:2] = right[1::-1]
+
+    def named(fixed: np.ndarray) -> list[int]:
+        points = np.hstack([moving, fixed]).tolist()
+        found = LandmarkRegistration(points=points, allow_mirror=True)(None, names.CELL, names.PATCH)
+        return np.flatnonzero(found.pairs["doubtful"]).tolist()
+
+    cases = {"none": right, "one": one, "two": two, "exchanged": swapped}
+    wrong = {"none": [], "one": [0], "two": [0, 1], "exchanged": [0, 1]}
+    return {case: named(fixed) == wrong[case] for case, fixed in cases.items()}

@@ -140,6 +140,8 @@ class Evaluation(Settings):
         By level, distance and pair of types: how many of one lie around one of the other, measured and drawn.
     cycles
         By pair of levels: how far lift and project lead astray, in units of the noise of a measurement.
+    anchors
+        By level told, share and shift of anchors: how well cells and spots tell each other, where that was asked.
     card
         What the run assumes, what it was trained and scored on, and what was not evaluated.
     """
@@ -156,6 +158,7 @@ class Evaluation(Settings):
     assays: tuple[dict[str, Any], ...] = ()
     type_contacts: tuple[dict[str, Any], ...] = ()
     cycles: tuple[dict[str, Any], ...] = ()
+    anchors: tuple[dict[str, Any], ...] = ()
     card: dict[str, Any] | None = None
 
     @model_validator(mode="after")

@@ -1,8 +1,7 @@
-"""Anchors: which cells are known to lie beneath which spot, and how surely."""
+"""Anchors: which cells are known to lie beneath which spot, and how surely; and the pairs that placed them."""
 
 from __future__ import annotations
 
-import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,19 +11,24 @@ from pydantic import Field
 from scipy import sparse
 
 from aivc_graph import names
+from aivc_graph.graph.known_pairs import pairs_of
 from aivc_graph.graph.panels import labels, withins
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.graph.within import overlap_with_discs
-from aivc_graph.settings import Settings
+from aivc_graph.tissue.registration.pairs import PLACES
+from aivc_graph.tissue.thinning import Thinning
 
 if TYPE_CHECKING:
     from aivc_graph.graph.nodes import Nodes
 
 # Columns of the sections' annotation, there only where something else was done than to take each place as it is told.
 SIGMA, SHARE, SHIFT = "anchor_sigma_um", "anchor_share", "anchor_shift_um"
+OVERLAP = "overlap"
+_NODES = ("section", "split", "fine", "coarse", "fine_barcode", "coarse_barcode", "membership", "sigma_um")
+COLUMNS = (*_NODES, "kind", "residual_um", "doubtful", *PLACES)
 
 
-class AnchorConfig(Settings):
+class AnchorConfig(Thinning):
     """Which spots are taken to lie over which cells.
 
     Parameters
@@ -44,20 +48,22 @@ class AnchorConfig(Settings):
         Of what is drawn.
     """
 
-    share: float = Field(1.0, gt=0, le=1)
-    shift_um: float = Field(0.0, ge=0)
     sigma_um: float | None = Field(None, ge=0)
-    seed: int = Field(0, ge=0)
 
     def sigmas(self, sections: pd.DataFrame, reach_um: float = 0.0) -> NDArray[np.float64]:
         """Return the standard error of the place of cells beneath spots, by section (section,) [µm]; NaN if unstated.
 
-        A residual is a distance in the plane, which has two axes. A reach says how far places differ, in another way.
+        A residual is a distance in the plane, which has two axes; one of both levels, moved together, says nothing of
+        how they lie to each other. A reach says how far places differ, in another way.
         """
         if self.sigma_um is not None:
             return np.full(len(sections), self.sigma_um)
-        left = [f"residual_um_{level}" for level in (names.CELL, names.PATCH)]
-        found = sections.reindex(columns=left).astype(float)
+        levels = (names.CELL, names.PATCH)
+        found = sections.reindex(columns=[f"{names.RESIDUAL_UM}{level}" for level in levels]).astype(float)
+        for level, other in (levels, levels[::-1]):
+            if (along := f"{names.ALONG}{level}") in sections:
+                together = sections[along].fillna("").str.split(", ").map(lambda moved, other=other: other in moved)
+                found.loc[together, f"{names.RESIDUAL_UM}{level}"] = np.nan
         unstated = found.isna().all(axis=1) if reach_um == 0 else False
         return np.where(unstated, np.nan, np.sqrt((found.fillna(0.0) ** 2).sum(axis=1) / 2))
 
@@ -74,17 +80,8 @@ class AnchorConfig(Settings):
 
     def kept(self, spots: Nodes, section: str) -> NDArray[np.bool_]:
         """Return which spots of one section and side keep the cells beneath them (spot,)."""
-        if self.share == 1 or spots.split[0] == names.SPLITS.index(names.TEST):
-            return np.ones(len(spots), bool)
-        return self._drawn(section).permutation(len(spots)) < np.ceil(self.share * len(spots))
-
-    def shift(self, section: str) -> NDArray[np.float64]:
-        """Return what the cells of a section are moved by against its spots (2,) [µm]."""
-        angle = self._drawn(section).uniform(0, 2 * np.pi)
-        return self.shift_um * np.array([np.cos(angle), np.sin(angle)])
-
-    def _drawn(self, section: str) -> np.random.Generator:
-        return np.random.default_rng([self.seed, zlib.crc32(section.encode())])
+        test = spots.split[0] == names.SPLITS.index(names.TEST)
+        return np.ones(len(spots), bool) if test else self.taken(len(spots), section)
 
     def note(self, sections: pd.DataFrame, sigma: NDArray[np.float64], anchored: NDArray[np.bool_]) -> pd.DataFrame:
         """Return the annotation of sections with what was done to their anchors, of error `sigma`, if anything was."""
@@ -101,11 +98,18 @@ def anchor_pairs(graph: TissueGraph) -> list[tuple[str, str]]:
 
 
 def anchor_table(graph: TissueGraph) -> pd.DataFrame:
-    """Return every anchor of a graph: a row for each node that lies, wholly or in part, beneath another.
+    """Return every anchor of a graph: nodes that lie, wholly or in part, beneath others, and pairs of known places.
 
-    Columns ``section``, ``split``, the levels ``fine`` and ``coarse``, ``fine_barcode``, ``coarse_barcode``,
-    ``membership`` (0 to 1, how much of the finer node lies there, or how probably) and ``sigma_um``, the standard
-    error of its place [µm].
+    Columns ``section``, ``split``, ``fine`` and ``coarse``, ``fine_barcode``, ``coarse_barcode``, ``membership`` (0 to
+    1, how much of the finer node lies there, or how probably), ``sigma_um``, the standard error of its place along each
+    axis [µm], ``kind``, ``residual_um``, ``doubtful``, and where either lies, ``fine_x_um``, ``fine_y_um``,
+    ``coarse_x_um``, ``coarse_y_um``.
+
+    A pair by which an element was registered is of kind ``landmark``, or ``position`` of a coarse map: `fine` is the
+    element that was moved, `coarse` the one it was placed on, either barcode the name of the pair, and its place there
+    that by the map, and that it is said to have; ``residual_um`` is how far these are apart, and ``membership`` is 1 if
+    the map was fitted to it, 0 if it was left out by `share`. It is on no side of the split. Those of nodes, ``kind``
+    ``overlap``, have no residual.
 
     Examples
     --------
@@ -114,20 +118,27 @@ def anchor_table(graph: TissueGraph) -> pd.DataFrame:
     """
     sections = graph.obs(names.SECTION)
     sigma = sections[SIGMA].to_numpy(float) if SIGMA in sections else np.zeros(len(sections))
-    found: dict[str, list[Any]] = {name: [] for name in ("section", "split", "fine", "coarse")}
-    found |= {name: [] for name in ("fine_barcode", "coarse_barcode", "membership", "sigma_um")}
-    for child, parent in anchor_pairs(graph):
-        edges = to_scipy_csr(graph[child, names.WITHIN, parent].adj_t).tocoo()
-        section = graph[parent].section_index.numpy()[edges.row]
-        found["section"].append(sections.index.to_numpy()[section])
-        found["split"].append(np.array(names.SPLITS)[graph[parent].split.numpy()[edges.row]])
-        found["fine"].append(np.full(edges.nnz, child))
-        found["coarse"].append(np.full(edges.nnz, parent))
-        found["fine_barcode"].append(graph.obs(child)[names.BARCODE].to_numpy()[edges.col])
-        found["coarse_barcode"].append(graph.obs(parent)[names.BARCODE].to_numpy()[edges.row])
-        found["membership"].append(edges.data)
-        found["sigma_um"].append(sigma[section])
-    return pd.DataFrame({name: np.concatenate(parts) if parts else [] for name, parts in found.items()})
+    parts = [_overlaps(graph, child, parent, sigma) for child, parent in anchor_pairs(graph)]
+    pairs = pairs_of(graph)
+    known = pairs.assign(split="", fine_barcode=pairs["name"], coarse_barcode=pairs["name"])
+    known = known.assign(membership=pairs["fitted"].astype(np.float32))[list(COLUMNS)]
+    return pd.concat([*parts, known] if len(known) else parts or [known], ignore_index=True)
+
+
+def _overlaps(graph: TissueGraph, child: str, parent: str, sigma: NDArray[np.float64]) -> pd.DataFrame:
+    """Return the anchors between two levels, whose places have the error `sigma` (section,) [µm]."""
+    edges = to_scipy_csr(graph[child, names.WITHIN, parent].adj_t).tocoo()
+    section = graph[parent].section_index.numpy()[edges.row]
+    ends = {"fine": (child, edges.col), "coarse": (parent, edges.row)}
+    found: dict[str, Any] = {"section": graph.obs(names.SECTION).index.to_numpy()[section]}
+    found["split"] = np.array(names.SPLITS)[graph[parent].split.numpy()[edges.row]]
+    for end, (level, rows) in ends.items():
+        place = graph[level].pos.double().numpy()[rows]
+        found |= {end: level, f"{end}_barcode": graph.obs(level)[names.BARCODE].to_numpy()[rows]}
+        found |= {f"{end}_x_um": place[:, 0], f"{end}_y_um": place[:, 1]}
+    found |= {"membership": edges.data, "sigma_um": sigma[section]}
+    found |= {"kind": OVERLAP, "residual_um": np.nan, "doubtful": False}
+    return pd.DataFrame(found)[list(COLUMNS)]
 
 
 def anchors_told(graph: TissueGraph) -> list[str]:

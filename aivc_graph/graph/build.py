@@ -20,6 +20,7 @@ from aivc_graph.graph.anchor_error import told_sigmas
 from aivc_graph.graph.anchors import AnchorConfig, anchors_told
 from aivc_graph.graph.edges.rule import edge_rule
 from aivc_graph.graph.interventions import add_interventions
+from aivc_graph.graph.known_pairs import hold_pairs
 from aivc_graph.graph.nodes import Nodes, gather_nodes, grid_patches, pieces
 from aivc_graph.graph.observations import add_observations
 from aivc_graph.graph.ordering import hilbert_order_within
@@ -160,6 +161,7 @@ def lay_graph(sections: list[Any], config: GraphConfig) -> TissueGraph:
     graph = TissueGraph()
     graph[names.SECTION].obs = _facts_of(sections)
     graph[names.SECTION].num_nodes = len(sections)
+    hold_pairs(graph, sections)
     cells, patches = gather_nodes(sections, names.CELL), gather_nodes(sections, names.PATCH)
     patches = _fill_patches(sections, cells, patches, config.patch_um)
     cells, patches = _lay_regions(graph, cells, patches, config.region_factor)
@@ -176,7 +178,7 @@ def _facts_of(sections: list[Any]) -> pd.DataFrame:
     facts = [dict(metadata_of(section)) for section in sections]
     screens = any(names.APPLIED in one or is_dissociated(s) for one, s in zip(facts, sections, strict=True))
     for one, section in zip(facts, sections, strict=True):
-        for key in (names.INTERVENTIONS, names.APPLIED):
+        for key in (names.INTERVENTIONS, names.APPLIED, names.PAIRS):
             one.pop(key, None)
         if screens:
             one[names.DISSOCIATED] = is_dissociated(section)

@@ -15,6 +15,7 @@ from aivc_graph.errors import AivcError, ConfigError, ReadError, StoreError, unk
 from aivc_graph.evaluation.receptive_field import reach_um
 from aivc_graph.graph.build import build_graph, lay_graph
 from aivc_graph.graph.connectivity import connectivity
+from aivc_graph.graph.known_pairs import pair_count
 from aivc_graph.graph.nodes import lay_windows
 from aivc_graph.graph.observations import anchor_count
 from aivc_graph.graph.replacing import refuse_other
@@ -106,7 +107,8 @@ def build(config: Config, out: Path | None = None) -> Path:
     facts: dict[str, Any] = {"configuration": config.model_dump(mode="json"), "inputs": inputs}
     facts |= {"doubts": doubts, "leaks": leaks, "reach_um": reach, "controls": controls}
     write_store(graph, out, facts, slides)
-    log.info("anchors: %s", ", ".join(f"{k} {v:,}" for k, v in anchor_count(graph).items()) or "none")
+    anchors = anchor_count(graph) | pair_count(graph)
+    log.info("anchors: %s", ", ".join(f"{k} {v:,}" for k, v in anchors.items()) or "none")
     return out
 
 

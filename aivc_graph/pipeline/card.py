@@ -13,6 +13,7 @@ from aivc_graph.evaluation.risk import gaps_of
 from aivc_graph.evaluation.scoring import Scored
 from aivc_graph.graph.anchors import anchors_told
 from aivc_graph.graph.known import priors_told
+from aivc_graph.graph.known_pairs import pairs_of
 from aivc_graph.graph.panels import panel_overlap
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.pipeline.screen_card import assumptions_of_screen, data_of_screen
@@ -20,6 +21,7 @@ from aivc_graph.pipeline.tasks.task import HIDDEN, Asked
 from aivc_graph.query.screen_responses import screen_operator
 from aivc_graph.report.words import plural
 
+MOST_NAMED = 3
 GROUPS = ("site", "platform", "batch")
 
 
@@ -169,7 +171,29 @@ def registration_told(graph: TissueGraph) -> list[dict[str, str]]:
             f"{least if least == most else f'{least} to {most}'} µm in {len(off)} {plural(len(off), 'section')}."
         )
         found.append({"about": "registration", "says": said})
-    return found
+    return found + _pairs_told(graph)
+
+
+def _pairs_told(graph: TissueGraph) -> list[dict[str, str]]:
+    """Say by what pairs each element was placed on another, how far they are off, and which are doubtful."""
+    said = []
+    for (kind, fine, coarse), pairs in pairs_of(graph).groupby(["kind", "fine", "coarse"]):
+        fitted = pairs["fitted"].to_numpy(bool)
+        sections = plural(pairs["section"].nunique(), "section")
+        one = f"{fitted.sum():,} {plural(int(fitted.sum()), str(kind))} placed the {fine} on the {coarse} in "
+        one += f"{pairs['section'].nunique()} {sections}, {_rms(pairs[fitted]):.0f} µm off"
+        if not fitted.all():
+            one += f"; {(~fitted).sum():,} that were left out of the fit, {_rms(pairs[~fitted]):.0f} µm"
+        doubtful = pairs[pairs["doubtful"]]
+        if len(doubtful):
+            listed = [f"{name!r} of {of}" for name, of in doubtful[["name", "section"]].to_numpy()[:MOST_NAMED]]
+            one += f"; doubtful {'is' if len(doubtful) == 1 else 'are'} {len(doubtful)}, such as {', '.join(listed)}"
+        said.append({"about": "registration", "says": f"{one}."})
+    return said
+
+
+def _rms(pairs: pd.DataFrame) -> float:
+    return float((pairs["residual_um"] ** 2).mean() ** 0.5)
 
 
 def gaps_told(leakage: dict[str, Any]) -> list[dict[str, str]]:

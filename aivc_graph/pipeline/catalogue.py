@@ -5,6 +5,7 @@ from __future__ import annotations
 EVALUATE = """\
 aivc evaluate runs/demo
 aivc evaluate runs/demo --truth tissue/truth --out scores
+aivc evaluate runs/demo --anchors
 aivc evaluate runs/norman --weights sets.gmt
 aivc evaluate --predictions mine.h5ad --measured cells.h5ad --context cell_type --split split"""
 

@@ -24,6 +24,7 @@ from aivc_graph.evaluation.scoring import Scored, judge
 from aivc_graph.io.footprints import hashes_of_weights, read_footprints
 from aivc_graph.io.h5ad_file import file_hashes
 from aivc_graph.io.staging import check_place
+from aivc_graph.pipeline.anchor_curves import anchor_curves
 from aivc_graph.pipeline.audit import accepted_leaks, audit, built_facts
 from aivc_graph.pipeline.card import card_of
 from aivc_graph.pipeline.scores import FILE, put_together, text_of_evaluation, versions
@@ -61,6 +62,7 @@ def evaluate(
     out: Path | None = None,
     pathways: Path | None = None,
     *,
+    anchors: bool = False,
     tissue: VirtualTissue | None = None,
 ) -> Evaluation:
     """Score a run on every task it can be asked, write ``evaluation.json``, and return what it holds.
@@ -78,6 +80,9 @@ def evaluate(
         Folder for ``evaluation.json``; the run folder if not given.
     pathways
         What tells of pathways, in place of ``evaluation.pathways`` of the run's configuration.
+    anchors
+        Also fit the model anew, in closed form, to fewer and to wrong anchors, and score what cells and spots then tell
+        of each other; see `anchor_curves`. Takes as long as ten fits.
     tissue
         The run's tissue where it is loaded already.
 
@@ -87,14 +92,14 @@ def evaluate(
         If the run or the truth is missing or damaged, the truth is of another study, or the run was trained anew
         meanwhile.
     QueryError
-        If there is no task the run can be asked, or the weights are of other genes.
+        If there is no task the run can be asked, the weights are of other genes, or it has no anchors to make worse.
     """
     run = Path(run)
     place = (Path(out) if out is not None else run) / FILE
     tissue = tissue if tissue is not None else VirtualTissue.load(run)
     check_place(place)
     try:
-        found = _scores(run, truth, pathways, tissue)
+        found = _scores(run, truth, pathways, tissue, anchors=anchors)
     except (AivcError, OSError):
         check_model(tissue.model, run)
         raise
@@ -106,7 +111,9 @@ def evaluate(
     return found
 
 
-def _scores(run: Path, truth: Path | None, pathways: Path | None, tissue: VirtualTissue) -> Evaluation:
+def _scores(
+    run: Path, truth: Path | None, pathways: Path | None, tissue: VirtualTissue, *, anchors: bool
+) -> Evaluation:
     config = load_config(run / "config.yaml", [])
     if (run / METRICS).exists():
         run_metrics(run)  # the report will show them; what is torn is told before the work
@@ -116,6 +123,7 @@ def _scores(run: Path, truth: Path | None, pathways: Path | None, tissue: Virtua
     given = pathways or config.evaluation.pathways
     asked = Asked(tissue, config, known, None if given is None else read_footprints(given))
     _check_weights(asked)
+    curves = anchor_curves(asked) if anchors else []
     asked, not_ablated = _with_ablations(asked, run)
     scored, not_asked = list[Scored](), {}
     for name in TASKS:
@@ -144,6 +152,7 @@ def _scores(run: Path, truth: Path | None, pathways: Path | None, tissue: Virtua
         assays=tuple(predictive_checks(asked.model, asked.graph, rows)),
         type_contacts=tuple(type_contacts(asked.model, asked.graph, rows, asked.tissue.seed)),
         cycles=tuple(cycles(asked.model, asked.graph, rows)),
+        anchors=tuple(curves),
         card=card_of(asked, scored, risk, not_asked, leaks, built.get("controls", {})),
     )
 

@@ -13,6 +13,7 @@ RUN, PREDICTIONS = "a run", "--predictions with --measured"
 # What an option is for, and what to do instead.
 TAKEN_BY = {
     "truth": (RUN, "only a simulated tissue has one; leave it out"),
+    "anchors": (RUN, "predictions have no anchors; leave it out"),
     **dict.fromkeys(OF_PREDICTIONS, (PREDICTIONS, "leave it out; a run's settings are those it was trained with")),
 }
 

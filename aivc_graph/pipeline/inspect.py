@@ -12,6 +12,7 @@ from aivc_graph.errors import AivcError, ReadError
 from aivc_graph.evaluation.records import read_evaluation
 from aivc_graph.graph.connectivity import connectivity
 from aivc_graph.graph.known import priors_told
+from aivc_graph.graph.known_pairs import pair_count
 from aivc_graph.graph.observations import anchor_count
 from aivc_graph.graph.panels import panel_overlap
 from aivc_graph.graph.schema import dissociated_sections
@@ -154,7 +155,7 @@ def describe_graph(graph: TissueGraph) -> dict[str, Any]:
         "edges": {" ".join(r): int(graph[r].adj_t.values().numel()) for r in graph.edge_types},
         "observations": {level: graph.modalities(level) for level in graph.levels if graph.modalities(level)},
         **({"panels": panels} if (panels := panel_overlap(graph)) else {}),
-        "anchors": anchor_count(graph),
+        "anchors": anchor_count(graph) | pair_count(graph),
         "connectivity": connectivity(graph),
         "splits": splits,
         **({"priors": told} if (told := priors_told(graph)) else {}),

@@ -44,10 +44,10 @@ def factor_between(part: Any, data: Any, graph: TissueGraph) -> Floats | None:
 def told_between(model: TissueModel, state: State, inputs: Inputs, level: str, modality: str) -> Floats:
     r"""Return by which factors rates may lie below and above what is told of nodes not counted (2, node, molecule).
 
-    Of those told by what lies above or beneath them, where held-out nodes say how far rates scatter about that: the
-    ends of 95 % of a gamma distribution of mean one and variance :math:`\varphi_g`, what is beyond counting in a
-    negative binomial. Its mean being the expectation, where :math:`\varphi_g` is large most rates lie below. NaN
-    elsewhere.
+    Of those told by what lies above or beneath them, where held-out nodes say how far rates scatter about that, or
+    about the rule in a section that goes back to it: the ends of 95 % of a gamma distribution of mean one and variance
+    :math:`\varphi_g`, what is beyond counting in a negative binomial. Its mean being the expectation, where
+    :math:`\varphi_g` is large most rates lie below. NaN elsewhere.
     """
     found = np.full((2, len(state.counted[level]), len(model.plan.panels[level][modality])), np.nan)
     parts = [part for part in model.parts_of("prediction") if part.target == (level, modality)]
@@ -55,7 +55,11 @@ def told_between(model: TissueModel, state: State, inputs: Inputs, level: str, m
     around = np.any([speak[part] for part in parts if part.looks_around], axis=0) if parts else False
     for part in sorted(parts, key=lambda one: one.rank):
         if part.columns:
-            found[np.ix_((0, 1), speak[part] & ~around, part.columns)] = _ends(part.scatter)[:, None]
+            here = speak[part] & ~around
+            told = model.expected(state, inputs, level, modality, without=part)
+            at_rule = part.at_rule(told, state, inputs, torch.from_numpy(here)).numpy()
+            for rows, scatter in ((here & ~at_rule, part.scatter), (here & at_rule, part.rule_scatter)):
+                found[np.ix_((0, 1), rows, part.columns)] = _ends(scatter)[:, None]
     return found
 
 

@@ -13,6 +13,7 @@ from aivc_graph.atomic import staged
 from aivc_graph.evaluation.records import read_evaluation
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.report.ablations import ablations_of
+from aivc_graph.report.anchors import anchors_of
 from aivc_graph.report.assays import assays_of
 from aivc_graph.report.caveats import caveats_of, finding_of, leaks_of, seen_donors
 from aivc_graph.report.cycles import cycles_of
@@ -136,6 +137,7 @@ def contents(run: Path, tissue: VirtualTissue, scores: Path | None) -> dict[str,
         "assays": assays_of(evaluation.assays) if evaluation is not None else None,
         "type_contacts": contacts_of(evaluation.type_contacts) if evaluation is not None else [],
         "cycles": cycles_of(evaluation.cycles) if evaluation is not None else [],
+        "anchors": anchors_of(evaluation.anchors) if evaluation is not None else None,
         "card": evaluation.card if evaluation is not None else None,
         "recovery": recovery_of(tissue, run, maps.section, SMALL_INCHES),
         "what_if": what_if_of(tissue),

@@ -167,7 +167,7 @@ def test_it_departs_from_the_rule_where_the_state_tells_cells_apart_and_not_of_s
     drawn = np.random.default_rng(0).permutation(int(graph["cell"].num_nodes))
     strangers, counts = copy.copy(graph), to_scipy_csr(graph.counts("cell", "rna"))
     strangers["gene", "observed_in", "cell"].adj_t = to_torch_csr(counts[drawn])
-    part.count_share.fill_(rule)
+    part.weight.fill_(rule)
     shared_fit.set_departure(part, fitting_of(strangers, model, [fold_of(strangers, model)]))
     assert float(part.said_share) == 0.0
 
@@ -201,11 +201,13 @@ def test_mass_is_kept_over_spots_that_share_cells_and_windows_equal_the_whole(
         state = model(inputs)
         said = model.expected(state, inputs, "cell", "rna", without=part)
         told = model.expected(state, inputs, "cell", "rna")
-        factor = part.factor(said.shares.double(), inputs).numpy()
-    overlap = to_scipy_csr(graph["cell", "within", "patch"].adj_t).toarray()[part.serving(state, inputs) > 0]
+        serving = part.serving(state, inputs) > 0
+        before = to_scipy_csr(inputs["relation", *part.relation].up.forward_csr) @ said.shares.double().numpy()
+        factor = part.factor(torch.from_numpy(before), part.counts(inputs).double(), part.count_share).numpy()
+    overlap = to_scipy_csr(graph["cell", "within", "patch"].adj_t).toarray()[serving]
     assert ((overlap > 0).sum(axis=0) > 1).any()
     before, after = (one.shares.double().numpy() for one in (said, told))
-    of_spots = (overlap @ before) * factor[(part.serving(state, inputs) > 0).numpy()]
+    of_spots = (overlap @ before) * factor[serving.numpy()]
     np.testing.assert_allclose(overlap.sum(axis=0) @ after, of_spots.sum(axis=0), rtol=1e-6)
     whole, _ = answers(model, graph)
     monkeypatch.setattr(states, "WINDOW_NODES", 200)
@@ -288,7 +290,7 @@ def test_pooled_cells_tell_spots_and_a_state_that_knows_nothing_is_left_out(stri
     strangers, counts = copy.copy(graph), to_scipy_csr(graph.counts("cell", "rna"))
     strangers["gene", "observed_in", "cell"].adj_t = to_torch_csr(counts[drawn])
     before = float(part.count_share)
-    part.go(part.rule, shared_fit.weight_of_counts(graph.counts("patch", "rna").to_dense().double()))
+    part.weight.fill_(shared_fit.weight_of_counts(graph.counts("patch", "rna").to_dense().double()))
     with torch.no_grad():
         shared_fit.set_departure(part, fitting_of(strangers, model, [fold_of(strangers, model)]))
     assert float(part.count_share) < before

@@ -13,9 +13,9 @@ from aivc_graph.operators.composition.mixture import (
     Prior,
     adapt,
     amounts,
+    middle,
     posterior,
     reliability,
-    shortest,
     unexplained,
 )
 from tests.reference import TYPES, rates, spots_of
@@ -112,7 +112,7 @@ def test_draws_are_shares_alone_as_in_company_and_narrower_with_more_counts(tiss
 
 def test_draws_cover_the_truth_where_the_model_is_right() -> None:
     counts, shares = spots_of(n=200, platform=0.0, depth=300, seed=5)
-    lower, upper = shortest(posterior(torch.from_numpy(counts), torch.from_numpy(rates()).float(), usually(0.99)))
+    lower, upper = middle(posterior(torch.from_numpy(counts), torch.from_numpy(rates()).float(), usually(0.99)))
     inside = (lower.numpy() <= shares + 1e-6) & (shares <= upper.numpy() + 1e-6)
     assert 0.86 < inside.mean() < 0.95
 
@@ -171,12 +171,35 @@ def test_a_truncated_normal_has_its_quantiles(mean: float) -> None:
         assert found == pytest.approx(truncnorm.ppf(u, -mean / scale, np.inf, mean, scale), rel=0.02)
 
 
-def test_the_shortest_interval_begins_at_zero_where_draws_pile_up_there() -> None:
+def test_an_interval_leaves_as_many_draws_below_as_above_and_begins_at_zero_where_some_are() -> None:
     random = np.random.default_rng(0)
-    draws = np.stack([random.exponential(0.05, 1000), random.normal(0.5, 0.05, 1000)])[None]
-    lower, upper = shortest(torch.from_numpy(draws))
-    assert lower[0, 0] == 0 and upper[0, 0] == pytest.approx(0.05 * np.log(10), rel=0.15)
-    assert upper[0, 1] - lower[0, 1] == pytest.approx(2 * 1.645 * 0.05, rel=0.1) and lower[0, 1] > 0.35
+    sometimes = np.where(random.random(1000) < 0.1, 0.0, random.normal(0.5, 0.05, 1000))
+    skewed, normal = random.exponential(0.05, 1000), random.normal(0.5, 0.05, 1000)
+    draws = np.stack([sometimes, skewed, normal])
+    found = [each[0].numpy() for each in middle(torch.from_numpy(draws[None]))]
+    np.testing.assert_allclose(found, np.quantile(draws, [0.05, 0.95], axis=1), atol=1e-9)
+    assert found[0][0] == 0 and found[1][0] > 0.55
+    one = middle(torch.full((2, 3, 1), 0.3))
+    assert (one[0] == 0.3).all() and (one[1] == 0.3).all()
+
+
+def test_a_hill_looked_for_from_nearby_is_that_of_its_own_rates() -> None:
+    """Other weights of genes move shares by 0.025; by the slope of these and the curvature of before, 0.012 are off."""
+    random = np.random.default_rng(3)
+    rate = random.gamma(1, 1, 60) * np.exp(0.7 * random.normal(size=(12, 60)))
+    rate /= rate.sum(axis=1, keepdims=True)
+    counts, known = (
+        torch.from_numpy(each).float()
+        for each in (random.poisson(1500 * random.dirichlet(np.full(12, 0.3), 60) @ rate), rate)
+    )
+    trust = torch.empty(60).exponential_(1.0, generator=torch.Generator().manual_seed(0))
+    first = mixture.Hill.of(counts, known)
+    exact = mixture.Hill.of(counts * trust, known * trust)
+    near = mixture.Hill.of(counts * trust, known * trust, first.at.float())
+    every = exact, near, near._replace(precision=first.precision), first
+    told = [one.draws(usually(0.5, 12)).mean(dim=2) for one in every]
+    own, mixed, moved = (float((one - told[0]).square().mean().sqrt()) for one in told[1:])
+    assert own < 0.2 * moved and own < 0.4 * mixed
 
 
 def test_what_no_type_accounts_for_is_told(tissue: tuple) -> None:

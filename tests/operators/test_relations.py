@@ -16,7 +16,7 @@ from aivc_graph.operators.lateral.ring_mean import _scaled_error
 from aivc_graph.operators.part import Shape
 from aivc_graph.operators.prediction.kernel_mean import ring_sums
 from aivc_graph.operators.prediction.pooled import PooledPrediction
-from aivc_graph.operators.prediction.shared_counts import SharedCountsPlan
+from aivc_graph.operators.prediction.shared_counts import Sayings, SharedCountsPlan
 from aivc_graph.operators.product import SparseOperator, row_mean
 from aivc_graph.operators.relation.near import NearRelation, RelationPlan
 from aivc_graph.operators.relation.within import WithinPlan, WithinRelation
@@ -94,8 +94,9 @@ def test_pooled_counts_are_those_of_the_cells_by_their_overlap(graph: TissueGrap
     np.testing.assert_allclose(found.pooled, (OVERLAP @ CELLS)[:, [1, 2]])
     assert found.covered.tolist() == [1.0, 1.0, 0.0]
     part.log_capture.copy_(torch.tensor([0.0, np.log(4.0)]))
-    part.go((0.5, 3.0), 0.1)
-    inputs = Inputs({}, {"cell": torch.zeros(5)}, {}, {}, {("prediction", *part.slot): found})
+    part.weight.fill_(0.1)
+    part.go((0.5, 3.0))
+    inputs = Inputs({}, {"patch": torch.zeros(3, dtype=torch.int64)}, {}, {}, {("prediction", *part.slot): found})
     said, nobody = torch.tensor([[0.3, 0.2, 0.1], [0.1, 0.2, 0.7], [0.2, 0.2, 0.6]]), torch.zeros(3, dtype=torch.bool)
     told = part.tell(Expected(said, said.log(), nobody, nobody), State(), inputs, found.covered > 0)
     counts = found.pooled / torch.tensor([1.0, 4.0])
@@ -104,6 +105,28 @@ def test_pooled_counts_are_those_of_the_cells_by_their_overlap(graph: TissueGrap
     torch.testing.assert_close(told.shares[:2, [0, 2]], rate[:2])
     torch.testing.assert_close(told.shares[:, 1], said[:, 1])
     assert torch.equal(told.shares[2], said[2])
+
+
+def test_a_section_whose_counts_contradict_what_is_said_goes_back_to_the_rule(graph: TissueGraph) -> None:
+    (plan,) = SharedCountsPlan.of(graph, of_child=False)
+    part = PooledPrediction(plan)
+    part.profile.copy_(torch.tensor([0.5, 0.5]))
+    part.weight.fill_(0.1)
+    part.go((1.0, 0.3))
+    counts = torch.tensor([[9.0, 1.0]] * 6 + [[1.0, 9.0]] * 5 + [[1.0, 9.0]] * 3)
+    section = torch.tensor([0] * 6 + [1] * 5 + [2] * 3)
+    sayings = Sayings.of(torch.tensor([[0.8, 0.2]]).repeat(14, 1), part.profile)
+    inputs = Inputs({}, {"cell": torch.tensor([3]), "patch": section}, {}, {}, {})
+    found = part.borne_out(sayings, counts, torch.ones(14, dtype=torch.bool), inputs)
+    assert found.tolist() == [True, False, True, True]  # three nodes judge nothing, none neither
+    asked = torch.arange(14) != 10
+    assert part.borne_out(sayings, counts, asked, inputs).tolist() == [True, False, True, True]
+    assert part.borne_out(sayings, counts, section == 0, inputs).all()
+    said, weight = part.way_of(found[section][:, None])
+    torch.testing.assert_close(said.ravel(), torch.where(section == 1, 0.0, 1.0))
+    torch.testing.assert_close(weight.ravel(), torch.where(section == 1, 0.1, 0.03))
+    part.go((0.0, 3.0))  # nothing of what is said: nothing to go back from
+    assert torch.allclose(part.way_of(found[section][:, None])[1], torch.tensor(0.3))
 
 
 def test_cells_of_which_a_gene_was_not_measured_do_not_sum_to_their_spot(graph: TissueGraph) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,14 @@ from skimage.io import imsave
 
 from aivc_graph import names
 from aivc_graph.config import load_config
+from aivc_graph.graph.anchors import AnchorConfig, anchor_table
 from aivc_graph.graph.store import read_store
 from aivc_graph.pipeline.build import build, read_section
 from aivc_graph.pipeline.card import registration_told
+from aivc_graph.pipeline.inspect import inspect
 from aivc_graph.tissue.frame import apply_affine, positions_um
 from aivc_graph.tissue.registration.method import registration_method
+from aivc_graph.tissue.section import metadata_of
 
 N, SIDE_UM, MPP = 144, 1200.0, 2.0
 TURN = np.array([[0.96, -0.28, 150.0], [0.28, 0.96, -60.0], [0.0, 0.0, 1.0]])
@@ -95,10 +100,35 @@ def test_the_graph_and_the_card_tell_the_error_in_microns(folder):
         np.testing.assert_allclose(told, section.shapes[level]["registration_sigma_um"].to_numpy()[rows], rtol=1e-5)
         assert names.REGISTRATION_SIGMA_UM.name not in graph.obs(level)
     residual = float(graph.obs(names.SECTION)["residual_um_patch"].iloc[0])
-    (said,) = registration_told(graph)
-    assert said["says"] == (
-        f"Where the patch lies was found by registration, and is likely off by {residual:.0f} µm in 1 section."
+    said, pairs = (one["says"] for one in registration_told(graph))
+    assert (
+        said == f"Where the patch lies was found by registration, and is likely off by {residual:.0f} µm in 1 section."
     )
+    assert re.fullmatch(r"5 landmarks placed the patch on the slide in 1 section, \d µm off\.", pairs)
+
+
+def test_landmarks_are_listed_counted_and_those_that_are_wrong_are_doubted(folder, tmp_path):
+    wrong = json.loads((folder / "spots.geojson").read_text())
+    shutil.copytree(folder, tmp_path / "wrong")
+    wrong["features"][2]["geometry"]["coordinates"][0] += 500.0
+    (tmp_path / "wrong" / "spots.geojson").write_text(json.dumps(wrong))
+    store = build(configured(tmp_path / "wrong"), tmp_path / "graph.zarr")
+    told = inspect(store)
+    assert told["anchors"]["patch+slide landmark"] == 5
+    assert any("'m66' by " in one and "mark it again" in one for one in told["doubts"])
+    graph = read_store(store)
+    table = anchor_table(graph)
+    assert table["coarse_barcode"][table["doubtful"]].tolist() == ["m66"]
+    assert registration_told(graph)[-1]["says"].endswith("; doubtful is 1, such as 'm66' of s1.")
+
+
+def test_what_moved_together_is_no_farther_apart_for_it(folder):
+    anchors = AnchorConfig()
+    for also, told in (("[cell]", False), ("[]", True)):
+        section = read_section(configured(folder, also=also).task.sections[0])
+        facts = pd.DataFrame([{k: v for k, v in metadata_of(section).items() if k != names.PAIRS}])
+        sigma = anchors.sigmas(facts)[0]
+        assert sigma == pytest.approx(facts["residual_um_patch"][0] / np.sqrt(2)) if told else np.isnan(sigma)
 
 
 def test_a_graph_without_registration_tells_none(folder):

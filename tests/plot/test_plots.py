@@ -10,6 +10,8 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from aivc_graph.errors import ConfigError
+from aivc_graph.plot.anchor_curves import anchor_curves
+from aivc_graph.plot.anchor_map import DOUBTFUL, FITTED, LEFT_OUT, anchor_map
 from aivc_graph.plot.composition_bars import composition_bars
 from aivc_graph.plot.composition_maps import composition_maps
 from aivc_graph.plot.contact_graph import contact_graph
@@ -178,3 +180,57 @@ def test_composition_maps_show_the_commonest_types_above_how_sure_they_are() -> 
     assert len([ax for ax in composition_maps(POS, shares).figure.axes if ax.get_title()]) == 2
     with pytest.raises(ConfigError, match="widths of others"):
         composition_maps(POS, shares, shares[["rare"]])
+
+
+def pairs_off(off_um: float) -> pd.DataFrame:
+    """Return three pairs, one of them left out of the fit and one doubtful, whose map is off to the right."""
+    told = pd.DataFrame(POS, columns=["coarse_x_um", "coarse_y_um"])
+    told = told.assign(fine_x_um=told["coarse_x_um"] + off_um, fine_y_um=told["coarse_y_um"], name=["a", "b", "$c$"])
+    return told.assign(sigma_um=[5.0, np.nan, 20.0], fitted=[True, False, True], doubtful=[False, False, True])
+
+
+def test_anchor_map_shows_pairs_by_what_became_of_them_and_names_the_doubtful(tmp_path: Path) -> None:
+    spots = pd.DataFrame(POS, columns=["x_um", "y_um"]).assign(size_um=55.0, beneath=[0.0, 3.0, 6.0])
+    ax = anchor_map(spots, pairs_off(40.0), unit="cell nodes beneath each patch", title="s1: anchors")
+    arrows = {tuple(to_rgb(one.get_facecolor()[0])): one for one in ax.collections if hasattr(one, "U")}
+    assert set(arrows) == {to_rgb(one) for one in (FITTED, LEFT_OUT, DOUBTFUL)}
+    assert all((one.U == 40.0).all() and (one.V == 0).all() for one in arrows.values())
+    assert [text.get_text() for text in ax.texts if text.get_text() == "$c$"] == ["$c$"]
+    (legend,) = [one for one in ax.get_children() if type(one).__name__ == "Legend"]
+    assert [one.get_text() for one in legend.get_texts()] == ["fitted (1)", "left out of the fit (1)", "doubtful (1)"]
+    ax.figure.savefig(tmp_path / "a.png")
+    wide, deep = ax.get_xlim()[1] - ax.get_xlim()[0], ax.get_ylim()[0] - ax.get_ylim()[1]
+    assert wide > 0 < deep  # y goes down, as on the slide
+
+
+def test_small_errors_are_drawn_longer_and_the_legend_says_how_much() -> None:
+    ax = anchor_map(pd.DataFrame(), pairs_off(2.0))
+    (legend,) = [one for one in ax.get_children() if type(one).__name__ == "Legend"]
+    times = float(legend.get_title().get_text().split("drawn ")[1].split(" times")[0])
+    assert times > 1 and all(one.scale == pytest.approx(1 / times) for one in ax.collections if hasattr(one, "U"))
+    spots = pd.DataFrame(POS, columns=["x_um", "y_um"]).assign(size_um=55.0, beneath=1.0)
+    assert not [one for one in anchor_map(spots, pairs_off(2.0).iloc[:0]).collections if hasattr(one, "U")]
+
+
+def test_curves_of_anchors_are_drawn_by_share_and_by_shift_with_those_told_of_the_error() -> None:
+    def score(value: float) -> dict[str, float | None]:
+        return {"value": value, "lower": value - 0.1, "upper": None if value == 0.4 else value + 0.1}
+
+    columns = ("share", "shift_um", "error_told", "model", "nearest_join")
+    done = [(0.2, 0.0, False, 0.4, 0.3), (1.0, 0.0, False, 0.5, 0.3), (1.0, 50.0, False, 0.2, 0.1)]
+    done.append((1.0, 50.0, True, 0.35, 0.1))
+    records = pd.DataFrame(
+        [
+            {"told": level, "by": by, **dict(zip(columns, (*one[:3], *map(score, one[3:])), strict=True))}
+            for level, by in (("cell", "patch"), ("patch", "cell"))
+            for one in done
+        ]
+    )
+    axes = anchor_curves(records)
+    assert axes.shape == (2, 2)
+    lines = [{line.get_label(): line.get_xydata().tolist() for line in ax.get_lines()} for ax in axes[0]]
+    assert lines[0] == {"model": [[0.2, 0.4], [1.0, 0.5]], "nearest join": [[0.2, 0.3], [1.0, 0.3]]}
+    assert lines[1]["model"] == [[0.0, 0.5], [50.0, 0.2]]
+    assert lines[1]["model, error told"] == [[0.0, 0.5], [50.0, 0.35]]
+    with pytest.raises(ConfigError, match="no column by"):
+        anchor_curves(records.drop(columns="by"))

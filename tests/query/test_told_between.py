@@ -30,14 +30,21 @@ ANCHORS: dict[str, dict[str, float]] = {
 @pytest.fixture(scope="module")
 def told(striped_section: Callable[..., Any]) -> dict[str, Any]:
     """Return what is told of the cells, and of the spots, of a section where none was counted, by what anchors are."""
+    told = {name: answers(made_by(striped_section), AnchorConfig(**said)) for name, said in ANCHORS.items()}
+    misled = answers(made_by(striped_section, tiles=True), AnchorConfig())[1]
+    return {name: cells for name, (cells, _) in told.items()} | {"spots": told["exact"][1], "misled": misled}
+
+
+def made_by(striped_section: Callable[..., Any], *, tiles: bool = False) -> list[Any]:
+    """Return three sections, the last of them held out, with or without `tiles`, which in each mean something else."""
     made = [striped_section(f"s{i}", n=N, seed=i, levels=("cell", "patch"), donor=f"d{i}") for i in range(3)]
     for section in made:
         section.shapes["patch"]["radius"] = 9.0  # so that few cells are anchors
-        del section.tables["patch_histology"]  # which in each section mean something else
+        if not tiles:
+            del section.tables["patch_histology"]
     for level in ("cell", "patch"):
         made[2].shapes[level]["split"] = "test"
-    told = {name: answers(made, AnchorConfig(**said)) for name, said in ANCHORS.items()}
-    return {name: cells for name, (cells, _) in told.items()} | {"spots": told["exact"][1]}
+    return made
 
 
 def answers(made: list[Any], anchors: AnchorConfig) -> list[Any]:
@@ -85,6 +92,17 @@ def test_intervals_widen_as_less_is_known_of_anchors(told: dict[str, Any]) -> No
 def test_spots_told_by_the_cells_beneath_have_intervals_too(told: dict[str, Any]) -> None:
     covered, width = coverage_and_width(told["spots"])
     assert covered > 0.93 and 0 < width < np.inf  # of three cells each
+
+
+def test_what_tiles_say_is_dropped_where_cells_beneath_contradict_it(told: dict[str, Any]) -> None:
+    assert coverage_and_width(told["misled"])[0] > 0.93
+    errors = {}
+    for name in ("spots", "misled"):
+        answer = told[name]
+        asked, true = np.isfinite(answer.layers["lower"]), true_rates(answer)
+        errors[name] = np.sqrt(np.mean((np.asarray(answer.X)[asked] / true[asked] - 1) ** 2))
+    alike = np.sqrt(np.mean((1e4 / GENES / true[asked] - 1) ** 2))
+    assert errors["spots"] < errors["misled"] < 0.8 * alike  # what cells say is left of it
 
 
 def test_cells_that_were_counted_or_lie_beneath_no_spot_have_none(told: dict[str, Any]) -> None:

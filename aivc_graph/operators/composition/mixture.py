@@ -130,19 +130,16 @@ class Hill(NamedTuple):
     precision: Tensor
 
     @classmethod
-    def of(cls, counts: Tensor, rates: Tensor) -> Hill:
-        """Return the hill of `counts` (patch, molecule)."""
-        at = amounts(counts, rates, steps=4 * STEPS // 3)
+    def of(cls, counts: Tensor, rates: Tensor, near: Tensor | None = None) -> Hill:
+        """Return the hill of `counts` (patch, molecule), looked for from amounts `near` it (patch, type) if given.
+
+        Few steps are enough from there, since slope and curvature say the rest of the way: those of these very rates,
+        as by the curvature of others, much alike or not, it ends far off.
+        """
+        at = amounts(counts, rates, near, 4 * STEPS // 3 if near is None else FEW_STEPS)
         fitted = (at @ rates).clamp_min(LEAST)
         precision = _square((counts / fitted.square()) @ _pairs(rates), len(rates)).double()
         return cls(at.double(), ((counts / fitted - 1) @ rates.T).double(), precision)
-
-    def moved(self, counts: Tensor, rates: Tensor, further: float) -> Hill:
-        """Return the hill of the same patches by rates much alike, `further` times as far from this one."""
-        at = amounts(counts, rates, self.at.float(), FEW_STEPS)
-        slope = (counts / (at @ rates).clamp_min(LEAST) - 1) @ rates.T
-        ends = [one + further * (other.double() - one) for one, other in ((self.at, at), (self.slope, slope))]
-        return Hill(ends[0].clamp_min(0.0), ends[1], self.precision)
 
     def draws(
         self, prior: Prior, number: int = DRAWS, burn_in: int = BURN_IN, start: Tensor | None = None, seed: int = 0
@@ -202,16 +199,17 @@ def _drawn(mean: Tensor, scale: Tensor, rarity: Tensor, odds: Tensor, u: float) 
     return torch.where(absent > u, 0.0, _truncated(mean, scale, rest))
 
 
-def shortest(draws: Tensor, inside: float = INTERVAL) -> tuple[Tensor, Tensor]:
-    """Return the shortest interval that holds a share `inside` of the draws (patch, type); from zero at the edge.
+def middle(draws: Tensor, inside: float = INTERVAL) -> tuple[Tensor, Tensor]:
+    """Return the ends of the interval that leaves as many draws below as above, a share `inside` between (patch, type).
 
-    One that begins at the least of the draws, which are never quite zero, begins at zero.
+    It begins at zero where a type may well be absent. The shortest such interval would more often, and end too early
+    for types that are there.
     """
-    ordered = draws.sort(dim=2).values
-    number = round(inside * ordered.shape[2])
-    first = (ordered[:, :, number - 1 :] - ordered[:, :, : ordered.shape[2] - number + 1]).argmin(dim=2, keepdim=True)
-    lower, upper = ordered.gather(2, first)[:, :, 0], ordered.gather(2, first + number - 1)[:, :, 0]
-    return torch.where(first[:, :, 0] == 0, 0.0, lower), upper
+    ordered, last = draws.sort(dim=2).values, draws.shape[2] - 1
+    outside, rest = divmod(last * (1 - inside) / 2, 1.0)
+    near, far = int(outside), min(int(outside) + 1, last)
+    lower, upper = (torch.lerp(each[:, :, near], each[:, :, far], rest) for each in (ordered, ordered.flip(2)))
+    return lower, upper
 
 
 def unexplained(counts: Tensor, expected: Tensor) -> Tensor:

@@ -24,15 +24,20 @@ from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.operators.composition import reference_fit
 from aivc_graph.operators.composition.composition import CompositionPlan, is_reference
 from aivc_graph.operators.composition.mixture import (
-    INTERVAL,
     Hill,
     Prior,
     Seen,
     least_squares,
-    shortest,
+    middle,
     unexplained,
 )
-from aivc_graph.operators.composition.reference_width import CONTENT_SHARE, REDRAWN, of_cells, wide_draws
+from aivc_graph.operators.composition.reference_width import (
+    CONTENT_SHARE,
+    REDRAWN,
+    from_none,
+    of_cells,
+    wide_draws,
+)
 from aivc_graph.operators.part import KINDS, LAST_ANSWERS, AbstractPart, Fitting, Shape
 from aivc_graph.operators.product import SparseOperator
 from aivc_graph.operators.state import Expected, Inputs, State
@@ -75,12 +80,14 @@ class ReferenceComposition(AbstractPart):
     each is, the tissue tells. Where it tells more, a share of the mean over the nearest patches is mixed in. No truth
     of any composition is looked at.
 
-    The interval holds what wrong profiles do: its draws are those of twelve fits, each of genes drawn anew and of
-    profiles as likely as these. Where tissue and reference disagree gene by gene, these differ, and as far as
-    the shares of all patches may err together.
+    The interval holds what wrong profiles do: its draws are those of twelve fits, each of genes drawn anew, of profiles
+    as likely as these, and for as many rounds as stretches of tissue drawn anew ask for. Where tissue and reference
+    disagree gene by gene, these differ, and as far as the shares of all patches may err together.
 
     That is of RNA. A type's share of cells is its share of RNA over how much RNA a cell of it holds, which counts of
-    patches cannot tell: half of what the reference says of it is believed, the rest widens the interval.
+    patches cannot tell: half of what the reference says of it is believed, the rest widens the interval, and so does
+    by how much the few cells of a patch vary within a type. An interval that would begin below half a cell begins at
+    zero, as there is no such share.
 
     Shapes
     ------
@@ -106,6 +113,7 @@ class ReferenceComposition(AbstractPart):
     present: Tensor
     share: Tensor
     content: Tensor
+    scatter: Tensor
     redrawn_rates: Tensor
     redrawn_weight: Tensor
     opened: Tensor
@@ -121,6 +129,7 @@ class ReferenceComposition(AbstractPart):
         self.hold("present", torch.full((types,), 0.5))
         self.hold("share", torch.full((types,), 2.0 / types))
         self.hold("content", torch.zeros(types))
+        self.hold("scatter", torch.zeros(types))
         self.hold("redrawn_rates", torch.zeros(REDRAWN, types, molecules))
         self.hold("redrawn_weight", torch.ones(REDRAWN, molecules))
         self.hold("opened", torch.zeros(()))
@@ -171,7 +180,7 @@ class ReferenceComposition(AbstractPart):
                 whole[rows] = part
         shares, lower, upper, *rest = found
         moved = self.smoothed(shares, rings[0]) if rings else shares
-        return Told(moved, (lower + moved - shares).clamp_min(0.0), (upper + moved - shares).clamp(0.0, 1.0), *rest)
+        return Told(moved, from_none(lower + moved - shares), (upper + moved - shares).clamp(0.0, 1.0), *rest)
 
     def amount(self, counts: Tensor, there: Tensor, shares: Tensor) -> Tensor:
         """Return the molecules of each patch over those that a cell of its composition gives (patch,)."""
@@ -194,9 +203,9 @@ class ReferenceComposition(AbstractPart):
         seen = counts[:, there]
         plain = draws if self.opened else least_squares(seen, self.profiles[:, there])[:, :, None]
         shares = of_cells(plain, self.content).mean(dim=2)
-        lower, upper = shortest(of_cells(wide, self.content, unsure=True))
+        lower, upper = middle(of_cells(wide, self.content, self.scatter))
         rest = unexplained(seen, likeliest @ self.rates[:, there])
-        return shares, torch.minimum(lower, shares), torch.maximum(upper, shares), rest
+        return shares, from_none(torch.minimum(lower, shares)), torch.maximum(upper, shares), rest
 
     def counted(self, state: State, inputs: Inputs) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield rows of parents that were counted, some thousands at a time, their counts, and what was measured."""
@@ -239,8 +248,7 @@ class ReferenceComposition(AbstractPart):
             ).clamp_min(1e-12)
             found.append(torch.where(measured, counts[:, None, columns] * of_type / every, depth[:, :, None] * of_type))
         mean = found[0].mean(dim=1)
-        tail = (1 - INTERVAL) / 2
-        lower, upper = torch.quantile(found[1], torch.tensor([tail, 1 - tail]), dim=1)
+        lower, upper = middle(found[1].transpose(1, 2))
         return torch.stack([mean, torch.minimum(lower, mean), torch.maximum(upper, mean)])
 
     @torch.no_grad()

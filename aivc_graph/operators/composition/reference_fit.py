@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from aivc_graph.graph.tissue_graph import to_torch_csr
 from aivc_graph.graph.windows import windows
 from aivc_graph.operators.composition.mixture import NEVER, Hill, Prior, Seen, adapt, amounts, least_squares, posterior
 from aivc_graph.operators.composition.reference_material import STRETCHES, Material, gather, profiles, surety
-from aivc_graph.operators.composition.reference_width import contents, redrawn
+from aivc_graph.operators.composition.reference_width import REDRAWN, contents, redrawn, scatter
 from aivc_graph.operators.part import Fitting
 from aivc_graph.operators.product import SparseOperator
 from aivc_graph.tissue.doubt import doubt
@@ -48,14 +48,15 @@ def fit_to(part: ReferenceComposition, found: Material) -> None:
     part.profiles.copy_(profiles(found.cells, found.kind, n_types))
     part.rates.copy_(part.profiles)
     part.content.copy_(contents(found, n_types))
+    part.scatter.copy_(scatter(found, n_types))
     if len(found.patches) < STRETCHES:
         few = f"{len(found.patches)} patches with counts to train on"
         mend = "shares are those of least squares, of a platform as uneven as any; give more tissue, or hold out less"
         doubt("composition by reference", few, f"at least {STRETCHES} to tell what the platform sees", mend)
         # Exponential, the factors of genes are what is known of a platform beforehand.
-        hold_redrawn(part, redrawn(found, part.profiles, lambda start, trust: Seen(start * trust, part.weight)))
+        hold_redrawn(part, redrawn(found, part.profiles, lambda start, trust, _: Seen(start * trust, part.weight)))
         return
-    opening, rounds = choose_opening(found, part.profiles)
+    opening, rounds, drawn = choose_opening(found, part.profiles)
     part.opened.fill_(opening)
     seen = see(found, part.profiles, opening, rounds)
     part.rates.copy_(seen.rates)
@@ -65,7 +66,9 @@ def fit_to(part: ReferenceComposition, found: Material) -> None:
     part.share.copy_(prior.share)
     choose_neighbours(part, found)
     some = found.of_cells(np.ones(len(found.kind), bool), spaced(found.patches))
-    hold_redrawn(part, redrawn(found, part.profiles, lambda start, trust: see(some, start, opening, rounds, trust)))
+    hold_redrawn(
+        part, redrawn(found, part.profiles, lambda start, trust, turn: see(some, start, opening, drawn[turn], trust))
+    )
     told = ", ".join(OPENINGS[1 : opening + 1]) or OPENINGS[0]
     facts = len(part.genes), told, rounds, float(part.neighbour_share)
     log.info("composition by reference: %d genes; %s; %d rounds; neighbours %.2g", *facts)
@@ -95,16 +98,25 @@ def spaced(patches: Tensor) -> Tensor:
     return patches[:: -(-len(patches) // MOST_JUDGED)]
 
 
-def choose_opening(found: Material, start: Tensor) -> tuple[int, int]:
+class Choice(NamedTuple):
+    """How far to depart from least squares, for how many rounds, and for how many each of the fits redrawn goes on."""
+
+    opening: int
+    rounds: int
+    drawn: list[int]
+
+
+def choose_opening(found: Material, start: Tensor) -> Choice:
     """Return how far to depart from least squares, and for how many rounds, by molecules hidden from other patches.
 
     The plainest that is not worse than the best by more than the standard error over stretches of tissue, and of its
-    numbers of rounds the fewest: as they go on, profiles drift with the tissue, and types with them.
+    numbers of rounds the fewest: as they go on, profiles drift with the tissue, and types with them. How far that may
+    go is part of what is not known: each fit redrawn takes the best by stretches drawn with replacement.
     """
     kept = np.arange(len(found.patches))[:: -(-len(found.patches) // MOST_JUDGED)]
     counts, stretch = found.patches[kept], found.stretch[kept]
     shown, hidden = thinned(counts)
-    scores = np.zeros((len(OPENINGS), len(ROUNDS), STRETCHES))
+    scores = np.full((len(OPENINGS), len(ROUNDS), STRETCHES), -np.inf)
     for turn in range(2):
         judged = stretch % 2 == turn
         usual, others = counts[~judged].sum(dim=0), found.of_cells(np.ones(len(found.kind), bool), counts[~judged])
@@ -113,16 +125,23 @@ def choose_opening(found: Material, start: Tensor) -> tuple[int, int]:
                 weighted = shown[judged] * seen.weight, seen.rates * seen.weight
                 told = amounts(*weighted) if opening else least_squares(shown[judged], seen.rates)
                 each = log_likelihood(hidden[judged], told, seen.rates, usual)
-                scores[opening, i] += np.bincount(stretch[judged], each, minlength=STRETCHES)
-    rounds = np.where(scores.sum(axis=2) == 0, -np.inf, scores.sum(axis=2)).argmax(axis=1)
+                scores[opening, i, turn::2] = np.bincount(stretch[judged], each, minlength=STRETCHES)[turn::2]
+    rounds = scores.sum(axis=2).argmax(axis=1)
     opening = plainest(scores[np.arange(len(OPENINGS)), rounds])
-    return opening, ROUNDS[plainest(scores[opening]) if opening > 1 else rounds[opening]]
+    fewest = plainest(scores[opening]) if opening > 1 else rounds[opening]
+    return Choice(opening, ROUNDS[fewest], best_again(scores[opening]))
 
 
 def plainest(scores: NDArray[np.float64]) -> int:
     """Return the first of the choices (choice, stretch) that is not clearly worse than the best."""
     gains = scores[scores.sum(axis=1).argmax()] - scores
     return int(np.flatnonzero(gains.mean(axis=1) <= gains.std(axis=1, ddof=1) / np.sqrt(STRETCHES))[0])
+
+
+def best_again(scores: NDArray[np.float64]) -> list[int]:
+    """Return the best number of rounds by scores (round, stretch) of stretches drawn anew, for each fit redrawn."""
+    drawn = np.random.default_rng(1).integers(0, STRETCHES, (REDRAWN, STRETCHES))
+    return [ROUNDS[one] for one in scores[:, drawn].sum(axis=2).argmax(axis=0)]
 
 
 def thinned(counts: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import torch
@@ -11,11 +13,54 @@ from aivc_graph import names
 from aivc_graph.graph.tissue_graph import TissueGraph
 from aivc_graph.operators.part import KINDS, Fitting, Shape, Step
 from aivc_graph.operators.prediction import shared_fit
-from aivc_graph.operators.prediction.shared_counts import SHARES, WEIGHTS, AbstractShared, SharedCountsPlan, Way
+from aivc_graph.operators.prediction.shared_counts import (
+    SHARES,
+    WEIGHTS,
+    AbstractShared,
+    Sayings,
+    SharedCountsPlan,
+    Way,
+)
+from aivc_graph.operators.product import SparseOperator
 from aivc_graph.operators.state import Expected, Inputs, State
 
 # Steps towards the likeliest mixture of types.
 STEPS = 30
+
+
+@dataclass(frozen=True)
+class AllocationTerms:
+    """What is said of children, the sums of it over parents, and their counts, for one `part`.
+
+    `serving` (parent, 1), 1 where a parent shares out its rate; `borne_out` and `parents_borne_out` (node, 1), whether
+    what is said of their section is.
+    """
+
+    part: AllocationPrediction
+    up: SparseOperator
+    down: SparseOperator
+    children: Sayings
+    parents: Sayings
+    counts: Tensor
+    serving: Tensor
+    borne_out: Tensor
+    parents_borne_out: Tensor
+
+    @cached_property
+    def reached(self) -> Tensor:
+        """How much of each child lies in parents that share out (child, 1)."""
+        return self.down.exactly(self.serving)
+
+    def over_parents(self, of_parents: Tensor) -> Tensor:
+        """Return the mean over the parents of each child that share out (child, molecule)."""
+        return self.down.exactly(of_parents * self.serving) / self.reached.clamp_min(1e-12)
+
+    @cached_property
+    def types(self) -> tuple[Tensor, Tensor]:
+        """What the types in the parents' counts say of children beyond the mean, and its sums (node, molecule)."""
+        mean = self.over_parents(self.part.of_types(self.counts))
+        apart = self.children.alike.sum(dim=1, keepdim=True) * (mean - self.part.profile) * (self.reached > 0)
+        return apart, self.up.exactly(apart)
 
 
 @KINDS["prediction"].register("allocation")
@@ -100,9 +145,14 @@ class AllocationPrediction(AbstractShared):
         """The way it begins at: shares of area."""
         return (0.0, 0.0, 1.0)
 
-    def go(self, way: Way, weight: float) -> None:
-        """Take one of `ways`, in the `weight` of a count by which parents differ."""
-        super().go(way, weight)
+    @property
+    def taken(self) -> tuple[Tensor, ...]:
+        """The way taken, its last in the units of counts."""
+        return (self.said_share, self.type_share, self.count_share)
+
+    def go(self, way: Way) -> None:
+        """Take one of `ways`."""
+        super().go(way)
         self.type_share.fill_(way[1])
 
     def steps(self) -> list[Step]:
@@ -131,21 +181,35 @@ class AllocationPrediction(AbstractShared):
 
     def tell(self, told: Expected, state: State, inputs: Inputs, here: Tensor) -> Expected:
         """Return what is expected, made to add up to what the parents of the children `here` were counted."""
-        columns = torch.tensor(self.plan.of_child, device=inputs.device)
-        serving = self.serving(state, inputs)[:, None].double()
-        down = inputs["relation", *self.relation].down
-        reached = down.exactly(serving)
-        base = self.base(told.shares[:, columns].double())
+        terms = self.terms(told, state, inputs, here)
+        return self.replaced(told, self._beside(self.rates(terms), terms.reached > 0, here, inputs), here)
+
+    def terms(self, told: Expected, state: State, inputs: Inputs, here: Tensor) -> AllocationTerms:
+        """Return what is said of children, and so of their parents, and what these were counted."""
+        overlaps, serving = inputs["relation", *self.relation], self.serving(state, inputs)
+        children = Sayings.of(told.shares[:, list(self.columns)].double(), self.profile.double())
+        parents = Sayings(*(overlaps.up.exactly(one) for one in (children.alike, children.said)))
+        counts, capture = self.counts(inputs).double(), self.log_capture.double().exp()
+        caught = Sayings(parents.alike / capture, parents.said / capture)
+        borne_out = self.borne_out(caught, counts, serving > 0, inputs)
+        where = [borne_out[inputs.section[level]][:, None] for level in (self.plan.child, self.plan.parent)]
+        return AllocationTerms(
+            self, overlaps.up, overlaps.down, children, parents, counts, serving[:, None].double(), *where
+        )
+
+    def rates(self, terms: AllocationTerms) -> Tensor:
+        """Return what is expected of children (child, molecule), in doubles."""
+        ways = self.way_of(terms.borne_out), self.way_of(terms.parents_borne_out)
+        base, before = (
+            one.alike + way[0] * one.said for one, way in zip((terms.children, terms.parents), ways, strict=True)
+        )
         if self.type_share > 0:
-            types = down.exactly(self.of_types(self.counts(inputs).double()) * serving) / reached.clamp_min(1e-12)
-            room = (1 - self.said_share) * self.type_share * (reached > 0)
-            base = base + room * (base.sum(dim=1, keepdim=True) * (types - self.profile))
-        scale = down.exactly(self.factor(base, inputs) * serving) / reached.clamp_min(1e-12)
-        out = self._beside(base * scale, reached > 0, here, inputs)
-        shares = told.shares.clone()
-        shares[:, columns] = torch.where(here[:, None], out.float(), shares[:, columns])
-        # A rate, as the state tells one: not the mean of log counts that a direct look tells.
-        return Expected(shares, torch.log1p(self.plan.depth * shares), told.looked_at, told.around)
+            base, before = (
+                one + (1 - way[0]) * way[1] * types
+                for one, way, types in zip((base, before), ways, terms.types, strict=True)
+            )
+        factor = self.factor(before, terms.counts, ways[1][-1])
+        return base * terms.over_parents(factor)
 
     def _beside(self, told: Tensor, reached: Tensor, here: Tensor, inputs: Inputs) -> Tensor:
         """Return what is `told` of children, of others `here` the mean of their nearest neighbours of whom it is."""
@@ -175,10 +239,10 @@ class AllocationPrediction(AbstractShared):
         amounts = amounts / size
         return amounts @ profiles / amounts.sum(dim=1, keepdim=True).clamp_min(1e-12)
 
-    def factor(self, base: Tensor, inputs: Inputs) -> Tensor:
-        """Return what the children of each parent are scaled by (parent, molecule), in doubles."""
-        before, capture = inputs["relation", *self.relation].up.exactly(base), self.log_capture.double().exp()
-        wanted = capture * self.rate(before / capture, self.counts(inputs).double())
+    def factor(self, before: Tensor, counts: Tensor, weight: Tensor) -> Tensor:
+        """Return what the children of each parent are scaled by (parent, molecule), from the sum they have `before`."""
+        capture = self.log_capture.double().exp()
+        wanted = capture * self.rate(before / capture, counts, weight)
         wanted = wanted * (before.sum(dim=1) / wanted.sum(dim=1).clamp_min(1e-12))[:, None]
         return torch.where(before > 0, wanted / before.clamp_min(1e-12), 1.0)
 

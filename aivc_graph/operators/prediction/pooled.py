@@ -12,7 +12,7 @@ from aivc_graph import names
 from aivc_graph.graph.panels import measured_molecules, panel_columns
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.operators.part import KINDS, Device, Shape
-from aivc_graph.operators.prediction.shared_counts import AbstractShared, SharedCountsPlan
+from aivc_graph.operators.prediction.shared_counts import AbstractShared, Sayings, SharedCountsPlan
 from aivc_graph.operators.state import Expected, Inputs, State
 
 
@@ -22,6 +22,15 @@ class PoolInput:
 
     pooled: Tensor
     covered: Tensor
+
+
+@dataclass(frozen=True)
+class PoolTerms:
+    """What is said of parents, and what was counted beneath them, by their platform; who is `borne_out` (parent, 1)."""
+
+    sayings: Sayings
+    counts: Tensor
+    borne_out: Tensor
 
 
 @KINDS["prediction"].register("pooled")
@@ -78,12 +87,16 @@ class PooledPrediction(AbstractShared):
         heard = not fitted or bool((self.count_share > 0) | self.scatter.isfinite().any())
         return (state.counted[self.plan.parent] == 0) & (data.covered > 0) & heard
 
-    def tell(self, told: Expected, state: State, inputs: Inputs, here: Tensor) -> Expected:
-        """Return what is expected of the parents `here` given the counts beneath them."""
+    def terms(self, told: Expected, state: State, inputs: Inputs, here: Tensor) -> PoolTerms:
+        """Return what is said of parents and what was counted beneath them."""
         data: PoolInput = inputs["prediction", *self.slot]
-        columns = torch.tensor(self.plan.of_parent, device=inputs.device)
-        said = told.shares[:, columns]
-        rate = self.rate(self.base(said), data.pooled / self.log_capture.exp())
-        shares = told.shares.clone()
-        shares[:, columns] = torch.where(here[:, None], said.sum(dim=1, keepdim=True) * rate, said)
-        return Expected(shares, torch.log1p(self.plan.depth * shares), told.looked_at, told.around)
+        sayings = Sayings.of(told.shares[:, list(self.columns)], self.profile)
+        counts = data.pooled / self.log_capture.exp()
+        borne_out = self.borne_out(sayings, counts, here, inputs)
+        return PoolTerms(sayings, counts, borne_out[inputs.section[self.plan.parent]][:, None])
+
+    def rates(self, terms: PoolTerms) -> Tensor:
+        """Return what is expected of parents given the counts beneath them (parent, molecule)."""
+        said, weight = self.way_of(terms.borne_out)
+        base = terms.sayings.alike + said * terms.sayings.said
+        return base.sum(dim=1, keepdim=True) * self.rate(base, terms.counts, weight)

@@ -95,8 +95,8 @@ def judge(part: Any, fitting: Fitting, fold: Fold) -> Judged:
     return Judged(rows, inputs.place[level][rows], counts, told, here, state, inputs)
 
 
-def set_scatter(part: Any, judged: list[Judged]) -> None:
-    """Set how far the rates of nodes lie from what the part tells of them."""
+def scatter_about(part: Any, judged: list[Judged]) -> Tensor:
+    """Return how far the rates of nodes lie from what the part tells of them, as `scatter_of` does (molecule,)."""
     rates = torch.cat([one.counts.sum(dim=1, keepdim=True) * one.shares(part) for one in judged])
     place = torch.cat([one.place for one in judged]).cpu().numpy()
-    part.scatter.copy_(scatter_of(rates, torch.cat([one.counts for one in judged]), place))
+    return scatter_of(rates, torch.cat([one.counts for one in judged]), place)

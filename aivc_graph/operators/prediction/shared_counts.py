@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import product
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -12,9 +14,11 @@ from torch import Tensor
 from aivc_graph import names
 from aivc_graph.graph.panels import is_observed, labels, panel, shared_columns, withins
 from aivc_graph.graph.tissue_graph import Relation, TissueGraph
+from aivc_graph.operators.gate import LEAST_LEFT_OUT
 from aivc_graph.operators.part import ANSWERS, Fitting
 from aivc_graph.operators.prediction import shared_fit
 from aivc_graph.operators.prediction.prediction import AbstractPrediction
+from aivc_graph.operators.state import Expected, Inputs, State
 from aivc_graph.settings import Settings
 
 # How much of what is said, or of what types say, is kept; the weight of a count, in that by which parents differ.
@@ -55,6 +59,20 @@ class SharedCountsPlan(Settings):
         ]  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Sayings:
+    """Rates of nodes were all `alike`, and what is `said` of them beyond that, both (node, molecule)."""
+
+    alike: Tensor
+    said: Tensor
+
+    @classmethod
+    def of(cls, said: Tensor, profile: Tensor) -> Self:
+        """Part what is `said` (node, molecule) from the mean `profile` (molecule,) of the same sum."""
+        alike = said.sum(dim=1, keepdim=True) * profile
+        return cls(alike, said - alike)
+
+
 class AbstractShared(AbstractPrediction):
     r"""Tell the rates of one level by what is said of them and by the counts y of the other, of Y in all.
 
@@ -64,10 +82,13 @@ class AbstractShared(AbstractPrediction):
 
     the mean of a Dirichlet around what is expected. With o = 0 and τ, the weight of one count, as nodes themselves
     differ, counts alone set a node apart from the mean: the rule it begins at. With o = 1 and τ = 0 nothing changes
-    of what is said; with τ large counts alone are left. It departs from the rule as far as held-out nodes support.
+    of what is said; with τ large counts alone are left. It departs from the rule as far as held-out nodes support, and
+    goes back to it in a section whose own counts are less likely by what is said than by the mean profile: what
+    training donors taught, of their tiles say, does not hold there.
 
     ``scatter`` is the variance of a node's rate about what is told of it, over its square: what counts of held-out
-    nodes have beyond counting. ``log_capture`` is how much better the children's platform catches each molecule.
+    nodes have beyond counting; ``rule_scatter`` is that about the rule. ``log_capture`` is how much better the
+    children's platform catches each molecule, and ``weight`` that of a count by which parents differ.
     """
 
     Plan = SharedCountsPlan
@@ -78,7 +99,9 @@ class AbstractShared(AbstractPrediction):
     profile: Tensor
     said_share: Tensor
     count_share: Tensor
+    weight: Tensor
     scatter: Tensor
+    rule_scatter: Tensor
 
     def __init__(self, plan: SharedCountsPlan) -> None:
         super().__init__(plan)
@@ -87,7 +110,9 @@ class AbstractShared(AbstractPrediction):
         self.hold("profile", torch.full((n,), 1.0 / n))
         self.hold("said_share", torch.ones(()))
         self.hold("count_share", torch.zeros(()))
+        self.hold("weight", torch.zeros(()))
         self.hold("scatter", torch.full((n,), torch.inf))
+        self.hold("rule_scatter", torch.full((n,), torch.inf))
 
     @property
     def relation(self) -> Relation:
@@ -104,20 +129,66 @@ class AbstractShared(AbstractPrediction):
         """The way it begins at: nothing of what is said, counts as parents differ."""
         return (0.0, 1.0)
 
-    def go(self, way: Way, weight: float) -> None:
-        """Take one of `ways`, in the `weight` of a count by which parents differ."""
+    @property
+    def taken(self) -> tuple[Tensor, ...]:
+        """The way taken, its last in the units of counts."""
+        return (self.said_share, self.count_share)
+
+    def go(self, way: Way) -> None:
+        """Take one of `ways`."""
         self.said_share.fill_(way[0])
-        self.count_share.fill_(way[-1] * weight)
+        self.count_share.fill_(way[-1] * self.weight)
 
-    def base(self, said: Tensor) -> Tensor:
-        """Return what is kept of what is `said` (node, molecule); rows keep their sums."""
-        alike = said.sum(dim=1, keepdim=True) * self.profile
-        return alike + self.said_share * (said - alike)
+    @abstractmethod
+    def terms(self, told: Expected, state: State, inputs: Inputs, here: Tensor) -> Any:
+        """Return what no way changes of what is told in a window of the nodes `here`."""
 
-    def rate(self, expected: Tensor, counts: Tensor) -> Tensor:
-        """Return the rates of nodes given counts and what is `expected`, of any sum, (node, molecule)."""
+    @abstractmethod
+    def rates(self, terms: Any) -> Tensor:
+        """Return what the way taken makes of `terms` (node, molecule)."""
+
+    def tell(self, told: Expected, state: State, inputs: Inputs, here: Tensor) -> Expected:
+        """Return what is expected of the nodes `here`, given the counts of the other level."""
+        return self.replaced(told, self.rates(self.terms(told, state, inputs, here)), here)
+
+    def replaced(self, told: Expected, rates: Tensor, here: Tensor) -> Expected:
+        """Return what is `told` with other `rates` (node, molecule) of the nodes `here`."""
+        columns, shares = list(self.columns), told.shares.clone()
+        shares[:, columns] = torch.where(here[:, None], rates.float(), shares[:, columns])
+        # A rate, as the state tells one: not the mean of log counts that a direct look tells.
+        return Expected(shares, torch.log1p(self.plan.depth * shares), told.looked_at, told.around)
+
+    def borne_out(self, sayings: Sayings, counts: Tensor, asked: Tensor, inputs: Inputs) -> Tensor:
+        """Return which sections' counts bear out what is said, boolean (section,).
+
+        They do not where they are less likely by it than by the mean, by more than the error of that over the nodes
+        `asked`, boolean (node,). `counts` and `sayings` (node, molecule) are those of parents.
+        """
+        alike, said = (one[asked].clamp_min(1e-12) for one in (sayings.alike, sayings.alike + sayings.said))
+        gain = (counts[asked] * torch.log(said / alike)).sum(dim=1).double()
+        sums = gain.new_zeros(1 + max(int(one.max()) for one in inputs.section.values() if len(one)), 3)
+        sums.index_add_(0, inputs.section[self.plan.parent][asked], torch.stack([gain**k for k in range(3)], dim=1))
+        number = sums[:, 0].clamp_min(1)
+        mean, square = sums[:, 1] / number, sums[:, 2] / number
+        error = ((square - mean.square()).clamp_min(0) / (number - 1).clamp_min(1)).sqrt()
+        return (number < LEAST_LEFT_OUT) | (mean + error >= 0)
+
+    def at_rule(self, told: Expected, state: State, inputs: Inputs, here: Tensor) -> Tensor:
+        """Return who of the nodes told lies in a section that goes back to the rule, boolean (node,)."""
+        if self.said_share == 0:
+            return torch.zeros_like(here)
+        return ~self.terms(told, state, inputs, here).borne_out.ravel()
+
+    def way_of(self, borne_out: Tensor) -> tuple[Tensor, ...]:
+        """Return the way of nodes (node, 1) each: that taken, or the rule where what is said is not `borne_out`."""
+        heard = borne_out | (self.said_share == 0)
+        rule = (*self.weight.new_tensor(self.rule[:-1]), self.rule[-1] * self.weight)
+        return tuple(torch.where(heard, way, other) for way, other in zip(self.taken, rule, strict=True))
+
+    def rate(self, expected: Tensor, counts: Tensor, weight: Tensor) -> Tensor:
+        """Return the rates given counts of some `weight` (node, 1) and what is `expected`, of any sum."""
         expected = expected / expected.sum(dim=1, keepdim=True).clamp_min(1e-12)
-        return (expected + self.count_share * counts) / (1 + self.count_share * counts.sum(dim=1, keepdim=True))
+        return (expected + weight * counts) / (1 + weight * counts.sum(dim=1, keepdim=True))
 
     def fit(self, fitting: Fitting) -> None:
         """Fit the rule on training nodes, then how far to depart from it, and the scatter, on held-out ones."""

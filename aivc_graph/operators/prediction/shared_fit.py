@@ -13,7 +13,7 @@ from aivc_graph import names
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.operators.gate import LEAST_LEFT_OUT
 from aivc_graph.operators.part import Fitting
-from aivc_graph.operators.prediction.scatter import Judged, judge, set_scatter
+from aivc_graph.operators.prediction.scatter import Judged, judge, scatter_about
 from aivc_graph.operators.state import Fold
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def set_rule(part: AbstractShared, folds: list[Fold]) -> None:
         few = FEW_COUNTS / min(beneath.sum(), above.sum())
         capture = np.log(beneath / beneath.sum() + few) - np.log(above / above.sum() + few)
         part.log_capture.copy_(torch.from_numpy(capture).float())
-    part.go(part.rule, weight_of_counts(torch.cat(counted)))
+    part.weight.fill_(weight_of_counts(torch.cat(counted)))
+    part.go(part.rule)
 
 
 def set_types(part: AllocationPrediction, folds: list[Fold]) -> None:
@@ -92,23 +93,27 @@ def set_departure(part: AbstractShared, fitting: Fitting) -> None:
     that gains most less the standard error of its gain; where none gains more than that, or there are too few regions,
     the rule stands.
     """
-    weight = float(part.count_share)
-    if weight == 0:
+    if part.weight == 0:
         return
     judged = [judge(part, fitting, fold) for fold in fitting.held_out]
     # Beside anchors nothing is learned that the anchors themselves do not tell.
-    at = torch.cat([_anchored(part, one) for one in judged]).cpu().numpy()
-    place = np.unique(torch.cat([one.place for one in judged]).cpu().numpy()[at], return_inverse=True)[1]
-    part.go(part.rule, weight)
+    at = [_anchored(part, one) for one in judged]
+    places = torch.cat([one.place[there] for one, there in zip(judged, at, strict=True)]).cpu().numpy()
+    place = np.unique(places, return_inverse=True)[1]
+    part.go(part.rule)
+    chosen = part.rule
     if len(np.unique(place)) >= LEAST_LEFT_OUT:
         ways = part.ways
-        likely = torch.cat([_likelihoods(part, one, weight) for one in judged]).double().cpu().numpy()[at]
-        gains = likely - likely[:, [ways.index(part.rule)]]
-        part.go(ways[surest(np.stack([np.bincount(place, one) for one in gains.T], axis=1))], weight)
-    if part.said_share == 0 and fitting.held_out is not fitting.training:
-        # Where nothing that training nodes taught is said of them, they tell the scatter as well as others.
-        judged += [judge(part, fitting, fold) for fold in fitting.training]
-    set_scatter(part, judged)
+        likely = torch.cat([_likelihoods(part, one, there) for one, there in zip(judged, at, strict=True)])
+        gains = (likely - likely[:, [ways.index(part.rule)]]).double().cpu().numpy()
+        chosen = ways[surest(np.stack([np.bincount(place, one) for one in gains.T], axis=1))]
+    # Where nothing that training nodes taught is said of them, they tell the scatter as well as others.
+    every = judged
+    if fitting.held_out is not fitting.training:
+        every = judged + [judge(part, fitting, fold) for fold in fitting.training]
+    part.rule_scatter.copy_(scatter_about(part, every))
+    part.go(chosen)
+    part.scatter.copy_(scatter_about(part, every if part.said_share == 0 else judged))
 
 
 def surest(gains: NDArray[np.floating]) -> int:
@@ -123,14 +128,15 @@ def _anchored(part: AbstractShared, judged: Judged) -> Tensor:
     return across.reached[judged.rows] > 0
 
 
-def _likelihoods(part: AbstractShared, judged: Judged, weight: float) -> Tensor:
-    """Return the log-likelihood of each node's counts by each of the ways of a part (node, way)."""
+def _likelihoods(part: AbstractShared, judged: Judged, at: Tensor) -> Tensor:
+    """Return the log-likelihood of the counts of judged nodes `at` anchors by each way of a part (node, way)."""
     data = judged.inputs.measured(*part.target)
-    there = 1.0 if data.there is None else data.there[data.section[judged.rows]][:, list(part.columns)].float()
-    found = []
+    rows, counts = judged.rows[at], judged.counts[at]
+    there = 1.0 if data.there is None else data.there[data.section[rows]][:, list(part.columns)].double()
+    terms, found = part.terms(judged.told, judged.state, judged.inputs, judged.here), []
     for way in part.ways:
-        part.go(way, weight)
-        shares = judged.shares(part) * there
+        part.go(way)
+        shares = part.rates(terms)[rows].double() * there
         shares = shares / shares.sum(dim=1, keepdim=True).clamp_min(1e-12)
-        found.append((judged.counts * torch.log(shares + 1e-12)).sum(dim=1))
+        found.append((counts * torch.log(shares + 1e-12)).sum(dim=1))
     return torch.stack(found, dim=1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
+from scipy.stats import f
 
 from aivc_graph.tissue.evenly import evenly
 from aivc_graph.tissue.frame import Matrix
@@ -17,6 +18,11 @@ REACHES = (0.1, 0.25, 0.6, 1.5)
 # More positions than these choose no better, and are no denser than tissue bends.
 CHOOSE_BY, KEEP = 200, 1500
 EXACT = 1e-11
+# Positions that are off by less than this share of their extent are where they should be.
+SAME = 1e-6
+NEARLY_ALL = 0.9
+# So many points at a time, or a million would take gigabytes.
+PIECE = 10_000
 
 
 @dataclass(frozen=True)
@@ -56,28 +62,58 @@ class Departure:
 
     def __call__(self, xy_um: Matrix) -> Matrix:
         """Return the standard deviation [µm] along each axis at placed points ``(point, 2)``; it grows outwards."""
+        pieces = np.array_split(xy_um, max(len(xy_um) // PIECE, 1))
+        return np.sqrt(np.concatenate([self._variance(one) for one in pieces]) + self.coarse * self.alone_um2)
+
+    def _variance(self, xy_um: Matrix) -> Matrix:
         told = [self._told(xy_um, fit) for fit in self.fits]
-        weight = np.array([fit.weight for fit in self.fits])
-        mean = np.einsum("f,fpd->pd", weight, np.stack([shift for shift, _ in told])) if self.bent else 0.0
-        square = [variance + ((shift - mean) ** 2).mean(axis=1) for shift, variance in told]
-        return np.sqrt(np.maximum(weight @ np.stack(square), 0.0))
+        mean = sum(fit.weight * shift for fit, (shift, _) in zip(self.fits, told, strict=True)) if self.bent else 0.0
+        square = [sure + ((shift - mean) ** 2).mean(axis=1) for shift, sure in told]
+        return np.asarray(sum(fit.weight * one for fit, one in zip(self.fits, square, strict=True)))
 
     def shift_um(self, xy_um: Matrix) -> Matrix:
         """Return the mean departure ``(point, 2)`` [µm] at placed points."""
-        return np.asarray(sum(fit.weight * self._told(xy_um, fit)[0] for fit in self.fits))
+        pieces = np.array_split(xy_um, max(len(xy_um) // PIECE, 1))
+        told = [sum(fit.weight * self._mean(*self._near(one, fit), fit) for fit in self.fits) for one in pieces]
+        return np.asarray(np.concatenate(told))
+
+    @property
+    def alone_um2(self) -> float:
+        """Variance [µm²] along an axis of what each position is off by itself."""
+        return sum(fit.weight * fit.variance * (1 - fit.share) for fit in self.fits)
+
+    @property
+    def smooth(self) -> float:
+        """How likely it is that nearly all of what is left is smooth over the tissue, 0–1."""
+        return sum(fit.weight for fit in self.fits if fit.share >= NEARLY_ALL)
+
+    def left_out(self) -> Matrix:
+        """Return how likely each known position is to lie as far as it does from where the others put it (known,).
+
+        In closed form: with P the inverse covariance of what is left, less what the trend takes, a position is off by
+        :math:`P_{ii}^{-1} (P y)_i` and its covariance is :math:`P_{ii}^{-1}`, with the scatter of the others.
+
+        References
+        ----------
+        Dubrule 1983, doi:10.1007/BF01033232 (universal kriging without each position).
+        """
+        return np.asarray(sum(fit.weight * fit.left_out((SAME * self.extent_um) ** 2) for fit in self.fits))
+
+    def _near(self, xy_um: Matrix, fit: _Fit) -> tuple[Matrix, Matrix]:
+        """Covariance with known positions ``(point, known)``, over the variance, and trend (axis, point, parameter)."""
+        at = (xy_um - self.centre_um) / self.extent_um
+        return fit.share * _matern(at, self.places, fit.reach), _trend(at, fit.affine)
+
+    def _mean(self, near: Matrix, trend: Matrix, fit: _Fit) -> Matrix:
+        return np.asarray(near @ fit.solved + np.einsum("apk,k->pa", trend, fit.parameters))
 
     def _told(self, xy_um: Matrix, fit: _Fit) -> tuple[Matrix, Matrix]:
         """Mean ``(point, 2)`` and variance along an axis ``(point,)`` of trend and departure."""
-        at = (xy_um - self.centre_um) / self.extent_um
-        near = fit.share * _matern(at, self.places, fit.reach)
-        trend = _trend(at, fit.affine)  # (axis, point, parameter)
-        own = np.stack([near @ one for one in fit.solved_trend])
-        mean = near @ fit.solved + np.einsum("apk,k->pa", trend, fit.parameters)
-        lever = trend - own
+        near, trend = self._near(xy_um, fit)
+        lever = trend - np.stack([near @ one for one in fit.solved_trend])
         sure = np.einsum("pk,kp->p", near, cho_solve(fit.factor, near.T))
         open_ = np.einsum("apk,kl,apl->p", lever, fit.covariance, lever) / 2
-        alone = 1 - fit.share if self.coarse else 0.0
-        return mean, fit.variance * (np.maximum(fit.share - sure, 0.0) + open_ + alone)
+        return self._mean(near, trend, fit), fit.variance * (np.maximum(fit.share - sure, 0.0) + open_)
 
 
 @dataclass(frozen=True)
@@ -92,6 +128,18 @@ class _Fit:
     solved_trend: Matrix  # K⁻¹ trend, (axis, known, parameter)
     parameters: Matrix
     covariance: Matrix
+
+    def left_out(self, least: float) -> Matrix:
+        """Return the chance of each position without it, of an F distribution; what is below `least` [µm²] is none."""
+        known, freedom = len(self.solved), 2 * len(self.solved) - len(self.parameters)
+        own = np.diag(cho_solve(self.factor, np.eye(known)))
+        taken = np.einsum("apk,kl,bpl->pab", self.solved_trend, self.covariance, self.solved_trend)
+        precision = own[:, None, None] * np.eye(2) - taken
+        square = (self.solved * np.linalg.solve(precision, self.solved[..., None])[..., 0]).sum(axis=1)
+        if freedom <= 2:
+            return np.ones(known)
+        rest = np.maximum(self.variance * (freedom - 2) - square, freedom * least)
+        return np.asarray(f.sf(square / 2 / (rest / (freedom - 2)), 2, freedom - 2))
 
 
 def fit_departure(

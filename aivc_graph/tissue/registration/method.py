@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from aivc_graph.registry import Registry, made
 from aivc_graph.settings import Settings
-from aivc_graph.tissue.frame import Matrix
+from aivc_graph.tissue.frame import Matrix, apply_affine
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Registration:
         root mean square distance over √2; `None` where the method cannot measure it.
     shift_um
         How a map that is bent goes on from `affine`: shift ``(point, 2)`` [µm] of points of the fixed frame.
+    pairs
+        Places known in both frames, a row each: see `aivc_graph.tissue.registration.pairs.KnownPairs.told`.
     """
 
     affine: Matrix
@@ -51,6 +54,12 @@ class Registration:
     warnings: list[str] = field(default_factory=list)
     sigma: Callable[[Matrix], Matrix] | None = None
     shift_um: Callable[[Matrix], Matrix] | None = None
+    pairs: pd.DataFrame | None = None
+
+    def map(self, xy: Matrix) -> Matrix:
+        """Return where points ``(point, 2)`` of the moving element come to lie [µm], by the map as it is bent."""
+        placed = apply_affine(xy, self.affine)
+        return placed if self.shift_um is None else placed + self.shift_um(placed)
 
 
 def rms_um(sigma_um: Matrix) -> float:

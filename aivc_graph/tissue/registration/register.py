@@ -13,6 +13,7 @@ from aivc_graph.errors import RegistrationError
 from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.frame import Matrix, affine_of, apply_affine, place, positions_um
 from aivc_graph.tissue.registration.method import AbstractRegistration, Registration, rms_um
+from aivc_graph.tissue.registration.pairs import keep_pairs
 from aivc_graph.tissue.section import metadata_of
 
 
@@ -23,7 +24,7 @@ def register(
 
     How far its points are likely to be off is kept in the section's metadata as ``residual_um_<moving>``, a root mean
     square distance, and of nodes one by one in their column ``registration_sigma_um``, along each axis, so that anchors
-    can be weighed by it.
+    can be weighed by it. Places known in both frames are kept as ``pairs``.
 
     Parameters
     ----------
@@ -52,6 +53,11 @@ def register(
         if found.shift_um is not None:
             _bend(section, element, found)
         place(section, element, found.affine)
+    facts = metadata_of(section)
+    facts.pop(f"{names.ALONG}{moving}", None)
+    if along := [one for one in also if one in names.LEVELS]:
+        facts[f"{names.ALONG}{moving}"] = ", ".join(along)
+    keep_pairs(section, moving, fixed, found.pairs)
     for warning in found.warnings:
         doubt(f"{where} · {moving}", warning)
     if found.sigma is None:
@@ -75,8 +81,7 @@ def _bend(section: Any, element: str, found: Registration) -> None:
     back = np.asarray(np.linalg.inv(found.affine), np.float64)
 
     def bent(xy: Matrix) -> Matrix:
-        placed = apply_affine(xy, found.affine)
-        return apply_affine(placed + found.shift_um(placed), back) if found.shift_um else xy
+        return apply_affine(found.map(xy), back)
 
     shapes = section.shapes[element]
     shapes.geometry = shapely.transform(shapes.geometry.to_numpy(), bent)

@@ -16,6 +16,7 @@ from aivc_graph.tissue.frame import affine_of, place, positions_um
 from aivc_graph.tissue.registration.intensity import IntensityRegistration
 from aivc_graph.tissue.registration.layer import Layer, genes_of_both, level_layer, slide_layer
 from aivc_graph.tissue.registration.method import Registration
+from aivc_graph.tissue.registration.pairs import move_pairs
 from aivc_graph.tissue.section import metadata_of
 
 
@@ -80,6 +81,7 @@ def register_serial(moving: Any, fixed: Any, *, n_genes: int = 60, allow_mirror:
     for _, name, _ in moving.gen_elements():
         if name not in moving.tables and (own := affine_of(moving, name)) is not None:
             place(moving, name, best.affine @ own)
+    move_pairs(moving, best.affine)
     if best.sigma is not None:
         for level in (one for one in names.LEVELS if one in moving.shapes):
             moving.shapes[level][names.REGISTRATION_SIGMA_UM.name] = best.sigma(positions_um(moving, level))

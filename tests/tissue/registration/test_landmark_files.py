@@ -12,7 +12,7 @@ from aivc_graph import names
 from aivc_graph.errors import ConfigError, RegistrationError
 from aivc_graph.tissue.doubt import doubts_heard
 from aivc_graph.tissue.frame import affine_of, apply_affine
-from aivc_graph.tissue.registration.landmark_files import pairs_of_geojson, points_of
+from aivc_graph.tissue.registration.landmark_files import pairs_of_csv, pairs_of_geojson, points_of
 from aivc_graph.tissue.registration.method import registration_method
 from aivc_graph.tissue.registration.register import register
 from aivc_graph.tissue.section import add_level, add_slide, metadata_of, new_section
@@ -29,6 +29,11 @@ def point(xy, name=None, group=None):
         told["classification"] = {"name": group, "color": [200, 0, 0]}
     geometry = {"type": "Point", "coordinates": list(xy)}
     return {"type": "Feature", "id": "0", "geometry": geometry, "properties": told}
+
+
+def clicks(name):
+    """Return three points in one annotation, as QuPath's multipoint tool makes them."""
+    return point((0, 0), name) | {"geometry": {"type": "MultiPoint", "coordinates": [[1, 2], [3, 4], [5, 6]]}}
 
 
 def write(path, features):
@@ -60,7 +65,8 @@ def test_names_come_before_classes_and_outlines_are_passed_over(tmp_path):
 def test_points_are_paired_by_name_in_any_order(tmp_path):
     moved = {name: (x + 5, y - 2) for name, (x, y) in reversed(PLACES.items())}
     pairs = pairs_of_geojson(named(tmp_path / "m.geojson", PLACES), named(tmp_path / "f.geojson", moved))
-    np.testing.assert_allclose(pairs[:, 2:] - pairs[:, :2], [[5, -2]] * 5)
+    assert pairs.names == tuple(PLACES)
+    np.testing.assert_allclose(pairs.fixed - pairs.moving, [[5, -2]] * 5)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +76,11 @@ def test_points_are_paired_by_name_in_any_order(tmp_path):
             PLACES,
             {k: v for k, v in PLACES.items() if k != "c"},
             r"found 'c' in m\.geojson alone; give it the same name",
+        ),
+        (
+            PLACES | {"Vessel 1": (5, 5)},
+            PLACES | {"vessel_1 ": (6, 6)},
+            r"'Vessel 1' in m\.geojson alone; are 'Vessel 1' and 'vessel_1 ' the same\? spell them alike",
         ),
         ({k: PLACES[k] for k in "ab"}, PLACES, r"(?s)'c', 'd', 'e' in f\.geojson alone.*at least 3, found 2 points"),
         (PLACES, {k: (10 * i, 20 * i) for i, k in enumerate("abcde")}, r"f\.geojson: .*found collinear points"),
@@ -88,6 +99,8 @@ def test_pairs_that_determine_nothing_are_refused(tmp_path, moving, fixed, said)
         ('{"type": "FeatureCollection", "features": []}', "no point; put points on the picture"),
         (json.dumps([point((1, 2), "a"), point((3, 4), "a")]), "2 points called 'a'; name each point"),
         (json.dumps([point((1, 2)), point((3, 4), "a")]), "1 points without name or class"),
+        (json.dumps([clicks("v")]), "3 points in one annotation 'v'; start a new annotation for each"),
+        (json.dumps([clicks(None), point((3, 4), "a")]), "3 points in one annotation; start a new annotation"),
         (json.dumps([point(("x", 2), "a")]), "a Point without x and y"),
         (json.dumps([point((1,), "a")]), "a Point without x and y"),
         (json.dumps([point((float("nan"), 1), "a")]), "NaN or infinite"),
@@ -99,6 +112,29 @@ def test_a_damaged_file_is_named(tmp_path, content, said):
         points_of(tmp_path / "p.geojson")
     with pytest.raises(RegistrationError, match=r"absent\.geojson: no such file"):
         points_of(tmp_path / "absent.geojson")
+
+
+def test_one_picture_alone_is_no_pair(tmp_path):
+    method = registration_method("landmarks", path=named(tmp_path / "he.geojson", PLACES))
+    with pytest.raises(RegistrationError, match=r"found GeoJSON of one picture; give .* as `fixed_path`"):
+        method(None, names.SLIDE, names.PATCH)
+
+
+def test_points_of_a_table_have_names_or_are_numbered(tmp_path):
+    rows = "moving_x,moving_y,fixed_x,fixed_y,name\n0,0,1,1,007\n5,0,6,1,\n0,5,1,6,duct\n"
+    (tmp_path / "p.csv").write_text(rows)
+    assert pairs_of_csv(tmp_path / "p.csv").names == ("007", "2", "duct")
+    (tmp_path / "p.csv").write_text("\n".join(row.rpartition(",")[0] for row in rows.splitlines()))
+    assert pairs_of_csv(tmp_path / "p.csv").names == ("1", "2", "3")
+
+
+def test_pairs_of_two_pictures_are_kept_by_their_names(tmp_path):
+    section, (options, turn) = two_pictures(), files(tmp_path, click_px=2.0)
+    register(section, names.SLIDE, "dapi", registration_method("landmarks", fit="rigid", **options))
+    kept = metadata_of(section)[names.PAIRS]
+    assert [one["name"] for one in kept] == list(PLACES) and {one["fine"] for one in kept} == {names.SLIDE}
+    there = np.array(list(PLACES.values())) @ turn.T + [75, 20]
+    np.testing.assert_allclose([[one["coarse_x_um"], one["coarse_y_um"]] for one in kept], there, atol=4)
 
 
 def two_pictures(own_um=2.0):

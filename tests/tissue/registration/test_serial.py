@@ -11,6 +11,7 @@ from anndata import AnnData
 from aivc_graph import names
 from aivc_graph.errors import RegistrationError
 from aivc_graph.tissue.frame import affine_of, apply_affine, positions_um
+from aivc_graph.tissue.registration.pairs import PLACES
 from aivc_graph.tissue.registration.serial import register_serial
 from aivc_graph.tissue.section import add_level, add_observation, add_slide, metadata_of, new_section
 
@@ -53,7 +54,11 @@ def section_of(name, seed, frame=None, genes=True, slide=False):
 def test_the_second_section_lands_on_the_first_with_all_it_holds(genes, slide):
     first, _ = section_of("one", 1, genes=genes, slide=slide)
     second, true = section_of("two", 2, TURN, genes=genes, slide=slide)
+    own = dict(zip(PLACES, [*positions_um(second, names.PATCH)[0]] * 2, strict=True))
+    metadata_of(second)[names.PAIRS] = [{"name": "a", **own}]
     found = register_serial(second, first)
+    placed = [metadata_of(second)[names.PAIRS][0][key] for key in PLACES]
+    np.testing.assert_allclose(placed, [*positions_um(second, names.PATCH)[0]] * 2)
     off = np.linalg.norm(positions_um(second, names.PATCH) - true, axis=1)
     assert off.mean() < 45 and found.residual_um > 0.3 * np.sqrt((off**2).mean())
     assert metadata_of(second)["residual_um_section"] == pytest.approx(found.residual_um, abs=0.01)
