@@ -55,8 +55,8 @@ class IntensityRegistration(AbstractRegistration):
     would move without one or other of sixteen blocks of the tissue; of an outline that runs along the rows of a spot
     array it says too little, by up to a third of the pitch. A straight edge beyond which the other layer shows more
     tissue is where a piece was cut off, or where the array ended: if the rest agrees much better without it, it is no
-    outline, and what lies beyond is unknown. Whatever spots or masks take too much of is then not balanced by the other
-    side, and the residual does not say so. A mirrored frame that fits better, by more than
+    outline, and what lies beyond is unknown; the residual then holds by how much the outline of one side alone may be
+    off. A mirrored frame that fits better, by more than
     the blocks make likely by chance, is refused, unless allowed; where they cannot tell, that is said.
 
     Parameters
@@ -107,7 +107,8 @@ class IntensityRegistration(AbstractRegistration):
         for name, layer in (("moving", moving), ("fixed", fixed)):
             if len(layer.xy) < 3 or not np.any(layer.values):
                 raise RegistrationError(f"registration · {name}", "no tissue", "points with values")
-        pixel = self.pixel_um or max(moving.pitch_um(), fixed.pitch_um())
+        pitch = max(moving.pitch_um(), fixed.pitch_um())
+        pixel = self.pixel_um or pitch
         coarse = max(pixel, max(moving.diagonal_um(), fixed.diagonal_um()) / 64)
         fits = score_orientations(moving, fixed, coarse, self._angles())
         refined = sorted(_refined((moving, fixed), fits, _ladder(coarse, pixel), coarse), key=_amiss)
@@ -115,7 +116,8 @@ class IntensityRegistration(AbstractRegistration):
         best, warnings = self._judge(turned[0], flipped[0], pixel)
         warnings += _other_turn(best, (flipped if best.mirrored else turned)[1:], pixel)
         samples = Samples.of(*best.layers, pixel)
-        sigma = rigid_error(samples, best.affine, pixel)
+        normals = np.vstack([best.layers[0].moved(best.affine).cuts_um(), best.layers[1].cuts_um()])[:, :2]
+        sigma = rigid_error(samples, best.affine, pixel).one_sided(normals, pitch)
         warnings += [
             f"registration: the {name} layer ends straight where the other goes on, at {len(layer.cuts)} of its edges; "
             "they are taken for cut, and not for outline"
