@@ -123,8 +123,10 @@ def put_over(data: dict[str, Any], override: str, faults: SettingFaults) -> None
         return
     *above, last = key = parse_dotted(name)
     place: Any = data
-    for part in above:
+    for depth, part in enumerate(above, 1):
         if isinstance(place, dict):
+            if part not in place:
+                faults.overridden(key[:depth], name)
             place = place.setdefault(part, {})
         else:
             place = place[part] if _is_index(part, place) else None

@@ -374,6 +374,8 @@ def test_overrides_win_and_reach_into_lists(write: Any) -> None:
         ("training.epochs", "--set training.epochs: expected KEY=VALUE, found no value"),
         ("task.sections[9].name=x", "--set task.sections[9].name: expected a key or an index that is there"),
         ("training.seed.x=1", "--set training.seed.x: "),
+        ("foo.bar=1", "--set foo.bar: unknown key"),
+        ("training.foo.bar=1", "--set training.foo.bar: unknown key"),
         ("training.epochs=[1", "--set training.epochs: expected a plain YAML value, found '[1'"),
         ("training.epochs=!!python/name:os.system", "--set training.epochs: expected a plain YAML value"),
     ],

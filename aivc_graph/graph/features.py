@@ -118,10 +118,11 @@ def check_levels(panels: Mapping[str, pd.Index], where: str) -> None:
         shared, least = int(one.isin(other).sum()), min(len(one), len(other))
         first = f"{one[0]!r} of {a}, {other[0]!r} of {b}"
         if not shared and least >= MANY:
-            mend = "name symbols, or ids, at both levels (`symbols:` where the reader has it)"
-            raise GraphError(where, f"no feature shared by {a} and {b} ({first})", "one naming of genes", mend)
+            mend = "name symbols, or ids, at both levels (`symbols:`; of two species `graph.orthologs`)"
+            found = f"no feature shared by {a} and {b} ({first}){_alike(one, other)}"
+            raise GraphError(where, found, "one naming of genes", mend)
         if shared < LEAST_SHARED * least:
-            found = f"{shared:,} of {least:,} features shared by {a} and {b} ({first})"
+            found = f"{shared:,} of {least:,} features shared by {a} and {b} ({first}){_alike(one, other)}"
             doubt(where, found, f"≥ {LEAST_SHARED:.0%}", "are they spelt alike, and of one panel?")
 
 

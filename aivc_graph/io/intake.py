@@ -51,10 +51,12 @@ _ANNOTATION = re.compile(
     r"|library(?:_id|_size)?|in_tissue|n?_?(?:total_)?(?:counts?|genes|umis?|UMIs?|features|transcripts|cells)(?:_by_counts)?"
     r"|[nN]_?(?:Count|Feature|count|feature)(?:_?(?:RNA|Spatial|Xenium|rna|spatial))?|(?:log1p_|pct_|percent[._]).*"
     r"|(?:transcript|nucleus|(?:control_probe|\w+_codeword|genomic_control))_counts?|(?:cell_|nucleus_)?(?:area|volume|size)"
-    r"|Area|Width|Height|AspectRatio|anisotropy|(?:image_?)?(?:row|col)|(?:[xX]_)?(?:umap|UMAP|tsne|tSNE|TSNE|pca|PCA)_?\d+"
-    r"|(?:array_|pxl_).*|Unnamed: \d+|index|label|(?:cell_?|entity_?|Entity)(?:id|ID|type|index)(?:_id)?)"
+    r"|Area|Width|Height|AspectRatio|anisotropy|(?:image_?)?(?:row|col)|(?:array_|pxl_).*"
+    r"|Unnamed: \d+|index|label|(?:cell_?|entity_?|Entity)(?:id|ID|type|index)(?:_id)?)"
     r"(?:_res[\d._]+)?$"
 )
+# Axes of an embedding come as a series from the first on; PCA3 alone is a gene.
+_AXIS = re.compile(r"^((?:[xX]_)?(?:umap|UMAP|tsne|tSNE|TSNE|pca|PCA)_?)(\d+)$")
 _MIN_ROWS, _CONSTANT_ROWS = 20, 100
 _EMPTY = 0.05
 _DEEP = 50  # counts in a row, from which on equal sums say something
@@ -253,7 +255,9 @@ def left_out(table: Any, *, genes_alone: bool) -> NDArray[np.bool_]:
 def annotation_names(columns: pd.Index) -> NDArray[np.bool_]:
     """Return which columns ``(column,)`` of a table are annotation by their name: they say what, where or how much."""
     text = pd.Series(columns.astype(str))
-    return (text.str.match(_ANNOTATION) | text.str.match(GROUP)).to_numpy(bool)
+    axis = text.str.extract(_AXIS)
+    series = axis[0].isin(axis.loc[axis[1].isin(["0", "1"]), 0])
+    return (text.str.match(_ANNOTATION) | text.str.match(GROUP) | series).to_numpy(bool)
 
 
 def annotation_columns(table: Any, features: pd.Index, where: str, mend: str) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pandas as pd
 
 from aivc_graph import names
 from aivc_graph.errors import ReadError
-from aivc_graph.io.tables import BARCODE_NAMES, labels_of, need_columns, read_frame
+from aivc_graph.io.beside import has_positions, tables_beside
+from aivc_graph.io.tables import BARCODE_NAMES, column_names, labels_of, need_columns, read_frame
 from aivc_graph.tissue.doubt import doubt
 from aivc_graph.tissue.naming import names_of
 from aivc_graph.tissue.section import MIN_OVERLAP
@@ -19,6 +21,18 @@ log = logging.getLogger(__name__)
 # A file that names fewer of the nodes than this is hardly theirs; one that names fewer than the second is worth a word.
 HARDLY, PART = 0.05, 0.5
 _LABELS = (names.LABEL, "group", "Cluster", "cluster", "cell_type")
+_NAMED = (*BARCODE_NAMES, "Barcode")
+
+
+def label_tables(folder: Path) -> list[Path]:
+    """Return the tables in `folder`, then beside it, with a column of names and one of labels, and no positions."""
+    found = []
+    for path in [*tables_beside(folder / names.LABEL), *tables_beside(folder)]:
+        with suppress(ReadError):
+            columns = column_names(path)
+            if set(_NAMED) & set(columns) and set(_LABELS) & set(columns) and not has_positions(columns):
+                found.append(path)
+    return found
 
 
 def read_labels(path: Path, nodes: pd.Index, level: str) -> np.ndarray:
@@ -30,7 +44,7 @@ def read_labels(path: Path, nodes: pd.Index, level: str) -> np.ndarray:
         No such file, no column of names or of labels, a node twice, labels of other nodes.
     """
     table = read_frame(path)
-    barcode = next((name for name in (*BARCODE_NAMES, "Barcode") if name in table), names.BARCODE)
+    barcode = next((name for name in _NAMED if name in table), names.BARCODE)
     there = [name for name in _LABELS if name in table]
     label = there[0] if there else names.LABEL
     if len(there) > 1:

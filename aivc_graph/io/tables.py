@@ -236,8 +236,8 @@ def numbers(column: pd.Series, where: str) -> np.ndarray:
 
 
 def labels_of(column: pd.Series) -> np.ndarray:
-    """Return a column of labels as text, `None` where there is none, as `names.NO_LABEL` says."""
-    text = pd.Series(names_of(column), dtype=object)
+    """Return a column of labels as text without blanks around, `None` where there is none: `names.NO_LABEL`."""
+    text = pd.Series(names_of(column), dtype=object).str.strip()
     return text.where(~text.isin(names.NO_LABEL), None).to_numpy()
 
 

@@ -20,6 +20,7 @@ from aivc_graph.query.questions.question import question as question_of
 from aivc_graph.query.virtual_tissue import VirtualTissue
 
 log = logging.getLogger(__name__)
+FEW_NODES = 100
 PICTURES = (".png", ".pdf", ".svg")
 
 
@@ -66,7 +67,7 @@ def query(
             figure.savefig(beside, dpi=150, bbox_inches="tight", format=plot.suffix[1:])
     if out is None or Path(out).suffix != ".h5ad":
         answer = asked.as_table(answer)
-    for doubt in (_uncounted(answer), _unplaced(tissue, answer)):
+    for doubt in (_uncounted(answer), _unplaced(tissue, answer), _few(tissue, answer)):
         if doubt is not None:
             log.warning("%s", doubt)
     if out is not None:
@@ -90,6 +91,11 @@ def _unplaced(tissue: VirtualTissue, answer: Any) -> str | None:
     columns = getattr(answer, "obs", answer)
     if not tissue.placed and f"{NICHE}_a" in columns:
         return "cells without positions are near nobody: no contact, which says nothing of their tissue"
+    if NICHE in columns and tissue.placed and "x_um" in columns and "section" in columns:
+        sections = columns.groupby("section", observed=True)["x_um"].count()
+        loose = ", ".join(sections.index[sections == 0].astype(str))
+        told = "are near nobody: a niche of theirs is that of their own kind; place says where they may lie"
+        return f"cells without positions ({loose}) {told}" if loose else None
     if tissue.placed or NICHE not in columns:
         return None
     if tissue.home.placed:
@@ -99,6 +105,17 @@ def _unplaced(tissue: VirtualTissue, answer: Any) -> str | None:
         )
     mend = "ask markers or composition by label, or the response to what was done"
     return f"cells without positions are near nobody: all are one niche, which says nothing; {mend}"
+
+
+def _few(tissue: VirtualTissue, answer: Any) -> str | None:
+    """Say of which sections from elsewhere nodes are so few that what all of them share is lost with their mean."""
+    columns = getattr(answer, "obs", answer)
+    if tissue.home is tissue or not {NICHE, "section"} <= set(columns):
+        return None
+    number = columns.groupby("section", observed=True).size()
+    few = ", ".join(f"{name} ({n})" for name, n in number.items() if n < FEW_NODES)
+    told = f"niches of fewer than {FEW_NODES} nodes ({few}) are those of nodes as they stand out in their own section"
+    return f"{told}: of nodes of one kind, none" if few else None
 
 
 def save_answer(answer: Any, path: Path) -> Path:

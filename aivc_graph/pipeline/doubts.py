@@ -81,19 +81,26 @@ def doubts_of_descriptions(task: TaskConfig, sections: Sequence[Any]) -> list[st
 
 
 def doubts_of_types(sections: Sequence[Any]) -> list[str]:
-    """Say which two sections name types otherwise: they share few names, or have some that only spelling tells apart.
+    """Say which sections name types otherwise: they share few names, or have some that only spelling tells apart.
 
     What is learnt of types, and what patches are said to be made of, counts each name as a type of its own.
     """
     found = []
     for level in (names.CELL, names.PATCH):
         of = {metadata_of(one)["section"]: set(types_of(one, level)) for one in sections if level in one.shapes}
-        told = [one for a, b in combinations([one for one in of if of[one]], 2) if (one := _unlike(a, b, of))]
+        told = [one for name, types in of.items() if (one := _twice(name, types))]
+        told += [one for a, b in combinations([one for one in of if of[one]], 2) if (one := _unlike(a, b, of))]
         if told:
             mend = "rename the types of one, give coarser ones that both have by `label:`, or drop the `label:` of one"
             more = f" (and {len(told) - 1} pairs more)" if len(told) > 1 else ""
             found.append(str(TissueError(f"labels · {level}", told[0] + more, "one naming of types", mend)))
     return found
+
+
+def _twice(section: str, types: set[str]) -> str:
+    """Say which two types of one section only spelling tells apart; nothing where none are."""
+    pairs = [(a, b) for a, b in combinations(sorted(types), 2) if _bare(a) == _bare(b) != ""]
+    return f"{pairs[0][0]!r} and {pairs[0][1]!r} of {section}, which differ by spelling alone" if pairs else ""
 
 
 def _unlike(a: str, b: str, of: Mapping[str, set[str]]) -> str:
@@ -110,7 +117,7 @@ def _unlike(a: str, b: str, of: Mapping[str, set[str]]) -> str:
 
 def _bare(name: str) -> str:
     """Return a name of a type without what spelling varies: capitals, signs between words, a plural."""
-    return re.sub(r"[^a-z0-9+]", "", name.casefold()).removesuffix("s")
+    return re.sub(r"[^\w+]|_", "", name.casefold()).removesuffix("s")
 
 
 def doubts_of_content(duplicates: Sequence[Duplicate]) -> list[str]:

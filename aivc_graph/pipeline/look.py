@@ -15,6 +15,7 @@ import pandas as pd
 from aivc_graph import names
 from aivc_graph.config import SectionConfig
 from aivc_graph.errors import AivcError, ReadError
+from aivc_graph.io.labels import label_tables
 from aivc_graph.io.reading import READERS, recognise, recognising
 from aivc_graph.io.rows import AbstractRowsReader, AbstractTableReader
 from aivc_graph.io.tables import (
@@ -38,6 +39,11 @@ DEEPEST, MOST_ENTRIES = 5, 20_000
 DATA = {".csv", ".tsv", ".parquet", ".h5", ".h5ad", ".h5mu", ".hdf5", ".loom", ".mtx", ".gef", ".gem", ".tif", ".tiff"}
 # Words in the name of a file that tell what was measured of cells, where its features do not.
 NAMED = {"protein": re.compile(r"(?i)adt|protein|antibod|surface"), "atac": re.compile(r"(?i)atac|peak|chromatin")}
+# What Xenium Explorer calls the affine of an H&E, and where others are told.
+ALIGNMENT, LANDMARKS = "*imagealignment*.csv", "docs/landmarks.md"
+LABELS = "CHECK: a table of names and labels that lies there; leave out what is no annotation"
+# What a section can be read without, in the order in which it is done without.
+OPTIONAL = (("labels",), ("slide",), ("labels", "slide"))
 ELEMENTS = "CHECK: by what its elements are called"
 # A table of rows has as many values beside its names and positions; a list of names or places has fewer.
 LEAST_VALUES, MOST_OF_LIST = 3, 12
@@ -94,8 +100,8 @@ def look(folder: Path) -> tuple[list[Found], list[Path]]:
         sections += _read_or_parted(found)
     sections = _paired(sections)
     options = [value for one in sections for source in one.sources for value in source.options.values()]
-    used = {value for value in options if isinstance(value, Path)} | {source.path for source in sources}
-    return sections, [path for path in passed if path not in used]
+    used = {one.absolute() for one in (*options, *(source.path for source in sources)) if isinstance(one, Path)}
+    return sections, [path for path in passed if path.absolute() not in used]
 
 
 def _recognised(folder: Path, passed: list[Path]) -> Iterator[Source]:
@@ -222,12 +228,29 @@ def _with_options(found: Found) -> Found:
         elif within := _within(source):
             source = replace(source, options=within, said=dict.fromkeys(within, ELEMENTS))
         elif "slide" in member.model_fields and len(slides) == 1:
-            said = "the full-resolution image that the positions refer to"
-            source = replace(source, options={"slide": slides[0].path}, said={"slide": said})
+            source = _with_slide(source, slides[0].path.absolute(), unclear)
             slides = []
+        if "labels" in member.model_fields and (tables := label_tables(source.path)):
+            options, said = {**source.options, "labels": tables[0].absolute()}, {**source.said, "labels": LABELS}
+            source = replace(source, options=options, said=said)
         sources.append(source)
     sources = [source for source in sources if source.reader != names.SLIDE or source in slides]
     return replace(found, sources=sources, keys=keys, unclear=tuple(unclear), donors=donors, done=done)
+
+
+def _with_slide(source: Source, slide: Path, unclear: list[str]) -> Source:
+    """Return a delivery with its slide; without it where an affine must place it, and none lies there."""
+    options, said = {"slide": slide}, {"slide": "the full-resolution image that the positions refer to"}
+    if "slide_affine" in READERS[source.reader].model_fields:
+        affines = sorted(source.path.glob(ALIGNMENT))
+        if len(affines) != 1:
+            there = "no" if not affines else f"{len(affines)}"
+            mend = f"give `slide:` and `slide_affine:`, or register it as a source of its own ({LANDMARKS})"
+            unclear.append(f"{slide.name} is left out: {there} {ALIGNMENT} says where it lies; {mend}")
+            return source
+        options |= {"slide_affine": affines[0].absolute()}
+        said = {"slide_affine": f"CHECK: places {slide.name} under the cells"}
+    return replace(source, options={**source.options, **options}, said={**source.said, **said})
 
 
 def _within(source: Source) -> dict[str, Any]:
@@ -238,22 +261,21 @@ def _within(source: Source) -> dict[str, Any]:
 
 
 def _tried(found: Found) -> Found:
-    """Return a section with what reading it as a build does has told; without its slide where that is what fails."""
+    """Return a section with what reading it as a build does has told; without what is optional where that fails."""
     if all(source.reader == names.SLIDE for source in found.sources):
         return replace(found, unclear=(*found.unclear, "an image alone: no cells or spots to go with it"), read=False)
     try:
         return _read(found)
     except AivcError as error:
-        bare = [replace(s, options={k: v for k, v in s.options.items() if k != "slide"}) for s in found.sources]
-        bare = [source for source in bare if source.reader != names.SLIDE]
         said = str(error).removeprefix(f"section {found.name}: ")
+    for left in OPTIONAL:
+        bare = [replace(s, options={k: v for k, v in s.options.items() if k not in left}) for s in found.sources]
+        bare = [source for source in bare if source.reader not in left]
         if bare and bare != found.sources:
-            try:
+            with suppress(AivcError):
                 read = _read(replace(found, sources=bare))
-                return replace(read, unclear=(*read.unclear, f"its slide is left out: {said}"))
-            except AivcError:
-                pass
-        return replace(found, unclear=tuple(dict.fromkeys((*found.unclear, said))), read=False)
+                return replace(read, unclear=(*read.unclear, f"its {' and '.join(left)} left out: {said}"))
+    return replace(found, unclear=tuple(dict.fromkeys((*found.unclear, said))), read=False)
 
 
 def _read_or_parted(found: Found) -> list[Found]:
@@ -336,7 +358,9 @@ def _joined(first: Found, second: Found) -> Iterator[list[Source]]:
 
 
 def _share(own: pd.Index, others: pd.Index) -> tuple[float, float]:
-    """Return which share of names of each side the other has."""
+    """Return which share of names of each side the other has, none of none."""
+    if not (len(own) and len(others)):
+        return 0.0, 0.0
     return float(own.isin(others).mean()), float(others.isin(own).mean())
 
 
@@ -355,5 +379,8 @@ def _by_name(source: Source) -> Source:
 
 def as_config(found: Found) -> SectionConfig:
     """Return a section as the YAML will have it."""
-    sources = [{"path": s.path, "reader": s.reader, **s.options} for s in found.sources]
+    sources = [
+        {"path": s.path, "reader": s.reader} | {k: str(v) if isinstance(v, Path) else v for k, v in s.options.items()}
+        for s in found.sources
+    ]
     return SectionConfig.model_validate({"name": found.name, **found.keys, "sources": sources})

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from scipy.spatial import cKDTree
 
 from aivc_graph import names
 from aivc_graph.errors import AivcError, Faults, ReadError
@@ -20,7 +21,7 @@ from aivc_graph.io.tables import PLACE
 from aivc_graph.tissue.schema import MOST_LOG, check_counts, spacing_um
 
 LAYERS = ("counts", "raw", "raw_counts")
-SPOT_UM, CELL_UM = 55.0, 10.0
+SPOT_UM, CELL_UM, ARRAY_UM = 55.0, 10.0, 100.0
 # How far nearest neighbours are apart [µm], by what they are, and the units [µm] that positions come in.
 PLAUSIBLE = {names.CELL: (2.0, 50.0), names.PATCH: (2.0, 200.0)}
 UNITS = {1.0: "µm", 1000.0: "mm"}
@@ -33,6 +34,8 @@ BATCH = re.compile(r"(?i)^(batch|dataset|replicate|rep|run|lane|gemgroup|gem_gro
 LABEL = re.compile(
     r"(?i)^(cell_?types?|cell_?class|cell_?label|annotations?|labels?|region|layer_guess|cluster\w*|leiden)$"
 )
+# One of several, of which the coarsest is taken.
+FURTHER_LABEL = re.compile(r"(?i)^cell_?(types?|class|label)[_.](?!.*(ontology|_id$|colou?r|score|prob|conf)).+$")
 # What says what was done to a row, the surest first.
 DONE = (
     re.compile(r"(?i)^(perturbations?|conditions?|treatments?|compound|drug|gene_target|target(_gene)?)$"),
@@ -46,6 +49,7 @@ HOURS = re.compile(r"(?i)^(hours?|time(_?point)?|pert_i?time|duration)$")
 _LOOKED_AT = 100
 # Values of a row that differ by less are one; a row may lack a count of one.
 SAME, MOSTLY = 1.001, 0.8
+SAME_STEP = 0.02
 BESIDE = "CHECK: it lies beside, and fits in its names or its length"
 TURNED = "else `transpose: true`"
 SAID = {
@@ -95,7 +99,8 @@ def rows_options(source: Source, unclear: list[str]) -> Told:
             unclear.append(f"{source.path.name}: whether {shown} are positions: name them as `x:` and `y:`")
     else:
         _sizes(member, rows, _one_section(finite, columns, keys), options, said, unclear, source.path.name)
-    if "label" in member.model_fields and (label := _first(columns, LABEL, MOST_KINDS) or _only_words(columns, given)):
+    label = _first(columns, LABEL, MOST_KINDS) or _coarsest(columns, FURTHER_LABEL) or _only_words(columns, given)
+    if "label" in member.model_fields and label:
         options["label"], said["label"] = label, f"{columns[label].nunique()} labels; leave out what is no annotation"
     if rows.symbols:
         options["symbols"], said["symbols"] = rows.symbols[0], "names of genes, which are called by ids"
@@ -199,12 +204,14 @@ def _sizes(
     """Choose level, unit and diameter where the reader does not know them by itself."""
     open_ = {key for key in ("level", "um_per_unit", "diameter_um") if member.model_fields[key].default is None}
     array = {"array_row", "array_col"} <= set(rows.columns)
-    spots = array or "in_tissue" in rows.columns
+    spots, lattice = array or "in_tissue" in rows.columns, _on_lattice(rows.xy[finite, :2])
     spacing = spacing_um(rows.xy[finite, :2])
     if "level" in open_:
-        options["level"] = names.PATCH if spots else names.CELL
+        options["level"] = names.PATCH if spots or lattice else names.CELL
         said["level"] = "by `array_row` or `in_tissue`" if spots else "CHECK: `cell`, or `patch` for capture spots"
-        if not spots:
+        if lattice and not spots:
+            said["level"] = "CHECK: rows lie on a lattice, as capture spots and bins do"
+        elif not spots:
             unclear.append(f"{name}: whether a row is a cell or a capture spot; taken for a cell")
     if "um_per_unit" in open_ and not (array and _knows_array(member)):
         least, most = PLAUSIBLE[str(options.get("level", names.PATCH))]
@@ -216,8 +223,20 @@ def _sizes(
                 break
         unclear.append(f"{name}: microns per unit of the positions (nearest neighbours are {spacing:.3g} units apart)")
     if "diameter_um" in open_:
-        options["diameter_um"] = SPOT_UM if spots else CELL_UM
+        step = spacing * float(options.get("um_per_unit", np.nan))
+        bins = lattice and abs(step - ARRAY_UM) > 0.05 * ARRAY_UM
+        usual = SPOT_UM if spots or lattice else CELL_UM
+        options["diameter_um"] = round(float(step), 3) if bins and np.isfinite(step) else usual
         said["diameter_um"] = "Visium's spots" if array else "CHECK: assumed [µm]; or `area:`, the column that has it"
+
+
+def _on_lattice(xy: np.ndarray) -> bool:
+    """Say whether all but a few rows ``(row, 2)`` are as far from the nearest other, as no cells are."""
+    if len(xy) < _LOOKED_AT:
+        return False
+    apart = cKDTree(xy).query(xy, k=2)[0][:, 1]
+    low, middle, high = np.quantile(apart, [0.05, 0.5, 0.95])
+    return bool(high - low < SAME_STEP * middle)
 
 
 def _knows_array(member: type[AbstractRowsReader]) -> bool:
@@ -258,6 +277,13 @@ def _only_words(columns: pd.DataFrame, given: dict[str, Any]) -> str | None:
     words = columns.select_dtypes(include=["object", "string", "category"])
     kinds = [str(c) for c in words if 1 < columns[c].nunique() <= min(MOST_KINDS, len(columns) / 2)]
     return kinds[0] if len(kinds) == 1 else None
+
+
+def _coarsest(columns: pd.DataFrame, pattern: re.Pattern[str]) -> str | None:
+    """Return the column of that name with the fewest values, of those with two or more."""
+    number = {str(c): columns[c].nunique() for c in columns if pattern.match(str(c))}
+    few = {name: n for name, n in number.items() if 1 < n <= MOST_KINDS}
+    return min(few, key=lambda name: few[name]) if few else None
 
 
 def _first(columns: pd.DataFrame, pattern: re.Pattern[str], most: int) -> str | None:

@@ -348,7 +348,17 @@ class VirtualTissue:
         return averaging(self.graph, self.base_level, by, self.niches().obs[NICHE] if by == NICHE else None)
 
     def niche_shares(self, k: int | None = None, resolution: float | None = None) -> dict[str, np.ndarray]:
-        """Return the share of each niche in every node of each level (node, niche)."""
+        """Return the share of each niche in every node of each level (node, niche).
+
+        Raises
+        ------
+        QueryError
+            No node of the level at which the run's niches are found.
+        """
+        if not int(self.graph[self.base_level].num_nodes):
+            found = f"no {self.base_level}, the level at which this run finds niches"
+            mend = "ask types or expression of cells, or place, or give tissue that was measured like the run's"
+            raise QueryError("niches", found, "some", mend)
         if (k, resolution) not in self._niches:
             if k is None and resolution is None:
                 rule = self.niche_rule

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,12 @@ from aivc_graph.tissue.section import metadata_of
 ENOUGH, MOST = 100, 20_000
 # A ratio of variances that unrelated labels stay below even where a few programmes move all genes together.
 UNRELATED = 1.3
+SEVERAL, HARDLY = 20, 0.05
+# What annotators call nodes of which they could not tell the type.
+_UNKNOWN = re.compile(
+    r"(?i)^(unknown|un(assigned|classified|determined|defined|labell?ed|annotated)|ambiguous|doublets?|multiplets?"
+    r"|low[ _-]?quality|debris|artefacts?|artifacts?|n/?a)$"
+)
 
 
 def variance_ratio(counts: sparse.csr_matrix, labels: np.ndarray) -> float:
@@ -48,13 +55,16 @@ def variance_ratio(counts: sparse.csr_matrix, labels: np.ndarray) -> float:
 
 
 def check_labels(section: Any) -> list[str]:
-    """Compare the labels of each level with its counts; return which say nothing about them.
+    """Compare the labels of each level with its counts; return which say nothing about them, and which are no types.
 
     Only where at least a hundred nodes of two labels or more were counted: fewer cannot tell. Of a large level some
     20,000 nodes, evenly spaced, are enough.
     """
     warnings = []
     for level in names.LEVELS:
+        if level in section.shapes and names.LABEL in section.shapes[level]:
+            told = _no_types(section.shapes[level][names.LABEL])
+            warnings += [f"{metadata_of(section)['section']} · {level} · label: {one}" for one in told]
         key = names.table_name(level, names.RNA)
         if level not in section.shapes or names.LABEL not in section.shapes[level] or key not in section.tables:
             continue
@@ -71,6 +81,21 @@ def check_labels(section: Any) -> list[str]:
             found = f"genes differ {ratio:.2g} times as much between the {kinds} labels as within (1 is chance)"
             warnings.append(f"{metadata_of(section)['section']} · {level} · label: {found}; are they of this section?")
     return warnings
+
+
+def _no_types(labels: pd.Series) -> list[str]:
+    """Say whether hardly any node bears a label, which name what nobody knew, and whether most name one node alone."""
+    told, every, labels = [], len(labels), labels.dropna().astype(str)
+    if 0 < len(labels) < HARDLY * every:
+        told.append(f"{len(labels):,} of {every:,} nodes bear one; what is told of types rests on these")
+    unknown = labels[labels.str.match(_UNKNOWN)]
+    if len(unknown):
+        which = ", ".join(map(repr, sorted(unknown.unique())))
+        mend = "leave them out by `keep:`, or give them no label"
+        told.append(f"{len(unknown):,} nodes labelled {which}, which is taken for a type like others; {mend}")
+    if len(labels) >= SEVERAL and (kinds := labels.nunique()) > len(labels) / 2:
+        told.append(f"{kinds:,} labels of {len(labels):,} nodes; names or scores are no types: name another column")
+    return told
 
 
 def types_of(section: Any, level: str) -> list[str]:

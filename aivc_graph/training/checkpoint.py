@@ -92,10 +92,19 @@ def load_model(run: Path, weights: str = WEIGHTS) -> TissueModel:
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ModelError(
-            str(run / weights), f"weights that do not fit model.json ({error})", mend="train again"
-        ) from error
+        unlike = _unlike(model.state_dict(), tensors)
+        found = f"weights that do not fit model.json: {len(unlike)} of them, first {unlike[0]}"
+        mend = "if another version wrote it, train again"
+        raise ModelError(str(run / weights), found, "those of the parts it names", mend) from error
     return model.eval()
+
+
+def _unlike(own: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
+    """Return in words which of the `given` weights are not those that a model has as its `own`."""
+    found = [f"{name} is missing" for name in own if name not in given]
+    found += [f"{name} is not known" for name in given if name not in own]
+    shapes = {name: (tuple(own[name].shape), tuple(given[name].shape)) for name in own if name in given}
+    return found + [f"{name} is {is_} and not {should}" for name, (should, is_) in shapes.items() if should != is_]
 
 
 def check_model(model: TissueModel, run: Path) -> None:

@@ -136,6 +136,24 @@ def test_annotation_of_plain_tables_is_no_gene(tmp_path: Path) -> None:
     assert "run" not in section.tables["cell_rna"].var_names and "'run' (the same in every row)" in said
 
 
+@pytest.mark.parametrize("write", [_h5ad, _csv, _loom])
+def test_a_gene_that_is_named_like_an_axis_is_a_gene_and_a_series_of_axes_is_none(
+    tmp_path: Path, write: Callable[[Path, pd.DataFrame, pd.DataFrame], Path]
+) -> None:
+    counts = _counts([*GENES, "PCA3"])
+    section, said = _read(write(tmp_path, counts, _obs()))
+    assert "PCA3" in section.tables["cell_rna"].var_names and said == ""
+    axes = counts.assign(PCA1=counts["G0"], PCA2=counts["G1"], UMAP_1=counts["G2"])
+    section, said = _read(write(tmp_path, axes, _obs()))
+    assert sorted(section.tables["cell_rna"].var_names) == sorted(GENES) and "'PCA2'" in said
+
+
+def test_logarithms_of_a_gene_that_is_named_like_an_axis_are_kept(tmp_path: Path) -> None:
+    path = _h5ad(tmp_path, np.log1p(_counts([*GENES, "PCA3"])), _obs())
+    section, said = _read(path, values="log")
+    assert "PCA3" in next(iter(section.tables.values())).var_names and said == ""
+
+
 def test_columns_of_the_positions_are_no_genes(tmp_path: Path) -> None:
     _counts(GENES).assign(well=np.arange(N) % 3).to_csv(tmp_path / "t.csv", index_label="barcode")
     _places().assign(well=np.arange(N) % 3).to_csv(tmp_path / "p.csv", index_label="barcode")
@@ -232,3 +250,14 @@ def test_whole_numbers_that_add_up_to_one_depth_are_doubted(kind: str, told: boo
     with doubts_heard() as doubts:
         add_counts(section, "cell", table, "t")
     assert any("if they were normalised and rounded" in one for one in doubts) == told
+
+
+def test_blanks_around_a_label_are_no_part_of_it() -> None:
+    assert list(labels_of(pd.Series([" T cell", "T cell ", None, "  ", "NA "]))) == [
+        "T cell",
+        "T cell",
+        None,
+        None,
+        None,
+    ]
+    assert list(labels_of(pd.Series([None, None], dtype=object))) == [None, None]

@@ -48,3 +48,17 @@ def test_the_same_names_some_of_them_and_none_are_fine(striped_section: Maker, t
 def test_of_many_pairs_one_is_told_and_the_others_counted(striped_section: Maker) -> None:
     (doubt,) = doubts_of_types(sections(striped_section, OURS, OURS, ("T", "B"), ("T", "B")))
     assert "s0 and s2" in doubt and "(and 3 pairs more)" in doubt
+
+
+@pytest.mark.parametrize(
+    ("types", "said"),
+    [
+        ((*OURS, "T-cells"), "'T cell' and 'T-cells' of s0, which differ by spelling alone"),
+        (("α cell", "β cell", "CD4+", "CD4", "+", "-"), ""),
+    ],
+)
+def test_two_spellings_in_one_section_are_doubted_and_other_letters_are_no_spelling(
+    striped_section: Maker, types: tuple[str, ...], said: str
+) -> None:
+    found = doubts_of_types(sections(striped_section, types))
+    assert (said in found[0]) if said else found == []

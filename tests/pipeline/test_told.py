@@ -56,6 +56,13 @@ def test_levels_of_other_names_are_refused_and_of_few_genes_doubted(
     assert said in (doubts if shared else err) and code == (0 if shared else 2)
 
 
+def test_levels_of_two_species_are_refused_as_such(tmp_path: Path, say: Say) -> None:
+    _write(tmp_path / "a.h5ad", [f"GENE{i}" for i in range(30)])
+    _write(tmp_path / "spots.h5ad", [f"Gene{i}" for i in range(30)])
+    code, err, _ = _build(say, tmp_path, f"{{name: s, sources: [{_source('a')}, {_source('spots', 'patch')}]}}")
+    assert code == 2 and "30 differ by capitals alone: 'GENE0', 'Gene0'" in err and "`graph.orthologs`" in err
+
+
 def test_a_slide_named_without_features_is_doubted(tmp_path: Path, say: Say) -> None:
     import tifffile
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 from aivc_graph.errors import QueryError
 from aivc_graph.graph.build import GraphConfig, build_graph
@@ -237,7 +238,27 @@ def test_cells_alone_are_asked_at_their_level_and_say_what_their_niche_is_worth(
     assert (apart["contacts"] == 0).all() and "no contact" in str(_unplaced(elsewhere, apart))
     told = _unplaced(elsewhere, elsewhere.ask("niches", level="cell"))
     assert told is not None and "as it stands out in their sample" in told
-    assert _unplaced(tissue, tissue.ask("niches", level="cell")) is None
+    assert "(a, b) are near nobody" in str(_unplaced(tissue, tissue.ask("niches", level="cell")))
+    assert _unplaced(tissue, tissue.ask("niches", level="patch")) is None
+
+
+def test_cells_without_a_count_are_said_to_be_left_out(striped_section: Callable[..., Any]) -> None:
+    empty = loose(striped_section, "a", 2)
+    counts = empty.tables["cell_rna"].X.toarray()
+    counts[:7] = 0.0
+    empty.tables["cell_rna"].X = sparse.csr_matrix(counts)
+    graph = build_graph([striped_section("tissue", n=600, seed=1), empty], EDGES)
+    with doubts_heard() as doubts:
+        told = VirtualTissue(graph, model_of(graph, ModelConfig(latent=4)), seed=0).ask("place")
+    assert len(told) == 193 and any("7 cells without a count, which are not placed" in one for one in doubts)
+
+
+def test_niches_are_refused_where_the_level_they_are_found_at_is_missing(striped_section: Callable[..., Any]) -> None:
+    graph = build_graph([striped_section("spots", n=400, levels=("patch",)), loose(striped_section, "a", 2)], EDGES)
+    run = VirtualTissue(graph, model_of(graph, ModelConfig(latent=4)), seed=0)
+    assert run.base_level == "patch"
+    with pytest.raises(QueryError, match="found no patch, the level at which this run finds niches"):
+        run.on(build_graph([loose(striped_section, "b", 3)], EDGES)).ask("niches")
 
 
 def test_cells_of_the_run_are_placed_in_tissue_from_elsewhere(

@@ -14,6 +14,7 @@ from aivc_graph.graph.build import GraphConfig, build_graph
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.model.plan import ModelPlan
 from aivc_graph.model.tissue_model import TissueModel
+from aivc_graph.pipeline.ask import _few
 from aivc_graph.pipeline.train import train
 from aivc_graph.query import composition, states
 from aivc_graph.query.questions.question import question
@@ -102,6 +103,14 @@ def test_other_tissue_is_answered_alone_as_beside_the_reference(asked: VirtualTi
     pd.testing.assert_frame_equal(alone[list(TYPES)], beside[list(TYPES)])
 
 
+@pytest.mark.parametrize(("platform", "told"), [(0.8, False), (1.5, True)])
+def test_spots_of_another_platform_are_doubted(asked: VirtualTissue, platform: float, told: bool) -> None:
+    section = spot_section("new", spots_of(n=60, seed=11, platform=platform)[0])
+    with doubts_heard() as doubts:
+        asked.on(build_graph([section], EDGES)).composition(level="patch")
+    assert any("of the molecules of a patch of new that no mixture" in one for one in doubts) == told
+
+
 def test_dissociated_cells_lie_in_no_block_and_train() -> None:
     sections: list[Any] = [spot_section("s1", spots_of()[0]), reference_section(*cells_of())]
     found = BlockSplit(block_um=300, buffer_um=0, test_share=0.2, validation_share=0.1)(sections)
@@ -131,6 +140,10 @@ def test_types_share_what_was_counted_of_a_gene(asked: VirtualTissue) -> None:
     # G0 is of type A, G11 of type B.
     assert np.corrcoef(found[0].X[:, 0] / np.maximum(counted[:, 0], 1), true[place, 0])[0, 1] > 0.8
     assert found[1].X[:, 1].sum() > 0.5 * counted[:, 1].sum() and found[0].X[:, 1].sum() < 0.3 * counted[:, 1].sum()
+
+
+def test_a_gene_that_is_named_twice_is_told_once(asked: VirtualTissue) -> None:
+    assert list(question("type_expression", {"type": "A", "genes": "G1,G2,G1"}).answer(asked).var_names) == ["G1", "G2"]
 
 
 def test_genes_that_were_not_measured_are_told_of_each_type_by_the_composition(asked: VirtualTissue) -> None:
@@ -218,7 +231,8 @@ def test_with_few_counted_cells_it_says_why_none_are_told_and_without_any_nothin
         with doubts_heard() as doubts:
             table = there.ask("composition", level="patch", cells=column)
         said = [one for one in doubts if "5 patches whose cells were counted" in one and "`cells:`" in one]
-        assert "cells" not in table and len(said) == n_doubts and len(doubts) == n_doubts
+        others = [one for one in doubts if "no mixture of the types" not in one]  # the platform is not the run's
+        assert "cells" not in table and len(said) == n_doubts and len(others) == n_doubts
     with pytest.raises(QueryError, match="nucleii"):
         there.ask("composition", level="patch", cells="nucleii")
 
@@ -271,3 +285,10 @@ def test_cells_beneath_are_counted_as_far_as_they_lie_inside(striped_section: An
     overlap = to_scipy_csr(graph["cell", "within", "patch"].adj_t).toarray().sum(axis=1)
     np.testing.assert_allclose(number[overlap > 0], overlap[overlap > 0], rtol=1e-5)
     assert np.isnan(number[overlap == 0]).all() and (overlap > 0).any()
+
+
+def test_niches_of_few_nodes_from_elsewhere_are_told_for_what_they_are(asked: VirtualTissue) -> None:
+    counts = spots_of(n=120, seed=11)[0]
+    few, many = (asked.on(build_graph([spot_section("new", counts[:n])], EDGES)) for n in (36, 120))
+    assert "new (36)" in str(_few(few, few.niches()))
+    assert _few(many, many.niches()) is None and _few(asked, asked.niches()) is None

@@ -46,3 +46,20 @@ def test_types_are_the_names_that_labels_give(striped_section: Callable[..., Any
     assert types_of(section, "cell") == ["A", "B"]
     section.shapes["cell"] = section.shapes["cell"].drop(columns="label")
     assert types_of(section, "cell") == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["T", "B", "Unknown", "doublet"], "44 nodes labelled 'Unknown', 'doublet', which is taken for a type"),
+        ([str(i) for i in range(90)], "90 labels of 90 nodes; names or scores are no types"),
+        (["T", "B", *[None] * 43], "4 of 90 nodes bear one"),
+    ],
+)
+def test_labels_that_are_no_types_are_told(
+    striped_section: Callable[..., Any], labels: list[str | None], said: str
+) -> None:
+    section = striped_section("s1", n=90)
+    section.shapes["cell"]["label"] = np.array(labels, dtype=object)[np.arange(90) % len(labels)]
+    (doubt,) = check_labels(section)
+    assert doubt.startswith(f"s1 · cell · label: {said}")

@@ -86,8 +86,16 @@ def test_weights_and_plan_that_do_not_belong_together_are_refused(model: TissueM
     state = dict(model.state_dict())
     state.pop(next(iter(state)))
     save_tensors(state, {}, tmp_path / WEIGHTS)
-    with pytest.raises(ModelError, match=r"weights that do not fit model\.json"):
+    gone = next(iter(model.state_dict()))
+    with pytest.raises(ModelError, match=rf"do not fit model\.json: 1 of them, first {gone} is missing; if another"):
         load_model(tmp_path)
+    for state in ({gone: torch.ones(1, 2, 3)}, {"of_old": torch.ones(1)}):
+        save_tensors(dict(model.state_dict()) | state, {}, tmp_path / WEIGHTS)
+        with pytest.raises(ModelError) as refused:
+            load_model(tmp_path)
+        said = str(refused.value)
+        assert "\n" not in said and ("(1, 2, 3)" if gone in state else "of_old is not known") in said
+    save_model(model, tmp_path)
     plan = json.loads((tmp_path / "model.json").read_text())
     plan["latent"] = "wide"
     (tmp_path / "model.json").write_text(json.dumps(plan))

@@ -30,6 +30,8 @@ from aivc_graph.operators.state import Expected, Inputs, State
 from aivc_graph.settings import Settings
 
 REWEIGHTINGS = 2
+# Of so few labelled cells in place, shares beneath patches say nothing.
+HARDLY = 0.05
 Floats = NDArray[np.float64]
 
 
@@ -178,12 +180,18 @@ class CompositionProject(AbstractPart):
 
 
 def is_reference(graph: TissueGraph, child: str) -> bool:
-    """Say whether the cells that train with a label are dissociated, all of them."""
+    """Say whether dissociated cells are the reference: they train with labels, and hardly any cell in place does."""
     if not labels(graph, child):
         return False
     loose = dissociated_sections(graph)[graph[child].section_index.numpy()]
-    told = ~graph.obs(child)[names.LABEL].astype(str).isin(names.NO_LABEL).to_numpy()
-    return bool(loose[told & graph.in_split(child, names.TRAIN).numpy()].all())
+    train, told = graph.in_split(child, names.TRAIN).numpy(), labelled(graph, child)
+    in_place = train & ~loose
+    return bool((train & loose & told).any() and (in_place & told).sum() <= HARDLY * in_place.sum())
+
+
+def labelled(graph: TissueGraph, child: str) -> NDArray[np.bool_]:
+    """Return which cells bear a label (cell,)."""
+    return np.asarray(~graph.obs(child)[names.LABEL].astype(str).isin(names.NO_LABEL))
 
 
 def _measured_by_all(graph: TissueGraph, columns: dict[str, list[int]]) -> list[list[int]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,11 +19,12 @@ from aivc_graph.graph.panels import (
     panel,
     panel_columns,
     shared_columns,
+    types_of,
 )
 from aivc_graph.graph.schema import dissociated_sections
 from aivc_graph.graph.tissue_graph import TissueGraph, to_scipy_csr
 from aivc_graph.operators.composition import reference_fit
-from aivc_graph.operators.composition.composition import CompositionPlan, is_reference
+from aivc_graph.operators.composition.composition import CompositionPlan, is_reference, labelled
 from aivc_graph.operators.composition.mixture import (
     Hill,
     Prior,
@@ -144,17 +146,18 @@ class ReferenceComposition(AbstractPart):
     def serves(cls, graph: TissueGraph, shape: Shape) -> list[CompositionPlan]:
         """Return a plan where the labels that train are those of dissociated cells, and patches count their genes."""
         child, parent = names.CELL, names.PATCH
-        if is_observed(graph, parent, names.RNA):
+        if is_observed(graph, parent, names.RNA) and child in graph.levels:
             _doubt_no_reference(graph, child)
         if not (all(is_observed(graph, v, names.RNA) for v in (child, parent)) and is_reference(graph, child)):
             return []
         own, shared = shared_columns(*(panel(graph, level, names.RNA) for level in (child, parent)))
         kept = _measured(graph, child, own, loose=True) & _measured(graph, parent, shared, loose=False)
         columns = [[one for one, keep in zip(on, kept.tolist(), strict=True) if keep] for on in (own, shared)]
-        if not columns[0]:
+        types = _types(graph, child)
+        if not columns[0] or len(types) < 2:
             return []
         sizes = {"of_child": tuple(columns[0]), "of_parent": tuple(columns[1]), "rings": shape.rings}
-        return [CompositionPlan(child=child, parent=parent, types=labels(graph, child), **sizes)]
+        return [CompositionPlan(child=child, parent=parent, types=types, **sizes)]
 
     @property
     def slot(self) -> tuple[str, ...]:
@@ -261,19 +264,60 @@ class ReferenceComposition(AbstractPart):
 
 
 def _doubt_no_reference(graph: TissueGraph, child: str) -> None:
-    """Doubt dissociated, labelled cells that tell no composition: all of one label, or given as logarithms alone."""
-    if dissociated_sections(graph).any() and len(kinds := distinct_labels(graph, child)) == 1:
-        found = f"labelled cells of which all are {kinds[0]!r}: no reference for the patches"
-        doubt(f"composition · {child}", found, "two types or more", "label what else the tissue may hold")
-    logs = is_observed(graph, child, names.LOG_EXPRESSION) and not is_observed(graph, child, names.RNA)
-    if logs and is_reference(graph, child):
-        found = "labelled dissociated cells, of which logarithms alone were given: no reference for the patches"
-        mend = "read their counts (`layer:` or another file, without `values: log`) to be told what patches are made of"
-        doubt(f"composition · {child}", found, "counts", mend)
+    """Doubt dissociated, labelled cells that are no reference: held out, of one label or very many, or logarithms."""
+    loose = dissociated_sections(graph)[graph[child].section_index.numpy()]
+    if names.LABEL not in graph.obs(child) or not (labelled(graph, child) & loose).any():
+        return
+    number, kinds = len(distinct_labels(graph, child)), labels(graph, child)
+    if number == 0:
+        found, expected = "labelled dissociated cells, none of which trains", "some on the training side of the split"
+        mend = "give a reference of donors that are not held out"
+    elif not kinds:
+        every = f"labelled cells of {number:,} types"
+        found = f"labelled cells of which all are {distinct_labels(graph, child)[0]!r}" if number == 1 else every
+        expected = "two types or more, and no names of cells"
+        mend = "label what else the tissue may hold" if number == 1 else "name another column as `label:`"
+    elif is_observed(graph, child, names.LOG_EXPRESSION) and not is_observed(graph, child, names.RNA):
+        found, expected = "labelled dissociated cells, of which logarithms alone were given", "counts"
+        mend = "read their counts (`layer:` or another file, without `values: log`)"
+    else:
+        return
+    doubt(f"composition · {child}", found, expected, f"else no reference tells what patches are made of: {mend}")
+
+
+def _types(graph: TissueGraph, child: str) -> tuple[str, ...]:
+    """Return the types of the dissociated cells that train: others, of few cells in place, have no profile."""
+    every, loose = labels(graph, child), dissociated_sections(graph)[graph[child].section_index.numpy()]
+    kind = types_of(graph, child, every)
+    there = np.unique(kind[(kind >= 0) & loose & graph.in_split(child, names.TRAIN).numpy()])
+    return tuple(every[one] for one in there)
+
+
+def _doubt_few(graph: TissueGraph, level: str, columns: list[int], loose: bool, kept: Tensor) -> None:
+    """Doubt a section for which more than half of the genes that both levels count are set aside."""
+    there = _of_sections(graph, level, columns, loose)
+    if 2 * int(kept.sum()) >= len(kept) or not len(there):
+        return
+    least = min(there, key=lambda name: int(there[name].sum()))
+    n, every = int(there[least].sum()), len(kept)
+    if 2 * n < every and len(there) > 1:
+        found = (
+            f"{n:,} of {every:,} genes measured in {least}, so that only {int(kept.sum()):,} tell composition anywhere"
+        )
+        mend = f"leave {least} out" + ("" if loose else ", and ask it by --on")
+        doubt(f"composition · {level}", found, "sections of one panel", mend)
+
+
+def _of_sections(graph: TissueGraph, level: str, columns: list[int], loose: bool) -> dict[str, Tensor]:
+    """Return which of a level's `columns` each of its sections measured that measured any, dissociated or not."""
+    there = measured_molecules(graph, level, names.RNA)[:, panel_columns(graph, level, names.RNA)[columns]]
+    who = (dissociated_sections(graph) == loose) & there.any(dim=1).numpy()
+    known = list(graph.obs(names.SECTION).index.astype(str))
+    return {known[i]: there[i] for i in np.flatnonzero(who).tolist()}
 
 
 def _measured(graph: TissueGraph, level: str, columns: list[int], loose: bool) -> Tensor:
     """Return which of a level's `columns` were measured by all its sections, dissociated or not, that measured any."""
-    there = measured_molecules(graph, level, names.RNA)[:, panel_columns(graph, level, names.RNA)[columns]]
-    who = (dissociated_sections(graph) == loose) & there.any(dim=1).numpy()
-    return there[torch.from_numpy(who)].all(dim=0)
+    every = torch.stack(list(_of_sections(graph, level, columns, loose).values())).all(dim=0)
+    _doubt_few(graph, level, columns, loose, every)
+    return every

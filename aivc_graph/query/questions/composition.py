@@ -14,6 +14,7 @@ from aivc_graph.query.answers import composition_table
 from aivc_graph.query.composition import IDENTITY, composition_beneath, predicted_composition, told_of_reference
 from aivc_graph.query.places import NICHE, check_groups
 from aivc_graph.query.questions.question import QUESTIONS, AbstractNicheQuestion, Level
+from aivc_graph.tissue.doubt import doubt
 
 if TYPE_CHECKING:
     from aivc_graph.query.virtual_tissue import VirtualTissue
@@ -55,7 +56,18 @@ class CompositionQuestion(AbstractNicheQuestion):
         if level != tissue.base_level and names.LABEL not in obs:
             weight = tissue.places(level)[1]
             return composition_beneath(graph.obs(tissue.base_level), weight, obs, self.by, level)
-        return composition_table(obs, self.by or NICHE)
+        return composition_table(self._in_place(tissue, obs, level), self.by or NICHE)
+
+    def _in_place(self, tissue: VirtualTissue, obs: pd.DataFrame, level: str) -> pd.DataFrame:
+        """Return the nodes that may lie in a niche: of tissue, those with positions; doubt that none bears a label."""
+        if tissue.placed and self.by in (None, NICHE):
+            obs = obs[obs["x_um"].notna()]
+        every = {one: tissue.graph.obs(one) for one in tissue.graph.levels}
+        labelled = [one for one, of in every.items() if names.LABEL in of and of[names.LABEL].notna().any()]
+        if labelled and (names.LABEL not in obs or obs[names.LABEL].isna().all()):
+            found = f"{level} nodes in place without a label, and labels of {', '.join(labelled)} nodes that tell none"
+            doubt("composition", found, "types", "ask `types`, and see what training said of a reference")
+        return obs
 
     def draw(self, tissue: VirtualTissue, answer: pd.DataFrame) -> Any:
         """Draw maps of the commonest types of the first section, with how wide their intervals are; else bars."""

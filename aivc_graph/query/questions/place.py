@@ -80,6 +80,7 @@ class PlaceQuestion(AbstractQuestion):
             Without cells to place, a section to place them in, or genes that both measured.
         """
         who = sides(tissue, self.section, self.of, self.level)
+        _doubt_uncounted(who)
         told = compared(who, self.mass)
         places = Places.of_nodes(told.nodes.pos_um, each=who.level == names.PATCH)
         gaps = None if missing_from(who, self.gaps) else 1.0
@@ -155,6 +156,16 @@ def _doubt_support(name: str, section: str, supported: np.ndarray) -> None:
         if len(supported) < KINDS * ALIKE:
             mend += f" of fewer than {KINDS * ALIKE} it cannot be told what their platform does: give more"
         doubt(f"{WHERE} · {name}", found, "most of them supported", mend)
+
+
+def _doubt_uncounted(who: Sides) -> None:
+    """Doubt cells without a single count: nothing says where they lie, and the answer has no row of them."""
+    graph = who.here.graph
+    known, of = graph.obs(names.SECTION).index.astype(str), graph[names.CELL].section_index.numpy()
+    for name, rows in who.asked.items():
+        left = int((known[of] == name).sum()) - len(rows)
+        if left:
+            doubt(f"{WHERE} · {name}", f"{left:,} cells without a count, which are not placed", "counts of every cell")
 
 
 def _places(who: Sides, places: Places) -> pd.DataFrame:

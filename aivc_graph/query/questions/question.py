@@ -27,7 +27,7 @@ def _symbols(given: Any) -> Any:
     parts = [given] if isinstance(given, str) else given
     if not isinstance(parts, Sequence) or not all(isinstance(part, str) for part in parts):
         raise ValueError(f"expected symbols, as in ACTA2,CD3E, found {given!r:.60}")
-    symbols = tuple(symbol for part in parts for one in part.split(",") if (symbol := one.strip()))
+    symbols = tuple(dict.fromkeys(symbol for part in parts for one in part.split(",") if (symbol := one.strip())))
     if not symbols:
         raise ValueError(f"expected symbols, as in ACTA2,CD3E, found {given!r:.60}")
     return symbols

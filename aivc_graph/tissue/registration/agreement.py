@@ -14,6 +14,8 @@ from aivc_graph.tissue.registration.maps import FieldMap, draw_map
 
 MAX_POINTS = 4000
 BLOCKS = 4
+# Share of the tissue that must be known.
+HALF = 0.5
 # A difference above this many of its standard errors is no chance: one in twenty, to one side.
 SURE = 1.645
 
@@ -63,9 +65,13 @@ class Samples:
         return float(self._score(sums[0], known[0], mass[0]))
 
     def without_blocks(self, affine: Matrix) -> Matrix:
-        """Return the agreement without each block of tissue, ``(block,)``."""
+        """Return the agreement without each block of tissue, ``(block,)``, each −1 where that of the whole is.
+
+        Whether half is known is asked of the whole alone: else the loss of a block would be a fall to −1.
+        """
         sums, known, mass = self._sums(affine, self.blocks)
-        return self._score(sums.sum(axis=0) - sums, known.sum() - known, mass.sum() - mass)
+        least = 0.0 if known.sum() >= HALF * mass.sum() else np.inf
+        return self._score(sums.sum(axis=0) - sums, known.sum() - known, mass.sum() - mass, least)
 
     def gain(self, one: Matrix, other: Matrix) -> tuple[float, float]:
         """Return by how much `one` agrees better than `other`, and that in its standard errors.
@@ -85,15 +91,15 @@ class Samples:
         sums = np.asarray(groups @ terms.reshape(len(a), -1)).reshape(groups.shape[0], *terms.shape[1:])
         return sums, np.asarray(groups @ (self.mass * known)), np.asarray(groups @ self.mass)
 
-    def _score(self, sums: Matrix, known: Matrix, mass: Matrix) -> Matrix:
-        """Agreement from sums ``(…, channel, 6)``; a channel that is constant counts as zero."""
+    def _score(self, sums: Matrix, known: Matrix, mass: Matrix, least: float = HALF) -> Matrix:
+        """Agreement from sums ``(…, channel, 6)``, −1 if less than `least` is known; a constant channel is zero."""
         n, a, b, aa, bb, ab = np.moveaxis(sums, -1, 0)
         n = np.maximum(n, 1.0)
         norm = np.sqrt(np.maximum(aa - a**2 / n, 0.0) * np.maximum(bb - b**2 / n, 0.0))
         correlation = np.where(norm > 1e-9 * n, (ab - a * b / n) / np.maximum(norm, 1e-12), 0.0).mean(axis=-1)
         share = np.clip(known / np.maximum(mass, 1e-12), 0.0, 1.0)
         weight = np.sqrt(share) if self.fixed.framed else 1.0
-        return np.asarray(np.where(share < 0.5, -1.0, correlation * weight))
+        return np.asarray(np.where(share < least, -1.0, correlation * weight))
 
 
 def _blocks(points: Matrix) -> sparse.csr_matrix:

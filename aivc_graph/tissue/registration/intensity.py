@@ -56,8 +56,8 @@ class IntensityRegistration(AbstractRegistration):
     array it says too little, by up to a third of the pitch. A straight edge beyond which the other layer shows more
     tissue is where a piece was cut off, or where the array ended: if the rest agrees much better without it, it is no
     outline, and what lies beyond is unknown; the residual then holds by how much the outline of one side alone may be
-    off. A mirrored frame that fits better, by more than
-    the blocks make likely by chance, is refused, unless allowed; where they cannot tell, that is said.
+    off. A mirrored frame that fits better, by more than the blocks make likely by chance, is refused, unless allowed;
+    where they cannot tell, or it asks for more edges to be cut, that is said.
 
     Parameters
     ----------

@@ -34,6 +34,8 @@ CLEARLY = 0.03
 # mean over genes, each of which is noisy, is lower.
 MEANINGFUL, MEANINGFUL_GENES, N_GENES = 0.5, 0.3, 20
 FEWEST = 3
+# Pixels that a shift is worth a word from; it is found to within half of one along each axis.
+FAR = 1.5
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,13 @@ def _check_expression(section: Any) -> list[str]:
     if any(len(layer.xy) < FEWEST or not layer.values.any() for layer in (cells, patches)):
         return []
     pixel_um = max(cells.pitch_um(), patches.pitch_um())
-    where = f"{metadata_of(section)['section']} · {names.CELL}"
+    where, ground = str(metadata_of(section)["section"]), [np.ptp(one.um(), axis=0).prod() for one in (cells, patches)]
+    # The smaller is looked for in the larger, not the other way round: most of it must lie there.
+    if ground[0] > ground[1]:
+        what = "the spots' genes fit those of the cells"
+        return _compared(f"{where} · {names.PATCH}", patches, cells, pixel_um, what, MEANINGFUL_GENES)
     what = "the cells' genes fit those of the spots"
-    return _compared(where, cells, patches, pixel_um, what, MEANINGFUL_GENES)
+    return _compared(f"{where} · {names.CELL}", cells, patches, pixel_um, what, MEANINGFUL_GENES)
 
 
 def _compared(where: str, moving: Layer, fixed: Layer, pixel_um: float, what: str, meaningful: float) -> list[str]:
@@ -143,7 +149,7 @@ def _compared(where: str, moving: Layer, fixed: Layer, pixel_um: float, what: st
         ]
     shift = now.affine[:2, 2]
     gain, sure = samples.gain(now.affine, np.eye(3))
-    if min(gain, now.score - now.present) > 2 * CLEARLY and sure > SURE and np.hypot(*shift) > 3 * pixel_um:
+    if min(gain, now.score - now.present) > 2 * CLEARLY and sure > SURE and np.hypot(*shift) > FAR * pixel_um:
         found = f"shifted by ({shift[0]:+,.0f}, {shift[1]:+,.0f}) µm ({now.present:.2f} → {now.score:.2f})"
         return [f"{where}: {what} better {found}; check the pixel sizes and origins"]
     return []

@@ -56,6 +56,16 @@ def test_without_a_block_it_is_the_agreement_of_the_others():
         assert told[block] == pytest.approx(alone.agreement(shifted(20.0)), abs=1e-9)
 
 
+def test_the_loss_of_a_block_is_no_fall_where_hardly_more_than_half_is_known():
+    samples = Samples.of(profiles(0), profiles(1), PIXEL_UM)
+    known = [samples.fixed.at(apply_affine(samples.points_um, shifted(0.48 * SIDE_UM)))[1].mean()]
+    assert 0.5 < known[0] < 0.56
+    assert (samples.without_blocks(shifted(0.48 * SIDE_UM)) > -0.9).all()
+    assert (samples.without_blocks(shifted(0.6 * SIDE_UM)) == -1.0).all()
+    gain, sure = samples.gain(np.eye(3), shifted(0.48 * SIDE_UM))
+    assert gain > 0.3 and sure > SURE
+
+
 def test_a_constant_channel_says_nothing():
     layer = Layer(profiles(0).xy, np.ones((900, 2)), np.eye(3), profile=True, framed=True)
     assert Samples.of(layer, layer, PIXEL_UM).agreement(np.eye(3)) == 0.0

