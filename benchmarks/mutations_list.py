@@ -8,6 +8,7 @@ PARTS = "tests/suites/test_parts.py"
 WHAT_IF = "tests/query/test_what_if.py"
 EFFECTS = "tests/query/test_effect_columns.py"
 JOINT = "tests/operators/test_joint_effects.py"
+SECTIONS = "tests/operators/intervention/test_section_shifts.py"
 KEPT = "tests/operators/test_fit_interventions.py"
 SHIFT = "tests/operators/test_component_shift.py"
 MESSAGES = "tests/operators/test_messages.py"
@@ -160,6 +161,30 @@ FAULTS = (
         "total = in_common[:, None] + alike",
         "total = 0 * in_common[:, None] + alike",
         (JOINT,),
+    ),
+    Fault(
+        "what sections differ by is believed of each molecule by itself",
+        "moderated_variance(squared / expected, df)[0] * expected",
+        "squared",
+        (SECTIONS,),
+    ),
+    Fault(
+        "what sections err by is no error of the mean effect",
+        "np.sqrt(mean_error**2 + in_common)",
+        "mean_error",
+        (SECTIONS,),
+    ),
+    Fault(
+        "what sections err by is forgotten when effects are shrunken",
+        'part.in_common[column] + (times["mean"] - 1)',
+        '(times["mean"] - 1)',
+        (SECTIONS,),
+    ),
+    Fault(
+        "what a donor's components have in common tells of effects",
+        "prior = of_donors * same + between * eye",
+        "prior = 1e-9 * same + between * eye",
+        (SECTIONS,),
     ),
     Fault(
         "every group has counts on top, however few it should have",

@@ -22,7 +22,7 @@ def add_interventions(graph: TissueGraph, sections: list[Any]) -> None:
     """Add one node a distinct kind and name, with its targets and what it was applied to; none, if nothing was done.
 
     (intervention, targets, gene) carries the strength as weight and ``sign``; (intervention, applied_to, level) the
-    dose as weight, ``onset_hours`` and ``hours``.
+    dose as weight, and ``dose``, ``onset_hours`` and ``hours`` as stated; a screen that states none has NaN, weight 1.
 
     Raises
     ------
@@ -145,9 +145,9 @@ def _add_applied(graph: TissueGraph, edges: dict[str, list[pd.DataFrame]], keys:
             where = f"{keys[int(first['column'])]} · {graph.obs(level).index[int(first['node'])]}"
             raise GraphError(where, "given twice to one node", "once", "give the parts of a section apart")
         table = table[~twice]
-        hours = {key: table[key].to_numpy() for key in ("onset_hours", "hours")}
-        node, column, dose = (table[key].to_numpy() for key in ("node", "column", "dose"))
-        _relate(graph, names.APPLIED_TO, level, node, column, dose, hours)
+        stated = {key: table[key].to_numpy() for key in ("dose", "onset_hours", "hours")}
+        node, column, dose = (table[key].fillna(1.0).to_numpy() for key in ("node", "column", "dose"))
+        _relate(graph, names.APPLIED_TO, level, node, column, dose, stated)
 
 
 def _relate(

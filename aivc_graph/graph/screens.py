@@ -74,8 +74,8 @@ def settings_of(graph: TissueGraph, level: str, modality: str) -> tuple[list[Set
     """Return the distinct settings of a graph's measured nodes, in order, and that of each node (node,), -1 for none.
 
     The context is the section node's, else the section's name; where several donors are of one, that of each donor is
-    its own, so that effects are against controls of the same donor. Dose and hours are those of (intervention,
-    applied_to, level), where it is there; of what was done under two kinds of one name the first counts.
+    its own, so that effects are against controls of the same donor. Dose and hours are those that (intervention,
+    applied_to, level) states, where it is there; of what was done under two kinds of one name the first counts.
     """
     obs = graph.obs(level)
     known = obs[CONDITION].notna().to_numpy() & graph[level][names.mask_name(modality)].numpy()
@@ -143,7 +143,7 @@ def _applied(graph: TissueGraph, level: str) -> tuple[Ints, list[tuple[str, floa
     adjacency = to_scipy_csr(graph[relation].adj_t)
     name = np.array([str(key).split(":", 1)[-1] for key in graph.obs(names.INTERVENTION).index])
     edges = pd.DataFrame(
-        {"name": name[adjacency.indices], "dose": adjacency.data, "hours": graph[relation].hours.numpy()}
+        {"name": name[adjacency.indices], "dose": graph[relation].dose.numpy(), "hours": graph[relation].hours.numpy()}
     )
     code = edges.groupby(["name", "dose", "hours"], sort=True, dropna=False).ngroup().to_numpy()
     first = edges.iloc[np.unique(code, return_index=True)[1]]

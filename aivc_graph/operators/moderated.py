@@ -10,7 +10,7 @@ Floats = NDArray[np.floating]
 LEAST = 1e-12
 
 
-def moderated_variance(variance: Floats, df: int) -> tuple[Floats, float]:
+def moderated_variance(variance: Floats, df: float) -> tuple[Floats, float]:
     r"""Return variances drawn towards their own distribution (gene,), and the degrees of freedom of each.
 
     .. math:: \tilde s^2 = \frac{d_0 s_0^2 + d\,s^2}{d_0 + d}, \qquad s^2 \sim s_0^2\,F_{d, d_0}

@@ -71,7 +71,7 @@ def query(
         if doubt is not None:
             log.warning("%s", doubt)
     if out is not None:
-        save_answer(answer, Path(out))
+        save_answer(asked.as_anndata(answer) if Path(out).suffix == ".h5ad" else answer, Path(out))
     return answer
 
 

@@ -12,7 +12,7 @@ from aivc_graph import names
 from aivc_graph.errors import Faults, TissueError, unknown_name
 from aivc_graph.settings import Settings
 from aivc_graph.tissue.amounts import HOUR, in_one_unit
-from aivc_graph.tissue.condition_table import BY_PART, TARGETS, as_conditions
+from aivc_graph.tissue.condition_table import TARGETS, as_conditions
 from aivc_graph.tissue.conditions import JOIN, Conditions, read_conditions
 from aivc_graph.tissue.intervention import Intervention
 from aivc_graph.tissue.intervention_kinds.kind import INTERVENTION_KINDS, Kind
@@ -21,6 +21,7 @@ from aivc_graph.tissue.section import metadata_of
 
 # Joins the SMILES of a combination; it is in no SMILES, where "+" is a charge.
 SMILES_JOIN = ";"
+STATED = "stated"
 
 
 class KindColumn(Settings):
@@ -125,7 +126,8 @@ def set_conditions(section: Any, given: InterventionColumns) -> Conditions:
     for key, values in written.items():
         shapes[key] = values
     kind = None if isinstance(given.kind, KindColumn) else given.kind
-    metadata_of(section)[names.APPLIED] = {names.KIND: kind, "unit": unit}
+    # A column that only happens to be called so states nothing.
+    metadata_of(section)[names.APPLIED] = {names.KIND: kind, "unit": unit, STATED: list(written)}
     return read
 
 
@@ -137,26 +139,27 @@ def conditions_of_nodes(section: Any) -> pd.DataFrame | None:
 def applied_parts(section: Any) -> tuple[pd.DataFrame, dict[str, Intervention]]:
     """Return a row a cell and part of what `set_conditions` wrote, and each intervention by its key.
 
-    Columns: ``node`` (position among the level's nodes), ``key``, ``dose``, ``onset_hours`` and ``hours`` [h].
+    Columns: ``node`` (position among the level's nodes), ``key``, ``dose``, ``onset_hours`` and ``hours`` [h]; a dose
+    or hours that no column states are NaN.
     """
     shapes, said = section.shapes[screened_level(section)], metadata_of(section)[names.APPLIED]
-    by = [key for key in (names.CONDITION, names.KIND, *BY_PART) if key in shapes]
-    distinct = pd.DataFrame(shapes[by]).groupby(by, sort=False, dropna=False).ngroup().to_numpy()
+    distinct = pd.DataFrame(shapes[said[STATED]]).groupby(said[STATED], sort=False, dropna=False).ngroup().to_numpy()
     first = np.unique(distinct, return_index=True)[1]
     conditions = _read_back(section)
     found: dict[str, Intervention] = {}
     rows = []
     for code, row in enumerate(first):
         one = conditions.iloc[row]
-        kind = shapes[names.KIND].iloc[row] if names.KIND in shapes else said[names.KIND]
+        kind = shapes[names.KIND].iloc[row] if names.KIND in said[STATED] else said[names.KIND]
         for i, part in enumerate(one[TARGETS]):
             facts = {key: float(one[key][i]) for key in (names.DOSE, names.HOURS) if key in one}
             smiles = one[names.SMILES][i] or None if names.SMILES in one else None
             unit = said["unit"] or INTERVENTION_KINDS[kind].unit
             given = Intervention(kind=kind, name=part, unit=unit, smiles=smiles, **facts)
             found.setdefault(given.key, given)
-            rows.append((code, given.key, given.dose, given.onset_hours, given.hours))
+            rows.append((code, given.key, facts.get(names.DOSE), given.onset_hours, facts.get(names.HOURS)))
     parts = pd.DataFrame(rows, columns=["code", "key", names.DOSE, "onset_hours", names.HOURS])
+    parts = parts.astype({names.DOSE: float, names.HOURS: float})
     nodes = pd.DataFrame({"node": np.arange(len(distinct)), "code": distinct})
     return nodes.merge(parts, on="code").drop(columns="code"), found
 
@@ -164,9 +167,9 @@ def applied_parts(section: Any) -> tuple[pd.DataFrame, dict[str, Intervention]]:
 def _read_back(section: Any) -> pd.DataFrame:
     """Return what `set_conditions` wrote; of kinds that have no structure none is missing."""
     shapes, said = section.shapes[screened_level(section)], metadata_of(section)[names.APPLIED]
-    table = pd.DataFrame({key: shapes[key] for key in (names.CONDITION, *BY_PART) if key in shapes})
+    table = pd.DataFrame({key: shapes[key] for key in said[STATED] if key != names.KIND})
     if names.SMILES in table:
-        kinds = shapes[names.KIND] if names.KIND in shapes else [said[names.KIND]] * len(shapes)
+        kinds = shapes[names.KIND] if names.KIND in said[STATED] else [said[names.KIND]] * len(shapes)
         table[names.SMILES] = [
             _molecules(text) if INTERVENTION_KINDS[kind].has_structure else ""
             for text, kind in zip(table[names.SMILES], kinds, strict=True)

@@ -61,5 +61,6 @@ def _apply(graph: TissueGraph, condition: Sequence[str], dose: np.ndarray, hours
     shape = (len(done), len(keys))
     relation = graph[names.INTERVENTION, names.APPLIED_TO, names.CELL]
     relation.adj_t = to_torch_csr(sparse.csr_matrix((weight, (row, column)), shape=shape))
+    relation.dose = torch.from_numpy(weight.astype(np.float32))
     relation.hours = torch.full((len(edges),), hours)
     relation.onset_hours = torch.zeros(len(edges))

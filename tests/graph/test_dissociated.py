@@ -19,6 +19,7 @@ from aivc_graph.graph.hiding import hide_observations
 from aivc_graph.graph.interventions import intervention_dose
 from aivc_graph.graph.nodes import CHUNK, pieces
 from aivc_graph.graph.schema import check_graph
+from aivc_graph.graph.screens import settings_of
 from aivc_graph.graph.store import open_store, read_store, write_store
 from aivc_graph.graph.windows import window_cores, windows
 from aivc_graph.io.graph_tables import level_table
@@ -62,6 +63,16 @@ def test_cells_belong_to_their_section_and_are_near_nobody() -> None:
         assert said == canonical(parts_of(said)) and (said == CONTROL) == (not dense[row].any())
     dose = intervention_dose(graph, "cell", "knockout:TP53")
     assert set(dose[graph.obs("cell")["condition"] == "KLF1+TP53"]) == {2.0} and set(applied.hours.tolist()) == {48.0}
+
+
+def test_amounts_that_no_column_states_are_none_and_count_as_one() -> None:
+    graph = build_graph(lines())
+    applied = graph["intervention", "applied_to", "cell"]
+    assert torch.isnan(applied.dose).all() and torch.isnan(applied.hours).all()
+    assert set(applied.adj_t.values().tolist()) == {1.0}
+    assert {(one.doses, one.hours) for one in settings_of(graph, "cell", "rna")[0]} == {((), ())}
+    stated = {one for one in settings_of(build_graph(lines(dose="dose", hours="time")), "cell", "rna")[0] if one.parts}
+    assert all(len(one.doses) == len(one.hours) == len(one.parts) for one in stated)
 
 
 def test_beside_tissue_neither_changes_the_other(striped_section: Callable[..., Any]) -> None:

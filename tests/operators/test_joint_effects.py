@@ -27,16 +27,15 @@ def study(seed: int, effect: float) -> tuple[Rows, np.ndarray]:
     true = np.zeros((2, MOLECULES))
     true[0, :10], true[1, 5:15] = effect, -effect
     base = rng.normal(0, 0.3, (DONORS, COMPONENTS, MOLECULES))
-    x, donor, component, y = [], [], [], []
+    x, donor, section, component, y = [], [], [], [], []
     for d in range(DONORS):
-        for arm in ((0, 0), (1, 0), (0, 1)):
+        for number, arm in enumerate(((0, 0), (1, 0), (0, 1))):
             for j in range(COMPONENTS):
-                x.append(arm), donor.append(d), component.append(j)
+                x.append(arm), donor.append(d), section.append(3 * d + number), component.append(j)
                 y.append(base[d, j] + np.array(arm) @ true + rng.normal(0, 0.2, MOLECULES))
     variance = np.full((len(y), MOLECULES), 0.02)
-    rows = Rows(
-        np.array(y), variance, np.array(x, float), np.array(donor), np.array(component), np.full(2, 1e3), variance**0
-    )
+    of = np.array(donor), np.array(section), np.array(component)
+    rows = Rows(np.array(y), variance, np.array(x, float), *of, np.full(2, 1e3), variance**0)
     return rows, true
 
 
@@ -76,10 +75,13 @@ def test_what_donors_do_not_agree_on_is_nothing() -> None:
     rng = np.random.default_rng(4)
     # Each donor's treated sections differ as whole sections do: the same in all components, by chance in each donor.
     batch = rng.normal(0, 0.6, (DONORS, 2, MOLECULES))
-    shaken = replace(rows, y=rows.y + np.einsum("rk,rkg->rg", rows.x, batch[rows.donor]))
+    apart = replace(rows, y=rows.y + np.einsum("rk,rkg->rg", rows.x, batch[rows.donor]))
+    # Sections that are not told apart, so that only donors left out say so.
+    shaken = replace(apart, section=rows.donor)
     by_counting = shrink(joint_effects(shaken, DONORS, COMPONENTS), [], np.zeros((0, 2), bool))[0].mean
     assert (by_counting**2).mean() > 0.01
     assert (found_by(shaken).mean ** 2).mean() < 0.2 * (by_counting**2).mean()
+    assert (found_by(apart).mean ** 2).mean() < 0.1 * (by_counting**2).mean()
 
 
 def test_departures_that_donors_do_not_agree_on_are_nothing() -> None:

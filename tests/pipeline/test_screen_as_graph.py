@@ -103,6 +103,11 @@ def test_a_run_of_a_screen_says_what_it_supports(run: Path, tmp_path: Path, caps
     assert "a question to tissue" in say(*pair[:2], "--at", "cell")[2]
     said = VirtualTissue.load(run).responses(["G1+G5"], ["a"])
     assert said.obs["condition"].tolist() == ["G1+G5"] and said.n_vars == len(GENES)
+    # No column states a dose or a time: none is told, and one that is asked for is nothing training knows.
+    assert (said.obs[["dose", "hours"]] == "").all(axis=None)
+    said = VirtualTissue.load(run).responses(["G1"], ["a"], 2.0, 48.0)
+    assert said.obs[["dose", "hours"]].to_numpy().tolist() == [["2", "48"]] and not said.obs["supported"].any()
+    assert "no dose of G1" in said.obs["why"].iloc[0] and "no hours of G1" in said.obs["why"].iloc[0]
 
 
 def test_an_effect_without_an_interval_says_why(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from aivc_graph.errors import AivcError, QueryError
 from aivc_graph.graph.build import build_graph
 from aivc_graph.graph.tissue_graph import to_scipy_csr
 from aivc_graph.model.settings import ModelConfig
+from aivc_graph.pipeline.ask import save_answer
 from aivc_graph.query.questions.question import question
 from aivc_graph.query.virtual_tissue import VirtualTissue
 from aivc_graph.query.what_if import WhatIf
@@ -355,6 +356,20 @@ def test_words_ask_the_same(tissue: VirtualTissue, tmp_path: Path) -> None:
     told = tissue.intervene(drug("X", dose=0.3), where=only_test(tissue)).readout(by="region", genes=["G12"])
     pd.testing.assert_frame_equal(spoken, told)
     assert (tmp_path / "effect.png").stat().st_size > 10_000
+
+
+def test_as_anndata_it_is_places_by_genes(tissue: VirtualTissue, tmp_path: Path) -> None:
+    asked = question("response", {"intervention": ["drug:X"], "at": "region", "genes": "G12,G03"})
+    table = tissue.ask(asked)
+    made = ad.read_h5ad(save_answer(asked.as_anndata(table), tmp_path / "answer.h5ad"))
+    assert made.var_names.tolist() == ["G12", "G03"] and made.n_obs == len(table) / 2
+    for gene in made.var_names:
+        own = table[table["gene"] == gene]
+        np.testing.assert_array_equal(made[:, gene].X.ravel(), own["treated"])
+        for name in ("estimate", "lower", "upper", "p", "p_adjusted", "shrunken", "untreated"):
+            np.testing.assert_array_equal(made[:, gene].layers[name].ravel(), own[name])
+        assert (made.obs["n_treated"].to_numpy() == own["n_treated"].to_numpy()).all()
+    assert {"supported", "why", "unit"} <= set(made.obs) and "gene" not in made.obs
 
 
 def test_pathways_are_told_by_their_genes(tissue: VirtualTissue, tmp_path: Path) -> None:

@@ -37,6 +37,13 @@ def test_conditions_are_canonical_and_controls_told() -> None:
     assert len(table) == 4 * (1 + 1 + 2 + 2) and not set(table["node"]) & set(range(8))
 
 
+def test_doses_and_hours_that_no_column_states_are_not_known() -> None:
+    table, given = applied_parts(screened("s", screen_table(lines=("a",)), hours="time"))
+    assert table["dose"].isna().all() and set(table["hours"]) == {48.0}
+    assert given["knockout:TP53"].dose == 1.0  # what is done at no stated dose is done once
+    assert applied_parts(screened("s", screen_table(lines=("a",))))[0]["hours"].isna().all()
+
+
 def test_the_kind_may_differ_between_rows() -> None:
     table = screen_table()
     kind = {"column": "line", "values": {"a": "activation", "b": "knockout"}}

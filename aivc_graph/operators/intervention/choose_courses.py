@@ -91,7 +91,7 @@ class _Alone:
         y = rows.y - joint.base[rows.donor, rows.component] - joint.of(rows) + itself
         part = contrasts.take(own)
         local = part.local[:, row] & (part.dose[:, row] > 0)
-        return cls(row, part, y[own], (rows.weight(joint.surplus) * passed_on)[own], local)
+        return cls(row, part, y[own], (rows.weight(joint.surplus + joint.between) * passed_on)[own], local)
 
     def told(self, course: Course) -> float:
         """Return how much better the other donors' effect tells where each donor's tissue changed than none [nats].

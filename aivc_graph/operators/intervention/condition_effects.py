@@ -256,7 +256,9 @@ class ConditionEffects(AbstractPart):
                 seen = [
                     getattr(one, field)[one.parts.index(part)] for one in _having(treated, part) if getattr(one, field)
                 ]
-                if seen and not min(seen) <= value <= max(seen):
+                if not seen and _having(treated, part):
+                    said.append(f"training states no {unit} of {part}: {value:g} is not told from any other")
+                elif seen and not min(seen) <= value <= max(seen):
                     said.append(f"{unit} {value:g} of {part} is outside {min(seen):g} to {max(seen):g}")
         return tuple(said)
 

@@ -43,7 +43,7 @@ def make_rows(contrasts: Contrasts, courses: Sequence[Course], plan: Interventio
         alone = np.zeros((0, rows.x.shape[1]), bool)
         joint, _ = shrink(joint_effects(rows, len(plan.donors), plan.components), [], alone)
         usual = joint.base[rows.donor, rows.component]
-        fitted = usual + joint.of(rows)
+        fitted = usual + joint.shift[rows.section] + joint.of(rows)
         uneven = _unevenness(contrasts, rows.weight(joint.surplus) * rows.inflation, rows.y - fitted)
     return rows, joint
 
@@ -100,7 +100,8 @@ def _rows(contrasts: Contrasts, x: Floats, prior: Floats, usual: Floats, fitted:
     mean = (contrasts.expected + on_top) * np.exp(fitted)
     y = fitted + (contrasts.counts + on_top * np.exp(usual)) / mean - 1
     inflation = np.where(contrasts.local.any(axis=1, keepdims=True), uneven, 1.0)
-    return Rows(y, 1 / mean + contrasts.uneven, x, contrasts.donor, contrasts.component, prior, inflation)
+    variance, of = 1 / mean + contrasts.uneven, (contrasts.donor, contrasts.section, contrasts.component)
+    return Rows(y, variance, x, *of, prior, inflation)
 
 
 def _on_top(contrasts: Contrasts) -> Floats:

@@ -136,7 +136,7 @@ def _supported(
     ----------
     Foster & George 1994, doi:10.1214/aos/1176325766.
     """
-    weight = rows.weight(joint.surplus)
+    weight = rows.weight(joint.surplus + joint.between)
     n, least = len(plan.keys) + len(plan.pairs), 2 * np.log(joint.departure[0].size)
     supported = np.arange(rows.x.shape[1]) < len(plan.keys)
     for column in range(n):

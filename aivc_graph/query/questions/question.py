@@ -65,6 +65,10 @@ class AbstractQuestion(Settings, ABC):
         """Return the answer as it is shown and written where that is no ``.h5ad`` file; as it is by default."""
         return answer
 
+    def as_anndata(self, answer: Any) -> Any:
+        """Return the answer as it is written to an ``.h5ad`` file; as it is by default."""
+        return answer
+
     def draw(self, tissue: VirtualTissue, answer: Any) -> Any:
         """Return the answer drawn, as matplotlib Axes; of a question that has no picture a `QueryError`."""
         raise QueryError("draw", "a question without a picture", "one that `is_drawn`", "write its answer instead")

@@ -55,8 +55,9 @@ def _in_hours(given: Any) -> Any:
 class ResponseQuestion(AbstractQuestion):
     """The effect of one intervention or of several together, a row a place and gene or pathway (`WhatIf.readout`).
 
-    A run of a screen answers with a row a condition and context (`VirtualTissue.responses`): an AnnData as an ``.h5ad``
-    file, else a row a gene as well; without interventions for all conditions that training has not.
+    A run of a screen answers with a row a condition and context (`VirtualTissue.responses`), without interventions for
+    all conditions that training has not. As an ``.h5ad`` file an answer has places or conditions by genes, what is
+    expected in ``X`` and all else that is told of a gene in layers.
 
     A row averages over all nodes of its place that were not treated when they were measured: ``n_treated`` says to how
     many it is done. ``estimate``, interval and p are of the effect as donors show it; ``shrunken``, which is drawn, is
@@ -108,6 +109,10 @@ class ResponseQuestion(AbstractQuestion):
     def as_table(self, answer: Any) -> pd.DataFrame:
         """Return the table; of a screen a row a condition, context and gene."""
         return answer if isinstance(answer, pd.DataFrame) else response_table(answer)
+
+    def as_anndata(self, answer: Any) -> ad.AnnData:
+        """Return the AnnData; of tissue a row a place, and what is told of genes or pathways in layers."""
+        return answer if isinstance(answer, ad.AnnData) else _by_gene(answer)
 
     def _of_screen(self, tissue: VirtualTissue) -> ad.AnnData:
         if self.model_fields_set & set(OF_TISSUE):
@@ -168,6 +173,18 @@ class ResponseQuestion(AbstractQuestion):
             return float(value)
         expected = "a number from 0" + ("" if unit_of(unit) is None else f", or an amount such as 10 {unit}")
         raise QueryError(where, f"the dose {asked!r}", expected, f"doses of {name} in training are in {unit!r}")
+
+
+def _by_gene(table: pd.DataFrame) -> ad.AnnData:
+    """Return rows of places and genes or pathways as one AnnData (place, gene)."""
+    kind = next(one for one in ("gene", "pathway") if one in table)
+    columns = list(table.columns)
+    told = columns[columns.index(kind) + 1 : columns.index("interval_over")]
+    of = pd.Index(table[kind].unique(), name=kind)
+    shape = (len(table) // max(len(of), 1), len(of))
+    obs = table.iloc[:: len(of)].drop(columns=[kind, *told]).reset_index(drop=True)
+    layers = {name: table[name].to_numpy(float).reshape(shape) for name in told}
+    return ad.AnnData(layers.pop("treated"), obs.set_axis(obs.index.astype(str)), pd.DataFrame(index=of), layers=layers)
 
 
 def _unit(tissue: VirtualTissue, kind: str, name: str) -> str:
