@@ -17,6 +17,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pandas as pd
+from registration_cut import cut_spots
 from registration_planted import orientations, planted_maps
 from registration_serial import doubtful_points, macro_anchors, serial
 from result_file import write_result
@@ -42,7 +43,7 @@ N_GENES = 60
 def main() -> None:
     """Run the parts asked for, or every one; print and write each."""
     parts = (simulated, slices_recovered, slices_adjacent, spots_on_cells, replicates, orientation_of_c2)
-    for part in (*parts, planted_maps, orientations, serial, macro_anchors, doubtful_points):
+    for part in (*parts, planted_maps, cut_spots, orientations, serial, macro_anchors, doubtful_points):
         if len(sys.argv) > 1 and part.__name__ not in sys.argv[1:]:
             continue
         start = time.perf_counter()

@@ -58,11 +58,11 @@ class Samples:
     def agreement(self, affine: Matrix) -> float:
         """Return the mean correlation over channels once placed, times the root of the share of tissue the map knows.
 
-        The root keeps a layer from sliding off the other: it weighs a correlation by the tissue behind it. Below one
-        half known it is −1.
+        The root keeps a layer from sliding off the other: it weighs a correlation by the tissue behind it; what lies
+        beyond a cut does not count against a map. Below one half known it is −1.
         """
         sums, known, mass = self._sums(affine, np.ones((1, len(self.mass))))
-        return float(_score(sums[0], known[0], mass[0]))
+        return float(self._score(sums[0], known[0], mass[0]))
 
     def without_blocks(self, affine: Matrix) -> Matrix:
         """Return the agreement without each block of tissue, ``(block,)``, each −1 where that of the whole is.
@@ -70,8 +70,8 @@ class Samples:
         Whether half is known is asked of the whole alone: else the loss of a block would be a fall to −1.
         """
         sums, known, mass = self._sums(affine, self.blocks)
-        half = known.sum() >= HALF * mass.sum()
-        return _score(sums.sum(axis=0) - sums, known.sum() - known, mass.sum() - mass, 0.0 if half else np.inf)
+        least = 0.0 if known.sum() >= HALF * mass.sum() else np.inf
+        return self._score(sums.sum(axis=0) - sums, known.sum() - known, mass.sum() - mass, least)
 
     def gain(self, one: Matrix, other: Matrix) -> tuple[float, float]:
         """Return by how much `one` agrees better than `other`, and that in its standard errors.
@@ -91,15 +91,15 @@ class Samples:
         sums = np.asarray(groups @ terms.reshape(len(a), -1)).reshape(groups.shape[0], *terms.shape[1:])
         return sums, np.asarray(groups @ (self.mass * known)), np.asarray(groups @ self.mass)
 
-
-def _score(sums: Matrix, known: Matrix, mass: Matrix, least: float = HALF) -> Matrix:
-    """Agreement from sums ``(…, channel, 6)``, −1 if less than `least` is known; a constant channel counts as zero."""
-    n, a, b, aa, bb, ab = np.moveaxis(sums, -1, 0)
-    n = np.maximum(n, 1.0)
-    norm = np.sqrt(np.maximum(aa - a**2 / n, 0.0) * np.maximum(bb - b**2 / n, 0.0))
-    correlation = np.where(norm > 1e-9 * n, (ab - a * b / n) / np.maximum(norm, 1e-12), 0.0).mean(axis=-1)
-    share = np.clip(known / np.maximum(mass, 1e-12), 0.0, 1.0)
-    return np.asarray(np.where(share < least, -1.0, correlation * np.sqrt(share)))
+    def _score(self, sums: Matrix, known: Matrix, mass: Matrix, least: float = HALF) -> Matrix:
+        """Agreement from sums ``(…, channel, 6)``, −1 if less than `least` is known; a constant channel is zero."""
+        n, a, b, aa, bb, ab = np.moveaxis(sums, -1, 0)
+        n = np.maximum(n, 1.0)
+        norm = np.sqrt(np.maximum(aa - a**2 / n, 0.0) * np.maximum(bb - b**2 / n, 0.0))
+        correlation = np.where(norm > 1e-9 * n, (ab - a * b / n) / np.maximum(norm, 1e-12), 0.0).mean(axis=-1)
+        share = np.clip(known / np.maximum(mass, 1e-12), 0.0, 1.0)
+        weight = np.sqrt(share) if self.fixed.framed else 1.0
+        return np.asarray(np.where(share < least, -1.0, correlation * weight))
 
 
 def _blocks(points: Matrix) -> sparse.csr_matrix:

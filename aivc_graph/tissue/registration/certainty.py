@@ -39,6 +39,16 @@ class RigidError:
         along = x * self.covariance[1, 2] - y * self.covariance[0, 2]
         return np.sqrt(np.maximum((shift_x + shift_y + 2 * along + (x**2 + y**2) * turn) / 2, 0.0))
 
+    def one_sided(self, normals: Matrix, pitch_um: float) -> RigidError:
+        """Return the error where no outline balances that of the other side, along `normals` ``(cut, 2)``.
+
+        Spots at the rim are selected by a rule that nobody tells: from those which touch the tissue to those within it,
+        an outline may lie half a pitch to either side. On two sides that cancels; on one it moves the map.
+        """
+        covariance = self.covariance.copy()
+        covariance[:2, :2] += pitch_um**2 / 12 * normals.T @ normals
+        return RigidError(covariance, self.centre_um)
+
 
 def rigid_error(samples: Samples, affine: Matrix, pixel_um: float) -> RigidError:
     """Return the error of the map that agrees best, by refitting it without each block of tissue.

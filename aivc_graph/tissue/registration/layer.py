@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,9 @@ class Layer:
         The values are expression, to be compared by share of the total; else they are a density.
     framed
         What lies outside the points is unknown (a slide's edge, a profile), rather than empty (around the last cell).
+    cuts
+        ``(cut, 3)``: lines ``(a, b, c)`` in the element's own units, where the layer was cut off a larger tissue; what
+        lies beyond one, where ``a x + b y + c > 0``, is unknown too.
     """
 
     xy: Matrix
@@ -42,6 +45,7 @@ class Layer:
     to_um: Matrix
     profile: bool = False
     framed: bool = False
+    cuts: Matrix = field(default_factory=lambda: np.zeros((0, 3)))
 
     def um(self) -> Matrix:
         """Return the points in microns, ``(point, 2)``."""
@@ -50,6 +54,14 @@ class Layer:
     def moved(self, affine: Matrix) -> Layer:
         """Return the layer after a further ``(3, 3)`` map in microns."""
         return replace(self, to_um=affine @ self.to_um)
+
+    def cuts_um(self) -> Matrix:
+        """Return the cuts in microns, ``(cut, 3)``."""
+        return self.cuts @ np.linalg.inv(self.to_um)
+
+    def cut_at(self, line_um: Matrix) -> Layer:
+        """Return the layer with a further cut ``(3,)``, or more ``(cut, 3)``, given in microns."""
+        return replace(self, cuts=np.vstack([self.cuts, line_um @ self.to_um]))
 
     def diagonal_um(self) -> float:
         """Return the diagonal of its bounding box [µm]."""

@@ -31,6 +31,8 @@ class FieldMap:
         Distance of two pixels.
     framed
         Outside the map nothing is known, rather than everything empty.
+    cuts_um
+        ``(cut, 3)``: lines ``(a, b, c)``; where ``a x + b y + c > 0`` nothing is known.
     """
 
     values: Matrix
@@ -38,6 +40,7 @@ class FieldMap:
     origin_um: Matrix
     pixel_um: float
     framed: bool
+    cuts_um: Matrix
 
     def filled(self) -> Matrix:
         """Return the values with zero where nothing is known."""
@@ -51,11 +54,9 @@ class FieldMap:
     def at(self, xy_um: Matrix) -> tuple[Matrix, NDArray[np.bool_]]:
         """Return the values ``(point, channel)`` at points by bilinear weights, and who of them is known."""
         weights, inside = _bilinear(xy_um, self.origin_um, self.pixel_um, self.valid.shape)
-        values = weights @ self.filled().reshape(len(self.values), -1).T
-        if not self.framed:
-            return np.asarray(values), np.ones(len(xy_um), bool)
         known = np.asarray(weights @ self.valid.ravel().astype(np.float64))
-        return np.asarray(values) / np.maximum(known, 1e-9)[:, None], inside & (known > 0.5)
+        values = np.asarray(weights @ self.filled().reshape(len(self.values), -1).T) / np.maximum(known, 1e-9)[:, None]
+        return values, inside & (known > 0.5) if self.framed else ~_beyond(xy_um, self.cuts_um)
 
 
 def draw_map(layer: Layer, pixel_um: float, sigma_um: float) -> FieldMap:
@@ -68,16 +69,19 @@ def draw_map(layer: Layer, pixel_um: float, sigma_um: float) -> FieldMap:
     columns, rows = (np.ceil(np.ptp(xy, axis=0) / pixel_um).astype(int) + 2 * margin + 1).tolist()
     weights, _ = _bilinear(xy, origin, pixel_um, (rows, columns))
     sigma = sigma_um / pixel_um
-    sums = _smooth(weights.T @ layer.values, (rows, columns), sigma)
+    sums, cuts = _smooth(weights.T @ layer.values, (rows, columns), sigma), layer.cuts_um()
     if not layer.framed:
-        return FieldMap(sums, np.ones((rows, columns), bool), origin, pixel_um, False)
+        centres = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), -1).reshape(-1, 2) * pixel_um + origin
+        within = ~_beyond(centres, cuts)
+        share = _smooth(within[:, None].astype(np.float64), (rows, columns), sigma)[0] if len(cuts) else 1.0
+        return FieldMap(sums / np.maximum(share, 0.5), within.reshape(rows, columns), origin, pixel_um, False, cuts)
     support = _smooth(weights.T @ np.ones((len(xy), 1)), (rows, columns), sigma)[0]
     total = sums.sum(axis=0)
     valid = support > MIN_SUPPORT * np.median(weights @ support.ravel())
     if not layer.profile:
-        return FieldMap(sums / np.maximum(support, 1e-12), valid, origin, pixel_um, True)
+        return FieldMap(sums / np.maximum(support, 1e-12), valid, origin, pixel_um, True, cuts)
     valid &= total > 0
-    return FieldMap(_log_profile(sums, total, valid), valid, origin, pixel_um, True)
+    return FieldMap(_log_profile(sums, total, valid), valid, origin, pixel_um, True, cuts)
 
 
 def _log_profile(sums: Matrix, total: Matrix, valid: NDArray[np.bool_]) -> Matrix:
@@ -91,6 +95,10 @@ def _log_profile(sums: Matrix, total: Matrix, valid: NDArray[np.bool_]) -> Matri
 def _smooth(columns: Matrix, shape: tuple[int, int], sigma: float) -> Matrix:
     maps = np.asarray(columns).T.reshape(-1, *shape)
     return np.stack([gaussian_filter(one, sigma, mode="constant", truncate=3.0) for one in maps])
+
+
+def _beyond(xy: Matrix, cuts: Matrix) -> NDArray[np.bool_]:
+    return np.asarray((xy @ cuts[:, :2].T + cuts[:, 2] > 0).any(axis=1))
 
 
 def _bilinear(

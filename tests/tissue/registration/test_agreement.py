@@ -120,3 +120,13 @@ def test_an_error_grows_away_from_the_centre_by_the_turn_alone():
     drawn = np.random.default_rng(0).multivariate_normal(np.zeros(3), both, 40_000)
     shift = np.column_stack([drawn[:, 0], drawn[:, 1] + 100 * drawn[:, 2]])
     assert right == pytest.approx(np.sqrt((shift**2).sum(axis=1).mean() / 2), rel=0.02) and right > left
+
+
+def test_an_outline_of_one_side_adds_its_own_error_across_the_cut_alone():
+    error = RigidError(np.zeros((3, 3)), np.zeros(2))
+    across = np.array([[0.6, 0.8]])
+    wider = error.one_sided(across, 120.0)
+    half_a_pitch = np.random.default_rng(0).uniform(-60, 60, 100_000)[:, None] * across
+    np.testing.assert_allclose(wider.covariance[:2, :2], np.cov(half_a_pitch.T), rtol=0.02)
+    assert not wider.covariance[2].any() and not error.covariance.any()
+    np.testing.assert_array_equal(error.one_sided(np.zeros((0, 2)), 120.0).covariance, error.covariance)
