@@ -21,6 +21,7 @@ from pytest_socket import SocketConnectBlockedError
 
 ROOT = Path(__file__).resolve().parents[1]
 BROUGHT_BY_USERS = {"timm", "onnxruntime", "onnx", "decoupler"}  # named where they are missing, or their tests skipped
+OF_PEERS = {"scanpy"}  # imported where published tools run, in environments of their own
 PACKED = ("aivc_graph", "io", "pyproject.toml", "README.md", "LICENSE")
 
 
@@ -130,7 +131,7 @@ def imported(*folders: str) -> set[str]:
     modules = {name for folder in folders for path in (ROOT / folder).rglob("*.py") for name in imports_of(path)}
     owners = packages_distributions()
     found = {normal(name) for module in modules for name in owners.get(module, ())}
-    return found - {"aivc-graph", *BROUGHT_BY_USERS}
+    return found - {"aivc-graph", *BROUGHT_BY_USERS, *OF_PEERS}
 
 
 def imports_of(path: Path) -> Iterator[str]:

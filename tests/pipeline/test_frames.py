@@ -72,7 +72,7 @@ def test_shifted_or_swapped_cells_are_doubted_and_inspect_remembers(study: Path,
     move_cells(study, shift=-200.0)
     move_cells(study, swap=True)
     code, err = build(say, study, "--quiet")
-    assert code == 0 and "the cells' genes fit those of the spots better mirrored by 'swap_xy'" in err
+    assert code == 0 and "the spots' genes fit those of the cells better mirrored by 'swap_xy'" in err
 
 
 def test_labels_of_another_section_are_doubted(study: Path, say: Say) -> None:
