@@ -16,6 +16,8 @@ Ints = NDArray[np.int64]
 
 # Standard deviation of natural logarithms between sections of a donor, the largest that is looked for.
 MOST = 3.0
+# Sections differ if molecules' squares are larger than counting makes them by so many standard errors.
+SURELY = 2.0
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ def variance_between(squared: Floats, first: Floats, second: Floats) -> Floats:
     .. math:: E\,|h|^2 = \operatorname{tr} M + \omega^2 \operatorname{tr} M^2
 
     as `SectionShifts` tells these. Few sections tell it badly of one molecule, so it is drawn towards what is usual
-    among them; where sections differ by no more than counting makes them, it is 0.
+    among them. Where sections differ by no more than counting makes them, on average over molecules and by twice the
+    error of that, it is 0 of all: single molecules that do then have effects of another shape than they are given.
 
     References
     ----------
@@ -140,13 +143,15 @@ def variance_between(squared: Floats, first: Floats, second: Floats) -> Floats:
     squared, first, second = squared[seen], first[seen], second[seen]
     # Degrees of freedom of a sum of unequal squares: Satterthwaite 1946, doi:10.2307/3002019.
     df = float(np.median(first**2 / second))
-    expected = first + _usual(squared, first, second, df) * second
+    if (usual := _usual(squared, first, second, df)) == 0:
+        return found
+    expected = first + usual * second
     found[seen] = np.maximum(moderated_variance(squared / expected, df)[0] * expected - first, 0.0) / second
     return found
 
 
 def _usual(squared: Floats, first: Floats, second: Floats, df: float) -> float:
-    """Return the variance by which molecules' squares are, on average of their logarithms, as expected."""
+    """Return the variance by which molecules' squares are, on average of their logarithms, as expected; 0 if unsure."""
     from scipy import optimize
 
     due = digamma(df / 2) - np.log(df / 2)
@@ -154,6 +159,7 @@ def _usual(squared: Floats, first: Floats, second: Floats, df: float) -> float:
     def beyond(variance: float) -> float:
         return float(np.log(squared / (first + variance * second)).mean() - due)
 
-    if beyond(0.0) <= 0:
+    error = float(np.log(squared / first).std() / np.sqrt(len(squared)))
+    if beyond(0.0) <= SURELY * error:
         return 0.0
     return MOST**2 if beyond(MOST**2) > 0 else float(optimize.brentq(beyond, 0.0, MOST**2, xtol=1e-8))

@@ -92,6 +92,14 @@ def test_few_sections_are_drawn_to_what_is_usual_and_odd_molecules_less() -> Non
     assert np.median(found[~usual]) > 10 * np.median(found[usual])
 
 
+def test_a_few_odd_molecules_are_no_difference_of_sections() -> None:
+    rng, odd = np.random.default_rng(1), np.arange(400) < 8
+    squared = 160 * rng.chisquare(4, 400) / 4 * np.where(odd, 5.0, 1.0)
+    first, second = np.full(400, 4 * 40.0), np.full(400, 4 * 40.0**2)
+    assert (variance_between(squared, first, second) == 0).all()
+    assert (variance_between(1.5 * squared, first, second) > 0).any()  # where all are, they differ
+
+
 def test_sections_that_agree_change_nothing() -> None:
     rows = study(1, 1.0)[0]
     mean = np.array([rows.y[rows.section == s].mean(axis=0) for s in range(3 * DONORS)])
