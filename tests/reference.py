@@ -7,8 +7,10 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
+import torch
 from scipy import sparse
 
+from aivc_graph.operators.composition.reference_material import Material
 from aivc_graph.tissue.frame import scale_affine
 from aivc_graph.tissue.section import add_cells, add_level, add_observation, new_section
 
@@ -66,3 +68,12 @@ def _table(counts: np.ndarray, barcodes: list[str], genes: list[str]) -> Any:
     table = ad.AnnData(sparse.csr_matrix(counts))
     table.obs_names, table.var_names = barcodes, genes
     return table
+
+
+def material(
+    counts: np.ndarray, cells: np.ndarray, labels: np.ndarray, types: tuple[str, ...] = TYPES, donors: int = 1
+) -> Material:
+    kind = np.array([types.index(one) for one in labels])
+    nobody = sparse.csr_matrix((len(counts), len(counts)), dtype=np.float32)
+    facts = kind, np.arange(len(kind)) % donors, np.arange(cells.shape[1])
+    return Material(torch.from_numpy(counts), nobody, torch.from_numpy(cells), *facts)

@@ -14,7 +14,7 @@ from aivc_graph.tissue.intervention import knockout
 from aivc_graph.training.checkpoint import load_model
 from aivc_graph.training.fit import fit
 from aivc_graph.training.settings import TrainingConfig
-from tests.query.test_what_if import piece
+from tests.query.treated import piece
 
 
 def test_a_tissue_without_interventions_says_so(tmp_path: Path) -> None:
